@@ -1,0 +1,52 @@
+//! The crate's one error type. Each variant names what failed (the op, the file, the option), what was found, and,
+//! where there is one, the remedy.
+
+use std::path::PathBuf;
+
+/// A result whose error is [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Shapes that do not fit an op. `problem` states them.
+    #[error("{op}: {problem}")]
+    Shape { op: &'static str, problem: String },
+
+    /// An option or argument outside of what it may be.
+    #[error("{what}: {problem}")]
+    Config { what: String, problem: String },
+
+    /// A label that is not a class of the loss.
+    #[error("{op}: label {label} at position {position}, but there are {classes} classes (labels go from 0)")]
+    Label { op: &'static str, label: u8, position: usize, classes: usize },
+
+    /// A device that is not there or that this build cannot drive.
+    #[error("device {device}: {problem}")]
+    Device { device: String, problem: String },
+
+    /// A parameter cannot be written while something else still reads it.
+    #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
+    ParameterInUse { op: &'static str, name: String },
+
+    /// The operating system refused a file operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+}
+
+impl Error {
+    pub(crate) fn shape(op: &'static str, problem: impl Into<String>) -> Self {
+        Error::Shape { op, problem: problem.into() }
+    }
+
+    pub(crate) fn config(what: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Config { what: what.into(), problem: problem.into() }
+    }
+
+    /// For `map_err`: `fs::read(path).map_err(Error::io("read", path))`.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Error::Io { action, path, source }
+    }
+}
