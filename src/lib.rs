@@ -1,5 +1,12 @@
 pub mod data;
+pub mod device;
 pub mod error;
+pub mod ops;
 pub mod rng;
+pub mod shape;
+pub mod tape;
 
+pub use device::{Backend, Cpu, Device};
 pub use error::{Error, Result};
+pub use shape::Shape;
+pub use tape::{Mode, Param, Tape, Var};

@@ -1,0 +1,169 @@
+//! The CPU backend: the embedded default in `f32`, the reference of every gradient check in `f64`.
+//!
+//! Work is cut into pieces by the shape alone, never by the number of threads, and partial sums are added in a fixed
+//! order; so any number of threads gives the same bits.
+
+pub(crate) mod epilogue;
+mod gemm;
+mod pool;
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{Buffer, Device, Memory, Real, Role};
+use crate::{Error, Result};
+pub(crate) use gemm::{Mat, MatMut};
+pub use pool::Buf;
+use pool::Pool;
+pub(crate) use pool::Scratch;
+
+/// The CPU as a backend. `Cpu<f32>` trains and predicts; `Cpu<f64>` is what others are checked against.
+#[derive(Clone)]
+pub struct Cpu<T: Real> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T: Real> {
+    numbers: Arc<Pool<T>>,
+    bytes: Arc<Pool<u8>>,
+    /// `None`: rayon's global pool.
+    threads: Option<rayon::ThreadPool>,
+}
+
+impl<T: Real> Cpu<T> {
+    /// On rayon's global thread pool: as many threads as cores, or as `RAYON_NUM_THREADS` says.
+    pub fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// On a pool of its own with `threads` threads.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for 0 threads; [`Error::Device`] if the system refuses to start them.
+    pub fn with_threads(threads: usize) -> Result<Self> {
+        if threads == 0 {
+            return Err(Error::config("threads", "must be at least 1"));
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| Error::Device { device: "cpu".into(), problem: e.to_string() })?;
+        Ok(Self::on(Some(pool)))
+    }
+
+    fn on(threads: Option<rayon::ThreadPool>) -> Self {
+        Cpu { shared: Arc::new(Shared { numbers: Pool::new(), bytes: Pool::new(), threads }) }
+    }
+
+    pub fn threads(&self) -> usize {
+        match &self.shared.threads {
+            Some(pool) => pool.current_num_threads(),
+            None => rayon::current_num_threads(),
+        }
+    }
+
+    /// Runs an op's parallel loops on this backend's threads.
+    pub(crate) fn run<R: Send>(&self, op: impl FnOnce() -> R + Send) -> R {
+        match &self.shared.threads {
+            Some(pool) => pool.install(op),
+            None => op(),
+        }
+    }
+
+    /// `f` over matching pieces of `dst` and `src`, in parallel, for element-wise loops.
+    pub(crate) fn zip(&self, dst: &mut [T], src: &[T], f: impl Fn(&mut T, T) + Send + Sync) {
+        /// Elements a piece: small enough to share out, large enough to make a task worth its while.
+        const PIECE: usize = 1 << 15;
+        assert_eq!(dst.len(), src.len(), "element-wise operands differ in length");
+        self.run(|| {
+            dst.par_chunks_mut(PIECE).zip(src.par_chunks(PIECE)).for_each(|(dst, src)| {
+                for (d, &s) in dst.iter_mut().zip(src) {
+                    f(d, s);
+                }
+            });
+        });
+    }
+
+    /// Working memory for a parallel loop: `len` elements for each thread.
+    pub(crate) fn scratch(&self, len: usize) -> Scratch<T> {
+        Scratch::new(&self.shared.numbers, self.threads(), len)
+    }
+
+    pub(crate) fn alloc_numbers(&self, len: usize) -> Buf<T> {
+        Pool::take(&self.shared.numbers, len)
+    }
+}
+
+impl<T: Real> Default for Cpu<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Real> Device for Cpu<T> {
+    type Scalar = T;
+    type Buf = Buf<T>;
+    type Bytes = Buf<u8>;
+
+    fn name(&self) -> String {
+        let (threads, bits) = (self.threads(), 8 * size_of::<T>());
+        format!("CPU, {threads} thread{}, fp{bits}", if threads == 1 { "" } else { "s" })
+    }
+
+    fn alloc(&self, _role: Role, len: usize) -> Result<Buf<T>> {
+        let mut buf = self.alloc_numbers(len);
+        if cfg!(debug_assertions) {
+            buf.fill(T::nan());
+        }
+        Ok(buf)
+    }
+
+    fn alloc_bytes(&self, len: usize) -> Result<Buf<u8>> {
+        Ok(Pool::take(&self.shared.bytes, len))
+    }
+
+    fn upload(&self, _role: Role, host: &[T]) -> Result<Buf<T>> {
+        let mut buf = self.alloc_numbers(host.len());
+        buf.copy_from_slice(host);
+        Ok(buf)
+    }
+
+    fn upload_bytes(&self, host: &[u8]) -> Result<Buf<u8>> {
+        let mut bytes = Pool::take(&self.shared.bytes, host.len());
+        bytes.copy_from_slice(host);
+        Ok(bytes)
+    }
+
+    fn download(&self, buf: &Buf<T>) -> Result<Vec<T>> {
+        Ok(buf.to_vec())
+    }
+
+    fn download_bytes(&self, bytes: &Buf<u8>) -> Result<Vec<u8>> {
+        Ok(bytes.to_vec())
+    }
+
+    fn fill(&self, buf: &mut Buf<T>, value: T) -> Result<()> {
+        buf.fill(value);
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn memory(&self) -> Memory {
+        let (a, b) = (self.shared.numbers.memory(), self.shared.bytes.memory());
+        Memory {
+            in_use: a.in_use + b.in_use,
+            // Two pools reach their peaks at different moments, so this is an upper bound; bytes hardly weigh.
+            peak: a.peak + b.peak,
+            reserved: a.reserved + b.reserved,
+            allocations: a.allocations + b.allocations,
+        }
+    }
+}
+
+impl<E: Send + Sync + 'static> Buffer for Buf<E> {
+    fn len(&self) -> usize {
+        <[E]>::len(self)
+    }
+}

@@ -1,0 +1,118 @@
+//! Buffers that are used again: after a program's first step, its steps ask the system for nothing.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Memory;
+
+/// Blocks waiting for their next use, by length.
+pub(crate) struct Pool<E> {
+    state: Mutex<State<E>>,
+}
+
+struct State<E> {
+    free: BTreeMap<usize, Vec<Box<[E]>>>,
+    memory: Memory,
+}
+
+impl<E: bytemuck::Zeroable + Clone> Pool<E> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Pool { state: Mutex::new(State { free: BTreeMap::new(), memory: Memory::default() }) })
+    }
+
+    /// The smallest waiting block that holds `len` elements without wasting more than half of itself (a short last
+    /// batch runs in the full batch's blocks), else a fresh one.
+    pub(crate) fn take(pool: &Arc<Self>, len: usize) -> Buf<E> {
+        let mut state = pool.lock();
+        let fits = state.free.range(len..=2 * len).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
+        let waiting = fits.and_then(|size| state.free.get_mut(&size)?.pop());
+        let block = waiting.unwrap_or_else(|| {
+            state.memory.allocations += 1;
+            state.memory.reserved += len * size_of::<E>();
+            bytemuck::allocation::zeroed_slice_box(len)
+        });
+        state.memory.in_use += block.len() * size_of::<E>();
+        state.memory.peak = state.memory.peak.max(state.memory.in_use);
+        drop(state);
+        Buf { block, len, pool: pool.clone() }
+    }
+}
+
+impl<E> Pool<E> {
+    pub(crate) fn memory(&self) -> Memory {
+        self.lock().memory
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        // Nothing panics while the lock is held, and if something did, the lists would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A buffer of the CPU backend: a slice that goes back to its pool when it is dropped.
+pub struct Buf<E> {
+    block: Box<[E]>,
+    len: usize,
+    pool: Arc<Pool<E>>,
+}
+
+impl<E> Deref for Buf<E> {
+    type Target = [E];
+
+    fn deref(&self) -> &[E] {
+        &self.block[..self.len]
+    }
+}
+
+impl<E> DerefMut for Buf<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
+        &mut self.block[..self.len]
+    }
+}
+
+impl<E> Drop for Buf<E> {
+    fn drop(&mut self) {
+        let block = std::mem::take(&mut self.block);
+        let mut state = self.pool.lock();
+        state.memory.in_use -= block.len() * size_of::<E>();
+        state.free.entry(block.len()).or_default().push(block);
+    }
+}
+
+/// Working memory for the threads of a parallel loop: one buffer each, taken before the loop starts, so that how many
+/// are needed does not depend on how the threads happen to be scheduled.
+pub(crate) struct Scratch<E> {
+    per_thread: Vec<Mutex<Buf<E>>>,
+}
+
+impl<E: bytemuck::Zeroable + Clone> Scratch<E> {
+    pub(crate) fn new(pool: &Arc<Pool<E>>, threads: usize, len: usize) -> Self {
+        Scratch { per_thread: (0..threads).map(|_| Mutex::new(Pool::take(pool, len))).collect() }
+    }
+}
+
+impl<E> Scratch<E> {
+    /// This thread's buffer, with whatever its last user left in it.
+    pub(crate) fn get(&self) -> MutexGuard<'_, Buf<E>> {
+        let thread = rayon::current_thread_index().unwrap_or(0) % self.per_thread.len();
+        self.per_thread[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_used_again() {
+        let pool = Pool::<f32>::new();
+        drop(Pool::take(&pool, 100));
+        drop(Pool::take(&pool, 100));
+        drop(Pool::take(&pool, 60));
+        assert_eq!(pool.memory(), Memory { in_use: 0, peak: 400, reserved: 400, allocations: 1 });
+        let (a, b) = (Pool::take(&pool, 100), Pool::take(&pool, 49));
+        assert_eq!((a.len(), b.len()), (100, 49));
+        assert_eq!(pool.memory(), Memory { in_use: 596, peak: 596, reserved: 596, allocations: 2 });
+    }
+}

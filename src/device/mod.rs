@@ -1,0 +1,129 @@
+//! Where tensors live and who computes on them.
+//!
+//! [`Device`] is memory; each op of [`crate::ops`] adds one small trait of its kernels; [`Backend`] is a device that
+//! has them all. Generic code (`Tape<B>`, `Var<B>`, `Sequential<B>`) asks for `B: Backend` and never for more.
+
+pub(crate) mod cpu;
+
+use std::fmt::Debug;
+
+use crate::{Result, ops};
+pub use cpu::{Buf, Cpu};
+
+/// The numbers that a host exchanges with a device: `f32`, or `f64` for the reference backend.
+pub trait Real:
+    num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Default + Debug + Send + Sync + 'static
+{
+    fn from_f64(value: f64) -> Self;
+    fn to_f64(self) -> f64;
+}
+
+impl Real for f32 {
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Real for f64 {
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// What a buffer holds, which decides how its elements are stored where a backend's precision makes a difference:
+/// parameters and their gradients stay in full precision, activations take the precision's storage type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Activation,
+    Parameter,
+}
+
+/// A device's allocations, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Held by live buffers now.
+    pub in_use: usize,
+    /// The most that live buffers ever held at once.
+    pub peak: usize,
+    /// Taken from the system, in use or waiting to be used again.
+    pub reserved: usize,
+    /// How many times the system was asked for memory. It stays still once a program has reached its steady state.
+    pub allocations: usize,
+}
+
+/// Memory on a device.
+///
+/// Cloning a device clones a handle: clones share memory and statistics. Buffers return to the device's pool when
+/// they are dropped, and fresh buffers hold whatever was there before (NaN in builds with debug assertions).
+pub trait Device: Clone + Send + Sync + 'static {
+    /// What the host uploads and downloads, and the type of hyper-parameters.
+    type Scalar: Real;
+    /// Numbers on the device.
+    type Buf: Buffer;
+    /// Bytes on the device: labels, and the positions of pooled maxima.
+    type Bytes: Buffer;
+
+    /// The device as a person would name it, with its precision.
+    fn name(&self) -> String;
+
+    /// A buffer of `len` elements whose contents are unspecified.
+    fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
+    fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
+
+    fn upload(&self, role: Role, host: &[Self::Scalar]) -> Result<Self::Buf>;
+    fn upload_bytes(&self, host: &[u8]) -> Result<Self::Bytes>;
+    fn download(&self, buf: &Self::Buf) -> Result<Vec<Self::Scalar>>;
+    fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>>;
+
+    fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
+
+    /// Waits until everything asked for so far has happened.
+    fn synchronize(&self) -> Result<()>;
+
+    fn memory(&self) -> Memory;
+}
+
+/// What every buffer can say of itself.
+pub trait Buffer: Send + Sync + 'static {
+    /// The number of elements.
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A device with kernels for every op.
+pub trait Backend:
+    Device
+    + ops::conv2d::Conv2d
+    + ops::pointwise::Pointwise
+    + ops::maxpool::MaxPool
+    + ops::global_avgpool::GlobalAvgPool
+    + ops::relu::Relu
+    + ops::dropout::Dropout
+    + ops::flatten::Flatten
+    + ops::cross_entropy::CrossEntropy
+    + ops::sgd::Sgd
+{
+}
+
+impl<D> Backend for D where
+    D: Device
+        + ops::conv2d::Conv2d
+        + ops::pointwise::Pointwise
+        + ops::maxpool::MaxPool
+        + ops::global_avgpool::GlobalAvgPool
+        + ops::relu::Relu
+        + ops::dropout::Dropout
+        + ops::flatten::Flatten
+        + ops::cross_entropy::CrossEntropy
+        + ops::sgd::Sgd
+{
+}

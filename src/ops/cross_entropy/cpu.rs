@@ -1,0 +1,46 @@
+//! Softmax cross-entropy on the CPU: a few thousand numbers, in order, in f64.
+
+use super::CrossEntropy;
+use crate::device::Real;
+use crate::device::cpu::{Buf, Cpu};
+use crate::{Error, Result};
+
+impl<T: Real> CrossEntropy for Cpu<T> {
+    fn cross_entropy(
+        &self,
+        n: usize,
+        classes: usize,
+        logits: &Buf<T>,
+        labels: &Buf<u8>,
+        mut dlogits: Option<&mut Buf<T>>,
+        meter: &mut Buf<T>,
+    ) -> Result<()> {
+        if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
+            return Err(Error::Label { op: "cross_entropy", label: labels[position], position, classes });
+        }
+        let (mut loss, mut hits) = (0.0, 0usize);
+        for (i, (row, &label)) in logits.chunks_exact(classes).zip(labels.iter()).enumerate() {
+            let label = usize::from(label);
+            let mut best = 0;
+            for (c, &logit) in row.iter().enumerate() {
+                if logit > row[best] {
+                    best = c;
+                }
+            }
+            hits += usize::from(best == label);
+            // Shifted by the largest logit, no exponential overflows and their sum is at least 1.
+            let shifted = |c: usize| (row[c] - row[best]).to_f64();
+            let sum: f64 = (0..classes).map(|c| shifted(c).exp()).sum();
+            loss += sum.ln() - shifted(label);
+            if let Some(dlogits) = &mut dlogits {
+                for c in 0..classes {
+                    let onehot = if c == label { 1.0 } else { 0.0 };
+                    dlogits[i * classes + c] = T::from_f64((shifted(c).exp() / sum - onehot) / n as f64);
+                }
+            }
+        }
+        meter[0] += T::from_f64(loss);
+        meter[1] += T::from_f64(hits as f64);
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Softmax and cross-entropy in one, forward and backward: the loss of a classifier, and its gradient.
+
+mod cpu;
+
+use crate::device::{Backend, Buffer, Device, Real, Role};
+use crate::tape::{Tape, Var};
+use crate::{Error, Result};
+
+/// The kernel of softmax cross-entropy.
+pub trait CrossEntropy: Device {
+    /// For logits `[n, classes]`: adds `Σ_n −ln softmax(logits[n])[labels[n]]` to `meter[0]`, and to `meter[1]` how many
+    /// rows have their first largest logit at their label. `dlogits`, if wanted, takes the gradient of the *mean*
+    /// loss, `(softmax(logits) − onehot(labels)) / n`.
+    ///
+    /// # Errors
+    /// [`Error::Label`](crate::Error::Label) where a backend can see that a label is not below `classes`; the caller
+    /// must see to it that none is.
+    fn cross_entropy(
+        &self,
+        n: usize,
+        classes: usize,
+        logits: &Self::Buf,
+        labels: &Self::Bytes,
+        dlogits: Option<&mut Self::Buf>,
+        meter: &mut Self::Buf,
+    ) -> Result<()>;
+}
+
+/// A loss on its way back: what [`Tape::backward`] starts from.
+pub struct Loss<B: Device> {
+    pub(crate) logits: Var<B>,
+    pub(crate) gradient: B::Buf,
+}
+
+/// Sums of losses and hits, added up on the device and read when somebody wants to know.
+pub struct Meter<B: Device> {
+    buf: B::Buf,
+    samples: usize,
+}
+
+/// What a [`Meter`] has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Mean loss per sample; 0 without samples.
+    pub loss: f64,
+    /// Share of samples whose largest logit is their label's; 0 without samples.
+    pub accuracy: f64,
+    pub samples: usize,
+}
+
+impl<B: Backend> Meter<B> {
+    pub fn new(backend: &B) -> Result<Self> {
+        let mut buf = backend.alloc(Role::Parameter, 2)?;
+        backend.fill(&mut buf, num_traits::Zero::zero())?;
+        Ok(Meter { buf, samples: 0 })
+    }
+
+    /// The means over all samples since the last reset.
+    pub fn read(&self, backend: &B) -> Result<Reading> {
+        let sums = backend.download(&self.buf)?;
+        let mean = |sum: B::Scalar| sum.to_f64() / self.samples.max(1) as f64;
+        Ok(Reading { loss: mean(sums[0]), accuracy: mean(sums[1]), samples: self.samples })
+    }
+
+    pub fn reset(&mut self, backend: &B) -> Result<()> {
+        self.samples = 0;
+        backend.fill(&mut self.buf, num_traits::Zero::zero())
+    }
+}
+
+impl<B: Backend> Tape<B> {
+    /// The mean cross-entropy of `logits` `[N, classes]` against `labels` `[N]`. Loss and hits are added to `meter`;
+    /// the result is what [`Tape::backward`] takes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if logits are not a matrix or the labels are not N;
+    /// [`Error::Label`](crate::Error::Label) for a label that is not a class.
+    pub fn cross_entropy(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<Loss<B>> {
+        let backend = self.backend().clone();
+        let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;
+        run(&backend, logits, labels, Some(&mut gradient), meter)?;
+        Ok(Loss { logits: logits.clone(), gradient })
+    }
+
+    /// Adds the loss and hits of `logits` to `meter`, as [`Tape::cross_entropy`] does, where no gradient is wanted.
+    ///
+    /// # Errors
+    /// As [`Tape::cross_entropy`].
+    pub fn score(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<()> {
+        run(&self.backend().clone(), logits, labels, None, meter)
+    }
+}
+
+fn run<B: Backend>(
+    backend: &B,
+    logits: &Var<B>,
+    labels: &B::Bytes,
+    gradient: Option<&mut B::Buf>,
+    meter: &mut Meter<B>,
+) -> Result<()> {
+    let shape = logits.shape();
+    let &[n, classes] = shape.dims() else {
+        return Err(Error::shape("cross_entropy", format!("needs logits [N, classes], got {shape}; flatten first")));
+    };
+    if n == 0 || classes == 0 || labels.len() != n {
+        return Err(Error::shape("cross_entropy", format!("{} labels for logits {shape}", labels.len())));
+    }
+    backend.cross_entropy(n, classes, &logits.data, labels, gradient, &mut meter.buf)?;
+    meter.samples += n;
+    Ok(())
+}

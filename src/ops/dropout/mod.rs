@@ -1,0 +1,77 @@
+//! Dropout without a stored mask: each element's fate is a pure function of (seed, layer, epoch, step, element), drawn
+//! again in the backward pass.
+
+mod cpu;
+
+use super::Grad;
+use crate::device::{Backend, Buffer, Device, Role};
+use crate::rng::{Purpose, Stream};
+use crate::tape::{Backward, Grads, Mode, Slot, Tape, Var};
+use crate::{Error, Result};
+
+/// Which elements are dropped, and what the others are multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask {
+    /// Element `i`, in memory order, draws `stream.word(i)`.
+    pub stream: Stream,
+    /// An element whose word is below this is dropped: probability · 2³².
+    pub threshold: u32,
+    /// 1 / (1 − probability), so that the expected value stays what it was.
+    pub scale: f64,
+}
+
+/// The kernels of dropout.
+pub trait Dropout: Device {
+    /// `y[i] = 0` if element `i` is dropped, else `x[i] · scale`.
+    fn dropout_fprop(&self, mask: &Mask, x: &Self::Buf, y: &mut Self::Buf) -> Result<()>;
+
+    /// `dx[i] = 0` if element `i` was dropped, else `dy[i] · scale`.
+    fn dropout_dgrad(&self, mask: &Mask, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
+}
+
+impl<B: Backend> Tape<B> {
+    /// Zeroes each element of `x` with probability `probability` and scales the others up; in inference, or for a
+    /// probability of 0, it is `x` itself.
+    ///
+    /// # Errors
+    /// [`Error::Config`] unless 0 ≤ `probability` < 1.
+    pub fn dropout(&mut self, x: &Var<B>, probability: f64) -> Result<Var<B>> {
+        if !(0.0..1.0).contains(&probability) {
+            return Err(Error::config("dropout", format!("probability {probability} is not in [0, 1)")));
+        }
+        let index = self.dropouts;
+        self.dropouts += 1;
+        let Mode::Training { seed, epoch, step } = self.mode() else { return Ok(x.clone()) };
+        if probability == 0.0 {
+            return Ok(x.clone());
+        }
+        let mask = Mask {
+            stream: Stream::new(seed, Purpose::Dropout { index }, epoch, step),
+            threshold: (probability * 2f64.powi(32)) as u32,
+            scale: 1.0 / (1.0 - probability),
+        };
+        let backend = self.backend().clone();
+        let mut y = backend.alloc(Role::Activation, x.data.len())?;
+        backend.dropout_fprop(&mask, &x.data, &mut y)?;
+        let output = self.output(x.shape(), y, [x.slot], x.slot.relu);
+        self.record(&output, || Node { mask, x: x.slot, y: output.slot });
+        Ok(output)
+    }
+}
+
+struct Node {
+    mask: Mask,
+    x: Slot,
+    y: Slot,
+}
+
+impl<B: Backend> Backward<B> for Node {
+    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
+        let Some(dy) = grads.take(self.y) else { return Ok(()) };
+        if let Some(mut dx) = grads.open(self.x)? {
+            backend.dropout_dgrad(&self.mask, &dy, &mut dx)?;
+            grads.close([dx]);
+        }
+        Ok(())
+    }
+}

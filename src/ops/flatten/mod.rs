@@ -1,0 +1,55 @@
+//! Flatten: `[N, C, H, W]` to `[N, C·H·W]` in PyTorch's order. After a global pool that is a view; where there are several
+//! pixels and channels, NHWC memory is put into NCHW order.
+
+mod cpu;
+
+use super::Grad;
+use crate::device::{Backend, Device, Role};
+use crate::tape::{Backward, Grads, Slot, Tape, Var};
+use crate::{Result, Shape};
+
+/// The kernels of flatten, for the case that moves data.
+pub trait Flatten: Device {
+    /// `y[n, (c·H + h)·W + w] = x[n,h,w,c]`.
+    fn flatten_fprop(&self, shape: Shape, x: &Self::Buf, y: &mut Self::Buf) -> Result<()>;
+
+    /// `dx[n,h,w,c] = dy[n, (c·H + h)·W + w]`.
+    fn flatten_dgrad(&self, shape: Shape, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
+}
+
+impl<B: Backend> Tape<B> {
+    /// The images of `x` `[N, C, H, W]` as rows `[N, C·H·W]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if `x` is not a non-empty image batch.
+    pub fn flatten(&mut self, x: &Var<B>) -> Result<Var<B>> {
+        let shape = x.shape();
+        shape.require_image("flatten")?;
+        let rows = Shape::matrix(shape.n(), shape.len() / shape.n());
+        if shape.c() == 1 || shape.h() * shape.w() == 1 {
+            return Ok(self.view(x, rows));
+        }
+        let backend = self.backend().clone();
+        let mut y = backend.alloc(Role::Activation, shape.len())?;
+        backend.flatten_fprop(shape, &x.data, &mut y)?;
+        let output = self.output(rows, y, [x.slot], x.slot.relu);
+        self.record(&output, || Node { x: x.slot, y: output.slot });
+        Ok(output)
+    }
+}
+
+struct Node {
+    x: Slot,
+    y: Slot,
+}
+
+impl<B: Backend> Backward<B> for Node {
+    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
+        let Some(dy) = grads.take(self.y) else { return Ok(()) };
+        if let Some(mut dx) = grads.open(self.x)? {
+            backend.flatten_dgrad(self.x.shape, &dy, &mut dx)?;
+            grads.close([dx]);
+        }
+        Ok(())
+    }
+}

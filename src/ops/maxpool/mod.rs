@@ -1,0 +1,69 @@
+//! Max pooling: square windows, overlapping or not, floor mode.
+
+mod cpu;
+
+use super::Grad;
+use crate::Result;
+use crate::device::{Backend, Device, Role};
+use crate::shape::PoolShape;
+use crate::tape::{Backward, Grads, Slot, Tape, Var};
+
+/// The kernels of max pooling, on NHWC images.
+pub trait MaxPool: Device {
+    /// `y[n,p,q,c] = max x[n, p·stride+i, q·stride+j, c]` over `0 ≤ i, j < window`. `index`, if wanted, takes
+    /// `i·window + j` of the first maximum in row-major order, as PyTorch does. A NaN counts as the maximum.
+    fn maxpool_fprop(
+        &self,
+        shape: &PoolShape,
+        x: &Self::Buf,
+        y: &mut Self::Buf,
+        index: Option<&mut Self::Bytes>,
+    ) -> Result<()>;
+
+    /// `dx[n,h,w,c] = Σ dy[n,p,q,c]` over the windows whose maximum `(h,w)` was.
+    fn maxpool_dgrad(
+        &self,
+        shape: &PoolShape,
+        dy: &Self::Buf,
+        index: &Self::Bytes,
+        dx: &mut Grad<Self::Buf>,
+    ) -> Result<()>;
+}
+
+impl<B: Backend> Tape<B> {
+    /// The maximum over each `window` × `window` square of `x` `[N, C, H, W]`, the squares `stride` apart.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where [`PoolShape::new`] gives it.
+    pub fn maxpool(&mut self, x: &Var<B>, window: usize, stride: usize) -> Result<Var<B>> {
+        let shape = PoolShape::new("maxpool", x.shape(), window, stride)?;
+        let backend = self.backend().clone();
+        let len = shape.output().len();
+        let mut y = backend.alloc(Role::Activation, len)?;
+        let mut index = x.slot.needs_grad().then(|| backend.alloc_bytes(len)).transpose()?;
+        backend.maxpool_fprop(&shape, &x.data, &mut y, index.as_mut())?;
+        let output = self.output(shape.output(), y, [x.slot], x.slot.relu);
+        if let Some(index) = index {
+            self.record(&output, || Node { shape, x: x.slot, index, y: output.slot });
+        }
+        Ok(output)
+    }
+}
+
+struct Node<B: Device> {
+    shape: PoolShape,
+    x: Slot,
+    index: B::Bytes,
+    y: Slot,
+}
+
+impl<B: Backend> Backward<B> for Node<B> {
+    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
+        let Some(dy) = grads.take(self.y) else { return Ok(()) };
+        if let Some(mut dx) = grads.open(self.x)? {
+            backend.maxpool_dgrad(&self.shape, &dy, &self.index, &mut dx)?;
+            grads.close([dx]);
+        }
+        Ok(())
+    }
+}

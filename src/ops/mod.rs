@@ -1,0 +1,38 @@
+//! The ops, one folder each: `mod.rs` holds the contract (a trait of kernels that backends implement), the forward
+//! half as a method of [`Tape`](crate::tape::Tape) and the backward half beside it; `cpu.rs` the CPU's kernels.
+//!
+//! # To add an op
+//! Give it one word and use that word everywhere. Write the trait, the forward, the `Backward` impl and the CPU
+//! kernels in its folder, add the trait to [`Backend`](crate::device::Backend), and add its cases to the table of
+//! `tests/gradients.rs`, which fails for an op that is missing.
+//!
+//! # Who writes, who adds
+//! Forward kernels overwrite. Backward kernels write to a [`Grad`], which says whether the buffer
+//! is fresh (overwrite everything, whatever it held) or already holds contributions (add to them).
+//!
+//! # The ReLU contract
+//! A ReLU is part of the epilogue of the op before it, in both directions. A value that went through a ReLU carries
+//! that mark ([`Slot::relu`](crate::tape::Slot)), and *whoever produces a gradient for a marked value zeroes it where
+//! the value is not positive*; so the op that applied the ReLU receives a gradient that is masked already. Max pooling
+//! and dropout hand the mark on to their outputs: where the output is zero so is the gradient they receive, hence
+//! the one they pass on, and they need not look at their inputs again.
+
+mod affine;
+pub mod conv2d;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod flatten;
+pub mod global_avgpool;
+pub mod maxpool;
+pub mod pointwise;
+pub mod relu;
+pub mod sgd;
+
+pub use crate::tape::Grad;
+
+/// Whether a kernel overwrites its destination or adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    Overwrite,
+    Accumulate,
+}

@@ -1,0 +1,34 @@
+//! The optimiser's update, for all parameters at once.
+
+mod cpu;
+
+use crate::Result;
+use crate::device::Device;
+
+/// What one update does to every parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rule<S> {
+    pub rate: S,
+    pub momentum: S,
+    pub nesterov: bool,
+    pub weight_decay: S,
+}
+
+/// One parameter of an update.
+pub struct Item<'a, D: Device> {
+    pub param: &'a mut D::Buf,
+    pub grad: &'a D::Buf,
+    /// The running sum of gradients; there is none without momentum.
+    pub velocity: Option<&'a mut D::Buf>,
+    pub rate_multiplier: D::Scalar,
+}
+
+/// The kernel of stochastic gradient descent.
+pub trait Sgd: Device {
+    /// PyTorch's rule, for each parameter `w` with gradient `g`, velocity `v` (zero before the first update) and rate
+    /// `η = rate · rate_multiplier`:
+    ///
+    /// `g ← g + weight_decay · w`, `v ← momentum · v + g`, `w ← w − η · (nesterov ? g + momentum · v : v)`;
+    /// without a velocity, `w ← w − η · g`.
+    fn sgd(&self, rule: &Rule<Self::Scalar>, items: &mut [Item<'_, Self>]) -> Result<()>;
+}

@@ -1,0 +1,296 @@
+//! The tape: ops append themselves as they run, and [`Tape::backward`] runs through them once, from the last to the
+//! first. There is no graph to walk and nothing to sort, because the order of execution is already a topological one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::device::{Backend, Buffer, Device, Role};
+use crate::ops::Write;
+use crate::ops::cross_entropy::Loss;
+use crate::{Error, Result, Shape};
+
+/// A value on the tape: its slot, and a share of its data.
+pub struct Var<B: Device> {
+    pub(crate) slot: Slot,
+    pub(crate) data: Arc<B::Buf>,
+}
+
+impl<B: Device> Clone for Var<B> {
+    fn clone(&self) -> Self {
+        Var { slot: self.slot, data: self.data.clone() }
+    }
+}
+
+impl<B: Device> Var<B> {
+    pub fn shape(&self) -> Shape {
+        self.slot.shape
+    }
+
+    /// The values, in the device's memory order (images NHWC, weights KRSC).
+    pub fn data(&self) -> &B::Buf {
+        &self.data
+    }
+}
+
+/// A value's place in the gradient table, without its data; what an op keeps of an input it need not read again.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    id: usize,
+    pub shape: Shape,
+    role: Role,
+    needs_grad: bool,
+    /// The value came out of a ReLU. Whoever produces a gradient for it zeroes that gradient where the value is not
+    /// positive, so that the ReLU itself has nothing left to do (see [`crate::ops`]).
+    pub relu: bool,
+}
+
+impl Slot {
+    /// Whether a gradient for this value is wanted.
+    pub fn needs_grad(self) -> bool {
+        self.needs_grad
+    }
+}
+
+/// The backward half of an op. It owns what the forward half saved, and frees it by being consumed.
+pub trait Backward<B: Backend>: Send {
+    /// Takes the gradient of its output from `grads` and adds to those of its inputs.
+    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()>;
+}
+
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing is recorded; dropout does nothing.
+    Inference,
+    /// Everything is recorded; dropout draws from (seed, epoch, step).
+    Training { seed: u64, epoch: u32, step: u32 },
+}
+
+/// A recording of one forward pass.
+pub struct Tape<B: Backend> {
+    backend: B,
+    mode: Mode,
+    nodes: Vec<Box<dyn Backward<B>>>,
+    /// Slots given out so far.
+    slots: usize,
+    params: HashMap<ParamId, Slot>,
+    /// Dropouts met so far: each draws its own mask.
+    pub(crate) dropouts: u32,
+}
+
+impl<B: Backend> Tape<B> {
+    pub fn new(backend: &B, mode: Mode) -> Self {
+        Tape { backend: backend.clone(), mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), dropouts: 0 }
+    }
+
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// A value that wants no gradient: the input of a network.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the buffer does not have the shape's length.
+    pub fn constant(&mut self, data: B::Buf, shape: Shape) -> Result<Var<B>> {
+        self.leaf(data, shape, false)
+    }
+
+    /// A value whose gradient is wanted.
+    ///
+    /// # Errors
+    /// As [`Tape::constant`].
+    pub fn variable(&mut self, data: B::Buf, shape: Shape) -> Result<Var<B>> {
+        self.leaf(data, shape, true)
+    }
+
+    fn leaf(&mut self, data: B::Buf, shape: Shape, needs_grad: bool) -> Result<Var<B>> {
+        if data.len() != shape.len() {
+            let problem = format!("{} elements do not make a {shape}, which has {}", data.len(), shape.len());
+            return Err(Error::shape("tape", problem));
+        }
+        let slot = self.slot(shape, Role::Activation, needs_grad, false);
+        Ok(Var { slot, data: Arc::new(data) })
+    }
+
+    /// A parameter of the network. Used twice on one tape, it is one variable, and its gradients add up.
+    pub fn param(&mut self, param: &Param<B>) -> Var<B> {
+        let known = self.params.get(&param.id).copied();
+        let slot = known.unwrap_or_else(|| self.slot(param.shape, Role::Parameter, true, false));
+        self.params.insert(param.id, slot);
+        Var { slot, data: param.data.clone() }
+    }
+
+    fn slot(&mut self, shape: Shape, role: Role, needs_grad: bool, relu: bool) -> Slot {
+        let id = self.slots;
+        self.slots += 1;
+        Slot { id, shape, role, needs_grad: needs_grad && self.mode != Mode::Inference, relu }
+    }
+
+    /// For ops: the variable that an op has computed from `inputs`; `relu` if its values went through a ReLU.
+    pub(crate) fn output(
+        &mut self,
+        shape: Shape,
+        data: B::Buf,
+        inputs: impl IntoIterator<Item = Slot>,
+        relu: bool,
+    ) -> Var<B> {
+        let needs_grad = inputs.into_iter().any(|input| input.needs_grad);
+        Var { slot: self.slot(shape, Role::Activation, needs_grad, relu), data: Arc::new(data) }
+    }
+
+    /// For ops: `input` under another shape, sharing its data.
+    pub(crate) fn view(&mut self, input: &Var<B>, shape: Shape) -> Var<B> {
+        debug_assert_eq!(input.slot.shape.len(), shape.len());
+        Var { slot: Slot { shape, ..input.slot }, data: input.data.clone() }
+    }
+
+    /// For ops: appends the backward half that `node` makes, if `output` takes part in a gradient.
+    pub(crate) fn record<N: Backward<B> + 'static>(&mut self, output: &Var<B>, node: impl FnOnce() -> N) {
+        if output.slot.needs_grad {
+            self.nodes.push(Box::new(node()));
+        }
+    }
+
+    /// The gradients of a loss with respect to every parameter and variable it depends on.
+    ///
+    /// Consumes the tape: each op frees what it saved as soon as it has used it.
+    pub fn backward(self, loss: Loss<B>) -> Result<Grads<B>> {
+        self.backward_from(&loss.logits, loss.gradient)
+    }
+
+    /// The gradients of `Σ seed·y`: reverse-mode differentiation from any variable. `seed` has `y`'s shape and memory
+    /// order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `seed` has another length than `y`.
+    pub fn backward_from(self, y: &Var<B>, mut seed: B::Buf) -> Result<Grads<B>> {
+        if seed.len() != y.data.len() {
+            let problem = format!("a seed of {} elements for an output of shape {}", seed.len(), y.slot.shape);
+            return Err(Error::shape("backward", problem));
+        }
+        if y.slot.relu {
+            self.backend.relu_mask(&y.data, &mut seed)?;
+        }
+        let mut slots = Vec::new();
+        slots.resize_with(self.slots, || None);
+        slots[y.slot.id] = Some(seed);
+        let mut grads = Grads { backend: self.backend.clone(), slots, params: self.params };
+        for node in self.nodes.into_iter().rev() {
+            node.backward(&self.backend, &mut grads)?;
+        }
+        Ok(grads)
+    }
+}
+
+/// A gradient while an op adds to it.
+pub struct Grad<Buf> {
+    id: usize,
+    pub buf: Buf,
+    /// The first contributor overwrites what a fresh buffer held, later ones add.
+    pub write: Write,
+}
+
+/// Gradients by slot. Each is owned once: `take` moves it out, so that nothing is aliased.
+pub struct Grads<B: Device> {
+    backend: B,
+    slots: Vec<Option<B::Buf>>,
+    params: HashMap<ParamId, Slot>,
+}
+
+impl<B: Device> Grads<B> {
+    /// Moves a variable's gradient out; `None` if nothing contributed to it.
+    pub fn take(&mut self, slot: Slot) -> Option<B::Buf> {
+        self.slots[slot.id].take()
+    }
+
+    /// The gradient with respect to a variable that is still in use.
+    pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
+        self.slots[var.slot.id].as_ref()
+    }
+
+    /// The gradient with respect to a parameter; `None` if the loss did not depend on it.
+    pub fn of_param(&self, param: &Param<B>) -> Option<&B::Buf> {
+        self.slots[self.params.get(&param.id)?.id].as_ref()
+    }
+
+    /// For ops: a variable's gradient, to be written or added to; `None` if it needs none. Give it back by
+    /// [`Grads::close`].
+    pub fn open(&mut self, slot: Slot) -> Result<Option<Grad<B::Buf>>> {
+        if !slot.needs_grad {
+            return Ok(None);
+        }
+        Ok(Some(match self.slots[slot.id].take() {
+            Some(buf) => Grad { id: slot.id, buf, write: Write::Accumulate },
+            None => {
+                let buf = self.backend.alloc(slot.role, slot.shape.len())?;
+                Grad { id: slot.id, buf, write: Write::Overwrite }
+            }
+        }))
+    }
+
+    /// For ops: gives back what [`Grads::open`] lent.
+    pub fn close(&mut self, grad: impl IntoIterator<Item = Grad<B::Buf>>) {
+        for grad in grad {
+            self.slots[grad.id] = Some(grad.buf);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ParamId(u64);
+
+/// A trainable tensor of a network.
+pub struct Param<B: Device> {
+    id: ParamId,
+    shape: Shape,
+    data: Arc<B::Buf>,
+    /// Its learning rate is the optimiser's times this.
+    pub rate_multiplier: B::Scalar,
+}
+
+impl<B: Device> Param<B> {
+    /// A parameter with the given values, in memory order (weights KRSC).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the values do not fill the shape.
+    pub fn new(backend: &B, shape: Shape, values: &[B::Scalar]) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = ParamId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let data = Arc::new(upload(backend, shape, values)?);
+        Ok(Param { id, shape, data, rate_multiplier: num_traits::One::one() })
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub fn data(&self) -> &B::Buf {
+        &self.data
+    }
+
+    /// Replaces the values.
+    ///
+    /// # Errors
+    /// As [`Param::new`].
+    pub fn set(&mut self, backend: &B, values: &[B::Scalar]) -> Result<()> {
+        self.data = Arc::new(upload(backend, self.shape, values)?);
+        Ok(())
+    }
+
+    /// The values, to be updated in place; `None` while a variable of some tape still shares them.
+    pub(crate) fn data_mut(&mut self) -> Option<&mut B::Buf> {
+        Arc::get_mut(&mut self.data)
+    }
+}
+
+fn upload<B: Device>(backend: &B, shape: Shape, values: &[B::Scalar]) -> Result<B::Buf> {
+    if values.len() != shape.len() {
+        return Err(Error::shape("parameter", format!("{} values for a {shape}", values.len())));
+    }
+    backend.upload(Role::Parameter, values)
+}
