@@ -1,0 +1,109 @@
+//! Initial values, and the builder that gives them to layers.
+
+use rand::RngExt;
+
+use super::{Conv2d, NinBlock};
+use crate::device::{Backend, Real};
+use crate::rng::{Purpose, Stream};
+use crate::tape::Param;
+use crate::{Result, Shape};
+
+/// How a parameter is initialised. `fan_in` is the number of inputs that one output sums over (r·s·c), `fan_out` the
+/// number of outputs that one input reaches (r·s·k).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    Zeros,
+    /// Uniform within ±√(6 / (fan_in + fan_out)): Glorot and Bengio, 2010; d2l's choice for weights.
+    Xavier,
+    /// Uniform within ±√(6 / fan_in), made for ReLU: He et al., 2015.
+    He,
+    /// Uniform within ±√(1 / fan_in): what PyTorch gives to the biases of a convolution.
+    FanIn,
+}
+
+impl Init {
+    fn bound(self, fan_in: usize, fan_out: usize) -> f64 {
+        let (fan_in, fan_out) = (fan_in as f64, fan_out as f64);
+        match self {
+            Init::Zeros => 0.0,
+            Init::Xavier => (6.0 / (fan_in + fan_out)).sqrt(),
+            Init::He => (6.0 / fan_in).sqrt(),
+            Init::FanIn => (1.0 / fan_in).sqrt(),
+        }
+    }
+}
+
+/// Makes layers whose parameters are initialised: each parameter from its own stream of random numbers, so that values
+/// depend on the seed and the parameter's place in the network and on nothing else.
+pub struct Builder<B: Backend> {
+    backend: B,
+    weight: Init,
+    bias: Init,
+    seed: u64,
+    made: u32,
+}
+
+impl<B: Backend> Builder<B> {
+    /// Weights by `weight`, biases zero.
+    pub fn new(backend: &B, weight: Init, seed: u64) -> Self {
+        Builder { backend: backend.clone(), weight, bias: Init::Zeros, seed, made: 0 }
+    }
+
+    /// Biases by `bias`.
+    pub fn with_bias(mut self, bias: Init) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// A convolution from `inputs` to `outputs` channels with a square filter and a bias.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for no channels, an empty filter or a stride of 0.
+    pub fn conv2d(
+        &mut self,
+        inputs: usize,
+        outputs: usize,
+        filter: usize,
+        stride: usize,
+        pad: usize,
+    ) -> Result<Conv2d<B>> {
+        let shape = Shape::weight(outputs, inputs, filter, filter);
+        if shape.is_empty() || stride == 0 {
+            let problem = format!("cannot have weights {shape} and stride {stride}");
+            return Err(crate::Error::shape("conv2d", problem));
+        }
+        let weight = self.param(shape, self.weight, shape)?;
+        let bias = self.param(Shape::vector(outputs), self.bias, shape)?;
+        Ok(Conv2d::new(weight, bias, stride, pad))
+    }
+
+    /// The paper's mlpconv layer: a convolution and two 1×1 convolutions, a ReLU after each.
+    ///
+    /// # Errors
+    /// As [`Builder::conv2d`].
+    pub fn nin_block(
+        &mut self,
+        inputs: usize,
+        outputs: usize,
+        filter: usize,
+        stride: usize,
+        pad: usize,
+    ) -> Result<NinBlock<B>> {
+        let conv = self.conv2d(inputs, outputs, filter, stride, pad)?;
+        let first = self.conv2d(outputs, outputs, 1, 1, 0)?;
+        let second = self.conv2d(outputs, outputs, 1, 1, 0)?;
+        Ok(NinBlock::new(conv, first, second))
+    }
+
+    /// A parameter of a convolution with weights of shape `conv`.
+    fn param(&mut self, shape: Shape, init: Init, conv: Shape) -> Result<Param<B>> {
+        let &[k, c, r, s] = conv.dims() else { unreachable!("weights have rank 4") };
+        let bound = init.bound(c * r * s, k * r * s);
+        let mut rng = Stream::new(self.seed, Purpose::Init { index: self.made }, 0, 0).rng();
+        self.made += 1;
+        // 24 random bits, as many as an f32 holds: the same values in every precision.
+        let mut uniform = || f64::from(rng.random::<u32>() >> 8) / f64::from(1u32 << 23) - 1.0;
+        let values: Vec<_> = (0..shape.len()).map(|_| Real::from_f64(bound * uniform())).collect();
+        Param::new(&self.backend, shape, &values)
+    }
+}

@@ -1,0 +1,42 @@
+//! Networks: modules that own parameters and run ops on a tape, and the two presets.
+
+mod build;
+mod layers;
+mod nin;
+mod sequential;
+mod summary;
+
+pub use build::{Builder, Init};
+pub use layers::{Conv2d, Dropout, Flatten, GlobalAvgPool, MaxPool, Relu};
+pub use nin::{Nin, NinBlock};
+pub use sequential::Sequential;
+pub use summary::{LayerSummary, Summary};
+
+use crate::device::Backend;
+use crate::tape::{Param, Tape, Var};
+use crate::{Result, Shape};
+
+/// A part of a network, or a whole one.
+pub trait Module<B: Backend>: Send + Sync {
+    /// Runs the module. It takes `x` by value, so that in inference a value is freed as soon as it has been used.
+    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>>;
+
+    /// What the module does to an input of shape `input`: a line for each layer, appended to `lines` under names that
+    /// begin with `path`. Returns the output's shape, or the error that `forward` would give.
+    fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape>;
+
+    /// The parameters in order, under PyTorch's names (`0.2.weight`).
+    fn params(&self) -> Vec<(String, &Param<B>)> {
+        Vec::new()
+    }
+
+    /// The parameters of [`Module::params`], to be changed.
+    fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
+        Vec::new()
+    }
+}
+
+/// `name` within `path`, as PyTorch joins them.
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

@@ -1,0 +1,127 @@
+//! Network in Network: its block, and the presets.
+
+use super::layers::within;
+use super::{Builder, Conv2d, Dropout, Flatten, GlobalAvgPool, Init, LayerSummary, MaxPool, Module, Sequential, join};
+use crate::device::Backend;
+use crate::tape::{Param, Tape, Var};
+use crate::{Result, Shape};
+
+/// A convolution and two 1×1 convolutions, a ReLU after each (after the last unless it is left out): a small
+/// perceptron that slides over the image.
+///
+/// Its convolutions are named 0, 2 and 4, as in a PyTorch `Sequential` where each ReLU has a number of its own.
+pub struct NinBlock<B: Backend> {
+    convs: [Conv2d<B>; 3],
+}
+
+const NAMES: [&str; 3] = ["0", "2", "4"];
+
+impl<B: Backend> NinBlock<B> {
+    pub(super) fn new(conv: Conv2d<B>, first: Conv2d<B>, second: Conv2d<B>) -> Self {
+        NinBlock { convs: [conv.with_relu(), first.with_relu(), second.with_relu()] }
+    }
+
+    /// Without the ReLU after the last 1×1 convolution.
+    ///
+    /// Before the global average of a classifier that ReLU can kill: a class whose logit is zero for every image gets
+    /// no gradient ever again.
+    pub fn with_linear_output(mut self) -> Self {
+        self.convs[2].set_relu(false);
+        self
+    }
+}
+
+impl<B: Backend> Module<B> for NinBlock<B> {
+    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+        self.convs.iter().try_fold(x, |x, conv| conv.forward(tape, x))
+    }
+
+    fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
+        let mut convs = self.convs.iter().zip(NAMES);
+        convs.try_fold(input, |input, (conv, name)| conv.describe(&join(path, name), input, lines))
+    }
+
+    fn params(&self) -> Vec<(String, &Param<B>)> {
+        self.convs.iter().zip(NAMES).flat_map(|(conv, name)| within(name, conv.params())).collect()
+    }
+
+    fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
+        self.convs.iter_mut().zip(NAMES).flat_map(|(conv, name)| within(name, conv.params_mut())).collect()
+    }
+}
+
+/// A NiN for one grey image and ten classes.
+pub struct Nin<B: Backend> {
+    layers: Sequential<B>,
+}
+
+impl<B: Backend> Nin<B> {
+    /// Classes of Fashion-MNIST.
+    pub const CLASSES: usize = 10;
+
+    /// d2l's NiN for 1×224×224 images: 1,992,166 parameters, Xavier weights, PyTorch's biases.
+    ///
+    /// <https://d2l.ai/chapter_convolutional-modern/nin.html>
+    pub fn d2l(backend: &B, seed: u64) -> Result<Self> {
+        Self::d2l_with_channels(backend, seed, [96, 256, 384])
+    }
+
+    /// d2l's topology with other channel counts in its first three blocks.
+    pub fn d2l_with_channels(backend: &B, seed: u64, [a, b, c]: [usize; 3]) -> Result<Self> {
+        let mut build = Builder::new(backend, Init::Xavier, seed).with_bias(Init::FanIn);
+        let pool = MaxPool { window: 3, stride: 2 };
+        let layers = Sequential::new()
+            .push(build.nin_block(1, a, 11, 4, 0)?)
+            .push(pool)
+            .push(build.nin_block(a, b, 5, 1, 2)?)
+            .push(pool)
+            .push(build.nin_block(b, c, 3, 1, 1)?)
+            .push(pool)
+            .push(Dropout(0.5))
+            .push(build.nin_block(c, Self::CLASSES, 3, 1, 1)?)
+            .push(GlobalAvgPool)
+            .push(Flatten);
+        Ok(Nin { layers })
+    }
+
+    /// A NiN for Fashion-MNIST's own 1×28×28 images that trains in minutes on two CPU cores: the same four blocks with
+    /// smaller filters and fewer channels, He weights, and no ReLU before the global average, where it kills classes.
+    pub fn small(backend: &B, seed: u64) -> Result<Self> {
+        let mut build = Builder::new(backend, Init::He, seed);
+        let pool = MaxPool { window: 3, stride: 2 };
+        let layers = Sequential::new()
+            .push(build.nin_block(1, 48, 5, 2, 2)?)
+            .push(pool)
+            .push(build.nin_block(48, 96, 5, 1, 2)?)
+            .push(pool)
+            .push(build.nin_block(96, 192, 3, 1, 1)?)
+            .push(Dropout(0.5))
+            .push(build.nin_block(192, Self::CLASSES, 3, 1, 1)?.with_linear_output())
+            .push(GlobalAvgPool)
+            .push(Flatten);
+        Ok(Nin { layers })
+    }
+
+    /// The layers, in order.
+    pub fn layers(&self) -> &Sequential<B> {
+        &self.layers
+    }
+}
+
+impl<B: Backend> Module<B> for Nin<B> {
+    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+        self.layers.forward(tape, x)
+    }
+
+    fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
+        self.layers.describe(path, input, lines)
+    }
+
+    fn params(&self) -> Vec<(String, &Param<B>)> {
+        self.layers.params()
+    }
+
+    fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
+        self.layers.params_mut()
+    }
+}

@@ -1,0 +1,56 @@
+//! Modules one after the other.
+
+use super::layers::within;
+use super::{LayerSummary, Module, join};
+use crate::device::Backend;
+use crate::tape::{Param, Tape, Var};
+use crate::{Result, Shape};
+
+/// Modules run one after the other, named by their positions as in PyTorch's `nn.Sequential`.
+pub struct Sequential<B: Backend> {
+    modules: Vec<Box<dyn Module<B>>>,
+}
+
+impl<B: Backend> Default for Sequential<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Backend> Sequential<B> {
+    pub fn new() -> Self {
+        Sequential { modules: Vec::new() }
+    }
+
+    /// With `module` at the end.
+    pub fn push(mut self, module: impl Module<B> + 'static) -> Self {
+        self.modules.push(Box::new(module));
+        self
+    }
+
+    /// The modules in order.
+    pub fn modules(&self) -> impl Iterator<Item = &dyn Module<B>> {
+        self.modules.iter().map(|module| &**module)
+    }
+}
+
+impl<B: Backend> Module<B> for Sequential<B> {
+    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+        self.modules.iter().try_fold(x, |x, module| module.forward(tape, x))
+    }
+
+    fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
+        let mut modules = self.modules.iter().enumerate();
+        modules.try_fold(input, |input, (i, module)| module.describe(&join(path, &i.to_string()), input, lines))
+    }
+
+    fn params(&self) -> Vec<(String, &Param<B>)> {
+        let modules = self.modules.iter().enumerate();
+        modules.flat_map(|(i, module)| within(&i.to_string(), module.params())).collect()
+    }
+
+    fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
+        let modules = self.modules.iter_mut().enumerate();
+        modules.flat_map(|(i, module)| within(&i.to_string(), module.params_mut())).collect()
+    }
+}

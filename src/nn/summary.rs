@@ -1,0 +1,97 @@
+//! What a network costs: shapes, parameters, multiply-adds and memory, from shapes alone.
+
+use super::Module;
+use crate::device::Backend;
+use crate::{Result, Shape};
+
+/// One layer of a [`Summary`].
+#[derive(Clone, Debug)]
+pub struct LayerSummary {
+    /// The layer's name, as in the names of its parameters.
+    pub path: String,
+    pub name: String,
+    pub input: Shape,
+    pub output: Shape,
+    pub params: usize,
+    /// Multiply-adds of the forward pass, for the whole batch. A bias counts for none.
+    pub macs: usize,
+    /// Whether the backward pass reads the input again.
+    pub keeps_input: bool,
+    /// Bytes that the backward pass needs besides the input.
+    pub kept_bytes: usize,
+}
+
+impl LayerSummary {
+    /// A layer without parameters, arithmetic or memory of its own.
+    pub fn new(path: &str, name: String, input: Shape, output: Shape) -> Self {
+        LayerSummary { path: path.into(), name, input, output, params: 0, macs: 0, keeps_input: false, kept_bytes: 0 }
+    }
+
+    /// Bytes kept for the backward pass, with numbers of `width` bytes.
+    pub fn kept(&self, width: usize) -> usize {
+        self.kept_bytes + if self.keeps_input { self.input.len() * width } else { 0 }
+    }
+}
+
+/// What a network costs at one batch size.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    pub input: Shape,
+    pub layers: Vec<LayerSummary>,
+}
+
+impl Summary {
+    /// # Errors
+    /// Where the network cannot run on such an input.
+    pub fn new<B: Backend>(net: &impl Module<B>, input: Shape) -> Result<Self> {
+        let mut layers = Vec::new();
+        net.describe("", input, &mut layers)?;
+        Ok(Summary { input, layers })
+    }
+
+    pub fn params(&self) -> usize {
+        self.layers.iter().map(|layer| layer.params).sum()
+    }
+
+    /// Multiply-adds of a forward pass.
+    pub fn forward_macs(&self) -> usize {
+        self.layers.iter().map(|layer| layer.macs).sum()
+    }
+
+    /// Multiply-adds of one layer in a training step: fprop, wgrad and, but for the first, dgrad. The images need no
+    /// gradient.
+    pub fn training_macs_of(&self, layer: &LayerSummary) -> usize {
+        layer.macs * if layer.path == self.layers[0].path { 2 } else { 3 }
+    }
+
+    /// Multiply-adds of a training step.
+    pub fn training_macs(&self) -> usize {
+        self.layers.iter().map(|layer| self.training_macs_of(layer)).sum()
+    }
+
+    /// Bytes that the forward pass leaves for the backward pass.
+    pub fn kept_bytes(&self, width: usize) -> usize {
+        self.layers.iter().map(|layer| layer.kept(width)).sum()
+    }
+
+    /// Peak bytes of a training step, without a device's working memory: parameters, their gradients and (with
+    /// momentum) velocities, and the worst moment of the backward pass, when a layer's two activation gradients meet
+    /// what that layer and those before it have kept.
+    pub fn training_bytes(&self, width: usize, momentum: bool) -> usize {
+        let states = if momentum { 3 } else { 2 };
+        let mut kept = 0;
+        let mut peak = 0;
+        for (i, layer) in self.layers.iter().enumerate() {
+            kept += layer.kept(width);
+            let dx = if i == 0 { 0 } else { layer.input.len() };
+            peak = peak.max(kept + (dx + layer.output.len()) * width);
+        }
+        self.params() * states * width + peak
+    }
+
+    /// Peak bytes of inference: parameters, and the largest input and output of a layer.
+    pub fn inference_bytes(&self, width: usize) -> usize {
+        let pair = |layer: &LayerSummary| layer.input.len() + layer.output.len();
+        (self.params() + self.layers.iter().map(pair).max().unwrap_or(0)) * width
+    }
+}

@@ -1,0 +1,104 @@
+//! How the learning rate changes over a run.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// The learning rate as a multiple of its base, over a run of a known number of steps.
+///
+/// As text: `constant`, `step:EVERY:FACTOR` (EVERY in epochs), `cosine` or `cosine:WARMUP` (WARMUP in epochs).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Schedule {
+    Constant,
+    /// Multiplied by `factor` after each `every` epochs.
+    Step {
+        every: u32,
+        factor: f64,
+    },
+    /// Rises linearly for `warmup` epochs, then falls along half a cosine to zero at the end of the run.
+    Cosine {
+        warmup: f64,
+    },
+}
+
+impl Schedule {
+    /// The factor at `step` (from 0) of a run of `epochs` epochs of `steps_per_epoch` steps.
+    pub fn factor(&self, step: usize, steps_per_epoch: usize, epochs: u32) -> f64 {
+        let epoch = step as f64 / steps_per_epoch as f64;
+        match *self {
+            Schedule::Constant => 1.0,
+            Schedule::Step { every, factor } => factor.powi((epoch / f64::from(every)) as i32),
+            // The first step of a warm-up is one step's share, not zero: a rate of zero would waste it.
+            Schedule::Cosine { warmup } if epoch < warmup => {
+                ((step + 1) as f64 / (warmup * steps_per_epoch as f64)).min(1.0)
+            }
+            Schedule::Cosine { warmup } => {
+                let rest = (f64::from(epochs) - warmup).max(f64::MIN_POSITIVE);
+                let progress = ((epoch - warmup) / rest).min(1.0);
+                0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Schedule::Constant => write!(f, "constant"),
+            Schedule::Step { every, factor } => write!(f, "step:{every}:{factor}"),
+            Schedule::Cosine { warmup } => write!(f, "cosine:{warmup}"),
+        }
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let number = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
+        let schedule = match parts[..] {
+            ["constant"] => Some(Schedule::Constant),
+            ["step", every, factor] => match (every.parse(), number(factor)) {
+                (Ok(every), Some(factor)) if every > 0 => Some(Schedule::Step { every, factor }),
+                _ => None,
+            },
+            ["cosine"] => Some(Schedule::Cosine { warmup: 0.0 }),
+            ["cosine", warmup] => number(warmup).map(|warmup| Schedule::Cosine { warmup }),
+            _ => None,
+        };
+        schedule.ok_or_else(|| {
+            let forms = "constant, step:EVERY:FACTOR, cosine or cosine:WARMUP (EVERY and WARMUP in epochs)";
+            Error::config("schedule", format!("{text:?} is none of {forms}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors() {
+        let at = |text: &str, step| text.parse::<Schedule>().unwrap().factor(step, 10, 4);
+        assert_eq!(at("constant", 39), 1.0);
+        assert_eq!([0, 19, 20, 39].map(|step| at("step:2:0.5", step)), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!([0, 4, 9].map(|step| at("cosine:1", step)), [0.1, 0.5, 1.0]);
+        assert_eq!(at("cosine:1", 10), 1.0);
+        assert!((at("cosine:1", 25) - 0.5).abs() < 1e-12);
+        assert!(at("cosine:1", 39) < 0.01 && at("cosine:1", 40) == 0.0);
+        assert_eq!(at("cosine", 0), 1.0);
+    }
+
+    #[test]
+    fn text_goes_both_ways_and_nonsense_is_refused() {
+        for text in ["constant", "step:3:0.1", "cosine:0.5"] {
+            assert_eq!(text.parse::<Schedule>().unwrap().to_string(), text);
+        }
+        for text in ["", "cosine:", "cosine:-1", "cosine:nan", "step:0:0.1", "step:1", "step:1:2:3", "linear"] {
+            let message = text.parse::<Schedule>().unwrap_err().to_string();
+            assert!(message.contains("step:EVERY:FACTOR"), "{message}");
+        }
+    }
+}
