@@ -30,6 +30,21 @@ pub enum Error {
     #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
     ParameterInUse { op: &'static str, name: String },
 
+    /// A file of weights that does not fit the network, or is no such file.
+    #[error("weights {}: {problem}", path.display())]
+    Weights { path: PathBuf, problem: String },
+
+    /// A run folder that cannot be used.
+    #[error("run {}: {problem}", path.display())]
+    Run { path: PathBuf, problem: String },
+
+    /// Training whose loss is no longer a number.
+    #[error(
+        "the loss became {loss} in epoch {epoch}, step {step}: training diverged; lower the learning rate (--lr), \
+         lower the momentum, or warm up (--schedule cosine:1)"
+    )]
+    Diverged { loss: f64, epoch: u32, step: usize },
+
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
@@ -42,6 +57,16 @@ impl Error {
 
     pub(crate) fn config(what: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Config { what: what.into(), problem: problem.into() }
+    }
+
+    /// For `map_err`: names the file that has the problem.
+    pub(crate) fn weights(path: impl Into<PathBuf>) -> impl FnOnce(String) -> Self {
+        let path = path.into();
+        move |problem| Error::Weights { path, problem }
+    }
+
+    pub(crate) fn run(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Error::Run { path: path.into(), problem: problem.into() }
     }
 
     /// For `map_err`: `fs::read(path).map_err(Error::io("read", path))`.

@@ -7,6 +7,8 @@ pub mod optim;
 pub mod rng;
 pub mod shape;
 pub mod tape;
+pub mod train;
+pub mod weights;
 
 pub use device::{Backend, Cpu, Device};
 pub use error::{Error, Result};

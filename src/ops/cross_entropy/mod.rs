@@ -66,6 +66,14 @@ impl<B: Backend> Meter<B> {
         self.samples = 0;
         backend.fill(&mut self.buf, num_traits::Zero::zero())
     }
+
+    /// Goes on from what an earlier meter had read.
+    pub fn set(&mut self, backend: &B, reading: Reading) -> Result<()> {
+        let sum = |mean: f64| Real::from_f64(mean * reading.samples as f64);
+        self.buf = backend.upload(Role::Parameter, &[sum(reading.loss), sum(reading.accuracy)])?;
+        self.samples = reading.samples;
+        Ok(())
+    }
 }
 
 impl<B: Backend> Tape<B> {

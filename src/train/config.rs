@@ -1,0 +1,161 @@
+//! What a run is: the settings that the command line resolves to, and that a run folder keeps.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Plan;
+use crate::device::Backend;
+use crate::nn::Nin;
+use crate::optim::{Schedule, Sgd};
+use crate::{Error, Result};
+
+/// A network with the recipe that trains it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// d2l's NiN at 224×224 with d2l's recipe: SGD at 0.1, batch 128, 10 epochs.
+    D2l,
+    /// A NiN for 28×28 images that trains in minutes on a CPU.
+    Small,
+}
+
+impl Preset {
+    pub const ALL: [Preset; 2] = [Preset::D2l, Preset::Small];
+
+    /// Its settings.
+    pub fn config(self) -> TrainConfig {
+        let d2l = TrainConfig {
+            preset: Preset::D2l,
+            device: "cpu".into(),
+            epochs: 10,
+            batch_size: 128,
+            learning_rate: 0.1,
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+            schedule: Schedule::Constant,
+            resize: 224,
+            seed: 0,
+            train_limit: None,
+            test_limit: None,
+        };
+        match self {
+            Preset::D2l => d2l,
+            Preset::Small => TrainConfig {
+                preset: Preset::Small,
+                epochs: 8,
+                learning_rate: 0.025,
+                momentum: 0.9,
+                schedule: Schedule::Cosine { warmup: 1.0 },
+                resize: 28,
+                ..d2l
+            },
+        }
+    }
+
+    /// Its network, with initial values drawn from `seed`.
+    pub fn net<B: Backend>(self, backend: &B, seed: u64) -> Result<Nin<B>> {
+        match self {
+            Preset::D2l => Nin::d2l(backend, seed),
+            Preset::Small => Nin::small(backend, seed),
+        }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Preset::D2l => "d2l",
+            Preset::Small => "small",
+        })
+    }
+}
+
+impl FromStr for Preset {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Preset::ALL.into_iter().find(|preset| preset.to_string() == text);
+        found.ok_or_else(|| Error::config("preset", format!("{text:?} is neither d2l nor small")))
+    }
+}
+
+/// All that decides what a run computes. As TOML, it is the run folder's `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    pub preset: Preset,
+    /// The device that the run began on.
+    pub device: String,
+    pub epochs: u32,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+    pub momentum: f64,
+    pub nesterov: bool,
+    pub weight_decay: f64,
+    #[serde(serialize_with = "to_text", deserialize_with = "from_text")]
+    pub schedule: Schedule,
+    /// Height and width that the images are brought to.
+    pub resize: usize,
+    pub seed: u64,
+    /// Train on the first so many images only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+    /// Test on the first so many images only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+}
+
+impl TrainConfig {
+    /// # Errors
+    /// [`Error::Config`] that names the first setting outside of what it may be.
+    pub fn validate(&self) -> Result<()> {
+        let at_least_one = |what: &str, value: Option<usize>| match value {
+            Some(0) => Err(Error::config(what, "must be at least 1")),
+            _ => Ok(()),
+        };
+        at_least_one("epochs", Some(self.epochs as usize))?;
+        at_least_one("batch-size", Some(self.batch_size))?;
+        at_least_one("train-limit", self.train_limit)?;
+        at_least_one("test-limit", self.test_limit)?;
+        let range = |what: &str, value: f64, ok: bool, must: &str| {
+            if ok { Ok(()) } else { Err(Error::config(what, format!("{value} must be {must}"))) }
+        };
+        let rate = self.learning_rate;
+        range("lr", rate, rate > 0.0 && rate.is_finite(), "positive and finite")?;
+        range("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "in [0, 1)")?;
+        let decay = self.weight_decay;
+        range("weight-decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite")?;
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Error::config("nesterov", "needs momentum; add --momentum 0.9"));
+        }
+        if !(1..=1024).contains(&self.resize) {
+            return Err(Error::config("resize", format!("{} must be between 1 and 1024 pixels", self.resize)));
+        }
+        Ok(())
+    }
+
+    /// The optimiser that these settings ask for.
+    pub fn optimizer<B: Backend>(&self, backend: &B) -> Sgd<B> {
+        Sgd::new(backend)
+            .with_momentum(self.momentum)
+            .with_nesterov(self.nesterov)
+            .with_weight_decay(self.weight_decay)
+    }
+
+    /// The plan for [`Trainer::fit`](super::Trainer::fit).
+    pub fn plan(&self, report_every: usize) -> Plan {
+        let report_every = report_every.max(1);
+        Plan { epochs: self.epochs, rate: self.learning_rate, schedule: self.schedule, report_every }
+    }
+}
+
+fn to_text<S: Serializer>(schedule: &Schedule, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(schedule)
+}
+
+fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Schedule, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,198 @@
+//! Whole training runs over loaders, told to the caller as events.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Position, Trainer};
+use crate::data::{Batch, Loader};
+use crate::device::Backend;
+use crate::nn::Module;
+use crate::ops::cross_entropy::{Meter, Reading};
+use crate::optim::Schedule;
+use crate::{Error, Result, Shape};
+
+/// How long to train and how fast to learn.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub epochs: u32,
+    pub rate: f64,
+    pub schedule: Schedule,
+    /// Steps between two readings of the loss: a reading waits for the device.
+    pub report_every: usize,
+}
+
+/// What an epoch came to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// From 1.
+    pub epoch: u32,
+    /// Training loss: the mean over the epoch, each batch before its update, with dropout.
+    pub loss: f64,
+    pub train_accuracy: f64,
+    pub test_loss: f64,
+    pub test_accuracy: f64,
+    /// Images trained on a second, the evaluation not counted.
+    pub examples_per_second: f64,
+    /// Seconds of training, the evaluation not counted.
+    pub train_seconds: f64,
+    pub test_seconds: f64,
+    /// The learning rate of the epoch's last step.
+    pub rate: f64,
+}
+
+/// Whether a network still learns, by its loss on the test images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Alive,
+    /// Loss and accuracy are those of guessing. It may be a plateau that training leaves again.
+    Stuck,
+    /// Every image gets the same logits: a ReLU lets nothing through, so no gradient ever comes back.
+    Dead,
+}
+
+impl Health {
+    /// By the mean loss and accuracy over a test set of `classes` classes.
+    pub fn of(test: &Reading, classes: usize) -> Self {
+        let chance = (classes as f64).ln();
+        // Logits that are all zero give ln(classes) to the last digit of the sum; a network that has merely not begun
+        // to learn differs from it by the spread of its initial logits.
+        if (test.loss - chance).abs() < 2e-6 {
+            Health::Dead
+        } else if (test.loss - chance).abs() < 0.01 && test.accuracy < 1.5 / classes as f64 {
+            Health::Stuck
+        } else {
+            Health::Alive
+        }
+    }
+}
+
+/// What happens during [`Trainer::fit`].
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A step is done. `reading`, of the epoch so far, is there after the run's first step and every
+    /// [`Plan::report_every`] steps.
+    Step { position: Position, steps: usize, images: usize, reading: Option<Reading> },
+    /// A batch of the test set is evaluated.
+    Evaluation { done: usize, of: usize },
+    /// An epoch is done, evaluation included.
+    Epoch { metrics: EpochMetrics, health: Health },
+}
+
+impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
+    /// Trains from the present position to the end of the plan; with a shuffling loader, each epoch in an order of its own.
+    /// `on_event` may break the run off: after the step that it was told of, or during the evaluation, which is
+    /// then repeated when the run goes on.
+    ///
+    /// Returns whether the run came to its end.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] as soon as a reading of the loss is not finite; shapes that do not fit the network.
+    pub fn fit(
+        &mut self,
+        train: &Loader,
+        test: &Loader,
+        plan: &Plan,
+        on_event: &mut dyn FnMut(&Self, Event) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let steps = train.steps();
+        let mut first = true;
+        while self.position.epoch < plan.epochs {
+            let epoch = self.position.epoch;
+            if self.position.step == 0 {
+                self.reset_reading()?;
+            }
+            let mut images = 0;
+            let mut learning = Duration::ZERO;
+            let mut rate = 0.0;
+            let mut batches = train.epoch_from(epoch, self.position.step as usize)?;
+            loop {
+                let started = Instant::now();
+                let Some(batch) = batches.next() else { break };
+                let step = self.position.step as usize;
+                rate = plan.rate * plan.schedule.factor(epoch as usize * steps + step, steps, plan.epochs);
+                self.step(&batch.images, shape_of(&batch, train), &batch.labels, rate)?;
+                let due = first || (step + 1).is_multiple_of(plan.report_every) || step + 1 == steps;
+                let reading = if due { Some(self.reading()?) } else { None };
+                first = false;
+                if let Some(Reading { loss, .. }) = reading
+                    && !loss.is_finite()
+                {
+                    return Err(Error::Diverged { loss, epoch: epoch + 1, step: step + 1 });
+                }
+                images += batch.len();
+                learning += started.elapsed();
+                let event = Event::Step { position: self.position, steps, images: batch.len(), reading };
+                if on_event(self, event)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            let started = Instant::now();
+            let scored = self.evaluate(test, &mut |trainer, done| {
+                on_event(trainer, Event::Evaluation { done, of: test.dataset().len() })
+            })?;
+            let Some(scored) = scored else { return Ok(ControlFlow::Break(())) };
+            let learned = self.reading()?;
+            let metrics = EpochMetrics {
+                epoch: epoch + 1,
+                loss: learned.loss,
+                train_accuracy: learned.accuracy,
+                test_loss: scored.loss,
+                test_accuracy: scored.accuracy,
+                examples_per_second: images as f64 / learning.as_secs_f64().max(f64::MIN_POSITIVE),
+                train_seconds: learning.as_secs_f64(),
+                test_seconds: started.elapsed().as_secs_f64(),
+                rate,
+            };
+            self.position = Position { epoch: epoch + 1, step: 0 };
+            let health = Health::of(&scored, test.dataset().classes());
+            if on_event(self, Event::Epoch { metrics, health })?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Loss and accuracy over all images of a loader. `on_batch` is told how many are done, and may break it off: then
+    /// there is no result.
+    ///
+    /// # Errors
+    /// Shapes that do not fit the network.
+    pub fn evaluate(
+        &self,
+        loader: &Loader,
+        on_batch: &mut dyn FnMut(&Self, usize) -> Result<ControlFlow<()>>,
+    ) -> Result<Option<Reading>> {
+        let mut meter = Meter::new(&self.backend)?;
+        let mut done = 0;
+        for batch in loader.epoch(0)? {
+            self.score(&batch.images, shape_of(&batch, loader), &batch.labels, &mut meter)?;
+            done += batch.len();
+            if on_batch(self, done)?.is_break() {
+                return Ok(None);
+            }
+        }
+        meter.read(&self.backend).map(Some)
+    }
+}
+
+fn shape_of(batch: &Batch, loader: &Loader) -> Shape {
+    let config = loader.config();
+    Shape::image(batch.len(), 1, config.height, config.width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_network_is_told_from_a_slow_one() {
+        let health = |loss, accuracy| Health::of(&Reading { loss, accuracy, samples: 10_000 }, 10);
+        assert_eq!(health(10f64.ln(), 0.1), Health::Dead);
+        assert_eq!(health(10f64.ln() + 1e-4, 0.1), Health::Stuck);
+        assert_eq!(health(10f64.ln() - 5e-3, 0.2), Health::Alive);
+        assert_eq!(health(1.2, 0.55), Health::Alive);
+        assert_eq!(health(f64::NAN, 0.1), Health::Alive, "divergence is told elsewhere");
+    }
+}
