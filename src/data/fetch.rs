@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::Path;
 
 use self::store::Store;
+use super::fashion_mnist::FILES;
 use crate::error::{self, Error};
 
 /// What happens during a [`fetch`].
@@ -49,15 +50,15 @@ pub enum Progress {
 /// [`Error::DataNotFound`] where no source delivers, with what each of them said; [`Error::Io`]
 /// where `into` cannot be written.
 pub fn fetch(into: &Path, progress: &mut dyn FnMut(Progress)) -> error::Result<()> {
-    fetch_from(&Source::all(), into, progress)
+    fetch_from(&Source::all(), &Store::open(into, &FILES)?, progress)
 }
 
+/// Asks one source after the other until `store` lacks nothing.
 fn fetch_from(
     sources: &[Source],
-    into: &Path,
+    store: &Store,
     progress: &mut dyn FnMut(Progress),
 ) -> error::Result<()> {
-    let store = Store::open(into)?;
     if store.missing().is_empty() {
         return Ok(());
     }
@@ -69,7 +70,7 @@ fn fetch_from(
         progress(Progress::Trying {
             source: source.to_string(),
         });
-        match source.deliver(&store, progress) {
+        match source.deliver(store, progress) {
             Ok(()) => return Ok(()),
             Err(Failure::Source(problem)) => tried.push(format!("{source}: {problem}")),
             Err(Failure::Local(error)) => return Err(error),

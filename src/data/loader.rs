@@ -310,7 +310,6 @@ impl Worker {
     fn run(self, first_step: usize, batches: SyncSender<Batch>) {
         let mut resized = vec![0; self.pixels];
         let mut scratch = Vec::new();
-        let to_f32: [f32; 256] = std::array::from_fn(|grey| grey as f32 / 255.0);
         for (step, indices) in self
             .order
             .chunks(self.batch_size)
@@ -326,8 +325,9 @@ impl Worker {
                         &mut scratch,
                     )
                     .expect("the resizer was made for the data set's images and the loader's");
+                // A division, not a product with 1/255, which would round differently.
                 for (out, &grey) in out.iter_mut().zip(&resized) {
-                    *out = to_f32[usize::from(grey)];
+                    *out = f32::from(grey) / 255.0;
                 }
             }
             if batches.send(batch).is_err() {

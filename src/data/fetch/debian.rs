@@ -41,22 +41,30 @@ fn make(path: &Path) -> impl FnOnce(io::Error) -> Failure {
 
 /// Brings the package into the folder `work`.
 fn download(work: &Path) -> Result<PathBuf, Failure> {
-    // The system's package lists may be empty (a container) or so old that the archive has moved on; lists of one's
-    // own then cost one more download, but need no root.
-    if run(apt(work, Lists::System).args(["download", PACKAGE])).is_err() {
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            let folder = work.join(folder);
-            fs::create_dir_all(&folder).map_err(make(&folder))?;
-        }
-        // Failing for one archive of several is no reason to give up, so it is the download that decides.
-        let update = run(apt(work, Lists::Own).arg("update"));
-        run(apt(work, Lists::Own).args(["download", PACKAGE])).or(update)?;
-    }
+    // The system's package lists may be empty (a container) or so old that the archive has moved
+    // on; lists of one's own then cost one more download, but need no root.
+    download_with(Lists::System, work).or_else(|_| update(work))?;
     let entries = fs::read_dir(work).map_err(|e| Failure::Local(Error::io("list", work)(e)))?;
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .ok_or_else(|| Failure::Source("apt-get succeeded but left no package".into()))
+}
+
+fn download_with(lists: Lists, work: &Path) -> Result<(), Failure> {
+    run(apt(work, lists).args(["download", PACKAGE]))
+}
+
+/// Gets package lists for this once, and the package that they lead to.
+fn update(work: &Path) -> Result<(), Failure> {
+    for folder in ["lists/partial", "cache/archives/partial"] {
+        let folder = work.join(folder);
+        fs::create_dir_all(&folder).map_err(make(&folder))?;
+    }
+    // To fail for one archive of several is no reason to give up, so it is the download that
+    // decides; but of two complaints the earlier one is nearer to the cause.
+    let updated = run(apt(work, Lists::Own).arg("update"));
+    download_with(Lists::Own, work).map_err(|failure| updated.err().unwrap_or(failure))
 }
 
 /// The package lists that `apt-get` is to use.
@@ -105,4 +113,49 @@ fn run(command: &mut Command) -> Result<(), Failure> {
     let last = complaint.lines().rev().find(|line| !line.trim().is_empty());
     let problem = last.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned());
     Err(Failure::Source(format!("{name}: {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Source, fetch_from};
+    use super::*;
+    use crate::data::fashion_mnist::FILES;
+
+    #[test]
+    fn a_failing_program_is_quoted() {
+        let problem = |command: &mut Command| match run(command) {
+            Err(Failure::Source(problem)) => problem,
+            _ => panic!("a problem of the source was to be expected"),
+        };
+        let absent = problem(&mut Command::new("mlpconv-no-such-program"));
+        assert_eq!(absent, "mlpconv-no-such-program is not on this machine");
+        let script = "echo first >&2; echo 'E: last ' >&2; echo >&2; exit 3";
+        assert_eq!(
+            problem(Command::new("sh").args(["-c", script])),
+            "sh: E: last"
+        );
+        assert_eq!(
+            problem(Command::new("sh").args(["-c", "exit 3"])),
+            "sh: exit status: 3"
+        );
+    }
+
+    #[test]
+    #[ignore = "downloads 31 MB from the package archive that apt-get is configured for"]
+    fn the_package_has_the_published_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &FILES).unwrap();
+        fetch_from(&[Source::Debian], &store, &mut |_| {}).unwrap();
+        assert!(store.missing().is_empty());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FILES.len());
+    }
+
+    #[test]
+    #[ignore = "downloads package lists and 31 MB from the package archive"]
+    fn package_lists_of_ones_own_lead_to_the_package() {
+        let work = tempfile::tempdir().unwrap();
+        assert!(update(work.path()).is_ok());
+        assert!(fs::read_dir(work.path().join("lists")).unwrap().count() > 2);
+        assert!(download(work.path()).is_ok());
+    }
 }

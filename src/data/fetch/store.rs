@@ -7,32 +7,33 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Failure, Progress};
-use crate::data::fashion_mnist::{DataFile, FILES, Hashed};
+use crate::data::fashion_mnist::{DataFile, Hashed};
 use crate::data::idx::{Content, GZIP_MAGIC};
 use crate::error::{self, Error};
 
 /// What compression may add to a file that does not compress: far more than gzip does.
 const SLACK: u64 = 64 * 1024;
 
-/// The folder.
+/// A folder and the files that it is to have.
 pub(super) struct Store<'a> {
     folder: &'a Path,
+    files: &'a [DataFile],
 }
 
 impl<'a> Store<'a> {
     /// The folder at this path, made where it does not exist.
-    pub(super) fn open(folder: &'a Path) -> error::Result<Self> {
+    pub(super) fn open(folder: &'a Path, files: &'a [DataFile]) -> error::Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
-        Ok(Store { folder })
+        Ok(Store { folder, files })
     }
 
     /// The files that are not there, or not right.
-    pub(super) fn missing(&self) -> Vec<&'static DataFile> {
+    pub(super) fn missing(&self) -> Vec<&'a DataFile> {
         let right = |file: &DataFile| {
             file.find_in(self.folder)
                 .is_some_and(|path| check(&path, file).is_ok())
         };
-        FILES.iter().filter(|file| !right(file)).collect()
+        self.files.iter().filter(|file| !right(file)).collect()
     }
 
     /// A path in this folder that nothing else uses, for what is not ready or not to stay.
@@ -49,7 +50,7 @@ impl<'a> Store<'a> {
     /// bytes that `reader` promises.
     pub(super) fn keep(
         &self,
-        file: &'static DataFile,
+        file: &DataFile,
         mut reader: impl Read,
         total: Option<u64>,
         progress: &mut dyn FnMut(Progress),
