@@ -195,11 +195,8 @@ mod real {
         assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{problem}");
         // Written to the stream itself, since the test harness would swallow what a passing test prints.
         let remedy = "`make test` fetches it, or name its folder with $MLPCONV_DATA";
-        writeln!(
-            io::stderr(),
-            "\nSKIPPED the test of the real data: {problem}; {remedy}"
-        )
-        .unwrap();
+        let skipped = format!("\nSKIPPED the test of the real data: {problem}; {remedy}\n");
+        io::stderr().write_all(skipped.as_bytes()).unwrap();
         None
     }
 

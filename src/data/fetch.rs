@@ -16,6 +16,15 @@ use self::store::Store;
 use super::fashion_mnist::FILES;
 use crate::error::{self, Error};
 
+/// Addresses below which the compressed files lie: upstream's repository, the copy that Keras uses, and the address
+/// that upstream first published. What they deliver is checked, so they need not be trusted, and the last one, which
+/// speaks no TLS, is as good as the others.
+const MIRRORS: [&str; 3] = [
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+];
+
 /// What happens during a [`fetch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -63,9 +72,6 @@ fn fetch_from(
         return Ok(());
     }
     let mut tried = Vec::new();
-    if cfg!(not(feature = "fetch")) {
-        tried.push("mirrors: this program was built without the feature `fetch`".into());
-    }
     for source in sources {
         progress(Progress::Trying {
             source: source.to_string(),
@@ -90,19 +96,16 @@ enum Failure {
 /// Who may have the files.
 enum Source {
     /// A server that has them below this address, which ends with a slash.
-    #[cfg(feature = "fetch")]
     Mirror(String),
     /// The package archive that `apt-get` is configured for.
     Debian,
 }
 
 impl Source {
+    /// Every source, in the order in which they are asked.
     fn all() -> Vec<Source> {
-        let mut sources = Vec::new();
-        #[cfg(feature = "fetch")]
-        sources.extend(mirror::MIRRORS.map(|address| Source::Mirror(address.into())));
-        sources.push(Source::Debian);
-        sources
+        let mirrors = MIRRORS.map(|address| Source::Mirror(address.into()));
+        mirrors.into_iter().chain([Source::Debian]).collect()
     }
 
     /// Brings all files that `store` lacks, or says why not.
@@ -110,6 +113,11 @@ impl Source {
         match self {
             #[cfg(feature = "fetch")]
             Source::Mirror(address) => mirror::deliver(address, store, progress),
+            #[cfg(not(feature = "fetch"))]
+            Source::Mirror(_) => {
+                let problem = "this program was built without the feature `fetch`";
+                Err(Failure::Source(problem.into()))
+            }
             Source::Debian => debian::deliver(store, progress),
         }
     }
@@ -118,7 +126,6 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            #[cfg(feature = "fetch")]
             Source::Mirror(address) => f.write_str(address),
             Source::Debian => write!(f, "apt-get download {}", debian::PACKAGE),
         }

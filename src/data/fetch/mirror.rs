@@ -1,5 +1,4 @@
-//! Upstream's servers. What they deliver is checked against its SHA-256, so they need not be trusted, and the last
-//! one, which speaks no TLS, is as good as the others.
+//! Download from a server.
 
 use std::time::Duration;
 
@@ -7,14 +6,6 @@ use ureq::Agent;
 
 use super::store::Store;
 use super::{Failure, Progress};
-
-/// Addresses below which the compressed files lie: upstream's repository, the copy that Keras uses, and the address
-/// that upstream first published.
-pub(super) const MIRRORS: [&str; 3] = [
-    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-];
 
 /// Downloads the files that `store` lacks.
 pub(super) fn deliver(
