@@ -44,6 +44,30 @@ pub enum Error {
          lower the momentum, or warm up (--schedule cosine:1)"
     )]
     Diverged { loss: f64, epoch: u32, step: usize },
+    /// Bytes that are not the IDX file they should be.
+    #[error("{name}: {source}")]
+    Idx { name: String, source: crate::data::idx::IdxError },
+
+    /// Images and labels that do not fit together, or that are not what their name promises.
+    #[error("{what}: {problem}")]
+    Data { what: String, problem: String },
+
+    /// A folder that was to hold the data set lacks one of its files.
+    #[error(
+        "{place} has neither {file}.gz nor {file}; put the four files of Fashion-MNIST there, \
+         or name another folder with --data-dir or $MLPCONV_DATA"
+    )]
+    DataFileMissing { place: String, file: &'static str },
+
+    /// The data set is nowhere on this machine and no source would give it. `tried` has one line for each place.
+    #[error(
+        "Fashion-MNIST was not found and could not be fetched\n  {}\n\
+         put the four files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, \
+         t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz) into a folder and name it with \
+         --data-dir or $MLPCONV_DATA, or install Debian's package dataset-fashion-mnist",
+        tried.join("\n  ")
+    )]
+    DataNotFound { tried: Vec<String> },
 
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -67,6 +91,10 @@ impl Error {
 
     pub(crate) fn run(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Error::Run { path: path.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn data(what: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Data { what: what.into(), problem: problem.into() }
     }
 
     /// For `map_err`: `fs::read(path).map_err(Error::io("read", path))`.

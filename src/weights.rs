@@ -162,11 +162,7 @@ impl Tensors {
                 return Err(Error::weights(path)(format!("tensor {name} is {:?}, not F32", view.dtype())));
             }
             let number = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            tensors.push((
-                name.to_owned(),
-                view.shape().to_vec(),
-                view.data().chunks_exact(4).map(number).collect(),
-            ));
+            tensors.push((name.to_owned(), view.shape().to_vec(), view.data().chunks_exact(4).map(number).collect()));
         }
         Ok(Tensors { tensors, note })
     }

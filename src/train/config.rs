@@ -139,10 +139,7 @@ impl TrainConfig {
 
     /// The optimiser that these settings ask for.
     pub fn optimizer<B: Backend>(&self, backend: &B) -> Sgd<B> {
-        Sgd::new(backend)
-            .with_momentum(self.momentum)
-            .with_nesterov(self.nesterov)
-            .with_weight_decay(self.weight_decay)
+        Sgd::new(backend).with_momentum(self.momentum).with_nesterov(self.nesterov).with_weight_decay(self.weight_decay)
     }
 
     /// The plan for [`Trainer::fit`](super::Trainer::fit).

@@ -112,8 +112,7 @@ impl Run {
         }
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let parse = |(i, line)| {
-            serde_json::from_str(line)
-                .map_err(|e| Error::run(&self.folder, format!("{METRICS}, line {}: {e}", i + 1)))
+            serde_json::from_str(line).map_err(|e| Error::run(&self.folder, format!("{METRICS}, line {}: {e}", i + 1)))
         };
         text.lines().enumerate().map(parse).collect()
     }

@@ -81,13 +81,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn score(
-        &self,
-        images: &[B::Scalar],
-        shape: Shape,
-        labels: &[u8],
-        meter: &mut Meter<B>,
-    ) -> Result<()> {
+    pub fn score(&self, images: &[B::Scalar], shape: Shape, labels: &[u8], meter: &mut Meter<B>) -> Result<()> {
         let mut tape = Tape::new(&self.backend, Mode::Inference);
         let x = tape.constant(self.backend.upload(Role::Activation, images)?, shape)?;
         let logits = self.net.forward(&mut tape, x)?;

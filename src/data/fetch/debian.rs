@@ -1,0 +1,152 @@
+//! Debian's package of the data set, got and unpacked without root and without installing it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::store::Store;
+use super::{Failure, Progress};
+use crate::error::Error;
+
+/// The package's name, in Debian and in what derives from it.
+pub(super) const PACKAGE: &str = "dataset-fashion-mnist";
+
+/// The files' folder in the package.
+const FOLDER: &str = "usr/share/datasets/fashion-mnist";
+
+/// Downloads the package, unpacks it, and takes the files that `store` lacks.
+pub(super) fn deliver(store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    let scratch = store.scratch("debian");
+    let work = std::path::absolute(&scratch.0).map_err(make(&scratch.0))?;
+    fs::create_dir(&work).map_err(make(&work))?;
+    let package = download(&work)?;
+    let root = work.join("root");
+    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root))?;
+    let folder = root.join(FOLDER);
+    for file in store.missing() {
+        let missing = || Failure::Source(format!("the package lacks {FOLDER}/{}.gz", file.name));
+        let path = file.find_in(&folder).ok_or_else(missing)?;
+        let unpacked = File::open(&path).map_err(|e| Failure::Local(Error::io("open", path)(e)))?;
+        let total = unpacked.metadata().ok().map(|metadata| metadata.len());
+        store.keep(file, unpacked, total, progress)?;
+    }
+    Ok(())
+}
+
+fn make(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    let error = Error::io("make the folder", path);
+    move |source| Failure::Local(error(source))
+}
+
+/// Brings the package into the folder `work`.
+fn download(work: &Path) -> Result<PathBuf, Failure> {
+    // The system's package lists may be empty (a container) or so old that the archive has moved
+    // on; lists of one's own then cost one more download, but need no root.
+    download_with(Lists::System, work).or_else(|_| update(work))?;
+    let entries = fs::read_dir(work).map_err(|e| Failure::Local(Error::io("list", work)(e)))?;
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or_else(|| Failure::Source("apt-get succeeded but left no package".into()))
+}
+
+fn download_with(lists: Lists, work: &Path) -> Result<(), Failure> {
+    run(apt(work, lists).args(["download", PACKAGE]))
+}
+
+/// Gets package lists for this once, and the package that they lead to.
+fn update(work: &Path) -> Result<(), Failure> {
+    for folder in ["lists/partial", "cache/archives/partial"] {
+        let folder = work.join(folder);
+        fs::create_dir_all(&folder).map_err(make(&folder))?;
+    }
+    // To fail for one archive of several is no reason to give up, so it is the download that
+    // decides; but of two complaints the earlier one is nearer to the cause.
+    let updated = run(apt(work, Lists::Own).arg("update"));
+    download_with(Lists::Own, work).map_err(|failure| updated.err().unwrap_or(failure))
+}
+
+/// The package lists that `apt-get` is to use.
+enum Lists {
+    /// The system's, as they are.
+    System,
+    /// Those in the working folder.
+    Own,
+}
+
+/// `apt-get` in the folder `work`, into which it downloads.
+fn apt(work: &Path, lists: Lists) -> Command {
+    let mut command = Command::new("apt-get");
+    command.current_dir(work);
+    let mut option = |option: String| {
+        command.arg("-o").arg(option);
+    };
+    // Started by root, it would become a user who cannot write here; started by anyone else, it need not change.
+    option("APT::Sandbox::User=root".into());
+    option("Acquire::Retries=0".into());
+    option("Acquire::http::Timeout=10".into());
+    option("Acquire::https::Timeout=10".into());
+    if let Lists::Own = lists {
+        option(format!("Dir::State::Lists={}", work.join("lists").display()));
+        option(format!("Dir::Cache={}", work.join("cache").display()));
+    }
+    command
+}
+
+/// Runs a program to its end; what it complained of, if it failed.
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let name = command.get_program().display().to_string();
+    // Its complaints are part of our error message, which is in English.
+    let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::Source(format!("{name} is not on this machine")),
+        _ => Failure::Source(format!("{name} cannot be started: {error}")),
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let last = complaint.lines().rev().find(|line| !line.trim().is_empty());
+    let problem = last.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned());
+    Err(Failure::Source(format!("{name}: {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Source, fetch_from};
+    use super::*;
+    use crate::data::fashion_mnist::FILES;
+
+    #[test]
+    fn a_failing_program_is_quoted() {
+        let problem = |command: &mut Command| match run(command) {
+            Err(Failure::Source(problem)) => problem,
+            _ => panic!("a problem of the source was to be expected"),
+        };
+        let absent = problem(&mut Command::new("mlpconv-no-such-program"));
+        assert_eq!(absent, "mlpconv-no-such-program is not on this machine");
+        let script = "echo first >&2; echo 'E: last ' >&2; echo >&2; exit 3";
+        assert_eq!(problem(Command::new("sh").args(["-c", script])), "sh: E: last");
+        assert_eq!(problem(Command::new("sh").args(["-c", "exit 3"])), "sh: exit status: 3");
+    }
+
+    #[test]
+    #[ignore = "downloads 31 MB from the package archive that apt-get is configured for"]
+    fn the_package_has_the_published_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &FILES).unwrap();
+        fetch_from(&[Source::Debian], &store, &mut |_| {}).unwrap();
+        assert!(store.missing().is_empty());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FILES.len());
+    }
+
+    #[test]
+    #[ignore = "downloads package lists and 31 MB from the package archive"]
+    fn package_lists_of_ones_own_lead_to_the_package() {
+        let work = tempfile::tempdir().unwrap();
+        assert!(update(work.path()).is_ok());
+        assert!(fs::read_dir(work.path().join("lists")).unwrap().count() > 2);
+        assert!(download(work.path()).is_ok());
+    }
+}

@@ -1,0 +1,111 @@
+//! The folder that files are fetched into. Nothing gets its name there before it is checked.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Failure, Progress};
+use crate::data::fashion_mnist::{DataFile, Hashed};
+use crate::data::idx::{Content, GZIP_MAGIC};
+use crate::error::{self, Error};
+
+/// What compression may add to a file that does not compress: far more than gzip does.
+const SLACK: u64 = 64 * 1024;
+
+/// A folder and the files that it is to have.
+pub(super) struct Store<'a> {
+    folder: &'a Path,
+    files: &'a [DataFile],
+}
+
+impl<'a> Store<'a> {
+    /// The folder at this path, made where it does not exist.
+    pub(super) fn open(folder: &'a Path, files: &'a [DataFile]) -> error::Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+        Ok(Store { folder, files })
+    }
+
+    /// The files that are not there, or not right.
+    pub(super) fn missing(&self) -> Vec<&'a DataFile> {
+        let right = |file: &DataFile| file.find_in(self.folder).is_some_and(|path| check(&path, file).is_ok());
+        self.files.iter().filter(|file| !right(file)).collect()
+    }
+
+    /// A path in this folder that nothing else uses, for what is not ready or not to stay.
+    pub(super) fn scratch(&self, name: &str) -> Scratch {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Scratch(self.folder.join(format!(".{name}.{}-{count}", process::id())))
+    }
+
+    /// Reads one file, compressed or not, and keeps it if its content is the published one. `total` is the number of
+    /// bytes that `reader` promises.
+    pub(super) fn keep(
+        &self,
+        file: &DataFile,
+        mut reader: impl Read,
+        total: Option<u64>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Failure> {
+        let refuse = |problem: String| Failure::Source(format!("{}: {problem}", file.name));
+        let part = self.scratch(file.name);
+        let write = |error| Failure::Local(Error::io("write", &part.0)(error));
+        let mut out = File::create(&part.0).map_err(write)?;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut magic = Vec::new();
+        let mut done = 0;
+        loop {
+            let count = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(refuse(error.to_string())),
+            };
+            let unseen = GZIP_MAGIC.len() - magic.len();
+            magic.extend_from_slice(&buffer[..count.min(unseen)]);
+            done += count as u64;
+            if done > file.bytes + SLACK {
+                return Err(refuse(format!("more than {} bytes", file.bytes + SLACK)));
+            }
+            out.write_all(&buffer[..count]).map_err(write)?;
+            progress(Progress::Bytes { file: file.name, done, total });
+        }
+        out.sync_all().map_err(write)?;
+        drop(out);
+        check(&part.0, file).map_err(refuse)?;
+        // A server may have undone the compression on the way.
+        let suffix = if magic == GZIP_MAGIC { ".gz" } else { "" };
+        let path = self.folder.join(format!("{}{suffix}", file.name));
+        fs::rename(&part.0, &path).map_err(|error| Failure::Local(Error::io("write", path)(error)))?;
+        progress(Progress::Done { file: file.name });
+        Ok(())
+    }
+}
+
+/// Whether the content of a file is the published one; if not, in what it differs.
+fn check(path: &Path, file: &DataFile) -> Result<(), String> {
+    let content = File::open(path).and_then(Content::new).map_err(|error| error.to_string())?;
+    // One byte more than there should be is enough to know, however far the file would inflate.
+    let mut content = Hashed::new(content.take(file.bytes + 1));
+    io::copy(&mut content, &mut io::sink()).map_err(|error| error.to_string())?;
+    let (bytes, sha256) = content.finish();
+    if bytes > file.bytes {
+        return Err(format!("its content has more than {} bytes", file.bytes));
+    }
+    if sha256 != file.sha256 {
+        return Err(format!("its content ({bytes} bytes) has SHA-256 {sha256} instead of {}", file.sha256));
+    }
+    Ok(())
+}
+
+/// A file or folder that is gone when this is dropped, unless it was renamed before.
+pub(super) struct Scratch(pub(super) PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It may have been renamed or never made; and if it cannot be removed there is nobody to tell.
+        let _ = if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
+    }
+}

@@ -1,0 +1,451 @@
+//! Batches of a data set, prepared on a thread of their own while the network computes.
+
+use std::mem;
+use std::panic;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rand::seq::SliceRandom;
+
+use super::{Dataset, Resizer};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
+
+/// Batches that wait, ready, for the consumer. Two are enough to hide a consumer that is uneven.
+const DEPTH: usize = 2;
+
+/// The order in which an epoch visits the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they lie in the data set.
+    Sequential,
+    /// A permutation that is a function of the seed and the epoch alone.
+    Shuffled { seed: u64 },
+}
+
+/// What a [`Loader`] makes of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Images a batch; the last one of an epoch may have fewer.
+    pub batch_size: usize,
+    /// Rows of an image in a batch.
+    pub height: usize,
+    /// Columns of an image in a batch.
+    pub width: usize,
+    /// The order of the images.
+    pub order: Order,
+}
+
+/// Turns a data set into epochs of batches.
+///
+/// Images are resized as Pillow does ([`Resizer`]) and scaled to `[0, 1]` as torchvision's `ToTensor` does: grey
+/// level / 255 in `f32`.
+#[derive(Debug)]
+pub struct Loader {
+    dataset: Arc<Dataset>,
+    config: LoaderConfig,
+    resizer: Arc<Resizer>,
+    pool: Arc<Pool>,
+}
+
+impl Loader {
+    /// A loader of `dataset`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the batch size or a side of the images is 0, or where a batch would not fit into
+    /// memory's address space.
+    pub fn new(dataset: Arc<Dataset>, config: LoaderConfig) -> Result<Self> {
+        let LoaderConfig { batch_size, height, width, .. } = config;
+        if batch_size == 0 {
+            return Err(Error::config("batch size", "0; a batch needs an image at least"));
+        }
+        if height == 0 || width == 0 {
+            let problem = format!("{height}x{width}; an image needs a pixel at least");
+            return Err(Error::config("image size", problem));
+        }
+        let elements = height.checked_mul(width).and_then(|size| size.checked_mul(batch_size));
+        if elements.is_none_or(|elements| elements > isize::MAX as usize / size_of::<f32>()) {
+            let problem = format!("{batch_size} images of {height}x{width} cannot be addressed");
+            return Err(Error::config("batch size", problem));
+        }
+        if u32::try_from(dataset.len()).is_err() {
+            let problem = format!("{} images; at most 2^32 - 1 can be ordered", dataset.len());
+            return Err(Error::data("data set", problem));
+        }
+        let resizer = Arc::new(Resizer::new(dataset.height(), dataset.width(), height, width)?);
+        Ok(Loader { dataset, config, resizer, pool: Arc::default() })
+    }
+
+    /// The data set behind the batches.
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.dataset
+    }
+
+    /// The configuration that [`new`](Self::new) was given.
+    pub fn config(&self) -> &LoaderConfig {
+        &self.config
+    }
+
+    /// Batches an epoch.
+    pub fn steps(&self) -> usize {
+        self.dataset.len().div_ceil(self.config.batch_size)
+    }
+
+    /// All batches of an epoch. Every image is in exactly one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the system grants no thread.
+    pub fn epoch(&self, epoch: u32) -> Result<Batches> {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The batches of an epoch from number `first_step` on, for a run that goes on in the middle of an epoch: the
+    /// same as the rest of [`epoch`](Self::epoch) after `first_step` batches.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where `first_step` is beyond [`steps`](Self::steps), or the system grants no thread.
+    pub fn epoch_from(&self, epoch: u32, first_step: usize) -> Result<Batches> {
+        let steps = self.steps();
+        if first_step > steps {
+            let problem = format!("{first_step}, but an epoch has {steps}");
+            return Err(Error::config("first step", problem));
+        }
+        let worker = Worker {
+            dataset: self.dataset.clone(),
+            batch_size: self.config.batch_size,
+            pixels: self.config.height * self.config.width,
+            order: self.order(epoch),
+            resizer: self.resizer.clone(),
+            pool: self.pool.clone(),
+        };
+        Batches::spawn(steps - first_step, move |batches| worker.run(first_step, batches))
+    }
+
+    fn order(&self, epoch: u32) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.dataset.len() as u32).collect();
+        if let Order::Shuffled { seed } = self.config.order {
+            order.shuffle(&mut Stream::new(seed, Purpose::Shuffle, epoch, 0).rng());
+        }
+        order
+    }
+}
+
+/// Images of a data set, ready for a network.
+///
+/// Its buffers go back to the loader when it is dropped and serve a later batch: copy what is to be kept.
+#[derive(Debug)]
+pub struct Batch {
+    /// `[len, height, width]`, row-major, from 0 (black) to 1. With one channel that is NHWC and NCHW alike.
+    pub images: Vec<f32>,
+    /// `[len]`: the class of each image.
+    pub labels: Vec<u8>,
+    /// `[len]`: where each image lies in the data set.
+    pub indices: Vec<u32>,
+    /// The number of this batch in its epoch, from 0.
+    pub step: usize,
+    pool: Arc<Pool>,
+}
+
+impl Batch {
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Never: an epoch ends where its images do.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.pool.give(Buffers {
+            images: mem::take(&mut self.images),
+            labels: mem::take(&mut self.labels),
+            indices: mem::take(&mut self.indices),
+        });
+    }
+}
+
+/// The batches of an epoch, in order. Dropping it ends its thread.
+///
+/// # Panics
+///
+/// `next` repeats a panic of the thread that prepares the batches, so that it cannot pass for the epoch's end.
+#[derive(Debug)]
+pub struct Batches {
+    left: usize,
+    receiver: Option<Receiver<Batch>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Batches {
+    /// Runs `work`, which is to send `count` batches, on a thread.
+    fn spawn(count: usize, work: impl FnOnce(SyncSender<Batch>) + Send + 'static) -> Result<Self> {
+        let (sender, receiver) = sync_channel(DEPTH);
+        let worker = thread::Builder::new()
+            .name("mlpconv-loader".into())
+            .spawn(move || work(sender))
+            .map_err(|source| Error::config("loader", format!("the system grants no thread: {source}")))?;
+        Ok(Batches { left: count, receiver: Some(receiver), worker: Some(worker) })
+    }
+
+    /// Waits for the thread to end, after taking away what it sends to; its panic, if it had one.
+    fn stop(&mut self) -> thread::Result<()> {
+        self.receiver = None;
+        self.worker.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        self.left = self.left.checked_sub(1)?;
+        let batch = self.receiver.as_ref().and_then(|receiver| receiver.recv().ok());
+        if batch.is_none() {
+            self.left = 0;
+            if let Err(payload) = self.stop() {
+                panic::resume_unwind(payload);
+            }
+        }
+        batch
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Batches {}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        // Who drops the iterator early has no use for the panic of a batch that was not asked for.
+        let _ = self.stop();
+    }
+}
+
+/// The storage of one batch.
+#[derive(Debug, Default)]
+struct Buffers {
+    images: Vec<f32>,
+    labels: Vec<u8>,
+    indices: Vec<u32>,
+}
+
+/// Storage that no batch uses now.
+#[derive(Debug, Default)]
+struct Pool(Mutex<Vec<Buffers>>);
+
+impl Pool {
+    /// Those that wait, one with the consumer, one being filled. More would only lie around.
+    const SIZE: usize = DEPTH + 2;
+
+    fn take(&self) -> Buffers {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffers: Buffers) {
+        let mut free = self.lock();
+        if free.len() < Self::SIZE {
+            free.push(buffers);
+        }
+    }
+
+    /// A panic elsewhere cannot have left a list of free buffers half-written.
+    fn lock(&self) -> MutexGuard<'_, Vec<Buffers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread of an epoch owns.
+struct Worker {
+    dataset: Arc<Dataset>,
+    batch_size: usize,
+    pixels: usize,
+    order: Vec<u32>,
+    resizer: Arc<Resizer>,
+    pool: Arc<Pool>,
+}
+
+impl Worker {
+    /// Sends the batches from `first_step` on, to the end of the epoch or until nobody receives them.
+    fn run(self, first_step: usize, batches: SyncSender<Batch>) {
+        let mut resized = vec![0; self.pixels];
+        let mut scratch = Vec::new();
+        for (step, indices) in self.order.chunks(self.batch_size).enumerate().skip(first_step) {
+            let mut batch = self.batch(step, indices);
+            for (out, &index) in batch.images.chunks_exact_mut(self.pixels).zip(indices) {
+                self.resizer
+                    .resize(self.dataset.image(index as usize), &mut resized, &mut scratch)
+                    .expect("the resizer was made for the data set's images and the loader's");
+                // A division, not a product with 1/255, which would round differently.
+                for (out, &grey) in out.iter_mut().zip(&resized) {
+                    *out = f32::from(grey) / 255.0;
+                }
+            }
+            if batches.send(batch).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A batch whose images are yet to be written.
+    fn batch(&self, step: usize, indices: &[u32]) -> Batch {
+        let Buffers { mut images, mut labels, indices: mut kept } = self.pool.take();
+        images.resize(indices.len() * self.pixels, 0.0);
+        labels.clear();
+        labels.extend(indices.iter().map(|&index| self.dataset.labels()[index as usize]));
+        kept.clear();
+        kept.extend_from_slice(indices);
+        Batch { images, labels, indices: kept, step, pool: self.pool.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Images of 2x2 whose first pixel is their index and whose label is its last digit.
+    fn dataset(len: usize) -> Arc<Dataset> {
+        let images = (0..len).flat_map(|index| [index as u8, 0, 255, 51]).collect();
+        let labels = (0..len).map(|index| (index % 10) as u8).collect();
+        Arc::new(Dataset::new(images, labels, 2, 2, 10).unwrap())
+    }
+
+    fn loader(len: usize, batch_size: usize, order: Order) -> Loader {
+        let config = LoaderConfig { batch_size, height: 2, width: 2, order };
+        Loader::new(dataset(len), config).unwrap()
+    }
+
+    fn indices(batches: Batches) -> Vec<u32> {
+        batches.flat_map(|batch| batch.indices.clone()).collect()
+    }
+
+    const SHUFFLED: Order = Order::Shuffled { seed: 1 };
+
+    #[test]
+    fn a_sequential_epoch_is_the_data_set() {
+        let loader = loader(7, 3, Order::Sequential);
+        let batches: Vec<Batch> = loader.epoch(0).unwrap().collect();
+        assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [3, 3, 1]);
+        assert_eq!(batches.iter().map(|batch| batch.step).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(batches[1].labels, [3, 4, 5]);
+        assert_eq!(batches[2].images, [6.0f32 / 255.0, 0.0, 1.0, 51.0f32 / 255.0]);
+        assert_eq!(loader.steps(), 3);
+    }
+
+    #[test]
+    fn a_shuffled_epoch_has_every_image_once() {
+        let loader = loader(100, 7, SHUFFLED);
+        let order = indices(loader.epoch(3).unwrap());
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        assert_ne!(order, sorted);
+        for batch in loader.epoch(3).unwrap() {
+            for ((image, &label), &index) in batch.images.chunks_exact(4).zip(&batch.labels).zip(&batch.indices) {
+                assert_eq!(image[0], index as f32 / 255.0);
+                assert_eq!(u32::from(label), index % 10);
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_depends_on_seed_and_epoch_alone() {
+        let order =
+            |seed, epoch, batch_size| indices(loader(100, batch_size, Order::Shuffled { seed }).epoch(epoch).unwrap());
+        assert_eq!(order(1, 2, 7), order(1, 2, 100));
+        assert_ne!(order(1, 2, 7), order(1, 3, 7));
+        assert_ne!(order(1, 2, 7), order(2, 2, 7));
+    }
+
+    /// A checkpoint resumes in the middle of an epoch, so the order must outlive updates of the `rand` crate.
+    #[test]
+    fn the_order_is_stable() {
+        let order = indices(loader(12, 12, SHUFFLED).epoch(5).unwrap());
+        assert_eq!(order, [2, 6, 9, 11, 10, 8, 0, 5, 4, 7, 3, 1]);
+    }
+
+    #[test]
+    fn an_epoch_can_begin_anywhere() {
+        let loader = loader(23, 5, SHUFFLED);
+        let whole: Vec<_> = loader.epoch(4).unwrap().map(|b| (b.step, b.images.clone())).collect();
+        for first in 0..=whole.len() {
+            let batches = loader.epoch_from(4, first).unwrap();
+            assert_eq!(batches.len(), whole.len() - first);
+            let tail: Vec<_> = batches.map(|b| (b.step, b.images.clone())).collect();
+            assert_eq!(tail, whole[first..]);
+        }
+        let error = loader.epoch_from(4, 6).unwrap_err();
+        assert_eq!(error.to_string(), "first step: 6, but an epoch has 5");
+    }
+
+    #[test]
+    fn images_come_in_any_size() {
+        let config = LoaderConfig { batch_size: 2, height: 5, width: 3, order: Order::Sequential };
+        let dataset = dataset(3);
+        let loader = Loader::new(dataset.clone(), config).unwrap();
+        let resizer = Resizer::new(2, 2, 5, 3).unwrap();
+        for batch in loader.epoch(0).unwrap() {
+            for (image, &index) in batch.images.chunks_exact(15).zip(&batch.indices) {
+                let mut expected = [0; 15];
+                let source = dataset.image(index as usize);
+                resizer.resize(source, &mut expected, &mut Vec::new()).unwrap();
+                assert_eq!(image, expected.map(|grey| f32::from(grey) / 255.0));
+            }
+        }
+    }
+
+    #[test]
+    fn dropping_an_epoch_early_ends_its_thread() {
+        let loader = loader(200, 1, SHUFFLED);
+        for taken in [0, 1, 5] {
+            let mut batches = loader.epoch(0).unwrap();
+            assert_eq!(batches.by_ref().take(taken).count(), taken);
+            drop(batches);
+            // The thread held a clone of the data set: with the loader's own, one is left.
+            assert_eq!(Arc::strong_count(loader.dataset()), 1);
+        }
+    }
+
+    #[test]
+    fn buffers_serve_again() {
+        let loader = loader(200, 1, SHUFFLED);
+        let mut addresses: Vec<_> =
+            (0..3).flat_map(|epoch| loader.epoch(epoch).unwrap()).map(|batch| batch.images.as_ptr() as usize).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        assert!(addresses.len() <= Pool::SIZE, "{} buffers for 600 batches", addresses.len());
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_reaches_the_consumer() {
+        let mut batches = Batches::spawn(2, |_| panic::resume_unwind(Box::new("lost"))).unwrap();
+        let next = panic::catch_unwind(panic::AssertUnwindSafe(|| batches.next()));
+        assert_eq!(next.unwrap_err().downcast_ref(), Some(&"lost"));
+        assert!(batches.next().is_none());
+    }
+
+    #[test]
+    fn an_empty_data_set_has_empty_epochs() {
+        assert_eq!(loader(0, 4, SHUFFLED).epoch(0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        let error = |batch_size, height, width| {
+            let config = LoaderConfig { batch_size, height, width, order: SHUFFLED };
+            Loader::new(dataset(3), config).unwrap_err().to_string()
+        };
+        assert!(error(0, 2, 2).starts_with("batch size: 0"));
+        assert!(error(1, 0, 2).starts_with("image size: 0x2"));
+        assert!(error(usize::MAX, 2, 2).contains("cannot be addressed"));
+    }
+}

@@ -1,0 +1,218 @@
+//! Resizing of grey images, bit for bit as Pillow's `Image.resize(size, BILINEAR)`, which is also what torchvision's
+//! `Resize` does to PIL images.
+//!
+//! Pillow widens the triangle filter when it shrinks (antialiasing), filters the rows, rounds to whole grey levels,
+//! and then filters the columns; an axis that keeps its size is left alone. Weights are computed in `f64` and applied
+//! in fixed point. Pillow 13 filters the columns first for some changes of the aspect ratio, which rounds
+//! differently; what is done here is what Pillow did up to 12, and what 13 still does to images that keep theirs.
+
+use crate::error::{Error, Result};
+
+/// Fractional bits of a weight: 32, less 8 for the grey level and 2 for filters that overshoot.
+const FRACTION: u32 = 32 - 8 - 2;
+
+/// Resizes images from one fixed size to another.
+#[derive(Clone, Debug)]
+pub struct Resizer {
+    rows: Axis,
+    columns: Axis,
+}
+
+impl Resizer {
+    /// A resizer of images of `in_height` x `in_width` pixels to `out_height` x `out_width`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] where a size is 0, or so large that pixels cannot be counted.
+    pub fn new(in_height: usize, in_width: usize, out_height: usize, out_width: usize) -> Result<Self> {
+        let countable = |height: usize, width: usize| match height.checked_mul(width) {
+            Some(1..=0xFFFF_FFFF) => Ok(()),
+            _ => Err(Error::shape("resize", format!("an image of {height}x{width} is not possible"))),
+        };
+        countable(in_height, in_width)?;
+        countable(out_height, out_width)?;
+        countable(in_height, out_width)?;
+        Ok(Resizer { rows: Axis::new(in_height, out_height), columns: Axis::new(in_width, out_width) })
+    }
+
+    /// Resizes `src` (`[in_height, in_width]` grey levels, row-major) into `dst` (`[out_height, out_width]`).
+    ///
+    /// `scratch` holds what lies between the two passes. It may have any contents and is grown where needed; passing
+    /// the same one again saves the allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] where a slice does not have the size that it should; `dst` is untouched then.
+    pub fn resize(&self, src: &[u8], dst: &mut [u8], scratch: &mut Vec<u8>) -> Result<()> {
+        let (rows, columns) = (&self.rows, &self.columns);
+        for (slice, len, height, width) in
+            [("src", src.len(), rows.from, columns.from), ("dst", dst.len(), rows.to, columns.to)]
+        {
+            if len != height * width {
+                let problem = format!("{slice} has {len} pixels instead of {height}x{width}");
+                return Err(Error::shape("resize", problem));
+            }
+        }
+        match (columns.is_identity(), rows.is_identity()) {
+            (true, true) => dst.copy_from_slice(src),
+            (false, true) => columns.along_rows(src, dst),
+            (true, false) => rows.across_rows(src, dst),
+            (false, false) => {
+                scratch.resize(rows.from * columns.to, 0);
+                columns.along_rows(src, scratch);
+                rows.across_rows(scratch, dst);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How one axis is resized: the filter of every output position.
+#[derive(Clone, Debug)]
+struct Axis {
+    from: usize,
+    to: usize,
+    taps: Vec<Taps>,
+    /// The weights of all positions, one after the other.
+    weights: Vec<i32>,
+}
+
+/// The input positions that make up one output position.
+#[derive(Clone, Copy, Debug)]
+struct Taps {
+    /// The first of them.
+    first: usize,
+    /// Their number, at least 1.
+    count: usize,
+    /// Where their weights begin.
+    weights: usize,
+}
+
+impl Axis {
+    fn new(from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        // The triangle is 1 wide to either side, stretched where several inputs melt into one output.
+        let support = scale.max(1.0);
+        let mut axis = Axis { from, to, taps: Vec::with_capacity(to), weights: Vec::new() };
+        let mut exact = Vec::new();
+        for position in 0..to {
+            let center = (position as f64 + 0.5) * scale;
+            // Conversion to an integer cuts the fraction off, and negative values to 0, as Pillow's clamp does.
+            let first = (center - support + 0.5) as usize;
+            let end = ((center + support + 0.5) as usize).min(from);
+            exact.clear();
+            exact.extend((first..end).map(|input| {
+                let distance = (input as f64 - center + 0.5) * (1.0 / support);
+                (1.0 - distance.abs()).max(0.0)
+            }));
+            let sum: f64 = exact.iter().sum();
+            axis.taps.push(Taps { first, count: end - first, weights: axis.weights.len() });
+            // Half away from zero; no weight is negative.
+            let fixed = |weight: &f64| (0.5 + weight / sum * f64::from(1 << FRACTION)) as i32;
+            axis.weights.extend(exact.iter().map(fixed));
+        }
+        axis
+    }
+
+    fn is_identity(&self) -> bool {
+        self.from == self.to
+    }
+
+    /// Every output position: its first input and its weights.
+    fn positions(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        self.taps.iter().map(|taps| (taps.first, &self.weights[taps.weights..][..taps.count]))
+    }
+
+    /// Filters each row on its own: `[n, from]` to `[n, to]`.
+    fn along_rows(&self, src: &[u8], dst: &mut [u8]) {
+        for (src, dst) in src.chunks_exact(self.from).zip(dst.chunks_exact_mut(self.to)) {
+            for ((first, weights), out) in self.positions().zip(dst) {
+                let taps = weights.iter().zip(&src[first..]);
+                let sum = taps.map(|(&weight, &grey)| weight * i32::from(grey)).sum();
+                *out = round(sum);
+            }
+        }
+    }
+
+    /// Makes each row a blend of whole rows: `[from, n]` to `[to, n]`.
+    fn across_rows(&self, src: &[u8], dst: &mut [u8]) {
+        let width = src.len() / self.from;
+        for ((first, weights), out) in self.positions().zip(dst.chunks_exact_mut(width)) {
+            let row = |tap: usize| &src[(first + tap) * width..][..width];
+            // Enlarging has two taps a position, one at the edges; the loop over pixels is innermost so that it
+            // becomes vector instructions.
+            match *weights {
+                [weight] => {
+                    for (out, &grey) in out.iter_mut().zip(row(0)) {
+                        *out = round(weight * i32::from(grey));
+                    }
+                }
+                [above, below] => {
+                    for ((out, &a), &b) in out.iter_mut().zip(row(0)).zip(row(1)) {
+                        *out = round(above * i32::from(a) + below * i32::from(b));
+                    }
+                }
+                _ => {
+                    for (column, out) in out.iter_mut().enumerate() {
+                        let taps = weights.iter().zip(src[first * width + column..].iter().step_by(width));
+                        *out = round(taps.map(|(&weight, &grey)| weight * i32::from(grey)).sum());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// From fixed point to the nearest grey level.
+#[inline]
+fn round(sum: i32) -> u8 {
+    ((sum + (1 << (FRACTION - 1))) >> FRACTION).min(255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    #[test]
+    fn every_pixel_is_pillows() {
+        let cases = include_str!("../../tests/fixtures/resize/cases.txt");
+        let mut pixels = Vec::new();
+        GzDecoder::new(&include_bytes!("../../tests/fixtures/resize/pixels.gz")[..]).read_to_end(&mut pixels).unwrap();
+        let mut rest = &pixels[..];
+        let mut scratch = vec![7; 3];
+        for case in cases.lines() {
+            let sizes: Vec<usize> = case.split(' ').map(|word| word.parse().unwrap()).collect();
+            let [images, in_height, in_width, out_height, out_width] = sizes[..] else {
+                panic!("{case}");
+            };
+            let inputs = rest.split_off(..images * in_height * in_width).unwrap();
+            let outputs = rest.split_off(..images * out_height * out_width).unwrap();
+            let resizer = Resizer::new(in_height, in_width, out_height, out_width).unwrap();
+            let mut resized = vec![0; out_height * out_width];
+            for (input, output) in
+                inputs.chunks_exact(in_height * in_width).zip(outputs.chunks_exact(out_height * out_width))
+            {
+                resizer.resize(input, &mut resized, &mut scratch).unwrap();
+                assert!(resized == output, "{case}");
+            }
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        assert!(Resizer::new(28, 28, 0, 28).is_err());
+        assert!(Resizer::new(28, usize::MAX, 1, 1).is_err());
+        let resizer = Resizer::new(2, 2, 4, 4).unwrap();
+        let mut dst = [9; 16];
+        let error = resizer.resize(&[0; 5], &mut dst, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "resize: src has 5 pixels instead of 2x2");
+        let error = resizer.resize(&[0; 4], &mut dst[1..], &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "resize: dst has 15 pixels instead of 4x4");
+        assert_eq!(dst, [9; 16]);
+    }
+}

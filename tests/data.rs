@@ -1,0 +1,216 @@
+//! The data module from outside: what reading costs in memory, and the real data set.
+
+mod allocations {
+    //! A global allocator that keeps account for each thread, so that tests beside each other do not mix.
+
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::Cell;
+
+    thread_local! {
+        static LIVE: Cell<isize> = const { Cell::new(0) };
+        static PEAK: Cell<isize> = const { Cell::new(0) };
+    }
+
+    struct Counting;
+
+    #[global_allocator]
+    static COUNTING: Counting = Counting;
+
+    /// A thread that ends may free after its accounts are closed, hence `try_with`.
+    fn account(bytes: isize) {
+        let _ = LIVE.try_with(|live| {
+            live.set(live.get() + bytes);
+            let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+        });
+    }
+
+    // SAFETY: every call goes on to the system's allocator unchanged; keeping account allocates nothing.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            account(layout.size() as isize);
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            account(-(layout.size() as isize));
+            unsafe { System.dealloc(pointer, layout) }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            account(layout.size() as isize);
+            unsafe { System.alloc_zeroed(layout) }
+        }
+
+        unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            // The old block and the new one may be there at the same time.
+            account(size as isize);
+            account(-(layout.size() as isize));
+            unsafe { System.realloc(pointer, layout, size) }
+        }
+    }
+
+    /// The most bytes that `work` had allocated at a time on this thread.
+    pub fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
+        let before = LIVE.get();
+        PEAK.set(before);
+        let result = work();
+        ((PEAK.get() - before) as usize, result)
+    }
+}
+
+mod memory {
+    //! A header is only a claim, and so is the size of what gzip inflates.
+
+    use std::cell::Cell;
+    use std::io::{self, Read, Write};
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use mlpconv::Error;
+    use mlpconv::data::idx::{Idx, IdxError};
+    use proptest::prelude::*;
+
+    use super::allocations::peak;
+
+    /// What any file may cost: the buffers of the reader and of the gzip decoder.
+    const OVERHEAD: usize = 256 * 1024;
+
+    fn header(code: u8, shape: &[u32]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, code, shape.len() as u8];
+        shape.iter().for_each(|length| bytes.extend(length.to_be_bytes()));
+        bytes
+    }
+
+    fn gzip(mut content: impl Read) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        io::copy(&mut content, &mut encoder).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Reads bytes: the peak of memory, how many of the bytes were asked for, and the outcome.
+    fn read(bytes: &[u8]) -> (usize, usize, Result<Idx, IdxError>) {
+        struct Metered<'a>(&'a [u8], &'a Cell<usize>);
+        impl Read for Metered<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let count = self.0.read(buffer)?;
+                self.1.set(self.1.get() + count);
+                Ok(count)
+            }
+        }
+        let consumed = Cell::new(0);
+        let (peak, result) = peak(|| Idx::read(Metered(bytes, &consumed), "name"));
+        let result = result.map_err(|error| match error {
+            Error::Idx { source, .. } => source,
+            other => panic!("{other}"),
+        });
+        (peak, consumed.get(), result)
+    }
+
+    #[test]
+    fn a_header_that_lies_costs_nothing() {
+        for (code, shape) in [(0x08, vec![1 << 20, 1 << 20]), (0x0E, vec![1 << 31, 1 << 20, 1 << 5])] {
+            let bytes = [header(code, &shape), vec![7; 100]].concat();
+            for bytes in [bytes.clone(), gzip(&bytes[..])] {
+                let (peak, _, result) = read(&bytes);
+                assert!(matches!(result, Err(IdxError::Truncated { .. })));
+                assert!(peak < OVERHEAD, "{peak} bytes for a file of {}", bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_gzip_bomb_stops_at_the_headers_count() {
+        let elements = 100_000;
+        let endless = io::repeat(0).take(1 << 30);
+        let bomb = gzip(header(0x08, &[elements]).chain(endless));
+        let (peak, consumed, result) = read(&bomb);
+        assert!(matches!(result, Err(IdxError::Trailing { .. })));
+        assert!(peak < elements as usize + OVERHEAD, "{peak} bytes for {elements} elements");
+        assert!(bomb.len() > 1 << 20 && consumed <= 64 * 1024, "{consumed} of {}", bomb.len());
+    }
+
+    #[test]
+    fn a_gzip_header_without_end_costs_little() {
+        // A flag says that a name follows, which no zero byte ends.
+        let mut bytes = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 0];
+        bytes.write_all(&vec![b'a'; 8 << 20]).unwrap();
+        let (peak, _, result) = read(&bytes);
+        assert!(result.is_err());
+        assert!(peak < OVERHEAD, "{peak} bytes");
+    }
+
+    proptest! {
+        #[test]
+        fn memory_follows_the_header_and_the_bytes(
+            kind in prop::sample::select(vec![(0x08u8, 1u64), (0x0B, 2), (0x0C, 4), (0x0E, 8)]),
+            lie in prop::option::of(prop_oneof![0u32..1 << 20, any::<u32>()]),
+            there in 0usize..1 << 21,
+            compressed in any::<bool>(),
+        ) {
+            let (code, size) = kind;
+            let claim = lie.unwrap_or((there as u64 / size) as u32);
+            let content = [header(code, &[claim]), vec![0; there]].concat();
+            let bytes = if compressed { gzip(&content[..]) } else { content };
+            let (peak, _, result) = read(&bytes);
+            let claimed = u64::from(claim) * size;
+            prop_assert_eq!(result.is_ok(), claimed == there as u64);
+            // Growing by doubling has the old block and the new one at a time.
+            let justified = (3 * there).min(2 * claimed as usize);
+            prop_assert!(peak <= justified + OVERHEAD, "{} bytes, {} justified", peak, justified);
+        }
+    }
+}
+
+mod real {
+    //! The published data, which `make test` fetches first.
+
+    use std::env;
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use mlpconv::data::{CLASS_NAMES, Dataset, FashionMnist, Loader, LoaderConfig, Order};
+
+    /// The data set, or `None` after saying so aloud. Under CI its absence is a failure.
+    fn fashion_mnist() -> Option<FashionMnist> {
+        if let Some(source) = FashionMnist::find(None).unwrap() {
+            return Some(FashionMnist::read(source).unwrap());
+        }
+        let problem = "Fashion-MNIST is not on this machine";
+        assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{problem}");
+        // Written to the stream itself, since the test harness would swallow what a passing test prints.
+        let remedy = "`make test` fetches it, or name its folder with $MLPCONV_DATA";
+        let skipped = format!("\nSKIPPED the test of the real data: {problem}; {remedy}\n");
+        io::stderr().write_all(skipped.as_bytes()).unwrap();
+        None
+    }
+
+    fn images_of_each_class(dataset: &Dataset) -> [usize; CLASS_NAMES.len()] {
+        let mut counts = [0; CLASS_NAMES.len()];
+        dataset.labels().iter().for_each(|&label| counts[usize::from(label)] += 1);
+        counts
+    }
+
+    #[test]
+    fn the_published_data_are_what_they_should_be() {
+        let Some(data) = fashion_mnist() else { return };
+        assert_eq!(data.warnings, [""; 0]);
+        for (dataset, of_each_class) in [(&data.train, 6_000), (&data.test, 1_000)] {
+            assert_eq!((dataset.height(), dataset.width()), (28, 28));
+            assert_eq!(images_of_each_class(dataset), [of_each_class; CLASS_NAMES.len()]);
+        }
+        assert_eq!(data.train.labels()[..10], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
+        assert_eq!(data.test.labels()[..10], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]);
+
+        // The mean that everyone normalises with, over the batches of an epoch.
+        let config = LoaderConfig { batch_size: 256, height: 28, width: 28, order: Order::Shuffled { seed: 0 } };
+        let loader = Loader::new(Arc::new(data.train), config).unwrap();
+        let (mut sum, mut count) = (0.0, 0);
+        for batch in loader.epoch(0).unwrap() {
+            sum += batch.images.iter().copied().map(f64::from).sum::<f64>();
+            count += batch.images.len();
+        }
+        assert_eq!(count, 60_000 * 28 * 28);
+        let mean = sum / count as f64;
+        assert!((mean - 0.2860).abs() < 5e-5, "{mean}");
+    }
+}
