@@ -1,0 +1,59 @@
+//! What the programs share: choosing a device, getting the data with a progress bar, and speaking to a person.
+
+// Each program uses a part of this.
+#![allow(dead_code)]
+
+pub mod data;
+pub mod device;
+
+use std::fmt::Display;
+use std::io::{Write as _, stdout};
+use std::process::ExitCode;
+
+/// Prints a line. A reader that has gone away (`| head`) ends the program in silence, as it does other programs.
+pub fn say(line: impl Display) {
+    if writeln!(stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints an error, with what caused it, in one line, and fails.
+pub fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// `1992166` as `1,992,166`.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A count with one decimal and a metric prefix: `762297352` as `762.3 M`.
+pub fn metric(number: usize) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        1_000..1_000_000 => format!("{:.1} k", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", number as f64 / 1e6),
+        _ => format!("{:.1} G", number as f64 / 1e9),
+    }
+}
+
+/// Bytes in binary units: `1536` as `1.5 KiB`.
+pub fn bytes(number: usize) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut value = number as f64;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{number} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}

@@ -1,0 +1,230 @@
+//! `mlpconv`: what a network costs, how well trained weights do, and how fast this machine is.
+
+mod console;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use mlpconv::nn::Summary;
+use mlpconv::train::{Preset, Run, Trainer};
+use mlpconv::{Cpu, Device, Error, Result, Shape, weights};
+
+use console::{bytes, grouped, metric, say};
+
+/// Looks at Network in Network: its costs, its accuracy, its speed.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shapes, parameters, multiply-adds and memory of a preset, layer by layer
+    Summary {
+        #[arg(long, default_value = "d2l")]
+        preset: Preset,
+        /// Images a batch
+        #[arg(long, default_value_t = 1)]
+        batch_size: usize,
+        /// Height and width of the images [default: the preset's]
+        #[arg(long, value_name = "PIXELS")]
+        resize: Option<usize>,
+        /// Count velocities too, as momentum needs them
+        #[arg(long)]
+        momentum: bool,
+    },
+    /// Loss and accuracy of a run's weights on the test images
+    Evaluate {
+        /// The run folder
+        run: PathBuf,
+        /// Weights to use instead of the run's own
+        #[arg(long, value_name = "FILE")]
+        weights: Option<PathBuf>,
+        #[arg(long, default_value = "auto")]
+        device: String,
+        /// Folder that holds the four files of the data set
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Test on the first so many images only [default: as in the run]
+        #[arg(long, value_name = "IMAGES")]
+        test_limit: Option<usize>,
+        /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+    /// Times training steps and inference on random images that already lie on the device
+    Time {
+        #[arg(long, default_value = "d2l")]
+        preset: Preset,
+        /// Images a batch
+        #[arg(long, default_value_t = 64)]
+        batch_size: usize,
+        /// Steps to time, after one to warm up
+        #[arg(long, default_value_t = 5)]
+        steps: usize,
+        #[arg(long, default_value = "auto")]
+        device: String,
+        /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
+        #[arg(long)]
+        threads: Option<usize>,
+        /// One line of JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Summary { preset, batch_size, resize, momentum } => summary(preset, batch_size, resize, momentum),
+        Command::Evaluate { run, weights, device, data_dir, test_limit, threads } => {
+            evaluate(run, weights, &device, data_dir, test_limit, threads)
+        }
+        Command::Time { preset, batch_size, steps, device, threads, json } => {
+            time(preset, batch_size, steps, &device, threads, json)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => console::fail(&error),
+    }
+}
+
+fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) -> Result<()> {
+    let size = resize.unwrap_or(preset.config().resize);
+    let net = preset.net(&Cpu::<f32>::new(), 0)?;
+    let summary = Summary::new(&net, Shape::image(batch, 1, size, size))?;
+    const WIDTH: usize = size_of::<f32>();
+
+    say(format_args!("{preset}, input {}", summary.input));
+    say("\nblock by block");
+    let mut input = summary.input;
+    for (i, module) in net.layers().modules().enumerate() {
+        let mut lines = Vec::new();
+        input = module.describe(&i.to_string(), input, &mut lines)?;
+        let name = match &lines[..] {
+            [only] => only.name.clone(),
+            _ => "NinBlock".into(),
+        };
+        say(format_args!("  {name:<16} output shape  {input}"));
+    }
+
+    say("\nlayer by layer (multiply-adds of the whole batch; kept: bytes that wait for the backward pass)");
+    let row = |cells: [&str; 7]| {
+        let [path, name, output, params, forward, training, kept] = cells;
+        format!("  {path:<4} {name:<27} {output:<21} {params:>10} {forward:>10} {training:>10} {kept:>10}")
+    };
+    say(row(["", "layer", "output", "parameters", "forward", "training", "kept"]));
+    for layer in &summary.layers {
+        say(row([
+            &layer.path,
+            &layer.name,
+            &layer.output.to_string(),
+            &grouped(layer.params),
+            &metric(layer.macs),
+            &metric(summary.training_macs_of(layer)),
+            &bytes(layer.kept(WIDTH)),
+        ]));
+    }
+    say(row([
+        "",
+        "in all",
+        "",
+        &grouped(summary.params()),
+        &metric(summary.forward_macs()),
+        &metric(summary.training_macs()),
+        &bytes(summary.kept_bytes(WIDTH)),
+    ]));
+
+    let states = if momentum { "parameters, gradients, velocities" } else { "parameters, gradients" };
+    let parameters = bytes(summary.params() * WIDTH);
+    say(format_args!("\nmemory in fp32, without a device's working memory"));
+    say(format_args!(
+        "  training   {:>10}  ({states}: {parameters} each; the rest activations and their gradients)",
+        bytes(summary.training_bytes(WIDTH, momentum))
+    ));
+    say(format_args!(
+        "  inference  {:>10}  (parameters: {parameters}; the rest a layer's input and output)",
+        bytes(summary.inference_bytes(WIDTH))
+    ));
+    Ok(())
+}
+
+fn evaluate(
+    folder: PathBuf,
+    file: Option<PathBuf>,
+    device: &str,
+    data_dir: Option<PathBuf>,
+    limit: Option<usize>,
+    threads: Option<usize>,
+) -> Result<()> {
+    let run = Run::open(folder)?;
+    let config = &run.config;
+    let backend = console::device::choose(device, threads)?.backend;
+    let mut net = config.preset.net(&backend, config.seed)?;
+    weights::load(&backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
+    let data = console::data::load(data_dir.as_deref())?;
+    let limit = limit.or(config.test_limit);
+    let test = console::data::loader(data.test, limit, config.batch_size, config.resize, None)?;
+    let trainer = Trainer::new(&backend, net, config.optimizer(&backend), config.seed)?;
+    let reading = trainer.evaluate(&test, &mut |_, _| Ok(ControlFlow::Continue(())))?;
+    let Some(reading) = reading else { unreachable!("nothing breaks the evaluation off") };
+    say(format_args!(
+        "test loss {:.4}, test accuracy {:.4} on {} images",
+        reading.loss, reading.accuracy, reading.samples
+    ));
+    Ok(())
+}
+
+fn time(preset: Preset, batch: usize, steps: usize, device: &str, threads: Option<usize>, json: bool) -> Result<()> {
+    if batch == 0 || steps == 0 {
+        return Err(Error::Config {
+            what: "time".into(),
+            problem: "--batch-size and --steps must be at least 1".into(),
+        });
+    }
+    let backend = console::device::choose(device, threads)?.backend;
+    let config = preset.config();
+    let shape = Shape::image(batch, 1, config.resize, config.resize);
+    // Random bits in place of random numbers: a multiplicative hash of the position.
+    let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 8;
+    let images: Vec<f32> = (0..shape.len()).map(|i| noise(i) as f32 / (1 << 24) as f32).collect();
+    let labels: Vec<u8> = (0..batch).map(|i| (noise(i) % 10) as u8).collect();
+    let net = preset.net(&backend, 0)?;
+    let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 0)?;
+
+    let median = |run: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
+        run()?;
+        let mut seconds = Vec::with_capacity(steps);
+        for _ in 0..steps {
+            let began = Instant::now();
+            run()?;
+            backend.synchronize()?;
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok((seconds[(steps - 1) / 2] + seconds[steps / 2]) / 2.0)
+    };
+    let train = median(&mut || trainer.step(&images, shape, &labels, 0.01))?;
+    let memory = backend.memory();
+    let infer = median(&mut || trainer.predict(&images, shape).map(drop))?;
+    let per_second = |seconds: f64| batch as f64 / seconds;
+    if json {
+        say(serde_json::json!({
+            "preset": preset, "device": backend.name(), "batch": batch, "size": config.resize, "steps": steps,
+            "train_ms": train * 1e3, "train_img_s": per_second(train),
+            "infer_ms": infer * 1e3, "infer_img_s": per_second(infer),
+            "peak_bytes": memory.peak,
+        }));
+    } else {
+        say(format_args!("{preset} at {0}x{0}, batch {batch}, {1}, median of {steps}", config.resize, backend.name()));
+        say(format_args!("training   {:9.2} ms  {:8.1} images/s", train * 1e3, per_second(train)));
+        say(format_args!("inference  {:9.2} ms  {:8.1} images/s", infer * 1e3, per_second(infer)));
+        say(format_args!("memory     {} in buffers at the peak of a step", bytes(memory.peak)));
+    }
+    Ok(())
+}
