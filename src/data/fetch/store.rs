@@ -90,6 +90,10 @@ impl<'a> Store<'a> {
         let path = self.folder.join(format!("{}{suffix}", file.name));
         fs::rename(&part.0, &path)
             .map_err(|error| Failure::Local(Error::io("write", path)(error)))?;
+        if suffix.is_empty() {
+            // One that is compressed would be found first, and is not right, or nothing would have been missing.
+            let _ = fs::remove_file(self.folder.join(format!("{}.gz", file.name)));
+        }
         progress(Progress::Done { file: file.name });
         Ok(())
     }
