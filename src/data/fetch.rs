@@ -59,11 +59,19 @@ pub enum Progress {
 /// [`Error::DataNotFound`] where no source delivers, with what each of them said; [`Error::Io`]
 /// where `into` cannot be written.
 pub fn fetch(into: &Path, progress: &mut dyn FnMut(Progress)) -> error::Result<()> {
-    fetch_from(&Source::all(), &Store::open(into, &FILES)?, progress)
+    fetch_from(&Supplier::all(), &Store::open(into, &FILES)?, progress)
 }
 
 /// Asks one source after the other until `store` lacks nothing.
+<<<<<<< HEAD
 fn fetch_from(sources: &[Source], store: &Store, progress: &mut dyn FnMut(Progress)) -> error::Result<()> {
+=======
+fn fetch_from(
+    sources: &[Supplier],
+    store: &Store,
+    progress: &mut dyn FnMut(Progress),
+) -> error::Result<()> {
+>>>>>>> data
     if store.missing().is_empty() {
         return Ok(());
     }
@@ -88,40 +96,40 @@ enum Failure {
 }
 
 /// Who may have the files.
-enum Source {
+enum Supplier {
     /// A server that has them below this address, which ends with a slash.
     Mirror(String),
     /// The package archive that `apt-get` is configured for.
     Debian,
 }
 
-impl Source {
+impl Supplier {
     /// Every source, in the order in which they are asked.
-    fn all() -> Vec<Source> {
-        let mirrors = MIRRORS.map(|address| Source::Mirror(address.into()));
-        mirrors.into_iter().chain([Source::Debian]).collect()
+    fn all() -> Vec<Supplier> {
+        let mirrors = MIRRORS.map(|address| Supplier::Mirror(address.into()));
+        mirrors.into_iter().chain([Supplier::Debian]).collect()
     }
 
     /// Brings all files that `store` lacks, or says why not.
     fn deliver(&self, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
         match self {
             #[cfg(feature = "fetch")]
-            Source::Mirror(address) => mirror::deliver(address, store, progress),
+            Supplier::Mirror(address) => mirror::deliver(address, store, progress),
             #[cfg(not(feature = "fetch"))]
-            Source::Mirror(_) => {
+            Supplier::Mirror(_) => {
                 let problem = "this program was built without the feature `fetch`";
                 Err(Failure::Source(problem.into()))
             }
-            Source::Debian => debian::deliver(store, progress),
+            Supplier::Debian => debian::deliver(store, progress),
         }
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Supplier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Mirror(address) => f.write_str(address),
-            Source::Debian => write!(f, "apt-get download {}", debian::PACKAGE),
+            Supplier::Mirror(address) => f.write_str(address),
+            Supplier::Debian => write!(f, "apt-get download {}", debian::PACKAGE),
         }
     }
 }

@@ -114,7 +114,7 @@ fn run(command: &mut Command) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Source, fetch_from};
+    use super::super::{Supplier, fetch_from};
     use super::*;
     use crate::data::fashion_mnist::FILES;
 
@@ -136,7 +136,7 @@ mod tests {
     fn the_package_has_the_published_files() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &FILES).unwrap();
-        fetch_from(&[Source::Debian], &store, &mut |_| {}).unwrap();
+        fetch_from(&[Supplier::Debian], &store, &mut |_| {}).unwrap();
         assert!(store.missing().is_empty());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FILES.len());
     }

@@ -8,11 +8,20 @@ use super::store::Store;
 use super::{Failure, Progress};
 
 /// Downloads the files that `store` lacks.
+<<<<<<< HEAD
 pub(super) fn deliver(address: &str, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
     let agent = agent();
+=======
+pub(super) fn deliver(
+    address: &str,
+    store: &Store,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Failure> {
+    let client = client();
+>>>>>>> data
     for file in store.missing() {
         let name = format!("{}.gz", file.name);
-        let response = agent
+        let response = client
             .get(format!("{address}{name}"))
             .call()
             .map_err(|error| Failure::Source(format!("{name}: {error}")))?;
@@ -24,7 +33,7 @@ pub(super) fn deliver(address: &str, store: &Store, progress: &mut dyn FnMut(Pro
 }
 
 /// A client that gives up on a dead server within seconds, and on a slow one within minutes.
-fn agent() -> Agent {
+fn client() -> Agent {
     Agent::config_builder()
         .timeout_resolve(Some(Duration::from_secs(4)))
         .timeout_connect(Some(Duration::from_secs(4)))
@@ -49,7 +58,7 @@ mod tests {
     use sha2::{Digest, Sha256};
     use tempfile::TempDir;
 
-    use super::super::{Source, fetch_from};
+    use super::super::{Supplier, fetch_from};
     use super::*;
     use crate::data::fashion_mnist::DataFile;
     use crate::error::{Error, Result};
@@ -93,7 +102,7 @@ mod tests {
     }
 
     /// A server of this machine that answers each request by its path, until the tests end.
-    fn mirror(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Source {
+    fn mirror(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Supplier {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/", listener.local_addr().unwrap());
         let serve = move |stream: TcpStream| -> std::io::Result<()> {
@@ -108,11 +117,11 @@ mod tests {
                 let _ = serve(stream);
             }
         });
-        Source::Mirror(address)
+        Supplier::Mirror(address)
     }
 
     /// What came of a fetch from these sources, in order.
-    fn fetch(folder: &Path, sources: &[Source]) -> (Result<()>, Vec<Progress>) {
+    fn fetch(folder: &Path, sources: &[Supplier]) -> (Result<()>, Vec<Progress>) {
         let mut events = Vec::new();
         let files = files();
         let result =
@@ -180,6 +189,7 @@ mod tests {
     #[test]
     fn a_file_that_the_server_uncompressed_gets_the_name_that_fits() {
         let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("first.gz"), b"damaged").unwrap();
         let plain = |path: &str| ok(CONTENTS[usize::from(path == "/second.gz")].1);
         fetch(folder.path(), &[mirror(plain)]).0.unwrap();
         assert_eq!(names(&folder), ["first", "second"]);
@@ -225,7 +235,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/", listener.local_addr().unwrap());
         drop(listener);
+<<<<<<< HEAD
         let error = fetch(folder.path(), &[Source::Mirror(address.clone())]).0.unwrap_err();
+=======
+        let error = fetch(folder.path(), &[Supplier::Mirror(address.clone())])
+            .0
+            .unwrap_err();
+>>>>>>> data
         let message = error.to_string();
         assert!(message.contains(&address) && message.contains("--data-dir"), "{message}");
     }
