@@ -63,15 +63,7 @@ pub fn fetch(into: &Path, progress: &mut dyn FnMut(Progress)) -> error::Result<(
 }
 
 /// Asks one source after the other until `store` lacks nothing.
-<<<<<<< HEAD
-fn fetch_from(sources: &[Source], store: &Store, progress: &mut dyn FnMut(Progress)) -> error::Result<()> {
-=======
-fn fetch_from(
-    sources: &[Supplier],
-    store: &Store,
-    progress: &mut dyn FnMut(Progress),
-) -> error::Result<()> {
->>>>>>> data
+fn fetch_from(sources: &[Supplier], store: &Store, progress: &mut dyn FnMut(Progress)) -> error::Result<()> {
     if store.missing().is_empty() {
         return Ok(());
     }

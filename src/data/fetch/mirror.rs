@@ -8,17 +8,8 @@ use super::store::Store;
 use super::{Failure, Progress};
 
 /// Downloads the files that `store` lacks.
-<<<<<<< HEAD
 pub(super) fn deliver(address: &str, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
-    let agent = agent();
-=======
-pub(super) fn deliver(
-    address: &str,
-    store: &Store,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), Failure> {
     let client = client();
->>>>>>> data
     for file in store.missing() {
         let name = format!("{}.gz", file.name);
         let response = client
@@ -235,13 +226,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/", listener.local_addr().unwrap());
         drop(listener);
-<<<<<<< HEAD
-        let error = fetch(folder.path(), &[Source::Mirror(address.clone())]).0.unwrap_err();
-=======
-        let error = fetch(folder.path(), &[Supplier::Mirror(address.clone())])
-            .0
-            .unwrap_err();
->>>>>>> data
+        let error = fetch(folder.path(), &[Supplier::Mirror(address.clone())]).0.unwrap_err();
         let message = error.to_string();
         assert!(message.contains(&address) && message.contains("--data-dir"), "{message}");
     }

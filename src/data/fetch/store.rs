@@ -78,16 +78,11 @@ impl<'a> Store<'a> {
         // A server may have undone the compression on the way.
         let suffix = if magic == GZIP_MAGIC { ".gz" } else { "" };
         let path = self.folder.join(format!("{}{suffix}", file.name));
-<<<<<<< HEAD
         fs::rename(&part.0, &path).map_err(|error| Failure::Local(Error::io("write", path)(error)))?;
-=======
-        fs::rename(&part.0, &path)
-            .map_err(|error| Failure::Local(Error::io("write", path)(error)))?;
         if suffix.is_empty() {
             // One that is compressed would be found first, and is not right, or nothing would have been missing.
             let _ = fs::remove_file(self.folder.join(format!("{}.gz", file.name)));
         }
->>>>>>> data
         progress(Progress::Done { file: file.name });
         Ok(())
     }
