@@ -57,6 +57,12 @@ enum Command {
         #[arg(long)]
         threads: Option<usize>,
     },
+    /// Finds Fashion-MNIST on this machine, or else fetches it, and says where it lies
+    Data {
+        /// Folder that holds the four files of the data set
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
     /// Times training steps and inference on random images that already lie on the device
     Time {
         #[arg(long, default_value = "d2l")]
@@ -84,6 +90,7 @@ fn main() -> ExitCode {
         Command::Evaluate { run, weights, device, data_dir, test_limit, threads } => {
             evaluate(run, weights, &device, data_dir, test_limit, threads)
         }
+        Command::Data { data_dir } => data(data_dir),
         Command::Time { preset, batch_size, steps, device, threads, json } => {
             time(preset, batch_size, steps, &device, threads, json)
         }
@@ -177,6 +184,13 @@ fn evaluate(
         "test loss {:.4}, test accuracy {:.4} on {} images",
         reading.loss, reading.accuracy, reading.samples
     ));
+    Ok(())
+}
+
+fn data(folder: Option<PathBuf>) -> Result<()> {
+    let data = console::data::load(folder.as_deref())?;
+    let (train, test) = (grouped(data.train.len()), grouped(data.test.len()));
+    say(format_args!("Fashion-MNIST: {train} training and {test} test images in {}", data.source));
     Ok(())
 }
 

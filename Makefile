@@ -1,0 +1,46 @@
+# Each target does its own set-up. Cargo works by itself too, wherever what it needs is present.
+CARGO ?= cargo
+PYTHON ?= target/peer/bin/python
+
+.PHONY: help data train test bench compare parity lint
+
+help:
+	@echo "make train     get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
+	@echo "make test      get Fashion-MNIST and run every test"
+	@echo "make bench     time each convolution, and 1x1 against kxk"
+	@echo "make compare   time a training step of d2l's NiN beside PyTorch, and write the README's table"
+	@echo "make parity    train d2l's NiN for a moment and load its weights into PyTorch"
+	@echo "make lint      rustfmt, clippy and rustdoc, warnings being errors"
+	@echo "make data      get Fashion-MNIST"
+
+data:
+	$(CARGO) run --quiet --bin mlpconv -- data
+
+train:
+	$(CARGO) run --release --bin train
+
+test: data
+	$(CARGO) test
+
+bench:
+	$(CARGO) bench
+
+compare: $(PYTHON)
+	$(CARGO) build --release --bin mlpconv
+	$(PYTHON) benches/compare.py --json benches/results/cpu.json --readme README.md
+
+parity: $(PYTHON)
+	$(CARGO) run --release --bin train -- --preset d2l --train-limit 64 --test-limit 32 --epochs 1 --batch-size 16 \
+		--lr 0.01 --out $$(mktemp -d)/run | tee target/parity.log
+	$(PYTHON) tests/pytorch/check_weights.py $$(awk '$$1 == "weights" {print $$2}' target/parity.log)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+# PyTorch is only ever the peer that this project is compared with.
+target/peer/bin/python:
+	python3 -m venv target/peer
+	target/peer/bin/pip install --quiet --requirement tests/pytorch/requirements.txt
