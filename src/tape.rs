@@ -195,6 +195,13 @@ pub struct Grad<Buf> {
     pub write: Write,
 }
 
+impl<Buf> Grad<Buf> {
+    /// A gradient that belongs to no tape, for calling a backend's kernels without one.
+    pub fn new(buf: Buf, write: Write) -> Self {
+        Grad { id: usize::MAX, buf, write }
+    }
+}
+
 /// Gradients by slot. Each is owned once: `take` moves it out, so that nothing is aliased.
 pub struct Grads<B: Device> {
     backend: B,
