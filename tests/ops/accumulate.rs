@@ -2,13 +2,12 @@
 //! the buffer held, told to accumulate they add the gradient to it.
 
 use mlpconv::device::Role;
-use mlpconv::ops::conv2d::Conv2d;
 use mlpconv::ops::dropout::Mask;
 use mlpconv::ops::pointwise::PointwiseShape;
 use mlpconv::ops::{Grad, Write};
 use mlpconv::rng::{Purpose, Stream};
 use mlpconv::shape::{ConvShape, PoolShape};
-use mlpconv::{Backend, Cpu, Mode, Tape};
+use mlpconv::{Backend, Cpu, Mode, Shape, Tape};
 
 use crate::case::{self, Case, Conv, TRAINING, tensor};
 use crate::{draw, naive, table};
@@ -98,15 +97,14 @@ fn affine<B: Backend>(
     dy: &B::Buf,
     grads: &mut [Grad<B::Buf>],
 ) {
-    let shape = ConvShape::new("test", tensor(conv.x), tensor(conv.w), conv.stride, conv.pad).unwrap();
     let (dx, rest) = grads.split_first_mut().unwrap();
     let (dw, db) = rest.split_first_mut().unwrap();
     if pointwise {
-        let [n, c, h, w_] = conv.x;
-        let shape = PointwiseShape { m: n * h * w_, c, k: conv.w[0] };
+        let shape = pointwise_shape(conv);
         backend.pointwise_dgrad(&shape, dy, w, None, dx).unwrap();
         backend.pointwise_wgrad(&shape, x, dy, Some(dw), db.first_mut()).unwrap();
     } else {
+        let shape = conv_shape(conv);
         backend.conv2d_dgrad(&shape, dy, w, None, dx).unwrap();
         backend.conv2d_wgrad(&shape, x, dy, Some(dw), db.first_mut()).unwrap();
     }
@@ -122,26 +120,51 @@ fn mask(probability: f64) -> Mask {
     }
 }
 
-/// A masked contribution is zero where the input is not positive, whether it is written or added.
+/// With a mask, the gradient is zero where the input is not positive, and elsewhere what it is without. What a buffer
+/// holds has come from others that keep to the mask.
 #[test]
-fn masked_kernels_leave_what_is_held_where_the_mask_is_zero() {
+fn masked_kernels_zero_what_is_not_positive_and_nothing_else() {
     let backend = Cpu::<f64>::new();
-    let conv = table::conv([2, 5, 7, 6], [3, 3, 2], 1, 1);
-    let (x, w, dy) = (draw::spread(1, 420), draw::spread(2, 90), draw::spread(3, Case::Conv2d(conv).output().len()));
-    let held = draw::spread(4, x.len());
-    let masked = |write| {
-        let shape = ConvShape::new("test", tensor(conv.x), tensor(conv.w), 1, 1).unwrap();
-        let [x, held] = [&x, &held].map(|values| case::upload(&backend, tensor(conv.x), values));
-        let (w, dy) = (case::upload(&backend, tensor(conv.w), &w), case::upload(&backend, tensor(conv.y()), &dy));
-        let mut dx = Grad::new(held, write);
-        backend.conv2d_dgrad(&shape, &dy, &w, Some(&x), &mut dx).unwrap();
-        case::download(&backend, tensor(conv.x), &dx.buf)
-    };
-    let (written, added) = (masked(Write::Overwrite), masked(Write::Accumulate));
-    for (i, &x) in x.iter().enumerate().filter(|(_, x)| **x <= 0.0) {
-        assert_eq!((written[i], added[i]), (0.0, held[i]), "element {i}, whose input is {x}");
+    for case in table::tape_cases() {
+        for write in [Write::Overwrite, Write::Accumulate] {
+            let (Some(masked), Some(plain)) =
+                (input_gradient(&backend, &case, true, write), input_gradient(&backend, &case, false, write))
+            else {
+                continue;
+            };
+            let kept = case.draw().swap_remove(0).into_iter().zip(plain).map(|(x, dx)| if x > 0.0 { dx } else { 0.0 });
+            assert!(masked.into_iter().eq(kept), "{case:?}, {write:?}");
+        }
     }
-    assert!(written.iter().filter(|&&dx| dx != 0.0).count() > x.len() / 3);
+}
+
+/// The gradient of the data by the kernel of an op that takes a mask, which is the data itself.
+fn input_gradient<B: Backend>(backend: &B, case: &Case, mask: bool, write: Write) -> Option<Vec<f64>> {
+    let (inputs, shape) = (case.draw(), case.inputs()[0]);
+    let x = case::upload(backend, shape, &inputs[0]);
+    let dy = case::upload(backend, case.output(), &case.draw_seed());
+    let held = draw::spread(4, shape.len()).into_iter().zip(&inputs[0]);
+    let held: Vec<f64> = held.map(|(held, &x)| if x > 0.0 { held } else { 0.0 }).collect();
+    let mut dx = Grad::new(case::upload(backend, shape, &held), write);
+    let mask = mask.then_some(&x);
+    let weights = |conv: &Conv| case::upload(backend, tensor(conv.w), &inputs[1]);
+    match case {
+        Case::Conv2d(conv) => backend.conv2d_dgrad(&conv_shape(conv), &dy, &weights(conv), mask, &mut dx),
+        Case::Pointwise(conv) => backend.pointwise_dgrad(&pointwise_shape(conv), &dy, &weights(conv), mask, &mut dx),
+        Case::GlobalAvgPool { .. } => backend.global_avgpool_dgrad(shape, &dy, mask, &mut dx),
+        _ => return None,
+    }
+    .unwrap();
+    Some(case::download(backend, shape, &dx.buf))
+}
+
+fn conv_shape(conv: &Conv) -> ConvShape {
+    ConvShape::new("test", tensor(conv.x), tensor(conv.w), conv.stride, conv.pad).unwrap()
+}
+
+fn pointwise_shape(conv: &Conv) -> PointwiseShape {
+    let [n, c, h, w] = conv.x;
+    PointwiseShape { m: n * h * w, c, k: conv.w[0] }
 }
 
 /// A variable that two ops read gets the sum of both gradients, and so do weights and bias.
@@ -194,4 +217,27 @@ fn joined<B: Backend>(
     let seed = case::upload(backend, y.shape(), seed);
     let grads = tape.backward_from(&y, seed).unwrap();
     vars.iter().map(|var| case::download(backend, var.shape(), grads.of(var).unwrap())).collect()
+}
+
+/// What a ReLU's input gets from its other readers stays where the ReLU passes nothing on.
+#[test]
+fn a_relu_leaves_alone_what_others_add_to_its_input() {
+    let (x, shape) = (vec![2.0, -3.0, 0.0, 5.0], Shape::image(1, 1, 2, 2));
+    for relu_first in [true, false] {
+        let backend = Cpu::<f64>::new();
+        let mut tape = Tape::new(&backend, TRAINING);
+        let x = case::variable(&mut tape, shape, &x);
+        let (rectified, plain) = if relu_first {
+            let rectified = tape.relu(&x).unwrap();
+            (rectified, tape.maxpool(&x, 1, 1).unwrap())
+        } else {
+            let plain = tape.maxpool(&x, 1, 1).unwrap();
+            (tape.relu(&x).unwrap(), plain)
+        };
+        // Σ x · mean(relu(x)) has the gradient mean(relu(x)) + Σ x · [x > 0] / 4, here 7/4 and 1.
+        let mean = tape.global_avgpool(&rectified).unwrap();
+        let y = tape.conv2d(&plain, &mean, None, 1, 0, false).unwrap();
+        let grads = tape.backward_from(&y, case::upload(&backend, y.shape(), &[1.0; 4])).unwrap();
+        assert_eq!(grads.of(&x).unwrap()[..], [2.75, 1.75, 1.75, 2.75], "ReLU first: {relu_first}");
+    }
 }
