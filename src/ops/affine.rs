@@ -66,6 +66,10 @@ impl<B: Backend, P: Passes<B>> Backward<B> for Node<B, P> {
         if dw.is_some() || db.is_some() {
             self.passes.wgrad(backend, &self.x.data, &dy, dw.as_mut(), db.as_mut())?;
         }
+        // Weights are seldom another op's output, so their kernels have no mask of their own.
+        if let Some(dw) = dw.as_mut().filter(|_| self.w.relu) {
+            backend.relu_mask(&self.w_data, &mut dw.buf)?;
+        }
         grads.close(dw.into_iter().chain(db));
         if let Some(mut dx) = grads.open(self.x.slot)? {
             let mask = self.x.slot.relu.then_some(&*self.x.data);

@@ -4,7 +4,7 @@
 //! # To add an op
 //! Give it one word and use that word everywhere. Write the trait, the forward, the `Backward` impl and the CPU
 //! kernels in its folder, add the trait to [`Backend`](crate::device::Backend), and add its cases to the table of
-//! `tests/gradients.rs`, which fails for an op that is missing.
+//! `tests/ops/table.rs`; `tests/ops/gradients.rs` fails for an op that is missing.
 //!
 //! # Who writes, who adds
 //! Forward kernels overwrite. Backward kernels write to a [`Grad`], which says whether the buffer

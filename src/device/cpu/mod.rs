@@ -18,6 +18,9 @@ pub use pool::Buf;
 use pool::Pool;
 pub(crate) use pool::Scratch;
 
+/// Elements a piece of an element-wise loop: small enough to share out, large enough to make a task worth its while.
+const PIECE: usize = 1 << 15;
+
 /// The CPU as a backend. `Cpu<f32>` trains and predicts; `Cpu<f64>` is what others are checked against.
 #[derive(Clone)]
 pub struct Cpu<T: Real> {
@@ -71,13 +74,24 @@ impl<T: Real> Cpu<T> {
 
     /// `f` over matching pieces of `dst` and `src`, in parallel, for element-wise loops.
     pub(crate) fn zip(&self, dst: &mut [T], src: &[T], f: impl Fn(&mut T, T) + Send + Sync) {
-        /// Elements a piece: small enough to share out, large enough to make a task worth its while.
-        const PIECE: usize = 1 << 15;
         assert_eq!(dst.len(), src.len(), "element-wise operands differ in length");
         self.run(|| {
             dst.par_chunks_mut(PIECE).zip(src.par_chunks(PIECE)).for_each(|(dst, src)| {
                 for (d, &s) in dst.iter_mut().zip(src) {
                     f(d, s);
+                }
+            });
+        });
+    }
+
+    /// [`Cpu::zip`] with two sources.
+    pub(crate) fn zip_pairs(&self, dst: &mut [T], a: &[T], b: &[T], f: impl Fn(&mut T, T, T) + Send + Sync) {
+        assert!(dst.len() == a.len() && dst.len() == b.len(), "element-wise operands differ in length");
+        self.run(|| {
+            let sources = a.par_chunks(PIECE).zip(b.par_chunks(PIECE));
+            dst.par_chunks_mut(PIECE).zip(sources).for_each(|(dst, (a, b))| {
+                for (d, (&a, &b)) in dst.iter_mut().zip(a.iter().zip(b)) {
+                    f(d, a, b);
                 }
             });
         });

@@ -13,12 +13,13 @@ impl<T: Real> Relu for Cpu<T> {
     }
 
     fn relu_dgrad(&self, y: &Buf<T>, dy: &Buf<T>, dx: &mut Grad<Buf<T>>) -> Result<()> {
-        match dx.write {
-            // What is there is masked already, and masking twice does no harm.
-            Write::Accumulate => self.zip(&mut dx.buf, dy, |dx, dy| *dx += dy),
-            Write::Overwrite => dx.buf.copy_from_slice(dy),
+        if dx.write == Write::Overwrite {
+            dx.buf.copy_from_slice(dy);
+            return self.relu_mask(y, &mut dx.buf);
         }
-        self.relu_mask(y, &mut dx.buf)
+        // The input has not gone through this ReLU: what others have added to its gradient stays where `y` is zero.
+        self.zip_pairs(&mut dx.buf, y, dy, |dx, y, dy| *dx += if y > T::zero() { dy } else { T::zero() });
+        Ok(())
     }
 
     fn relu_mask(&self, y: &Buf<T>, dy: &mut Buf<T>) -> Result<()> {

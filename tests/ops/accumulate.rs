@@ -1,0 +1,243 @@
+//! Who writes, who adds: the backward kernels, called without a tape. Told to overwrite they give the gradient whatever
+//! the buffer held, told to accumulate they add the gradient to it.
+
+use mlpconv::device::Role;
+use mlpconv::ops::dropout::Mask;
+use mlpconv::ops::pointwise::PointwiseShape;
+use mlpconv::ops::{Grad, Write};
+use mlpconv::rng::{Purpose, Stream};
+use mlpconv::shape::{ConvShape, PoolShape};
+use mlpconv::{Backend, Cpu, Mode, Shape, Tape};
+
+use crate::case::{self, Case, Conv, TRAINING, tensor};
+use crate::{draw, naive, table};
+
+#[test]
+fn kernels_overwrite_or_add_as_they_are_told() {
+    let (wide, narrow) = (Cpu::<f64>::new(), Cpu::<f32>::new());
+    for case in table::tape_cases().iter().filter(|case| !matches!(case, Case::CrossEntropy { .. })) {
+        check(&wide, 2f64.powi(-53), &case.linear());
+        check(&narrow, 2f64.powi(-24), &case.linear());
+    }
+}
+
+fn check<B: Backend>(backend: &B, unit: f64, case: &Case) {
+    let (inputs, dy) = (case.draw(), case.draw_seed());
+    let held: Vec<Vec<f64>> = inputs.iter().enumerate().map(|(i, x)| draw::spread(200 + i as u64, x.len())).collect();
+    let nothing: Vec<Vec<f64>> = inputs.iter().map(|x| vec![f64::NAN; x.len()]).collect();
+
+    let fresh = backward(backend, case, &inputs, &dy, &nothing, Write::Overwrite);
+    let used = backward(backend, case, &inputs, &dy, &held, Write::Overwrite);
+    assert_eq!(fresh, used, "{case:?}: what a buffer held before shows in what overwrites it");
+
+    let added = backward(backend, case, &inputs, &dy, &held, Write::Accumulate);
+    for (input, (added, held)) in added.iter().zip(&held).enumerate() {
+        for index in draw::some_of(17, added.len(), 400) {
+            let gradient = naive::gradient(case, &inputs, &dy, input, index);
+            let want = held[index] + gradient.value;
+            // What the buffer held is one more term of the sum.
+            let sum = naive::Sum {
+                magnitude: gradient.magnitude + held[index].abs(),
+                roundings: gradient.roundings + 1,
+                value: want,
+            };
+            let (error, tolerance) = ((added[index] - want).abs(), sum.tolerance(unit));
+            assert!(error <= tolerance, "{case:?}: input {input}[{index}] is {}, not {want}", added[index]);
+        }
+    }
+}
+
+/// The gradients of all inputs by the kernels themselves, written to buffers that hold `held`.
+fn backward<B: Backend>(
+    backend: &B,
+    case: &Case,
+    inputs: &[Vec<f64>],
+    dy: &[f64],
+    held: &[Vec<f64>],
+    write: Write,
+) -> Vec<Vec<f64>> {
+    let shapes = case.inputs();
+    let x = case::upload(backend, shapes[0], &inputs[0]);
+    let dy = case::upload(backend, case.output(), dy);
+    let mut grads: Vec<Grad<B::Buf>> =
+        shapes.iter().zip(held).map(|(&shape, held)| Grad::new(case::upload(backend, shape, held), write)).collect();
+    match *case {
+        Case::Conv2d(conv) | Case::Pointwise(conv) => {
+            let w = case::upload(backend, shapes[1], &inputs[1]);
+            affine(backend, matches!(case, Case::Pointwise(_)), &conv, &x, &w, &dy, &mut grads);
+        }
+        Case::MaxPool { window, stride, .. } => {
+            let shape = PoolShape::new("test", shapes[0], window, stride).unwrap();
+            let mut y = backend.alloc(Role::Activation, shape.output().len()).unwrap();
+            let mut index = backend.alloc_bytes(shape.output().len()).unwrap();
+            backend.maxpool_fprop(&shape, &x, &mut y, Some(&mut index)).unwrap();
+            backend.maxpool_dgrad(&shape, &dy, &index, &mut grads[0]).unwrap();
+        }
+        Case::GlobalAvgPool { .. } => backend.global_avgpool_dgrad(shapes[0], &dy, None, &mut grads[0]).unwrap(),
+        Case::Relu { .. } => {
+            let mut y = backend.alloc(Role::Activation, shapes[0].len()).unwrap();
+            backend.relu_fprop(&x, &mut y).unwrap();
+            backend.relu_dgrad(&y, &dy, &mut grads[0]).unwrap();
+        }
+        Case::Dropout { probability, .. } => {
+            backend.dropout_dgrad(&mask(probability), &dy, &mut grads[0]).unwrap();
+        }
+        Case::Flatten { .. } => backend.flatten_dgrad(shapes[0], &dy, &mut grads[0]).unwrap(),
+        Case::CrossEntropy { .. } => unreachable!("the loss's gradient is always fresh"),
+    }
+    shapes.iter().zip(&grads).map(|(&shape, grad)| case::download(backend, shape, &grad.buf)).collect()
+}
+
+fn affine<B: Backend>(
+    backend: &B,
+    pointwise: bool,
+    conv: &Conv,
+    x: &B::Buf,
+    w: &B::Buf,
+    dy: &B::Buf,
+    grads: &mut [Grad<B::Buf>],
+) {
+    let (dx, rest) = grads.split_first_mut().unwrap();
+    let (dw, db) = rest.split_first_mut().unwrap();
+    if pointwise {
+        let shape = pointwise_shape(conv);
+        backend.pointwise_dgrad(&shape, dy, w, None, dx).unwrap();
+        backend.pointwise_wgrad(&shape, x, dy, Some(dw), db.first_mut()).unwrap();
+    } else {
+        let shape = conv_shape(conv);
+        backend.conv2d_dgrad(&shape, dy, w, None, dx).unwrap();
+        backend.conv2d_wgrad(&shape, x, dy, Some(dw), db.first_mut()).unwrap();
+    }
+}
+
+/// The mask that dropout's first use on a tape draws.
+fn mask(probability: f64) -> Mask {
+    let Mode::Training { seed, epoch, step } = TRAINING else { unreachable!() };
+    Mask {
+        stream: Stream::new(seed, Purpose::Dropout { index: 0 }, epoch, step),
+        threshold: (probability * 2f64.powi(32)) as u32,
+        scale: 1.0 / (1.0 - probability),
+    }
+}
+
+/// With a mask, the gradient is zero where the input is not positive, and elsewhere what it is without. What a buffer
+/// holds has come from others that keep to the mask.
+#[test]
+fn masked_kernels_zero_what_is_not_positive_and_nothing_else() {
+    let backend = Cpu::<f64>::new();
+    for case in table::tape_cases() {
+        for write in [Write::Overwrite, Write::Accumulate] {
+            let (Some(masked), Some(plain)) =
+                (input_gradient(&backend, &case, true, write), input_gradient(&backend, &case, false, write))
+            else {
+                continue;
+            };
+            let kept = case.draw().swap_remove(0).into_iter().zip(plain).map(|(x, dx)| if x > 0.0 { dx } else { 0.0 });
+            assert!(masked.into_iter().eq(kept), "{case:?}, {write:?}");
+        }
+    }
+}
+
+/// The gradient of the data by the kernel of an op that takes a mask, which is the data itself.
+fn input_gradient<B: Backend>(backend: &B, case: &Case, mask: bool, write: Write) -> Option<Vec<f64>> {
+    let (inputs, shape) = (case.draw(), case.inputs()[0]);
+    let x = case::upload(backend, shape, &inputs[0]);
+    let dy = case::upload(backend, case.output(), &case.draw_seed());
+    let held = draw::spread(4, shape.len()).into_iter().zip(&inputs[0]);
+    let held: Vec<f64> = held.map(|(held, &x)| if x > 0.0 { held } else { 0.0 }).collect();
+    let mut dx = Grad::new(case::upload(backend, shape, &held), write);
+    let mask = mask.then_some(&x);
+    let weights = |conv: &Conv| case::upload(backend, tensor(conv.w), &inputs[1]);
+    match case {
+        Case::Conv2d(conv) => backend.conv2d_dgrad(&conv_shape(conv), &dy, &weights(conv), mask, &mut dx),
+        Case::Pointwise(conv) => backend.pointwise_dgrad(&pointwise_shape(conv), &dy, &weights(conv), mask, &mut dx),
+        Case::GlobalAvgPool { .. } => backend.global_avgpool_dgrad(shape, &dy, mask, &mut dx),
+        _ => return None,
+    }
+    .unwrap();
+    Some(case::download(backend, shape, &dx.buf))
+}
+
+fn conv_shape(conv: &Conv) -> ConvShape {
+    ConvShape::new("test", tensor(conv.x), tensor(conv.w), conv.stride, conv.pad).unwrap()
+}
+
+fn pointwise_shape(conv: &Conv) -> PointwiseShape {
+    let [n, c, h, w] = conv.x;
+    PointwiseShape { m: n * h * w, c, k: conv.w[0] }
+}
+
+/// A variable that two ops read gets the sum of both gradients, and so do weights and bias.
+#[test]
+fn gradients_of_shared_inputs_add_up() {
+    let backend = Cpu::<f64>::new();
+    // Images and weights lie alike, so that one branch's output can be the filter of the other's.
+    for case in table::tape_cases().iter().filter(|case| case.output().dims().len() == 4) {
+        let inputs = case.draw();
+        let seed = draw::spread(77, case.output().n() * case.output().n());
+        let gradients = |branches| joined(&backend, case, &inputs, &seed, branches);
+        let (both, image, filter) = (gradients([true, true]), gradients([true, false]), gradients([false, true]));
+        // Positive numbers throughout add up to what bounds the terms of every sum.
+        let magnitude =
+            joined(&backend, case, &absolute(&inputs), &absolute(std::slice::from_ref(&seed))[0], [true; 2]);
+        let terms = case.output().len() + inputs.iter().map(Vec::len).sum::<usize>();
+        for input in 0..inputs.len() {
+            for (i, &both) in both[input].iter().enumerate() {
+                let (image, filter) = (image[input][i], filter[input][i]);
+                let scale = magnitude[input][i] + image.abs() + filter.abs();
+                let (error, tolerance) = ((both - image - filter).abs(), terms as f64 * 2f64.powi(-52) * scale);
+                assert!(error <= tolerance, "{case:?}: input {input}[{i}] has {both}, not {image} + {filter}");
+            }
+        }
+    }
+}
+
+fn absolute(inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    inputs.iter().map(|values| values.iter().map(|v| v.abs()).collect()).collect()
+}
+
+/// The gradients of the op's output convolved with itself. Only those of the two `branches`, image and filter, that
+/// are asked for read the variables; the other reads constants of the same values.
+fn joined<B: Backend>(
+    backend: &B,
+    case: &Case,
+    inputs: &[Vec<f64>],
+    seed: &[f64],
+    branches: [bool; 2],
+) -> Vec<Vec<f64>> {
+    let mut tape = Tape::new(backend, TRAINING);
+    let shapes = case.inputs();
+    let shaped = || shapes.iter().zip(inputs);
+    let vars: Vec<_> = shaped().map(|(&shape, values)| case::variable(&mut tape, shape, values)).collect();
+    let constants: Vec<_> =
+        shaped().map(|(&shape, x)| tape.constant(case::upload(backend, shape, x), shape).unwrap()).collect();
+    let [image, filter] =
+        branches.map(|wanted| case.apply(&mut tape, if wanted { &vars } else { &constants }).unwrap());
+    let y = tape.conv2d(&image, &filter, None, 1, 0, false).unwrap();
+    let seed = case::upload(backend, y.shape(), seed);
+    let grads = tape.backward_from(&y, seed).unwrap();
+    vars.iter().map(|var| case::download(backend, var.shape(), grads.of(var).unwrap())).collect()
+}
+
+/// What a ReLU's input gets from its other readers stays where the ReLU passes nothing on.
+#[test]
+fn a_relu_leaves_alone_what_others_add_to_its_input() {
+    let (x, shape) = (vec![2.0, -3.0, 0.0, 5.0], Shape::image(1, 1, 2, 2));
+    for relu_first in [true, false] {
+        let backend = Cpu::<f64>::new();
+        let mut tape = Tape::new(&backend, TRAINING);
+        let x = case::variable(&mut tape, shape, &x);
+        let (rectified, plain) = if relu_first {
+            let rectified = tape.relu(&x).unwrap();
+            (rectified, tape.maxpool(&x, 1, 1).unwrap())
+        } else {
+            let plain = tape.maxpool(&x, 1, 1).unwrap();
+            (tape.relu(&x).unwrap(), plain)
+        };
+        // Σ x · mean(relu(x)) has the gradient mean(relu(x)) + Σ x · [x > 0] / 4, here 7/4 and 1.
+        let mean = tape.global_avgpool(&rectified).unwrap();
+        let y = tape.conv2d(&plain, &mean, None, 1, 0, false).unwrap();
+        let grads = tape.backward_from(&y, case::upload(&backend, y.shape(), &[1.0; 4])).unwrap();
+        assert_eq!(grads.of(&x).unwrap()[..], [2.75, 1.75, 1.75, 2.75], "ReLU first: {relu_first}");
+    }
+}

@@ -1,0 +1,186 @@
+//! A case: one op with its extents and options, which can be run forward and backward on a tape of any backend.
+//!
+//! Values pass in and out in logical order and as `f64`, whatever the backend's precision and memory order.
+
+use mlpconv::device::{Real, Role};
+use mlpconv::ops::cross_entropy::Meter;
+use mlpconv::{Backend, Mode, Result, Shape, Tape, Var};
+
+use crate::{draw, layout};
+
+/// Dropout's mask is a function of these, so it is the same in every run of a case.
+pub const TRAINING: Mode = Mode::Training { seed: 11, epoch: 2, step: 5 };
+
+/// A convolution of `x` `[N, C, H, W]` with filters `w` `[K, C, R, S]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv {
+    pub x: [usize; 4],
+    pub w: [usize; 4],
+    pub stride: usize,
+    pub pad: usize,
+    pub bias: bool,
+    pub relu: bool,
+}
+
+impl Conv {
+    /// `[N, K, P, Q]`.
+    pub fn y(&self) -> [usize; 4] {
+        let extent = |len: usize, filter: usize| (len + 2 * self.pad - filter) / self.stride + 1;
+        [self.x[0], self.w[0], extent(self.x[2], self.w[2]), extent(self.x[3], self.w[3])]
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Case {
+    Conv2d(Conv),
+    Pointwise(Conv),
+    MaxPool { x: [usize; 4], window: usize, stride: usize },
+    GlobalAvgPool { x: [usize; 4] },
+    Relu { x: Shape },
+    Dropout { x: Shape, probability: f64 },
+    Flatten { x: [usize; 4] },
+    CrossEntropy { n: usize, classes: usize },
+}
+
+/// What a case gave: its output, and the gradients of `Σ seed·y` with respect to each input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub y: Vec<f64>,
+    pub gradients: Vec<Vec<f64>>,
+}
+
+impl Case {
+    /// Conv2d or pointwise without its ReLU; other cases as they are.
+    pub fn linear(self) -> Self {
+        match self {
+            Case::Conv2d(conv) => Case::Conv2d(Conv { relu: false, ..conv }),
+            Case::Pointwise(conv) => Case::Pointwise(Conv { relu: false, ..conv }),
+            other => other,
+        }
+    }
+
+    /// The shapes of the op's inputs, the data first, then weights and bias.
+    pub fn inputs(&self) -> Vec<Shape> {
+        match *self {
+            Case::Conv2d(conv) | Case::Pointwise(conv) => {
+                let bias = conv.bias.then(|| Shape::vector(conv.w[0]));
+                [tensor(conv.x), tensor(conv.w)].into_iter().chain(bias).collect()
+            }
+            Case::MaxPool { x, .. } | Case::GlobalAvgPool { x } | Case::Flatten { x } => vec![tensor(x)],
+            Case::Relu { x } | Case::Dropout { x, .. } => vec![x],
+            Case::CrossEntropy { n, classes } => vec![Shape::matrix(n, classes)],
+        }
+    }
+
+    /// The shape of the output; a loss is one number.
+    pub fn output(&self) -> Shape {
+        match *self {
+            Case::Conv2d(conv) | Case::Pointwise(conv) => tensor(conv.y()),
+            Case::MaxPool { x: [n, c, h, w], window, stride } => {
+                Shape::image(n, c, (h - window) / stride + 1, (w - window) / stride + 1)
+            }
+            Case::GlobalAvgPool { x: [n, c, ..] } => Shape::image(n, c, 1, 1),
+            Case::Relu { x } | Case::Dropout { x, .. } => x,
+            Case::Flatten { x: [n, c, h, w] } => Shape::matrix(n, c * h * w),
+            Case::CrossEntropy { .. } => Shape::vector(1),
+        }
+    }
+
+    /// Values for the inputs.
+    pub fn draw(&self) -> Vec<Vec<f64>> {
+        self.inputs().iter().enumerate().map(|(i, shape)| draw::spread(100 + i as u64, shape.len())).collect()
+    }
+
+    /// A gradient for the output. That of a loss is 1 by definition.
+    pub fn draw_seed(&self) -> Vec<f64> {
+        match self {
+            Case::CrossEntropy { .. } => vec![1.0],
+            _ => draw::spread(99, self.output().len()),
+        }
+    }
+
+    /// Puts the op on `tape`; a loss is no variable, and has [`run`] only.
+    pub fn apply<B: Backend>(&self, tape: &mut Tape<B>, inputs: &[Var<B>]) -> Result<Var<B>> {
+        let x = &inputs[0];
+        match *self {
+            Case::Conv2d(Conv { stride, pad, relu, .. }) => {
+                tape.conv2d(x, &inputs[1], inputs.get(2), stride, pad, relu)
+            }
+            Case::Pointwise(Conv { relu, .. }) => tape.pointwise(x, &inputs[1], inputs.get(2), relu),
+            Case::MaxPool { window, stride, .. } => tape.maxpool(x, window, stride),
+            Case::GlobalAvgPool { .. } => tape.global_avgpool(x),
+            Case::Relu { .. } => tape.relu(x),
+            Case::Dropout { probability, .. } => tape.dropout(x, probability),
+            Case::Flatten { .. } => tape.flatten(x),
+            Case::CrossEntropy { .. } => unreachable!("a loss is not a variable"),
+        }
+    }
+}
+
+/// The labels of a loss case: every class has its turn.
+pub fn labels(n: usize, classes: usize) -> Vec<u8> {
+    (0..n).map(|i| ((7 * i + 3) % classes) as u8).collect()
+}
+
+/// Images or weights with these extents.
+pub fn tensor([a, b, c, d]: [usize; 4]) -> Shape {
+    Shape::image(a, b, c, d)
+}
+
+pub fn scalars<S: Real>(values: &[f64]) -> Vec<S> {
+    values.iter().map(|&value| S::from_f64(value)).collect()
+}
+
+/// Values in logical order as a buffer.
+pub fn upload<B: Backend>(backend: &B, shape: Shape, logical: &[f64]) -> B::Buf {
+    backend.upload(Role::Activation, &scalars(&layout::to_memory(shape, logical))).unwrap()
+}
+
+/// A buffer's values in logical order.
+pub fn download<B: Backend>(backend: &B, shape: Shape, buf: &B::Buf) -> Vec<f64> {
+    let memory: Vec<f64> = backend.download(buf).unwrap().into_iter().map(Real::to_f64).collect();
+    layout::to_logical(shape, &memory)
+}
+
+/// Values in logical order as a variable of `tape`.
+pub fn variable<B: Backend>(tape: &mut Tape<B>, shape: Shape, logical: &[f64]) -> Var<B> {
+    let buf = upload(tape.backend(), shape, logical);
+    tape.variable(buf, shape).unwrap()
+}
+
+fn variables<B: Backend>(tape: &mut Tape<B>, case: &Case, inputs: &[Vec<f64>]) -> Vec<Var<B>> {
+    case.inputs().into_iter().zip(inputs).map(|(shape, values)| variable(tape, shape, values)).collect()
+}
+
+/// The output of `case` alone.
+pub fn forward<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>]) -> Vec<f64> {
+    let mut tape = Tape::new(backend, TRAINING);
+    let vars = variables(&mut tape, case, inputs);
+    if let Case::CrossEntropy { n, classes } = *case {
+        let mut meter = Meter::new(backend).unwrap();
+        let labels = backend.upload_bytes(&labels(n, classes)).unwrap();
+        tape.score(&vars[0], &labels, &mut meter).unwrap();
+        return vec![meter.read(backend).unwrap().loss];
+    }
+    let y = case.apply(&mut tape, &vars).unwrap();
+    assert_eq!(y.shape(), case.output(), "{case:?}");
+    download(backend, y.shape(), y.data())
+}
+
+/// The output of `case` and its gradients.
+pub fn run<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>], seed: &[f64]) -> Outcome {
+    let mut tape = Tape::new(backend, TRAINING);
+    let vars = variables(&mut tape, case, inputs);
+    let (y, grads) = if let Case::CrossEntropy { n, classes } = *case {
+        let mut meter = Meter::new(backend).unwrap();
+        let labels = backend.upload_bytes(&labels(n, classes)).unwrap();
+        let loss = tape.cross_entropy(&vars[0], &labels, &mut meter).unwrap();
+        (vec![meter.read(backend).unwrap().loss], tape.backward(loss).unwrap())
+    } else {
+        let y = case.apply(&mut tape, &vars).unwrap();
+        let seed = upload(backend, y.shape(), seed);
+        (download(backend, y.shape(), y.data()), tape.backward_from(&y, seed).unwrap())
+    };
+    let gradient = |var: &Var<B>| download(backend, var.shape(), grads.of(var).expect("a gradient for every input"));
+    Outcome { y, gradients: vars.iter().map(gradient).collect() }
+}

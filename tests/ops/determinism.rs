@@ -1,0 +1,88 @@
+//! The same bits, run after run and with any number of threads.
+
+use mlpconv::device::{Real, Role};
+use mlpconv::{Cpu, Device, Shape};
+
+use crate::case::{self, Case, Conv, Outcome};
+use crate::table::{self, Cases, conv};
+use crate::{draw, reference, update};
+
+/// Shapes large enough that every op has several pieces of work to share out.
+fn large() -> Vec<Case> {
+    let images = Shape::image(3, 64, 33, 31);
+    let x = [images.n(), images.c(), images.h(), images.w()];
+    let rectified = |conv| Conv { relu: true, ..conv };
+    vec![
+        Case::Conv2d(rectified(conv([5, 13, 29, 31], [37, 3, 3], 1, 1))),
+        Case::Conv2d(conv([9, 3, 40, 40], [17, 5, 5], 2, 2)),
+        Case::Pointwise(rectified(conv([5, 67, 33, 31], [71, 1, 1], 1, 0))),
+        Case::MaxPool { x, window: 3, stride: 2 },
+        Case::GlobalAvgPool { x },
+        Case::Relu { x: images },
+        Case::Dropout { x: images, probability: 0.5 },
+        Case::Flatten { x },
+        Case::CrossEntropy { n: 4099, classes: 53 },
+    ]
+}
+
+/// Bits, since NaN is not equal to itself and zero is equal to its negative.
+fn bits(outcome: Outcome) -> Vec<Vec<u64>> {
+    let rows = std::iter::once(outcome.y).chain(outcome.gradients);
+    rows.map(|row| row.into_iter().map(f64::to_bits).collect()).collect()
+}
+
+fn run<T: Real>(threads: usize, case: &Case) -> Vec<Vec<u64>> {
+    let backend = Cpu::<T>::with_threads(threads).unwrap();
+    assert_eq!(backend.threads(), threads);
+    bits(case::run(&backend, case, &case.draw(), &case.draw_seed()))
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for case in large() {
+        let [wide, narrow] = [run::<f64>(1, &case), run::<f32>(1, &case)];
+        for threads in [2, 3] {
+            assert!(run::<f64>(threads, &case) == wide, "{case:?} in f64 with {threads} threads");
+            assert!(run::<f32>(threads, &case) == narrow, "{case:?} in f32 with {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits_on_the_networks_shapes() {
+    for case in reference::network() {
+        let one = run::<f32>(1, &case);
+        assert!(run::<f32>(3, &case) == one, "{case:?}");
+    }
+}
+
+#[test]
+fn any_number_of_threads_updates_to_the_same_bits() {
+    let (_, Cases::Rule(updates)) = table::table().pop().unwrap() else { unreachable!("sgd is the last row") };
+    let len = 200_003;
+    let big = update::Update { lens: &[200_003, 11], multipliers: &[1.0, 2.0], ..updates[5] };
+    let run = |threads| {
+        let backend = Cpu::<f32>::with_threads(threads).unwrap();
+        let buffers = |seed| {
+            [len, 11].map(|len| backend.upload(Role::Parameter, &case::scalars(&draw::spread(seed, len))).unwrap())
+        };
+        let (mut params, mut velocities) = (buffers(1), buffers(2));
+        update::apply(&backend, &big, &mut params, &buffers(3), &mut velocities);
+        params.iter().chain(&velocities).map(|buf| buf.to_vec()).collect::<Vec<_>>()
+    };
+    let one = run(1);
+    assert!(run(2) == one && run(3) == one);
+}
+
+/// On one backend, whose buffers hold what the run before left in them.
+#[test]
+fn running_again_gives_the_same_bits() {
+    let (wide, narrow) = (Cpu::<f64>::new(), Cpu::<f32>::new());
+    for case in table::tape_cases().into_iter().chain(large()) {
+        let (inputs, seed) = (case.draw(), case.draw_seed());
+        let first = bits(case::run(&wide, &case, &inputs, &seed));
+        assert!(bits(case::run(&wide, &case, &inputs, &seed)) == first, "{case:?} in f64");
+        let first = bits(case::run(&narrow, &case, &inputs, &seed));
+        assert!(bits(case::run(&narrow, &case, &inputs, &seed)) == first, "{case:?} in f32");
+    }
+}

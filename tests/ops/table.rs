@@ -1,0 +1,192 @@
+//! The one table of cases: every op by its folder's name, with shapes chosen to be awkward. Gradient checks, reference
+//! checks and the contract's checks all run over it.
+
+use mlpconv::Shape;
+
+use crate::case::{Case, Conv};
+use crate::update::Update;
+
+/// One row of the table: the name of an op's folder, and its cases.
+pub type Row = (&'static str, Cases);
+
+pub enum Cases {
+    /// Ops on the tape.
+    Tape(Vec<Case>),
+    /// The optimiser, which has a rule instead of a gradient.
+    Rule(Vec<Update>),
+}
+
+pub fn table() -> Vec<Row> {
+    vec![
+        ("conv2d", Cases::Tape(conv2d())),
+        ("cross_entropy", Cases::Tape(cross_entropy())),
+        ("dropout", Cases::Tape(dropout())),
+        ("flatten", Cases::Tape(flatten())),
+        ("global_avgpool", Cases::Tape(global_avgpool())),
+        ("maxpool", Cases::Tape(maxpool())),
+        ("pointwise", Cases::Tape(pointwise())),
+        ("relu", Cases::Tape(relu())),
+        ("sgd", Cases::Rule(sgd())),
+    ]
+}
+
+/// All cases of the table that run on a tape.
+pub fn tape_cases() -> Vec<Case> {
+    let cases = table().into_iter().filter_map(|(_, cases)| match cases {
+        Cases::Tape(cases) => Some(cases),
+        Cases::Rule(_) => None,
+    });
+    cases.flatten().collect()
+}
+
+/// A convolution with bias and without ReLU.
+pub fn conv(x: [usize; 4], [k, r, s]: [usize; 3], stride: usize, pad: usize) -> Conv {
+    Conv { x, w: [k, x[1], r, s], stride, pad, bias: true, relu: false }
+}
+
+fn rectified(conv: Conv) -> Conv {
+    Conv { relu: true, ..conv }
+}
+
+fn unbiased(conv: Conv) -> Conv {
+    Conv { bias: false, ..conv }
+}
+
+fn conv2d() -> Vec<Case> {
+    let cases = [
+        // One pixel, alone and within padding.
+        conv([1, 3, 1, 1], [5, 1, 1], 1, 0),
+        unbiased(conv([3, 3, 1, 1], [4, 3, 3], 1, 1)),
+        // Padding as large as the filter, and larger; some windows see nothing but zeros.
+        rectified(conv([1, 2, 4, 5], [3, 3, 3], 1, 3)),
+        conv([1, 3, 1, 1], [4, 3, 3], 5, 4),
+        // A stride larger than the filter skips pixels, whose gradient is zero.
+        conv([3, 2, 7, 9], [3, 2, 2], 3, 0),
+        unbiased(rectified(conv([1, 7, 10, 8], [2, 1, 1], 4, 0))),
+        // Rectangular filters and images, prime channels.
+        rectified(conv([1, 7, 6, 11], [13, 3, 1], 1, 1)),
+        conv([3, 5, 9, 4], [11, 1, 4], 2, 0),
+        unbiased(conv([1, 1, 5, 13], [1, 5, 2], 1, 2)),
+        // A filter as large as the padded image.
+        conv([3, 2, 3, 5], [7, 5, 7], 1, 1),
+        rectified(conv([1, 3, 6, 6], [5, 6, 6], 2, 0)),
+        // Ten channels in and out, as in the network's last block.
+        rectified(conv([3, 10, 5, 5], [10, 3, 3], 1, 1)),
+        unbiased(rectified(conv([1, 10, 4, 4], [10, 1, 1], 1, 0))),
+        // The network's own filters on squares that divide no tile.
+        conv([1, 1, 53, 53], [3, 11, 11], 4, 0),
+        conv([1, 3, 25, 25], [2, 5, 5], 1, 2),
+        rectified(conv([3, 4, 11, 11], [3, 3, 3], 1, 1)),
+        // A remainder that no window reaches.
+        conv([1, 2, 8, 8], [2, 3, 3], 3, 0),
+    ];
+    cases.map(Case::Conv2d).to_vec()
+}
+
+fn pointwise() -> Vec<Case> {
+    let mix = |x, k| conv(x, [k, 1, 1], 1, 0);
+    let cases = [
+        mix([1, 1, 1, 1], 1),
+        unbiased(mix([3, 7, 1, 1], 5)),
+        rectified(mix([1, 13, 3, 5], 1)),
+        mix([3, 1, 2, 7], 11),
+        unbiased(rectified(mix([1, 10, 5, 5], 10))),
+        rectified(mix([3, 17, 4, 3], 19)),
+        mix([1, 2, 53, 53], 3),
+        unbiased(mix([1, 3, 25, 25], 2)),
+        rectified(mix([3, 5, 11, 11], 4)),
+        mix([1, 131, 1, 2], 67),
+    ];
+    cases.map(Case::Pointwise).to_vec()
+}
+
+fn maxpool() -> Vec<Case> {
+    let cases = [
+        ([1, 1, 1, 1], 1, 1),
+        ([3, 3, 2, 2], 2, 2),
+        // The network's overlapping 3/2 windows.
+        ([1, 2, 53, 53], 3, 2),
+        ([3, 5, 11, 11], 3, 2),
+        ([1, 10, 5, 5], 3, 2),
+        // A stride larger than the window, and a remainder dropped by the floor rule.
+        ([1, 7, 10, 13], 2, 5),
+        ([3, 2, 8, 7], 3, 3),
+        // Every window overlaps its neighbours.
+        ([1, 3, 6, 9], 4, 1),
+        // The largest window, whose last position fills the byte.
+        ([1, 2, 16, 17], 16, 1),
+        ([3, 1, 5, 3], 1, 2),
+    ];
+    cases.map(|(x, window, stride)| Case::MaxPool { x, window, stride }).to_vec()
+}
+
+/// Image batches for the ops that take them as they are.
+fn images() -> [[usize; 4]; 9] {
+    [
+        [1, 1, 1, 1],
+        [3, 10, 1, 1],
+        [1, 7, 1, 5],
+        [3, 1, 4, 3],
+        [1, 13, 5, 5],
+        [3, 10, 6, 6],
+        [1, 2, 53, 53],
+        [1, 3, 25, 25],
+        [3, 5, 11, 11],
+    ]
+}
+
+fn global_avgpool() -> Vec<Case> {
+    images().map(|x| Case::GlobalAvgPool { x }).to_vec()
+}
+
+fn flatten() -> Vec<Case> {
+    images().map(|x| Case::Flatten { x }).to_vec()
+}
+
+/// Shapes of every rank for element-wise ops.
+fn any_rank() -> [Shape; 8] {
+    [
+        Shape::vector(1),
+        Shape::vector(131),
+        Shape::matrix(1, 10),
+        Shape::matrix(3, 7),
+        Shape::image(1, 1, 1, 1),
+        Shape::image(3, 5, 7, 1),
+        Shape::image(1, 10, 5, 5),
+        Shape::image(3, 2, 25, 25),
+    ]
+}
+
+fn relu() -> Vec<Case> {
+    any_rank().map(|x| Case::Relu { x }).to_vec()
+}
+
+fn dropout() -> Vec<Case> {
+    let probabilities = [0.5, 0.1, 0.9, 0.5, 1.0 / 3.0, 0.25, 0.5, 0.999];
+    any_rank().into_iter().zip(probabilities).map(|(x, probability)| Case::Dropout { x, probability }).collect()
+}
+
+fn cross_entropy() -> Vec<Case> {
+    let cases = [(1, 1), (1, 2), (3, 1), (1, 10), (3, 10), (7, 13), (128, 10), (5, 256), (53, 11)];
+    cases.map(|(n, classes)| Case::CrossEntropy { n, classes }).to_vec()
+}
+
+fn sgd() -> Vec<Update> {
+    let plain =
+        Update { lens: &[7], rate: 0.1, momentum: None, nesterov: false, weight_decay: 0.0, multipliers: &[1.0] };
+    let heavy = Update { momentum: Some(0.9), ..plain };
+    vec![
+        plain,
+        Update { weight_decay: 0.01, ..plain },
+        heavy,
+        Update { nesterov: true, ..heavy },
+        Update { weight_decay: 0.1, ..heavy },
+        Update { nesterov: true, weight_decay: 0.0005, ..heavy },
+        // Several parameters, each at its own pace; one stands still.
+        Update { lens: &[1, 131, 10], multipliers: &[1.0, 2.0, 0.0], ..plain },
+        Update { lens: &[1, 131, 10], multipliers: &[0.5, 1.0, 2.0], nesterov: true, weight_decay: 0.01, ..heavy },
+        // More elements than fit one piece of work.
+        Update { lens: &[70_001], weight_decay: 0.001, ..heavy },
+        Update { rate: 0.0, ..heavy },
+    ]
+}
