@@ -212,12 +212,12 @@ pub struct Grads<B: Device> {
 impl<B: Device> Grads<B> {
     /// Moves a variable's gradient out; `None` if nothing contributed to it.
     pub fn take(&mut self, slot: Slot) -> Option<B::Buf> {
-        self.slots[slot.id].take()
+        self.slots.get_mut(slot.id)?.take()
     }
 
     /// The gradient with respect to a variable that is still in use.
     pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
-        self.slots[var.slot.id].as_ref()
+        self.slots.get(var.slot.id)?.as_ref()
     }
 
     /// The gradient with respect to a parameter; `None` if the loss did not depend on it.

@@ -13,7 +13,8 @@
 //! # The ReLU contract
 //! A ReLU is part of the epilogue of the op before it, in both directions. A value that went through a ReLU carries
 //! that mark ([`Slot::relu`](crate::tape::Slot)), and *whoever produces a gradient for a marked value zeroes it where
-//! the value is not positive*; so the op that applied the ReLU receives a gradient that is masked already. Max pooling
+//! the value is not positive*; so the op that applied the ReLU receives a gradient that is masked already. A
+//! kernel that adds may mask the sum: what was there is masked as well. Max pooling
 //! and dropout hand the mark on to their outputs: where the output is zero so is the gradient they receive, hence
 //! the one they pass on, and they need not look at their inputs again.
 

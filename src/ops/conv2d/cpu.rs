@@ -45,7 +45,8 @@ impl<T: Real> Conv2d for Cpu<T> {
         let taps = g.taps();
         let strip = strip_pixels(taps);
         let scratch = self.scratch(strip * taps);
-        let weights = Mat::new(w, g.k, taps).t();
+        let weights = self.transposed(w, g.k, taps);
+        let weights = Mat::new(&weights, taps, g.k);
         self.run(|| {
             y.par_chunks_mut(strip * g.k).enumerate().for_each(|(i, y)| {
                 let pixels = y.len() / g.k;

@@ -11,7 +11,8 @@ use crate::tape::{Backward, Grads, Slot, Tape, Var};
 /// The kernels of max pooling, on NHWC images.
 pub trait MaxPool: Device {
     /// `y[n,p,q,c] = max x[n, p·stride+i, q·stride+j, c]` over `0 ≤ i, j < window`. `index`, if wanted, takes
-    /// `i·window + j` of the first maximum in row-major order, as PyTorch does. A NaN counts as the maximum.
+    /// `i·window + j` of the first maximum in row-major order, as PyTorch does. A NaN counts
+    /// as the maximum; of several, the last.
     fn maxpool_fprop(
         &self,
         shape: &PoolShape,

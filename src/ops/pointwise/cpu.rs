@@ -22,7 +22,8 @@ impl<T: Real> Pointwise for Cpu<T> {
         relu: bool,
         y: &mut Buf<T>,
     ) -> Result<()> {
-        let weights = Mat::new(w, g.k, g.c).t();
+        let weights = self.transposed(w, g.k, g.c);
+        let weights = Mat::new(&weights, g.c, g.k);
         self.run(|| {
             y.par_chunks_mut(STRIP * g.k).zip(x.par_chunks(STRIP * g.c)).for_each(|(y, x)| {
                 let pixels = x.len() / g.c;
