@@ -40,10 +40,14 @@ impl<T: Real> Cpu<T> {
     /// On a pool of its own with `threads` threads.
     ///
     /// # Errors
-    /// [`Error::Config`] for 0 threads; [`Error::Device`] if the system refuses to start them.
+    /// [`Error::Config`] for 0 threads or more than 1024; [`Error::Device`] if the system refuses to start them.
     pub fn with_threads(threads: usize) -> Result<Self> {
         if threads == 0 {
             return Err(Error::config("threads", "must be at least 1"));
+        }
+        // More than any machine's cores; tens of thousands keep a system busy starting them for minutes.
+        if threads > 1024 {
+            return Err(Error::config("threads", format!("{threads} must be at most 1024")));
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|e| Error::Device { device: "cpu".into(), problem: e.to_string() })?;
