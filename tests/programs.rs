@@ -346,6 +346,7 @@ mod refusals {
         refuse("--train-limit 0", &["train-limit", "at least 1"]);
         refuse("--test-limit 0", &["test-limit", "at least 1"]);
         refuse("--threads 0", &["threads", "at least 1"]);
+        refuse("--threads 40000", &["threads", "at most 1024"]);
         for rate in ["0", "-1", "nan", "inf"] {
             refuse(&format!("--lr {rate}"), &["lr", "positive and finite"]);
         }
