@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use mlpconv::nn::Summary;
 use mlpconv::train::{Preset, Run, Trainer};
 use mlpconv::{Cpu, Device, Error, Result, Shape, weights};
 
@@ -104,7 +103,7 @@ fn main() -> ExitCode {
 fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) -> Result<()> {
     let size = resize.unwrap_or(preset.config().resize);
     let net = preset.net(&Cpu::<f32>::new(), 0)?;
-    let summary = Summary::new(&net, Shape::image(batch, 1, size, size))?;
+    let summary = console::summarize(preset, &net, batch, size)?;
     const WIDTH: usize = size_of::<f32>();
 
     say(format_args!("{preset}, input {}", summary.input));

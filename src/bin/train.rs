@@ -13,10 +13,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mlpconv::device::Device;
-use mlpconv::nn::Summary;
 use mlpconv::optim::Schedule;
 use mlpconv::train::{EpochMetrics, Event, Health, Position, Preset, Run, TrainConfig, Trainer};
-use mlpconv::{Error, Result, Shape};
+use mlpconv::{Error, Result};
 
 use console::{grouped, metric, say};
 
@@ -39,16 +38,16 @@ struct Args {
     #[arg(long)]
     batch_size: Option<usize>,
     /// Learning rate
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Momentum, from 0 to below 1
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Nesterov momentum
     #[arg(long)]
     nesterov: bool,
     /// Weight decay (L2 penalty)
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// Learning rate over time: constant, step:EVERY:FACTOR, cosine or cosine:WARMUP (in epochs)
     #[arg(long)]
@@ -126,7 +125,7 @@ fn run(args: Args) -> Result<ExitCode> {
     let backend = device.backend;
     let size = config.resize;
     let net = config.preset.net(&backend, config.seed)?;
-    let summary = Summary::new(&net, Shape::image(1, 1, size, size))?;
+    let summary = console::summarize(config.preset, &net, 1, size)?;
 
     let (params, macs) = (grouped(summary.params()), metric(summary.forward_macs()));
     let why = match (&resumed, args.preset) {
@@ -228,8 +227,9 @@ fn on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
 struct Report {
     epochs: u32,
     bar: ProgressBar,
+    /// When the epoch began, or the run where it goes on in the middle of one.
     began: Instant,
-    /// Images since the bar began, for the rate that it shows.
+    /// Images since then, for the rate that is shown.
     images: usize,
 }
 
@@ -256,7 +256,6 @@ impl Report {
                     self.bar.set_position(u64::from(position.step) - 1);
                     self.bar.reset_eta();
                     self.bar.set_prefix(format!("epoch {}/{}", position.epoch + 1, self.epochs));
-                    self.began = Instant::now();
                 }
                 self.images += images;
                 self.bar.set_position(u64::from(position.step));
@@ -272,12 +271,14 @@ impl Report {
                 }
             }
             Event::Evaluation { done, of } => {
-                self.images = 0;
                 self.bar.set_length(of as u64);
                 self.bar.set_position(done as u64);
                 self.bar.set_message("images tested");
             }
-            Event::Epoch { metrics, health } => self.bar.suspend(|| self.epoch(&metrics, health)),
+            Event::Epoch { metrics, health } => {
+                self.bar.suspend(|| self.epoch(&metrics, health));
+                (self.began, self.images) = (Instant::now(), 0);
+            }
         }
     }
 

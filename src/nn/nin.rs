@@ -63,11 +63,11 @@ impl<B: Backend> Nin<B> {
     ///
     /// <https://d2l.ai/chapter_convolutional-modern/nin.html>
     pub fn d2l(backend: &B, seed: u64) -> Result<Self> {
-        Self::d2l_with_channels(backend, seed, [96, 256, 384])
+        Self::d2l_with_channels(backend, seed, [96, 256, 384], 0.5)
     }
 
-    /// d2l's topology with other channel counts in its first three blocks.
-    pub fn d2l_with_channels(backend: &B, seed: u64, [a, b, c]: [usize; 3]) -> Result<Self> {
+    /// d2l's topology with other channel counts in its first three blocks, and another probability of dropout.
+    pub fn d2l_with_channels(backend: &B, seed: u64, [a, b, c]: [usize; 3], dropout: f64) -> Result<Self> {
         let mut build = Builder::new(backend, Init::Xavier, seed).with_bias(Init::FanIn);
         let pool = MaxPool { window: 3, stride: 2 };
         let layers = Sequential::new()
@@ -77,7 +77,7 @@ impl<B: Backend> Nin<B> {
             .push(pool)
             .push(build.nin_block(b, c, 3, 1, 1)?)
             .push(pool)
-            .push(Dropout(0.5))
+            .push(Dropout(dropout))
             .push(build.nin_block(c, Self::CLASSES, 3, 1, 1)?)
             .push(GlobalAvgPool)
             .push(Flatten);

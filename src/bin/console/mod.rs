@@ -10,6 +10,11 @@ use std::fmt::Display;
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
+use mlpconv::device::Backend;
+use mlpconv::nn::{Nin, Summary};
+use mlpconv::train::Preset;
+use mlpconv::{Error, Result, Shape};
+
 /// Prints a line. A reader that has gone away (`| head`) ends the program in silence, as it does other programs.
 pub fn say(line: impl Display) {
     if writeln!(stdout(), "{line}").is_err() {
@@ -21,6 +26,21 @@ pub fn say(line: impl Display) {
 pub fn fail(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE
+}
+
+/// What a preset's network costs on a batch of square images.
+///
+/// # Errors
+/// [`Error::Config`] that names `--resize` and the least it can be, where the network shrinks such images to nothing.
+pub fn summarize<B: Backend>(preset: Preset, net: &Nin<B>, batch: usize, size: usize) -> Result<Summary> {
+    let at = |size| Summary::new(net, Shape::image(batch, 1, size, size));
+    at(size).map_err(|error| match (size..=1024).find(|&larger| at(larger).is_ok()) {
+        Some(least) => Error::Config {
+            what: "resize".into(),
+            problem: format!("{size} pixels are too few for preset {preset}, which needs {least} at least ({error})"),
+        },
+        None => error,
+    })
 }
 
 /// `1992166` as `1,992,166`.

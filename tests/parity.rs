@@ -1,0 +1,361 @@
+//! The crate against PyTorch: a narrow d2l NiN whose logits, gradients and losses PyTorch has computed
+//! (tests/fixtures/parity), and the weights files that the two exchange.
+
+use mlpconv::device::{Backend, Real};
+use mlpconv::nn::Nin;
+use safetensors::{Dtype, SafeTensors};
+
+mod fixture {
+    use super::*;
+
+    const BYTES: &[u8] = include_bytes!("fixtures/parity/nin-12-20-28.safetensors");
+    pub const CHANNELS: [usize; 3] = [12, 20, 28];
+
+    /// A tensor in PyTorch's layout, in the precision that it was computed in.
+    pub struct Tensor {
+        pub dims: Vec<usize>,
+        pub values: Vec<f32>,
+    }
+
+    impl Tensor {
+        /// The values in this crate's memory order: weights KRSC where PyTorch has OIHW.
+        pub fn in_memory_order<T: Real>(&self) -> Vec<T> {
+            let real = |&value: &f32| T::from_f64(f64::from(value));
+            let &[o, i, h, w] = &self.dims[..] else { return self.values.iter().map(real).collect() };
+            let mut out = Vec::with_capacity(self.values.len());
+            for k in 0..o {
+                for r in 0..h {
+                    for s in 0..w {
+                        for c in 0..i {
+                            out.push(real(&self.values[((k * i + c) * h + r) * w + s]));
+                        }
+                    }
+                }
+            }
+            out
+        }
+    }
+
+    pub fn file() -> SafeTensors<'static> {
+        SafeTensors::deserialize(BYTES).unwrap()
+    }
+
+    pub fn tensor(name: &str) -> Tensor {
+        let file = file();
+        let view = file.tensor(name).unwrap();
+        assert_eq!(view.dtype(), Dtype::F32, "{name}");
+        Tensor { dims: view.shape().to_vec(), values: bytemuck::pod_collect_to_vec(view.data()) }
+    }
+
+    /// The labels `y`.
+    pub fn labels() -> Vec<u8> {
+        let file = file();
+        let classes: Vec<i64> = bytemuck::pod_collect_to_vec(file.tensor("y").unwrap().data());
+        classes.into_iter().map(|class| u8::try_from(class).unwrap()).collect()
+    }
+
+    /// The fixture's network, with values of its own.
+    pub fn blank<B: Backend>(backend: &B, seed: u64) -> Nin<B> {
+        Nin::d2l_with_channels(backend, seed, CHANNELS, 0.0).unwrap()
+    }
+}
+
+mod numbers {
+    //! Logits, gradients and losses.
+
+    use mlpconv::device::Role;
+    use mlpconv::nn::Module;
+    use mlpconv::ops::cross_entropy::Meter;
+    use mlpconv::optim::Sgd;
+    use mlpconv::train::Trainer;
+    use mlpconv::{Cpu, Mode, Shape, Tape};
+
+    use super::fixture::{blank, labels, tensor};
+    use super::*;
+
+    /// How far values may be from PyTorch's, as a share of the largest of them.
+    ///
+    /// PyTorch's values are f32 sums of up to 500 products (and up to 1,352 positions of a weight's gradient), so each
+    /// layer leaves them off by some √500 · 2⁻²⁴ ≈ 1.3e-6 of their size, and twelve layers, forward and backward,
+    /// by some √24 times that: 6.5e-6. A backend in f32 is off as far again, in another direction.
+    const TOLERANCE: f64 = 1e-5;
+    /// An f32 near 2.2 knows its value to 1.2e-7, and the logits of which the loss is made are off by less; ten steps of
+    /// rate 0.05 add little. Eight times that.
+    const LOSS_TOLERANCE: f64 = 1e-6;
+
+    /// The network with the fixture's parameters, and its images.
+    fn start<B: Backend>(backend: &B) -> (Nin<B>, Vec<B::Scalar>, Shape) {
+        let mut net = blank(backend, 1);
+        for (name, param) in net.params_mut() {
+            let values = tensor(&format!("param.{name}"));
+            assert_eq!(values.dims, param.shape().dims(), "{name}");
+            param.set(backend, &values.in_memory_order()).unwrap();
+        }
+        let x = tensor("x");
+        let &[n, 1, h, w] = &x.dims[..] else { panic!("x has shape {:?}", x.dims) };
+        // One channel: NCHW and NHWC are the same order.
+        let images = x.values.iter().map(|&v| Real::from_f64(f64::from(v))).collect();
+        (net, images, Shape::image(n, 1, h, w))
+    }
+
+    /// Demands that `ours` is `theirs` within [`TOLERANCE`].
+    fn compare<T: Real>(what: &str, ours: &[T], theirs: &[T]) {
+        let wide = |values: &[T]| values.iter().map(|&v| Real::to_f64(v)).collect::<Vec<_>>();
+        let (ours, theirs) = (wide(ours), wide(theirs));
+        assert_eq!(ours.len(), theirs.len(), "{what}");
+        // `f64::max` would pass over a NaN.
+        assert!(ours.iter().all(|v| v.is_finite()), "{what} is not finite");
+        let largest = theirs.iter().map(|v| v.abs()).fold(0.0, f64::max);
+        let difference = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
+        println!("{what:<16} {difference:.2e} of the largest, {largest:.3e}");
+        assert!(difference <= TOLERANCE, "{what} is {difference:e} of its largest value off");
+    }
+
+    fn logits<B: Backend>(backend: &B) {
+        let (net, images, shape) = start(backend);
+        let trainer = Trainer::new(backend, net, Sgd::new(backend), 0).unwrap();
+        let ours = trainer.predict(&images, shape).unwrap();
+        compare("logits", &ours, &tensor("logits").in_memory_order());
+    }
+
+    fn gradients<B: Backend>(backend: &B) {
+        let (net, images, shape) = start(backend);
+        let mut tape = Tape::new(backend, Mode::Training { seed: 0, epoch: 0, step: 0 });
+        let x = tape.constant(backend.upload(Role::Activation, &images).unwrap(), shape).unwrap();
+        let logits = net.forward(&mut tape, x).unwrap();
+        let mut meter = Meter::new(backend).unwrap();
+        let labels = backend.upload_bytes(&labels()).unwrap();
+        let loss = tape.cross_entropy(&logits, &labels, &mut meter).unwrap();
+        let grads = tape.backward(loss).unwrap();
+        let params = net.params();
+        assert_eq!(params.len(), 24);
+        for (name, param) in params {
+            let ours = backend.download(grads.of_param(param).expect("a gradient")).unwrap();
+            compare(&format!("grad.{name}"), &ours, &tensor(&format!("grad.{name}")).in_memory_order());
+        }
+    }
+
+    fn losses<B: Backend>(backend: &B) {
+        let (net, images, shape) = start(backend);
+        let mut trainer = Trainer::new(backend, net, Sgd::new(backend), 0).unwrap();
+        let theirs = tensor("losses").values;
+        assert_eq!(theirs.len(), 10);
+        for (step, theirs) in theirs.into_iter().enumerate() {
+            trainer.reset_reading().unwrap();
+            trainer.step(&images, shape, &labels(), 0.05).unwrap();
+            let ours = trainer.reading().unwrap().loss;
+            let difference = (ours - f64::from(theirs)).abs();
+            println!("loss {step}: {ours} is {difference:.2e} off");
+            assert!(difference <= LOSS_TOLERANCE, "step {step}: loss {ours}, PyTorch's {theirs}");
+        }
+    }
+
+    #[test]
+    fn logits_are_pytorchs() {
+        logits(&Cpu::<f64>::new());
+        logits(&Cpu::<f32>::new());
+    }
+
+    #[test]
+    fn gradients_are_pytorchs() {
+        gradients(&Cpu::<f64>::new());
+        gradients(&Cpu::<f32>::new());
+    }
+
+    #[test]
+    fn sgd_takes_pytorchs_path() {
+        losses(&Cpu::<f64>::new());
+        losses(&Cpu::<f32>::new());
+    }
+}
+
+mod weights_files {
+    //! What is exchanged with PyTorch, and what is refused.
+
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use mlpconv::nn::Module;
+    use mlpconv::{Cpu, Device, Error, weights};
+    use safetensors::tensor::TensorView;
+    use tempfile::TempDir;
+
+    use super::fixture::{blank, file, tensor};
+    use super::*;
+
+    /// A tensor of a file: name, type, shape and bytes.
+    type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
+
+    /// The fixture's parameters under the names that a state dict has.
+    fn state_dict() -> Vec<Entry> {
+        let entry = |(name, view): (&str, TensorView)| {
+            let name = name.strip_prefix("param.")?;
+            Some((name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+        };
+        let file = file();
+        let entries: Vec<Entry> = file.iter().filter_map(entry).collect();
+        assert_eq!(entries.len(), 24);
+        entries
+    }
+
+    fn write(path: &Path, entries: &[Entry]) {
+        let mut views = Vec::with_capacity(entries.len());
+        for (name, dtype, dims, bytes) in entries {
+            views.push((name, TensorView::new(*dtype, dims.clone(), bytes).unwrap()));
+        }
+        fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    }
+
+    /// Every parameter's bits.
+    fn bits<B: Backend<Scalar = f32>>(backend: &B, net: &Nin<B>) -> Vec<(String, Vec<u32>)> {
+        let download = |(name, param): (String, &mlpconv::Param<B>)| {
+            let values = backend.download(param.data()).unwrap();
+            (name, values.into_iter().map(f32::to_bits).collect())
+        };
+        net.params().into_iter().map(download).collect()
+    }
+
+    #[test]
+    fn a_round_trip_keeps_every_bit() {
+        let folder = TempDir::new().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        let backend = Cpu::<f32>::new();
+        let net = blank(&backend, 1);
+        let mut other = blank(&backend, 2);
+        assert_ne!(bits(&backend, &net), bits(&backend, &other));
+        weights::save(&backend, &net, &first).unwrap();
+        weights::load(&backend, &mut other, &first).unwrap();
+        assert_eq!(bits(&backend, &net), bits(&backend, &other));
+        weights::save(&backend, &other, &second).unwrap();
+        assert!(fs::read(&first).unwrap() == fs::read(&second).unwrap(), "equal weights make equal files");
+        let names = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        assert_eq!(names(folder.path()), 2, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn pytorchs_files_are_read_in_its_layout() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("weights");
+        write(&path, &state_dict());
+        let backend = Cpu::<f32>::new();
+        let mut net = blank(&backend, 1);
+        weights::load(&backend, &mut net, &path).unwrap();
+        for (name, param) in net.params() {
+            let theirs = tensor(&format!("param.{name}"));
+            assert_eq!(param.shape().dims(), theirs.dims, "{name}");
+            assert_eq!(backend.download(param.data()).unwrap(), theirs.in_memory_order::<f32>(), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_are_written_in_pytorchs_layout() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("weights");
+        let backend = Cpu::<f32>::new();
+        let mut net = blank(&backend, 1);
+        for (name, param) in net.params_mut() {
+            param.set(&backend, &tensor(&format!("param.{name}")).in_memory_order()).unwrap();
+        }
+        weights::save(&backend, &net, &path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let ours = SafeTensors::deserialize(&bytes).unwrap();
+        let theirs = state_dict();
+        assert_eq!(ours.len(), theirs.len());
+        for (name, dtype, dims, bytes) in &theirs {
+            let view = ours.tensor(name).unwrap();
+            assert_eq!((view.dtype(), view.shape(), view.data()), (*dtype, &dims[..], &bytes[..]), "{name}");
+        }
+    }
+
+    /// Demands that `path` is refused as a weights file, that the message says `says`, and that nothing changed.
+    fn refuse(path: &Path, says: &str) {
+        let backend = Cpu::<f32>::new();
+        let mut net = blank(&backend, 1);
+        let before = bits(&backend, &net);
+        let error = weights::load(&backend, &mut net, path).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(says), "{message}");
+        match error {
+            Error::Weights { path: named, .. } => assert_eq!(named, path),
+            other => panic!("{says}: {other:?}"),
+        }
+        assert!(before == bits(&backend, &net), "{says}: the network has changed");
+    }
+
+    /// As [`refuse`], for PyTorch's file once `change` has been at it.
+    fn refuse_changed(says: &str, change: impl FnOnce(&mut Vec<Entry>)) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("weights");
+        let mut entries = state_dict();
+        change(&mut entries);
+        write(&path, &entries);
+        refuse(&path, says);
+    }
+
+    fn entry<'a>(entries: &'a mut [Entry], name: &str) -> &'a mut Entry {
+        entries.iter_mut().find(|(n, ..)| n == name).unwrap()
+    }
+
+    #[test]
+    fn a_missing_tensor_is_refused() {
+        // The last one: those before it must not have been taken over.
+        refuse_changed("7.4.bias is missing", |entries| entries.retain(|(name, ..)| name != "7.4.bias"));
+    }
+
+    #[test]
+    fn a_tensor_too_many_is_refused() {
+        refuse_changed("no parameter 9.weight", |entries| {
+            entries.push(("9.weight".into(), Dtype::F32, vec![1], vec![0; 4]));
+        });
+    }
+
+    #[test]
+    fn a_wrong_shape_is_refused() {
+        refuse_changed("7.4.bias has shape [11]", |entries| {
+            let (_, _, dims, bytes) = entry(entries, "7.4.bias");
+            *dims = vec![11];
+            bytes.extend([0; 4]);
+        });
+        // As many elements, but KRSC.
+        refuse_changed("2.0.weight has shape [20, 5, 5, 12]", |entries| {
+            entry(entries, "2.0.weight").2 = vec![20, 5, 5, 12];
+        });
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused() {
+        refuse_changed("0.0.bias is F16", |entries| {
+            let (_, dtype, dims, bytes) = entry(entries, "0.0.bias");
+            *dtype = Dtype::F16;
+            bytes.truncate(2 * dims[0]);
+        });
+    }
+
+    #[test]
+    fn what_is_not_a_whole_file_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("weights");
+        write(&path, &state_dict());
+        let whole = fs::read(&path).unwrap();
+        let cuts = [0, 7, 8, 100, whole.len() / 2, whole.len() - 1];
+        for cut in cuts {
+            fs::write(&path, &whole[..cut]).unwrap();
+            refuse(&path, "not a safetensors file");
+        }
+        fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
+        refuse(&path, "not a safetensors file");
+        fs::write(&path, b"not at all what was expected here").unwrap();
+        refuse(&path, "not a safetensors file");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let backend = Cpu::<f32>::new();
+        let mut net = blank(&backend, 1);
+        let absent = PathBuf::from("no/such/weights.safetensors");
+        match weights::load(&backend, &mut net, &absent).unwrap_err() {
+            Error::Io { path, .. } => assert_eq!(path, absent),
+            other => panic!("{other:?}"),
+        }
+    }
+}

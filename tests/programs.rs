@@ -1,0 +1,534 @@
+//! The programs as their users meet them: as processes, on the real data set, cut down to a few batches.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs, io, io::Write as _};
+
+use mlpconv::data::FashionMnist;
+use mlpconv::train::{EpochMetrics, Preset, Run};
+use tempfile::TempDir;
+
+const TRAIN: &str = env!("CARGO_BIN_EXE_train");
+const MLPCONV: &str = env!("CARGO_BIN_EXE_mlpconv");
+
+/// A program that has ended.
+struct Finished {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Finished {
+    fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// With success.
+    fn good(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// With an error in one line that says all of `says`.
+    fn bad(self, says: &[&str]) -> Self {
+        let Finished { code, stdout, stderr } = &self;
+        // 101 is what a panic ends with.
+        assert!(matches!(code, Some(1 | 2)), "ended with {code:?}: {stdout}{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
+        assert_eq!(errors.len(), 1, "{stderr}");
+        for what in says {
+            assert!(errors[0].contains(what), "{what:?} is not in: {stderr}");
+        }
+        self
+    }
+
+    /// The line of stdout that begins with `start`.
+    fn line(&self, start: &str) -> &str {
+        let line = self.stdout.lines().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no line begins with {start:?}: {}", self.stdout))
+    }
+}
+
+/// The folder of the data set, or `None` after saying so aloud. Under CI its absence is a failure.
+fn data() -> Option<PathBuf> {
+    if let Some(source) = FashionMnist::find(None).unwrap() {
+        return Some(fs::canonicalize(source.folder).unwrap());
+    }
+    let problem = "Fashion-MNIST is not on this machine";
+    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{problem}");
+    // Written to the stream itself, since the test harness would swallow what a passing test prints.
+    let remedy = "`make test` fetches it, or name its folder with $MLPCONV_DATA";
+    io::stderr().write_all(format!("\nSKIPPED a test of the programs: {problem}; {remedy}\n").as_bytes()).unwrap();
+    None
+}
+
+/// A working folder for programs, with the data set in reach; removed in the end.
+struct Place {
+    folder: TempDir,
+    data: PathBuf,
+}
+
+impl Place {
+    fn new() -> Option<Self> {
+        data().map(|data| Place { folder: TempDir::new().unwrap(), data })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `program` with the options in `line`, which spaces part, as nobody could type them at a terminal: plain lines.
+    fn command(&self, program: &str, line: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(line.split_whitespace()).current_dir(self.folder.path()).env("MLPCONV_DATA", &self.data);
+        command.env_remove("RAYON_NUM_THREADS").stdin(Stdio::null());
+        command
+    }
+
+    fn train(&self, line: &str) -> Finished {
+        Finished::of(&mut self.command(TRAIN, line))
+    }
+
+    fn mlpconv(&self, line: &str) -> Finished {
+        Finished::of(&mut self.command(MLPCONV, line))
+    }
+
+    fn weights(&self, run: &str) -> Vec<u8> {
+        fs::read(self.path(run).join("weights.safetensors")).unwrap()
+    }
+}
+
+/// The names in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+mod runs {
+    use super::*;
+
+    #[test]
+    fn a_run_says_what_it_does_and_leaves_it_in_a_folder() {
+        let Some(place) = Place::new() else { return };
+        let options = "--epochs 2 --train-limit 60 --test-limit 40 --batch-size 16 --lr 0.01 --schedule step:1:0.5";
+        let said = place.train(&format!("{options} --seed 3 --log-every 2")).good();
+
+        // Without --out the folder is named by preset and time.
+        let runs = names(&place.path("runs"));
+        let [name] = &runs[..] else { panic!("{runs:?}") };
+        let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+        match name.split('-').collect::<Vec<_>>()[..] {
+            ["small", date, time] => assert!(digits(date, 8) && digits(time, 6), "{name}"),
+            _ => panic!("{name}"),
+        }
+        assert!(said.line("run ").ends_with(&format!("runs/{name}")), "{}", said.stdout);
+
+        let folder = place.path("runs").join(name);
+        assert_eq!(names(&folder), ["config.toml", "metrics.jsonl", "state.safetensors", "weights.safetensors"]);
+
+        let device = said.line("device ");
+        assert!(device.contains("CPU") && device.contains("(the best device of this build"), "{device}");
+        let preset = Preset::Small.config();
+        let size = preset.resize;
+        let line = said.line("preset ");
+        assert!(line.contains(&format!("small at {size}x{size} (the default on a CPU")), "{line}");
+        assert!(said.line("data ").contains(place.data.to_str().unwrap()));
+
+        // What was asked for is there, and so is what was not.
+        let config: toml::Table = toml::from_str(&fs::read_to_string(folder.join("config.toml")).unwrap()).unwrap();
+        assert_eq!(config["preset"].as_str(), Some("small"));
+        assert_eq!(config["device"].as_str(), Some("cpu"));
+        assert_eq!(config["schedule"].as_str(), Some("step:1:0.5"));
+        assert_eq!(config["learning_rate"].as_float(), Some(0.01));
+        assert_eq!(config["momentum"].as_float(), Some(preset.momentum));
+        assert_eq!(config["weight_decay"].as_float(), Some(preset.weight_decay));
+        assert_eq!(config["nesterov"].as_bool(), Some(preset.nesterov));
+        let integers = [
+            ("epochs", 2),
+            ("batch_size", 16),
+            ("resize", size as i64),
+            ("seed", 3),
+            ("train_limit", 60),
+            ("test_limit", 40),
+        ];
+        for (key, value) in integers {
+            assert_eq!(config[key].as_integer(), Some(value), "{key}");
+        }
+
+        let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+        let metrics: Vec<EpochMetrics> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(metrics.len(), 2);
+        for (m, (epoch, rate)) in metrics.iter().zip([(1, 0.01), (2, 0.005)]) {
+            assert_eq!((m.epoch, m.rate), (epoch, rate));
+            assert!((0.5..5.0).contains(&m.loss) && (0.5..5.0).contains(&m.test_loss), "{m:?}");
+            assert!((0.0..=1.0).contains(&m.train_accuracy) && (0.0..=1.0).contains(&m.test_accuracy), "{m:?}");
+            assert!(m.train_seconds > 0.0 && m.test_seconds > 0.0, "{m:?}");
+            let rate = 60.0 / m.train_seconds;
+            assert!((m.examples_per_second / rate - 1.0).abs() < 1e-6, "{m:?}");
+            // The book's line.
+            let line = format!(
+                "epoch {}/2: loss {:.3}, train acc {:.3}, test acc {:.3}, {:.1} examples/s",
+                m.epoch, m.loss, m.train_accuracy, m.test_accuracy, m.examples_per_second
+            );
+            assert_eq!(said.line(&format!("epoch {epoch}/2: ")), line);
+        }
+
+        // 60 images are four steps: the run's first one is told, then every second one.
+        let steps: Vec<&str> = said.stdout.lines().filter(|line| line.contains(", step ")).collect();
+        let told = ["1/2, step 1/4", "1/2, step 2/4", "1/2, step 4/4", "2/2, step 2/4", "2/2, step 4/4"];
+        assert_eq!(steps.len(), told.len(), "{steps:?}");
+        for (line, start) in steps.iter().zip(told) {
+            assert!(line.starts_with(&format!("epoch {start}: loss ")), "{line}");
+            let rate = line.strip_suffix(" images/s").and_then(|line| line.rsplit(' ').next()).unwrap();
+            // A step of 16 images does not take less than 16 µs.
+            assert!((1.0..1e6).contains(&rate.parse::<f64>().unwrap()), "{line}");
+        }
+        assert!(said.line("weights ").ends_with("weights.safetensors"));
+
+        // The run's weights have the accuracy that the run had in the end.
+        let accuracy = format!("test accuracy {:.4}", metrics[1].test_accuracy);
+        assert!(said.line("done: ").contains(&accuracy));
+        let evaluated = place.mlpconv(&format!("evaluate {}", folder.display())).good().stdout;
+        let expected = format!("test loss {:.4}, {accuracy} on 40 images\n", metrics[1].test_loss);
+        assert_eq!(evaluated, expected);
+        let fewer = place.mlpconv(&format!("evaluate {} --test-limit 7", folder.display())).good().stdout;
+        assert!(fewer.ends_with(" on 7 images\n"), "{fewer}");
+    }
+
+    #[test]
+    fn the_preset_and_the_device_that_were_asked_for_are_said_to_be() {
+        let Some(place) = Place::new() else { return };
+        let options = "--preset small --device cpu --train-limit 8 --test-limit 8 --batch-size 8 --epochs 1";
+        let said = place.train(&format!("{options} --out run")).good();
+        assert!(said.line("device ").ends_with("(as --device says)"), "{}", said.stdout);
+        assert!(said.line("preset ").ends_with("(as --preset says)"), "{}", said.stdout);
+    }
+
+    #[test]
+    fn a_seed_decides_every_bit_and_threads_none() {
+        let Some(place) = Place::new() else { return };
+        let run = |name: &str, options: &str, rayon: Option<&str>| {
+            let limits = "--preset small --epochs 1 --train-limit 64 --test-limit 8 --batch-size 8";
+            let mut command = place.command(TRAIN, &format!("{limits} --out {name} {options}"));
+            rayon.map(|threads| command.env("RAYON_NUM_THREADS", threads));
+            let said = Finished::of(&mut command).good();
+            (place.weights(name), said.line("device ").to_owned())
+        };
+        let (weights, device) = run("one", "--seed 5 --threads 1", None);
+        assert!(device.contains("1 thread"), "{device}");
+        let (two, device) = run("two", "--seed 5 --threads 2", None);
+        assert!(device.contains("2 threads"), "{device}");
+        let (rayon, device) = run("rayon", "--seed 5", Some("1"));
+        assert!(device.contains("1 thread"), "{device}");
+        assert!(weights == two, "two threads compute something else than one");
+        assert!(weights == rayon, "RAYON_NUM_THREADS changes the result");
+        assert!(weights == run("again", "--seed 5", None).0, "the same seed gives something else");
+        assert!(weights != run("other", "--seed 6", None).0, "another seed gives the same");
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_is_left_alone() {
+        let Some(place) = Place::new() else { return };
+        fs::create_dir(place.path("mine")).unwrap();
+        fs::write(place.path("mine/config.toml"), "precious").unwrap();
+        place.train("--train-limit 8 --test-limit 8 --epochs 1 --out mine").bad(&["mine", "--out", "--resume"]);
+        assert_eq!(names(&place.path("mine")), ["config.toml"]);
+        assert_eq!(fs::read_to_string(place.path("mine/config.toml")).unwrap(), "precious");
+    }
+}
+
+#[cfg(unix)]
+mod interruption {
+    use std::io::{BufRead as _, BufReader, Read as _};
+
+    use super::*;
+
+    /// Runs `train`, sends it a Ctrl-C when it says a line that begins with `when`, and takes what it says until it
+    /// has ended.
+    fn interrupt(place: &Place, options: &str, when: &str) -> Finished {
+        let mut command = place.command(TRAIN, options);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut stdout = String::new();
+        let mut sent = false;
+        while let Some(line) = lines.next().transpose().unwrap() {
+            if !sent && line.starts_with(when) {
+                // The shell's own `kill`: there may be no program of that name.
+                let kill = format!("kill -INT {}", child.id());
+                assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+                sent = true;
+            }
+            stdout += &line;
+            stdout.push('\n');
+        }
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert!(sent, "{stdout}{stderr}");
+        Finished { code: child.wait().unwrap().code(), stdout, stderr }
+    }
+
+    /// The step of "interrupted in epoch `epoch`, after step N; saved to", once all that it should say is found right.
+    fn interrupted_after(said: &Finished, epoch: u32) -> u32 {
+        assert_eq!(said.code, Some(130), "{}{}", said.stdout, said.stderr);
+        assert!(said.stderr.contains("interrupted: finishing the step, then saving"), "{}", said.stderr);
+        let line = said.line("interrupted in epoch ");
+        let rest = line.strip_prefix(&format!("interrupted in epoch {epoch}, after step ")).expect(line);
+        let (step, rest) = rest.split_once(';').unwrap();
+        assert_eq!(rest, " saved to run/weights.safetensors");
+        assert_eq!(said.line("go on "), "go on with: train --resume run");
+        step.parse().unwrap()
+    }
+
+    /// Interrupted in its first epoch, and again in its second, a run comes to the same bits as one that was left alone.
+    #[test]
+    fn a_run_goes_on_as_if_it_had_not_been_interrupted() {
+        let Some(place) = Place::new() else { return };
+        // So many steps that the signal arrives long before the epoch is over.
+        const STEPS: u32 = 128;
+        // Momentum, a schedule, dropout and shuffling all have something to remember.
+        let options = "--preset small --momentum 0.9 --schedule cosine:1 --epochs 2 --train-limit 512 --test-limit 8 \
+                       --batch-size 4 --log-every 1";
+        place.train(&format!("{options} --out whole")).good();
+
+        let said = interrupt(&place, &format!("{options} --out run"), "epoch 1/2, step 2/");
+        let first = interrupted_after(&said, 1);
+        assert!((2..STEPS).contains(&first), "{first}");
+        assert!(Run::open(place.path("run")).unwrap().metrics().unwrap().is_empty());
+        assert!(place.weights("run") != place.weights("whole"));
+
+        let said = interrupt(&place, "--resume run --log-every 1", "epoch 2/2, step 2/");
+        assert!(said.line("run ").ends_with(&format!("run, from epoch 1, step {}", first + 1)), "{}", said.stdout);
+        assert!(said.line("preset ").ends_with("(as the run began)"), "{}", said.stdout);
+        let second = interrupted_after(&said, 2);
+        assert!((2..STEPS).contains(&second), "{second}");
+
+        let said = place.train("--resume run").good();
+        assert!(said.line("run ").ends_with(&format!("run, from epoch 2, step {}", second + 1)), "{}", said.stdout);
+        assert!(place.weights("run") == place.weights("whole"), "the weights are not those of the uninterrupted run");
+
+        let metrics = |run: &str| Run::open(place.path(run)).unwrap().metrics().unwrap();
+        let (run, whole) = (metrics("run"), metrics("whole"));
+        assert_eq!((run.len(), whole.len()), (2, 2));
+        for (run, whole) in run.iter().zip(&whole) {
+            assert_eq!((run.epoch, run.rate, run.test_loss), (whole.epoch, whole.rate, whole.test_loss));
+            assert_eq!(run.train_accuracy, whole.train_accuracy);
+            // Half the sum of losses has been through a file as a mean.
+            assert!((run.loss / whole.loss - 1.0).abs() < 1e-5, "{run:?} {whole:?}");
+        }
+
+        let before = place.weights("run");
+        let said = place.train("--resume run").good();
+        assert!(said.stdout.ends_with("all 2 epochs are done\n"), "{}", said.stdout);
+        assert!(place.weights("run") == before);
+    }
+}
+
+mod refusals {
+    use super::*;
+
+    /// Demands that `train` with the options in `line` says all of `says` in its error, and leaves nothing behind.
+    fn refuse(line: &str, says: &[&str]) {
+        let Some(place) = Place::new() else { return };
+        place.train(line).bad(says);
+        assert_eq!(names(place.folder.path()), [""; 0], "{line}");
+    }
+
+    #[test]
+    fn numbers_outside_of_what_they_may_be() {
+        refuse("--epochs 0", &["epochs", "at least 1"]);
+        refuse("--epochs many", &["--epochs", "many"]);
+        refuse("--batch-size 0", &["batch-size", "at least 1"]);
+        refuse("--train-limit 0", &["train-limit", "at least 1"]);
+        refuse("--test-limit 0", &["test-limit", "at least 1"]);
+        refuse("--threads 0", &["threads", "at least 1"]);
+        refuse("--threads 40000", &["threads", "at most 1024"]);
+        for rate in ["0", "-1", "nan", "inf"] {
+            refuse(&format!("--lr {rate}"), &["lr", "positive and finite"]);
+        }
+        refuse("--momentum 1", &["momentum", "in [0, 1)"]);
+        refuse("--momentum -0.5", &["momentum", "in [0, 1)"]);
+        refuse("--weight-decay -1", &["weight-decay", "zero or positive"]);
+        refuse("--nesterov --momentum 0", &["nesterov", "--momentum 0.9"]);
+        refuse("--schedule sometimes", &["--schedule", "step:EVERY:FACTOR"]);
+    }
+
+    #[test]
+    fn images_too_small_or_too_large() {
+        refuse("--resize 0", &["resize", "between 1 and 1024"]);
+        refuse("--resize 100000", &["resize", "between 1 and 1024"]);
+        refuse("--preset small --resize 2", &["resize", "2 pixels are too few for preset small", "at least"]);
+        // Sides before the three poolings with their windows of 3x3: 14, 6, 2 from 66 pixels, 15, 7, 3 from 67.
+        refuse("--preset d2l --resize 28", &["resize", "28 pixels are too few for preset d2l", "67 at least"]);
+        let Some(place) = Place::new() else { return };
+        place.mlpconv("summary --preset d2l --resize 66").bad(&["resize", "67 at least"]);
+        place.mlpconv("summary --preset d2l --resize 67").good();
+        place.mlpconv("summary --preset d2l --batch-size 0").bad(&["batch"]);
+    }
+
+    #[test]
+    fn names_of_nothing() {
+        refuse("--preset huge", &["--preset", "neither d2l nor small"]);
+        refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
+        // No machine has so many, whether or not the build can drive one.
+        refuse("--device cuda:99", &["device cuda:99", "--device cpu"]);
+        refuse("--data-dir elsewhere", &["elsewhere", "--data-dir", "train-images-idx3-ubyte"]);
+        refuse("--resume elsewhere", &["elsewhere", "config.toml", "train --out"]);
+        refuse("--resume elsewhere --lr 0.1", &["--resume"]);
+        let Some(place) = Place::new() else { return };
+        place.mlpconv("evaluate elsewhere").bad(&["elsewhere", "config.toml"]);
+        place.mlpconv("time --batch-size 0").bad(&["--batch-size", "at least 1"]);
+    }
+
+    #[test]
+    fn a_run_folder_that_was_tampered_with() {
+        let Some(place) = Place::new() else { return };
+        place.train("--preset small --train-limit 8 --test-limit 8 --batch-size 8 --epochs 1 --out run").good();
+        let config = place.path("run/config.toml");
+        let good = fs::read_to_string(&config).unwrap();
+        for (from, to, says) in [
+            ("epochs = 1", "epochs = 0", "epochs"),
+            ("batch_size", "bunch_size", "bunch_size"),
+            ("seed = 0", "seed = ", "config.toml"),
+        ] {
+            assert!(good.contains(from));
+            fs::write(&config, good.replace(from, to)).unwrap();
+            place.train("--resume run").bad(&["run", "config.toml", says]);
+        }
+        // Another network's state.
+        fs::write(&config, good.replace("\"small\"", "\"d2l\"").replace("resize = 28", "resize = 96")).unwrap();
+        place.train("--resume run").bad(&["state.safetensors"]);
+        fs::write(&config, good).unwrap();
+        fs::remove_file(place.path("run/state.safetensors")).unwrap();
+        place.train("--resume run").bad(&["state.safetensors"]);
+    }
+}
+
+mod trouble {
+    use mlpconv::device::Device;
+    use mlpconv::nn::Module as _;
+    use mlpconv::train::Trainer;
+    use mlpconv::{Cpu, weights};
+
+    use super::*;
+
+    #[test]
+    fn divergence_is_named_with_its_remedies() {
+        let Some(place) = Place::new() else { return };
+        let options = "--preset small --lr 1000 --momentum 0.9 --schedule constant --train-limit 256 --test-limit 8";
+        let said = place.train(&format!("{options} --batch-size 4 --epochs 1 --log-every 1 --out run"));
+        said.bad(&["diverged", "epoch 1, step", "--lr", "momentum", "--schedule cosine:1"]);
+        assert!(!place.path("run/weights.safetensors").exists(), "weights that are no numbers are not saved");
+    }
+
+    /// A run whose last ReLU lets nothing through: its bias is negative and its weights are zero.
+    #[test]
+    fn a_dead_network_is_called_dead() {
+        let Some(place) = Place::new() else { return };
+        // 96 pixels are enough for d2l's network, and cost a seventh of its 224.
+        let options = "--preset d2l --resize 96 --train-limit 8 --test-limit 8 --batch-size 8";
+        place.train(&format!("{options} --epochs 2 --out run")).good();
+
+        let mut run = Run::open(place.path("run")).unwrap();
+        run.config.epochs = 3;
+        let backend = Cpu::<f32>::new();
+        let net = run.config.preset.net(&backend, run.config.seed).unwrap();
+        let mut trainer = Trainer::new(&backend, net, run.config.optimizer(&backend), run.config.seed).unwrap();
+        run.restore(&mut trainer).unwrap();
+        let params = trainer.net.params_mut();
+        for ((_, param), value) in params.into_iter().rev().zip([-1.0, 0.0]) {
+            param.set(&backend, &vec![value; param.shape().len()]).unwrap();
+        }
+        run.save(&trainer).unwrap();
+        let config = place.path("run/config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("epochs = 2", "epochs = 3")).unwrap();
+
+        let said = place.train("--resume run").good();
+        let warning = said.stderr.lines().find(|line| line.starts_with("warning: the network is dead")).unwrap();
+        for what in ["2.303", "ReLU", "--seed", "--lr", "--preset small"] {
+            assert!(warning.contains(what), "{what:?} is not in: {warning}");
+        }
+        assert!(said.line("epoch 3/3: ").contains("loss 2.303"), "{}", said.stdout);
+        // It was dead: not a bit of the weights has changed.
+        let mut net = run.config.preset.net(&backend, 1).unwrap();
+        weights::load(&backend, &mut net, run.weights()).unwrap();
+        for ((name, after), (_, before)) in net.params().into_iter().zip(trainer.net.params()) {
+            assert!(backend.download(after.data()).unwrap() == backend.download(before.data()).unwrap(), "{name}");
+        }
+    }
+
+    /// `mlpconv summary | head -1`, and `train | head -1`.
+    #[test]
+    fn a_reader_that_goes_away_ends_a_program_in_silence() {
+        use std::io::{BufRead as _, BufReader};
+
+        let Some(place) = Place::new() else { return };
+        let commands = [
+            place.command(MLPCONV, "summary"),
+            place.command(TRAIN, "--preset small --train-limit 64 --test-limit 8 --batch-size 8 --epochs 1 --out run"),
+        ];
+        for mut command in commands {
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(!line.is_empty());
+            assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+            assert_eq!(output.status.code(), Some(0));
+        }
+    }
+}
+
+mod looks {
+    //! What `mlpconv` tells without any data.
+
+    use super::*;
+
+    fn mlpconv(line: &str) -> Finished {
+        Finished::of(Command::new(MLPCONV).args(line.split_whitespace())).good()
+    }
+
+    #[test]
+    fn the_summary_has_the_books_numbers() {
+        let said = mlpconv("summary --preset d2l").stdout;
+        assert!(said.starts_with("d2l, input [1, 1, 224, 224]\n"), "{said}");
+        assert!(said.contains("1,992,166") && said.contains("762.3 M"), "{said}");
+        let shapes: Vec<(&str, &str)> = said.lines().filter_map(|line| line.split_once("output shape")).collect();
+        let shapes: Vec<(&str, &str)> = shapes.into_iter().map(|(name, shape)| (name.trim(), shape.trim())).collect();
+        let expected = [
+            ("NinBlock", "[1, 96, 54, 54]"),
+            ("MaxPool 3x3/2", "[1, 96, 26, 26]"),
+            ("NinBlock", "[1, 256, 26, 26]"),
+            ("MaxPool 3x3/2", "[1, 256, 12, 12]"),
+            ("NinBlock", "[1, 384, 12, 12]"),
+            ("MaxPool 3x3/2", "[1, 384, 5, 5]"),
+            ("Dropout 0.5", "[1, 384, 5, 5]"),
+            ("NinBlock", "[1, 10, 5, 5]"),
+            ("GlobalAvgPool", "[1, 10, 1, 1]"),
+            ("Flatten", "[1, 10]"),
+        ];
+        assert_eq!(shapes, expected);
+    }
+
+    #[test]
+    fn times_are_json_if_asked_for() {
+        let said = mlpconv("time --preset small --batch-size 8 --steps 1 --json").stdout;
+        assert_eq!(said.lines().count(), 1);
+        let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(json["preset"], "small");
+        assert_eq!((json["batch"].as_u64(), json["steps"].as_u64()), (Some(8), Some(1)));
+        for what in ["train", "infer"] {
+            let ms = json[format!("{what}_ms")].as_f64().unwrap();
+            let rate = json[format!("{what}_img_s")].as_f64().unwrap();
+            assert!(ms > 0.0 && (ms * rate / 8000.0 - 1.0).abs() < 1e-9, "{said}");
+        }
+        assert!(json["peak_bytes"].as_u64().unwrap() > 0);
+        let text = mlpconv("time --preset small --batch-size 8 --steps 1").stdout;
+        assert!(text.contains("training") && text.contains("inference") && text.contains("images/s"), "{text}");
+    }
+}
