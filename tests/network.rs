@@ -1,0 +1,71 @@
+//! Whole networks: what they cost, and that a run in its steady state takes nothing more.
+
+use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::nn::{Nin, Summary};
+use mlpconv::optim::Sgd;
+use mlpconv::train::{Plan, Preset, Trainer};
+use mlpconv::{Cpu, Device, Shape};
+
+/// A data set of `n` noisy images.
+fn dataset(n: usize) -> std::sync::Arc<Dataset> {
+    let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
+    let images = (0..n * 28 * 28).map(noise).collect();
+    let labels = (0..n).map(|i| noise(i) % 10).collect();
+    std::sync::Arc::new(Dataset::new(images, labels, 28, 28, 10).unwrap())
+}
+
+#[test]
+fn after_its_first_epoch_a_run_allocates_no_buffer() {
+    let backend = Cpu::<f32>::with_threads(2).unwrap();
+    let net = Nin::small(&backend, 1).unwrap();
+    let mut trainer = Trainer::new(&backend, net, Sgd::new(&backend).with_momentum(0.9), 1).unwrap();
+    // 5 steps, the last of which is short, and an evaluation, whose last batch is shorter still.
+    let config = LoaderConfig { batch_size: 16, height: 28, width: 28, order: Order::Shuffled { seed: 1 } };
+    let train = Loader::new(dataset(70), config).unwrap();
+    let test = Loader::new(dataset(35), LoaderConfig { order: Order::Sequential, ..config }).unwrap();
+    let mut plan = Plan { epochs: 1, rate: 0.01, schedule: "constant".parse().unwrap(), report_every: 1 };
+    let mut quiet = |_: &_, _| Ok(std::ops::ControlFlow::Continue(()));
+    assert!(trainer.fit(&train, &test, &plan, &mut quiet).unwrap().is_continue());
+    let buffers = backend.memory();
+    plan.epochs = 3;
+    assert!(trainer.fit(&train, &test, &plan, &mut quiet).unwrap().is_continue());
+    assert_eq!(backend.memory(), buffers);
+}
+
+/// What `mlpconv summary` promises of memory, against what the buffers of a step really held.
+#[test]
+fn predicted_memory_is_what_a_step_takes() {
+    for (preset, batch) in [(Preset::Small, 32), (Preset::D2l, 4)] {
+        let config = preset.config();
+        let backend = Cpu::<f32>::with_threads(1).unwrap();
+        let net = preset.net(&backend, 1).unwrap();
+        let shape = Shape::image(batch, 1, config.resize, config.resize);
+        let summary = Summary::new(&net, shape).unwrap();
+        let momentum = config.momentum > 0.0;
+        let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap();
+        let images = vec![0.5; shape.len()];
+        trainer.step(&images, shape, &vec![3; batch], 0.001).unwrap();
+        let measured = backend.memory().peak as f64;
+        let predicted = summary.training_bytes(4, momentum) as f64;
+        // The rest is the CPU's working memory: strips of im2col, and partial sums of the weights' gradients.
+        let largest = summary.layers.iter().map(|layer| layer.params).max().unwrap() as f64 * 4.0;
+        let working = 17.0 * largest + 4e6;
+        assert!(
+            predicted <= measured * 1.02 && measured <= predicted + working,
+            "{preset}: predicted {predicted:.3e}, measured {measured:.3e}, working memory up to {working:.3e}"
+        );
+    }
+}
+
+#[test]
+fn presets_are_the_networks_they_claim_to_be() {
+    let backend = Cpu::<f32>::new();
+    let d2l = Summary::new(&Nin::d2l(&backend, 0).unwrap(), Shape::image(1, 1, 224, 224)).unwrap();
+    assert_eq!((d2l.params(), d2l.forward_macs()), (1_992_166, 762_297_352));
+    let outputs: Vec<String> = d2l.layers.iter().map(|layer| layer.output.to_string()).collect();
+    for expected in
+        ["[1, 96, 54, 54]", "[1, 96, 26, 26]", "[1, 256, 12, 12]", "[1, 384, 5, 5]", "[1, 10, 5, 5]", "[1, 10]"]
+    {
+        assert!(outputs.iter().any(|output| output == expected), "{expected} is not in {outputs:?}");
+    }
+}
