@@ -51,7 +51,7 @@ impl<B: Backend> Tape<B> {
     /// `relu` is set.
     ///
     /// # Errors
-    /// [`Error::Shape`] where [`ConvShape::new`] gives it, or for a bias that is not of length K.
+    /// [`Error::Shape`](crate::Error::Shape) where [`ConvShape::new`] gives it, or for a bias that is not of length K.
     pub fn conv2d(
         &mut self,
         x: &Var<B>,

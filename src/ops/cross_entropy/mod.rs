@@ -13,7 +13,7 @@ pub trait CrossEntropy: Device {
     /// loss, `(softmax(logits) − onehot(labels)) / n`.
     ///
     /// # Errors
-    /// [`Error::Label`](crate::Error::Label) where a backend can see that a label is not below `classes`; the caller
+    /// [`Error::Label`] where a backend can see that a label is not below `classes`; the caller
     /// must see to it that none is.
     fn cross_entropy(
         &self,
@@ -82,7 +82,7 @@ impl<B: Backend> Tape<B> {
     ///
     /// # Errors
     /// [`Error::Shape`] if logits are not a matrix or the labels are not N;
-    /// [`Error::Label`](crate::Error::Label) for a label that is not a class.
+    /// [`Error::Label`] for a label that is not a class.
     pub fn cross_entropy(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<Loss<B>> {
         let backend = self.backend().clone();
         let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;
