@@ -2,16 +2,17 @@
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train test bench compare parity lint
+.PHONY: help data train test test-fetch bench compare parity lint
 
 help:
-	@echo "make train     get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
-	@echo "make test      get Fashion-MNIST and run every test"
-	@echo "make bench     time each convolution, and 1x1 against kxk"
-	@echo "make compare   time a training step of d2l's NiN beside PyTorch, and write the README's table"
-	@echo "make parity    train d2l's NiN for a moment and load its weights into PyTorch"
-	@echo "make lint      rustfmt, clippy and rustdoc, warnings being errors"
-	@echo "make data      get Fashion-MNIST"
+	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
+	@echo "make test        get Fashion-MNIST and run every test"
+	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
+	@echo "make bench       time each convolution, and 1x1 against kxk"
+	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
+	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
+	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
+	@echo "make data        get Fashion-MNIST"
 
 data:
 	$(CARGO) run --quiet --bin mlpconv -- data
@@ -21,6 +22,9 @@ train:
 
 test: data
 	$(CARGO) test
+
+test-fetch:
+	$(CARGO) test --lib fetch::debian -- --ignored
 
 bench:
 	$(CARGO) bench

@@ -345,8 +345,8 @@ mod refusals {
         refuse("--batch-size 0", &["batch-size", "at least 1"]);
         refuse("--train-limit 0", &["train-limit", "at least 1"]);
         refuse("--test-limit 0", &["test-limit", "at least 1"]);
-        refuse("--threads 0", &["threads", "at least 1"]);
-        refuse("--threads 40000", &["threads", "at most 1024"]);
+        refuse("--threads 0", &["threads", "between 1 and 1024"]);
+        refuse("--threads 40000", &["threads", "between 1 and 1024"]);
         for rate in ["0", "-1", "nan", "inf"] {
             refuse(&format!("--lr {rate}"), &["lr", "positive and finite"]);
         }

@@ -131,5 +131,5 @@ fn values_must_fill_their_shape() {
 #[test]
 fn no_threads_are_refused() {
     let error = Cpu::<f32>::with_threads(0).err().expect("an error");
-    assert_eq!(error.to_string(), "threads: must be at least 1");
+    assert_eq!(error.to_string(), "threads: 0 must be between 1 and 1024");
 }

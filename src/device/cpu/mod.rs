@@ -45,12 +45,9 @@ impl<T: Real> Cpu<T> {
     /// # Errors
     /// [`Error::Config`] for 0 threads or more than 1024; [`Error::Device`] if the system refuses to start them.
     pub fn with_threads(threads: usize) -> Result<Self> {
+        // More than any machine's cores; tens of thousands keep a system busy starting them for minutes.
         if !(1..=1024).contains(&threads) {
             return Err(Error::config("threads", format!("{threads} must be between 1 and 1024")));
-        }
-        // More than any machine's cores; tens of thousands keep a system busy starting them for minutes.
-        if threads > 1024 {
-            return Err(Error::config("threads", format!("{threads} must be at most 1024")));
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|e| Error::Device { device: "cpu".into(), problem: e.to_string() })?;
