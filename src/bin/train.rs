@@ -140,11 +140,6 @@ fn run(args: Args) -> Result<ExitCode> {
     let data = console::data::load(args.data_dir.as_deref())?;
     say(format_args!("data     {}", data.source));
     let (train, test) = (data.train, data.test);
-    let images = config.train_limit.unwrap_or(usize::MAX).min(train.len());
-    if config.batch_size > images {
-        let problem = format!("{} is more than the {images} images to train on", config.batch_size);
-        return Err(Error::Config { what: "batch-size".into(), problem });
-    }
     let train = console::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
     let test = console::data::loader(test, config.test_limit, config.batch_size, size, None)?;
 
