@@ -26,6 +26,10 @@ pub enum Error {
     #[error("device {device}: {problem}")]
     Device { device: String, problem: String },
 
+    /// A device has no memory left for a buffer.
+    #[error("{device}: no memory for a buffer of {bytes} bytes ({in_use} in use); make the batch smaller")]
+    Memory { device: String, bytes: usize, in_use: usize },
+
     /// A parameter cannot be written while something else still reads it.
     #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
     ParameterInUse { op: &'static str, name: String },

@@ -50,6 +50,11 @@ impl Stream {
         Stream { key: [seed as u32, (seed >> 32) as u32], step, epoch, purpose: purpose.word() }
     }
 
+    /// The key, and the three upper words of the counter: what a kernel needs to draw the same numbers.
+    pub fn words(&self) -> ([u32; 2], [u32; 3]) {
+        (self.key, [self.step, self.epoch, self.purpose])
+    }
+
     /// The four words of elements `4 * block .. 4 * block + 4`.
     #[inline]
     pub fn block(&self, block: u32) -> [u32; 4] {

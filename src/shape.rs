@@ -39,13 +39,13 @@ impl Shape {
         &self.dims[..usize::from(self.rank)]
     }
 
-    /// The number of elements.
+    /// The number of elements. More than `usize` can count is `usize::MAX`, which no buffer has.
     pub fn len(&self) -> usize {
-        self.dims.iter().product()
+        product(self.dims)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.dims.contains(&0)
     }
 
     /// Images (or rows) in the batch.
@@ -92,6 +92,12 @@ impl fmt::Debug for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// A product that stays at `usize::MAX` instead of beginning again at zero, so that sizes nobody can have are refused
+/// for what they are.
+fn product<const N: usize>(factors: [usize; N]) -> usize {
+    factors.into_iter().fold(1, usize::saturating_mul)
 }
 
 /// A 2-D convolution (cross-correlation, as in every framework), dense, with one bias per output channel.
@@ -155,17 +161,17 @@ impl ConvShape {
 
     /// Output pixels of the whole batch: the GEMMs' long side.
     pub fn pixels(&self) -> usize {
-        self.n * self.p * self.q
+        product([self.n, self.p, self.q])
     }
 
     /// Elements under one filter: r·s·c.
     pub fn taps(&self) -> usize {
-        self.r * self.s * self.c
+        product([self.r, self.s, self.c])
     }
 
     /// Multiply-adds of one pass (fprop, dgrad and wgrad take the same number).
     pub fn macs(&self) -> usize {
-        self.pixels() * self.k * self.taps()
+        product([self.pixels(), self.k, self.taps()])
     }
 
     /// Whether this is a GEMM as it stands: 1×1, stride 1, no padding.

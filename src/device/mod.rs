@@ -12,10 +12,25 @@ pub use cpu::{Buf, Cpu};
 
 /// The numbers that a host exchanges with a device: `f32`, or `f64` for the reference backend.
 pub trait Real:
-    num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Default + Debug + Send + Sync + 'static
+    sealed::Sealed
+    + num_traits::Float
+    + num_traits::NumAssign
+    + bytemuck::Pod
+    + Default
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
+}
+
+/// The GEMM library knows these two.
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
 }
 
 impl Real for f32 {
@@ -59,8 +74,14 @@ pub struct Memory {
 
 /// Memory on a device.
 ///
-/// Cloning a device clones a handle: clones share memory and statistics. Buffers return to the device's pool when
-/// they are dropped, and fresh buffers hold whatever was there before (NaN in builds with debug assertions).
+/// Cloning a device clones a handle: clones share memory, statistics, and one order of execution. Buffers return to the
+/// device's pool when they are dropped, and fresh buffers hold whatever was there before (NaN in builds with debug
+/// assertions).
+///
+/// A device may work behind the caller's back, as a GPU does. Its work is done in the order in which it was asked for, so
+/// a buffer that is dropped may be used again by whatever comes later; host slices are read before a call returns;
+/// `download` waits for what it reads; and an error of earlier work may surface in any later call, at the latest in
+/// [`Device::synchronize`].
 pub trait Device: Clone + Send + Sync + 'static {
     /// What the host uploads and downloads, and the type of hyper-parameters.
     type Scalar: Real;
@@ -73,11 +94,21 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn name(&self) -> String;
 
     /// A buffer of `len` elements whose contents are unspecified.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory) if the device has no such room.
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
     fn upload(&self, role: Role, host: &[Self::Scalar]) -> Result<Self::Buf>;
     fn upload_bytes(&self, host: &[u8]) -> Result<Self::Bytes>;
+    /// Replaces the contents of a buffer, which stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
+    fn write(&self, buf: &mut Self::Buf, host: &[Self::Scalar]) -> Result<()>;
+    fn write_bytes(&self, bytes: &mut Self::Bytes, host: &[u8]) -> Result<()>;
+
     fn download(&self, buf: &Self::Buf) -> Result<Vec<Self::Scalar>>;
     fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>>;
 

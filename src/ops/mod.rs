@@ -10,6 +10,11 @@
 //! Forward kernels overwrite. Backward kernels write to a [`Grad`], which says whether the buffer
 //! is fresh (overwrite everything, whatever it held) or already holds contributions (add to them).
 //!
+//! # What kernels may rely on
+//! The tape has checked shapes before it calls a kernel: extents are not zero, and every buffer has the length that they
+//! give. Labels are below the number of classes. A kernel may be called with a [`Grad`] of one's own
+//! ([`Grad::new`]); then all of this is the caller's to see to.
+//!
 //! # The ReLU contract
 //! A ReLU is part of the epilogue of the op before it, in both directions. A value that went through a ReLU carries
 //! that mark ([`Slot::relu`](crate::tape::Slot)), and *whoever produces a gradient for a marked value zeroes it where

@@ -88,8 +88,14 @@ impl<'a, T: Real> MatMut<'a, T> {
 }
 
 fn assert_fits(len: usize, rows: usize, cols: usize, row_stride: usize, col_stride: usize) {
-    let end = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + (cols - 1) * col_stride + 1 };
-    assert!(end <= len, "a {rows}x{cols} matrix needs {end} elements, the slice has {len}");
+    let last = |count: usize, stride: usize| count.checked_sub(1)?.checked_mul(stride);
+    let end = if rows == 0 || cols == 0 {
+        Some(0)
+    } else {
+        last(rows, row_stride).zip(last(cols, col_stride)).and_then(|(a, b)| a.checked_add(b)?.checked_add(1))
+    };
+    let fits = end.is_some_and(|end| end <= len);
+    assert!(fits, "a {rows}x{cols} matrix needs {end:?} elements, the slice has {len}");
 }
 
 #[cfg(test)]
@@ -110,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "needs 7 elements")]
+    #[should_panic(expected = "needs Some(7) elements")]
     fn a_slice_too_short_is_refused() {
         Mat::strided(&[0f32; 6], 2, 3, 4);
     }

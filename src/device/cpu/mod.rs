@@ -99,16 +99,16 @@ impl<T: Real> Cpu<T> {
     }
 
     /// Working memory for a parallel loop: `len` elements for each thread.
-    pub(crate) fn scratch(&self, len: usize) -> Scratch<T> {
+    pub(crate) fn scratch(&self, len: usize) -> Result<Scratch<T>> {
         Scratch::new(&self.shared.numbers, self.threads(), len)
     }
 
     /// Matrix `a` `[rows, cols]` as `[cols, rows]`. The GEMM packs its right operand for every strip of pixels, several
     /// times faster if it lies in the order of the product.
-    pub(crate) fn transposed(&self, a: &[T], rows: usize, cols: usize) -> Buf<T> {
+    pub(crate) fn transposed(&self, a: &[T], rows: usize, cols: usize) -> Result<Buf<T>> {
         /// Columns of `a` at a time, so that the lines they are read from are used up while they are in cache.
         const PIECE: usize = 16;
-        let mut out = self.alloc_numbers(a.len());
+        let mut out = self.alloc_numbers(a.len())?;
         self.run(|| {
             out.par_chunks_mut(PIECE * rows).enumerate().for_each(|(piece, out)| {
                 for (row, a) in a.chunks_exact(cols).enumerate() {
@@ -118,10 +118,10 @@ impl<T: Real> Cpu<T> {
                 }
             });
         });
-        out
+        Ok(out)
     }
 
-    pub(crate) fn alloc_numbers(&self, len: usize) -> Buf<T> {
+    pub(crate) fn alloc_numbers(&self, len: usize) -> Result<Buf<T>> {
         Pool::take(&self.shared.numbers, len)
     }
 }
@@ -143,7 +143,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn alloc(&self, _role: Role, len: usize) -> Result<Buf<T>> {
-        let mut buf = self.alloc_numbers(len);
+        let mut buf = self.alloc_numbers(len)?;
         if cfg!(debug_assertions) {
             buf.fill(T::nan());
         }
@@ -151,19 +151,31 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Buf<u8>> {
-        Ok(Pool::take(&self.shared.bytes, len))
+        Pool::take(&self.shared.bytes, len)
     }
 
     fn upload(&self, _role: Role, host: &[T]) -> Result<Buf<T>> {
-        let mut buf = self.alloc_numbers(host.len());
+        let mut buf = self.alloc_numbers(host.len())?;
         buf.copy_from_slice(host);
         Ok(buf)
     }
 
     fn upload_bytes(&self, host: &[u8]) -> Result<Buf<u8>> {
-        let mut bytes = Pool::take(&self.shared.bytes, host.len());
+        let mut bytes = Pool::take(&self.shared.bytes, host.len())?;
         bytes.copy_from_slice(host);
         Ok(bytes)
+    }
+
+    fn write(&self, buf: &mut Buf<T>, host: &[T]) -> Result<()> {
+        require_same_len(buf.len(), host.len())?;
+        buf.copy_from_slice(host);
+        Ok(())
+    }
+
+    fn write_bytes(&self, bytes: &mut Buf<u8>, host: &[u8]) -> Result<()> {
+        require_same_len(bytes.len(), host.len())?;
+        bytes.copy_from_slice(host);
+        Ok(())
     }
 
     fn download(&self, buf: &Buf<T>) -> Result<Vec<T>> {
@@ -193,6 +205,13 @@ impl<T: Real> Device for Cpu<T> {
             allocations: a.allocations + b.allocations,
         }
     }
+}
+
+fn require_same_len(device: usize, host: usize) -> Result<()> {
+    if device == host {
+        return Ok(());
+    }
+    Err(Error::shape("write", format!("{host} elements for a buffer of {device}")))
 }
 
 impl<E: Send + Sync + 'static> Buffer for Buf<E> {

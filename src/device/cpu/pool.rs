@@ -1,10 +1,12 @@
-//! Buffers that are used again: after a program's first step, its steps ask the system for nothing.
+//! Buffers that are used again: once a program has come to its steady state, it asks the system for nothing. What the
+//! pool has, it keeps until its device is dropped.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Memory;
+use crate::{Error, Result};
 
 /// Blocks waiting for their next use, by length.
 pub(crate) struct Pool<E> {
@@ -23,19 +25,28 @@ impl<E: bytemuck::Zeroable + Clone> Pool<E> {
 
     /// The smallest waiting block that holds `len` elements without wasting more than half of itself (a short last
     /// batch runs in the full batch's blocks), else a fresh one.
-    pub(crate) fn take(pool: &Arc<Self>, len: usize) -> Buf<E> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the system has no such block to give.
+    pub(crate) fn take(pool: &Arc<Self>, len: usize) -> Result<Buf<E>> {
         let mut state = pool.lock();
-        let fits = state.free.range(len..=2 * len).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
+        let fits = state.free.range(len..=len.saturating_mul(2)).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
         let waiting = fits.and_then(|size| state.free.get_mut(&size)?.pop());
-        let block = waiting.unwrap_or_else(|| {
-            state.memory.allocations += 1;
-            state.memory.reserved += len * size_of::<E>();
-            bytemuck::allocation::zeroed_slice_box(len)
-        });
+        let block = match waiting {
+            Some(block) => block,
+            None => {
+                let (bytes, in_use) = (len.saturating_mul(size_of::<E>()), state.memory.in_use);
+                let refused = |()| Error::Memory { device: "cpu".into(), bytes, in_use };
+                let block = bytemuck::allocation::try_zeroed_slice_box(len).map_err(refused)?;
+                state.memory.allocations += 1;
+                state.memory.reserved += bytes;
+                block
+            }
+        };
         state.memory.in_use += block.len() * size_of::<E>();
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         drop(state);
-        Buf { block, len, pool: pool.clone() }
+        Ok(Buf { block, len, pool: pool.clone() })
     }
 }
 
@@ -87,8 +98,9 @@ pub(crate) struct Scratch<E> {
 }
 
 impl<E: bytemuck::Zeroable + Clone> Scratch<E> {
-    pub(crate) fn new(pool: &Arc<Pool<E>>, threads: usize, len: usize) -> Self {
-        Scratch { per_thread: (0..threads).map(|_| Mutex::new(Pool::take(pool, len))).collect() }
+    pub(crate) fn new(pool: &Arc<Pool<E>>, threads: usize, len: usize) -> Result<Self> {
+        let take = |_| Pool::take(pool, len).map(Mutex::new);
+        Ok(Scratch { per_thread: (0..threads).map(take).collect::<Result<_>>()? })
     }
 }
 
@@ -107,12 +119,22 @@ mod tests {
     #[test]
     fn blocks_are_used_again() {
         let pool = Pool::<f32>::new();
-        drop(Pool::take(&pool, 100));
-        drop(Pool::take(&pool, 100));
-        drop(Pool::take(&pool, 60));
+        for len in [100, 100, 60] {
+            drop(Pool::take(&pool, len).unwrap());
+        }
         assert_eq!(pool.memory(), Memory { in_use: 0, peak: 400, reserved: 400, allocations: 1 });
-        let (a, b) = (Pool::take(&pool, 100), Pool::take(&pool, 49));
+        let (a, b) = (Pool::take(&pool, 100).unwrap(), Pool::take(&pool, 49).unwrap());
         assert_eq!((a.len(), b.len()), (100, 49));
         assert_eq!(pool.memory(), Memory { in_use: 596, peak: 596, reserved: 596, allocations: 2 });
+    }
+
+    #[test]
+    fn what_no_machine_has_is_refused() {
+        let pool = Pool::<f32>::new();
+        for len in [usize::MAX, usize::MAX / 4, 1 << 60] {
+            let error = Pool::take(&pool, len).err().expect("an error").to_string();
+            assert!(error.contains("make the batch smaller"), "{error}");
+        }
+        assert_eq!(pool.memory(), Memory::default());
     }
 }

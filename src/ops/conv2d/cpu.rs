@@ -44,8 +44,8 @@ impl<T: Real> Conv2d for Cpu<T> {
     ) -> Result<()> {
         let taps = g.taps();
         let strip = strip_pixels(taps);
-        let scratch = self.scratch(strip * taps);
-        let weights = self.transposed(w, g.k, taps);
+        let scratch = self.scratch(strip * taps)?;
+        let weights = self.transposed(w, g.k, taps)?;
         let weights = Mat::new(&weights, taps, g.k);
         self.run(|| {
             y.par_chunks_mut(strip * g.k).enumerate().for_each(|(i, y)| {
@@ -71,7 +71,7 @@ impl<T: Real> Conv2d for Cpu<T> {
         let (filter_rows, _) = filter_groups(g);
         let row = g.s * g.c;
         let strip = strip_pixels(filter_rows * row);
-        let scratch = self.scratch(strip * filter_rows * row);
+        let scratch = self.scratch(strip * filter_rows * row)?;
         // An image's windows overlap, so one task adds up one image.
         let (image, pixels, write) = (g.h * g.w * g.c, g.p * g.q, dx.write);
         let one = ConvShape { n: 1, ..*g };
@@ -114,9 +114,9 @@ impl<T: Real> Conv2d for Cpu<T> {
         let width = filter_rows * row;
         let parts = Parts::new(g.pixels(), g.k * g.taps());
         let block = g.k * width + g.k;
-        let mut blocks = self.alloc_numbers(parts.count * groups * block);
+        let mut blocks = self.alloc_numbers(parts.count * groups * block)?;
         let strip = strip_pixels(width);
-        let scratch = self.scratch(strip * width);
+        let scratch = self.scratch(strip * width)?;
         self.run(|| {
             blocks.par_chunks_mut(block).enumerate().for_each(|(task, block)| {
                 let (part, group) = (task / groups, task % groups);

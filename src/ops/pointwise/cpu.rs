@@ -22,7 +22,7 @@ impl<T: Real> Pointwise for Cpu<T> {
         relu: bool,
         y: &mut Buf<T>,
     ) -> Result<()> {
-        let weights = self.transposed(w, g.k, g.c);
+        let weights = self.transposed(w, g.k, g.c)?;
         let weights = Mat::new(&weights, g.c, g.k);
         self.run(|| {
             y.par_chunks_mut(STRIP * g.k).zip(x.par_chunks(STRIP * g.c)).for_each(|(y, x)| {
@@ -67,7 +67,7 @@ impl<T: Real> Pointwise for Cpu<T> {
         // Each part's block holds its dw, then its db.
         let parts = Parts::new(g.m, g.k * g.c);
         let block = g.k * g.c + g.k;
-        let mut blocks = self.alloc_numbers(parts.count * block);
+        let mut blocks = self.alloc_numbers(parts.count * block)?;
         self.run(|| {
             blocks.par_chunks_mut(block).enumerate().for_each(|(part, block)| {
                 let (block_dw, block_db) = block.split_at_mut(g.k * g.c);
