@@ -1,4 +1,6 @@
 # Each target does its own set-up. Cargo works by itself too, wherever what it needs is present.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
@@ -29,11 +31,11 @@ test-fetch:
 bench:
 	$(CARGO) bench
 
-compare: $(PYTHON)
+compare: peer
 	$(CARGO) build --release --bin mlpconv
 	$(PYTHON) benches/compare.py --json benches/results/cpu.json --readme README.md
 
-parity: $(PYTHON)
+parity: peer
 	$(CARGO) run --release --bin train -- --preset d2l --train-limit 64 --test-limit 32 --epochs 1 --batch-size 16 \
 		--lr 0.01 --out $$(mktemp -d)/run | tee target/parity.log
 	$(PYTHON) tests/pytorch/check_weights.py $$(awk '$$1 == "weights" {print $$2}' target/parity.log)
@@ -44,7 +46,16 @@ lint:
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
-# PyTorch is only ever the peer that this project is compared with.
-target/peer/bin/python:
+# PyTorch is only ever the peer that this project is compared with. From PyPI it brings gigabytes of CUDA along; where it is
+# installed already, say PYTHON=python3.
+.PHONY: peer
+ifeq ($(PYTHON),target/peer/bin/python)
+peer: target/peer/installed
+else
+peer:
+endif
+
+target/peer/installed: tests/pytorch/requirements.txt
 	python3 -m venv target/peer
-	target/peer/bin/pip install --quiet --requirement tests/pytorch/requirements.txt
+	target/peer/bin/pip install --quiet --requirement $<
+	touch $@

@@ -22,21 +22,24 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BEGIN, END = "<!-- compare: begin -->", "<!-- compare: end -->"
 
 
-def run(command):
+def run(args, command):
     """Runs a command to its end: its standard output, and its peak resident set in bytes."""
+    # PyTorch counts cores, rayon hardware threads: both are told.
+    threads = {"OMP_NUM_THREADS": str(args.threads), "RAYON_NUM_THREADS": str(args.threads)}
     with tempfile.TemporaryFile() as out:
-        pid = os.posix_spawnp(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
+        pid = os.posix_spawnp(command[0], command, {**os.environ, **threads}, file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
         _, status, usage = os.wait4(pid, 0)
         if status != 0:
             sys.exit(f"{' '.join(command)} failed")
         out.seek(0)
-        return out.read().decode(), usage.ru_maxrss * 1024
+        # In kilobytes, but for macOS, which counts bytes.
+        return out.read().decode(), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def ours(args):
     command = [os.path.join(ROOT, "target/release/mlpconv"), "time", "--preset", "d2l", "--device", "cpu", "--json",
                "--batch-size", str(args.batch), "--steps", str(args.steps)]
-    out, rss = run(command)
+    out, rss = run(args, command)
     return {**json.loads(out), "rss": rss}
 
 
@@ -44,11 +47,11 @@ def theirs(args, mode):
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [sys.executable, os.path.join(ROOT, "tests/pytorch/torch_nin.py"), "--device", "cpu", "--modes", mode,
                    "--batch", str(args.batch), "--steps", str(args.steps), "--json", file.name]
-        _, rss = run(command)
+        _, rss = run(args, command)
         result = json.load(file)
     if not result["steps"]:
         sys.exit(f"PyTorch's mode {mode} failed")
-    return {**result["steps"][0], "rss": rss, "torch": result["torch"], "threads": result["threads"]}
+    return {**result["steps"][0], "rss": rss, "torch": result["torch"]}
 
 
 def cpu_name():
@@ -74,7 +77,7 @@ def measure(args):
     peer = rounds[f"PyTorch {args.modes[0]}"][0]
     commit = git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "src", "Cargo.lock") else "")
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit, "cpu": cpu_name(), "threads": peer["threads"],
+        "date": datetime.date.today().isoformat(), "commit": commit, "cpu": cpu_name(), "threads": args.threads,
         "torch": peer["torch"], "batch": args.batch, "rounds": args.rounds, "steps": args.steps,
         "results": {name: [{key: r[key] for key in ("train_img_s", "infer_img_s", "rss")} for r in results]
                     for name, results in rounds.items()},
@@ -101,7 +104,7 @@ def table(data):
     lines.append("")
     lines.append(f"{data['cpu']}, {data['threads']} threads; batch {data['batch']} at 224×224; PyTorch {data['torch']} "
                  f"(`fp32` is its default layout, `fp32-cl` channels_last); median of {data['rounds']} rounds of "
-                 f"{data['steps']} steps, in turn; {data['date']}, commit {data['commit']}.")
+                 f"{data['steps']} steps, in turn; memory is the whole process's, libraries included; {data['date']}, commit {data['commit']}.")
     return "\n".join(lines)
 
 
@@ -109,6 +112,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--batch", type=int, default=64)
     ap.add_argument("--steps", type=int, default=4, help="timed steps a round, after one to warm up")
+    ap.add_argument("--threads", type=int, default=os.cpu_count())
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--modes", type=lambda text: text.split(","), default=["fp32", "fp32-cl"])
     ap.add_argument("--json", metavar="FILE", help="write the measurements")

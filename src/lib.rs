@@ -48,8 +48,8 @@
 //! * **The same bits from any number of threads.** Work is cut by shape, partial sums are added in a fixed order.
 //! * **Random numbers are functions of (seed, purpose, epoch, step, element).** There is no generator to save, so a run
 //!   that was interrupted goes on exactly as if it had not been.
-//! * **After the first step, a step takes no buffer from the system:** they come from a pool and go back to it. (The
-//!   GEMM library packs its panels in memory of its own.)
+//! * **Once every batch size has been seen, a step takes no buffer from the system:** they come from a pool and go back
+//!   to it. (The GEMM library packs its panels in memory of its own.)
 //! * **A gradient is owned once.** The first contributor overwrites, later ones add; nothing is cleared beforehand.
 //! * **A ReLU costs no pass of its own:** it is in the epilogue of the op before it, in both directions (see [`ops`]).
 //! * **Precision belongs to the backend,** never to the graph: networks are written once, for any [`Backend`].

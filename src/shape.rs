@@ -74,6 +74,16 @@ impl Shape {
         self
     }
 
+    /// What is left of images whose pixels are averaged: `[N, C, 1, 1]`.
+    pub fn pooled(&self) -> Self {
+        Shape::image(self.n(), self.c(), 1, 1)
+    }
+
+    /// Images as rows: `[N, C·H·W]`.
+    pub fn flattened(&self) -> Self {
+        Shape::matrix(self.n(), product([self.c(), self.h(), self.w()]))
+    }
+
     pub(crate) fn require_image(&self, op: &'static str) -> Result<()> {
         if self.rank == 4 && !self.is_empty() {
             return Ok(());

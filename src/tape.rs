@@ -36,6 +36,7 @@ impl<B: Device> Var<B> {
 /// A value's place in the gradient table, without its data; what an op keeps of an input it need not read again.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
+    tape: TapeId,
     id: usize,
     pub shape: Shape,
     role: Role,
@@ -53,7 +54,7 @@ impl Slot {
 }
 
 /// The backward half of an op. It owns what the forward half saved, and frees it by being consumed.
-pub trait Backward<B: Backend>: Send {
+pub(crate) trait Backward<B: Backend>: Send {
     /// Takes the gradient of its output from `grads` and adds to those of its inputs.
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()>;
 }
@@ -67,8 +68,19 @@ pub enum Mode {
     Training { seed: u64, epoch: u32, step: u32 },
 }
 
+/// Tells the variables of one tape from those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TapeId(u64);
+
+/// A number that nobody else has.
+fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A recording of one forward pass.
 pub struct Tape<B: Backend> {
+    id: TapeId,
     backend: B,
     mode: Mode,
     nodes: Vec<Box<dyn Backward<B>>>,
@@ -81,7 +93,8 @@ pub struct Tape<B: Backend> {
 
 impl<B: Backend> Tape<B> {
     pub fn new(backend: &B, mode: Mode) -> Self {
-        Tape { backend: backend.clone(), mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), dropouts: 0 }
+        let (id, backend) = (TapeId(unique()), backend.clone());
+        Tape { id, backend, mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), dropouts: 0 }
     }
 
     pub fn backend(&self) -> &B {
@@ -97,23 +110,23 @@ impl<B: Backend> Tape<B> {
     /// # Errors
     /// [`Error::Shape`] if the buffer does not have the shape's length.
     pub fn constant(&mut self, data: B::Buf, shape: Shape) -> Result<Var<B>> {
-        self.leaf(data, shape, false)
+        self.leaf(data, shape, Role::Activation, false)
     }
 
-    /// A value whose gradient is wanted.
+    /// A value whose gradient is wanted; `role` is what its buffer was made for, and what its gradient will be.
     ///
     /// # Errors
     /// As [`Tape::constant`].
-    pub fn variable(&mut self, data: B::Buf, shape: Shape) -> Result<Var<B>> {
-        self.leaf(data, shape, true)
+    pub fn variable(&mut self, data: B::Buf, shape: Shape, role: Role) -> Result<Var<B>> {
+        self.leaf(data, shape, role, true)
     }
 
-    fn leaf(&mut self, data: B::Buf, shape: Shape, needs_grad: bool) -> Result<Var<B>> {
+    fn leaf(&mut self, data: B::Buf, shape: Shape, role: Role, needs_grad: bool) -> Result<Var<B>> {
         if data.len() != shape.len() {
             let problem = format!("{} elements do not make a {shape}, which has {}", data.len(), shape.len());
             return Err(Error::shape("tape", problem));
         }
-        let slot = self.slot(shape, Role::Activation, needs_grad, false);
+        let slot = self.slot(shape, role, needs_grad, false);
         Ok(Var { slot, data: Arc::new(data) })
     }
 
@@ -128,19 +141,33 @@ impl<B: Backend> Tape<B> {
     fn slot(&mut self, shape: Shape, role: Role, needs_grad: bool, relu: bool) -> Slot {
         let id = self.slots;
         self.slots += 1;
-        Slot { id, shape, role, needs_grad: needs_grad && self.mode != Mode::Inference, relu }
+        Slot { tape: self.id, id, shape, role, needs_grad: needs_grad && self.mode != Mode::Inference, relu }
     }
 
     /// For ops: the variable that an op has computed from `inputs`; `relu` if its values went through a ReLU.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an input belongs to another tape.
     pub(crate) fn output(
         &mut self,
         shape: Shape,
         data: B::Buf,
         inputs: impl IntoIterator<Item = Slot>,
         relu: bool,
-    ) -> Var<B> {
-        let needs_grad = inputs.into_iter().any(|input| input.needs_grad);
-        Var { slot: self.slot(shape, Role::Activation, needs_grad, relu), data: Arc::new(data) }
+    ) -> Result<Var<B>> {
+        let mut needs_grad = false;
+        for input in inputs {
+            self.require_own(input)?;
+            needs_grad |= input.needs_grad;
+        }
+        Ok(Var { slot: self.slot(shape, Role::Activation, needs_grad, relu), data: Arc::new(data) })
+    }
+
+    fn require_own(&self, slot: Slot) -> Result<()> {
+        if slot.tape == self.id {
+            return Ok(());
+        }
+        Err(Error::shape("tape", format!("a variable of shape {} belongs to another tape", slot.shape)))
     }
 
     /// For ops: `input` under another shape, sharing its data.
@@ -167,8 +194,9 @@ impl<B: Backend> Tape<B> {
     /// order.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `seed` has another length than `y`.
+    /// [`Error::Shape`] if `seed` has another length than `y`, or `y` belongs to another tape.
     pub fn backward_from(self, y: &Var<B>, mut seed: B::Buf) -> Result<Grads<B>> {
+        self.require_own(y.slot)?;
         if seed.len() != y.data.len() {
             let problem = format!("a seed of {} elements for an output of shape {}", seed.len(), y.slot.shape);
             return Err(Error::shape("backward", problem));
@@ -179,7 +207,7 @@ impl<B: Backend> Tape<B> {
         let mut slots = Vec::new();
         slots.resize_with(self.slots, || None);
         slots[y.slot.id] = Some(seed);
-        let mut grads = Grads { backend: self.backend.clone(), slots, params: self.params };
+        let mut grads = Grads { tape: self.id, backend: self.backend.clone(), slots, params: self.params };
         for node in self.nodes.into_iter().rev() {
             node.backward(&self.backend, &mut grads)?;
         }
@@ -204,20 +232,22 @@ impl<Buf> Grad<Buf> {
 
 /// Gradients by slot. Each is owned once: `take` moves it out, so that nothing is aliased.
 pub struct Grads<B: Device> {
+    tape: TapeId,
     backend: B,
     slots: Vec<Option<B::Buf>>,
     params: HashMap<ParamId, Slot>,
 }
 
 impl<B: Device> Grads<B> {
-    /// Moves a variable's gradient out; `None` if nothing contributed to it.
-    pub fn take(&mut self, slot: Slot) -> Option<B::Buf> {
-        self.slots.get_mut(slot.id)?.take()
+    /// For ops: moves their output's gradient out; `None` if nothing contributed to it.
+    pub(crate) fn take(&mut self, slot: Slot) -> Option<B::Buf> {
+        self.slots[slot.id].take()
     }
 
-    /// The gradient with respect to a variable that is still in use.
+    /// The gradient with respect to a variable that no op has computed; `None` if the loss did not depend on it. (The
+    /// gradients of what ops computed are gone: each was used up on the way back.)
     pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
-        self.slots.get(var.slot.id)?.as_ref()
+        if var.slot.tape == self.tape { self.slots[var.slot.id].as_ref() } else { None }
     }
 
     /// The gradient with respect to a parameter; `None` if the loss did not depend on it.
@@ -227,7 +257,7 @@ impl<B: Device> Grads<B> {
 
     /// For ops: a variable's gradient, to be written or added to; `None` if it needs none. Give it back by
     /// [`Grads::close`].
-    pub fn open(&mut self, slot: Slot) -> Result<Option<Grad<B::Buf>>> {
+    pub(crate) fn open(&mut self, slot: Slot) -> Result<Option<Grad<B::Buf>>> {
         if !slot.needs_grad {
             return Ok(None);
         }
@@ -241,15 +271,16 @@ impl<B: Device> Grads<B> {
     }
 
     /// For ops: gives back what [`Grads::open`] lent.
-    pub fn close(&mut self, grad: impl IntoIterator<Item = Grad<B::Buf>>) {
+    pub(crate) fn close(&mut self, grad: impl IntoIterator<Item = Grad<B::Buf>>) {
         for grad in grad {
             self.slots[grad.id] = Some(grad.buf);
         }
     }
 }
 
+/// Tells a parameter from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct ParamId(u64);
+pub(crate) struct ParamId(u64);
 
 /// A trainable tensor of a network.
 pub struct Param<B: Device> {
@@ -266,10 +297,13 @@ impl<B: Device> Param<B> {
     /// # Errors
     /// [`Error::Shape`] if the values do not fill the shape.
     pub fn new(backend: &B, shape: Shape, values: &[B::Scalar]) -> Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = ParamId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let data = Arc::new(upload(backend, shape, values)?);
+        require_values(shape, values)?;
+        let (id, data) = (ParamId(unique()), Arc::new(backend.upload(Role::Parameter, values)?));
         Ok(Param { id, shape, data, rate_multiplier: num_traits::One::one() })
+    }
+
+    pub(crate) fn id(&self) -> ParamId {
+        self.id
     }
 
     pub fn shape(&self) -> Shape {
@@ -280,13 +314,14 @@ impl<B: Device> Param<B> {
         &self.data
     }
 
-    /// Replaces the values.
+    /// Replaces the values, in place.
     ///
     /// # Errors
-    /// As [`Param::new`].
+    /// As [`Param::new`]; [`Error::ParameterInUse`] while a variable of some tape shares the data.
     pub fn set(&mut self, backend: &B, values: &[B::Scalar]) -> Result<()> {
-        self.data = Arc::new(upload(backend, self.shape, values)?);
-        Ok(())
+        require_values(self.shape, values)?;
+        let in_use = || Error::ParameterInUse { op: "parameter", name: self.shape.to_string() };
+        backend.write(Arc::get_mut(&mut self.data).ok_or_else(in_use)?, values)
     }
 
     /// The values, to be updated in place; `None` while a variable of some tape still shares them.
@@ -295,9 +330,9 @@ impl<B: Device> Param<B> {
     }
 }
 
-fn upload<B: Device>(backend: &B, shape: Shape, values: &[B::Scalar]) -> Result<B::Buf> {
-    if values.len() != shape.len() {
-        return Err(Error::shape("parameter", format!("{} values for a {shape}", values.len())));
+fn require_values<S>(shape: Shape, values: &[S]) -> Result<()> {
+    if values.len() == shape.len() {
+        return Ok(());
     }
-    backend.upload(Role::Parameter, values)
+    Err(Error::shape("parameter", format!("{} values for a {shape}", values.len())))
 }

@@ -1,5 +1,6 @@
 //! Parameters as safetensors files, under PyTorch's names and in PyTorch's layouts (OIHW for weights), so that
-//! `torch.nn.Sequential.load_state_dict` takes them as they are.
+//! `torch.nn.Sequential.load_state_dict` takes what `safetensors.torch.load_file` reads. Numbers are f32, whatever the
+//! backend's.
 
 use std::collections::HashMap;
 use std::fs;
@@ -40,9 +41,8 @@ impl Tensors {
         Ok(reorder(shape, values, |krsc, oihw| (krsc, oihw), |v| T::from_f64(f64::from(v))))
     }
 
-    /// Whether no tensor's name begins with `prefix`.
-    fn lacks(&self, prefix: &str) -> bool {
-        !self.tensors.iter().any(|(name, ..)| name.starts_with(prefix))
+    fn has(&self, name: &str) -> bool {
+        self.tensors.iter().any(|(n, ..)| n == name)
     }
 
     /// A text stored beside the tensors.
@@ -63,39 +63,40 @@ impl Tensors {
         Ok(tensors)
     }
 
-    /// Adds buffers that belong to a network's parameters, one each, under `prefix` and the parameters' names.
-    pub fn push_beside<B: Backend>(
+    /// Adds a buffer for each of a network's parameters that `buffer` has one for, under `prefix` and the parameter's name.
+    pub fn push_beside<'a, B: Backend>(
         &mut self,
         backend: &B,
         net: &impl Module<B>,
         prefix: &str,
-        buffers: &[B::Buf],
+        buffer: impl Fn(&Param<B>) -> Option<&'a B::Buf>,
     ) -> Result<()> {
-        for ((name, param), buffer) in net.params().into_iter().zip(buffers) {
-            self.push(format!("{prefix}{name}"), param.shape(), &backend.download(buffer)?);
+        for (name, param) in net.params() {
+            if let Some(buffer) = buffer(param) {
+                self.push(format!("{prefix}{name}"), param.shape(), &backend.download(buffer)?);
+            }
         }
         Ok(())
     }
 
-    /// What [`Tensors::push_beside`] stored; empty if nothing was.
+    /// What [`Tensors::push_beside`] stored, by the parameters' names, in memory order.
     ///
     /// # Errors
-    /// The problem in words, if some of the buffers are missing or do not fit.
+    /// [`Error::Weights`] if one does not fit its parameter.
     pub fn beside<B: Backend>(
         &self,
-        backend: &B,
         net: &impl Module<B>,
         prefix: &str,
         path: &Path,
-    ) -> Result<Vec<B::Buf>> {
-        if self.lacks(prefix) {
-            return Ok(Vec::new());
+    ) -> Result<Vec<(String, Vec<B::Scalar>)>> {
+        let mut found = Vec::new();
+        for (name, param) in net.params() {
+            let full = format!("{prefix}{name}");
+            if self.has(&full) {
+                found.push((name, self.get(&full, param.shape()).map_err(Error::weights(path))?));
+            }
         }
-        let upload = |(name, param): (String, &Param<B>)| {
-            let values = self.get(&format!("{prefix}{name}"), param.shape()).map_err(Error::weights(path))?;
-            backend.upload(crate::device::Role::Parameter, &values)
-        };
-        net.params().into_iter().map(upload).collect()
+        Ok(found)
     }
 
     /// Gives a network the parameters in this file, read from `path`. Either all of them change or none.
@@ -133,12 +134,10 @@ impl Tensors {
     /// [`Error::Io`] where the system refuses; [`Error::Weights`] where the format cannot hold the tensors.
     pub fn save(&self, path: &Path) -> Result<()> {
         let problem = |e: safetensors::SafeTensorError| Error::weights(path)(e.to_string());
-        let view = |(name, dims, values): &'_ (String, Vec<usize>, Vec<f32>)| -> Result<(String, Vec<usize>, Vec<u8>)> {
-            Ok((name.clone(), dims.clone(), values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        };
-        let owned: Vec<_> = self.tensors.iter().map(view).collect::<Result<_>>()?;
-        let mut views = Vec::with_capacity(owned.len());
-        for (name, dims, bytes) in &owned {
+        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<Vec<u8>> = self.tensors.iter().map(|(.., values)| bytes(values)).collect();
+        let mut views = Vec::with_capacity(bytes.len());
+        for ((name, dims, _), bytes) in self.tensors.iter().zip(&bytes) {
             views.push((name, TensorView::new(Dtype::F32, dims.clone(), bytes).map_err(problem)?));
         }
         let metadata = self.note.clone().map(|note| HashMap::from([(NOTE.to_owned(), note)]));
@@ -188,15 +187,19 @@ pub fn load<B: Backend>(backend: &B, net: &mut impl Module<B>, path: impl AsRef<
 /// Writes `bytes` to a temporary file beside `path`, then renames it, so that no one ever sees half a file.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
     let write = || {
         let mut file = fs::File::create(&part)?;
         file.write_all(bytes)?;
         file.sync_all()
     };
-    write().map_err(Error::io("write", &part))?;
-    fs::rename(&part, path).map_err(Error::io("write", path))
+    let written = write().and_then(|()| fs::rename(&part, path));
+    written.map_err(|source| {
+        // The error is what counts; what is left of the attempt goes if it can.
+        let _ = fs::remove_file(&part);
+        Error::io("write", path)(source)
+    })
 }
 
 /// `values` in another order: element `pair(krsc, oihw).0` of the result is element `pair(krsc, oihw).1` of `values`. A
@@ -207,10 +210,10 @@ fn reorder<A: Copy, B: Copy + Default>(
     pair: impl Fn(usize, usize) -> (usize, usize),
     convert: impl Fn(A) -> B,
 ) -> Vec<B> {
-    let mut out = vec![B::default(); values.len()];
     let &[k, c, r, s] = shape.dims() else {
         return values.iter().map(|&v| convert(v)).collect();
     };
+    let mut out = vec![B::default(); values.len()];
     for krsc in 0..k * r * s * c {
         let (k, r, s, channel) = (krsc / (r * s * c), krsc / (s * c) % r, krsc / c % s, krsc % c);
         let oihw = ((k * c + channel) * shape.h() + r) * shape.w() + s;

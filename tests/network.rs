@@ -1,9 +1,11 @@
 //! Whole networks: what they cost, and that a run in its steady state takes nothing more.
 
+use std::ops::ControlFlow;
+
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
-use mlpconv::nn::{Nin, Summary};
+use mlpconv::nn::{Module, Nin, Summary};
 use mlpconv::optim::Sgd;
-use mlpconv::train::{Plan, Preset, Trainer};
+use mlpconv::train::{Event, Plan, Position, Preset, Run, TrainConfig, Trainer};
 use mlpconv::{Cpu, Device, Shape};
 
 /// A data set of `n` noisy images.
@@ -24,7 +26,7 @@ fn after_its_first_epoch_a_run_allocates_no_buffer() {
     let train = Loader::new(dataset(70), config).unwrap();
     let test = Loader::new(dataset(35), LoaderConfig { order: Order::Sequential, ..config }).unwrap();
     let mut plan = Plan { epochs: 1, rate: 0.01, schedule: "constant".parse().unwrap(), report_every: 1 };
-    let mut quiet = |_: &_, _| Ok(std::ops::ControlFlow::Continue(()));
+    let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
     assert!(trainer.fit(&train, &test, &plan, &mut quiet).unwrap().is_continue());
     let buffers = backend.memory();
     plan.epochs = 3;
@@ -68,4 +70,73 @@ fn presets_are_the_networks_they_claim_to_be() {
     {
         assert!(outputs.iter().any(|output| output == expected), "{expected} is not in {outputs:?}");
     }
+}
+
+/// A run that is broken off in its evaluation and goes on from its folder tells the same of its epoch as one that was
+/// left alone, and ends with the same bits.
+#[test]
+fn an_epoch_whose_steps_are_done_is_told_in_full() {
+    let config = TrainConfig { batch_size: 16, epochs: 2, ..Preset::Small.config() };
+    let loader = |order| {
+        let size = LoaderConfig { batch_size: 16, height: 28, width: 28, order };
+        Loader::new(dataset(40), size).unwrap()
+    };
+    let (train, test) = (loader(Order::Shuffled { seed: 1 }), loader(Order::Sequential));
+    let fresh = || {
+        let backend = Cpu::<f32>::with_threads(1).unwrap();
+        let net = config.preset.net(&backend, 1).unwrap();
+        let optimizer = config.optimizer(&backend);
+        Trainer::new(&backend, net, optimizer, 1).unwrap()
+    };
+    let go = |trainer: &mut Trainer<_, _>, break_off: bool| {
+        let mut epochs = Vec::new();
+        let ended = trainer.fit(&train, &test, &config.plan(1), &mut |_, event| {
+            if let Event::Epoch { metrics, .. } = event {
+                epochs.push(metrics);
+            }
+            let stop = break_off && matches!(event, Event::Evaluation { .. });
+            Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        (ended.unwrap(), epochs)
+    };
+    let mut whole = fresh();
+    let (_, expected) = go(&mut whole, false);
+
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::create(folder.path().join("run"), config.clone()).unwrap();
+    let mut first = fresh();
+    assert!(go(&mut first, true).0.is_break());
+    assert_eq!(first.position, Position { epoch: 0, step: 3 });
+    run.save(&first).unwrap();
+    let mut second = fresh();
+    run.restore(&mut second).unwrap();
+    let (ended, metrics) = go(&mut second, false);
+    assert!(ended.is_continue());
+    assert_eq!(metrics.len(), expected.len());
+    for (got, expected) in metrics.iter().zip(&expected) {
+        assert!((got.loss - expected.loss).abs() < 1e-6, "{got:?} {expected:?}");
+        assert_eq!(
+            (got.train_accuracy, got.test_loss, got.rate),
+            (expected.train_accuracy, expected.test_loss, expected.rate)
+        );
+        assert!(got.train_seconds > 0.0 && got.examples_per_second > 0.0, "{got:?}");
+    }
+    for ((name, a), (_, b)) in whole.net.params().iter().zip(second.net.params()) {
+        assert!(a.data()[..] == b.data()[..], "{name} differs");
+    }
+}
+
+/// A step too far in the last update leaves weights that are no numbers: the test images tell, and nothing is saved.
+#[test]
+fn divergence_in_the_last_update_is_told_too() {
+    let config =
+        TrainConfig { batch_size: 40, epochs: 1, learning_rate: 1e30, momentum: 0.0, ..Preset::Small.config() };
+    let size = LoaderConfig { batch_size: 40, height: 28, width: 28, order: Order::Sequential };
+    let loader = Loader::new(dataset(40), size).unwrap();
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let net = config.preset.net(&backend, 1).unwrap();
+    let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap();
+    let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
+    let error = trainer.fit(&loader, &loader, &config.plan(1), &mut quiet).unwrap_err().to_string();
+    assert!(error.contains("training diverged"), "{error}");
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use mlpconv::train::{Preset, Run, Trainer};
+use mlpconv::train::{Preset, Run, TrainConfig, Trainer};
 use mlpconv::{Cpu, Device, Error, Result, Shape, weights};
 
 use console::{bytes, grouped, metric, say};
@@ -62,7 +62,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Times training steps and inference on random images that already lie on the device
+    /// Times training steps and inference on random images
     Time {
         #[arg(long, default_value = "d2l")]
         preset: Preset,
@@ -101,7 +101,9 @@ fn main() -> ExitCode {
 }
 
 fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) -> Result<()> {
-    let size = resize.unwrap_or(preset.config().resize);
+    let preset_config = preset.config();
+    let size = resize.unwrap_or(preset_config.resize);
+    TrainConfig { batch_size: batch, resize: size, ..preset_config }.validate()?;
     let net = preset.net(&Cpu::<f32>::new(), 0)?;
     let summary = console::summarize(preset, &net, batch, size)?;
     const WIDTH: usize = size_of::<f32>();
@@ -132,7 +134,7 @@ fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) 
             &layer.output.to_string(),
             &grouped(layer.params),
             &metric(layer.macs),
-            &metric(summary.training_macs_of(layer)),
+            &metric(layer.training_macs()),
             &bytes(layer.kept(WIDTH)),
         ]));
     }
@@ -194,14 +196,12 @@ fn data(folder: Option<PathBuf>) -> Result<()> {
 }
 
 fn time(preset: Preset, batch: usize, steps: usize, device: &str, threads: Option<usize>, json: bool) -> Result<()> {
-    if batch == 0 || steps == 0 {
-        return Err(Error::Config {
-            what: "time".into(),
-            problem: "--batch-size and --steps must be at least 1".into(),
-        });
+    if steps == 0 {
+        return Err(Error::Config { what: "steps".into(), problem: "must be at least 1".into() });
     }
+    let config = TrainConfig { batch_size: batch, ..preset.config() };
+    config.validate()?;
     let backend = console::device::choose(device, threads)?.backend;
-    let config = preset.config();
     let shape = Shape::image(batch, 1, config.resize, config.resize);
     // Random bits in place of random numbers: a multiplicative hash of the position.
     let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 8;

@@ -2,21 +2,19 @@
 
 mod console;
 
-use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mlpconv::device::Device;
 use mlpconv::optim::Schedule;
-use mlpconv::train::{EpochMetrics, Event, Health, Position, Preset, Run, TrainConfig, Trainer};
-use mlpconv::{Error, Result};
+use mlpconv::train::{Event, Position, Preset, Run, TrainConfig, Trainer};
+use mlpconv::{Backend, Error, Result};
 
+use console::device::Choice;
+use console::report::Report;
 use console::{grouped, metric, say};
 
 /// Trains Network in Network on Fashion-MNIST.
@@ -92,14 +90,14 @@ fn main() -> ExitCode {
 }
 
 /// The settings that the options ask for: the preset's, but for what is said otherwise.
-fn resolve(args: &Args, device: &str) -> Result<TrainConfig> {
-    let mut config = args.preset.unwrap_or(Preset::Small).config();
+fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
+    let mut config = args.preset.unwrap_or(device.preset).config();
     fn set<T: Clone>(setting: &mut T, option: &Option<T>) {
         if let Some(value) = option {
             setting.clone_from(value);
         }
     }
-    config.device = device.into();
+    config.device = device.name.into();
     set(&mut config.epochs, &args.epochs);
     set(&mut config.batch_size, &args.batch_size);
     set(&mut config.learning_rate, &args.lr);
@@ -117,12 +115,16 @@ fn resolve(args: &Args, device: &str) -> Result<TrainConfig> {
 
 fn run(args: Args) -> Result<ExitCode> {
     let device = console::device::choose(&args.device, args.threads)?;
+    let backend = device.backend.clone();
+    train(args, &device, backend)
+}
+
+fn train<B: Backend<Scalar = f32>>(args: Args, device: &Choice, backend: B) -> Result<ExitCode> {
     let resumed = args.resume.as_ref().map(Run::open).transpose()?;
     let config = match &resumed {
         Some(run) => run.config.clone(),
-        None => resolve(&args, device.name)?,
+        None => resolve(&args, device)?,
     };
-    let backend = device.backend;
     let size = config.resize;
     let net = config.preset.net(&backend, config.seed)?;
     let summary = console::summarize(config.preset, &net, 1, size)?;
@@ -131,7 +133,7 @@ fn run(args: Args) -> Result<ExitCode> {
     let why = match (&resumed, args.preset) {
         (Some(_), _) => "as the run began",
         (_, Some(_)) => "as --preset says",
-        _ => "the default on a CPU; --preset d2l is the book's network",
+        _ => device.why_preset,
     };
     say(format_args!("device   {} ({})", backend.name(), device.why));
     say(format_args!("preset   {} at {size}x{size} ({why})", config.preset));
@@ -144,72 +146,66 @@ fn run(args: Args) -> Result<ExitCode> {
     let test = console::data::loader(test, config.test_limit, config.batch_size, size, None)?;
 
     let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), config.seed)?;
-    let run = match resumed {
+    let (run, place) = match resumed {
         Some(run) => {
             run.restore(&mut trainer)?;
-            run
+            let Position { epoch, step } = trainer.position;
+            (run, format!(", from epoch {}, after step {step}", epoch + 1))
         }
-        None => Run::create(args.out.unwrap_or_else(|| default_folder(config.preset)), config)?,
+        None => (Run::create(args.out.unwrap_or_else(|| new_folder(config.preset)), config)?, String::new()),
     };
-    let Position { epoch, step } = trainer.position;
-    let place =
-        if args.resume.is_some() { format!(", from epoch {}, step {}", epoch + 1, step + 1) } else { "".into() };
     say(format_args!("run      {}{place}", run.folder().display()));
-    if epoch >= run.config.epochs {
-        say(format_args!("all {} epochs are done", run.config.epochs));
+    let epochs = run.config.epochs;
+    if trainer.position.epoch >= epochs {
+        say(format_args!("all {epochs} epochs are done"));
         return Ok(ExitCode::SUCCESS);
     }
 
     let stop = Arc::new(AtomicBool::new(false));
     on_interrupt(stop.clone())?;
     let plan = run.config.plan(args.log_every.unwrap_or(train.steps().div_ceil(10)));
-    let mut report = Report::new(run.config.epochs);
-    let mut seconds = 0.0;
+    let mut report = Report::new(run.config.preset, epochs);
     let ended = trainer.fit(&train, &test, &plan, &mut |trainer, event| {
         report.show(&event);
         if let Event::Epoch { metrics, .. } = &event {
-            seconds += metrics.train_seconds;
             run.append(metrics)?;
             run.save(trainer)?;
         }
         Ok(if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     report.clear();
-    let weights = run.weights();
-    match ended {
-        Ok(ControlFlow::Continue(())) => {
-            let accuracy = run.metrics()?.last().map_or(0.0, |last| last.test_accuracy);
+    let (weights, folder) = (run.weights(), run.folder().display());
+    match ended? {
+        ControlFlow::Continue(()) => {
+            let metrics = run.metrics()?;
+            let seconds: f64 = metrics.iter().map(|epoch| epoch.train_seconds).sum();
+            let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);
             say(format_args!("done: test accuracy {accuracy:.4} after {seconds:.1} s of training"));
             say(format_args!("weights  {}", weights.display()));
             Ok(ExitCode::SUCCESS)
         }
-        Ok(ControlFlow::Break(())) => {
+        ControlFlow::Break(()) => {
             run.save(&trainer)?;
             let Position { epoch, step } = trainer.position;
             say(format_args!("interrupted in epoch {}, after step {step}; saved to {}", epoch + 1, weights.display()));
-            say(format_args!("go on with: train --resume {}", run.folder().display()));
+            say(format_args!("go on with: {} --resume {folder}", invocation()));
             Ok(ExitCode::from(130))
         }
-        Err(error) => Err(error),
     }
 }
 
 /// `runs/small-20260131-235959`, by the clock in UTC.
-fn default_folder(preset: Preset) -> PathBuf {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date of the proleptic Gregorian calendar, counted from 1 March of year 0 so that leap days come last.
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    PathBuf::from(format!("runs/{preset}-{year}{month:02}{day:02}-{hour:02}{minute:02}{second:02}"))
+fn new_folder(preset: Preset) -> PathBuf {
+    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    PathBuf::from(format!("runs/{preset}-{now}"))
+}
+
+/// How this program was started, as one would type it.
+fn invocation() -> String {
+    if std::env::var_os("CARGO").is_some() {
+        return "cargo run --release --bin train --".into();
+    }
+    std::env::args().next().unwrap_or_else(|| "train".into())
 }
 
 /// The first Ctrl-C asks for an end after the step; the second one ends at once.
@@ -220,89 +216,5 @@ fn on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
         }
         eprintln!("\ninterrupted: finishing the step, then saving (again: quit at once)");
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::Device { device: "cpu".into(), problem: e.to_string() })
-}
-
-/// Tells a person how training goes: a bar on a terminal, plain lines elsewhere.
-struct Report {
-    epochs: u32,
-    bar: ProgressBar,
-    /// When the epoch began, or the run where it goes on in the middle of one.
-    began: Instant,
-    /// Images since then, for the rate that is shown.
-    images: usize,
-}
-
-impl Report {
-    fn new(epochs: u32) -> Self {
-        let bar = if stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
-        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let template = "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left";
-        bar.set_style(ProgressStyle::with_template(template).expect("a constant template"));
-        Report { epochs, bar, began: Instant::now(), images: 0 }
-    }
-
-    fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn show(&mut self, event: &Event) {
-        match *event {
-            Event::Step { position, steps, images, reading } => {
-                if self.images == 0 {
-                    // The first step of an epoch, or of a run that goes on in the middle of one.
-                    self.bar.reset();
-                    self.bar.set_length(steps as u64);
-                    self.bar.set_position(u64::from(position.step) - 1);
-                    self.bar.reset_eta();
-                    self.bar.set_prefix(format!("epoch {}/{}", position.epoch + 1, self.epochs));
-                }
-                self.images += images;
-                self.bar.set_position(u64::from(position.step));
-                let Some(reading) = reading else { return };
-                let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
-                let progress =
-                    format!("loss {:.3}, train acc {:.3}, {rate:.0} images/s", reading.loss, reading.accuracy);
-                if stderr().is_terminal() {
-                    self.bar.set_message(progress);
-                } else {
-                    let (epoch, epochs) = (position.epoch + 1, self.epochs);
-                    say(format_args!("epoch {epoch}/{epochs}, step {}/{steps}: {progress}", position.step));
-                }
-            }
-            Event::Evaluation { done, of } => {
-                self.bar.set_length(of as u64);
-                self.bar.set_position(done as u64);
-                self.bar.set_message("images tested");
-            }
-            Event::Epoch { metrics, health } => {
-                self.bar.suspend(|| self.epoch(&metrics, health));
-                (self.began, self.images) = (Instant::now(), 0);
-            }
-        }
-    }
-
-    /// A line for an epoch, as the book prints it, and a warning if the network is dead.
-    fn epoch(&self, metrics: &EpochMetrics, health: Health) {
-        say(format_args!(
-            "epoch {}/{}: loss {:.3}, train acc {:.3}, test acc {:.3}, {:.1} examples/s",
-            metrics.epoch,
-            self.epochs,
-            metrics.loss,
-            metrics.train_accuracy,
-            metrics.test_accuracy,
-            metrics.examples_per_second
-        ));
-        let remedies = "try another --seed, a lower --lr, or --preset small, which has no ReLU before the average";
-        match health {
-            Health::Alive => {}
-            Health::Stuck => eprintln!(
-                "warning: loss is still ln 10 = 2.303 and accuracy that of guessing; if it stays so, {remedies}"
-            ),
-            Health::Dead => eprintln!(
-                "warning: the network is dead: every logit is 0 for every image (loss ln 10 = 2.303, accuracy that of \
-                 guessing), because its last ReLU lets nothing through, and no gradient will ever come back; {remedies}"
-            ),
-        }
-    }
+    ctrlc::set_handler(handler).map_err(|e| Error::Config { what: "handling Ctrl-C".into(), problem: e.to_string() })
 }

@@ -12,15 +12,7 @@ pub use cpu::{Buf, Cpu};
 
 /// The numbers that a host exchanges with a device: `f32`, or `f64` for the reference backend.
 pub trait Real:
-    sealed::Sealed
-    + num_traits::Float
-    + num_traits::NumAssign
-    + bytemuck::Pod
-    + Default
-    + Debug
-    + Send
-    + Sync
-    + 'static
+    sealed::Sealed + num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Default + Debug + Send + Sync + 'static
 {
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;

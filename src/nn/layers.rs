@@ -116,7 +116,7 @@ impl<B: Backend> Module<B> for GlobalAvgPool {
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
         input.require_image("global_avgpool")?;
-        let output = Shape::image(input.n(), input.c(), 1, 1);
+        let output = input.pooled();
         lines.push(LayerSummary::new(path, "GlobalAvgPool".into(), input, output));
         Ok(output)
     }
@@ -163,7 +163,7 @@ impl<B: Backend> Module<B> for Flatten {
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
         input.require_image("flatten")?;
-        let output = Shape::matrix(input.n(), input.len() / input.n());
+        let output = input.flattened();
         lines.push(LayerSummary::new(path, "Flatten".into(), input, output));
         Ok(output)
     }

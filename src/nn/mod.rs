@@ -22,7 +22,10 @@ pub trait Module<B: Backend>: Send + Sync {
     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>>;
 
     /// What the module does to an input of shape `input`: a line for each layer, appended to `lines` under names that
-    /// begin with `path`. Returns the output's shape, or the error that `forward` would give.
+    /// begin with `path`. Returns the output's shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the module cannot take such an input.
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape>;
 
     /// The parameters in order, under PyTorch's names (`0.2.weight`).

@@ -19,12 +19,20 @@ pub struct LayerSummary {
     pub keeps_input: bool,
     /// Bytes that the backward pass needs besides the input.
     pub kept_bytes: usize,
+    /// Whether the backward pass goes on below this layer: there are parameters to learn there.
+    pub dgrad: bool,
 }
 
 impl LayerSummary {
     /// A layer without parameters, arithmetic or memory of its own.
     pub fn new(path: &str, name: String, input: Shape, output: Shape) -> Self {
-        LayerSummary { path: path.into(), name, input, output, params: 0, macs: 0, keeps_input: false, kept_bytes: 0 }
+        let path = path.into();
+        LayerSummary { path, name, input, output, params: 0, macs: 0, keeps_input: false, kept_bytes: 0, dgrad: true }
+    }
+
+    /// Multiply-adds of a training step: fprop, wgrad and, where it goes on below, dgrad.
+    pub fn training_macs(&self) -> usize {
+        self.macs.saturating_mul(if self.dgrad { 3 } else { 2 })
     }
 
     /// Bytes kept for the backward pass, with numbers of `width` bytes.
@@ -46,6 +54,11 @@ impl Summary {
     pub fn new<B: Backend>(net: &impl Module<B>, input: Shape) -> Result<Self> {
         let mut layers = Vec::new();
         net.describe("", input, &mut layers)?;
+        let mut learning = false;
+        for layer in &mut layers {
+            layer.dgrad = learning;
+            learning |= layer.params > 0;
+        }
         Ok(Summary { input, layers })
     }
 
@@ -58,15 +71,9 @@ impl Summary {
         self.layers.iter().map(|layer| layer.macs).sum()
     }
 
-    /// Multiply-adds of one layer in a training step: fprop, wgrad and, but for the first, dgrad. The images need no
-    /// gradient.
-    pub fn training_macs_of(&self, layer: &LayerSummary) -> usize {
-        layer.macs * if layer.path == self.layers[0].path { 2 } else { 3 }
-    }
-
     /// Multiply-adds of a training step.
     pub fn training_macs(&self) -> usize {
-        self.layers.iter().map(|layer| self.training_macs_of(layer)).sum()
+        self.layers.iter().map(LayerSummary::training_macs).sum()
     }
 
     /// Bytes that the forward pass leaves for the backward pass.
@@ -81,9 +88,9 @@ impl Summary {
         let states = if momentum { 3 } else { 2 };
         let mut kept = 0;
         let mut peak = 0;
-        for (i, layer) in self.layers.iter().enumerate() {
+        for layer in &self.layers {
             kept += layer.kept(width);
-            let dx = if i == 0 { 0 } else { layer.input.len() };
+            let dx = if layer.dgrad { layer.input.len() } else { 0 };
             peak = peak.max(kept + (dx + layer.output.len()) * width);
         }
         self.params() * states * width + peak

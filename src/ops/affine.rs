@@ -42,11 +42,11 @@ pub(super) fn record<B: Backend>(
     shape: Shape,
     y: B::Buf,
     relu: bool,
-) -> Var<B> {
+) -> Result<Var<B>> {
     let bias = bias.map(|bias| bias.slot);
-    let output = tape.output(shape, y, [x.slot, w.slot].into_iter().chain(bias), relu);
+    let output = tape.output(shape, y, [x.slot, w.slot].into_iter().chain(bias), relu)?;
     tape.record(&output, || Node { passes, x: x.clone(), w: w.slot, w_data: w.data.clone(), bias, y: output.slot });
-    output
+    Ok(output)
 }
 
 struct Node<B: Device, P> {

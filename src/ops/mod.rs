@@ -36,9 +36,22 @@ pub mod sgd;
 
 pub use crate::tape::Grad;
 
+use crate::device::Real;
+
 /// Whether a kernel overwrites its destination or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     Overwrite,
     Accumulate,
+}
+
+impl Write {
+    /// What a destination that holds `old` holds after `value` was written to it.
+    #[inline]
+    pub(crate) fn onto<T: Real>(self, old: T, value: T) -> T {
+        match self {
+            Write::Overwrite => value,
+            Write::Accumulate => old + value,
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! SGD with momentum, Nesterov momentum and weight decay.
 
+use std::collections::HashMap;
+
 use crate::device::{Backend, Real, Role};
 use crate::ops::sgd::{Item, Rule};
-use crate::tape::{Grads, Param};
+use crate::tape::{Grads, Param, ParamId};
 use crate::{Error, Result};
 
 /// Stochastic gradient descent by PyTorch's rule (see [`ops::sgd`](crate::ops::sgd::Sgd)), with its velocities.
@@ -11,14 +13,14 @@ pub struct Sgd<B: Backend> {
     pub momentum: f64,
     pub nesterov: bool,
     pub weight_decay: f64,
-    /// By parameter, in the network's order; empty before the first update, and without momentum.
-    velocity: Vec<B::Buf>,
+    /// Empty before the first update, and without momentum.
+    velocity: HashMap<ParamId, B::Buf>,
 }
 
 impl<B: Backend> Sgd<B> {
     /// Plain SGD.
     pub fn new(backend: &B) -> Self {
-        Sgd { backend: backend.clone(), momentum: 0.0, nesterov: false, weight_decay: 0.0, velocity: Vec::new() }
+        Sgd { backend: backend.clone(), momentum: 0.0, nesterov: false, weight_decay: 0.0, velocity: HashMap::new() }
     }
 
     pub fn with_momentum(mut self, momentum: f64) -> Self {
@@ -42,16 +44,19 @@ impl<B: Backend> Sgd<B> {
     /// [`Error::ParameterInUse`] if a variable that shares a parameter's data is still alive; nothing is updated then.
     pub fn step(&mut self, mut params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()> {
         if self.momentum != 0.0 {
-            for (_, param) in params.iter().skip(self.velocity.len()) {
-                let mut velocity = self.backend.alloc(Role::Parameter, param.shape().len())?;
-                self.backend.fill(&mut velocity, num_traits::Zero::zero())?;
-                self.velocity.push(velocity);
+            for (_, param) in &params {
+                if !self.velocity.contains_key(&param.id()) {
+                    let mut velocity = self.backend.alloc(Role::Parameter, param.shape().len())?;
+                    self.backend.fill(&mut velocity, num_traits::Zero::zero())?;
+                    self.velocity.insert(param.id(), velocity);
+                }
             }
         }
-        let mut velocity = self.velocity.iter_mut();
+        // The update lends out every velocity at once, and each of them once.
+        let mut velocities: HashMap<_, _> = self.velocity.iter_mut().collect();
         let mut items = Vec::with_capacity(params.len());
         for (name, param) in &mut params {
-            let velocity = velocity.next();
+            let velocity = velocities.remove(&param.id());
             let Some(grad) = grads.of_param(param) else { continue };
             let rate_multiplier = param.rate_multiplier;
             let in_use = || Error::ParameterInUse { op: "sgd", name: name.clone() };
@@ -67,13 +72,20 @@ impl<B: Backend> Sgd<B> {
         self.backend.sgd(&rule, &mut items)
     }
 
-    /// The velocities, by parameter in the network's order: empty before the first update, and without momentum.
-    pub fn velocity(&self) -> &[B::Buf] {
-        &self.velocity
+    /// A parameter's velocity; `None` before its first update, and without momentum.
+    pub fn velocity(&self, param: &Param<B>) -> Option<&B::Buf> {
+        self.velocity.get(&param.id())
     }
 
-    /// Goes on with velocities that an earlier run had.
-    pub fn set_velocity(&mut self, velocity: Vec<B::Buf>) {
-        self.velocity = velocity;
+    /// Goes on with the velocity that a parameter had in an earlier run.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are more or fewer values than the parameter has.
+    pub fn set_velocity(&mut self, param: &Param<B>, values: &[B::Scalar]) -> Result<()> {
+        if values.len() != param.shape().len() {
+            return Err(Error::shape("sgd", format!("{} velocities for a {}", values.len(), param.shape())));
+        }
+        self.velocity.insert(param.id(), self.backend.upload(Role::Parameter, values)?);
+        Ok(())
     }
 }

@@ -82,6 +82,9 @@ impl FromStr for Preset {
     }
 }
 
+/// Larger batches than Fashion-MNIST has images are slips of the keyboard.
+const MAX_BATCH: usize = 1 << 17;
+
 /// All that decides what a run computes. As TOML, it is the run folder's `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +121,10 @@ impl TrainConfig {
         };
         at_least_one("epochs", Some(self.epochs as usize))?;
         at_least_one("batch-size", Some(self.batch_size))?;
+        if self.batch_size > MAX_BATCH {
+            let problem = format!("{} is more than {MAX_BATCH}, the most that is supported", self.batch_size);
+            return Err(Error::config("batch-size", problem));
+        }
         at_least_one("train-limit", self.train_limit)?;
         at_least_one("test-limit", self.test_limit)?;
         let range = |what: &str, value: f64, ok: bool, must: &str| {

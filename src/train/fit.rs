@@ -42,25 +42,25 @@ pub struct EpochMetrics {
     pub rate: f64,
 }
 
-/// Whether a network still learns, by its loss on the test images.
+/// Whether a network still learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Alive,
     /// Loss and accuracy are those of guessing. It may be a plateau that training leaves again.
     Stuck,
-    /// Every image gets the same logits: a ReLU lets nothing through, so no gradient ever comes back.
+    /// Every test image gets logits that are all equal: the last ReLU lets nothing through, so no gradient ever comes
+    /// back.
     Dead,
 }
 
 impl Health {
-    /// By the mean loss and accuracy over a test set of `classes` classes.
-    pub fn of(test: &Reading, classes: usize) -> Self {
+    /// By an epoch's readings on the training and the test images, of `classes` classes.
+    pub fn of(train: &Reading, test: &Reading, classes: usize) -> Self {
         let chance = (classes as f64).ln();
-        // Logits that are all zero give ln(classes) to the last digit of the sum; a network that has merely not begun
-        // to learn differs from it by the spread of its initial logits.
-        if (test.loss - chance).abs() < 2e-6 {
+        let guessing = |reading: &Reading| (reading.loss - chance).abs() < 0.01;
+        if test.samples > 0 && test.flat == 1.0 {
             Health::Dead
-        } else if (test.loss - chance).abs() < 0.01 && test.accuracy < 1.5 / classes as f64 {
+        } else if guessing(train) && guessing(test) {
             Health::Stuck
         } else {
             Health::Alive
@@ -88,7 +88,8 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// Returns whether the run came to its end.
     ///
     /// # Errors
-    /// [`Error::Diverged`] as soon as a reading of the loss is not finite; shapes that do not fit the network.
+    /// [`Error::Diverged`] as soon as a reading of the loss, in training or on the test images, is not finite; shapes that
+    /// do not fit the network.
     pub fn fit(
         &mut self,
         train: &Loader,
@@ -97,32 +98,29 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         on_event: &mut dyn FnMut(&Self, Event) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let steps = train.steps();
+        let rate = |epoch: u32, step: usize| {
+            plan.rate * plan.schedule.factor(epoch as usize * steps + step, steps, plan.epochs)
+        };
         let mut first = true;
         while self.position.epoch < plan.epochs {
             let epoch = self.position.epoch;
             if self.position.step == 0 {
                 self.reset_reading()?;
+                self.epoch_time = Duration::ZERO;
             }
-            let mut images = 0;
-            let mut learning = Duration::ZERO;
-            let mut rate = 0.0;
             let mut batches = train.epoch_from(epoch, self.position.step as usize)?;
             loop {
                 let started = Instant::now();
                 let Some(batch) = batches.next() else { break };
                 let step = self.position.step as usize;
-                rate = plan.rate * plan.schedule.factor(epoch as usize * steps + step, steps, plan.epochs);
-                self.step(&batch.images, shape_of(&batch, train), &batch.labels, rate)?;
+                self.step(&batch.images, shape_of(&batch, train), &batch.labels, rate(epoch, step))?;
                 let due = first || (step + 1).is_multiple_of(plan.report_every) || step + 1 == steps;
                 let reading = if due { Some(self.reading()?) } else { None };
                 first = false;
-                if let Some(Reading { loss, .. }) = reading
-                    && !loss.is_finite()
-                {
-                    return Err(Error::Diverged { loss, epoch: epoch + 1, step: step + 1 });
+                if let Some(reading) = &reading {
+                    require_finite(reading, epoch, step + 1)?;
                 }
-                images += batch.len();
-                learning += started.elapsed();
+                self.epoch_time += started.elapsed();
                 let event = Event::Step { position: self.position, steps, images: batch.len(), reading };
                 if on_event(self, event)?.is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -133,20 +131,21 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 on_event(trainer, Event::Evaluation { done, of: test.dataset().len() })
             })?;
             let Some(scored) = scored else { return Ok(ControlFlow::Break(())) };
-            let learned = self.reading()?;
+            require_finite(&scored, epoch, steps)?;
+            let (learned, seconds) = (self.reading()?, self.epoch_time.as_secs_f64());
             let metrics = EpochMetrics {
                 epoch: epoch + 1,
                 loss: learned.loss,
                 train_accuracy: learned.accuracy,
                 test_loss: scored.loss,
                 test_accuracy: scored.accuracy,
-                examples_per_second: images as f64 / learning.as_secs_f64().max(f64::MIN_POSITIVE),
-                train_seconds: learning.as_secs_f64(),
+                examples_per_second: learned.samples as f64 / seconds.max(f64::MIN_POSITIVE),
+                train_seconds: seconds,
                 test_seconds: started.elapsed().as_secs_f64(),
-                rate,
+                rate: rate(epoch, steps - 1),
             };
             self.position = Position { epoch: epoch + 1, step: 0 };
-            let health = Health::of(&scored, test.dataset().classes());
+            let health = Health::of(&learned, &scored, test.dataset().classes());
             if on_event(self, Event::Epoch { metrics, health })?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -177,6 +176,13 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     }
 }
 
+/// # Errors
+/// [`Error::Diverged`] after step `step` of epoch `epoch` (from 0) if it is not.
+fn require_finite(reading: &Reading, epoch: u32, step: usize) -> Result<()> {
+    let loss = reading.loss;
+    if loss.is_finite() { Ok(()) } else { Err(Error::Diverged { loss, epoch: epoch + 1, step }) }
+}
+
 fn shape_of(batch: &Batch, loader: &Loader) -> Shape {
     let config = loader.config();
     Shape::image(batch.len(), 1, config.height, config.width)
@@ -188,11 +194,12 @@ mod tests {
 
     #[test]
     fn a_dead_network_is_told_from_a_slow_one() {
-        let health = |loss, accuracy| Health::of(&Reading { loss, accuracy, samples: 10_000 }, 10);
-        assert_eq!(health(10f64.ln(), 0.1), Health::Dead);
-        assert_eq!(health(10f64.ln() + 1e-4, 0.1), Health::Stuck);
-        assert_eq!(health(10f64.ln() - 5e-3, 0.2), Health::Alive);
-        assert_eq!(health(1.2, 0.55), Health::Alive);
-        assert_eq!(health(f64::NAN, 0.1), Health::Alive, "divergence is told elsewhere");
+        let reading = |loss, flat| Reading { loss, accuracy: 0.1, flat, samples: 10_000 };
+        let health = |train, test| Health::of(&train, &test, 10);
+        let chance = 10f64.ln();
+        assert_eq!(health(reading(chance, 0.9), reading(chance, 1.0)), Health::Dead);
+        assert_eq!(health(reading(chance, 0.0), reading(chance + 1e-6, 0.9999)), Health::Stuck);
+        assert_eq!(health(reading(chance - 0.05, 0.0), reading(chance, 0.0)), Health::Alive, "it has begun to learn");
+        assert_eq!(health(reading(1.3, 0.0), reading(1.2, 0.0)), Health::Alive);
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +37,9 @@ const VELOCITY: &str = "velocity.";
 struct Progress {
     position: Position,
     /// Of the epoch so far.
-    loss: f64,
-    accuracy: f64,
-    samples: usize,
+    reading: Reading,
+    /// Seconds of training in the epoch so far.
+    seconds: f64,
 }
 
 impl Run {
@@ -120,13 +121,19 @@ impl Run {
     /// Saves weights and state, each whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses.
+    /// [`Error::Io`] where the system refuses; [`Error::Diverged`] if the loss is not finite: what was saved before is
+    /// worth more.
     pub fn save<B: Backend, N: Module<B>>(&self, trainer: &Trainer<B, N>) -> Result<()> {
+        let (position, reading) = (trainer.position, trainer.reading()?);
+        if !reading.loss.is_finite() {
+            let Position { epoch, step } = position;
+            return Err(Error::Diverged { loss: reading.loss, epoch: epoch + 1, step: step as usize });
+        }
         let mut tensors = Tensors::of(&trainer.backend, &trainer.net)?;
         tensors.save(&self.weights())?;
-        let Reading { loss, accuracy, samples } = trainer.reading()?;
-        let progress = Progress { position: trainer.position, loss, accuracy, samples };
-        tensors.push_beside(&trainer.backend, &trainer.net, VELOCITY, trainer.optimizer.velocity())?;
+        let progress = Progress { position, reading, seconds: trainer.epoch_time.as_secs_f64() };
+        let optimizer = &trainer.optimizer;
+        tensors.push_beside(&trainer.backend, &trainer.net, VELOCITY, |param| optimizer.velocity(param))?;
         tensors.set_note(serde_json::to_string(&progress).map_err(|e| Error::run(&self.folder, e.to_string()))?);
         tensors.save(&self.folder.join(STATE))
     }
@@ -137,16 +144,28 @@ impl Run {
     /// [`Error::Io`] and [`Error::Weights`] where the state cannot be read or is not of such a network.
     pub fn restore<B: Backend, N: Module<B>>(&self, trainer: &mut Trainer<B, N>) -> Result<()> {
         let path = self.folder.join(STATE);
+        if !path.exists() {
+            return Err(Error::run(
+                &self.folder,
+                "there is no state.safetensors: the run ended before it first saved; begin it again",
+            ));
+        }
         let tensors = Tensors::load(&path)?;
         let progress: Progress = tensors
             .note()
             .and_then(|note| serde_json::from_str(note).ok())
             .ok_or_else(|| Error::weights(&path)("it does not say how far the run had come".into()))?;
-        let velocity = tensors.beside(&trainer.backend, &trainer.net, VELOCITY, &path)?;
+        let velocity = tensors.beside(&trainer.net, VELOCITY, &path)?;
         tensors.give_to(&trainer.backend, &mut trainer.net, &[VELOCITY], &path)?;
-        trainer.optimizer.set_velocity(velocity);
+        let params = trainer.net.params();
+        for (name, values) in &velocity {
+            if let Some((_, param)) = params.iter().find(|(known, _)| known == name) {
+                trainer.optimizer.set_velocity(param, values)?;
+            }
+        }
+        drop(params);
         trainer.position = progress.position;
-        let Progress { loss, accuracy, samples, .. } = progress;
-        trainer.set_reading(Reading { loss, accuracy, samples })
+        trainer.epoch_time = Duration::try_from_secs_f64(progress.seconds).unwrap_or_default();
+        trainer.set_reading(progress.reading)
     }
 }

@@ -131,9 +131,13 @@ pub fn scalars<S: Real>(values: &[f64]) -> Vec<S> {
     values.iter().map(|&value| S::from_f64(value)).collect()
 }
 
-/// Values in logical order as a buffer.
+/// Values in logical order as a buffer of activations.
 pub fn upload<B: Backend>(backend: &B, shape: Shape, logical: &[f64]) -> B::Buf {
-    backend.upload(Role::Activation, &scalars(&layout::to_memory(shape, logical))).unwrap()
+    upload_as(Role::Activation, backend, shape, logical)
+}
+
+fn upload_as<B: Backend>(role: Role, backend: &B, shape: Shape, logical: &[f64]) -> B::Buf {
+    backend.upload(role, &scalars(&layout::to_memory(shape, logical))).unwrap()
 }
 
 /// A buffer's values in logical order.
@@ -142,14 +146,21 @@ pub fn download<B: Backend>(backend: &B, shape: Shape, buf: &B::Buf) -> Vec<f64>
     layout::to_logical(shape, &memory)
 }
 
-/// Values in logical order as a variable of `tape`.
+/// Values in logical order as a variable of `tape`, an activation.
 pub fn variable<B: Backend>(tape: &mut Tape<B>, shape: Shape, logical: &[f64]) -> Var<B> {
-    let buf = upload(tape.backend(), shape, logical);
-    tape.variable(buf, shape).unwrap()
+    variable_as(Role::Activation, tape, shape, logical)
 }
 
+fn variable_as<B: Backend>(role: Role, tape: &mut Tape<B>, shape: Shape, logical: &[f64]) -> Var<B> {
+    let buf = upload_as(role, tape.backend(), shape, logical);
+    tape.variable(buf, shape, role).unwrap()
+}
+
+/// The first input of every op is an activation; what else it has are weights and a bias.
 fn variables<B: Backend>(tape: &mut Tape<B>, case: &Case, inputs: &[Vec<f64>]) -> Vec<Var<B>> {
-    case.inputs().into_iter().zip(inputs).map(|(shape, values)| variable(tape, shape, values)).collect()
+    let inputs = case.inputs().into_iter().zip(inputs).enumerate();
+    let role = |i| if i == 0 { Role::Activation } else { Role::Parameter };
+    inputs.map(|(i, (shape, values))| variable_as(role(i), tape, shape, values)).collect()
 }
 
 /// The output of `case` alone.

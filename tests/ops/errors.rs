@@ -1,5 +1,6 @@
 //! What ops refuse, and that the message names the op and the shapes.
 
+use mlpconv::device::Role;
 use mlpconv::ops::cross_entropy::Meter;
 use mlpconv::{Cpu, Device, Error, Param, Result, Shape, Tape, Var};
 
@@ -119,13 +120,38 @@ fn values_must_fill_their_shape() {
     let backend = Cpu::<f32>::new();
     let mut tape = Tape::new(&backend, TRAINING);
     let five = || case::upload(&backend, Shape::vector(5), &[0.0; 5]);
-    for error in [tape.variable(five(), X).err(), tape.constant(five(), X).err()] {
+    for error in [tape.variable(five(), X, Role::Activation).err(), tape.constant(five(), X).err()] {
         refused("tape", error.map_or(Ok(()), Err), &["5 elements", "[2, 3, 8, 7]", "336"]);
     }
     refused("parameter", Param::new(&backend, X, &[0.0; 5]).map(drop), &["5 values", "[2, 3, 8, 7]"]);
     let mut param = Param::new(&backend, Shape::vector(2), &[1.0, 2.0]).unwrap();
     refused("parameter", param.set(&backend, &[3.0; 3]), &["3 values", "[2]"]);
     assert_eq!(param.data()[..], [1.0, 2.0], "what was refused changes nothing");
+}
+
+#[test]
+fn variables_stay_on_their_tape() {
+    let backend = Cpu::<f32>::new();
+    let (mut one, mut two) = (Tape::new(&backend, TRAINING), Tape::new(&backend, TRAINING));
+    let (x, seed) = (var(&mut one, X), case::upload(&backend, X, &vec![1.0; X.len()]));
+    let foreign = "[2, 3, 8, 7] belongs to another tape";
+    refused("tape", two.relu(&x).map(drop), &[foreign]);
+    let own = var(&mut two, X);
+    let y = two.relu(&own).unwrap();
+    refused("tape", one.backward_from(&y, case::upload(&backend, X, &vec![1.0; X.len()])).map(drop), &[foreign]);
+    let grads = two.backward_from(&y, seed).unwrap();
+    assert!(grads.of(&own).is_some() && grads.of(&x).is_none());
+}
+
+#[test]
+fn sizes_beyond_counting_are_refused() {
+    let backend = Cpu::<f32>::new();
+    // Three times this is 1 where multiplication begins again at zero.
+    let third = usize::MAX / 3 * 2 + 1;
+    let shape = Shape::weight(third, 3, 1, 1);
+    assert_eq!(shape.len(), usize::MAX);
+    refused("parameter", Param::new(&backend, shape, &[0.0]).map(drop), &["1 values"]);
+    assert!(backend.alloc(Role::Activation, shape.len()).is_err());
 }
 
 #[test]

@@ -71,6 +71,15 @@ fn a_meter_adds_up_over_batches_until_it_is_reset() {
     assert_eq!(add(&mut meter, false), whole, "scoring measures what training does");
 }
 
+/// Rows whose logits are all equal say nothing; one that is not a number is not equal to anything.
+#[test]
+fn flat_rows_are_counted() {
+    let flat = |logits: &[f64], labels: &[u8]| score(&Cpu::<f32>::new(), logits, labels).0.flat;
+    assert_eq!(flat(&[0.0; 6], &[1, 0]), 1.0);
+    assert_eq!(flat(&[2.5, 2.5, -0.0, 0.0, 1.0, 1.5, 3.0, 2.0], &[0; 4]), 0.5);
+    assert_eq!(flat(&[f64::NAN, f64::NAN], &[0]), 0.0);
+}
+
 #[test]
 fn a_label_that_is_no_class_is_named() {
     let backend = Cpu::<f32>::new();

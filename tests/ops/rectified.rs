@@ -4,6 +4,7 @@
 //! By hand means without the mark that a rectified value carries: what follows reads an ordinary variable, and the host
 //! zeroes that variable's gradient.
 
+use mlpconv::device::Role;
 use mlpconv::ops::cross_entropy::Meter;
 use mlpconv::{Backend, Cpu, Device, Result, Shape, Tape, Var};
 
@@ -66,6 +67,7 @@ fn followers<B: Backend>() -> Vec<(&'static str, Follow<B>)> {
             let back = t.variable(
                 case::upload(t.backend(), Shape::weight(5, 7, 1, 1), &draw::spread(8, 35)),
                 Shape::weight(5, 7, 1, 1),
+                Role::Activation,
             )?;
             let image = t.pointwise(&image, &back, None, false)?;
             t.conv2d(&image, &filter, None, 1, 0, false)

@@ -1,5 +1,6 @@
 //! The one place that chooses a backend.
 
+use mlpconv::train::Preset;
 use mlpconv::{Cpu, Error, Result};
 
 /// The device to compute on, and why it is this one.
@@ -8,6 +9,9 @@ pub struct Choice {
     /// As `--device` and a run's settings name it.
     pub name: &'static str,
     pub why: &'static str,
+    /// What trains in reasonable time there, and how to get the other.
+    pub preset: Preset,
+    pub why_preset: &'static str,
 }
 
 /// Resolves `--device` and `--threads`.
@@ -31,5 +35,6 @@ pub fn choose(device: &str, threads: Option<usize>) -> Result<Choice> {
         Some(threads) => Cpu::with_threads(threads)?,
         None => Cpu::new(),
     };
-    Ok(Choice { backend, name: "cpu", why })
+    let why_preset = "the default on a CPU; --preset d2l is the book's network";
+    Ok(Choice { backend, name: "cpu", why, preset: Preset::Small, why_preset })
 }

@@ -5,9 +5,10 @@
 
 pub mod data;
 pub mod device;
+pub mod report;
 
 use std::fmt::Display;
-use std::io::{Write as _, stdout};
+use std::io::{ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use mlpconv::device::Backend;
@@ -17,12 +18,16 @@ use mlpconv::{Error, Result, Shape};
 
 /// Prints a line. A reader that has gone away (`| head`) ends the program in silence, as it does other programs.
 pub fn say(line: impl Display) {
-    if writeln!(stdout(), "{line}").is_err() {
-        std::process::exit(0);
+    if let Err(error) = writeln!(stdout(), "{line}") {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("error: cannot write to standard output: {error}");
+        std::process::exit(1);
     }
 }
 
-/// Prints an error, with what caused it, in one line, and fails.
+/// Prints an error, and fails.
 pub fn fail(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE

@@ -30,7 +30,8 @@ impl<E: bytemuck::Zeroable + Clone> Pool<E> {
     /// [`Error::Memory`] if the system has no such block to give.
     pub(crate) fn take(pool: &Arc<Self>, len: usize) -> Result<Buf<E>> {
         let mut state = pool.lock();
-        let fits = state.free.range(len..=len.saturating_mul(2)).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
+        let fits =
+            state.free.range(len..=len.saturating_mul(2)).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
         let waiting = fits.and_then(|size| state.free.get_mut(&size)?.pop());
         let block = match waiting {
             Some(block) => block,

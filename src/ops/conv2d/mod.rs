@@ -67,7 +67,7 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, shape.output().len())?;
         backend.conv2d_fprop(&shape, &x.data, &w.data, bias.map(|b| b.data()), relu, &mut y)?;
 
-        Ok(affine::record(self, shape, x, w, bias, shape.output(), y, relu))
+        affine::record(self, shape, x, w, bias, shape.output(), y, relu)
     }
 }
 

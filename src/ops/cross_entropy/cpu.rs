@@ -18,7 +18,7 @@ impl<T: Real> CrossEntropy for Cpu<T> {
         if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
             return Err(Error::Label { op: "cross_entropy", label: labels[position], position, classes });
         }
-        let (mut loss, mut hits) = (0.0, 0usize);
+        let (mut loss, mut hits, mut flat) = (0.0, 0usize, 0usize);
         for (i, (row, &label)) in logits.chunks_exact(classes).zip(labels.iter()).enumerate() {
             let label = usize::from(label);
             let mut best = 0;
@@ -28,6 +28,7 @@ impl<T: Real> CrossEntropy for Cpu<T> {
                 }
             }
             hits += usize::from(best == label);
+            flat += usize::from(row.iter().all(|&logit| logit == row[0]));
             // Shifted by the largest logit, no exponential overflows and their sum is at least 1.
             let shifted = |c: usize| (row[c] - row[best]).to_f64();
             let sum: f64 = (0..classes).map(|c| shifted(c).exp()).sum();
@@ -41,6 +42,7 @@ impl<T: Real> CrossEntropy for Cpu<T> {
         }
         meter[0] += T::from_f64(loss);
         meter[1] += T::from_f64(hits as f64);
+        meter[2] += T::from_f64(flat as f64);
         Ok(())
     }
 }

@@ -2,19 +2,20 @@
 
 mod cpu;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::{Backend, Buffer, Device, Real, Role};
 use crate::tape::{Tape, Var};
 use crate::{Error, Result};
 
 /// The kernel of softmax cross-entropy.
 pub trait CrossEntropy: Device {
-    /// For logits `[n, classes]`: adds `Σ_n −ln softmax(logits[n])[labels[n]]` to `meter[0]`, and to `meter[1]` how many
-    /// rows have their first largest logit at their label. `dlogits`, if wanted, takes the gradient of the *mean*
-    /// loss, `(softmax(logits) − onehot(labels)) / n`.
+    /// For logits `[n, classes]`: adds `Σ_n −ln softmax(logits[n])[labels[n]]` to `meter[0]`; to `meter[1]` how many rows
+    /// have their first largest logit at their label; and to `meter[2]` how many have logits that are all equal.
+    /// `dlogits`, if wanted, takes the gradient of the *mean* loss, `(softmax(logits) − onehot(labels)) / n`.
     ///
     /// # Errors
-    /// [`Error::Label`] where a backend can see that a label is not below `classes`; the caller
-    /// must see to it that none is.
+    /// [`Error::Label`], on a backend that looks at them, if a label is not below `classes`.
     fn cross_entropy(
         &self,
         n: usize,
@@ -32,25 +33,27 @@ pub struct Loss<B: Device> {
     pub(crate) gradient: B::Buf,
 }
 
-/// Sums of losses and hits, added up on the device and read when somebody wants to know.
+/// Sums of losses, hits and flat rows, added up on the device and read when somebody wants to know.
 pub struct Meter<B: Device> {
     buf: B::Buf,
     samples: usize,
 }
 
 /// What a [`Meter`] has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Mean loss per sample; 0 without samples.
     pub loss: f64,
     /// Share of samples whose largest logit is their label's; 0 without samples.
     pub accuracy: f64,
+    /// Share of samples whose logits are all equal, as a dead network's are.
+    pub flat: f64,
     pub samples: usize,
 }
 
 impl<B: Backend> Meter<B> {
     pub fn new(backend: &B) -> Result<Self> {
-        let mut buf = backend.alloc(Role::Parameter, 2)?;
+        let mut buf = backend.alloc(Role::Parameter, 3)?;
         backend.fill(&mut buf, num_traits::Zero::zero())?;
         Ok(Meter { buf, samples: 0 })
     }
@@ -59,7 +62,7 @@ impl<B: Backend> Meter<B> {
     pub fn read(&self, backend: &B) -> Result<Reading> {
         let sums = backend.download(&self.buf)?;
         let mean = |sum: B::Scalar| sum.to_f64() / self.samples.max(1) as f64;
-        Ok(Reading { loss: mean(sums[0]), accuracy: mean(sums[1]), samples: self.samples })
+        Ok(Reading { loss: mean(sums[0]), accuracy: mean(sums[1]), flat: mean(sums[2]), samples: self.samples })
     }
 
     pub fn reset(&mut self, backend: &B) -> Result<()> {
@@ -70,9 +73,9 @@ impl<B: Backend> Meter<B> {
     /// Goes on from what an earlier meter had read.
     pub fn set(&mut self, backend: &B, reading: Reading) -> Result<()> {
         let sum = |mean: f64| Real::from_f64(mean * reading.samples as f64);
-        self.buf = backend.upload(Role::Parameter, &[sum(reading.loss), sum(reading.accuracy)])?;
+        let sums = [reading.loss, reading.accuracy, reading.flat].map(sum);
         self.samples = reading.samples;
-        Ok(())
+        backend.write(&mut self.buf, &sums)
     }
 }
 
@@ -81,8 +84,8 @@ impl<B: Backend> Tape<B> {
     /// the result is what [`Tape::backward`] takes.
     ///
     /// # Errors
-    /// [`Error::Shape`] if logits are not a matrix or the labels are not N;
-    /// [`Error::Label`] for a label that is not a class.
+    /// [`Error::Shape`] if logits are not a matrix or the labels are not N. Labels must be below the number of classes:
+    /// a backend that looks at them gives [`Error::Label`], and one that does not computes nonsense.
     pub fn cross_entropy(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<Loss<B>> {
         let backend = self.backend().clone();
         let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;
@@ -94,8 +97,8 @@ impl<B: Backend> Tape<B> {
     ///
     /// # Errors
     /// As [`Tape::cross_entropy`].
-    pub fn score(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<()> {
-        run(&self.backend().clone(), logits, labels, None, meter)
+    pub fn score(&self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<()> {
+        run(self.backend(), logits, labels, None, meter)
     }
 }
 

@@ -19,8 +19,8 @@ impl<T: Real> Cpu<T> {
                 for (block, (dst, src)) in dst.chunks_mut(4).zip(src.chunks(4)).enumerate() {
                     let words = mask.stream.block((piece * PIECE / 4 + block) as u32);
                     for ((dst, &src), word) in dst.iter_mut().zip(src).zip(words) {
-                        let old = if write == Write::Accumulate { *dst } else { T::zero() };
-                        *dst = if word < mask.threshold { old } else { old + src * scale };
+                        let kept = if word < mask.threshold { T::zero() } else { src * scale };
+                        *dst = write.onto(*dst, kept);
                     }
                 }
             });

@@ -53,7 +53,7 @@ impl<B: Backend> Tape<B> {
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, x.data.len())?;
         backend.dropout_fprop(&mask, &x.data, &mut y)?;
-        let output = self.output(x.shape(), y, [x.slot], x.slot.relu);
+        let output = self.output(x.shape(), y, [x.slot], x.slot.relu)?;
         self.record(&output, || Node { mask, x: x.slot, y: output.slot });
         Ok(output)
     }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Flatten;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
-use crate::ops::{Grad, Write};
+use crate::ops::Grad;
 use crate::{Result, Shape};
 
 impl<T: Real> Flatten for Cpu<T> {
@@ -26,8 +26,7 @@ impl<T: Real> Flatten for Cpu<T> {
         self.run(|| {
             dx.buf.par_chunks_mut(c * pixels).zip(dy.par_chunks(c * pixels)).for_each(|(dx, dy)| {
                 for (i, dx) in dx.iter_mut().enumerate() {
-                    let old = if write == Write::Accumulate { *dx } else { T::zero() };
-                    *dx = old + dy[i % c * pixels + i / c];
+                    *dx = write.onto(*dx, dy[i % c * pixels + i / c]);
                 }
             });
         });

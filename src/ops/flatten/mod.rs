@@ -25,14 +25,14 @@ impl<B: Backend> Tape<B> {
     pub fn flatten(&mut self, x: &Var<B>) -> Result<Var<B>> {
         let shape = x.shape();
         shape.require_image("flatten")?;
-        let rows = Shape::matrix(shape.n(), shape.len() / shape.n());
+        let rows = shape.flattened();
         if shape.c() == 1 || shape.h() * shape.w() == 1 {
             return Ok(self.view(x, rows));
         }
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, shape.len())?;
         backend.flatten_fprop(shape, &x.data, &mut y)?;
-        let output = self.output(rows, y, [x.slot], x.slot.relu);
+        let output = self.output(rows, y, [x.slot], x.slot.relu)?;
         self.record(&output, || Node { x: x.slot, y: output.slot });
         Ok(output)
     }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::GlobalAvgPool;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu, epilogue};
-use crate::ops::{Grad, Write};
+use crate::ops::Grad;
 use crate::{Result, Shape};
 
 fn inverse_pixels<T: Real>(shape: Shape) -> T {
@@ -38,8 +38,7 @@ impl<T: Real> GlobalAvgPool for Cpu<T> {
             dx.buf.par_chunks_mut(image).zip(dy.par_chunks(c)).enumerate().for_each(|(n, (dx, dy))| {
                 for dx in dx.chunks_exact_mut(c) {
                     for (dx, &dy) in dx.iter_mut().zip(dy) {
-                        let old = if write == Write::Accumulate { *dx } else { T::zero() };
-                        *dx = old + dy * scale;
+                        *dx = write.onto(*dx, dy * scale);
                     }
                 }
                 if let Some(x) = mask {

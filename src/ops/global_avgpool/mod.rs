@@ -32,11 +32,11 @@ impl<B: Backend> Tape<B> {
     pub fn global_avgpool(&mut self, x: &Var<B>) -> Result<Var<B>> {
         let shape = x.shape();
         shape.require_image("global_avgpool")?;
-        let output = Shape::image(shape.n(), shape.c(), 1, 1);
+        let output = shape.pooled();
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, output.len())?;
         backend.global_avgpool_fprop(shape, &x.data, &mut y)?;
-        let output = self.output(output, y, [x.slot], false);
+        let output = self.output(output, y, [x.slot], false)?;
         let mask = x.slot.relu.then(|| x.data.clone());
         self.record(&output, || Node::<B> { x: x.slot, mask, y: output.slot });
         Ok(output)

@@ -43,7 +43,7 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, len)?;
         let mut index = x.slot.needs_grad().then(|| backend.alloc_bytes(len)).transpose()?;
         backend.maxpool_fprop(&shape, &x.data, &mut y, index.as_mut())?;
-        let output = self.output(shape.output(), y, [x.slot], x.slot.relu);
+        let output = self.output(shape.output(), y, [x.slot], x.slot.relu)?;
         if let Some(index) = index {
             self.record(&output, || Node { shape, x: x.slot, index, y: output.slot });
         }

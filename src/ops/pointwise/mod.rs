@@ -69,7 +69,7 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, conv.output().len())?;
         backend.pointwise_fprop(&shape, &x.data, &w.data, bias.map(|b| b.data()), relu, &mut y)?;
 
-        Ok(affine::record(self, shape, x, w, bias, conv.output(), y, relu))
+        affine::record(self, shape, x, w, bias, conv.output(), y, relu)
     }
 }
 

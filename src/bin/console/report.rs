@@ -1,0 +1,96 @@
+//! How training goes: a bar on a terminal, plain lines elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use mlpconv::train::{EpochMetrics, Event, Health, Preset};
+
+use super::say;
+
+/// Tells a person how training goes: a bar on a terminal, plain lines elsewhere.
+pub struct Report {
+    preset: Preset,
+    epochs: u32,
+    bar: ProgressBar,
+    /// When the epoch began, or the run where it goes on in the middle of one.
+    began: Instant,
+    /// Images since then, for the rate that is shown.
+    images: usize,
+}
+
+impl Report {
+    pub fn new(preset: Preset, epochs: u32) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        let template = "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(template).expect("a constant template"));
+        Report { preset, epochs, bar, began: Instant::now(), images: 0 }
+    }
+
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    pub fn show(&mut self, event: &Event) {
+        match *event {
+            Event::Step { position, steps, images, reading } => {
+                if self.images == 0 {
+                    // The first step of an epoch, or of a run that goes on in the middle of one.
+                    self.bar.reset();
+                    self.bar.set_length(steps as u64);
+                    self.bar.set_position(u64::from(position.step) - 1);
+                    self.bar.reset_eta();
+                    self.bar.set_prefix(format!("epoch {}/{}", position.epoch + 1, self.epochs));
+                }
+                self.images += images;
+                self.bar.set_position(u64::from(position.step));
+                let Some(reading) = reading else { return };
+                let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+                let progress =
+                    format!("loss {:.3}, train acc {:.3}, {rate:.0} images/s", reading.loss, reading.accuracy);
+                if stderr().is_terminal() {
+                    self.bar.set_message(progress);
+                } else {
+                    let (epoch, epochs) = (position.epoch + 1, self.epochs);
+                    say(format_args!("epoch {epoch}/{epochs}, step {}/{steps}: {progress}", position.step));
+                }
+            }
+            Event::Evaluation { done, of } => {
+                self.bar.set_length(of as u64);
+                self.bar.set_position(done as u64);
+                self.bar.set_message("images tested");
+            }
+            Event::Epoch { metrics, health } => {
+                self.bar.suspend(|| self.epoch(&metrics, health));
+                (self.began, self.images) = (Instant::now(), 0);
+            }
+        }
+    }
+
+    /// A line for an epoch, as the book prints it, and a warning if the network is dead.
+    fn epoch(&self, metrics: &EpochMetrics, health: Health) {
+        say(format_args!(
+            "epoch {}/{}: loss {:.3}, train acc {:.3}, test acc {:.3}, {:.1} examples/s",
+            metrics.epoch,
+            self.epochs,
+            metrics.loss,
+            metrics.train_accuracy,
+            metrics.test_accuracy,
+            metrics.examples_per_second
+        ));
+        let remedies = match self.preset {
+            Preset::D2l => "another --seed, a lower --lr, or --preset small, which has no ReLU before the average",
+            Preset::Small => "another --seed, or a lower --lr",
+        };
+        match health {
+            Health::Alive => {}
+            Health::Stuck => eprintln!(
+                "warning: loss is still ln 10 = 2.303 and accuracy that of guessing; if it stays so, try {remedies}"
+            ),
+            Health::Dead => eprintln!(
+                "warning: the network is dead: every logit is 0 for every image (loss ln 10 = 2.303, accuracy that of \
+                 guessing), because its last ReLU lets nothing through, and no gradient will ever come back; try {remedies}"
+            ),
+        }
+    }
+}
