@@ -59,7 +59,7 @@ impl TrapKind {
 }
 
 /// A kernel stopped: where, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trap {
     pub kind: TrapKind,
     pub kernel: String,
@@ -71,6 +71,9 @@ pub struct Trap {
     pub source: Option<String>,
     pub message: String,
 }
+
+// Not derived: the derive would take `source` for an underlying error.
+impl std::error::Error for Trap {}
 
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
