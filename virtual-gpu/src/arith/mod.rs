@@ -2,6 +2,7 @@
 
 pub mod approx;
 pub mod convert;
+mod exact;
 pub mod float;
 pub mod half;
 pub mod integer;
