@@ -360,55 +360,55 @@ pub fn sub_borrow_64(a: u64, b: u64, borrow: bool) -> (u64, bool) {
     (difference, under | under_again)
 }
 
-/// `shl.b16` (9.7.8): amounts beyond the width count as the width.
+/// `shl.b16` (9.7.8.8): amounts beyond the width count as the width.
 #[inline]
 pub fn shl_16(a: u16, amount: u32) -> u16 {
     a.checked_shl(amount).unwrap_or(0)
 }
 
-/// `shr.u16` and `shr.b16` (9.7.8).
+/// `shr.u16` and `shr.b16` (9.7.8.9).
 #[inline]
 pub fn shr_u16(a: u16, amount: u32) -> u16 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s16` (9.7.8): fills with the sign.
+/// `shr.s16` (9.7.8.9): fills with the sign.
 #[inline]
 pub fn shr_s16(a: i16, amount: u32) -> i16 {
     a >> amount.min(15)
 }
 
-/// `shl.b32` (9.7.8): amounts beyond the width count as the width.
+/// `shl.b32` (9.7.8.8): amounts beyond the width count as the width.
 #[inline]
 pub fn shl_32(a: u32, amount: u32) -> u32 {
     a.checked_shl(amount).unwrap_or(0)
 }
 
-/// `shr.u32` and `shr.b32` (9.7.8).
+/// `shr.u32` and `shr.b32` (9.7.8.9).
 #[inline]
 pub fn shr_u32(a: u32, amount: u32) -> u32 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s32` (9.7.8): fills with the sign.
+/// `shr.s32` (9.7.8.9): fills with the sign.
 #[inline]
 pub fn shr_s32(a: i32, amount: u32) -> i32 {
     a >> amount.min(31)
 }
 
-/// `shl.b64` (9.7.8): amounts beyond the width count as the width.
+/// `shl.b64` (9.7.8.8): amounts beyond the width count as the width.
 #[inline]
 pub fn shl_64(a: u64, amount: u32) -> u64 {
     a.checked_shl(amount).unwrap_or(0)
 }
 
-/// `shr.u64` and `shr.b64` (9.7.8).
+/// `shr.u64` and `shr.b64` (9.7.8.9).
 #[inline]
 pub fn shr_u64(a: u64, amount: u32) -> u64 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s64` (9.7.8): fills with the sign.
+/// `shr.s64` (9.7.8.9): fills with the sign.
 #[inline]
 pub fn shr_s64(a: i64, amount: u32) -> i64 {
     a >> amount.min(63)
@@ -420,14 +420,14 @@ fn funnel_amount(amount: u32, wrap: bool) -> u32 {
     if wrap { amount & 31 } else { amount.min(32) }
 }
 
-/// `shf.l` (9.7.8): the upper half of `high:low` shifted left.
+/// `shf.l` (9.7.8.7): the upper half of `high:low` shifted left.
 #[inline]
 pub fn shf_l(low: u32, high: u32, amount: u32, wrap: bool) -> u32 {
     let both = (high as u64) << 32 | low as u64;
     ((both << funnel_amount(amount, wrap)) >> 32) as u32
 }
 
-/// `shf.r` (9.7.8): the lower half of `high:low` shifted right.
+/// `shf.r` (9.7.8.7): the lower half of `high:low` shifted right.
 #[inline]
 pub fn shf_r(low: u32, high: u32, amount: u32, wrap: bool) -> u32 {
     let both = (high as u64) << 32 | low as u64;
@@ -479,7 +479,7 @@ pub fn prmt(a: u32, b: u32, selector: u32, mode: Prmt) -> u32 {
     d
 }
 
-/// `lop3.b32` (9.7.8): bit `4a + 2b + c` of the table for each three bits of the operands.
+/// `lop3.b32` (9.7.8.6): bit `4a + 2b + c` of the table for each three bits of the operands.
 #[inline]
 pub fn lop3(a: u32, b: u32, c: u32, lut: u8) -> u32 {
     // All ones where the table has a one. Shannon's expansion, by c, then b, then a.
