@@ -100,7 +100,7 @@ fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
         111 => limits.reserved_shared,
         115 => 1,             // memory pools
         134 => return Ok(-1), // no NUMA node
-        1..=161 => 0,
+        known if (1..=161).contains(&known) => 0,
         _ => return Err(Code::InvalidValue.into()),
     };
     Ok(value as i32)

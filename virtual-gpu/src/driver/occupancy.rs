@@ -33,7 +33,7 @@ fn blocks(limits: &Limits, block: Block) -> usize {
     let warp_registers = (block.registers * WARP).next_multiple_of(REGISTER_UNIT);
     let warps_by_registers = REGISTERS_PER_SM / warp_registers / WARP_UNIT * WARP_UNIT;
     let shared = block.shared.saturating_add(limits.reserved_shared).next_multiple_of(SHARED_UNIT);
-    let by_shared = if shared == 0 { limits.blocks_per_sm } else { limits.shared_per_sm / shared };
+    let by_shared = limits.shared_per_sm.checked_div(shared).unwrap_or(limits.blocks_per_sm);
     (limits.blocks_per_sm).min(limits.threads_per_sm / WARP / warps).min(warps_by_registers / warps).min(by_shared)
 }
 
