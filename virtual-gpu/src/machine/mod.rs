@@ -1,7 +1,11 @@
 //! One device: its memory, the modules loaded on it, and the launches that it executes and checks.
 
 mod counts;
+mod decode;
+mod flow;
 mod memory;
+mod program;
+mod space;
 mod trap;
 
 use std::sync::Arc;
