@@ -169,25 +169,69 @@ fn multiply<const K: usize>(
     for first in (0..32).step_by(8) {
         let ([a0, a1], [a2, a3]) = (rows(first..first + 4), rows(first + 4..first + 8));
         let a = [a0, a1, a2, a3];
-        let mut sums: [[f32; N]; 4] = std::array::from_fn(|row| {
-            let lanes = first + row / 2 * 4;
-            std::array::from_fn(|n| c[lanes + n / 2][row % 2 * 2 + n % 2])
-        });
-        for k in 0..K {
-            for (sum, a) in sums.iter_mut().zip(&a) {
-                for n in 0..N {
-                    sum[n] += a[k] * b[k][n];
-                }
-            }
+        let mut sums = [[0.0; N]; 4];
+        for (i, c) in c[first..first + 8].iter().enumerate() {
+            let (row, column) = (i / 4 * 2, i % 4 * 2);
+            sums[row][column..column + 2].copy_from_slice(&c[..2]);
+            sums[row + 1][column..column + 2].copy_from_slice(&c[2..]);
         }
-        for (i, registers) in d[first..first + 8].iter_mut().enumerate() {
-            for (register, v) in registers.iter_mut().enumerate() {
-                let sum = sums[i / 4 * 2 + register / 2][i % 4 * 2 + register % 2];
-                *v = if sum.is_nan() { NAN32 } else { sum };
-            }
+        accumulate(&a, b, &mut sums);
+        for (i, d) in d[first..first + 8].iter_mut().enumerate() {
+            let (row, column) = (i / 4 * 2, i % 4 * 2);
+            d[..2].copy_from_slice(&sums[row][column..column + 2]);
+            d[2..].copy_from_slice(&sums[row + 1][column..column + 2]);
         }
     }
     d
+}
+
+/// Four rows of `sums += a * b`: a product and a sum for every `k` in turn, each rounded. NaN results are NVIDIA's.
+#[inline]
+fn accumulate<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX.
+        unsafe { accumulate_avx(a, b, sums) };
+        return;
+    }
+    accumulate_anywhere(a, b, sums);
+}
+
+#[allow(clippy::needless_range_loop)] // the plainest form, and the one that becomes vector instructions
+fn accumulate_anywhere<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
+    for (a, sum) in a.iter().zip(sums) {
+        for k in 0..K {
+            for n in 0..N {
+                sum[n] += a[k] * b[k][n];
+            }
+        }
+        for sum in sum {
+            *sum = if sum.is_nan() { NAN32 } else { *sum };
+        }
+    }
+}
+
+/// The same operations, a row in a register. Not fused, or results would depend on the processor.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+fn accumulate_avx<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
+    use std::arch::x86_64::{
+        _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps,
+        _mm256_storeu_ps,
+    };
+
+    // SAFETY (here and below): a row is eight f32, and the instructions ask for no alignment.
+    let mut rows = sums.each_ref().map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
+    for (k, b) in b.iter().enumerate() {
+        let b = unsafe { _mm256_loadu_ps(b.as_ptr()) };
+        for (row, a) in rows.iter_mut().zip(a) {
+            *row = _mm256_add_ps(*row, _mm256_mul_ps(_mm256_set1_ps(a[k]), b));
+        }
+    }
+    for (sum, row) in sums.iter_mut().zip(rows) {
+        let row = _mm256_blendv_ps(row, _mm256_set1_ps(NAN32), _mm256_cmp_ps::<_CMP_UNORD_Q>(row, row));
+        unsafe { _mm256_storeu_ps(sum.as_mut_ptr(), row) };
+    }
 }
 
 /// The matrix whose row the address of `lane` names in `ldmatrix` and `stmatrix`, and that row: lanes 0 to 7 for the
@@ -225,4 +269,32 @@ pub fn stmatrix(registers: &[u32; 32], trans: bool) -> [[u16; 8]; 8] {
 fn elements(lane: usize, trans: bool) -> [(usize, usize); 2] {
     let (group, i) = place(lane);
     [2 * i, 2 * i + 1].map(|along| if trans { (along, group) } else { (group, along) })
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_processor_gives_the_same() {
+        if !is_x86_feature_detected!("avx") {
+            return;
+        }
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            // Of magnitudes around one, so that every sum is rounded.
+            f32::from_bits(state & 0x81ff_ffff | 0x3e00_0000)
+        };
+        for _ in 0..1000 {
+            let a: [[f32; 16]; 4] = std::array::from_fn(|_| std::array::from_fn(|_| next()));
+            let b: [[f32; N]; 16] = std::array::from_fn(|_| std::array::from_fn(|_| next()));
+            let mut anywhere = std::array::from_fn(|_| std::array::from_fn(|_| next()));
+            let mut avx = anywhere;
+            accumulate_anywhere(&a, &b, &mut anywhere);
+            // SAFETY: the processor has AVX.
+            unsafe { accumulate_avx(&a, &b, &mut avx) };
+            assert_eq!(anywhere.as_flattened(), avx.as_flattened());
+        }
+    }
 }

@@ -17,7 +17,7 @@ fn products() {
     for _ in 0..100_000 {
         let (a, b, c) = (operand(&mut random), operand(&mut random), operand(&mut random));
         let (x, y, z) = (a as i32, b as i32, c as i32);
-        assert_eq!(mul_hi_u64(a, b), (a as u128 * b as u128 >> 64) as u64);
+        assert_eq!(mul_hi_u64(a, b), ((a as u128 * b as u128) >> 64) as u64);
         // From the unsigned product: less b for a negative a, and the other way round.
         let correction = if (a as i64) < 0 { b } else { 0 }.wrapping_add(if (b as i64) < 0 { a } else { 0 });
         assert_eq!(mul_hi_s64(a as i64, b as i64) as u64, mul_hi_u64(a, b).wrapping_sub(correction));
