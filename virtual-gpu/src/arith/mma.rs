@@ -13,14 +13,11 @@
 
 use super::Rounding;
 use super::float::NAN32;
-use super::half::{Half, f16_to_f32, f32_to_f16, widen_f16};
+use super::half::{Half, f32_to_f16, widen_f16};
+use std::ops::Range;
 
-/// The rows of A, C and D.
-const M: usize = 16;
 /// The columns of B, C and D.
 const N: usize = 8;
-
-type Accumulator = [[f32; N]; M];
 
 /// The lane's group (`groupID` in the manual) and its number in the group (`threadID_in_group`).
 #[inline]
@@ -30,63 +27,63 @@ fn place(lane: usize) -> (usize, usize) {
 
 /// `mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32`. Only the upper 19 bits of the registers of A and B count.
 pub fn m16n8k8_tf32(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
-    let mut rows = [[0.0; 8]; M];
     let mut columns = [[0.0; N]; 8];
-    for lane in 0..32 {
+    for (lane, b) in b.iter().enumerate() {
         let (group, i) = place(lane);
-        rows[group][i] = tf32(a[lane][0]);
-        rows[group + 8][i] = tf32(a[lane][1]);
-        rows[group][i + 4] = tf32(a[lane][2]);
-        rows[group + 8][i + 4] = tf32(a[lane][3]);
-        columns[i][group] = tf32(b[lane][0]);
-        columns[i + 4][group] = tf32(b[lane][1]);
+        columns[i][group] = tf32(b[0]);
+        columns[i + 4][group] = tf32(b[1]);
     }
-    let mut d = gather(c);
-    multiply(&rows, &columns, &mut d);
-    scatter(&d)
+    multiply(
+        |lanes| {
+            let a = &a[lanes];
+            [0, 1].map(|row| std::array::from_fn(|k| tf32(a[k % 4][row + k / 4 * 2])))
+        },
+        &columns,
+        c,
+    )
 }
 
 /// `mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32`.
 pub fn m16n8k4_tf32(a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
-    let mut rows = [[0.0; 4]; M];
     let mut columns = [[0.0; N]; 4];
-    for lane in 0..32 {
+    for (lane, b) in b.iter().enumerate() {
         let (group, i) = place(lane);
-        rows[group][i] = tf32(a[lane][0]);
-        rows[group + 8][i] = tf32(a[lane][1]);
-        columns[i][group] = tf32(b[lane][0]);
+        columns[i][group] = tf32(b[0]);
     }
-    let mut d = gather(c);
-    multiply(&rows, &columns, &mut d);
-    scatter(&d)
+    multiply(
+        |lanes| {
+            let a = &a[lanes];
+            [0, 1].map(|row| std::array::from_fn(|k| tf32(a[k][row])))
+        },
+        &columns,
+        c,
+    )
 }
 
 /// `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`, and the same with `.bf16`.
 pub fn m16n8k16(kind: Half, a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
-    let mut d = gather(c);
-    k16(kind, a, b, &mut d);
-    scatter(&d)
+    match kind {
+        Half::F16 => k16(widen_f16, a, b, c),
+        Half::Bf16 => k16(widen_bf16, a, b, c),
+    }
 }
 
 /// `mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32`, and the same with `.bf16`.
 pub fn m16n8k8(kind: Half, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
-    let mut d = gather(c);
-    k8(kind, a, b, &mut d);
-    scatter(&d)
+    match kind {
+        Half::F16 => k8(widen_f16, a, b, c),
+        Half::Bf16 => k8(widen_bf16, a, b, c),
+    }
 }
 
 /// `mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16`.
 pub fn m16n8k16_f16_acc(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[u32; 2]; 32]) -> [[u32; 2]; 32] {
-    let mut d = gather_f16(c);
-    k16(Half::F16, a, b, &mut d);
-    scatter_f16(&d)
+    narrow(&k16(widen_f16, a, b, &c.map(|c| widen_pairs(widen_f16, c))))
 }
 
 /// `mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16`.
 pub fn m16n8k8_f16_acc(a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[u32; 2]; 32]) -> [[u32; 2]; 32] {
-    let mut d = gather_f16(c);
-    k8(Half::F16, a, b, &mut d);
-    scatter_f16(&d)
+    narrow(&k8(widen_f16, a, b, &c.map(|c| widen_pairs(widen_f16, c))))
 }
 
 #[inline]
@@ -94,133 +91,146 @@ fn tf32(register: u32) -> f32 {
     f32::from_bits(register & 0xffff_e000)
 }
 
-fn k16(kind: Half, a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], d: &mut Accumulator) {
-    // A register holds two elements that are neighbours in k.
-    let mut rows = [[0; 8]; M];
-    let mut columns = [[0; N]; 8];
-    for lane in 0..32 {
-        let (group, i) = place(lane);
-        rows[group][i] = a[lane][0];
-        rows[group + 8][i] = a[lane][1];
-        rows[group][i + 4] = a[lane][2];
-        rows[group + 8][i + 4] = a[lane][3];
-        columns[i][group] = b[lane][0];
-        columns[i + 4][group] = b[lane][1];
-    }
-    multiply(&widen_rows::<8, 16>(kind, &rows), &widen_columns::<8, 16>(kind, &columns), d);
-}
-
-fn k8(kind: Half, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], d: &mut Accumulator) {
-    let mut rows = [[0; 4]; M];
-    let mut columns = [[0; N]; 4];
-    for lane in 0..32 {
-        let (group, i) = place(lane);
-        rows[group][i] = a[lane][0];
-        rows[group + 8][i] = a[lane][1];
-        columns[i][group] = b[lane][0];
-    }
-    multiply(&widen_rows::<4, 8>(kind, &rows), &widen_columns::<4, 8>(kind, &columns), d);
-}
-
-/// The lower and the upper element of a register.
 #[inline(always)]
-fn widen(kind: Half, pair: u32) -> (f32, f32) {
-    match kind {
-        Half::F16 => (widen_f16(pair as u16), widen_f16((pair >> 16) as u16)),
-        Half::Bf16 => (f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)),
-    }
+fn widen_bf16(bits: u16) -> f32 {
+    f32::from_bits((bits as u32) << 16)
 }
 
-#[inline]
-fn widen_rows<const PAIRS: usize, const K: usize>(kind: Half, pairs: &[[u32; PAIRS]; M]) -> [[f32; K]; M] {
-    let mut rows = [[0.0; K]; M];
-    for (row, pairs) in rows.iter_mut().zip(pairs) {
-        for (two, &pair) in row.chunks_exact_mut(2).zip(pairs) {
-            (two[0], two[1]) = widen(kind, pair);
-        }
-    }
-    rows
+/// The elements of registers that hold two each, the first in the lower half.
+#[inline(always)]
+fn widen_pairs<const PAIRS: usize, const K: usize>(widen: impl Fn(u16) -> f32, pairs: [u32; PAIRS]) -> [f32; K] {
+    std::array::from_fn(|k| widen((pairs[k / 2] >> (k % 2 * 16)) as u16))
 }
 
-#[inline]
-fn widen_columns<const PAIRS: usize, const K: usize>(kind: Half, pairs: &[[u32; N]; PAIRS]) -> [[f32; N]; K] {
-    let mut columns = [[0.0; N]; K];
-    for (two, pairs) in columns.chunks_exact_mut(2).zip(pairs) {
-        let (even, odd) = two.split_at_mut(1);
-        for n in 0..N {
-            (even[0][n], odd[0][n]) = widen(kind, pairs[n]);
-        }
-    }
-    columns
-}
-
-/// Where the registers of C and D lie: row and first column of two, of each pair of registers of a lane.
-#[inline]
-fn pairs_of(lane: usize) -> [(usize, usize); 2] {
-    let (group, i) = place(lane);
-    [(group, 2 * i), (group + 8, 2 * i)]
-}
-
-fn gather(c: &[[f32; 4]; 32]) -> Accumulator {
-    let mut matrix = [[0.0; N]; M];
-    for (lane, registers) in c.iter().enumerate() {
-        for (two, (row, column)) in registers.chunks_exact(2).zip(pairs_of(lane)) {
-            matrix[row][column] = two[0];
-            matrix[row][column + 1] = two[1];
-        }
-    }
-    matrix
-}
-
-fn scatter(d: &Accumulator) -> [[f32; 4]; 32] {
-    let canonical = |v: f32| if v.is_nan() { NAN32 } else { v };
-    let mut registers = [[0.0; 4]; 32];
-    for (lane, registers) in registers.iter_mut().enumerate() {
-        for (two, (row, column)) in registers.chunks_exact_mut(2).zip(pairs_of(lane)) {
-            two[0] = canonical(d[row][column]);
-            two[1] = canonical(d[row][column + 1]);
-        }
-    }
-    registers
-}
-
-fn gather_f16(c: &[[u32; 2]; 32]) -> Accumulator {
-    let mut matrix = [[0.0; N]; M];
-    for (lane, registers) in c.iter().enumerate() {
-        for (&pair, (row, column)) in registers.iter().zip(pairs_of(lane)) {
-            matrix[row][column] = f16_to_f32(pair as u16);
-            matrix[row][column + 1] = f16_to_f32((pair >> 16) as u16);
-        }
-    }
-    matrix
-}
-
-fn scatter_f16(d: &Accumulator) -> [[u32; 2]; 32] {
+fn narrow(d: &[[f32; 4]; 32]) -> [[u32; 2]; 32] {
     let half = |v: f32| f32_to_f16(v, Rounding::Nearest) as u32;
-    let mut registers = [[0; 2]; 32];
-    for (lane, registers) in registers.iter_mut().enumerate() {
-        for (pair, (row, column)) in registers.iter_mut().zip(pairs_of(lane)) {
-            *pair = half(d[row][column]) | half(d[row][column + 1]) << 16;
-        }
-    }
-    registers
+    d.map(|[a, b, c, d]| [half(a) | half(b) << 16, half(c) | half(d) << 16])
 }
 
-/// `d += a * b`, by the rule at the top of this file.
-fn multiply<const K: usize>(a: &[[f32; K]; M], b: &[[f32; N]; K], d: &mut Accumulator) {
-    // Four rows at a time keep enough sums in flight to hide an addition's latency, and still fit the registers.
-    const ROWS: usize = 4;
-    for (a, d) in a.chunks_exact(ROWS).zip(d.chunks_exact_mut(ROWS)) {
-        let mut sums = [[0.0; N]; ROWS];
-        sums.copy_from_slice(d);
+#[inline(always)]
+fn k16(
+    widen: impl Fn(u16) -> f32 + Copy,
+    a: &[[u32; 4]; 32],
+    b: &[[u32; 2]; 32],
+    c: &[[f32; 4]; 32],
+) -> [[f32; 4]; 32] {
+    // Two neighbours in k share a register: pairs of rows of B.
+    let mut pairs = [[0; N]; 8];
+    for (lane, b) in b.iter().enumerate() {
+        let (group, i) = place(lane);
+        pairs[i][group] = b[0];
+        pairs[i + 4][group] = b[1];
+    }
+    multiply(
+        |lanes| {
+            let a = &a[lanes];
+            [0, 1].map(|row| widen_pairs(widen, std::array::from_fn::<_, 8, _>(|pair| a[pair % 4][row + pair / 4 * 2])))
+        },
+        &widen_columns::<8, 16>(widen, &pairs),
+        c,
+    )
+}
+
+#[inline(always)]
+fn k8(widen: impl Fn(u16) -> f32 + Copy, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
+    let mut pairs = [[0; N]; 4];
+    for (lane, b) in b.iter().enumerate() {
+        let (group, i) = place(lane);
+        pairs[i][group] = b[0];
+    }
+    multiply(
+        |lanes| {
+            let a = &a[lanes];
+            [0, 1].map(|row| widen_pairs(widen, std::array::from_fn::<_, 4, _>(|pair| a[pair][row])))
+        },
+        &widen_columns::<4, 8>(widen, &pairs),
+        c,
+    )
+}
+
+#[inline(always)]
+fn widen_columns<const PAIRS: usize, const K: usize>(
+    widen: impl Fn(u16) -> f32,
+    pairs: &[[u32; N]; PAIRS],
+) -> [[f32; N]; K] {
+    std::array::from_fn(|k| pairs[k / 2].map(|pair| widen((pair >> (k % 2 * 16)) as u16)))
+}
+
+/// `a * b + c`, by the rule at the top of this file. `rows` gives the two rows of A that the four lanes of a group
+/// hold: that of the group's number and that eight further down. The same lanes hold the same rows of C and D.
+#[inline(always)]
+fn multiply<const K: usize>(
+    rows: impl Fn(Range<usize>) -> [[f32; K]; 2],
+    b: &[[f32; N]; K],
+    c: &[[f32; 4]; 32],
+) -> [[f32; 4]; 32] {
+    let mut d = [[0.0; 4]; 32];
+    // The four rows of two groups at a time keep enough sums in flight to hide an addition's latency.
+    for first in (0..32).step_by(8) {
+        let ([a0, a1], [a2, a3]) = (rows(first..first + 4), rows(first + 4..first + 8));
+        let a = [a0, a1, a2, a3];
+        let mut sums = [[0.0; N]; 4];
+        for (i, c) in c[first..first + 8].iter().enumerate() {
+            let (row, column) = (i / 4 * 2, i % 4 * 2);
+            sums[row][column..column + 2].copy_from_slice(&c[..2]);
+            sums[row + 1][column..column + 2].copy_from_slice(&c[2..]);
+        }
+        accumulate(&a, b, &mut sums);
+        for (i, d) in d[first..first + 8].iter_mut().enumerate() {
+            let (row, column) = (i / 4 * 2, i % 4 * 2);
+            d[..2].copy_from_slice(&sums[row][column..column + 2]);
+            d[2..].copy_from_slice(&sums[row + 1][column..column + 2]);
+        }
+    }
+    d
+}
+
+/// Four rows of `sums += a * b`: a product and a sum for every `k` in turn, each rounded. NaN results are NVIDIA's.
+#[inline]
+fn accumulate<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX.
+        unsafe { accumulate_avx(a, b, sums) };
+        return;
+    }
+    accumulate_anywhere(a, b, sums);
+}
+
+#[allow(clippy::needless_range_loop)] // the plainest form, and the one that becomes vector instructions
+fn accumulate_anywhere<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
+    for (a, sum) in a.iter().zip(sums) {
         for k in 0..K {
-            for (sum, a) in sums.iter_mut().zip(a) {
-                for n in 0..N {
-                    sum[n] += a[k] * b[k][n];
-                }
+            for n in 0..N {
+                sum[n] += a[k] * b[k][n];
             }
         }
-        d.copy_from_slice(&sums);
+        for sum in sum {
+            *sum = if sum.is_nan() { NAN32 } else { *sum };
+        }
+    }
+}
+
+/// The same operations, a row in a register. Not fused, or results would depend on the processor.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+fn accumulate_avx<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
+    use std::arch::x86_64::{
+        _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps,
+        _mm256_storeu_ps,
+    };
+
+    // SAFETY (here and below): a row is eight f32, and the instructions ask for no alignment.
+    let mut rows = sums.each_ref().map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
+    for (k, b) in b.iter().enumerate() {
+        let b = unsafe { _mm256_loadu_ps(b.as_ptr()) };
+        for (row, a) in rows.iter_mut().zip(a) {
+            *row = _mm256_add_ps(*row, _mm256_mul_ps(_mm256_set1_ps(a[k]), b));
+        }
+    }
+    for (sum, row) in sums.iter_mut().zip(rows) {
+        let row = _mm256_blendv_ps(row, _mm256_set1_ps(NAN32), _mm256_cmp_ps::<_CMP_UNORD_Q>(row, row));
+        unsafe { _mm256_storeu_ps(sum.as_mut_ptr(), row) };
     }
 }
 
@@ -259,4 +269,32 @@ pub fn stmatrix(registers: &[u32; 32], trans: bool) -> [[u16; 8]; 8] {
 fn elements(lane: usize, trans: bool) -> [(usize, usize); 2] {
     let (group, i) = place(lane);
     [2 * i, 2 * i + 1].map(|along| if trans { (along, group) } else { (group, along) })
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_processor_gives_the_same() {
+        if !is_x86_feature_detected!("avx") {
+            return;
+        }
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            // Of magnitudes around one, so that every sum is rounded.
+            f32::from_bits(state & 0x81ff_ffff | 0x3e00_0000)
+        };
+        for _ in 0..1000 {
+            let a: [[f32; 16]; 4] = std::array::from_fn(|_| std::array::from_fn(|_| next()));
+            let b: [[f32; N]; 16] = std::array::from_fn(|_| std::array::from_fn(|_| next()));
+            let mut anywhere = std::array::from_fn(|_| std::array::from_fn(|_| next()));
+            let mut avx = anywhere;
+            accumulate_anywhere(&a, &b, &mut anywhere);
+            // SAFETY: the processor has AVX.
+            unsafe { accumulate_avx(&a, &b, &mut avx) };
+            assert_eq!(anywhere.as_flattened(), avx.as_flattened());
+        }
+    }
 }
