@@ -146,40 +146,152 @@ pub(super) enum Special {
 pub(super) type Atomic = Box<dyn Fn(u64, u64, u64) -> u64 + Send + Sync>;
 
 pub(super) enum Op {
-    Pure { f: Pure, d: R, s: [R; 4] },
+    Pure {
+        f: Pure,
+        d: R,
+        s: [R; 4],
+    },
     /// `setp`: `p` and `q` are the comparison and its opposite, each combined with `with`.
     /// On packed halves, `g` compares the upper ones for `q`.
-    Compare { f: Compare, g: Option<Compare>, a: R, b: R, p: P, q: P, with: Option<(Logic, Guard)> },
+    Compare {
+        f: Compare,
+        g: Option<Compare>,
+        a: R,
+        b: R,
+        p: P,
+        q: P,
+        with: Option<(Logic, Guard)>,
+    },
     /// `set`: the comparison as a value.
-    CompareValue { f: Compare, a: R, b: R, d: R, yes: u64, with: Option<(Logic, Guard)> },
+    CompareValue {
+        f: Compare,
+        a: R,
+        b: R,
+        d: R,
+        yes: u64,
+        with: Option<(Logic, Guard)>,
+    },
     /// Parts of a row, each with how far it is shifted.
-    Unpack { a: R, mask: u64, parts: Vec<(R, u32)> },
-    Select { d: R, a: R, b: R, p: Guard },
-    Predicate { d: P, logic: Logic, a: Guard, b: Guard },
-    SelectPredicate { d: P, a: Guard, b: Guard, p: Guard },
+    Unpack {
+        a: R,
+        mask: u64,
+        parts: Vec<(R, u32)>,
+    },
+    Select {
+        d: R,
+        a: R,
+        b: R,
+        p: Guard,
+    },
+    Predicate {
+        d: P,
+        logic: Logic,
+        a: Guard,
+        b: Guard,
+    },
+    SelectPredicate {
+        d: P,
+        a: Guard,
+        b: Guard,
+        p: Guard,
+    },
     /// `add.cc`, `madc`, ...: values with a carry in and out.
-    Carry { f: Box<dyn Fn(u64, u64, u64, bool) -> (u64, bool) + Send + Sync>, d: R, s: [R; 3], input: bool, output: bool },
-    Clock { d: R },
-    Branch { target: u32 },
+    Carry {
+        f: Box<dyn Fn(u64, u64, u64, bool) -> (u64, bool) + Send + Sync>,
+        d: R,
+        s: [R; 3],
+        input: bool,
+        output: bool,
+    },
+    Clock {
+        d: R,
+    },
+    Branch {
+        target: u32,
+    },
     Exit,
     Trap,
     Nothing,
     Load(Access),
     Store(Access),
-    Atomic { access: Access, f: Atomic, b: R, c: R },
-    Shuffle { mode: Shuffle, d: R, p: P, a: R, b: R, c: R, mask: R },
-    Vote { mode: Vote, d: R, p: P, a: Guard, mask: R },
-    Match { all: bool, d: R, p: P, a: R, mask: R },
-    ActiveMask { d: R },
-    Reduce { f: fn(u32, u32) -> u32, d: R, a: R, mask: R },
-    WarpSync { mask: R },
-    Barrier { kind: BarrierKind, id: R, count: R, d: R, p: P, a: Guard, aligned: bool },
-    AsyncCopy { to: R, to_offset: i64, from: R, from_offset: i64, size: usize, source_size: R, ignore: Guard },
+    Atomic {
+        access: Access,
+        f: Atomic,
+        b: R,
+        c: R,
+    },
+    Shuffle {
+        mode: Shuffle,
+        d: R,
+        p: P,
+        a: R,
+        b: R,
+        c: R,
+        mask: R,
+    },
+    Vote {
+        mode: Vote,
+        d: R,
+        p: P,
+        a: Guard,
+        mask: R,
+    },
+    Match {
+        all: bool,
+        d: R,
+        p: P,
+        a: R,
+        mask: R,
+    },
+    ActiveMask {
+        d: R,
+    },
+    Reduce {
+        f: fn(u32, u32) -> u32,
+        d: R,
+        a: R,
+        mask: R,
+    },
+    WarpSync {
+        mask: R,
+    },
+    Barrier {
+        kind: BarrierKind,
+        id: R,
+        count: R,
+        d: R,
+        p: P,
+        a: Guard,
+        aligned: bool,
+    },
+    AsyncCopy {
+        to: R,
+        to_offset: i64,
+        from: R,
+        from_offset: i64,
+        size: usize,
+        source_size: R,
+        ignore: Guard,
+    },
     AsyncCommit,
     /// `None`: all of them.
-    AsyncWait { left: Option<u32> },
-    LoadMatrix { base: R, offset: i64, d: [R; 4], count: usize, trans: bool },
-    Mma { shape: MmaShape, d: [R; 4], a: [R; 4], b: [R; 2], c: [R; 4] },
+    AsyncWait {
+        left: Option<u32>,
+    },
+    LoadMatrix {
+        base: R,
+        offset: i64,
+        d: [R; 4],
+        count: usize,
+        trans: bool,
+    },
+    Mma {
+        shape: MmaShape,
+        d: [R; 4],
+        a: [R; 4],
+        b: [R; 2],
+        c: [R; 4],
+    },
 }
 
 pub(super) struct Instr {

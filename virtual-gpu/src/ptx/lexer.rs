@@ -58,10 +58,15 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
                 at += end + 2;
             }
             _ if c.is_ascii_digit() => {
-                let end = at + bytes[at..].iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'.').unwrap_or(bytes.len() - at);
+                let end = at
+                    + bytes[at..]
+                        .iter()
+                        .position(|b| !b.is_ascii_alphanumeric() && *b != b'.')
+                        .unwrap_or(bytes.len() - at);
                 // A decimal exponent may have a sign.
                 let mut end = end;
-                let hex = bytes[at] == b'0' && matches!(bytes.get(at + 1), Some(b'x' | b'X' | b'f' | b'F' | b'd' | b'D'));
+                let hex =
+                    bytes[at] == b'0' && matches!(bytes.get(at + 1), Some(b'x' | b'X' | b'f' | b'F' | b'd' | b'D'));
                 if !hex && matches!(bytes[end - 1], b'e' | b'E') && matches!(bytes.get(end), Some(b'+' | b'-')) {
                     end += 1;
                     end += bytes[end..].iter().take_while(|b| b.is_ascii_digit()).count();

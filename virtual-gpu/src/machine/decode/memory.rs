@@ -17,7 +17,17 @@ impl Decoder {
             "fence" => &["sc", "acq_rel", "acquire", "release", "cta", "gpu", "sys", "cluster"],
             "nanosleep" => &["u32"],
             "pmevent" => &["mask"],
-            _ => &["global", "local", "L1", "L2", "L2::evict_last", "L2::evict_normal", "L2::128B", "uni", "level::eviction_priority"],
+            _ => &[
+                "global",
+                "local",
+                "L1",
+                "L2",
+                "L2::evict_last",
+                "L2::evict_normal",
+                "L2::128B",
+                "uni",
+                "level::eviction_priority",
+            ],
         };
         for modifier in known {
             form.take(modifier);
@@ -83,7 +93,8 @@ impl Decoder {
 
     /// Whether the access is ordered, or at least promised to be whole (section 8: strong operations).
     fn strength(form: &mut Form) -> bool {
-        let strong = ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"].iter().any(|word| form.take(word));
+        let strong =
+            ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"].iter().any(|word| form.take(word));
         for scope in ["cta", "gpu", "sys", "cluster"] {
             form.take(scope);
         }
@@ -116,7 +127,9 @@ impl Decoder {
         }
         let lanes = form.any(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
         let ty = form.ty()?;
-        if !matches!(ty, B(8..=64) | U(_) | S(_) | F(_) | Type::F16x2 | Type::Bf16 | Type::Bf16x2) || lanes * ty.bytes() > 16 {
+        if !matches!(ty, B(8..=64) | U(_) | S(_) | F(_) | Type::F16x2 | Type::Bf16 | Type::Bf16x2)
+            || lanes * ty.bytes() > 16
+        {
             return form.unsupported();
         }
         Ok((area, strong, lanes, ty))
@@ -127,7 +140,11 @@ impl Decoder {
             Operand::Vector(parts) => parts.as_slice(),
             single => std::slice::from_ref(single),
         };
-        if parts.len() == lanes { Ok(parts) } else { form.fail(format!("{lanes} registers expected, not {}", parts.len())) }
+        if parts.len() == lanes {
+            Ok(parts)
+        } else {
+            form.fail(format!("{lanes} registers expected, not {}", parts.len()))
+        }
     }
 
     fn load(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
@@ -198,7 +215,8 @@ impl Decoder {
         let b = self.source(form, &rest[1], ty)?;
         let c = if name == "cas" { self.source(form, &rest[2], ty)? } else { b };
         let regs = [d, NOWHERE, NOWHERE, NOWHERE];
-        let access = Access { area, base, offset, size: ty.bytes(), lanes: 1, strong: true, regs, sign_from: 0, keep: [0; 4] };
+        let access =
+            Access { area, base, offset, size: ty.bytes(), lanes: 1, strong: true, regs, sign_from: 0, keep: [0; 4] };
         let flops = u32::from(name == "add" && matches!(ty, F(_)));
         Ok(Made { op: Op::Atomic { access, f, b, c }, class: Class::Atomic, flops })
     }

@@ -101,7 +101,8 @@ fn layout(at: &mut usize, variable: &Variable) -> usize {
 
 pub(super) fn params(function: &Function) -> Vec<super::Param> {
     let mut end = 0;
-    let place = |param: &Variable| super::Param { offset: layout(&mut end, param), size: param.bytes(), align: param.align };
+    let place =
+        |param: &Variable| super::Param { offset: layout(&mut end, param), size: param.bytes(), align: param.align };
     function.params.iter().map(place).collect()
 }
 
@@ -237,8 +238,7 @@ impl Decoder {
             }
             if let Some((ty, index)) = scope.registers.get_mut(name) {
                 let index = *index.get_or_insert_with(|| {
-                    let counter =
-                        if *ty == Type::Pred { &mut self.program.predicates } else { &mut self.program.rows };
+                    let counter = if *ty == Type::Pred { &mut self.program.predicates } else { &mut self.program.rows };
                     *counter += 1;
                     *counter as u32 - 1
                 });
@@ -439,9 +439,9 @@ impl Decoder {
                 self.nothing(form, operands)
             }
             "mov" | "selp" | "setp" | "set" | "slct" => self.select(form, operands),
-            "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind" | "popc"
-            | "clz" | "brev" | "prmt" | "sad" | "mul24" | "mad24" | "rem" | "dp4a" | "dp2a" | "fns" | "bmsk" | "addc"
-            | "subc" | "madc" | "szext" => self.integer(form, operands),
+            "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind"
+            | "popc" | "clz" | "brev" | "prmt" | "sad" | "mul24" | "mad24" | "rem" | "dp4a" | "dp2a" | "fns"
+            | "bmsk" | "addc" | "subc" | "madc" | "szext" => self.integer(form, operands),
             "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => {
                 self.arithmetic(form, operands)
             }

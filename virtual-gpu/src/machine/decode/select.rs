@@ -2,8 +2,8 @@
 
 use super::lanes::{Lane, compare, halves, one, three};
 use super::*;
-use crate::arith::half::{self, Half};
 use crate::arith::float::flush32;
+use crate::arith::half::{self, Half};
 use Type::{B, F, S, U};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -198,7 +198,13 @@ impl Decoder {
     }
 
     /// The comparison's function, and the types of its operands.
-    fn comparison(&mut self, form: &Form, ty: Type, ftz: bool, (relation, unordered): (Relation, bool)) -> Decoded<Compare> {
+    fn comparison(
+        &mut self,
+        form: &Form,
+        ty: Type,
+        ftz: bool,
+        (relation, unordered): (Relation, bool),
+    ) -> Decoded<Compare> {
         let float = matches!(ty, F(_) | Type::Bf16);
         if !float && (unordered || matches!(relation, Relation::Num | Relation::Nan) || ftz) {
             return form.unsupported();

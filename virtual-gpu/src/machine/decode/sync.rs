@@ -151,8 +151,7 @@ impl Decoder {
         let every = self.constant(0);
         let (nobody, nothing) = ((NOWHERE, NOWHERE), Guard { p: FALSE, negated: false });
         let (kind, (d, p), a, rest) = if form.take("red") {
-            let kind =
-                form.any(&[("popc", BarrierKind::Popc), ("and", BarrierKind::And), ("or", BarrierKind::Or)]);
+            let kind = form.any(&[("popc", BarrierKind::Popc), ("and", BarrierKind::And), ("or", BarrierKind::Or)]);
             let Some(kind) = kind else { return form.unsupported() };
             let [d, rest @ .., a] = operands else { return form.fail("operands are missing") };
             let d = match (kind, form.ty()?) {
@@ -219,7 +218,6 @@ impl Decoder {
         Ok(Made { op: Op::Mma { shape, d, a, b: [b[0], b[1]], c }, class: Class::Mma, flops: 2 * 16 * 8 * k / 32 })
     }
 }
-
 
 #[cfg(test)]
 mod tests {
