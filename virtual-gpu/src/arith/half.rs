@@ -155,7 +155,7 @@ pub fn relu16(kind: Half, a: u16) -> u16 {
 
 /// `.sat`: clamped to [0, 1], NaN as +0.
 #[inline]
-fn saturate16(kind: Half, a: u16) -> u16 {
+pub fn saturate16(kind: Half, a: u16) -> u16 {
     let one = match kind {
         Half::F16 => 0x3c00,
         Half::Bf16 => 0x3f80,

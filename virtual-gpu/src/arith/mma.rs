@@ -14,7 +14,6 @@
 use super::Rounding;
 use super::float::NAN32;
 use super::half::{Half, f32_to_f16, widen_f16};
-use std::ops::Range;
 
 /// The columns of B, C and D.
 const N: usize = 8;
@@ -25,18 +24,25 @@ fn place(lane: usize) -> (usize, usize) {
     (lane / 4, lane % 4)
 }
 
+/// The lanes by groups.
+#[inline]
+fn groups<T>(lanes: &[T; 32]) -> &[[T; 4]; 8] {
+    lanes.as_chunks().0.try_into().expect("eight groups of four lanes")
+}
+
 /// `mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32`. Only the upper 19 bits of the registers of A and B count.
 pub fn m16n8k8_tf32(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     let mut columns = [[0.0; N]; 8];
-    for (lane, b) in b.iter().enumerate() {
-        let (group, i) = place(lane);
-        columns[i][group] = tf32(b[0]);
-        columns[i + 4][group] = tf32(b[1]);
+    for (group, b) in groups(b).iter().enumerate() {
+        for (i, b) in b.iter().enumerate() {
+            columns[i][group] = tf32(b[0]);
+            columns[i + 4][group] = tf32(b[1]);
+        }
     }
     multiply(
-        |lanes| {
-            let a = &a[lanes];
-            [0, 1].map(|row| std::array::from_fn(|k| tf32(a[k % 4][row + k / 4 * 2])))
+        |group| {
+            let [p, q, r, s] = &groups(a)[group];
+            [0, 1].map(|i| [p[i], q[i], r[i], s[i], p[i + 2], q[i + 2], r[i + 2], s[i + 2]].map(tf32))
         },
         &columns,
         c,
@@ -46,14 +52,15 @@ pub fn m16n8k8_tf32(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) 
 /// `mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32`.
 pub fn m16n8k4_tf32(a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     let mut columns = [[0.0; N]; 4];
-    for (lane, b) in b.iter().enumerate() {
-        let (group, i) = place(lane);
-        columns[i][group] = tf32(b[0]);
+    for (group, b) in groups(b).iter().enumerate() {
+        for (i, b) in b.iter().enumerate() {
+            columns[i][group] = tf32(b[0]);
+        }
     }
     multiply(
-        |lanes| {
-            let a = &a[lanes];
-            [0, 1].map(|row| std::array::from_fn(|k| tf32(a[k][row])))
+        |group| {
+            let [p, q, r, s] = &groups(a)[group];
+            [0, 1].map(|i| [p[i], q[i], r[i], s[i]].map(tf32))
         },
         &columns,
         c,
@@ -99,7 +106,11 @@ fn widen_bf16(bits: u16) -> f32 {
 /// The elements of registers that hold two each, the first in the lower half.
 #[inline(always)]
 fn widen_pairs<const PAIRS: usize, const K: usize>(widen: impl Fn(u16) -> f32, pairs: [u32; PAIRS]) -> [f32; K] {
-    std::array::from_fn(|k| widen((pairs[k / 2] >> (k % 2 * 16)) as u16))
+    let mut elements = [0.0; K];
+    for (two, pair) in elements.as_chunks_mut().0.iter_mut().zip(pairs) {
+        *two = [widen(pair as u16), widen((pair >> 16) as u16)];
+    }
+    elements
 }
 
 fn narrow(d: &[[f32; 4]; 32]) -> [[u32; 2]; 32] {
@@ -116,15 +127,16 @@ fn k16(
 ) -> [[f32; 4]; 32] {
     // Two neighbours in k share a register: pairs of rows of B.
     let mut pairs = [[0; N]; 8];
-    for (lane, b) in b.iter().enumerate() {
-        let (group, i) = place(lane);
-        pairs[i][group] = b[0];
-        pairs[i + 4][group] = b[1];
+    for (group, b) in groups(b).iter().enumerate() {
+        for (i, b) in b.iter().enumerate() {
+            pairs[i][group] = b[0];
+            pairs[i + 4][group] = b[1];
+        }
     }
     multiply(
-        |lanes| {
-            let a = &a[lanes];
-            [0, 1].map(|row| widen_pairs(widen, std::array::from_fn::<_, 8, _>(|pair| a[pair % 4][row + pair / 4 * 2])))
+        |group| {
+            let [p, q, r, s] = &groups(a)[group];
+            [0, 1].map(|i| widen_pairs(widen, [p[i], q[i], r[i], s[i], p[i + 2], q[i + 2], r[i + 2], s[i + 2]]))
         },
         &widen_columns::<8, 16>(widen, &pairs),
         c,
@@ -134,14 +146,15 @@ fn k16(
 #[inline(always)]
 fn k8(widen: impl Fn(u16) -> f32 + Copy, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     let mut pairs = [[0; N]; 4];
-    for (lane, b) in b.iter().enumerate() {
-        let (group, i) = place(lane);
-        pairs[i][group] = b[0];
+    for (group, b) in groups(b).iter().enumerate() {
+        for (i, b) in b.iter().enumerate() {
+            pairs[i][group] = b[0];
+        }
     }
     multiply(
-        |lanes| {
-            let a = &a[lanes];
-            [0, 1].map(|row| widen_pairs(widen, std::array::from_fn::<_, 4, _>(|pair| a[pair][row])))
+        |group| {
+            let [p, q, r, s] = &groups(a)[group];
+            [0, 1].map(|i| widen_pairs(widen, [p[i], q[i], r[i], s[i]]))
         },
         &widen_columns::<4, 8>(widen, &pairs),
         c,
@@ -153,36 +166,48 @@ fn widen_columns<const PAIRS: usize, const K: usize>(
     widen: impl Fn(u16) -> f32,
     pairs: &[[u32; N]; PAIRS],
 ) -> [[f32; N]; K] {
-    std::array::from_fn(|k| pairs[k / 2].map(|pair| widen((pair >> (k % 2 * 16)) as u16)))
+    let mut columns = [[0.0; N]; K];
+    for (two, pairs) in columns.as_chunks_mut().0.iter_mut().zip(pairs) {
+        *two = [pairs.map(|pair| widen(pair as u16)), pairs.map(|pair| widen((pair >> 16) as u16))];
+    }
+    columns
 }
 
-/// `a * b + c`, by the rule at the top of this file. `rows` gives the two rows of A that the four lanes of a group
-/// hold: that of the group's number and that eight further down. The same lanes hold the same rows of C and D.
+/// `a * b + c`, by the rule at the top of this file. `rows` gives the two rows of A that the lanes of a group hold:
+/// that of the group's number and that eight further down. The same lanes hold the same rows of C and D.
 #[inline(always)]
 fn multiply<const K: usize>(
-    rows: impl Fn(Range<usize>) -> [[f32; K]; 2],
+    rows: impl Fn(usize) -> [[f32; K]; 2],
     b: &[[f32; N]; K],
     c: &[[f32; 4]; 32],
 ) -> [[f32; 4]; 32] {
-    let mut d = [[0.0; 4]; 32];
+    let c = groups(c);
+    let mut d = [[[0.0; 4]; 4]; 8];
     // The four rows of two groups at a time keep enough sums in flight to hide an addition's latency.
-    for first in (0..32).step_by(8) {
-        let ([a0, a1], [a2, a3]) = (rows(first..first + 4), rows(first + 4..first + 8));
-        let a = [a0, a1, a2, a3];
-        let mut sums = [[0.0; N]; 4];
-        for (i, c) in c[first..first + 8].iter().enumerate() {
-            let (row, column) = (i / 4 * 2, i % 4 * 2);
-            sums[row][column..column + 2].copy_from_slice(&c[..2]);
-            sums[row + 1][column..column + 2].copy_from_slice(&c[2..]);
-        }
-        accumulate(&a, b, &mut sums);
-        for (i, d) in d[first..first + 8].iter_mut().enumerate() {
-            let (row, column) = (i / 4 * 2, i % 4 * 2);
-            d[..2].copy_from_slice(&sums[row][column..column + 2]);
-            d[2..].copy_from_slice(&sums[row + 1][column..column + 2]);
-        }
+    for first in [0, 2, 4, 6] {
+        let ([a0, a1], [a2, a3]) = (rows(first), rows(first + 1));
+        let ([c0, c1], [c2, c3]) = (gather(&c[first]), gather(&c[first + 1]));
+        let mut sums = [c0, c1, c2, c3];
+        accumulate(&[a0, a1, a2, a3], b, &mut sums);
+        d[first] = scatter(&sums[0], &sums[1]);
+        d[first + 1] = scatter(&sums[2], &sums[3]);
     }
-    d
+    let mut lanes = [[0.0; 4]; 32];
+    lanes.copy_from_slice(d.as_flattened());
+    lanes
+}
+
+/// The two rows of C that a group holds: a lane has two neighbours of each.
+#[inline(always)]
+fn gather(c: &[[f32; 4]; 4]) -> [[f32; N]; 2] {
+    let [p, q, r, s] = c;
+    [[p[0], p[1], q[0], q[1], r[0], r[1], s[0], s[1]], [p[2], p[3], q[2], q[3], r[2], r[3], s[2], s[3]]]
+}
+
+/// The inverse of [`gather`], for D.
+#[inline(always)]
+fn scatter(x: &[f32; N], y: &[f32; N]) -> [[f32; 4]; 4] {
+    [[x[0], x[1], y[0], y[1]], [x[2], x[3], y[2], y[3]], [x[4], x[5], y[4], y[5]], [x[6], x[7], y[6], y[7]]]
 }
 
 /// Four rows of `sums += a * b`: a product and a sum for every `k` in turn, each rounded. NaN results are NVIDIA's.

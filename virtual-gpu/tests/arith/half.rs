@@ -271,6 +271,7 @@ fn special_values() {
         assert_eq!(add16(kind, one, one, sat), one);
         assert_eq!(add16(kind, one | minus, 0, sat), 0);
         assert_eq!(mul16(kind, infinity, 0, sat), 0);
+        assert_eq!([minus, one - 1, infinity, 0xffff].map(|a| saturate16(kind, a)), [0, one - 1, one, 0]);
         assert_eq!((relu16(kind, minus), relu16(kind, one | minus), relu16(kind, one)), (0, 0, one));
         assert_eq!(relu16(kind, 0xffff), 0x7fff);
         assert_eq!((neg16(kind, one, false), neg16(kind, 1, true)), (one | minus, minus));
