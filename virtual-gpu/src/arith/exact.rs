@@ -231,3 +231,76 @@ pub(super) fn sqrt<const E: u32, const M: u32>(a: f64, r: Rounding) -> u64 {
     let below = significand * significand != a.significand;
     Number { negative: false, significand, exponent: a.exponent / 2, below }.round::<E, M>(r)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEAREST: Rounding = Rounding::Nearest;
+
+    /// Any bits, or for one in four an edge value; often with exponents close to each other.
+    fn operands() -> impl Iterator<Item = [f64; 3]> {
+        let mut state = 1u64;
+        let mut next = move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state ^ state >> 33
+        };
+        let edges = [0.0, -0.0, 1.0, f64::MAX, f64::MIN_POSITIVE, f64::from_bits(1), f64::INFINITY, f64::NAN];
+        (0..300_000).map(move |i| {
+            std::array::from_fn(|_| {
+                let bits = next();
+                match bits >> 60 {
+                    0..4 => edges[(bits % 8) as usize],
+                    _ if i % 2 == 0 => f64::from_bits(bits & 0x803f_ffff_ffff_ffff | 0x3fc0_0000_0000_0000),
+                    _ => f64::from_bits(next()),
+                }
+            })
+        })
+    }
+
+    /// The host rounds to the nearest, and so must this; all roundings share everything but the last decision.
+    #[test]
+    fn nearest_is_the_hosts() {
+        let same64 = |got: u64, wanted: f64| f64::from_bits(got).is_nan() && wanted.is_nan() || got == wanted.to_bits();
+        let same32 = |got: u64, wanted: f32| {
+            f32::from_bits(got as u32).is_nan() && wanted.is_nan() || got == wanted.to_bits() as u64
+        };
+        for [a, b, c] in operands() {
+            assert!(same64(add::<11, 52>(a, b, NEAREST), a + b), "{a:e} {b:e}");
+            assert!(same64(mul::<11, 52>(a, b, NEAREST), a * b), "{a:e} {b:e}");
+            assert!(same64(div::<11, 52>(a, b, NEAREST), a / b), "{a:e} {b:e}");
+            assert!(same64(sqrt::<11, 52>(a, NEAREST), a.sqrt()), "{a:e}");
+            assert!(same64(fma::<11, 52>(a, b, c, NEAREST), a.mul_add(b, c)), "{a:e} {b:e} {c:e}");
+            assert!(same32(convert::<8, 23>(a, NEAREST), a as f32), "{a:e}");
+            let (x, y, z) = (a as f32, b as f32, c as f32);
+            let (a, b, c) = (x as f64, y as f64, z as f64);
+            assert!(same32(add::<8, 23>(a, b, NEAREST), x + y), "{a:e} {b:e}");
+            assert!(same32(mul::<8, 23>(a, b, NEAREST), x * y), "{a:e} {b:e}");
+            assert!(same32(div::<8, 23>(a, b, NEAREST), x / y), "{a:e} {b:e}");
+            assert!(same32(sqrt::<8, 23>(a, NEAREST), x.sqrt()), "{a:e}");
+            assert!(same32(fma::<8, 23>(a, b, c, NEAREST), x.mul_add(y, z)), "{a:e} {b:e} {c:e}");
+        }
+    }
+
+    /// Down and up enclose the exact value: equal if it has the format, else neighbours. Toward zero is one of them.
+    #[test]
+    fn directed_roundings_enclose() {
+        for [a, b, c] in operands() {
+            let results = |f: &dyn Fn(Rounding) -> u64| {
+                let [down, zero, up, nearest] =
+                    [Rounding::Down, Rounding::Zero, Rounding::Up, NEAREST].map(|r| f64::from_bits(f(r)));
+                if nearest.is_nan() {
+                    return;
+                }
+                assert!(down == up || down.next_up() == up, "{a:e} {b:e} {c:e}: {down:e} {up:e}");
+                assert!(nearest == down || nearest == up);
+                assert_eq!(zero, if down < 0.0 { up } else { down });
+            };
+            results(&|r| add::<11, 52>(a, b, r));
+            results(&|r| mul::<11, 52>(a, b, r));
+            results(&|r| div::<11, 52>(a, b, r));
+            results(&|r| sqrt::<11, 52>(a, r));
+            results(&|r| fma::<11, 52>(a, b, c, r));
+        }
+    }
+}

@@ -41,6 +41,12 @@ pub fn saturate32(a: f32) -> f32 {
     if a > 0.0 { a.min(1.0) } else { 0.0 }
 }
 
+/// `.sat` of a conversion to `.f64`.
+#[inline]
+pub fn saturate64(a: f64) -> f64 {
+    if a > 0.0 { a.min(1.0) } else { 0.0 }
+}
+
 #[inline]
 fn operand32(a: f32, m: Mode) -> f32 {
     if m.ftz { flush32(a) } else { a }
@@ -105,17 +111,23 @@ pub fn fma32(a: f32, b: f32, c: f32, m: Mode) -> f32 {
 /// granted and the C library's function hides behind a call.
 #[inline]
 fn fused(a: f32, b: f32, c: f32) -> f32 {
-    // The product is exact and the sum is rounded to 53 bits. A second rounding errs only if the first one landed on
-    // the midpoint between two f32, which have 29 bits less; where f32 is subnormal the midpoints lie elsewhere.
-    let sum = a as f64 * b as f64 + c as f64;
-    let midpoint = sum.to_bits() & 0x1fff_ffff == 0x1000_0000;
-    let subnormal = sum.abs() < f32::MIN_POSITIVE as f64 && sum != 0.0;
-    if midpoint | subnormal { fused_exactly(a, b, c) } else { sum as f32 }
+    // The product is exact in f64.
+    sum_to_odd(a as f64 * b as f64, c as f64) as f32
 }
 
-#[cold]
-fn fused_exactly(a: f32, b: f32, c: f32) -> f32 {
-    narrow(exact::fma::<8, 23>(a.into(), b.into(), c.into(), Rounding::Nearest))
+/// The sum, exact or with an odd last bit: of the two neighbours of an inexact sum one is odd, and that one is taken.
+/// Rounding it once more, to a format with at least two bits less, gives what rounding the exact sum would have given.
+#[inline]
+pub(super) fn sum_to_odd(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    // What the sum lacks, exactly (Knuth's two-sum); not a number where the sum is none.
+    let of_a = sum - b;
+    let error = (a - of_a) + (b - (sum - of_a));
+    // The neighbour away from zero if the error has the sum's sign, else the one towards it.
+    let neighbour = if (error > 0.0) == (sum > 0.0) { 1 } else { u64::MAX };
+    let odd = sum.to_bits() & 1 != 0;
+    let inexact = (error > 0.0) | (error < 0.0);
+    f64::from_bits(sum.to_bits().wrapping_add(if inexact & !odd { neighbour } else { 0 }))
 }
 
 /// `div.f32` with a rounding (9.7.3.8).

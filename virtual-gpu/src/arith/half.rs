@@ -3,7 +3,7 @@
 //!
 //! Every result is rounded once. NaN results are 0x7fff in both formats.
 
-use super::float::{Mode, NAN32};
+use super::float::{Mode, NAN32, sum_to_odd};
 use super::{Rounding, exact};
 
 /// The two 16-bit formats.
@@ -155,7 +155,7 @@ pub fn relu16(kind: Half, a: u16) -> u16 {
 
 /// `.sat`: clamped to [0, 1], NaN as +0.
 #[inline]
-fn saturate16(kind: Half, a: u16) -> u16 {
+pub fn saturate16(kind: Half, a: u16) -> u16 {
     let one = match kind {
         Half::F16 => 0x3c00,
         Half::Bf16 => 0x3f80,
@@ -174,22 +174,6 @@ fn result(kind: Half, mut d: u16, m: Mode) -> u16 {
         d = flush16(kind, d);
     }
     if m.sat { saturate16(kind, d) } else { d }
-}
-
-/// A sum of `f64` whose inexact results have an odd last bit, so that rounding them once more, to a format with at
-/// least two bits less, gives what rounding the exact sum would have given.
-#[inline]
-fn sum_to_odd(a: f64, b: f64) -> f64 {
-    let sum = a + b;
-    // The error of the sum, exactly (Knuth's two-sum); not a number where the sum is none.
-    let of_a = sum - b;
-    let error = (a - of_a) + (b - (sum - of_a));
-    if error == 0.0 || error.is_nan() || sum.to_bits() & 1 != 0 {
-        return sum;
-    }
-    // Away from zero if the error has the sum's sign, else towards it.
-    let outwards = (error > 0.0) == (sum > 0.0);
-    f64::from_bits(if outwards { sum.to_bits() + 1 } else { sum.to_bits() - 1 })
 }
 
 /// An odd-rounded `f64` in the format.

@@ -57,7 +57,8 @@ impl Allocation {
     }
 
     pub fn contains(&self, address: u64, bytes: usize) -> bool {
-        address >= self.base && (address - self.base).checked_add(bytes as u64).is_some_and(|end| end <= self.size as u64)
+        address >= self.base
+            && (address - self.base).checked_add(bytes as u64).is_some_and(|end| end <= self.size as u64)
     }
 
     fn at<T>(&self, offset: usize) -> &T {
@@ -290,12 +291,16 @@ impl Memory {
                 (0, format!("{into} bytes into the allocation of {} bytes at {:#x}", found.size, found.base))
             } else {
                 let past = into - found.size as u64;
-                let text = format!("{past} bytes past the end of the allocation of {} bytes at {:#x}", found.size, found.base);
+                let text =
+                    format!("{past} bytes past the end of the allocation of {} bytes at {:#x}", found.size, found.base);
                 (past, text)
             }
         });
         let above = table.live.range(address..).next().map(|(base, found)| {
-            (base - address, format!("{} bytes before the allocation of {} bytes at {base:#x}", base - address, found.size))
+            (
+                base - address,
+                format!("{} bytes before the allocation of {} bytes at {base:#x}", base - address, found.size),
+            )
         });
         match below.into_iter().chain(above).min() {
             Some((_, text)) => text,

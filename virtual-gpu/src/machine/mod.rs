@@ -1,10 +1,23 @@
 //! One device: its memory, the modules loaded on it, and the launches that it executes and checks.
 
+mod access;
+mod barrier;
+mod collective;
 mod counts;
+mod decode;
+mod exec;
+mod flow;
+mod launch;
 mod memory;
+mod program;
+mod shared;
+mod space;
 mod trap;
+mod warp;
 
 use std::sync::Arc;
+
+use crate::ptx::{self, ast::Space};
 
 pub use counts::{Class, Counts};
 use memory::Memory;
@@ -97,20 +110,58 @@ impl Machine {
         self.memory.copy(to, from, bytes)
     }
 
-    pub fn load(&self, _ptx: &str) -> Result<Module, LoadError> {
-        Err(LoadError::new(0, "no PTX is understood yet"))
+    /// Decodes every function of a module and gives its variables memory.
+    pub fn load(&self, ptx: &str) -> Result<Module, LoadError> {
+        let tree = ptx::parse(ptx).map_err(|error| LoadError { line: error.line, message: error.message })?;
+        self.check_target(&tree)?;
+        let mut module = Module { kernels: Vec::new(), globals: Vec::new(), memory: self.memory.clone() };
+        let mut names = decode::Names::default();
+        for variable in &tree.variables {
+            if variable.space == Space::Shared {
+                names.shared.push(variable.clone());
+                continue;
+            }
+            if variable.external || variable.unsized_array && variable.initial.is_empty() {
+                let message = format!("`{}` is defined elsewhere: linking is not supported", variable.name);
+                return Err(LoadError::new(variable.line, message));
+            }
+            let bytes = variable.bytes().max(variable.initial.len());
+            let failed = |error: MemoryError| LoadError::new(variable.line, format!("`{}`: {error}", variable.name));
+            let address = self.memory.alloc(bytes).map_err(failed)?;
+            module.globals.push((variable.name.clone(), address, bytes));
+            names.globals.insert(variable.name.clone(), address);
+            // What is not initialised is zero.
+            self.memory.fill(address, &[0], bytes).map_err(failed)?;
+            self.memory.write(address, &variable.initial).map_err(failed)?;
+        }
+        let files = Arc::new(tree.files);
+        for function in tree.functions.iter().filter(|function| function.body.is_some()) {
+            let decoded = decode::decode(function, &names, self.config.compute_capability)?;
+            if function.entry {
+                module.kernels.push(Arc::new(Kernel {
+                    name: function.name.clone(),
+                    params: decoded.params,
+                    static_shared: decoded.static_shared,
+                    local_bytes: decoded.local_bytes,
+                    registers: decoded.registers,
+                    max_threads: function.max_threads.unwrap_or(1024).min(1024),
+                    program: decoded.program,
+                    files: files.clone(),
+                }));
+            }
+        }
+        Ok(module)
     }
 
-    pub fn launch(&self, kernel: &Kernel, _launch: &Launch, _params: &[u8]) -> Result<Counts, Trap> {
-        Err(Trap {
-            kind: TrapKind::LaunchFailed,
-            kernel: kernel.name.clone(),
-            block: [0; 3],
-            thread: [0; 3],
-            ptx_line: 0,
-            source: None,
-            message: String::new(),
-        })
+    /// PTX for a later architecture than the device's does not load.
+    fn check_target(&self, tree: &ptx::ast::Module) -> Result<(), LoadError> {
+        let digits = tree.target.strip_prefix("sm_").unwrap_or(&tree.target);
+        let (major, minor) = self.config.compute_capability;
+        match digits.trim_end_matches(['a', 'f']).parse::<u32>() {
+            Ok(target) if target <= major * 10 + minor => Ok(()),
+            Ok(_) => Err(LoadError::new(1, format!("PTX for {} on a device of {major}.{minor}", tree.target))),
+            Err(_) => Err(LoadError::new(1, format!("`{}` is no target", tree.target))),
+        }
     }
 }
 
@@ -118,6 +169,16 @@ impl Machine {
 pub struct Module {
     kernels: Vec<Arc<Kernel>>,
     globals: Vec<(String, u64, usize)>,
+    memory: Arc<Memory>,
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        for (_, address, _) in &self.globals {
+            // Freed by hand before, if at all: nothing to be done about it.
+            let _ = self.memory.free(*address);
+        }
+    }
 }
 
 impl Module {
@@ -143,6 +204,8 @@ pub struct Kernel {
     local_bytes: usize,
     registers: usize,
     max_threads: usize,
+    program: program::Program,
+    files: launch::Files,
 }
 
 impl Kernel {
