@@ -1,0 +1,305 @@
+//! Arithmetic on `f32` and `f64`: PTX ISA 9.0, section 9.7.3 (Floating-Point Instructions).
+//!
+//! `.rn` is the host's own arithmetic, the directed roundings go through `exact`. `.ftz` flushes subnormal operands and
+//! results to a zero of their sign; a result counts as subnormal if it is so after rounding. `.sat` clamps to [0, 1] and
+//! turns NaN into +0.
+//!
+//! NaN: single precision gives an unspecified NaN by the manual, and 0x7fffffff on NVIDIA's hardware and here. Double
+//! precision keeps the payload of an operand (here the first that is a NaN, made quiet), and an invalid operation on
+//! numbers gives 0xfff8000000000000, which is `CUDART_NAN`.
+
+use super::{Rounding, exact};
+
+/// The modifiers of a floating-point instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mode {
+    pub rounding: Rounding,
+    pub ftz: bool,
+    pub sat: bool,
+}
+
+impl Mode {
+    /// `.rn` without modifiers.
+    pub const NEAREST: Mode = Mode { rounding: Rounding::Nearest, ftz: false, sat: false };
+}
+
+/// What single-precision instructions give for NaN.
+pub const NAN32: f32 = f32::from_bits(0x7fff_ffff);
+
+/// What double-precision instructions give for an invalid operation.
+pub const NAN64: f64 = f64::from_bits(0xfff8_0000_0000_0000);
+
+/// A subnormal number becomes a zero of its sign.
+#[inline]
+pub fn flush32(a: f32) -> f32 {
+    if a.abs() < f32::MIN_POSITIVE { f32::from_bits(a.to_bits() & 0x8000_0000) } else { a }
+}
+
+/// `.sat`: clamped to [0, 1], NaN as +0. A negative zero comes out positive.
+#[inline]
+pub fn saturate32(a: f32) -> f32 {
+    if a > 0.0 { a.min(1.0) } else { 0.0 }
+}
+
+/// `.sat` of a conversion to `.f64`.
+#[inline]
+pub fn saturate64(a: f64) -> f64 {
+    if a > 0.0 { a.min(1.0) } else { 0.0 }
+}
+
+#[inline]
+fn operand32(a: f32, m: Mode) -> f32 {
+    if m.ftz { flush32(a) } else { a }
+}
+
+#[inline]
+fn result32(mut d: f32, m: Mode) -> f32 {
+    if d.is_nan() {
+        d = NAN32;
+    }
+    if m.ftz {
+        d = flush32(d);
+    }
+    if m.sat { saturate32(d) } else { d }
+}
+
+#[inline]
+fn narrow(bits: u64) -> f32 {
+    f32::from_bits(bits as u32)
+}
+
+/// `add.f32` (9.7.3.3).
+#[inline]
+pub fn add32(a: f32, b: f32, m: Mode) -> f32 {
+    let (a, b) = (operand32(a, m), operand32(b, m));
+    let d = match m.rounding {
+        Rounding::Nearest => a + b,
+        r => narrow(exact::add::<8, 23>(a.into(), b.into(), r)),
+    };
+    result32(d, m)
+}
+
+/// `sub.f32` (9.7.3.4).
+#[inline]
+pub fn sub32(a: f32, b: f32, m: Mode) -> f32 {
+    add32(a, -b, m)
+}
+
+/// `mul.f32` (9.7.3.5).
+#[inline]
+pub fn mul32(a: f32, b: f32, m: Mode) -> f32 {
+    let (a, b) = (operand32(a, m), operand32(b, m));
+    let d = match m.rounding {
+        Rounding::Nearest => a * b,
+        r => narrow(exact::mul::<8, 23>(a.into(), b.into(), r)),
+    };
+    result32(d, m)
+}
+
+/// `fma.f32` and `mad.f32` (9.7.3.6, 9.7.3.7): one rounding.
+#[inline]
+pub fn fma32(a: f32, b: f32, c: f32, m: Mode) -> f32 {
+    let (a, b, c) = (operand32(a, m), operand32(b, m), operand32(c, m));
+    let d = match m.rounding {
+        Rounding::Nearest => fused(a, b, c),
+        r => narrow(exact::fma::<8, 23>(a.into(), b.into(), c.into(), r)),
+    };
+    result32(d, m)
+}
+
+/// `a * b + c` to the nearest, without the host's instruction for it, which a build for any x86-64 cannot take for
+/// granted and the C library's function hides behind a call.
+#[inline]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    // The product is exact in f64.
+    sum_to_odd(a as f64 * b as f64, c as f64) as f32
+}
+
+/// The sum, exact or with an odd last bit: of the two neighbours of an inexact sum one is odd, and that one is taken.
+/// Rounding it once more, to a format with at least two bits less, gives what rounding the exact sum would have given.
+#[inline]
+pub(super) fn sum_to_odd(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    // What the sum lacks, exactly (Knuth's two-sum); not a number where the sum is none.
+    let of_a = sum - b;
+    let error = (a - of_a) + (b - (sum - of_a));
+    // The neighbour away from zero if the error has the sum's sign, else the one towards it.
+    let neighbour = if (error > 0.0) == (sum > 0.0) { 1 } else { u64::MAX };
+    let odd = sum.to_bits() & 1 != 0;
+    let inexact = (error > 0.0) | (error < 0.0);
+    f64::from_bits(sum.to_bits().wrapping_add(if inexact & !odd { neighbour } else { 0 }))
+}
+
+/// `div.f32` with a rounding (9.7.3.8).
+#[inline]
+pub fn div32(a: f32, b: f32, m: Mode) -> f32 {
+    let (a, b) = (operand32(a, m), operand32(b, m));
+    let d = match m.rounding {
+        Rounding::Nearest => a / b,
+        r => narrow(exact::div::<8, 23>(a.into(), b.into(), r)),
+    };
+    result32(d, m)
+}
+
+/// `rcp.f32` with a rounding (9.7.3.13).
+#[inline]
+pub fn rcp32(a: f32, m: Mode) -> f32 {
+    div32(1.0, a, m)
+}
+
+/// `sqrt.f32` with a rounding (9.7.3.15).
+#[inline]
+pub fn sqrt32(a: f32, m: Mode) -> f32 {
+    let a = operand32(a, m);
+    let d = match m.rounding {
+        Rounding::Nearest => a.sqrt(),
+        r => narrow(exact::sqrt::<8, 23>(a.into(), r)),
+    };
+    result32(d, m)
+}
+
+/// The NaN of an operation on these operands that gave a NaN.
+#[cold]
+fn nan64(operands: &[f64]) -> f64 {
+    match operands.iter().find(|v| v.is_nan()) {
+        Some(v) => f64::from_bits(v.to_bits() | 1 << 51),
+        None => NAN64,
+    }
+}
+
+#[inline]
+fn result64(d: f64, operands: &[f64]) -> f64 {
+    if d.is_nan() { nan64(operands) } else { d }
+}
+
+/// `add.f64` (9.7.3.3). The single-precision modifiers do not exist here and are ignored, as in all that follow.
+#[inline]
+pub fn add64(a: f64, b: f64, m: Mode) -> f64 {
+    let d = match m.rounding {
+        Rounding::Nearest => a + b,
+        r => f64::from_bits(exact::add::<11, 52>(a, b, r)),
+    };
+    result64(d, &[a, b])
+}
+
+/// `sub.f64` (9.7.3.4).
+#[inline]
+pub fn sub64(a: f64, b: f64, m: Mode) -> f64 {
+    let d = match m.rounding {
+        Rounding::Nearest => a - b,
+        r => f64::from_bits(exact::add::<11, 52>(a, -b, r)),
+    };
+    result64(d, &[a, b])
+}
+
+/// `mul.f64` (9.7.3.5).
+#[inline]
+pub fn mul64(a: f64, b: f64, m: Mode) -> f64 {
+    let d = match m.rounding {
+        Rounding::Nearest => a * b,
+        r => f64::from_bits(exact::mul::<11, 52>(a, b, r)),
+    };
+    result64(d, &[a, b])
+}
+
+/// `fma.f64` and `mad.f64` (9.7.3.6, 9.7.3.7).
+#[inline]
+pub fn fma64(a: f64, b: f64, c: f64, m: Mode) -> f64 {
+    let d = match m.rounding {
+        Rounding::Nearest => a.mul_add(b, c),
+        r => f64::from_bits(exact::fma::<11, 52>(a, b, c, r)),
+    };
+    result64(d, &[a, b, c])
+}
+
+/// `div.f64` (9.7.3.8).
+#[inline]
+pub fn div64(a: f64, b: f64, m: Mode) -> f64 {
+    let d = match m.rounding {
+        Rounding::Nearest => a / b,
+        r => f64::from_bits(exact::div::<11, 52>(a, b, r)),
+    };
+    result64(d, &[a, b])
+}
+
+/// `rcp.f64` (9.7.3.13).
+#[inline]
+pub fn rcp64(a: f64, m: Mode) -> f64 {
+    div64(1.0, a, m)
+}
+
+/// `sqrt.f64` (9.7.3.15).
+#[inline]
+pub fn sqrt64(a: f64, m: Mode) -> f64 {
+    let d = match m.rounding {
+        Rounding::Nearest => a.sqrt(),
+        r => f64::from_bits(exact::sqrt::<11, 52>(a, r)),
+    };
+    result64(d, &[a])
+}
+
+/// `min.f32` (9.7.3.11): -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
+#[inline]
+pub fn min32(a: f32, b: f32, ftz: bool, nan: bool) -> f32 {
+    let (a, b) = if ftz { (flush32(a), flush32(b)) } else { (a, b) };
+    if a.is_nan() | b.is_nan() {
+        return one_is_nan32(a, b, nan);
+    }
+    if a < b || (a == b && a.is_sign_negative()) { a } else { b }
+}
+
+/// `max.f32` (9.7.3.12); see [`min32`].
+#[inline]
+pub fn max32(a: f32, b: f32, ftz: bool, nan: bool) -> f32 {
+    let (a, b) = if ftz { (flush32(a), flush32(b)) } else { (a, b) };
+    if a.is_nan() | b.is_nan() {
+        return one_is_nan32(a, b, nan);
+    }
+    if a > b || (a == b && a.is_sign_positive()) { a } else { b }
+}
+
+fn one_is_nan32(a: f32, b: f32, nan: bool) -> f32 {
+    match (a.is_nan(), b.is_nan()) {
+        (true, false) if !nan => b,
+        (false, true) if !nan => a,
+        _ => NAN32,
+    }
+}
+
+/// `min.f64` (9.7.3.11).
+#[inline]
+pub fn min64(a: f64, b: f64) -> f64 {
+    match (a.is_nan(), b.is_nan()) {
+        (true, true) => nan64(&[a]),
+        (true, false) => b,
+        (false, true) => a,
+        _ if a < b || (a == b && a.is_sign_negative()) => a,
+        _ => b,
+    }
+}
+
+/// `max.f64` (9.7.3.12).
+#[inline]
+pub fn max64(a: f64, b: f64) -> f64 {
+    match (a.is_nan(), b.is_nan()) {
+        (true, true) => nan64(&[a]),
+        (true, false) => b,
+        (false, true) => a,
+        _ if a > b || (a == b && a.is_sign_positive()) => a,
+        _ => b,
+    }
+}
+
+/// `abs.f32` (9.7.3.9). Of a NaN the manual leaves the sign open; here it is cleared.
+#[inline]
+pub fn abs32(a: f32, ftz: bool) -> f32 {
+    let a = a.abs();
+    if ftz { flush32(a) } else { a }
+}
+
+/// `neg.f32` (9.7.3.10). Of a NaN the manual leaves the sign open; here it is inverted.
+#[inline]
+pub fn neg32(a: f32, ftz: bool) -> f32 {
+    let a = -a;
+    if ftz { flush32(a) } else { a }
+}

@@ -1,0 +1,277 @@
+//! The 16-bit formats, as bits: conversions, and PTX ISA 9.0, section 9.7.4 (Half Precision Floating-Point
+//! Instructions). A packed instruction does to each half what these do to one.
+//!
+//! Every result is rounded once. NaN results are 0x7fff in both formats.
+
+use super::float::{Mode, NAN32, sum_to_odd};
+use super::{Rounding, exact};
+
+/// The two 16-bit formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    F16,
+    Bf16,
+}
+
+/// What instructions give for NaN, in both formats.
+pub const NAN16: u16 = 0x7fff;
+
+/// `cvt.f32.f16` (9.7.9.21, `cvt`): exact.
+#[inline]
+pub fn f16_to_f32(bits: u16) -> f32 {
+    let v = widen_f16(bits);
+    if v.is_nan() { NAN32 } else { v }
+}
+
+/// The same without a rule for NaN, and without branches.
+#[inline(always)]
+pub(super) fn widen_f16(bits: u16) -> f32 {
+    let magnitude = (bits as u32 & 0x7fff) << 13;
+    // Read as f32 that is too small by 2^(127 - 15), subnormal numbers included.
+    let scaled = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
+    let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(scaled.to_bits() | special | (bits as u32 & 0x8000) << 16)
+}
+
+/// `cvt.f16.f32`.
+#[inline]
+pub fn f32_to_f16(v: f32, r: Rounding) -> u16 {
+    if r != Rounding::Nearest {
+        return exact::convert::<5, 10>(v.into(), r) as u16;
+    }
+    let sign = (v.to_bits() >> 16 & 0x8000) as u16;
+    let magnitude = v.to_bits() & 0x7fff_ffff;
+    if magnitude > 0x7f80_0000 {
+        NAN16
+    } else if magnitude >= 0x477f_f000 {
+        // 65520 is half-way between the greatest number and what would come next.
+        sign | 0x7c00
+    } else if magnitude >= 0x3880_0000 {
+        let even = magnitude >> 13 & 1;
+        sign | ((magnitude + 0xfff + even - (112 << 23)) >> 13) as u16
+    } else {
+        // The last place of an f32 at 0.5 is the unit of f16's subnormal numbers: the addition rounds to it.
+        sign | ((f32::from_bits(magnitude) + 0.5).to_bits() - 0.5f32.to_bits()) as u16
+    }
+}
+
+/// `cvt.f32.bf16`: exact.
+#[inline]
+pub fn bf16_to_f32(bits: u16) -> f32 {
+    let v = f32::from_bits((bits as u32) << 16);
+    if v.is_nan() { NAN32 } else { v }
+}
+
+/// `cvt.bf16.f32`.
+#[inline]
+pub fn f32_to_bf16(v: f32, r: Rounding) -> u16 {
+    if v.is_nan() { NAN16 } else { (shorten(v.to_bits(), 16, r) >> 16) as u16 }
+}
+
+/// The bits of an `f32` that is not NaN, rounded so that its last `drop` bits are zero. Whatever the number, the next
+/// greater magnitude is the next greater integer, up to infinity.
+#[inline]
+pub(super) fn shorten(bits: u32, drop: u32, r: Rounding) -> u32 {
+    let unit = 1 << drop;
+    let negative = bits >> 31 != 0;
+    let magnitude = bits & 0x7fff_ffff;
+    // What carries into the kept bits exactly if the rounding goes away from zero. Infinity has no bits to drop.
+    let carry = match r {
+        Rounding::Nearest => unit / 2 - 1 + (magnitude >> drop & 1),
+        Rounding::NearestAway => unit / 2,
+        Rounding::Down if negative => unit - 1,
+        Rounding::Up if !negative => unit - 1,
+        Rounding::Zero | Rounding::Down | Rounding::Up => 0,
+    };
+    (bits & 0x8000_0000) | ((magnitude + carry) & !(unit - 1))
+}
+
+/// `cvt.f16.f64`: one rounding, not two by way of `f32`.
+pub fn f64_to_f16(v: f64, r: Rounding) -> u16 {
+    exact::convert::<5, 10>(v, r) as u16
+}
+
+/// `cvt.bf16.f64`: one rounding.
+pub fn f64_to_bf16(v: f64, r: Rounding) -> u16 {
+    exact::convert::<8, 7>(v, r) as u16
+}
+
+/// Either format as `f32`.
+#[inline]
+pub fn to_f32(kind: Half, bits: u16) -> f32 {
+    match kind {
+        Half::F16 => f16_to_f32(bits),
+        Half::Bf16 => bf16_to_f32(bits),
+    }
+}
+
+/// `f32` as either format.
+#[inline]
+pub fn from_f32(kind: Half, v: f32, r: Rounding) -> u16 {
+    match kind {
+        Half::F16 => f32_to_f16(v, r),
+        Half::Bf16 => f32_to_bf16(v, r),
+    }
+}
+
+fn from_f64(kind: Half, v: f64, r: Rounding) -> u16 {
+    match kind {
+        Half::F16 => f64_to_f16(v, r),
+        Half::Bf16 => f64_to_bf16(v, r),
+    }
+}
+
+/// The bits of the exponent, all of them set for infinity and NaN, none for zero and the subnormal numbers.
+#[inline]
+fn exponent(kind: Half) -> u16 {
+    match kind {
+        Half::F16 => 0x7c00,
+        Half::Bf16 => 0x7f80,
+    }
+}
+
+#[inline]
+fn is_nan(kind: Half, a: u16) -> bool {
+    a & 0x7fff > exponent(kind)
+}
+
+/// A subnormal number becomes a zero of its sign.
+#[inline]
+pub fn flush16(kind: Half, a: u16) -> u16 {
+    if a & exponent(kind) == 0 { a & 0x8000 } else { a }
+}
+
+/// `.relu`: what is negative becomes +0, a NaN the canonical one.
+#[inline]
+pub fn relu16(kind: Half, a: u16) -> u16 {
+    if is_nan(kind, a) {
+        NAN16
+    } else if a & 0x8000 != 0 {
+        0
+    } else {
+        a
+    }
+}
+
+/// `.sat`: clamped to [0, 1], NaN as +0.
+#[inline]
+pub fn saturate16(kind: Half, a: u16) -> u16 {
+    let one = match kind {
+        Half::F16 => 0x3c00,
+        Half::Bf16 => 0x3f80,
+    };
+    if a & 0x8000 != 0 || is_nan(kind, a) { 0 } else { a.min(one) }
+}
+
+#[inline]
+fn operand(kind: Half, a: u16, m: Mode) -> f32 {
+    to_f32(kind, if m.ftz { flush16(kind, a) } else { a })
+}
+
+#[inline]
+fn result(kind: Half, mut d: u16, m: Mode) -> u16 {
+    if m.ftz {
+        d = flush16(kind, d);
+    }
+    if m.sat { saturate16(kind, d) } else { d }
+}
+
+/// An odd-rounded `f64` in the format.
+#[inline]
+fn round_odd(kind: Half, v: f64, r: Rounding) -> u16 {
+    // From an f32 the conversion is quicker, and if that is exact there still is only one rounding.
+    let short = v as f32;
+    if short as f64 == v || v.is_nan() { from_f32(kind, short, r) } else { from_f64(kind, v, r) }
+}
+
+/// `add` (9.7.4.1).
+#[inline]
+pub fn add16(kind: Half, a: u16, b: u16, m: Mode) -> u16 {
+    fused(kind, operand(kind, a, m), 1.0, operand(kind, b, m), m)
+}
+
+/// `sub` (9.7.4.2).
+#[inline]
+pub fn sub16(kind: Half, a: u16, b: u16, m: Mode) -> u16 {
+    fused(kind, operand(kind, a, m), 1.0, -operand(kind, b, m), m)
+}
+
+/// `mul` (9.7.4.3).
+#[inline]
+pub fn mul16(kind: Half, a: u16, b: u16, m: Mode) -> u16 {
+    // Exact in f64.
+    let product = operand(kind, a, m) as f64 * operand(kind, b, m) as f64;
+    result(kind, round_odd(kind, product, m.rounding), m)
+}
+
+/// `fma` (9.7.4.4): one rounding.
+#[inline]
+pub fn fma16(kind: Half, a: u16, b: u16, c: u16, m: Mode) -> u16 {
+    fused(kind, operand(kind, a, m), operand(kind, b, m), operand(kind, c, m), m)
+}
+
+#[inline]
+fn fused(kind: Half, a: f32, b: f32, c: f32, m: Mode) -> u16 {
+    let mut sum = sum_to_odd(a as f64 * b as f64, c as f64);
+    if sum == 0.0 && m.rounding == Rounding::Down && (a * b).is_sign_negative() != c.is_sign_negative() {
+        sum = -0.0;
+    }
+    result(kind, round_odd(kind, sum, m.rounding), m)
+}
+
+/// `min` (9.7.4.7): -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
+#[inline]
+pub fn min16(kind: Half, a: u16, b: u16, ftz: bool, nan: bool) -> u16 {
+    let (a, b) = if ftz { (flush16(kind, a), flush16(kind, b)) } else { (a, b) };
+    match (is_nan(kind, a), is_nan(kind, b)) {
+        (false, false) => {
+            if order(a) < order(b) {
+                a
+            } else {
+                b
+            }
+        }
+        (true, false) if !nan => b,
+        (false, true) if !nan => a,
+        _ => NAN16,
+    }
+}
+
+/// `max` (9.7.4.8); see [`min16`].
+#[inline]
+pub fn max16(kind: Half, a: u16, b: u16, ftz: bool, nan: bool) -> u16 {
+    let (a, b) = if ftz { (flush16(kind, a), flush16(kind, b)) } else { (a, b) };
+    match (is_nan(kind, a), is_nan(kind, b)) {
+        (false, false) => {
+            if order(a) > order(b) {
+                a
+            } else {
+                b
+            }
+        }
+        (true, false) if !nan => b,
+        (false, true) if !nan => a,
+        _ => NAN16,
+    }
+}
+
+/// An integer that orders numbers as their values do, and -0 below +0.
+#[inline]
+fn order(a: u16) -> i16 {
+    let a = a as i16;
+    if a < 0 { !(a & 0x7fff) } else { a }
+}
+
+/// `neg` (9.7.4.5). Of a NaN the sign is left open by the manual; here it is inverted.
+#[inline]
+pub fn neg16(kind: Half, a: u16, ftz: bool) -> u16 {
+    let a = a ^ 0x8000;
+    if ftz { flush16(kind, a) } else { a }
+}
+
+/// `abs` (9.7.4.6).
+#[inline]
+pub fn abs16(kind: Half, a: u16, ftz: bool) -> u16 {
+    let a = a & 0x7fff;
+    if ftz { flush16(kind, a) } else { a }
+}

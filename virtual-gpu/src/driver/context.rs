@@ -1,0 +1,359 @@
+//! Initialisation, primary contexts, and the stack of contexts that each thread has.
+//!
+//! All contexts share the one device and its address space; what is made in a context goes with it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::abi::{Handle, In, Out};
+use super::boundary::{Outcome, answer, call, say, within};
+use super::error::{CUresult, Code};
+use super::settings;
+use super::state::{Context, Driver, initialise, lock};
+
+thread_local! {
+    static STACK: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The context on top of the calling thread's stack.
+pub fn current() -> Option<Handle> {
+    STACK.with_borrow(|stack| stack.last().copied())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuInit(flags: u32) -> CUresult {
+    answer(|| if flags == 0 { initialise() } else { Err(Code::InvalidValue.into()) })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDriverGetVersion(version: Out<i32>) -> CUresult {
+    answer(|| version.put(settings::driver_version().map_err(|why| Code::InvalidValue.because(why))?))
+}
+
+/// The one device's number.
+pub fn check_device(device: i32) -> Outcome {
+    if device == 0 { Ok(()) } else { Err(Code::InvalidDevice.into()) }
+}
+
+fn create(driver: &Driver, primary: bool, flags: u32) -> Handle {
+    let mut state = driver.state();
+    let handle = state.handle();
+    let context = Context {
+        id: handle as u64 >> 4,
+        primary,
+        flags,
+        cache_config: 0,
+        shared_config: 1,
+        limits: HashMap::new(),
+        failure: None,
+    };
+    state.contexts.insert(handle, context);
+    handle
+}
+
+fn destroy(driver: &Driver, context: Handle) {
+    // Work is done when it is enqueued, but another thread may be in the middle of a piece.
+    let _device = lock(&driver.device);
+    for address in driver.state().remove_context(context) {
+        if let Err(error) = driver.machine.free(address) {
+            say(error);
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDevicePrimaryCtxRetain(context: Out<Handle>, device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        if context.is_null() {
+            return Err(Code::InvalidValue.into());
+        }
+        let known = driver.state().primary;
+        let (handle, count) = match known {
+            Some(primary) => primary,
+            None => {
+                let flags = driver.state().primary_flags;
+                (create(driver, true, flags), 0)
+            }
+        };
+        driver.state().primary = Some((handle, count + 1));
+        context.put(handle)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        let known = driver.state().primary;
+        match known {
+            None => Err(Code::InvalidContext.into()),
+            Some((handle, 1)) => {
+                driver.state().primary = None;
+                destroy(driver, handle);
+                Ok(())
+            }
+            Some((handle, count)) => {
+                driver.state().primary = Some((handle, count - 1));
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Destroys what the primary context holds. It comes back empty, under the same handle, as it does on a card.
+#[unsafe(no_mangle)]
+extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        let known = driver.state().primary;
+        if let Some((handle, _)) = known {
+            destroy(driver, handle);
+            let fresh = create(driver, true, driver.state().primary_flags);
+            let mut state = driver.state();
+            if let Some(context) = state.contexts.remove(&fresh) {
+                state.contexts.insert(handle, context);
+            }
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        driver.state().primary_flags = flags;
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        let state = driver.state();
+        flags.put(state.primary_flags)?;
+        active.put(state.primary.is_some() as i32)
+    })
+}
+
+fn create_and_push(context: Out<Handle>, flags: u32, device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        if context.is_null() {
+            return Err(Code::InvalidValue.into());
+        }
+        let handle = create(driver, false, flags);
+        STACK.with_borrow_mut(|stack| stack.push(handle));
+        context.put(handle)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxCreate_v2(context: Out<Handle>, flags: u32, device: i32) -> CUresult {
+    create_and_push(context, flags, device)
+}
+
+/// With execution affinities, of which this device has none.
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxCreate_v3(
+    context: Out<Handle>,
+    affinities: In<u8>,
+    count: i32,
+    flags: u32,
+    device: i32,
+) -> CUresult {
+    if !affinities.is_null() || count != 0 {
+        return answer(|| Err(Code::NotSupported.because("contexts with execution affinity")));
+    }
+    create_and_push(context, flags, device)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxCreate_v4(context: Out<Handle>, params: In<u8>, flags: u32, device: i32) -> CUresult {
+    if !params.is_null() {
+        return answer(|| Err(Code::NotSupported.because("contexts with creation parameters")));
+    }
+    create_and_push(context, flags, device)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxDestroy_v2(context: Handle) -> CUresult {
+    call(|driver| {
+        if driver.state().context(context)?.primary {
+            return Err(Code::InvalidContext.because("a primary context is released, not destroyed"));
+        }
+        destroy(driver, context);
+        STACK.with_borrow_mut(|stack| {
+            if stack.last() == Some(&context) {
+                stack.pop();
+            }
+        });
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxPushCurrent_v2(context: Handle) -> CUresult {
+    call(|driver| {
+        driver.state().context(context)?;
+        STACK.with_borrow_mut(|stack| stack.push(context));
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxPopCurrent_v2(context: Out<Handle>) -> CUresult {
+    call(|_| {
+        let popped = STACK.with_borrow_mut(Vec::pop).ok_or(Code::InvalidContext)?;
+        context.offer(popped);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSetCurrent(context: Handle) -> CUresult {
+    call(|driver| {
+        if context != 0 {
+            driver.state().context(context)?;
+        }
+        STACK.with_borrow_mut(|stack| {
+            stack.pop();
+            if context != 0 {
+                stack.push(context);
+            }
+        });
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetCurrent(context: Out<Handle>) -> CUresult {
+    call(|_| context.put(current().unwrap_or(0)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetDevice(device: Out<i32>) -> CUresult {
+    within(|_| device.put(0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSynchronize() -> CUresult {
+    within(|cx| {
+        cx.state().wait_for_context(cx.context)?;
+        cx.wait()
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetFlags(flags: Out<u32>) -> CUresult {
+    within(|cx| flags.put(cx.state().context(cx.context)?.flags))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSetFlags(flags: u32) -> CUresult {
+    within(|cx| {
+        cx.state().context(cx.context)?.flags = flags;
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetId(context: Handle, id: Out<u64>) -> CUresult {
+    call(|driver| {
+        let context = if context == 0 { current().ok_or(Code::InvalidContext)? } else { context };
+        id.put(driver.state().context(context)?.id)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetApiVersion(context: Handle, version: Out<u32>) -> CUresult {
+    call(|driver| {
+        let context = if context == 0 { current().ok_or(Code::InvalidContext)? } else { context };
+        driver.state().context(context)?;
+        version.put(3020)
+    })
+}
+
+/// The limits that can be read, and what they are unless set (`CUlimit`): stack, printf buffer, heap, depth and
+/// pending launches of device-side launches, granularity of fetches, persisting cache.
+const LIMITS: [usize; 7] = [1024, 1 << 20, 8 << 20, 2, 2048, 64, 0];
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetLimit(value: Out<usize>, limit: i32) -> CUresult {
+    within(|cx| {
+        let default = usize::try_from(limit).ok().and_then(|index| LIMITS.get(index));
+        let default = default.ok_or(Code::UnsupportedLimit)?;
+        value.put(*cx.state().context(cx.context)?.limits.get(&limit).unwrap_or(default))
+    })
+}
+
+/// Remembered, and of no effect: local memory and the printf buffer are as large as they need to be.
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSetLimit(limit: i32, value: usize) -> CUresult {
+    within(|cx| {
+        if !(0..LIMITS.len() as i32).contains(&limit) {
+            return Err(Code::UnsupportedLimit.into());
+        }
+        cx.state().context(cx.context)?.limits.insert(limit, value);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetCacheConfig(config: Out<i32>) -> CUresult {
+    within(|cx| config.put(cx.state().context(cx.context)?.cache_config))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSetCacheConfig(config: i32) -> CUresult {
+    within(|cx| {
+        if !(0..4).contains(&config) {
+            return Err(Code::InvalidValue.into());
+        }
+        cx.state().context(cx.context)?.cache_config = config;
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetSharedMemConfig(config: Out<i32>) -> CUresult {
+    within(|cx| config.put(cx.state().context(cx.context)?.shared_config))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxSetSharedMemConfig(config: i32) -> CUresult {
+    within(|cx| {
+        if !(0..3).contains(&config) {
+            return Err(Code::InvalidValue.into());
+        }
+        // Banks are four bytes wide on every device since 2014; the setting is accepted and ignored there too.
+        cx.state().context(cx.context)?;
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxGetStreamPriorityRange(least: Out<i32>, greatest: Out<i32>) -> CUresult {
+    within(|_| {
+        least.offer(super::stream::PRIORITIES.1);
+        greatest.offer(super::stream::PRIORITIES.0);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxResetPersistingL2Cache() -> CUresult {
+    within(|_| Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuProfilerStart() -> CUresult {
+    within(|_| Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuProfilerStop() -> CUresult {
+    within(|_| Ok(()))
+}

@@ -1,0 +1,208 @@
+//! The device: its name, its limits, and what it says it can do.
+
+use std::ffi::c_char;
+
+use super::abi::{In, Out};
+use super::boundary::{Outcome, call};
+use super::context::check_device;
+use super::error::{CUresult, Code};
+use super::state::Driver;
+
+pub const NAME: &str = "Virtual GPU (PTX interpreter)";
+const PCI_BUS_ID: &str = "0000:00:00.0";
+
+/// The limits of a compute capability: CUDA programming guide, "Compute capabilities", and the number of
+/// multiprocessors of the largest card that has it, for programs that fill the card.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub threads_per_sm: usize,
+    pub blocks_per_sm: usize,
+    pub shared_per_sm: usize,
+    /// The most that one block can get, after `cuFuncSetAttribute`.
+    pub shared_per_block_optin: usize,
+    pub reserved_shared: usize,
+    pub sms: usize,
+    pub l2: usize,
+}
+
+pub const THREADS_PER_BLOCK: usize = 1024;
+pub const BLOCK: [u32; 3] = [1024, 1024, 64];
+pub const GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
+pub const SHARED_PER_BLOCK: usize = 48 << 10;
+pub const REGISTERS_PER_SM: usize = 65536;
+pub const WARP: usize = 32;
+
+pub fn limits((major, minor): (u32, u32)) -> Limits {
+    // Threads and blocks of a multiprocessor, its shared memory and that of one block in KB, reserved bytes, SMs, L2.
+    let (threads, blocks, shared, optin, reserved, sms, l2) = match (major, minor) {
+        (7, 5) => (1024, 16, 64, 64, 0, 72, 6),
+        (7, _) => (2048, 32, 96, 96, 0, 80, 6),
+        (8, 0) => (2048, 32, 164, 163, 1024, 108, 40),
+        (8, 7) => (1536, 16, 164, 163, 1024, 16, 4),
+        (8, 9) => (1536, 24, 100, 99, 1024, 128, 72),
+        (8, _) => (1536, 16, 100, 99, 1024, 84, 6),
+        (9, _) => (2048, 32, 228, 227, 1024, 132, 50),
+        (10 | 11, _) => (2048, 32, 228, 227, 1024, 148, 126),
+        _ => (1536, 24, 100, 99, 1024, 170, 96),
+    };
+    Limits {
+        threads_per_sm: threads,
+        blocks_per_sm: blocks,
+        shared_per_sm: shared << 10,
+        shared_per_block_optin: optin << 10,
+        reserved_shared: reserved,
+        sms,
+        l2: l2 << 20,
+    }
+}
+
+impl Driver {
+    pub fn limits(&self) -> Limits {
+        limits(self.settings.compute_capability)
+    }
+}
+
+/// The value of a `CUdevice_attribute`. What is not listed is a feature or a size that the device has not: zero.
+fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
+    let (major, minor) = driver.settings.compute_capability;
+    let limits = driver.limits();
+    let value = match number {
+        1 => THREADS_PER_BLOCK,
+        2..=4 => BLOCK[number as usize - 2] as usize,
+        5..=7 => GRID[number as usize - 5] as usize,
+        8 => SHARED_PER_BLOCK,
+        9 => 64 << 10, // constant memory
+        10 => WARP,
+        11 => i32::MAX as usize, // pitch of a copy
+        12 | 82 => REGISTERS_PER_SM,
+        13 => 1_410_000, // kHz
+        14 => 512,       // texture alignment
+        15 => 1,         // copies and kernels overlap
+        16 => limits.sms,
+        31 => 1,         // concurrent kernels
+        36 => 1_215_000, // kHz of the memory
+        37 => 5120,      // bits of its bus
+        38 => limits.l2,
+        39 => limits.threads_per_sm,
+        40 => 1,  // copy engines
+        41 => 1,  // one address space: `cuMemcpy` tells host from device
+        51 => 32, // texture pitch alignment
+        75 => major as usize,
+        76 => minor as usize,
+        78 => 1,      // stream priorities
+        79 | 80 => 1, // L1 caches global and local memory
+        81 => limits.shared_per_sm,
+        87 => 2, // single to double precision
+        90 => 1, // preemption
+        97 => limits.shared_per_block_optin,
+        99 => 1, // host memory can be registered
+        106 => limits.blocks_per_sm,
+        111 => limits.reserved_shared,
+        115 => 1,             // memory pools
+        134 => return Ok(-1), // no NUMA node
+        known if (1..=161).contains(&known) => 0,
+        _ => return Err(Code::InvalidValue.into()),
+    };
+    Ok(value as i32)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGet(device: Out<i32>, ordinal: i32) -> CUresult {
+    call(|_| {
+        check_device(ordinal)?;
+        device.put(0)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetCount(count: Out<i32>) -> CUresult {
+    call(|_| count.put(1))
+}
+
+/// Writes a string into a buffer, cut to what fits with its zero.
+fn put_text(buffer: Out<c_char>, length: i32, text: &str) -> Outcome {
+    let room = usize::try_from(length).ok().and_then(|length| length.checked_sub(1)).ok_or(Code::InvalidValue)?;
+    buffer.put_all(text.bytes().take(room).chain([0]).map(|byte| byte as c_char))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetName(name: Out<c_char>, length: i32, device: i32) -> CUresult {
+    call(|_| {
+        check_device(device)?;
+        put_text(name, length, NAME)
+    })
+}
+
+fn uuid(uuid: Out<[u8; 16]>, device: i32) -> CUresult {
+    call(|_| {
+        check_device(device)?;
+        uuid.put(*b"virtual-gpu-ptx0")
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetUuid(to: Out<[u8; 16]>, device: i32) -> CUresult {
+    uuid(to, device)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetUuid_v2(to: Out<[u8; 16]>, device: i32) -> CUresult {
+    uuid(to, device)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceTotalMem_v2(bytes: Out<usize>, device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        bytes.put(driver.machine.memory().1)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetAttribute(value: Out<i32>, number: i32, device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        value.put(attribute(driver, number)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        major.put(driver.settings.compute_capability.0 as i32)?;
+        minor.put(driver.settings.compute_capability.1 as i32)
+    })
+}
+
+/// `CUdevprop`, the oldest way to ask; its fields are attributes in this order.
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetProperties(properties: Out<i32>, device: i32) -> CUresult {
+    call(|driver| {
+        check_device(device)?;
+        let values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14].map(|number| attribute(driver, number));
+        properties.put_all(values.into_iter().collect::<Outcome<Vec<i32>>>()?)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetPCIBusId(id: Out<c_char>, length: i32, device: i32) -> CUresult {
+    call(|_| {
+        check_device(device)?;
+        put_text(id, length, PCI_BUS_ID)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetByPCIBusId(device: Out<i32>, id: In<c_char>) -> CUresult {
+    call(|_| if id.text()? == PCI_BUS_ID { device.put(0) } else { Err(Code::InvalidDevice.into()) })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceCanAccessPeer(can: Out<i32>, device: i32, peer: i32) -> CUresult {
+    call(|_| {
+        check_device(device)?;
+        check_device(peer)?;
+        can.put(0)
+    })
+}

@@ -1,0 +1,138 @@
+//! Host memory that programs have pinned, and functions of the program that run in stream order.
+//!
+//! Pinned memory is ordinary memory here: copies are done when they are enqueued, from and to either kind. Kernels
+//! cannot reach it, so it has no device address, and the device says so (`CAN_MAP_HOST_MEMORY` is 0).
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use super::abi::{DevicePointer, Out};
+use super::boundary::within;
+use super::error::{CUresult, Code};
+
+/// Pinned memory comes in pages, as programs may expect.
+#[derive(Clone)]
+#[repr(C, align(4096))]
+struct Page([u8; PAGE]);
+
+const PAGE: usize = 4096;
+
+/// A range of host memory by its start: its length, the flags it was pinned with, and the memory if it is ours.
+type Range = (usize, u32, Option<Vec<Page>>);
+
+/// All that is pinned in the process.
+#[derive(Default)]
+pub struct Pinned(BTreeMap<usize, Range>);
+
+impl Pinned {
+    fn holding(&self, address: usize) -> Option<(usize, &Range)> {
+        let (start, range) = self.0.range(..=address).next_back()?;
+        (address - start < range.0).then_some((*start, range))
+    }
+
+    /// Whether an address is in pinned memory.
+    pub fn contains(&self, address: usize) -> bool {
+        self.holding(address).is_some()
+    }
+}
+
+const PORTABLE: u32 = 1;
+const DEVICE_MAP: u32 = 2;
+const WRITE_COMBINED: u32 = 4;
+
+fn allocate(to: Out<usize>, bytes: usize, flags: u32) -> CUresult {
+    within(|cx| {
+        if to.is_null() || bytes == 0 || flags & !(PORTABLE | DEVICE_MAP | WRITE_COMBINED) != 0 {
+            return Err(Code::InvalidValue.into());
+        }
+        cx.unsafe_while_capturing()?;
+        let count = bytes.div_ceil(PAGE);
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(count).map_err(|_| Code::OutOfMemory)?;
+        pages.resize(count, Page([0; PAGE]));
+        let address = pages.as_mut_ptr().expose_provenance();
+        cx.state().pinned.0.insert(address, (bytes, flags, Some(pages)));
+        to.put(address)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemHostAlloc(to: Out<usize>, bytes: usize, flags: u32) -> CUresult {
+    allocate(to, bytes, flags)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemAllocHost_v2(to: Out<usize>, bytes: usize) -> CUresult {
+    allocate(to, bytes, 0)
+}
+
+/// Takes a range out of the table, if it is there and of the kind (ours or registered) that the call is for.
+fn remove(address: usize, ours: bool, otherwise: Code) -> CUresult {
+    within(|cx| {
+        cx.unsafe_while_capturing()?;
+        let mut state = cx.state();
+        match state.pinned.0.get(&address) {
+            Some((_, _, pages)) if pages.is_some() == ours => drop(state.pinned.0.remove(&address)),
+            _ => return Err(otherwise.because(format!("{address:#x} is no such host memory"))),
+        }
+        drop(state);
+        cx.wait()
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemFreeHost(address: usize) -> CUresult {
+    remove(address, true, Code::InvalidValue)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemHostRegister_v2(address: usize, bytes: usize, flags: u32) -> CUresult {
+    within(|cx| {
+        if address == 0 || bytes == 0 || address.checked_add(bytes).is_none() {
+            return Err(Code::InvalidValue.into());
+        }
+        cx.unsafe_while_capturing()?;
+        let mut state = cx.state();
+        let before = state.pinned.0.range(..address + bytes).next_back();
+        if before.is_some_and(|(start, (length, ..))| start + length > address) {
+            return Err(Code::HostMemoryAlreadyRegistered.into());
+        }
+        state.pinned.0.insert(address, (bytes, flags, None));
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemHostUnregister(address: usize) -> CUresult {
+    remove(address, false, Code::HostMemoryNotRegistered)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemHostGetFlags(flags: Out<u32>, address: usize) -> CUresult {
+    within(|cx| flags.put(cx.state().pinned.holding(address).ok_or(Code::InvalidValue)?.1.1))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemHostGetDevicePointer_v2(_to: Out<DevicePointer>, address: usize, _flags: u32) -> CUresult {
+    within(|cx| {
+        let pinned = cx.state().pinned.contains(address);
+        let code = if pinned { Code::NotSupported } else { Code::InvalidValue };
+        Err(code.because("kernels cannot reach host memory here"))
+    })
+}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is in a function that a stream called. Such a function must not use the driver.
+pub fn inside_host_function() -> bool {
+    INSIDE.get()
+}
+
+/// Calls the program's function from this thread; a card's driver calls it from one of its own.
+pub fn run_host_function(function: impl FnOnce()) {
+    INSIDE.set(true);
+    function();
+    INSIDE.set(false);
+}

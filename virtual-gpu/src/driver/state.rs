@@ -1,0 +1,234 @@
+//! What the driver remembers: one device, and a table for each kind of handle.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use super::abi::Handle;
+use super::boundary::Outcome;
+use super::capture::Capture;
+use super::error::{Code, Fault};
+use super::graph::Graph;
+use super::pool::Pool;
+use super::settings::Settings;
+use crate::machine::{Config, Kernel, Machine, Module};
+
+/// Everything behind the interface, made by the first `cuInit`.
+pub struct Driver {
+    pub settings: Settings,
+    pub machine: Machine,
+    /// Held while the device works, so that threads which use several streams take turns.
+    pub device: Mutex<()>,
+    state: Mutex<State>,
+}
+
+/// The tables. Locked for moments only, never while the device works or a function of the program runs.
+pub struct State {
+    last: Handle,
+    pub contexts: HashMap<Handle, Context>,
+    /// The primary context and how often it is retained.
+    pub primary: Option<(Handle, u32)>,
+    pub primary_flags: u32,
+    pub streams: HashMap<Handle, Stream>,
+    pub events: HashMap<Handle, Event>,
+    pub modules: HashMap<Handle, Loaded>,
+    pub functions: HashMap<Handle, Function>,
+    pub graphs: HashMap<Handle, Graph>,
+    pub execs: HashMap<Handle, Arc<Graph>>,
+    pub captures: HashMap<u64, Capture>,
+    pub captures_begun: u64,
+    pub pools: HashMap<Handle, Pool>,
+    pub default_pool: Handle,
+    pub current_pool: Handle,
+    /// Device allocations that programs made, by address.
+    pub allocations: HashMap<u64, Allocation>,
+    pub pinned: super::host::Pinned,
+}
+
+#[derive(Clone, Copy)]
+pub struct Failure {
+    pub code: Code,
+    /// A waiting call has returned it, so the program can know.
+    pub reported: bool,
+}
+
+pub struct Context {
+    pub id: u64,
+    pub primary: bool,
+    pub flags: u32,
+    pub cache_config: i32,
+    pub shared_config: i32,
+    pub limits: HashMap<i32, usize>,
+    pub failure: Option<Failure>,
+}
+
+#[derive(Clone, Copy)]
+pub struct Stream {
+    pub context: Handle,
+    pub flags: u32,
+    pub priority: i32,
+}
+
+pub struct Event {
+    pub context: Handle,
+    pub flags: u32,
+    pub state: Moment,
+}
+
+/// What an event stands for.
+#[derive(Clone)]
+pub enum Moment {
+    Never,
+    At(Instant),
+    /// A point in a capture: the nodes that come before it.
+    Captured {
+        capture: u64,
+        after: Vec<usize>,
+    },
+}
+
+pub struct Loaded {
+    pub context: Handle,
+    pub module: Module,
+    pub ptx_version: (u32, u32),
+    /// Made by `cuLibraryLoad…`, not `cuModuleLoad…`.
+    pub library: bool,
+    /// The functions handed out so far, by name.
+    pub functions: HashMap<String, Handle>,
+    pub names: Vec<String>,
+}
+
+#[derive(Clone)]
+pub struct Function {
+    pub module: Handle,
+    pub kernel: Arc<Kernel>,
+    /// The name with its zero, for `cuFuncGetName`.
+    pub name: Arc<std::ffi::CString>,
+    pub dynamic_shared_limit: usize,
+    pub carveout: i32,
+}
+
+#[derive(Clone, Copy)]
+pub struct Allocation {
+    pub context: Handle,
+    pub bytes: usize,
+    pub owner: Owner,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// `cuMemAlloc`.
+    Program,
+    /// `cuMemAllocAsync`, `cuMemAllocFromPoolAsync`.
+    Pool(Handle),
+    /// Allocated while a stream was captured: it lives as long as the graph.
+    Graph,
+}
+
+/// Locks, also after a panic in another thread: what a panic could leave behind here is a table entry too few.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+static DRIVER: OnceLock<Driver> = OnceLock::new();
+
+/// The driver, if `cuInit` was called.
+pub fn driver() -> Outcome<&'static Driver> {
+    DRIVER.get().ok_or(Code::NotInitialized.into())
+}
+
+/// Makes the driver unless it is there.
+pub fn initialise() -> Outcome {
+    if DRIVER.get().is_some() {
+        return Ok(());
+    }
+    let settings = Settings::from_environment().map_err(|why| Code::InvalidValue.because(why))?;
+    DRIVER.get_or_init(|| Driver::new(settings));
+    Ok(())
+}
+
+impl Driver {
+    fn new(settings: Settings) -> Driver {
+        let config = Config {
+            compute_capability: settings.compute_capability,
+            checks: settings.checks,
+            count: settings.counts.is_some(),
+            memory: settings.memory,
+        };
+        let mut state = State {
+            // Handles start well above the three numbers that name default streams.
+            last: 0xC0DA_0000,
+            contexts: HashMap::new(),
+            primary: None,
+            primary_flags: 0,
+            streams: HashMap::new(),
+            events: HashMap::new(),
+            modules: HashMap::new(),
+            functions: HashMap::new(),
+            graphs: HashMap::new(),
+            execs: HashMap::new(),
+            captures: HashMap::new(),
+            captures_begun: 0,
+            pools: HashMap::new(),
+            default_pool: 0,
+            current_pool: 0,
+            allocations: HashMap::new(),
+            pinned: Default::default(),
+        };
+        state.default_pool = state.handle();
+        state.current_pool = state.default_pool;
+        state.pools.insert(state.default_pool, Pool::default());
+        Driver { settings, machine: Machine::new(config), device: Mutex::new(()), state: Mutex::new(state) }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    /// A number that was never given out. The stride leaves room for programs that look at alignment.
+    pub fn handle(&mut self) -> Handle {
+        self.last += 0x10;
+        self.last
+    }
+
+    pub fn context(&mut self, handle: Handle) -> Outcome<&mut Context> {
+        // A number below the last one given out may have been a context once; the real driver tells the two apart.
+        let gone = if handle <= self.last { Code::ContextIsDestroyed } else { Code::InvalidContext };
+        self.contexts.get_mut(&handle).ok_or(gone.into())
+    }
+
+    /// Removes a context with all that was made in it, and gives back what must be freed on the device.
+    pub fn remove_context(&mut self, context: Handle) -> Vec<u64> {
+        self.contexts.remove(&context);
+        self.streams.retain(|_, stream| stream.context != context);
+        self.events.retain(|_, event| event.context != context);
+        self.captures.retain(|_, capture| capture.context != context);
+        let modules: Vec<Handle> =
+            self.modules.iter().filter(|(_, loaded)| loaded.context == context).map(|(handle, _)| *handle).collect();
+        for module in modules {
+            self.modules.remove(&module);
+            self.functions.retain(|_, function| function.module != module);
+        }
+        let mut freed = Vec::new();
+        self.allocations.retain(|address, allocation| {
+            let keep = allocation.context != context || allocation.owner == Owner::Graph;
+            if !keep {
+                freed.push(*address);
+            }
+            keep
+        });
+        freed
+    }
+}
+
+/// Looks a handle up, with the driver's error for one that is none.
+pub fn find<T>(table: &HashMap<Handle, T>, handle: Handle) -> Result<&T, Fault> {
+    table.get(&handle).ok_or(Code::InvalidHandle.into())
+}
+
+/// As [`find`], to change it.
+pub fn find_mut<T>(table: &mut HashMap<Handle, T>, handle: Handle) -> Result<&mut T, Fault> {
+    table.get_mut(&handle).ok_or(Code::InvalidHandle.into())
+}

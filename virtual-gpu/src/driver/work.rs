@@ -1,0 +1,194 @@
+//! What can be enqueued on a stream, and its execution.
+
+use std::io::Write;
+use std::sync::{Arc, MutexGuard};
+
+use super::abi::{self, Handle, HostFunction, StreamCallback, UserData};
+use super::boundary::{Outcome, say};
+use super::capture::StreamKey;
+use super::error::Code;
+use super::graph::Graph;
+use super::host::run_host_function;
+use super::state::{Driver, Failure, State, lock};
+use crate::machine::{Counts, Kernel, Launch, Machine, TrapKind};
+
+/// A call in progress: the driver and the context it acts in.
+pub struct Current {
+    pub driver: &'static Driver,
+    pub context: Handle,
+}
+
+/// One end of a copy.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    Device(u64),
+    Host(usize),
+}
+
+/// A piece of work. What it refers to on the host is looked at when it is executed, so a replayed graph sees the
+/// host buffers as they are then; a kernel's arguments are copied when it is enqueued.
+#[derive(Clone)]
+pub enum Op {
+    Launch(Arc<LaunchOp>),
+    Copy { to: Place, from: Place, bytes: usize },
+    Fill { to: u64, pattern: [u8; 4], width: usize, count: usize },
+    Call { function: HostFunction, data: UserData },
+    CallBack { function: StreamCallback, data: UserData, stream: Handle },
+    Graph(Arc<Graph>),
+    Alloc(Arc<GraphMemory>),
+    Free,
+}
+
+pub struct LaunchOp {
+    pub kernel: Arc<Kernel>,
+    pub launch: Launch,
+    pub params: Vec<u8>,
+}
+
+/// Memory that a capture allocated. It stays at its address as long as a graph made from that capture exists.
+pub struct GraphMemory {
+    pub machine: &'static Machine,
+    pub address: u64,
+}
+
+impl Drop for GraphMemory {
+    fn drop(&mut self) {
+        // A context that was destroyed meanwhile may have taken it along.
+        let _ = self.machine.free(self.address);
+    }
+}
+
+impl Op {
+    /// The driver's number for this kind of graph node (`CUgraphNodeType`).
+    pub fn node_type(&self) -> i32 {
+        match self {
+            Op::Launch(_) => 0,
+            Op::Copy { .. } => 1,
+            Op::Fill { .. } => 2,
+            Op::Call { .. } | Op::CallBack { .. } => 3,
+            Op::Graph(_) => 4,
+            Op::Alloc(_) => 10,
+            Op::Free => 11,
+        }
+    }
+}
+
+impl Current {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.driver.state()
+    }
+
+    /// Enqueues: records the work if the stream is being captured, else executes it, unless the context has failed.
+    pub fn enqueue(&self, stream: Handle, op: Op) -> Outcome {
+        let key = self.stream(stream)?;
+        if self.state().record(self.context, key, &op)? {
+            return Ok(());
+        }
+        self.execute(&op)
+    }
+
+    /// Does the work of a call that blocks until it is done.
+    pub fn perform(&self, op: Op) -> Outcome {
+        self.before_blocking()?;
+        self.execute(&op)?;
+        self.wait()
+    }
+
+    /// What holds for every call that uses the legacy stream and blocks: captures in progress may forbid it.
+    pub fn before_blocking(&self) -> Outcome {
+        self.state().use_legacy(self.context)?;
+        self.unsafe_while_capturing()
+    }
+
+    /// What holds for every call that might wait for the device behind the program's back, such as an allocation.
+    pub fn unsafe_while_capturing(&self) -> Outcome {
+        self.state().unsafe_call()
+    }
+
+    /// Reports a failure that has not been reported: what every call does that waits for the device.
+    pub fn wait(&self) -> Outcome {
+        match &mut self.state().context(self.context)?.failure {
+            None => Ok(()),
+            Some(failure) => {
+                failure.reported = true;
+                Err(failure.code.into())
+            }
+        }
+    }
+
+    fn failed(&self) -> Outcome<bool> {
+        Ok(self.state().context(self.context)?.failure.is_some())
+    }
+
+    fn execute(&self, op: &Op) -> Outcome {
+        // A card that has faulted does nothing more for this context.
+        if self.failed()? {
+            return Ok(());
+        }
+        let machine = &self.driver.machine;
+        match op {
+            Op::Launch(launch) => self.launch(launch),
+            Op::Copy { to, from, bytes } => {
+                let _device = lock(&self.driver.device);
+                match (*to, *from) {
+                    (Place::Device(to), Place::Device(from)) => machine.copy(to, from, *bytes)?,
+                    (Place::Device(to), Place::Host(from)) => machine.write(to, abi::host(from, *bytes)?)?,
+                    (Place::Host(to), Place::Device(from)) => machine.read(from, abi::host_mut(to, *bytes)?)?,
+                    (Place::Host(to), Place::Host(from)) => abi::host_to_host(to, from, *bytes)?,
+                }
+                Ok(())
+            }
+            Op::Fill { to, pattern, width, count } => {
+                let _device = lock(&self.driver.device);
+                Ok(machine.fill(*to, &pattern[..*width], *count)?)
+            }
+            Op::Call { function, data } => {
+                run_host_function(|| function.iter().for_each(|function| data.call(*function)));
+                Ok(())
+            }
+            Op::CallBack { function, data, stream } => {
+                run_host_function(|| function.iter().for_each(|function| data.call_back(*function, *stream)));
+                Ok(())
+            }
+            Op::Graph(graph) => graph.nodes.iter().try_for_each(|node| self.execute(&node.op)),
+            Op::Alloc(_) | Op::Free => Ok(()),
+        }
+    }
+
+    fn launch(&self, op: &LaunchOp) -> Outcome {
+        let device = lock(&self.driver.device);
+        let outcome = self.driver.machine.launch(&op.kernel, &op.launch, &op.params);
+        drop(device);
+        match outcome {
+            Ok(counts) => self.write_counts(op, &counts),
+            // Refused before it began: the call says so itself, and the context is as good as before.
+            Err(trap) if matches!(trap.kind, TrapKind::LaunchOutOfResources | TrapKind::InvalidLaunch) => {
+                Err(Code::from(trap.kind).because(trap.to_string()))
+            }
+            Err(trap) => {
+                say(&trap);
+                self.state().context(self.context)?.failure = Some(Failure { code: trap.kind.into(), reported: false });
+                Ok(())
+            }
+        }
+    }
+
+    fn write_counts(&self, op: &LaunchOp, counts: &Counts) -> Outcome {
+        let Some((path, file)) = &self.driver.settings.counts else { return Ok(()) };
+        let Launch { grid, block, dynamic_shared } = op.launch;
+        let line = format!(
+            "{{\"kernel\":\"{}\",\"grid\":{grid:?},\"block\":{block:?},\"dynamic_shared\":{dynamic_shared},\"counts\":{}}}\n",
+            op.kernel.name(),
+            counts.to_json()
+        );
+        // One write for the line: processes that share the file do not interleave theirs.
+        let mut file = file;
+        file.write_all(line.as_bytes())
+            .map_err(|e| Code::OperatingSystem.because(format!("VIRTUAL_GPU_COUNTS={}: {e}", path.display())))
+    }
+
+    /// The stream that a handle names in this context: a created one, or one of the default streams.
+    pub fn stream(&self, handle: Handle) -> Outcome<StreamKey> {
+        StreamKey::of(&self.state(), self.context, handle)
+    }
+}

@@ -1,0 +1,462 @@
+//! Loads, stores, atomics and asynchronous copies, each with its checks.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::exec::{Done, Env, lanes};
+use super::memory::{Allocation, WRITTEN};
+use super::program::*;
+use super::shared::{Fault, Touch};
+use super::space::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
+use super::trap::TrapKind;
+use super::warp::{Copying, Warp};
+use crate::arith::mma;
+
+fn load(found: &Allocation, at: usize, size: usize) -> u64 {
+    match size {
+        1 => found.u8(at).load(Relaxed).into(),
+        2 => found.u16(at).load(Relaxed).into(),
+        4 => found.u32(at).load(Relaxed).into(),
+        _ => found.u64(at).load(Relaxed),
+    }
+}
+
+fn store(found: &Allocation, at: usize, size: usize, value: u64) {
+    match size {
+        1 => found.u8(at).store(value as u8, Relaxed),
+        2 => found.u16(at).store(value as u16, Relaxed),
+        4 => found.u32(at).store(value as u32, Relaxed),
+        _ => found.u64(at).store(value, Relaxed),
+    }
+}
+
+/// For each shadow word of an access: the word's offset, and which of its bytes.
+fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
+    (at / 4..(at + size).div_ceil(4)).map(move |word| {
+        let low = at.max(word * 4) - word * 4;
+        let high = (at + size).min(word * 4 + 4) - word * 4;
+        (word * 4, (WRITTEN >> (4 - high)) & (WRITTEN << low))
+    })
+}
+
+fn was_written(found: &Allocation, at: usize, size: usize) -> bool {
+    shadow_words(at, size)
+        .all(|(word, mask)| found.shadow(word).is_none_or(|shadow| shadow.load(Relaxed) & mask == mask))
+}
+
+impl<'a> Env<'a> {
+    /// The allocation that holds all of an access, and where in it.
+    #[inline]
+    fn global(
+        &mut self,
+        address: u64,
+        bytes: usize,
+        lane: usize,
+        verb: &str,
+    ) -> Result<(&'a Allocation, usize), Box<Fault>> {
+        let allocations = self.allocations;
+        let last = allocations.get(self.last);
+        let found = match last {
+            Some(last) if last.contains(address, bytes) => last,
+            _ => {
+                let after = allocations.partition_point(|found| found.base <= address);
+                match after.checked_sub(1).map(|at| (at, &allocations[at])) {
+                    Some((at, found)) if found.contains(address, bytes) => {
+                        self.last = at;
+                        found
+                    }
+                    _ => {
+                        let place = self.memory.describe(address);
+                        let message = format!("{verb} of {bytes} bytes at {address:#x}: {place}");
+                        return Err(Fault::new(TrapKind::IllegalAddress, lane, message));
+                    }
+                }
+            }
+        };
+        Ok((found, (address - found.base) as usize))
+    }
+
+    /// The space of a generic address, and the address in it.
+    fn resolve(area: Area, address: u64) -> (Area, u64) {
+        match area {
+            Area::Generic => match address {
+                SHARED_WINDOW.. if address < SHARED_WINDOW + WINDOW => (Area::Shared, address - SHARED_WINDOW),
+                LOCAL_WINDOW.. if address < LOCAL_WINDOW + WINDOW => (Area::Local, address - LOCAL_WINDOW),
+                _ => (Area::Global, address),
+            },
+            area => (area, address),
+        }
+    }
+
+    fn aligned(address: u64, bytes: usize, lane: usize, verb: &str) -> Done {
+        if address.is_multiple_of(bytes as u64) {
+            return Ok(());
+        }
+        let message = format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
+        Err(Fault::new(TrapKind::MisalignedAddress, lane, message))
+    }
+
+    fn shared_bounds(&self, address: u64, bytes: usize, lane: usize, verb: &str) -> Result<usize, Box<Fault>> {
+        let size = self.shared.size();
+        match address.checked_add(bytes as u64) {
+            Some(end) if end <= size as u64 => Ok(address as usize),
+            _ => {
+                let message =
+                    format!("{verb} of {bytes} bytes at shared address {address:#x}: the block has {size} bytes");
+                Err(Fault::new(TrapKind::SharedOutOfBounds, lane, message))
+            }
+        }
+    }
+
+    fn local_bounds(&self, address: u64, bytes: usize, lane: usize, verb: &str) -> Result<usize, Box<Fault>> {
+        match address.checked_add(bytes as u64) {
+            Some(end) if end <= self.local_bytes as u64 => Ok(lane * self.local_bytes + address as usize),
+            _ => {
+                let has = self.local_bytes;
+                let message =
+                    format!("{verb} of {bytes} bytes at local address {address:#x}: the thread has {has} bytes");
+                Err(Fault::new(TrapKind::LocalOutOfBounds, lane, message))
+            }
+        }
+    }
+
+    pub(super) fn load(&mut self, warp: &mut Warp, access: &Access, mask: u32) -> Done {
+        let bytes = access.size * access.lanes;
+        let base = *warp.row(&self.program.constants, access.base);
+        let mut values = [[0u64; 32]; 4];
+        for lane in lanes(mask) {
+            let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
+            Self::aligned(address, bytes, lane, "read")?;
+            match area {
+                Area::Shared => {
+                    let at = self.shared_bounds(address, bytes, lane, "read")?;
+                    let touch = if access.strong { Touch::StrongRead } else { Touch::Read };
+                    self.shared.touch(
+                        at,
+                        bytes,
+                        super::shared::Actor { thread: warp.index * 32 + lane, seen: &warp.seen },
+                        touch,
+                    )?;
+                    for i in 0..access.lanes {
+                        values[i][lane] = self.shared.load(at + i * access.size, access.size);
+                    }
+                }
+                Area::Local => {
+                    let at = self.local_bounds(address, bytes, lane, "read")?;
+                    for i in 0..access.lanes {
+                        values[i][lane] = little(&warp.local[at + i * access.size..][..access.size]);
+                    }
+                }
+                Area::Param => {
+                    let end = address.checked_add(bytes as u64).filter(|end| *end <= self.params.len() as u64);
+                    if end.is_none() {
+                        let message = format!("read of {bytes} bytes at offset {address:#x} of the parameters");
+                        return Err(Fault::new(TrapKind::LocalOutOfBounds, lane, message));
+                    }
+                    for i in 0..access.lanes {
+                        values[i][lane] = little(&self.params[address as usize + i * access.size..][..access.size]);
+                    }
+                }
+                _ => {
+                    let (found, at) = self.global(address, bytes, lane, "read")?;
+                    if self.checks && !was_written(found, at, bytes) {
+                        let message = format!(
+                            "read of {bytes} bytes at {address:#x}, {at} bytes into the allocation of {} bytes at {:#x}: nobody wrote them",
+                            found.size, found.base
+                        );
+                        return Err(Fault::new(TrapKind::Uninitialised, lane, message));
+                    }
+                    for i in 0..access.lanes {
+                        values[i][lane] = load(found, at + i * access.size, access.size);
+                    }
+                }
+            }
+        }
+        if self.count {
+            self.measure(access.area, bytes, &base, access.offset, mask, false);
+        }
+        for i in 0..access.lanes {
+            if access.regs[i] == NOWHERE {
+                continue;
+            }
+            if access.sign_from != 0 {
+                let unused = 64 - access.sign_from;
+                for value in &mut values[i] {
+                    *value = ((*value << unused) as i64 >> unused) as u64 & access.keep[i];
+                }
+            }
+            warp.put(access.regs[i], &values[i], mask);
+        }
+        Ok(())
+    }
+
+    pub(super) fn store(&mut self, warp: &mut Warp, access: &Access, mask: u32) -> Done {
+        let bytes = access.size * access.lanes;
+        let base = *warp.row(&self.program.constants, access.base);
+        for lane in lanes(mask) {
+            let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
+            Self::aligned(address, bytes, lane, "write")?;
+            let values: [u64; 4] = std::array::from_fn(|i| match access.regs[i] {
+                NOWHERE => 0,
+                r => warp.row(&self.program.constants, r)[lane],
+            });
+            match area {
+                Area::Shared => {
+                    let at = self.shared_bounds(address, bytes, lane, "write")?;
+                    for i in 0..access.lanes {
+                        let at = at + i * access.size;
+                        let keep = u64::MAX >> (64 - 8 * access.size);
+                        let new = values[i] & keep;
+                        let changes = self.checks && self.shared.load(at, access.size) != new;
+                        let touch = if access.strong { Touch::StrongWrite(changes) } else { Touch::Write(changes) };
+                        self.shared.touch(at, access.size, self.actor(warp, lane), touch)?;
+                        self.shared.store(at, access.size, new);
+                    }
+                }
+                Area::Local => {
+                    let at = self.local_bounds(address, bytes, lane, "write")?;
+                    for i in 0..access.lanes {
+                        let bytes = values[i].to_le_bytes();
+                        warp.local[at + i * access.size..][..access.size].copy_from_slice(&bytes[..access.size]);
+                    }
+                }
+                Area::Param => return Err(Fault::new(TrapKind::LaunchFailed, lane, "parameters are read-only")),
+                _ => {
+                    let (found, at) = self.global(address, bytes, lane, "write")?;
+                    for i in 0..access.lanes {
+                        self.store_global(found, at + i * access.size, access.size, values[i], access.strong, lane)?;
+                    }
+                }
+            }
+        }
+        if self.count {
+            self.measure(access.area, bytes, &base, access.offset, mask, true);
+        }
+        Ok(())
+    }
+
+    fn store_global(&self, found: &Allocation, at: usize, size: usize, value: u64, strong: bool, lane: usize) -> Done {
+        if !self.checks {
+            store(found, at, size, value);
+            return Ok(());
+        }
+        let old = load(found, at, size);
+        let new = value & (u64::MAX >> (64 - 8 * size));
+        store(found, at, size, new);
+        for (word, mask) in shadow_words(at, size) {
+            let Some(shadow) = found.shadow(word) else { continue };
+            let mine = if strong { 0 } else { self.tag | mask << 4 };
+            let before = if mask == WRITTEN {
+                shadow.swap(mine | WRITTEN, Relaxed)
+            } else {
+                let kept = |before: u64| {
+                    let same = before & !0xff == self.tag && !strong;
+                    mine | (before & WRITTEN | mask) | if same { before & 0xf0 } else { 0 }
+                };
+                let before = shadow.fetch_update(Relaxed, Relaxed, |before| Some(kept(before)));
+                before.unwrap_or_else(|before| before)
+            };
+            let (launch, block) = (before & 0xffff_ff00, before >> 32);
+            let raced = !strong
+                && before & mask << 4 != 0
+                && launch == self.tag & 0xffff_ff00
+                && block != self.tag >> 32
+                // The same value by both is no race that anybody could see.
+                && old != new
+                && load(found, at, size) == new;
+            if raced {
+                let message = format!(
+                    "write of {size} bytes at {:#x}, {at} bytes into the allocation of {} bytes at {:#x}: block number \
+                     {block} of this launch wrote another value there",
+                    found.base + at as u64,
+                    found.size,
+                    found.base
+                );
+                return Err(Fault::new(TrapKind::GlobalRace, lane, message));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn atomic(&mut self, warp: &mut Warp, access: &Access, f: &Atomic, b: R, c: R, mask: u32) -> Done {
+        let size = access.size;
+        let base = *warp.row(&self.program.constants, access.base);
+        let (b, c) = (*warp.row(&self.program.constants, b), *warp.row(&self.program.constants, c));
+        let mut result = [0; 32];
+        for lane in lanes(mask) {
+            let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
+            Self::aligned(address, size, lane, "atomic update")?;
+            let update = |old| f(old, b[lane], c[lane]);
+            result[lane] = match area {
+                Area::Shared => {
+                    let at = self.shared_bounds(address, size, lane, "atomic update")?;
+                    self.shared.touch(at, size, self.actor(warp, lane), Touch::Atomic)?;
+                    let old = self.shared.load(at, size);
+                    self.shared.store(at, size, update(old));
+                    old
+                }
+                Area::Global | Area::Generic => {
+                    let (found, at) = self.global(address, size, lane, "atomic update")?;
+                    if self.checks && !was_written(found, at, size) {
+                        let message =
+                            format!("atomic update of {size} bytes at {address:#x}: nobody wrote them before");
+                        return Err(Fault::new(TrapKind::Uninitialised, lane, message));
+                    }
+                    let old = match size {
+                        2 => found
+                            .u16(at)
+                            .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u16))
+                            .map_or(0, u64::from),
+                        4 => found
+                            .u32(at)
+                            .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u32))
+                            .map_or(0, u64::from),
+                        _ => found.u64(at).fetch_update(Relaxed, Relaxed, |old| Some(update(old))).unwrap_or_default(),
+                    };
+                    old
+                }
+                _ => return Err(Fault::new(TrapKind::IllegalAddress, lane, "atomic update of local memory")),
+            };
+        }
+        if self.count {
+            self.measure(access.area, size, &base, access.offset, mask, true);
+        }
+        warp.put(access.regs[0], &result, mask);
+        Ok(())
+    }
+
+    pub(super) fn async_copy(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Done {
+        let Op::AsyncCopy { to, to_offset, from, from_offset, size, source_size, ignore } = op else { return Ok(()) };
+        let constants = &self.program.constants;
+        let (to, from) = (*warp.row(constants, *to), *warp.row(constants, *from));
+        let wanted = *warp.row(constants, *source_size);
+        let ignored = ignore.lanes(&warp.predicates);
+        for lane in lanes(mask) {
+            let (target, source) =
+                (to[lane].wrapping_add_signed(*to_offset), from[lane].wrapping_add_signed(*from_offset));
+            Self::aligned(target, *size, lane, "cp.async")?;
+            let at = self.shared_bounds(target, *size, lane, "cp.async")?;
+            let bytes = if ignored >> lane & 1 == 1 { 0 } else { wanted[lane] as usize };
+            if bytes > *size {
+                let message = format!("cp.async of {size} bytes from {bytes} bytes");
+                return Err(Fault::new(TrapKind::LaunchFailed, lane, message));
+            }
+            let mut data = [0; 16];
+            if bytes > 0 {
+                Self::aligned(source, *size, lane, "cp.async")?;
+                let (found, from) = self.global(source, bytes, lane, "cp.async")?;
+                if self.checks && !was_written(found, from, bytes) {
+                    let message = format!("cp.async of {bytes} bytes at {source:#x}: nobody wrote them");
+                    return Err(Fault::new(TrapKind::Uninitialised, lane, message));
+                }
+                found.read(from, &mut data[..bytes]);
+            }
+            self.shared.touch(at, *size, self.actor(warp, lane), Touch::Issue)?;
+            warp.copies.push(Copying { lane, group: warp.groups[lane], to: at, size: *size, data });
+        }
+        if self.count {
+            self.measure(Area::Global, *size, &from, *from_offset, mask, false);
+            self.measure(Area::Shared, *size, &to, *to_offset, mask, true);
+        }
+        Ok(())
+    }
+
+    /// Ends the copies of all groups but the `left` last ones, and with `None` those of no group yet as well.
+    pub(super) fn async_wait(&mut self, warp: &mut Warp, left: Option<u32>, mask: u32) -> Done {
+        let copies = std::mem::take(&mut warp.copies);
+        for copy in copies {
+            let ends = left.is_none_or(|left| u64::from(copy.group) + u64::from(left) < warp.groups[copy.lane].into());
+            if mask >> copy.lane & 1 == 1 && ends {
+                self.shared.slice_mut(copy.to, copy.size).copy_from_slice(&copy.data[..copy.size]);
+                self.shared.touch(copy.to, copy.size, self.actor(warp, copy.lane), Touch::Arrive)?;
+            } else {
+                warp.copies.push(copy);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn load_matrix(
+        &mut self,
+        warp: &mut Warp,
+        (base, offset): (R, i64),
+        d: &[R],
+        trans: bool,
+        mask: u32,
+    ) -> Done {
+        self.whole_warp(mask)?;
+        let base = *warp.row(&self.program.constants, base);
+        for (matrix, d) in d.iter().enumerate() {
+            let mut rows = [[0u16; 8]; 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let lane = matrix * 8 + i;
+                let address = base[lane].wrapping_add_signed(offset);
+                Self::aligned(address, 16, lane, "ldmatrix")?;
+                let at = self.shared_bounds(address, 16, lane, "ldmatrix")?;
+                // Each lane reads the neighbours that it gets. The reader named is the lane that gave the address.
+                self.shared.touch(at, 16, self.actor(warp, lane), Touch::Read)?;
+                for (value, bytes) in row.iter_mut().zip(self.shared.slice(at, 16).as_chunks().0) {
+                    *value = u16::from_le_bytes(*bytes);
+                }
+            }
+            let value = mma::ldmatrix(&rows, trans).map(u64::from);
+            warp.put(*d, &value, mask);
+            if self.count {
+                let addresses = std::array::from_fn(|i| base[matrix * 8 + i % 8]);
+                self.measure(Area::Shared, 16, &addresses, offset, 0xff, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what an access costs.
+    fn measure(&mut self, area: Area, bytes: usize, base: &Row, offset: i64, mask: u32, write: bool) {
+        let Some(first) = lanes(mask).next() else { return };
+        let (area, _) = Self::resolve(area, base[first].wrapping_add_signed(offset));
+        let addresses = lanes(mask).map(|lane| Self::resolve(area, base[lane].wrapping_add_signed(offset)).1);
+        let mut units = std::mem::take(&mut self.reusable);
+        units.clear();
+        match area {
+            Area::Global | Area::Generic => {
+                units.extend(addresses.flat_map(|at| at / 32..=(at + bytes as u64 - 1) / 32));
+                units.sort_unstable();
+                units.dedup();
+                let asked = u64::from(mask.count_ones()) * bytes as u64;
+                let counts = &mut self.counts;
+                let (total, sectors) = if write {
+                    (&mut counts.global_store_bytes, &mut counts.global_store_sectors)
+                } else {
+                    (&mut counts.global_load_bytes, &mut counts.global_load_sectors)
+                };
+                *total += asked;
+                *sectors += units.len() as u64;
+            }
+            Area::Shared => {
+                self.counts.shared_accesses += 1;
+                // Wide accesses are served in groups of lanes that together ask for 128 bytes.
+                let group = (128 / bytes.max(4)).clamp(1, 32);
+                let window = if base[first] >= SHARED_WINDOW { SHARED_WINDOW } else { 0 };
+                for start in (0..32).step_by(group) {
+                    units.clear();
+                    let members = lanes(mask & (u32::MAX >> (32 - group)) << start);
+                    units.extend(members.flat_map(|lane| {
+                        let at = base[lane].wrapping_add_signed(offset).wrapping_sub(window);
+                        at / 4..=(at + bytes as u64 - 1) / 4
+                    }));
+                    units.sort_unstable();
+                    units.dedup();
+                    let mut banks = [0u64; 32];
+                    for word in &units {
+                        banks[(*word % 32) as usize] += 1;
+                    }
+                    self.counts.shared_bank_conflicts += banks.into_iter().max().unwrap_or(0).saturating_sub(1);
+                }
+            }
+            _ => {}
+        }
+        self.reusable = units;
+    }
+}
+
+fn little(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}

@@ -1,0 +1,35 @@
+//! A block's sixteen barriers (PTX ISA 9.0, section 9.7.13.1).
+
+use super::shared::Seen;
+
+#[derive(Clone)]
+pub(super) struct Barrier {
+    pub arrived: usize,
+    /// Of how many threads; set by the first to arrive.
+    pub expected: usize,
+    pub waiting: Vec<usize>,
+    pub seen: Seen,
+    pub count: u32,
+    pub all: bool,
+    pub any: bool,
+}
+
+impl Default for Barrier {
+    fn default() -> Self {
+        Barrier { arrived: 0, expected: 0, waiting: Vec::new(), seen: [0; 32], count: 0, all: true, any: false }
+    }
+}
+
+impl Barrier {
+    /// A warp of `threads` threads comes, `votes` of them in favour.
+    pub fn arrive(&mut self, warp: usize, threads: usize, votes: u32, seen: &Seen, generation: u32) {
+        self.arrived += threads;
+        for (mine, theirs) in self.seen.iter_mut().zip(seen) {
+            *mine = (*mine).max(*theirs);
+        }
+        self.seen[warp] = generation;
+        self.count += votes;
+        self.all &= votes as usize == threads;
+        self.any |= votes != 0;
+    }
+}

@@ -1,0 +1,213 @@
+//! What the lanes of a warp do together: shuffles, votes, matches, reductions, `mma`; and how warps come to barriers.
+
+use super::exec::{Done, Env, lanes};
+use super::program::*;
+use super::shared::Fault;
+use super::trap::TrapKind;
+use super::warp::{State, Warp};
+use crate::arith::mma;
+
+impl Env<'_> {
+    /// `.aligned` instructions on the whole warp.
+    pub(super) fn whole_warp(&self, mask: u32) -> Done {
+        if mask == u32::MAX {
+            return Ok(());
+        }
+        let lane = mask.trailing_zeros() as usize;
+        let message = format!("only lanes {mask:#010x} are here, where the whole warp is needed");
+        Err(Fault::new(TrapKind::MissingLanes, lane, message))
+    }
+
+    /// Every lane that an instruction's mask names must execute it, and no other may. Lanes that the block's last warp
+    /// never had may be named.
+    fn members(&self, warp: &Warp, mask: u32, active: u32) -> Done {
+        if !self.checks {
+            return Ok(());
+        }
+        let lane = active.trailing_zeros() as usize;
+        if active & !mask != 0 {
+            let message = format!("lanes {:#010x} are here, which the mask {mask:#010x} does not name", active & !mask);
+            return Err(Fault::new(TrapKind::MissingLanes, lane, message));
+        }
+        let missing = mask & warp.lanes & !active;
+        if missing != 0 {
+            let gone = missing & !warp.live;
+            let how = if gone != 0 { "have returned or are elsewhere" } else { "are elsewhere" };
+            let message = format!("the mask {mask:#010x} names lanes {missing:#010x}, which {how}");
+            return Err(Fault::new(TrapKind::MissingLanes, lane, message));
+        }
+        Ok(())
+    }
+
+    /// The mask that lanes give must be one and the same.
+    fn membership(&self, warp: &Warp, row: R, active: u32) -> Result<u32, Box<Fault>> {
+        let masks = warp.row(&self.program.constants, row);
+        let first = masks[active.trailing_zeros() as usize] as u32;
+        if let Some(odd) =
+            lanes(active).find(|lane| masks[*lane] as u32 != first && masks[*lane] as u32 >> lane & 1 == 1)
+            && self.checks
+        {
+            // Lanes that come with several masks form several groups, each of which must be whole; that is not modelled.
+            let message = format!("lanes come with different masks: {first:#010x} and {:#010x}", masks[odd] as u32);
+            return Err(Fault::new(TrapKind::MissingLanes, odd, message));
+        }
+        self.members(warp, first, active)?;
+        Ok(first)
+    }
+
+    pub(super) fn collective(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Done {
+        let constants = &self.program.constants;
+        match op {
+            Op::Shuffle { mode, d, p, a, b, c, mask } => {
+                self.membership(warp, *mask, active)?;
+                let (values, by, clamp) =
+                    (*warp.row(constants, *a), *warp.row(constants, *b), *warp.row(constants, *c));
+                let (mut result, mut valid) = ([0; 32], 0);
+                for lane in lanes(active) {
+                    let (from, inside) = source_lane(*mode, lane as u32, by[lane] as u32, clamp[lane] as u32);
+                    valid |= u32::from(inside) << lane;
+                    if self.checks && active >> from & 1 == 0 {
+                        let message = format!("lane {lane} takes the value of lane {from}, which is not here");
+                        return Err(Fault::new(TrapKind::MissingLanes, lane, message));
+                    }
+                    result[lane] = values[from as usize];
+                }
+                warp.put(*d, &result, active);
+                warp.put_predicate(*p, valid, active);
+            }
+            Op::Vote { mode, d, p, a, mask } => {
+                self.membership(warp, *mask, active)?;
+                let yes = a.lanes(&warp.predicates) & active;
+                let all = |holds: bool| if holds { u32::MAX } else { 0 };
+                let result = match mode {
+                    Vote::All => all(yes == active),
+                    Vote::Any => all(yes != 0),
+                    Vote::Uniform => all(yes == active || yes == 0),
+                    Vote::Ballot => yes,
+                };
+                warp.put(*d, &[result.into(); 32], active);
+                warp.put_predicate(*p, result, active);
+            }
+            Op::Match { all, d, p, a, mask } => {
+                self.membership(warp, *mask, active)?;
+                let values = *warp.row(constants, *a);
+                let alike =
+                    |lane: usize| lanes(active).filter(|i| values[*i] == values[lane]).fold(0, |m, i| m | 1u32 << i);
+                let mut result = [0; 32];
+                for lane in lanes(active) {
+                    let found = alike(lane);
+                    result[lane] = if *all && found != active { 0 } else { found.into() };
+                }
+                let same = alike(active.trailing_zeros() as usize) == active;
+                warp.put(*d, &result, active);
+                warp.put_predicate(*p, if same { u32::MAX } else { 0 }, active);
+            }
+            Op::ActiveMask { d } => warp.put(*d, &[active.into(); 32], active),
+            Op::Reduce { f, d, a, mask } => {
+                self.membership(warp, *mask, active)?;
+                let values = warp.row(constants, *a);
+                let result = lanes(active).map(|lane| values[lane] as u32).reduce(f).unwrap_or(0);
+                warp.put(*d, &[result.into(); 32], active);
+            }
+            Op::WarpSync { mask } => {
+                self.membership(warp, *mask, active)?;
+                warp.seen[warp.index] = self.shared.generation;
+                self.shared.generation += 1;
+            }
+            Op::Mma { shape, d, a, b, c } => {
+                self.whole_warp(active)?;
+                self.mma(warp, *shape, d, a, b, c);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn mma(&self, warp: &mut Warp, shape: MmaShape, d: &[R; 4], a: &[R; 4], b: &[R; 2], c: &[R; 4]) {
+        let constants = &self.program.constants;
+        fn gather<const N: usize>(warp: &Warp, constants: &[Row], rows: &[R]) -> [[u32; N]; 32] {
+            let mut values = [[0; N]; 32];
+            for (i, r) in rows.iter().take(N).enumerate() {
+                let row = warp.row(constants, *r);
+                for lane in 0..32 {
+                    values[lane][i] = row[lane] as u32;
+                }
+            }
+            values
+        }
+        let sums = gather::<4>(warp, constants, c).map(|lane| lane.map(f32::from_bits));
+        let (a4, a2) = (gather::<4>(warp, constants, a), gather::<2>(warp, constants, a));
+        let (b2, b1) = (gather::<2>(warp, constants, b), gather::<1>(warp, constants, b));
+        let halves = gather::<2>(warp, constants, c);
+        let wide = |sums: [[f32; 4]; 32]| sums.map(|lane| lane.map(f32::to_bits));
+        let narrow = |sums: [[u32; 2]; 32]| sums.map(|[low, high]| [low, high, 0, 0]);
+        let (result, count) = match shape {
+            MmaShape::K8Tf32 => (wide(mma::m16n8k8_tf32(&a4, &b2, &sums)), 4),
+            MmaShape::K4Tf32 => (wide(mma::m16n8k4_tf32(&a2, &b1, &sums)), 4),
+            MmaShape::K16(kind) => (wide(mma::m16n8k16(kind, &a4, &b2, &sums)), 4),
+            MmaShape::K8(kind) => (wide(mma::m16n8k8(kind, &a2, &b1, &sums)), 4),
+            MmaShape::K16HalfSum => (narrow(mma::m16n8k16_f16_acc(&a4, &b2, &halves)), 2),
+            MmaShape::K8HalfSum => (narrow(mma::m16n8k8_f16_acc(&a2, &b1, &halves)), 2),
+        };
+        for (i, d) in d.iter().take(count).enumerate() {
+            let row = std::array::from_fn(|lane| result[lane][i].into());
+            warp.put(*d, &row, u32::MAX);
+        }
+    }
+
+    pub(super) fn barrier(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Done {
+        let Op::Barrier { kind, id, count, a, .. } = op else { return Ok(()) };
+        let lane = active.trailing_zeros() as usize;
+        let constants = &self.program.constants;
+        let (id, count) = (warp.row(constants, *id)[lane], warp.row(constants, *count)[lane] as usize);
+        let wrong = |kind, message: String| Err(Fault::new(kind, lane, message));
+        if id >= 16 {
+            return wrong(TrapKind::LaunchFailed, format!("barrier {id}: there are 16"));
+        }
+        if !count.is_multiple_of(32) {
+            return wrong(TrapKind::LaunchFailed, format!("a barrier of {count} threads, which are no whole warps"));
+        }
+        if active != warp.live {
+            let message = format!(
+                "barrier {id} is reached by lanes {active:#010x} of a warp, whose lanes {:#010x} are elsewhere",
+                warp.live & !active
+            );
+            return wrong(TrapKind::PartialBarrier, message);
+        }
+        let votes = (a.lanes(&warp.predicates) & active).count_ones();
+        let generation = self.shared.generation;
+        let barrier = &mut self.barriers[id as usize];
+        // Barriers with a count are counted in warps.
+        let threads = if count == 0 { active.count_ones() as usize } else { 32 };
+        if barrier.arrived != 0 && barrier.expected != count {
+            return wrong(TrapKind::LaunchFailed, format!("barrier {id} is used with different counts of threads"));
+        }
+        barrier.expected = count;
+        barrier.arrive(warp.index, threads, votes, &warp.seen, generation);
+        self.shared.generation += 1;
+        if *kind != BarrierKind::Arrive {
+            barrier.waiting.push(warp.index);
+            warp.state = State::Waiting(id as usize);
+        }
+        if count != 0 && barrier.arrived > count {
+            return wrong(TrapKind::LaunchFailed, format!("barrier {id}: more than {count} threads come"));
+        }
+        Ok(())
+    }
+}
+
+/// Where a lane's value comes from, and whether that is inside of its segment (PTX ISA 9.0, section 9.7.9.6).
+fn source_lane(mode: Shuffle, lane: u32, by: u32, clamp: u32) -> (u32, bool) {
+    let (by, segments, clamp) = (by & 31, clamp >> 8 & 31, clamp & 31);
+    let last = lane & segments | clamp & !segments;
+    let (from, inside) = match mode {
+        Shuffle::Up => (lane.wrapping_sub(by), lane as i32 - by as i32 >= last as i32),
+        Shuffle::Down => (lane + by, lane + by <= last),
+        Shuffle::Butterfly => (lane ^ by, (lane ^ by) <= last),
+        Shuffle::Index => {
+            let from = lane & segments | by & !segments;
+            (from, from <= last)
+        }
+    };
+    if inside { (from & 31, true) } else { (lane, false) }
+}

@@ -1,0 +1,129 @@
+//! What a launch did, in numbers that are the same on every run.
+
+use std::fmt::Write;
+
+/// Classes of instructions, as counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Class {
+    Float,
+    Double,
+    Half,
+    Integer,
+    Special,
+    Convert,
+    Move,
+    Compare,
+    Branch,
+    Global,
+    Shared,
+    Local,
+    Constant,
+    Atomic,
+    Shuffle,
+    Barrier,
+    Mma,
+    AsyncCopy,
+    Other,
+}
+
+impl Class {
+    pub const ALL: [(Class, &'static str); 19] = [
+        (Class::Float, "float"),
+        (Class::Double, "double"),
+        (Class::Half, "half"),
+        (Class::Integer, "integer"),
+        (Class::Special, "special"),
+        (Class::Convert, "convert"),
+        (Class::Move, "move"),
+        (Class::Compare, "compare"),
+        (Class::Branch, "branch"),
+        (Class::Global, "global"),
+        (Class::Shared, "shared"),
+        (Class::Local, "local"),
+        (Class::Constant, "constant"),
+        (Class::Atomic, "atomic"),
+        (Class::Shuffle, "shuffle"),
+        (Class::Barrier, "barrier"),
+        (Class::Mma, "mma"),
+        (Class::AsyncCopy, "async_copy"),
+        (Class::Other, "other"),
+    ];
+}
+
+/// Figures of one launch. All zero unless the machine counts, but for the two of instructions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instructions issued, by warps.
+    pub warp_instructions: u64,
+    /// Instructions executed, by threads that were active and whose guard held.
+    pub thread_instructions: u64,
+    /// Thread instructions by class, in the order of `Class::ALL`.
+    pub classes: [u64; Class::ALL.len()],
+    /// Floating-point operations; a fused multiply-add is two, an `mma` 2·m·n·k.
+    pub flops: u64,
+    /// Bytes that threads asked of global memory.
+    pub global_load_bytes: u64,
+    pub global_store_bytes: u64,
+    /// Sectors of 32 bytes that these touched, per warp and instruction.
+    pub global_load_sectors: u64,
+    pub global_store_sectors: u64,
+    /// Passes over the 32 banks beyond the fewest that each access to shared memory needs.
+    pub shared_bank_conflicts: u64,
+    /// Accesses to shared memory, by warps.
+    pub shared_accesses: u64,
+    /// Barriers that blocks passed.
+    pub barriers: u64,
+    /// `mma` instructions, by warps.
+    pub mma: u64,
+}
+
+impl Counts {
+    pub fn class(&self, class: Class) -> u64 {
+        self.classes[class as usize]
+    }
+
+    pub(super) fn add(&mut self, other: &Counts) {
+        self.warp_instructions += other.warp_instructions;
+        self.thread_instructions += other.thread_instructions;
+        for (mine, theirs) in self.classes.iter_mut().zip(other.classes) {
+            *mine += theirs;
+        }
+        self.flops += other.flops;
+        self.global_load_bytes += other.global_load_bytes;
+        self.global_store_bytes += other.global_store_bytes;
+        self.global_load_sectors += other.global_load_sectors;
+        self.global_store_sectors += other.global_store_sectors;
+        self.shared_bank_conflicts += other.shared_bank_conflicts;
+        self.shared_accesses += other.shared_accesses;
+        self.barriers += other.barriers;
+        self.mma += other.mma;
+    }
+
+    /// One line of JSON.
+    pub fn to_json(&self) -> String {
+        let mut json = format!(
+            "{{\"warp_instructions\":{},\"thread_instructions\":{},\"classes\":{{",
+            self.warp_instructions, self.thread_instructions
+        );
+        for (i, (class, name)) in Class::ALL.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            let _ = write!(json, "{comma}\"{name}\":{}", self.class(*class));
+        }
+        let _ = write!(
+            json,
+            "}},\"flops\":{},\"global_load_bytes\":{},\"global_store_bytes\":{},\"global_load_sectors\":{},\
+             \"global_store_sectors\":{},\"shared_bank_conflicts\":{},\"shared_accesses\":{},\"barriers\":{},\"mma\":{}}}",
+            self.flops,
+            self.global_load_bytes,
+            self.global_store_bytes,
+            self.global_load_sectors,
+            self.global_store_sectors,
+            self.shared_bank_conflicts,
+            self.shared_accesses,
+            self.barriers,
+            self.mma
+        );
+        json
+    }
+}

@@ -1,0 +1,87 @@
+//! An instruction's name, taken apart. Every modifier must be taken by somebody: what is left over is not understood.
+
+use crate::arith::Rounding;
+use crate::arith::float::Mode;
+use crate::machine::LoadError;
+use crate::ptx::ast::Type;
+
+pub(super) struct Form<'a> {
+    pub name: &'a str,
+    pub base: &'a str,
+    pub line: usize,
+    modifiers: Vec<&'a str>,
+}
+
+impl<'a> Form<'a> {
+    pub fn new(name: &'a str, line: usize) -> Self {
+        let mut parts = name.split('.');
+        let base = parts.next().unwrap_or_default();
+        Form { name, base, line, modifiers: parts.collect() }
+    }
+
+    pub fn fail<T>(&self, message: impl AsRef<str>) -> Result<T, LoadError> {
+        Err(LoadError::new(self.line, format!("`{}`: {}", self.name, message.as_ref())))
+    }
+
+    pub fn unsupported<T>(&self) -> Result<T, LoadError> {
+        Err(LoadError::new(self.line, format!("instruction `{}` is not supported", self.name)))
+    }
+
+    /// Takes a modifier, wherever it stands.
+    pub fn take(&mut self, modifier: &str) -> bool {
+        match self.modifiers.iter().position(|found| *found == modifier) {
+            Some(at) => {
+                self.modifiers.remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes the first of several modifiers that is there.
+    pub fn any<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
+        choices.iter().find(|(modifier, _)| self.take(modifier)).map(|choice| choice.1)
+    }
+
+    /// Takes the next modifier, which must be a type.
+    pub fn ty(&mut self) -> Result<Type, LoadError> {
+        match self.modifiers.first().copied().and_then(Type::parse) {
+            Some(ty) => {
+                self.modifiers.remove(0);
+                Ok(ty)
+            }
+            None => self.unsupported(),
+        }
+    }
+
+    /// Drops modifiers that change nothing that is modelled.
+    pub fn ignore(&mut self, prefixes: &[&str]) {
+        self.modifiers.retain(|found| !prefixes.iter().any(|prefix| found.starts_with(prefix)));
+    }
+
+    pub fn rounding(&mut self) -> Option<Rounding> {
+        self.any(&[
+            ("rn", Rounding::Nearest),
+            ("rz", Rounding::Zero),
+            ("rm", Rounding::Down),
+            ("rp", Rounding::Up),
+            ("rna", Rounding::NearestAway),
+        ])
+    }
+
+    /// Rounding (to nearest unless given), `.ftz` and `.sat`.
+    pub fn mode(&mut self) -> Mode {
+        let rounding = self.rounding().unwrap_or(Rounding::Nearest);
+        Mode { rounding, ftz: self.take("ftz"), sat: self.take("sat") }
+    }
+
+    pub fn finish(&self) -> Result<(), LoadError> {
+        match self.modifiers.first() {
+            None => Ok(()),
+            Some(left) => Err(LoadError::new(
+                self.line,
+                format!("instruction `{}` is not supported: `.{left}` is not known here", self.name),
+            )),
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! From the tree of a kernel to its program: names become rows, instructions become closures over rows.
+//!
+//! Strict: an instruction, a modifier or an operand that is not known is an error here, before anything runs.
+
+mod convert;
+mod float;
+mod form;
+mod integer;
+mod lanes;
+mod memory;
+mod select;
+mod sync;
+
+use std::collections::HashMap;
+
+use super::LoadError;
+use super::counts::Class;
+use super::program::*;
+use crate::ptx::ast::{Function, Instruction, Operand, Space, Statement, Type, Variable};
+use form::Form;
+
+type Decoded<T> = Result<T, LoadError>;
+
+/// More rows than this are no kernel, but a mistake.
+const MOST_REGISTERS: u64 = 1 << 20;
+
+/// What the names of a module stand for.
+#[derive(Default)]
+pub(super) struct Names {
+    /// `.global` and `.const` variables, by address.
+    pub globals: HashMap<String, u64>,
+    /// `.shared` ones of the module.
+    pub shared: Vec<Variable>,
+}
+
+/// A function's code, and what it needs.
+pub(super) struct Decoding {
+    pub program: Program,
+    pub params: Vec<super::Param>,
+    pub static_shared: usize,
+    pub local_bytes: usize,
+    pub registers: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Register {
+    ty: Type,
+    index: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Symbol {
+    Shared(u64),
+    Local(u64),
+    Param(u64),
+    Global(u64),
+}
+
+struct Range {
+    ty: Type,
+    count: u32,
+}
+
+#[derive(Default)]
+struct Scope {
+    ranges: HashMap<String, Range>,
+    registers: HashMap<String, (Type, Option<u32>)>,
+    symbols: HashMap<String, Symbol>,
+}
+
+pub(super) struct Decoder {
+    scopes: Vec<Scope>,
+    labels: HashMap<String, u32>,
+    /// Branches, with the labels that they want.
+    pending: Vec<(usize, String, usize)>,
+    constants: HashMap<u64, R>,
+    specials: HashMap<String, (Special, R)>,
+    program: Program,
+    declared: u64,
+    static_shared: usize,
+    local_bytes: usize,
+    capability: (u32, u32),
+}
+
+/// What one instruction became, beside its operation.
+struct Made {
+    op: Op,
+    class: Class,
+    flops: u32,
+}
+
+fn made(op: Op, class: Class) -> Decoded<Made> {
+    Ok(Made { op, class, flops: 0 })
+}
+
+fn layout(at: &mut usize, variable: &Variable) -> usize {
+    let offset = at.next_multiple_of(variable.align.max(1));
+    *at = offset + variable.bytes();
+    offset
+}
+
+pub(super) fn params(function: &Function) -> Vec<super::Param> {
+    let mut end = 0;
+    let place =
+        |param: &Variable| super::Param { offset: layout(&mut end, param), size: param.bytes(), align: param.align };
+    function.params.iter().map(place).collect()
+}
+
+pub(super) fn decode(function: &Function, names: &Names, capability: (u32, u32)) -> Decoded<Decoding> {
+    let mut decoder = Decoder {
+        scopes: vec![Scope::default()],
+        labels: HashMap::new(),
+        pending: Vec::new(),
+        constants: HashMap::new(),
+        specials: HashMap::new(),
+        program: Program { predicates: 2, ..Program::default() },
+        declared: 0,
+        static_shared: 0,
+        local_bytes: 0,
+        capability,
+    };
+    let params = params(function);
+    for (name, address) in &names.globals {
+        decoder.scopes[0].symbols.insert(name.clone(), Symbol::Global(*address));
+    }
+    for (param, place) in function.params.iter().zip(&params) {
+        decoder.scopes[0].symbols.insert(param.name.clone(), Symbol::Param(place.offset as u64));
+    }
+    let body = function.body.as_deref().unwrap_or_default();
+    let fixed = names.shared.iter().filter(|variable| !variable.unsized_array);
+    for variable in fixed {
+        decoder.shared(variable);
+    }
+    // Arrays whose size the launch gives all begin where the others end.
+    let mut unsized_arrays: Vec<&Variable> = names.shared.iter().filter(|variable| variable.unsized_array).collect();
+    for statement in body {
+        match statement {
+            Statement::Variable(variable) if variable.space == Space::Shared && variable.unsized_array => {
+                unsized_arrays.push(variable);
+            }
+            Statement::Variable(variable) if variable.space == Space::Shared => decoder.shared(variable),
+            _ => {}
+        }
+    }
+    let align = unsized_arrays.iter().map(|variable| variable.align).max();
+    let start = decoder.static_shared.next_multiple_of(align.unwrap_or(1).max(1));
+    for variable in unsized_arrays {
+        decoder.scopes[0].symbols.insert(variable.name.clone(), Symbol::Shared(start as u64));
+        decoder.static_shared = start;
+    }
+    decoder.body(body)?;
+    decoder.finish(params)
+}
+
+impl Decoder {
+    /// Shared variables are a function's, wherever in it they stand: nvcc gives each a name of its own.
+    fn shared(&mut self, variable: &Variable) {
+        let offset = layout(&mut self.static_shared, variable);
+        self.scopes[0].symbols.insert(variable.name.clone(), Symbol::Shared(offset as u64));
+    }
+
+    fn body(&mut self, body: &[Statement]) -> Decoded<()> {
+        for statement in body {
+            match statement {
+                Statement::Open => self.scopes.push(Scope::default()),
+                Statement::Close => {
+                    self.scopes.pop();
+                }
+                Statement::Register { line, ty, name, count } => self.declare(*line, *ty, name, *count)?,
+                Statement::Variable(variable) => self.variable(variable)?,
+                Statement::Label { line, name } => {
+                    let at = self.program.code.len() as u32;
+                    if self.labels.insert(name.clone(), at).is_some() {
+                        return Err(LoadError::new(*line, format!("label `{name}` stands twice")));
+                    }
+                }
+                Statement::Instruction(instruction) => self.instruction(instruction)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn declare(&mut self, line: usize, ty: Type, name: &str, count: Option<u32>) -> Decoded<()> {
+        self.declared += u64::from(count.unwrap_or(1));
+        if self.declared > MOST_REGISTERS {
+            return Err(LoadError::new(line, "too many registers"));
+        }
+        if ty.bits() > 64 {
+            return Err(LoadError::new(line, "registers of 128 bits are not supported"));
+        }
+        let Some(scope) = self.scopes.last_mut() else { return Err(LoadError::new(line, "`}` without `{`")) };
+        match count {
+            Some(count) => {
+                scope.ranges.insert(name.to_owned(), Range { ty, count });
+            }
+            None => {
+                scope.registers.insert(name.to_owned(), (ty, None));
+            }
+        }
+        Ok(())
+    }
+
+    fn variable(&mut self, variable: &Variable) -> Decoded<()> {
+        let symbol = match variable.space {
+            Space::Shared => return Ok(()),
+            Space::Local => {
+                let offset = layout(&mut self.local_bytes, variable);
+                if self.local_bytes > 512 << 10 {
+                    return Err(LoadError::new(variable.line, "more than 512 KiB of local memory"));
+                }
+                Symbol::Local(offset as u64)
+            }
+            _ => {
+                let message = format!("variable `{}`: this space is not supported inside of a function", variable.name);
+                return Err(LoadError::new(variable.line, message));
+            }
+        };
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.symbols.insert(variable.name.clone(), symbol);
+        }
+        Ok(())
+    }
+
+    /// The register of this name. Rows are given out when a register is first used.
+    fn find(&mut self, name: &str) -> Option<Register> {
+        for scope in self.scopes.iter_mut().rev() {
+            if !scope.registers.contains_key(name) {
+                let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
+                // `%r1` may be of the range `%r`, and `%r12` of `%r1` too.
+                let found = (name.len() - digits..name.len()).find_map(|cut| {
+                    let (prefix, number) = name.split_at(cut);
+                    let range = scope.ranges.get(prefix)?;
+                    let plain = number == "0" || !number.starts_with('0');
+                    (plain && number.parse::<u32>().is_ok_and(|n| n < range.count)).then_some(range.ty)
+                });
+                let Some(ty) = found else { continue };
+                scope.registers.insert(name.to_owned(), (ty, None));
+            }
+            if let Some((ty, index)) = scope.registers.get_mut(name) {
+                let index = *index.get_or_insert_with(|| {
+                    let counter = if *ty == Type::Pred { &mut self.program.predicates } else { &mut self.program.rows };
+                    *counter += 1;
+                    *counter as u32 - 1
+                });
+                return Some(Register { ty: *ty, index });
+            }
+        }
+        None
+    }
+
+    fn symbol(&self, name: &str) -> Option<Symbol> {
+        self.scopes.iter().rev().find_map(|scope| scope.symbols.get(name).copied())
+    }
+
+    fn constant(&mut self, value: u64) -> R {
+        let program = &mut self.program;
+        *self.constants.entry(value).or_insert_with(|| {
+            program.constants.push([value; 32]);
+            CONSTANT | (program.constants.len() as u32 - 1)
+        })
+    }
+
+    fn special(&mut self, name: &str) -> Option<(Special, R)> {
+        if let Some(known) = self.specials.get(name) {
+            return Some(*known);
+        }
+        let special = sync::special(name)?;
+        let row = self.program.rows as u32;
+        self.program.rows += 1;
+        self.program.specials.push((special, row));
+        self.specials.insert(name.to_owned(), (special, row));
+        Some((special, row))
+    }
+
+    fn register(&mut self, form: &Form, name: &str) -> Decoded<Register> {
+        match self.find(name) {
+            Some(register) => Ok(register),
+            None => form.fail(format!("`{name}` is not declared")),
+        }
+    }
+
+    /// A row of `bits` bits to write to.
+    fn target(&mut self, form: &Form, operand: &Operand, bits: u32) -> Decoded<R> {
+        let register = self.any_target(form, operand)?;
+        match register {
+            None => Ok(NOWHERE),
+            Some(register) if register.ty.bits() == bits => Ok(register.index),
+            Some(register) => form.fail(format!("a destination of {bits} bits, not {}", register.ty.bits())),
+        }
+    }
+
+    /// A row of any width to write to; `None` for `_`.
+    fn any_target(&mut self, form: &Form, operand: &Operand) -> Decoded<Option<Register>> {
+        match operand {
+            Operand::Sink => Ok(None),
+            Operand::Name(name) => match self.register(form, name)? {
+                Register { ty: Type::Pred, .. } => form.fail(format!("`{name}` is a predicate")),
+                register => Ok(Some(register)),
+            },
+            _ => form.fail("a register expected as destination"),
+        }
+    }
+
+    /// A predicate to write to; what is written to `_` is lost in a predicate that nobody reads.
+    fn predicate_target(&mut self, form: &Form, operand: &Operand) -> Decoded<P> {
+        match operand {
+            Operand::Sink => Ok(NOWHERE),
+            Operand::Name(name) => match self.register(form, name)? {
+                Register { ty: Type::Pred, index } => Ok(index),
+                _ => form.fail(format!("`{name}` is no predicate")),
+            },
+            _ => form.fail("a predicate expected as destination"),
+        }
+    }
+
+    fn predicate(&mut self, form: &Form, operand: &Operand) -> Decoded<Guard> {
+        let (name, negated) = match operand {
+            Operand::Name(name) => (name, false),
+            Operand::Not(name) => (name, true),
+            Operand::Integer(value) => return Ok(Guard { p: if *value != 0 { TRUE } else { FALSE }, negated: false }),
+            _ => return form.fail("a predicate expected"),
+        };
+        match self.register(form, name)? {
+            Register { ty: Type::Pred, index } => Ok(Guard { p: index, negated }),
+            _ => form.fail(format!("`{name}` is no predicate")),
+        }
+    }
+
+    /// A row of `ty` to read.
+    fn source(&mut self, form: &Form, operand: &Operand, ty: Type) -> Decoded<R> {
+        match operand {
+            Operand::Name(name) => {
+                if let Some(register) = self.find(name) {
+                    return if register.ty == Type::Pred {
+                        form.fail(format!("`{name}` is a predicate"))
+                    } else if register.ty.bits() == ty.bits() {
+                        Ok(register.index)
+                    } else {
+                        form.fail(format!("`{name}` has {} bits, not {}", register.ty.bits(), ty.bits()))
+                    };
+                }
+                if let Some((_, row)) = self.special(name) {
+                    return Ok(row);
+                }
+                match self.symbol(name) {
+                    Some(symbol) => self.symbol_address(form, symbol, 0, ty),
+                    None => form.fail(format!("`{name}` is not declared")),
+                }
+            }
+            Operand::Address { base: Some(name), offset } => match self.symbol(name) {
+                Some(symbol) => self.symbol_address(form, symbol, *offset, ty),
+                None => form.fail(format!("`{name}` is no variable")),
+            },
+            _ => match self.immediate(form, operand, ty)? {
+                Some(value) => Ok(self.constant(value)),
+                None => form.fail("a value expected"),
+            },
+        }
+    }
+
+    fn symbol_address(&mut self, form: &Form, symbol: Symbol, offset: i64, ty: Type) -> Decoded<R> {
+        let (Symbol::Shared(at) | Symbol::Local(at) | Symbol::Param(at) | Symbol::Global(at)) = symbol;
+        if ty.bits() != 64 && (ty.bits() != 32 || matches!(symbol, Symbol::Global(_))) {
+            return form.fail("the register is too small for this address");
+        }
+        let address = at.wrapping_add_signed(offset);
+        Ok(self.constant(if ty.bits() == 32 { address & 0xffff_ffff } else { address }))
+    }
+
+    fn immediate(&self, form: &Form, operand: &Operand, ty: Type) -> Decoded<Option<u64>> {
+        let mask = u64::MAX >> (64 - ty.bits().clamp(1, 64));
+        Ok(Some(match (operand, ty) {
+            (Operand::Integer(_), Type::F(32 | 64)) => return form.fail("an integer where a float is expected"),
+            (Operand::Integer(value), _) => value & mask,
+            (Operand::Float32(bits), Type::F(32) | Type::B(32) | Type::Tf32) => (*bits).into(),
+            (Operand::Float32(bits), Type::F(64)) => f64::from(f32::from_bits(*bits)).to_bits(),
+            (Operand::Float64(bits), Type::F(64) | Type::B(64)) => *bits,
+            (Operand::Float64(bits), Type::F(32)) => (f64::from_bits(*bits) as f32).to_bits().into(),
+            (Operand::Float32(_) | Operand::Float64(_), _) => return form.fail("a float where none is expected"),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The number that an operand must be.
+    fn number(&self, form: &Form, operand: &Operand) -> Decoded<u64> {
+        match operand {
+            Operand::Integer(value) => Ok(*value),
+            _ => form.fail("a constant expected"),
+        }
+    }
+
+    /// Exactly `N` operands.
+    fn operands<'o, const N: usize>(&self, form: &Form, operands: &'o [Operand]) -> Decoded<&'o [Operand; N]> {
+        match operands.try_into() {
+            Ok(found) => Ok(found),
+            Err(_) => form.fail(format!("{N} operands expected, not {}", operands.len())),
+        }
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) -> Decoded<()> {
+        let mut form = Form::new(&instruction.name, instruction.line);
+        let guard = match &instruction.guard {
+            None => Guard::ALWAYS,
+            Some((name, negated)) => {
+                let Guard { p, .. } = self.predicate(&form, &Operand::Name(name.clone()))?;
+                Guard { p, negated: *negated }
+            }
+        };
+        let made = self.make(&mut form, &instruction.operands)?;
+        form.finish()?;
+        self.program.code.push(Instr {
+            op: made.op,
+            guard,
+            line: instruction.line as u32,
+            location: instruction.location.unwrap_or((0, 0)),
+            class: made.class,
+            flops: made.flops,
+            meet: END,
+        });
+        Ok(())
+    }
+
+    fn make(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
+        match form.base {
+            "bra" => {
+                form.take("uni");
+                let [target] = self.operands(form, operands)?;
+                let Operand::Name(label) = target else { return form.fail("a label expected") };
+                self.pending.push((self.program.code.len(), label.clone(), form.line));
+                made(Op::Branch { target: 0 }, Class::Branch)
+            }
+            "ret" | "exit" => {
+                form.take("uni");
+                self.operands::<0>(form, operands)?;
+                made(Op::Exit, Class::Branch)
+            }
+            "trap" | "brkpt" => made(Op::Trap, Class::Other),
+            "nanosleep" | "pmevent" | "prefetch" | "prefetchu" | "applypriority" | "discard" | "membar" | "fence" => {
+                self.nothing(form, operands)
+            }
+            "mov" | "selp" | "setp" | "set" | "slct" => self.select(form, operands),
+            "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind"
+            | "popc" | "clz" | "brev" | "prmt" | "sad" | "mul24" | "mad24" | "rem" | "dp4a" | "dp2a" | "fns"
+            | "bmsk" | "addc" | "subc" | "madc" | "szext" => self.integer(form, operands),
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => {
+                self.arithmetic(form, operands)
+            }
+            "ex2" | "lg2" | "rcp" | "rsqrt" | "sqrt" | "sin" | "cos" | "tanh" | "copysign" | "testp" => {
+                self.float(form, operands)
+            }
+            "cvt" | "cvta" | "isspacep" => self.convert(form, operands),
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" => self.memory(form, operands),
+            "shfl" | "vote" | "match" | "activemask" | "redux" | "bar" | "barrier" | "mma" => self.sync(form, operands),
+            _ => form.unsupported(),
+        }
+    }
+
+    /// Integers and floats share these names; the type decides.
+    fn arithmetic(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
+        let types: Vec<Type> = form.name.split('.').filter_map(Type::parse).collect();
+        match types.first() {
+            Some(Type::U(_) | Type::S(_) | Type::B(_)) => self.integer(form, operands),
+            Some(_) => self.float(form, operands),
+            None => form.unsupported(),
+        }
+    }
+
+    fn finish(mut self, params: Vec<super::Param>) -> Decoded<Decoding> {
+        // Falling off the end is a return.
+        self.program.code.push(Instr {
+            op: Op::Exit,
+            guard: Guard::ALWAYS,
+            line: self.program.code.last().map_or(0, |last| last.line),
+            location: (0, 0),
+            class: Class::Branch,
+            flops: 0,
+            meet: END,
+        });
+        for (at, label, line) in self.pending {
+            let Some(target) = self.labels.get(&label) else {
+                return Err(LoadError::new(line, format!("label `{label}` is nowhere")));
+            };
+            self.program.code[at].op = Op::Branch { target: *target };
+        }
+        super::flow::reconverge(&mut self.program.code);
+        let registers = self.program.rows;
+        Ok(Decoding {
+            program: self.program,
+            params,
+            static_shared: self.static_shared,
+            local_bytes: self.local_bytes,
+            registers,
+        })
+    }
+}

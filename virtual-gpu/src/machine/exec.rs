@@ -1,0 +1,194 @@
+//! Executes a warp, instruction by instruction, until it has to wait or has run for a while.
+
+use std::sync::Arc;
+
+use super::barrier::Barrier;
+use super::counts::{Class, Counts};
+use super::memory::{Allocation, Memory};
+use super::program::*;
+use super::shared::{Actor, Fault, Shared};
+use super::trap::TrapKind;
+use super::warp::{State, Warp};
+
+/// Instructions that a warp runs before the next one's turn.
+const TURN: usize = 20_000;
+
+/// What a warp sees of its block and the launch.
+pub(super) struct Env<'a> {
+    pub program: &'a Program,
+    pub params: &'a [u8],
+    pub memory: &'a Memory,
+    pub allocations: &'a [Arc<Allocation>],
+    /// Of `allocations`, the last one that was hit.
+    pub last: usize,
+    /// Bits 8-63 of the shadow words that this block leaves.
+    pub tag: u64,
+    pub checks: bool,
+    pub count: bool,
+    pub counts: Counts,
+    pub shared: Shared,
+    pub barriers: Vec<Barrier>,
+    pub threads: usize,
+    pub local_bytes: usize,
+    pub executed: u64,
+    pub reusable: Vec<u64>,
+}
+
+/// Lanes of a mask, lowest first.
+pub(super) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (mask != 0).then(|| {
+            let lane = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            lane
+        })
+    })
+}
+
+pub(super) type Done = Result<(), Box<Fault>>;
+
+impl<'a> Env<'a> {
+    pub fn actor<'w>(&self, warp: &'w Warp, lane: usize) -> Actor<'w> {
+        Actor { thread: warp.index * 32 + lane, seen: &warp.seen }
+    }
+
+    fn tally(&mut self, instr: &Instr, mask: u32) {
+        let threads = u64::from(mask.count_ones());
+        self.counts.classes[instr.class as usize] += threads;
+        self.counts.flops += threads * u64::from(instr.flops);
+        self.counts.mma += u64::from(instr.class == Class::Mma);
+    }
+
+    /// One turn of a warp.
+    pub fn run(&mut self, warp: &mut Warp) -> Done {
+        let program = self.program;
+        for _ in 0..TURN {
+            if !warp.settle() {
+                warp.state = State::Done;
+                return Ok(());
+            }
+            let pc = warp.now.pc;
+            warp.at = pc;
+            let instr = &program.code[pc as usize];
+            let active = warp.now.mask;
+            let mask = active & instr.guard.lanes(&warp.predicates);
+            self.executed += 1;
+            self.counts.thread_instructions += u64::from(mask.count_ones());
+            if self.count {
+                self.tally(instr, mask);
+            }
+            if let Op::Branch { target } = instr.op {
+                if mask == active {
+                    warp.now.pc = target;
+                } else if mask == 0 {
+                    warp.now.pc += 1;
+                } else {
+                    warp.part(mask, target, instr.meet);
+                }
+                continue;
+            }
+            if mask != 0 {
+                self.step(warp, instr, mask)?;
+            }
+            warp.now.pc += 1;
+            if warp.state != State::Ready {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, warp: &mut Warp, instr: &Instr, mask: u32) -> Done {
+        let constants = &self.program.constants;
+        match &instr.op {
+            Op::Pure { f, d, s } => {
+                let mut value = [0; 32];
+                let row = |i: usize| warp.row(constants, s[i]);
+                match f {
+                    Pure::One(f) => f(&mut value, row(0)),
+                    Pure::Two(f) => f(&mut value, row(0), row(1)),
+                    Pure::Three(f) => f(&mut value, row(0), row(1), row(2)),
+                    Pure::Four(f) => f(&mut value, row(0), row(1), row(2), row(3)),
+                }
+                warp.put(*d, &value, mask);
+            }
+            Op::Compare { f, g, a, b, p, q, with } => {
+                let (a, b) = (warp.row(constants, *a), warp.row(constants, *b));
+                let yes = f(a, b);
+                let no = g.as_ref().map_or(!yes, |g| g(a, b));
+                let combine = |value| with.map_or(value, |(logic, c)| logic.apply(value, c.lanes(&warp.predicates)));
+                let (yes, no) = (combine(yes), combine(no));
+                warp.put_predicate(*p, yes, mask);
+                warp.put_predicate(*q, no, mask);
+            }
+            Op::CompareValue { f, a, b, d, yes, with } => {
+                let mut holds = f(warp.row(constants, *a), warp.row(constants, *b));
+                if let Some((logic, c)) = with {
+                    holds = logic.apply(holds, c.lanes(&warp.predicates));
+                }
+                let value = std::array::from_fn(|i| if holds >> i & 1 == 1 { *yes } else { 0 });
+                warp.put(*d, &value, mask);
+            }
+            Op::Unpack { a, mask: keep, parts } => {
+                let a = *warp.row(constants, *a);
+                for (d, shift) in parts {
+                    warp.put(*d, &a.map(|a| a >> shift & keep), mask);
+                }
+            }
+            Op::Select { d, a, b, p } => {
+                let p = p.lanes(&warp.predicates);
+                let (a, b) = (warp.row(constants, *a), warp.row(constants, *b));
+                let value = std::array::from_fn(|i| if p >> i & 1 == 1 { a[i] } else { b[i] });
+                warp.put(*d, &value, mask);
+            }
+            Op::Predicate { d, logic, a, b } => {
+                let value = logic.apply(a.lanes(&warp.predicates), b.lanes(&warp.predicates));
+                warp.put_predicate(*d, value, mask);
+            }
+            Op::SelectPredicate { d, a, b, p } => {
+                let p = p.lanes(&warp.predicates);
+                let value = a.lanes(&warp.predicates) & p | b.lanes(&warp.predicates) & !p;
+                warp.put_predicate(*d, value, mask);
+            }
+            Op::Carry { f, d, s, input, output } => {
+                let (a, b, c) = (warp.row(constants, s[0]), warp.row(constants, s[1]), warp.row(constants, s[2]));
+                let mut carry = 0;
+                let value = std::array::from_fn(|i| {
+                    let (value, out) = f(a[i], b[i], c[i], *input && warp.carry >> i & 1 == 1);
+                    carry |= u32::from(out) << i;
+                    value
+                });
+                warp.put(*d, &value, mask);
+                if *output {
+                    warp.carry = warp.carry & !mask | carry & mask;
+                }
+            }
+            Op::Clock { d } => warp.put(*d, &[self.executed; 32], mask),
+            Op::Exit => {
+                warp.exit(mask);
+                // Lanes that stay go on behind it.
+            }
+            Op::Trap => {
+                let lane = mask.trailing_zeros() as usize;
+                return Err(Fault::new(TrapKind::LaunchFailed, lane, "the kernel executed `trap`"));
+            }
+            Op::Branch { .. } | Op::Nothing => {}
+            Op::Load(access) => self.load(warp, access, mask)?,
+            Op::Store(access) => self.store(warp, access, mask)?,
+            Op::Atomic { access, f, b, c } => self.atomic(warp, access, f, *b, *c, mask)?,
+            Op::AsyncCopy { .. } => self.async_copy(warp, &instr.op, mask)?,
+            Op::AsyncCommit => {
+                for lane in lanes(mask) {
+                    warp.groups[lane] += 1;
+                }
+            }
+            Op::AsyncWait { left } => self.async_wait(warp, *left, mask)?,
+            Op::LoadMatrix { base, offset, d, count, trans } => {
+                self.load_matrix(warp, (*base, *offset), &d[..*count], *trans, mask)?;
+            }
+            Op::Barrier { .. } => self.barrier(warp, &instr.op, mask)?,
+            _ => self.collective(warp, &instr.op, mask)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! Launches: what is refused, how blocks are spread over the cores, and how a block's warps take turns.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use super::barrier::Barrier;
+use super::counts::Counts;
+use super::exec::Env;
+use super::program::*;
+use super::shared::{Fault, Shared};
+use super::trap::{Trap, TrapKind};
+use super::warp::{State, Warp};
+use super::{Kernel, Launch, Machine};
+
+/// Instructions of warps after which a block is given up: it waits for what never comes.
+const MOST_INSTRUCTIONS: u64 = 1 << 33;
+/// Shared memory of a block (with the opt-in) of compute capability 8.0 and later.
+const MOST_SHARED: usize = 227 << 10;
+
+/// Counts launches, so that what one left in the shadow is not taken for another's.
+static LAUNCHES: AtomicU64 = AtomicU64::new(1);
+
+impl Machine {
+    /// Runs a kernel to its end.
+    pub fn launch(&self, kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<Counts, Trap> {
+        check_shape(kernel, launch, params).map_err(|(kind, message)| unlocated(kernel, kind, message))?;
+        let [gx, gy, gz] = launch.grid.map(u64::from);
+        let blocks = gx * gy * gz;
+        let launch_number = LAUNCHES.fetch_add(1, Relaxed) & 0xff_ffff;
+        let allocations = self.memory.snapshot();
+        let next = AtomicU64::new(0);
+        // The trap of the first block that has one is told, whichever was found first.
+        let first_trap = AtomicU64::new(u64::MAX);
+        let outcome = Mutex::new((Counts::default(), None::<(u64, Trap)>));
+        let work = || {
+            let mut counts = Counts::default();
+            let mut worker = Worker::default();
+            loop {
+                let number = next.fetch_add(1, Relaxed);
+                if number >= blocks || number > first_trap.load(Relaxed) {
+                    break;
+                }
+                let block = [number % gx, number / gx % gy, number / gx / gy].map(|at| at as u32);
+                let mut env = Env {
+                    program: &kernel.program,
+                    params,
+                    memory: &self.memory,
+                    allocations: &allocations,
+                    last: 0,
+                    tag: launch_number << 8 | (number & 0xffff_ffff) << 32,
+                    checks: self.config.checks,
+                    count: self.config.count,
+                    counts: std::mem::take(&mut counts),
+                    shared: std::mem::take(&mut worker.shared),
+                    barriers: vec![Barrier::default(); 16],
+                    threads: launch.block.iter().product::<u32>() as usize,
+                    local_bytes: kernel.local_bytes,
+                    executed: 0,
+                    reusable: std::mem::take(&mut worker.reusable),
+                };
+                let result = run_block(&mut env, &mut worker.warps, kernel, launch, block);
+                env.counts.warp_instructions += env.executed;
+                counts = env.counts;
+                worker.shared = env.shared;
+                worker.reusable = env.reusable;
+                if let Err(trap) = result {
+                    first_trap.fetch_min(number, Relaxed);
+                    if let Ok(mut outcome) = outcome.lock()
+                        && outcome.1.as_ref().is_none_or(|(other, _)| number < *other)
+                    {
+                        outcome.1 = Some((number, *trap));
+                    }
+                }
+            }
+            if let Ok(mut outcome) = outcome.lock() {
+                outcome.0.add(&counts);
+            }
+        };
+        // In the order of their numbers, as far as possible: kernels may hope for that.
+        let workers = (rayon::current_num_threads() as u64).min(blocks);
+        rayon::scope(|scope| (0..workers).for_each(|_| scope.spawn(|_| work())));
+        let (counts, trap) = outcome.into_inner().unwrap_or_default();
+        match trap {
+            Some((_, trap)) => Err(trap),
+            None => Ok(counts),
+        }
+    }
+}
+
+/// What a thread of the host keeps from block to block.
+#[derive(Default)]
+struct Worker {
+    warps: Vec<Warp>,
+    shared: Shared,
+    reusable: Vec<u64>,
+}
+
+fn unlocated(kernel: &Kernel, kind: TrapKind, message: String) -> Trap {
+    let kernel = kernel.name.clone();
+    Trap { kind, kernel, block: [0; 3], thread: [0; 3], ptx_line: 0, source: None, message }
+}
+
+fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<(), (TrapKind, String)> {
+    let Launch { grid, block, dynamic_shared } = *launch;
+    let threads = block.iter().map(|extent| u64::from(*extent)).product::<u64>();
+    let shared = kernel.static_shared.saturating_add(dynamic_shared);
+    let invalid = TrapKind::InvalidLaunch;
+    if grid.contains(&0) || block.contains(&0) {
+        return Err((invalid, format!("grid {grid:?} of blocks {block:?} is empty")));
+    }
+    if grid[0] > i32::MAX as u32 || grid[1] > 65_535 || grid[2] > 65_535 {
+        return Err((invalid, format!("grid {grid:?} is too large")));
+    }
+    if threads > 1024 || block[2] > 64 {
+        return Err((invalid, format!("block {block:?} is too large")));
+    }
+    if threads > kernel.max_threads as u64 {
+        let most = kernel.max_threads;
+        return Err((
+            TrapKind::LaunchOutOfResources,
+            format!("{threads} threads in a block, where the kernel allows {most}"),
+        ));
+    }
+    if shared > MOST_SHARED {
+        return Err((TrapKind::LaunchOutOfResources, format!("{shared} bytes of shared memory, of {MOST_SHARED}")));
+    }
+    if params.len() < kernel.param_bytes() {
+        return Err((invalid, format!("{} bytes of parameters, not {}", params.len(), kernel.param_bytes())));
+    }
+    Ok(())
+}
+
+fn run_block(
+    env: &mut Env,
+    warps: &mut Vec<Warp>,
+    kernel: &Kernel,
+    launch: &Launch,
+    block: [u32; 3],
+) -> Result<(), Box<Trap>> {
+    let count = env.threads.div_ceil(32);
+    while warps.len() < count {
+        warps.push(Warp::new(warps.len()));
+    }
+    let warps = &mut warps[..count];
+    env.shared.reset(kernel.static_shared + launch.dynamic_shared, env.checks);
+    for warp in warps.iter_mut() {
+        let threads = (env.threads - warp.index * 32).min(32);
+        warp.reset(&kernel.program, u32::MAX >> (32 - threads), kernel.local_bytes);
+        for (special, row) in &kernel.program.specials {
+            let at = |lane: usize| special_value(*special, warp.index, lane, count, launch, block, env.shared.size());
+            warp.registers[*row as usize] = std::array::from_fn(at);
+        }
+    }
+    let trap = |warp: &Warp, fault: Fault| locate(kernel, launch, block, warp, fault);
+    loop {
+        let mut progressed = false;
+        for i in 0..count {
+            if warps[i].state == State::Ready {
+                progressed = true;
+                env.run(&mut warps[i]).map_err(|fault| trap(&warps[i], *fault))?;
+            }
+        }
+        release(env, warps);
+        if warps.iter().all(|warp| warp.state == State::Done) {
+            return Ok(());
+        }
+        if !progressed {
+            let waiting = warps.iter().find(|warp| matches!(warp.state, State::Waiting(_)));
+            let warp = waiting.unwrap_or(&warps[0]);
+            return Err(trap(warp, stuck(env, warps, warp)));
+        }
+        if env.executed > MOST_INSTRUCTIONS {
+            let message = format!("{} instructions without an end", env.executed);
+            let warp = warps.iter().find(|warp| warp.state == State::Ready).unwrap_or(&warps[0]);
+            return Err(trap(warp, *Fault::new(TrapKind::Deadlock, 0, message)));
+        }
+    }
+}
+
+/// Lets the warps go on whose barriers are complete. With checks, a barrier of all threads wants those too that have
+/// returned; without, as on a card, the others are enough.
+fn release(env: &mut Env, warps: &mut [Warp]) {
+    let live: usize = warps.iter().map(|warp| warp.live.count_ones() as usize).sum();
+    for id in 0..16 {
+        let barrier = &env.barriers[id];
+        let wanted = match barrier.expected {
+            0 if env.checks => env.threads,
+            0 => live,
+            count => count,
+        };
+        if barrier.arrived == 0 || barrier.arrived < wanted {
+            continue;
+        }
+        let barrier = std::mem::take(&mut env.barriers[id]);
+        env.counts.barriers += u64::from(env.count);
+        for index in &barrier.waiting {
+            let warp = &mut warps[*index];
+            for (mine, theirs) in warp.seen.iter_mut().zip(&barrier.seen) {
+                *mine = (*mine).max(*theirs);
+            }
+            warp.state = State::Ready;
+            if let Op::Barrier { kind, d, p, .. } = &kernel_op(env, warp) {
+                let holds = match kind {
+                    BarrierKind::And => barrier.all,
+                    _ => barrier.any,
+                };
+                let live = warp.live;
+                warp.put(*d, &[barrier.count.into(); 32], live);
+                warp.put_predicate(*p, if holds { u32::MAX } else { 0 }, live);
+            }
+        }
+    }
+}
+
+fn kernel_op<'a>(env: &Env<'a>, warp: &Warp) -> &'a Op {
+    &env.program.code[warp.at as usize].op
+}
+
+/// Why no warp can go on.
+fn stuck(env: &Env, warps: &[Warp], at: &Warp) -> Fault {
+    let State::Waiting(id) = at.state else {
+        return *Fault::new(TrapKind::Deadlock, 0, "no warp can go on");
+    };
+    let barrier = &env.barriers[id];
+    let wanted = if barrier.expected == 0 { env.threads } else { barrier.expected };
+    let gone: u32 = warps.iter().map(|warp| (warp.lanes & !warp.live).count_ones()).sum();
+    let lines: Vec<u32> = barrier.waiting.iter().map(|warp| env.program.code[warps[*warp].at as usize].line).collect();
+    let elsewhere = warps.iter().any(|warp| matches!(warp.state, State::Waiting(other) if other != id));
+    let mut message = format!("{} of {wanted} threads are at barrier {id}", barrier.arrived);
+    if gone > 0 {
+        message += &format!("; {gone} threads have returned");
+    }
+    if elsewhere {
+        message += "; the others wait at another barrier";
+    }
+    if lines.iter().any(|line| *line != lines[0]) {
+        message += &format!("; it is reached at several PTX lines: {lines:?}");
+    }
+    let kind = if elsewhere || gone == 0 { TrapKind::Deadlock } else { TrapKind::PartialBarrier };
+    *Fault::new(kind, at.live.trailing_zeros() as usize % 32, message)
+}
+
+fn locate(kernel: &Kernel, launch: &Launch, block: [u32; 3], warp: &Warp, fault: Fault) -> Box<Trap> {
+    let instr = &kernel.program.code[warp.at as usize];
+    let [x, y, _] = launch.block;
+    let flat = (warp.index * 32 + fault.lane) as u32;
+    let (file, line) = instr.location;
+    let source = kernel.files.iter().find(|(number, _)| *number == file).map(|(_, name)| format!("{name}:{line}"));
+    Box::new(Trap {
+        kind: fault.kind,
+        kernel: kernel.name.clone(),
+        block,
+        thread: [flat % x, flat / x % y, flat / x / y],
+        ptx_line: instr.line as usize,
+        source: source.filter(|_| line != 0),
+        message: fault.message,
+    })
+}
+
+fn special_value(
+    special: Special,
+    warp: usize,
+    lane: usize,
+    warps: usize,
+    launch: &Launch,
+    block: [u32; 3],
+    shared: usize,
+) -> u64 {
+    let [x, y, _] = launch.block.map(u64::from);
+    let flat = (warp * 32 + lane) as u64;
+    let tid = [flat % x, flat / x % y, flat / x / y];
+    let bit = 1u64 << lane;
+    match special {
+        Special::Tid(axis) => tid[axis],
+        Special::Ntid(axis) => launch.block[axis].into(),
+        Special::Ctaid(axis) => block[axis].into(),
+        Special::Nctaid(axis) => launch.grid[axis].into(),
+        Special::LaneId => lane as u64,
+        Special::WarpId => warp as u64,
+        Special::NWarpId => warps as u64,
+        Special::NSmId => 1,
+        Special::MaskEq => bit,
+        Special::MaskLe => bit | bit - 1,
+        Special::MaskLt => bit - 1,
+        Special::MaskGe => !(bit - 1) & 0xffff_ffff,
+        Special::MaskGt => !(bit | bit - 1) & 0xffff_ffff,
+        Special::DynamicShared => launch.dynamic_shared as u64,
+        Special::TotalShared => shared as u64,
+        Special::SmId | Special::GridId | Special::Clock | Special::Clock64 | Special::Timer => 0,
+    }
+}
+
+/// The files of a module, as its kernels share them.
+pub(super) type Files = Arc<Vec<(u32, String)>>;

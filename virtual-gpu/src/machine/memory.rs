@@ -1,0 +1,310 @@
+//! Global memory: allocations, their contents, and a shadow that says which bytes were ever written and by whom.
+//!
+//! Addresses are handed out once and never again, so that a use after free cannot land in a newer allocation, and
+//! neighbours stand apart, so that an index that is off by a little lands in nobody's memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use thiserror::Error;
+
+/// What a host call on device memory can get wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MemoryError {
+    #[error("{wanted} bytes do not fit: {free} of {total} are free")]
+    OutOfMemory { wanted: usize, free: usize, total: usize },
+    #[error("{address:#x} is in no allocation")]
+    Unknown { address: u64 },
+    #[error("{bytes} bytes at {address:#x} leave their allocation ({base:#x}, {size} bytes)")]
+    OutOfBounds { address: u64, bytes: usize, base: u64, size: usize },
+    #[error("{address:#x} was freed before")]
+    DoubleFree { address: u64 },
+}
+
+/// Where the first allocation lies. Far from 0, so that null pointers and small integers hit nothing.
+const FIRST: u64 = 0x7f_0000_0000;
+/// What every address is a multiple of.
+const ALIGN: u64 = 256;
+/// Unowned space after each allocation.
+const GAP: u64 = 4096;
+/// How many freed allocations are remembered for diagnoses.
+const REMEMBERED: usize = 1 << 16;
+
+/// A shadow word stands for four bytes of memory: bits 0-3 say which were ever written; bits 4-7 which of them the
+/// last block to write here wrote; bits 8-31 name the launch, bits 32-63 that block.
+pub(super) const WRITTEN: u64 = 0xf;
+
+pub(super) struct Allocation {
+    pub base: u64,
+    pub size: usize,
+    words: Box<[AtomicU64]>,
+    /// Empty where nothing is checked.
+    shadow: Box<[AtomicU64]>,
+}
+
+fn zeroed(words: usize) -> Box<[AtomicU64]> {
+    let plain = vec![0u64; words].into_boxed_slice();
+    // SAFETY: `AtomicU64` has the size, alignment (on every 64-bit target) and bit patterns of `u64`. Going through
+    // `vec![0; n]` keeps untouched pages unmapped, which building atomics one by one would not.
+    unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
+}
+
+impl Allocation {
+    fn new(base: u64, size: usize, checks: bool) -> Self {
+        let shadow = if checks { zeroed(size.div_ceil(4)) } else { Box::default() };
+        Allocation { base, size, words: zeroed(size.div_ceil(8)), shadow }
+    }
+
+    pub fn contains(&self, address: u64, bytes: usize) -> bool {
+        address >= self.base
+            && (address - self.base).checked_add(bytes as u64).is_some_and(|end| end <= self.size as u64)
+    }
+
+    fn at<T>(&self, offset: usize) -> &T {
+        assert!(offset + size_of::<T>() <= self.words.len() * 8 && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: in bounds and aligned by the line above; only ever used for atomics, for which every bit pattern
+        // and every concurrent access is fine.
+        unsafe { &*(self.words.as_ptr() as *const u8).add(offset).cast::<T>() }
+    }
+
+    pub fn u8(&self, offset: usize) -> &AtomicU8 {
+        self.at(offset)
+    }
+
+    pub fn u16(&self, offset: usize) -> &AtomicU16 {
+        self.at(offset)
+    }
+
+    pub fn u32(&self, offset: usize) -> &AtomicU32 {
+        self.at(offset)
+    }
+
+    pub fn u64(&self, offset: usize) -> &AtomicU64 {
+        self.at(offset)
+    }
+
+    /// The shadow of the word that holds `offset`; `None` where nothing is checked.
+    pub fn shadow(&self, offset: usize) -> Option<&AtomicU64> {
+        self.shadow.get(offset / 4)
+    }
+
+    /// Marks bytes as written by the host.
+    fn mark(&self, offset: usize, bytes: usize) {
+        if self.shadow.is_empty() || bytes == 0 {
+            return;
+        }
+        let (first, last) = (offset / 4, (offset + bytes - 1) / 4);
+        for word in first..=last {
+            let low = if word == first { offset % 4 } else { 0 };
+            let high = if word == last { (offset + bytes - 1) % 4 } else { 3 };
+            let mask = (WRITTEN >> (3 - high)) & (WRITTEN << low);
+            self.shadow[word].fetch_or(mask, Relaxed);
+        }
+    }
+
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        let head = offset.next_multiple_of(8).min(offset + from.len()) - offset;
+        for (i, byte) in from[..head].iter().enumerate() {
+            self.u8(offset + i).store(*byte, Relaxed);
+        }
+        let mut chunks = from[head..].chunks_exact(8);
+        let mut at = offset + head;
+        for chunk in &mut chunks {
+            self.u64(at).store(u64::from_ne_bytes(chunk.try_into().unwrap_or_default()), Relaxed);
+            at += 8;
+        }
+        for (i, byte) in chunks.remainder().iter().enumerate() {
+            self.u8(at + i).store(*byte, Relaxed);
+        }
+        self.mark(offset, from.len());
+    }
+
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        let head = offset.next_multiple_of(8).min(offset + into.len()) - offset;
+        for (i, byte) in into[..head].iter_mut().enumerate() {
+            *byte = self.u8(offset + i).load(Relaxed);
+        }
+        let mut chunks = into[head..].chunks_exact_mut(8);
+        let mut at = offset + head;
+        for chunk in &mut chunks {
+            chunk.copy_from_slice(&self.u64(at).load(Relaxed).to_ne_bytes());
+            at += 8;
+        }
+        for (i, byte) in chunks.into_remainder().iter_mut().enumerate() {
+            *byte = self.u8(at + i).load(Relaxed);
+        }
+    }
+}
+
+/// Every allocation that was alive at one moment, by address.
+pub(super) type Snapshot = Arc<Vec<Arc<Allocation>>>;
+
+#[derive(Default)]
+struct Table {
+    live: BTreeMap<u64, Arc<Allocation>>,
+    freed: BTreeMap<u64, usize>,
+    next: u64,
+    used: usize,
+    snapshot: Option<Snapshot>,
+}
+
+pub(super) struct Memory {
+    table: Mutex<Table>,
+    total: usize,
+    checks: bool,
+}
+
+impl Memory {
+    pub fn new(total: usize, checks: bool) -> Self {
+        Memory { table: Mutex::new(Table { next: FIRST, ..Table::default() }), total, checks }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn alloc(&self, bytes: usize) -> Result<u64, MemoryError> {
+        let mut table = self.table();
+        let free = self.total - table.used;
+        if bytes > free {
+            return Err(MemoryError::OutOfMemory { wanted: bytes, free, total: self.total });
+        }
+        let base = table.next;
+        table.next = (base + bytes as u64 + GAP).next_multiple_of(ALIGN);
+        table.used += bytes;
+        table.live.insert(base, Arc::new(Allocation::new(base, bytes, self.checks)));
+        table.snapshot = None;
+        Ok(base)
+    }
+
+    pub fn free(&self, address: u64) -> Result<(), MemoryError> {
+        let mut table = self.table();
+        let Some(gone) = table.live.remove(&address) else {
+            let freed = table.freed.contains_key(&address);
+            return Err(if freed { MemoryError::DoubleFree { address } } else { MemoryError::Unknown { address } });
+        };
+        table.used -= gone.size;
+        table.freed.insert(address, gone.size);
+        if table.freed.len() > REMEMBERED {
+            table.freed.pop_first();
+        }
+        table.snapshot = None;
+        Ok(())
+    }
+
+    pub fn usage(&self) -> (usize, usize) {
+        (self.total - self.table().used, self.total)
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let mut table = self.table();
+        if table.snapshot.is_none() {
+            table.snapshot = Some(Arc::new(table.live.values().cloned().collect()));
+        }
+        table.snapshot.clone().unwrap_or_default()
+    }
+
+    /// The allocation that holds `address`; an empty one, or the end of one, belongs to it as well.
+    pub fn find(&self, address: u64) -> Option<Arc<Allocation>> {
+        let table = self.table();
+        let (_, found) = table.live.range(..=address).next_back()?;
+        (address - found.base < found.size.max(1) as u64).then(|| found.clone())
+    }
+
+    fn locate(&self, address: u64, bytes: usize) -> Result<(Arc<Allocation>, usize), MemoryError> {
+        let found = self.find(address).ok_or(MemoryError::Unknown { address })?;
+        if !found.contains(address, bytes) {
+            return Err(MemoryError::OutOfBounds { address, bytes, base: found.base, size: found.size });
+        }
+        let offset = (address - found.base) as usize;
+        Ok((found, offset))
+    }
+
+    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        if into.is_empty() {
+            return Ok(());
+        }
+        let (found, offset) = self.locate(address, into.len())?;
+        found.read(offset, into);
+        Ok(())
+    }
+
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let (found, offset) = self.locate(address, from.len())?;
+        found.write(offset, from);
+        Ok(())
+    }
+
+    pub fn fill(&self, address: u64, pattern: &[u8], count: usize) -> Result<(), MemoryError> {
+        let bytes = pattern.len().saturating_mul(count);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (found, offset) = self.locate(address, bytes)?;
+        // In pieces of some pages, so that a large fill needs no copy of itself.
+        let piece = pattern.repeat((16384 / pattern.len()).clamp(1, count));
+        let mut done = 0;
+        while done < bytes {
+            let now = piece.len().min(bytes - done);
+            found.write(offset + done, &piece[..now]);
+            done += now;
+        }
+        Ok(())
+    }
+
+    /// Copies as `memmove` does. What was never written stays so where it goes.
+    pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (source, at) = self.locate(from, bytes)?;
+        let (target, into) = self.locate(to, bytes)?;
+        let mut data = vec![0; bytes];
+        source.read(at, &mut data);
+        let written: Vec<bool> = if self.checks {
+            (at..at + bytes).map(|i| source.shadow[i / 4].load(Relaxed) >> (i % 4) & 1 == 1).collect()
+        } else {
+            Vec::new()
+        };
+        target.write(into, &data);
+        for (i, _) in written.iter().enumerate().filter(|(_, written)| !**written) {
+            target.shadow[(into + i) / 4].fetch_and(!(1 << ((into + i) % 4)), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Where `address` lies with respect to what is and was allocated, in words.
+    pub fn describe(&self, address: u64) -> String {
+        let table = self.table();
+        if let Some((base, size)) = table.freed.range(..=address).next_back()
+            && address - base < *size as u64
+        {
+            return format!("{} bytes into an allocation of {size} bytes at {base:#x} that was freed", address - base);
+        }
+        let below = table.live.range(..=address).next_back().map(|(_, found)| {
+            let into = address - found.base;
+            if into < found.size as u64 {
+                (0, format!("{into} bytes into the allocation of {} bytes at {:#x}", found.size, found.base))
+            } else {
+                let past = into - found.size as u64;
+                let text =
+                    format!("{past} bytes past the end of the allocation of {} bytes at {:#x}", found.size, found.base);
+                (past, text)
+            }
+        });
+        let above = table.live.range(address..).next().map(|(base, found)| {
+            (
+                base - address,
+                format!("{} bytes before the allocation of {} bytes at {base:#x}", base - address, found.size),
+            )
+        });
+        match below.into_iter().chain(above).min() {
+            Some((_, text)) => text,
+            None => "there are no allocations".to_string(),
+        }
+    }
+}

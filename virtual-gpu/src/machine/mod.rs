@@ -1,0 +1,239 @@
+//! One device: its memory, the modules loaded on it, and the launches that it executes and checks.
+
+mod access;
+mod barrier;
+mod collective;
+mod counts;
+mod decode;
+mod exec;
+mod flow;
+mod launch;
+mod memory;
+mod program;
+mod shared;
+mod space;
+mod trap;
+mod warp;
+
+use std::sync::Arc;
+
+use crate::ptx::{self, ast::Space};
+
+pub use counts::{Class, Counts};
+use memory::Memory;
+pub use memory::MemoryError;
+pub use trap::{LoadError, Trap, TrapKind};
+
+/// What a device is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub compute_capability: (u32, u32),
+    /// Whether launches are checked; without, out-of-bounds accesses are still caught.
+    pub checks: bool,
+    /// Whether launches are counted.
+    pub count: bool,
+    /// Bytes of global memory.
+    pub memory: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { compute_capability: (8, 0), checks: true, count: false, memory: 8 << 30 }
+    }
+}
+
+/// The shape of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub dynamic_shared: usize,
+}
+
+/// One parameter's place among a kernel's parameter bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Param {
+    pub offset: usize,
+    pub size: usize,
+    pub align: usize,
+}
+
+/// One device. Every method may be called from any thread.
+pub struct Machine {
+    config: Config,
+    memory: Arc<Memory>,
+}
+
+impl Machine {
+    pub fn new(config: Config) -> Machine {
+        let memory = Arc::new(Memory::new(config.memory, config.checks));
+        Machine { config, memory }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A 256-byte aligned address of `bytes` bytes that count as unwritten.
+    pub fn alloc(&self, bytes: usize) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes)
+    }
+
+    pub fn free(&self, address: u64) -> Result<(), MemoryError> {
+        self.memory.free(address)
+    }
+
+    /// Base and size of the allocation that holds `address`.
+    pub fn allocation(&self, address: u64) -> Option<(u64, usize)> {
+        self.memory.find(address).map(|found| (found.base, found.size))
+    }
+
+    /// Free and total bytes.
+    pub fn memory(&self) -> (usize, usize) {
+        self.memory.usage()
+    }
+
+    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory.read(address, into)
+    }
+
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
+        self.memory.write(address, from)
+    }
+
+    /// Writes `pattern`, `count` times.
+    pub fn fill(&self, address: u64, pattern: &[u8], count: usize) -> Result<(), MemoryError> {
+        self.memory.fill(address, pattern, count)
+    }
+
+    pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
+        self.memory.copy(to, from, bytes)
+    }
+
+    /// Decodes every function of a module and gives its variables memory.
+    pub fn load(&self, ptx: &str) -> Result<Module, LoadError> {
+        let tree = ptx::parse(ptx).map_err(|error| LoadError { line: error.line, message: error.message })?;
+        self.check_target(&tree)?;
+        let mut module = Module { kernels: Vec::new(), globals: Vec::new(), memory: self.memory.clone() };
+        let mut names = decode::Names::default();
+        for variable in &tree.variables {
+            if variable.space == Space::Shared {
+                names.shared.push(variable.clone());
+                continue;
+            }
+            if variable.external || variable.unsized_array && variable.initial.is_empty() {
+                let message = format!("`{}` is defined elsewhere: linking is not supported", variable.name);
+                return Err(LoadError::new(variable.line, message));
+            }
+            let bytes = variable.bytes().max(variable.initial.len());
+            let failed = |error: MemoryError| LoadError::new(variable.line, format!("`{}`: {error}", variable.name));
+            let address = self.memory.alloc(bytes).map_err(failed)?;
+            module.globals.push((variable.name.clone(), address, bytes));
+            names.globals.insert(variable.name.clone(), address);
+            // What is not initialised is zero.
+            self.memory.fill(address, &[0], bytes).map_err(failed)?;
+            self.memory.write(address, &variable.initial).map_err(failed)?;
+        }
+        let files = Arc::new(tree.files);
+        for function in tree.functions.iter().filter(|function| function.body.is_some()) {
+            let decoded = decode::decode(function, &names, self.config.compute_capability)?;
+            if function.entry {
+                module.kernels.push(Arc::new(Kernel {
+                    name: function.name.clone(),
+                    params: decoded.params,
+                    static_shared: decoded.static_shared,
+                    local_bytes: decoded.local_bytes,
+                    registers: decoded.registers,
+                    max_threads: function.max_threads.unwrap_or(1024).min(1024),
+                    program: decoded.program,
+                    files: files.clone(),
+                }));
+            }
+        }
+        Ok(module)
+    }
+
+    /// PTX for a later architecture than the device's does not load.
+    fn check_target(&self, tree: &ptx::ast::Module) -> Result<(), LoadError> {
+        let digits = tree.target.strip_prefix("sm_").unwrap_or(&tree.target);
+        let (major, minor) = self.config.compute_capability;
+        match digits.trim_end_matches(['a', 'f']).parse::<u32>() {
+            Ok(target) if target <= major * 10 + minor => Ok(()),
+            Ok(_) => Err(LoadError::new(1, format!("PTX for {} on a device of {major}.{minor}", tree.target))),
+            Err(_) => Err(LoadError::new(1, format!("`{}` is no target", tree.target))),
+        }
+    }
+}
+
+/// PTX that was loaded.
+pub struct Module {
+    kernels: Vec<Arc<Kernel>>,
+    globals: Vec<(String, u64, usize)>,
+    memory: Arc<Memory>,
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        for (_, address, _) in &self.globals {
+            // Freed by hand before, if at all: nothing to be done about it.
+            let _ = self.memory.free(*address);
+        }
+    }
+}
+
+impl Module {
+    pub fn kernel(&self, name: &str) -> Option<Arc<Kernel>> {
+        self.kernels.iter().find(|kernel| kernel.name == name).cloned()
+    }
+
+    /// Address and size of a `.global` or `.const` variable.
+    pub fn global(&self, name: &str) -> Option<(u64, usize)> {
+        self.globals.iter().find(|global| global.0 == name).map(|global| (global.1, global.2))
+    }
+
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        self.kernels.iter().map(|kernel| kernel.name.as_str())
+    }
+}
+
+/// One kernel of a module.
+pub struct Kernel {
+    name: String,
+    params: Vec<Param>,
+    static_shared: usize,
+    local_bytes: usize,
+    registers: usize,
+    max_threads: usize,
+    program: program::Program,
+    files: launch::Files,
+}
+
+impl Kernel {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    pub fn param_bytes(&self) -> usize {
+        self.params.iter().map(|param| param.offset + param.size).max().unwrap_or(0)
+    }
+
+    pub fn static_shared(&self) -> usize {
+        self.static_shared
+    }
+
+    pub fn local_bytes(&self) -> usize {
+        self.local_bytes
+    }
+
+    pub fn registers(&self) -> usize {
+        self.registers
+    }
+
+    pub fn max_threads(&self) -> usize {
+        self.max_threads
+    }
+}

@@ -1,0 +1,17 @@
+//! Reads PTX text: `lexer` cuts it into tokens, `parser` makes the tree of `ast`.
+//!
+//! Nothing here knows what an instruction means: names, modifiers and operands pass through as they stand, with the
+//! line they stood on. (PTX ISA 9.0, chapters 4 and 5: syntax, state spaces, types and variables.)
+
+pub mod ast;
+mod lexer;
+mod parser;
+
+pub use parser::parse;
+
+/// Text that is not PTX.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    pub line: usize,
+    pub message: String,
+}

@@ -1,0 +1,132 @@
+//! Allocation, copies, fills, pinned memory, pools.
+
+use super::*;
+
+#[test]
+fn copies_go_there_and_back() {
+    let _context = context();
+    let values: Vec<u32> = (0..1000).collect();
+    let (a, b) = (upload(&values), alloc(4000));
+    ok(unsafe { sys::cuMemcpyDtoD_v2(b, a, 4000) });
+    assert_eq!(download::<u32>(b, 1000), values);
+    // In part, from the middle, asynchronously.
+    let (stream, mut part) = (stream(NON_BLOCKING), vec![0u32; 10]);
+    ok(unsafe { sys::cuMemcpyHtoDAsync_v2(b + 40, values.as_ptr().cast(), 40, stream) });
+    ok(unsafe { sys::cuMemcpyDtoDAsync_v2(b + 80, b + 40, 40, stream) });
+    ok(unsafe { sys::cuMemcpyDtoHAsync_v2(part.as_mut_ptr().cast(), b + 80, 40, stream) });
+    ok(unsafe { sys::cuStreamSynchronize(stream) });
+    assert_eq!(part, values[..10]);
+    // The general form finds out by itself what is where.
+    let mut back = [0u32; 3];
+    ok(unsafe { sys::cuMemcpy(back.as_mut_ptr() as CUdeviceptr, a + 4, 12) });
+    assert_eq!(back, [1, 2, 3]);
+}
+
+#[test]
+fn fills_by_width() {
+    let _context = context();
+    let a = upload(&[0u8; 16]);
+    ok(unsafe { sys::cuMemsetD8_v2(a, 0xAB, 3) });
+    ok(unsafe { sys::cuMemsetD16_v2(a + 4, 0x1234, 2) });
+    ok(unsafe { sys::cuMemsetD32Async(a + 8, 0xDEAD_BEEF, 2, NO_STREAM) });
+    let expected = [0xAB, 0xAB, 0xAB, 0, 0x34, 0x12, 0x34, 0x12, 0xEF, 0xBE, 0xAD, 0xDE, 0xEF, 0xBE, 0xAD, 0xDE];
+    assert_eq!(download::<u8>(a, 16), expected);
+    assert_eq!(unsafe { sys::cuMemsetD32_v2(a + 2, 0, 1) }, CUDA_ERROR_INVALID_VALUE, "misaligned");
+    assert_eq!(unsafe { sys::cuMemsetD32_v2(0, 0, 1) }, CUDA_ERROR_INVALID_VALUE, "null");
+    ok(unsafe { sys::cuMemsetD8_v2(a, 0, 0) });
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let _context = context();
+    let a = alloc(100);
+    let mut buffer = [0u8; 1 << 20];
+    let to = buffer.as_mut_ptr().cast();
+    assert_eq!(unsafe { sys::cuMemcpyHtoD_v2(a, to, 1 << 20) }, CUDA_ERROR_INVALID_VALUE, "beyond the end");
+    assert_eq!(unsafe { sys::cuMemcpyDtoH_v2(to, 0x10, 8) }, CUDA_ERROR_INVALID_VALUE, "no allocation");
+    assert_eq!(unsafe { sys::cuMemcpyDtoH_v2(null_mut(), a, 8) }, CUDA_ERROR_INVALID_VALUE, "null on the host");
+    let mut address = 0;
+    assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 0) }, CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(unsafe { sys::cuMemAlloc_v2(null_mut(), 8) }, CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 1 << 50) }, CUDA_ERROR_OUT_OF_MEMORY);
+    assert_eq!(unsafe { sys::cuMemFree_v2(a + 4) }, CUDA_ERROR_INVALID_VALUE, "not an allocation's start");
+    ok(unsafe { sys::cuMemFree_v2(a) });
+    assert_eq!(unsafe { sys::cuMemFree_v2(a) }, CUDA_ERROR_INVALID_VALUE, "twice");
+    ok(unsafe { sys::cuMemFree_v2(0) });
+}
+
+#[test]
+fn memory_is_accounted_for() {
+    let _context = context();
+    let info = || {
+        let (mut free, mut total) = (0, 0);
+        ok(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) });
+        (free, total)
+    };
+    let before = info();
+    let a = alloc(64 << 20);
+    assert!(before.0 - info().0 >= 64 << 20);
+    let (mut base, mut size) = (0, 0);
+    ok(unsafe { sys::cuMemGetAddressRange_v2(&mut base, &mut size, a + 1000) });
+    assert_eq!((base, size), (a, 64 << 20));
+    ok(unsafe { sys::cuMemFree_v2(a) });
+    assert_eq!(info(), before);
+    let mut total = 0;
+    ok(unsafe { sys::cuDeviceTotalMem_v2(&mut total, 0) });
+    assert!(total >= before.1);
+}
+
+#[test]
+fn pinned_memory() {
+    let _context = context();
+    let mut pinned = null_mut();
+    ok(unsafe { sys::cuMemHostAlloc(&mut pinned, 4096, 1) });
+    let values = unsafe { std::slice::from_raw_parts_mut(pinned.cast::<u32>(), 1024) };
+    values.fill(5);
+    let a = alloc(4096);
+    ok(unsafe { sys::cuMemcpyHtoDAsync_v2(a, pinned, 4096, NO_STREAM) });
+    assert_eq!(download::<u32>(a, 1024), vec![5; 1024]);
+    let mut flags = 0;
+    ok(unsafe { sys::cuMemHostGetFlags(&mut flags, pinned) });
+    assert_eq!(flags & 1, 1);
+    ok(unsafe { sys::cuMemFreeHost(pinned) });
+    assert_eq!(unsafe { sys::cuMemFreeHost(pinned) }, CUDA_ERROR_INVALID_VALUE, "twice");
+    ok(unsafe { sys::cuMemAllocHost_v2(&mut pinned, 10) });
+    ok(unsafe { sys::cuMemFreeHost(pinned) });
+
+    let mut page = vec![0u8; 8192];
+    let at = page.as_mut_ptr().cast();
+    ok(unsafe { sys::cuMemHostRegister_v2(at, 8192, 0) });
+    assert_eq!(unsafe { sys::cuMemHostRegister_v2(at, 8192, 0) }, CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+    ok(unsafe { sys::cuMemHostUnregister(at) });
+    assert_eq!(unsafe { sys::cuMemHostUnregister(at) }, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+}
+
+#[test]
+fn pools() {
+    let _context = context();
+    let (mut pool, mut same) = (null_mut(), null_mut());
+    ok(unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, 0) });
+    ok(unsafe { sys::cuDeviceGetMemPool(&mut same, 0) });
+    assert_eq!(pool, same);
+    let used = || {
+        let mut used = 0u64;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT;
+        ok(unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut used).cast()) });
+        used
+    };
+    let (before, mut address) = (used(), 0);
+    ok(unsafe { sys::cuMemAllocAsync(&mut address, 1 << 20, NO_STREAM) });
+    assert_eq!(used() - before, 1 << 20);
+    ok(unsafe { sys::cuMemFreeAsync(address, NO_STREAM) });
+    ok(unsafe { sys::cuStreamSynchronize(NO_STREAM) });
+    assert_eq!(used(), before);
+
+    let mut threshold = 12345u64;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    ok(unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()) });
+    threshold = 0;
+    ok(unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut threshold).cast()) });
+    assert_eq!(threshold, 12345);
+    ok(unsafe { sys::cuMemPoolTrimTo(pool, 0) });
+}
