@@ -191,7 +191,11 @@ fn release(env: &mut Env, warps: &mut [Warp]) {
         if barrier.arrived == 0 || barrier.arrived < wanted {
             continue;
         }
-        let barrier = std::mem::take(&mut env.barriers[id]);
+        let mut barrier = std::mem::take(&mut env.barriers[id]);
+        for index in &barrier.waiting {
+            barrier.seen[*index] = env.shared.generation;
+        }
+        env.shared.generation += 1;
         env.counts.barriers += u64::from(env.count);
         for index in &barrier.waiting {
             let warp = &mut warps[*index];
