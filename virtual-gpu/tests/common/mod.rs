@@ -100,3 +100,13 @@ impl Rng {
         (self.bits() % end as u64) as usize
     }
 }
+
+/// A kernel `k` of one pointer, around a body that uses a fixed set of registers.
+pub fn kernel(body: &str) -> String {
+    format!(
+        ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 out)\n{{\n\
+         .reg .pred %p<16>;\n.reg .b16 %rs<16>;\n.reg .b32 %r<32>;\n.reg .b64 %rd<16>;\n.reg .f32 %f<16>;\n\
+         .reg .f64 %fd<16>;\n.shared .align 16 .b8 tile[1024];\n.local .align 16 .b8 mine[64];\n\
+         ld.param.u64 %rd0, [out];\nmov.u32 %r0, %tid.x;\n{body}\nret;\n}}\n"
+    )
+}
