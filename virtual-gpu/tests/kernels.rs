@@ -156,13 +156,15 @@ fn gemm_bf16() {
     let module = machine.load(include_str!("kernels/mma.ptx")).expect("loads");
     let mut rng = Rng(7);
     for (m, n, k) in [(1, 1, 8), (67, 71, 104), (130, 65, 32)] {
-        let mut half = |count: usize| -> Vec<u16> { (0..count).map(|_| (rng.float().to_bits() >> 16) as u16).collect() };
+        let mut half =
+            |count: usize| -> Vec<u16> { (0..count).map(|_| (rng.float().to_bits() >> 16) as u16).collect() };
         let (a, b) = (half(m * k), half(n * k));
         let widen = |x: &[u16]| -> Vec<f32> { x.iter().map(|x| f32::from_bits(u32::from(*x) << 16)).collect() };
         let (da, db, dc) = (upload(&machine, &a), upload(&machine, &b), machine.alloc(m * n * 4).expect("memory"));
         let args = Args::default().ptr(da).ptr(db).ptr(dc).int(m).int(n).int(k);
         let grid = [n.div_ceil(64) as u32, m.div_ceil(64) as u32, 1];
-        let counts = run(&machine, &module, "gemm_bf16", grid, [128, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
+        let counts =
+            run(&machine, &module, "gemm_bf16", grid, [128, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
         let c: Vec<f32> = download(&machine, dc, m * n);
         let (a, b) = (widen(&a), widen(&b));
         for i in 0..m * n {
@@ -183,7 +185,8 @@ fn gemm_tf32() {
     let module = machine.load(include_str!("kernels/mma.ptx")).expect("loads");
     let mut rng = Rng(8);
     let (m, n, k) = (37, 19, 27);
-    let mut tf32 = |count: usize| -> Vec<f32> { (0..count).map(|_| f32::from_bits(rng.float().to_bits() & !0x1fff)).collect() };
+    let mut tf32 =
+        |count: usize| -> Vec<f32> { (0..count).map(|_| f32::from_bits(rng.float().to_bits() & !0x1fff)).collect() };
     let (a, b) = (tf32(m * k), tf32(n * k));
     let (da, db, dc) = (upload(&machine, &a), upload(&machine, &b), machine.alloc(m * n * 4).expect("memory"));
     let args = Args::default().ptr(da).ptr(db).ptr(dc).int(m).int(n).int(k);

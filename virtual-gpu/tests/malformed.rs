@@ -17,9 +17,46 @@ const MODULES: [&str; 6] = [
 
 /// What damage is made of.
 const PIECES: [&str; 40] = [
-    "{", "}", "[", "]", "(", ")", "<", ">", ";", ",", ":", "|", "!", "@", "-", "+", "\"", "/*", "0", "1", "-1", "4294967295",
-    "18446744073709551615", "99999999999999999999", "0f00000000", "0d7ff0000000000000", "0x", "%r1", "%rd1", "%p1", "%f1", "%tid.x",
-    "_", ".reg", ".b32", ".v4", "bar.sync", "bra", "\u{e9}", "\0",
+    "{",
+    "}",
+    "[",
+    "]",
+    "(",
+    ")",
+    "<",
+    ">",
+    ";",
+    ",",
+    ":",
+    "|",
+    "!",
+    "@",
+    "-",
+    "+",
+    "\"",
+    "/*",
+    "0",
+    "1",
+    "-1",
+    "4294967295",
+    "18446744073709551615",
+    "99999999999999999999",
+    "0f00000000",
+    "0d7ff0000000000000",
+    "0x",
+    "%r1",
+    "%rd1",
+    "%p1",
+    "%f1",
+    "%tid.x",
+    "_",
+    ".reg",
+    ".b32",
+    ".v4",
+    "bar.sync",
+    "bra",
+    "\u{e9}",
+    "\0",
 ];
 
 fn damage(text: &str, rng: &mut Rng) -> String {
@@ -67,8 +104,9 @@ fn damaged_modules() {
     let (mut loaded, mut ran) = (0, 0);
     for round in 0..rounds {
         let text = damage(MODULES[round % MODULES.len()], &mut rng);
-        let machine = Machine::new(Config { checks: round % 3 != 0, count: true, memory: 1 << 24, ..Config::default() })
-            .instruction_limit(20_000);
+        let machine =
+            Machine::new(Config { checks: round % 3 != 0, count: true, memory: 1 << 24, ..Config::default() })
+                .instruction_limit(20_000);
         let Ok(module) = machine.load(&text) else { continue };
         loaded += 1;
         let buffers: Vec<u64> = (0..3).map(|_| upload(&machine, &vec![1u32; 2048])).collect();
@@ -81,7 +119,8 @@ fn damaged_modules() {
                 params.extend(&value.to_le_bytes()[..param.size.min(8)]);
             }
             params.resize(kernel.param_bytes().min(1 << 20), 0);
-            let launch = Launch { grid: [2, 1, 1], block: [1 + rng.below(96) as u32, 1, 1], dynamic_shared: rng.below(600) };
+            let launch =
+                Launch { grid: [2, 1, 1], block: [1 + rng.below(96) as u32, 1, 1], dynamic_shared: rng.below(600) };
             ran += usize::from(machine.launch(&kernel, &launch, &params).is_ok());
         }
     }
@@ -111,7 +150,6 @@ fn what_is_not_known_is_named() {
     assert!(refused("bra NOWHERE;").contains("NOWHERE"));
     assert!(refused("mov.u32 %r1, %tid.w;").contains("%tid.w"));
     assert!(refused("call vprintf;").contains("call"));
-    assert!(refused("ld.global.u32.v2 {%r1, %r2}, [%rd1];").contains("v2") || true);
     assert!(machine.load("").is_err());
     let newer = kernel("").replace("sm_80", "sm_90");
     assert!(machine.load(&newer).is_err());

@@ -184,15 +184,48 @@ fn shared_and_local_memory() {
     let ptx = include_str!("kernels/reduce.ptx");
     trapped("too little dynamic shared memory", ptx, reduce(ptx, "reduce_tree", 256), SharedOutOfBounds, "st.shared");
     let address = "shl.b32 %r1, %r0, 4; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1;";
-    bug("past the tile", &format!("{address}\nst.shared.v4.b32 [%r2], {{%r0,%r0,%r0,%r0}};"), 1, 96, SharedOutOfBounds, "st.shared");
-    bug("vector at an odd place", &format!("{address}\nst.shared.v4.b32 [%r2+4], {{%r0,%r0,%r0,%r0}};"), 1, 32, MisalignedAddress, "st.shared");
+    bug(
+        "past the tile",
+        &format!("{address}\nst.shared.v4.b32 [%r2], {{%r0,%r0,%r0,%r0}};"),
+        1,
+        96,
+        SharedOutOfBounds,
+        "st.shared",
+    );
+    bug(
+        "vector at an odd place",
+        &format!("{address}\nst.shared.v4.b32 [%r2+4], {{%r0,%r0,%r0,%r0}};"),
+        1,
+        32,
+        MisalignedAddress,
+        "st.shared",
+    );
     bug("tile never written", &format!("{address}\nld.shared.u32 %r3, [%r2];"), 1, 32, Uninitialised, "ld.shared");
     bug("two lanes, one place", "st.shared.u32 [tile], %r0;", 1, 32, SharedRace, "st.shared");
     fine("two lanes, one value", "st.shared.u32 [tile], 5;", 1, 64);
     let half = "shl.b32 %r1, %r0, 1; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1; cvt.u16.u32 %rs1, %r0;\nst.shared.u16 [%r2], %rs1;";
-    fine("neighbouring halves", &format!("{half}\nbar.sync 0;\nxor.b32 %r2, %r2, 2;\nld.shared.u16 %rs2, [%r2];"), 1, 32);
-    bug("a neighbour's half", &format!("{half}\nxor.b32 %r2, %r2, 2;\nld.shared.u16 %rs2, [%r2];"), 1, 32, SharedRace, "ld.shared");
-    bug("past the local array", "mov.u64 %rd1, mine;\nst.local.u32 [%rd1+64], %r0;", 1, 32, LocalOutOfBounds, "st.local");
+    fine(
+        "neighbouring halves",
+        &format!("{half}\nbar.sync 0;\nxor.b32 %r2, %r2, 2;\nld.shared.u16 %rs2, [%r2];"),
+        1,
+        32,
+    );
+    bug(
+        "a neighbour's half",
+        &format!("{half}\nxor.b32 %r2, %r2, 2;\nld.shared.u16 %rs2, [%r2];"),
+        1,
+        32,
+        SharedRace,
+        "ld.shared",
+    );
+    bug(
+        "past the local array",
+        "mov.u64 %rd1, mine;\nst.local.u32 [%rd1+64], %r0;",
+        1,
+        32,
+        LocalOutOfBounds,
+        "st.local",
+    );
 }
 
 #[test]
@@ -201,20 +234,47 @@ fn barriers_and_lanes() {
     let branch = |limit: usize, inside: &str| format!("setp.lt.u32 %p1, %r0, {limit};\n@!%p1 bra OUT;\n{inside}\nOUT:");
     bug("barrier in a divergent branch", &branch(16, "bar.sync 0;"), 1, 32, PartialBarrier, "bar.sync");
     bug("barrier of one warp only", &branch(32, "bar.sync 0;"), 1, 64, PartialBarrier, "bar.sync");
-    bug("early return before a barrier", "setp.gt.u32 %p1, %r0, 20;\n@%p1 ret;\nbar.sync 0;", 1, 32, PartialBarrier, "bar.sync");
+    bug(
+        "early return before a barrier",
+        "setp.gt.u32 %p1, %r0, 20;\n@%p1 ret;\nbar.sync 0;",
+        1,
+        32,
+        PartialBarrier,
+        "bar.sync",
+    );
     bug("two barriers", "setp.lt.u32 %p1, %r0, 32;\n@%p1 bar.sync 1;\n@!%p1 bar.sync 2;", 1, 64, Deadlock, "bar.sync");
     bug("a count too high", "bar.sync 1, 96;", 1, 64, Deadlock, "bar.sync");
     bug("no end", "AGAIN:\nbra AGAIN;", 1, 32, Deadlock, "bra");
-    bug("shuffle with lanes missing", &branch(16, "shfl.sync.down.b32 %r1, %r0, 1, 31, -1;"), 1, 32, MissingLanes, "shfl");
-    bug("shuffle from a lane that is not there", "shfl.sync.down.b32 %r1, %r0, 1, 31, -1;", 1, 20, MissingLanes, "shfl");
+    bug(
+        "shuffle with lanes missing",
+        &branch(16, "shfl.sync.down.b32 %r1, %r0, 1, 31, -1;"),
+        1,
+        32,
+        MissingLanes,
+        "shfl",
+    );
+    bug(
+        "shuffle from a lane that is not there",
+        "shfl.sync.down.b32 %r1, %r0, 1, 31, -1;",
+        1,
+        20,
+        MissingLanes,
+        "shfl",
+    );
     bug("vote with lanes missing", &branch(16, "vote.sync.ballot.b32 %r1, %p1, -1;"), 1, 32, MissingLanes, "vote");
     bug("lanes that the mask does not name", "vote.sync.ballot.b32 %r1, %p1, 0xffff;", 1, 32, MissingLanes, "vote");
     bug("warp barrier with lanes missing", &branch(16, "bar.warp.sync -1;"), 1, 32, MissingLanes, "bar.warp");
-    let product = "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r1,%r2}, {%r3}, {%f0,%f1,%f2,%f3};";
+    let product =
+        "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r1,%r2}, {%r3}, {%f0,%f1,%f2,%f3};";
     bug("mma in a divergent branch", &branch(16, product), 1, 32, MissingLanes, "mma");
     bug("mma in a warp that is not full", product, 1, 31, MissingLanes, "mma");
     fine("shuffle of the lanes that are there", &branch(16, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 0xffff;"), 1, 32);
     fine("named barriers", "shr.u32 %r1, %r0, 6;\nadd.s32 %r1, %r1, 1;\nbar.sync %r1, 64;", 1, 128);
-    fine("producer and consumer", "setp.lt.u32 %p1, %r0, 32;\nmov.u32 %r2, tile;\nand.b32 %r1, %r0, 31;\nshl.b32 %r1, %r1, 2;\nadd.s32 %r2, %r2, %r1;\n@%p1 st.shared.u32 [%r2], %r0;\n@%p1 bar.arrive 1, 64;\n@!%p1 bar.sync 1, 64;\n@!%p1 ld.shared.u32 %r3, [%r2];", 1, 64);
+    fine(
+        "producer and consumer",
+        "setp.lt.u32 %p1, %r0, 32;\nmov.u32 %r2, tile;\nand.b32 %r1, %r0, 31;\nshl.b32 %r1, %r1, 2;\nadd.s32 %r2, %r2, %r1;\n@%p1 st.shared.u32 [%r2], %r0;\n@%p1 bar.arrive 1, 64;\n@!%p1 bar.sync 1, 64;\n@!%p1 ld.shared.u32 %r3, [%r2];",
+        1,
+        64,
+    );
     bug("a trap", "trap;", 1, 32, LaunchFailed, "trap");
 }
