@@ -175,7 +175,6 @@ impl Env<'_> {
             return wrong(TrapKind::PartialBarrier, message);
         }
         let votes = (a.lanes(&warp.predicates) & active).count_ones();
-        let generation = self.shared.generation;
         let barrier = &mut self.barriers[id as usize];
         // Barriers with a count are counted in warps.
         let threads = if count == 0 { active.count_ones() as usize } else { 32 };
@@ -183,9 +182,12 @@ impl Env<'_> {
             return wrong(TrapKind::LaunchFailed, format!("barrier {id} is used with different counts of threads"));
         }
         barrier.expected = count;
-        barrier.arrive(warp.index, threads, votes, &warp.seen, generation);
-        self.shared.generation += 1;
-        if *kind != BarrierKind::Arrive {
+        barrier.arrive(threads, votes, &warp.seen);
+        if *kind == BarrierKind::Arrive {
+            // What the warp does from here on is of a later generation, and not ordered by this barrier.
+            barrier.seen[warp.index] = self.shared.generation;
+            self.shared.generation += 1;
+        } else {
             barrier.waiting.push(warp.index);
             warp.state = State::Waiting(id as usize);
         }

@@ -12,8 +12,6 @@ use super::trap::{Trap, TrapKind};
 use super::warp::{State, Warp};
 use super::{Kernel, Launch, Machine};
 
-/// Instructions of warps after which a block is given up: it waits for what never comes.
-const MOST_INSTRUCTIONS: u64 = 1 << 33;
 /// Shared memory of a block (with the opt-in) of compute capability 8.0 and later.
 const MOST_SHARED: usize = 227 << 10;
 
@@ -58,7 +56,7 @@ impl Machine {
                     executed: 0,
                     reusable: std::mem::take(&mut worker.reusable),
                 };
-                let result = run_block(&mut env, &mut worker.warps, kernel, launch, block);
+                let result = run_block(&mut env, self.instruction_limit, &mut worker.warps, kernel, launch, block);
                 env.counts.warp_instructions += env.executed;
                 counts = env.counts;
                 worker.shared = env.shared;
@@ -132,6 +130,7 @@ fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<(), (T
 
 fn run_block(
     env: &mut Env,
+    limit: u64,
     warps: &mut Vec<Warp>,
     kernel: &Kernel,
     launch: &Launch,
@@ -169,7 +168,7 @@ fn run_block(
             let warp = waiting.unwrap_or(&warps[0]);
             return Err(trap(warp, stuck(env, warps, warp)));
         }
-        if env.executed > MOST_INSTRUCTIONS {
+        if env.executed > limit {
             let message = format!("{} instructions without an end", env.executed);
             let warp = warps.iter().find(|warp| warp.state == State::Ready).unwrap_or(&warps[0]);
             return Err(trap(warp, *Fault::new(TrapKind::Deadlock, 0, message)));
@@ -191,7 +190,11 @@ fn release(env: &mut Env, warps: &mut [Warp]) {
         if barrier.arrived == 0 || barrier.arrived < wanted {
             continue;
         }
-        let barrier = std::mem::take(&mut env.barriers[id]);
+        let mut barrier = std::mem::take(&mut env.barriers[id]);
+        for index in &barrier.waiting {
+            barrier.seen[*index] = env.shared.generation;
+        }
+        env.shared.generation += 1;
         env.counts.barriers += u64::from(env.count);
         for index in &barrier.waiting {
             let warp = &mut warps[*index];

@@ -262,7 +262,6 @@ pub(super) enum Op {
         d: R,
         p: P,
         a: Guard,
-        aligned: bool,
     },
     AsyncCopy {
         to: R,
