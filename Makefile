@@ -4,15 +4,16 @@ SHELL := bash
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train test test-fetch bench compare parity lint
+.PHONY: help data train test test-fetch bench compare parity ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
-	@echo "make test        get Fashion-MNIST and run every test"
+	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make bench       time each convolution, and 1x1 against kxk"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
+	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
 	@echo "make data        get Fashion-MNIST"
 
@@ -22,8 +23,8 @@ data:
 train:
 	$(CARGO) run --release --bin train
 
-test: data
-	$(CARGO) test
+test: data ptx-check
+	$(CARGO) test --workspace
 
 test-fetch:
 	$(CARGO) test --lib fetch::debian -- --ignored
@@ -45,6 +46,30 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+# What nvcc makes of the virtual GPU's test kernels, without the directories in the names of their sources.
+ptx: target/nvcc/installed
+	mkdir -p target/ptx
+	for kernel in virtual-gpu/tests/kernels/*.cu; do \
+		ptx=target/ptx/$$(basename $${kernel%.cu}).ptx; \
+		$(NVCC) -ptx -arch=compute_80 -lineinfo -O3 $$kernel -o $$ptx && \
+		sed -i -E 's|(\.file\t[0-9]+ ")[^"]*/|\1|' $$ptx || exit 1; \
+	done
+
+# The committed PTX is that, but for the debugger's strings (.b8), which hold a hash of the sources' path.
+ptx-check: ptx
+	for ptx in virtual-gpu/tests/kernels/*.ptx; do \
+		diff <(grep -v '^\.b8' $$ptx) <(grep -v '^\.b8' target/ptx/$$(basename $$ptx)) || \
+		{ echo "$$ptx is not what nvcc makes of its source: make ptx, then copy it from target/ptx" >&2; exit 1; }; \
+	done
+
+# The compiler runs without a GPU and without a CUDA toolkit.
+NVCC = $(wildcard target/nvcc/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)
+target/nvcc/installed:
+	python3 -m venv target/nvcc
+	target/nvcc/bin/pip install --quiet nvidia-cuda-nvcc==13.0.88 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \
+		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*'
+	touch $@
 
 # PyTorch is only ever the peer that this project is compared with. From PyPI it brings gigabytes of CUDA along; where it is
 # installed already, say PYTHON=python3.
