@@ -352,7 +352,8 @@ fn memory() {
 /// Forms whose lanes end up with values of their own.
 #[test]
 fn across_lanes() {
-    let table: [(&str, fn(u64) -> u64); 21] = [
+    type ByLane = fn(u64) -> u64;
+    let table: [(&str, ByLane); 21] = [
         ("mov.u32 %r1, %laneid;", |i| i),
         ("mov.u32 %r1, %lanemask_lt;", |i| (1 << i) - 1),
         ("mov.u32 %r1, %lanemask_ge;", |i| M1 & !((1 << i) - 1)),
