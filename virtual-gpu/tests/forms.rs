@@ -353,7 +353,8 @@ fn memory() {
 #[test]
 fn across_lanes() {
     type ByLane = fn(u64) -> u64;
-    let table: [(&str, ByLane); 21] = [
+    let table: [(&str, ByLane); 22] = [
+        ("and.b32 %r5, %r0, 3; match.any.sync.b32 %r6, %r5, -1; redux.sync.max.u32 %r1, %r0, %r6;", |i| 28 + (i & 3)),
         ("mov.u32 %r1, %laneid;", |i| i),
         ("mov.u32 %r1, %lanemask_lt;", |i| (1 << i) - 1),
         ("mov.u32 %r1, %lanemask_ge;", |i| M1 & !((1 << i) - 1)),
