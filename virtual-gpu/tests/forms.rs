@@ -352,7 +352,9 @@ fn memory() {
 /// Forms whose lanes end up with values of their own.
 #[test]
 fn across_lanes() {
-    let table: [(&str, fn(u64) -> u64); 21] = [
+    type ByLane = fn(u64) -> u64;
+    let table: [(&str, ByLane); 22] = [
+        ("and.b32 %r5, %r0, 3; match.any.sync.b32 %r6, %r5, -1; redux.sync.max.u32 %r1, %r0, %r6;", |i| 28 + (i & 3)),
         ("mov.u32 %r1, %laneid;", |i| i),
         ("mov.u32 %r1, %lanemask_lt;", |i| (1 << i) - 1),
         ("mov.u32 %r1, %lanemask_ge;", |i| M1 & !((1 << i) - 1)),

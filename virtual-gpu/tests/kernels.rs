@@ -198,3 +198,62 @@ fn gemm_tf32() {
         assert!(close(c[i], wanted, bound), "{i}: {} {wanted}", c[i]);
     }
 }
+
+#[test]
+fn resize() {
+    let machine = machine();
+    let module = machine.load(include_str!("kernels/resize.ptx")).expect("loads");
+    let (n, h, w, p, q) = (2, 7, 5, 17, 13);
+    let mut rng = Rng(9);
+    let x: Vec<u8> = (0..n * h * w).map(|_| rng.bits() as u8).collect();
+    let (dx, dy) = (upload(&machine, &x), machine.alloc(n * p * q * 4).expect("memory"));
+    let args = Args::default().ptr(dx).ptr(dy).int(n).int(h).int(w).int(p).int(q);
+    run(&machine, &module, "resize", [2, 3, n as u32], [8, 8, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
+    let y: Vec<f32> = download(&machine, dy, n * p * q);
+    for (i, y) in y.iter().enumerate() {
+        let place = |at: usize, from: usize, to: usize| {
+            let place = ((at as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+            (place as usize, (place as usize + 1).min(from - 1), place.fract())
+        };
+        let ((y0, y1, ay), (x0, x1, ax)) = (place(i / q % p, h, p), place(i % q, w, q));
+        let at = |row: usize, col: usize| f64::from(x[(i / p / q * h + row) * w + col]) / 255.0;
+        let mix = |a: f64, b: f64, t: f64| a * (1.0 - t) + b * t;
+        let wanted = mix(mix(at(y0, x0), at(y0, x1), ax), mix(at(y1, x0), at(y1, x1), ax), ay);
+        assert!((f64::from(*y) - wanted).abs() < 1e-5, "{i}: {y} {wanted}");
+    }
+}
+
+#[test]
+fn convolution() {
+    let machine = machine();
+    let module = machine.load(include_str!("kernels/convolution.ptx")).expect("loads");
+    // n, h, w, c, k, r, s, stride, pad
+    for [n, h, w, c, k, r, s, stride, pad] in
+        [[2, 9, 7, 3, 35, 3, 3, 1, 1], [1, 11, 12, 5, 10, 5, 3, 2, 2], [3, 1, 1, 7, 13, 1, 1, 3, 0]]
+    {
+        let (p, q) = ((h + 2 * pad - r) / stride + 1, (w + 2 * pad - s) / stride + 1);
+        let mut rng = Rng(10);
+        let (x, f, bias) = (rng.floats(n * h * w * c), rng.floats(k * r * s * c), rng.floats(k));
+        let (dx, df, db) = (upload(&machine, &x), upload(&machine, &f), upload(&machine, &bias));
+        let dy = machine.alloc(n * p * q * k * 4).expect("memory");
+        let mut args = Args::default().ptr(dx).ptr(df).ptr(db).ptr(dy);
+        for extent in [n, h, w, c, k, r, s, p, q, stride, pad] {
+            args = args.int(extent);
+        }
+        let grid = [(n * p * q).div_ceil(16) as u32, k.div_ceil(32) as u32, 1];
+        run(&machine, &module, "convolution", grid, [128, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
+        let y: Vec<f32> = download(&machine, dy, n * p * q * k);
+        for (i, y) in y.iter().enumerate() {
+            let (ch, col, row, image) = (i % k, i / k % q, i / k / q % p, i / k / q / p);
+            let mut sum = 0f32;
+            for d in 0..r * s * c {
+                let (h_at, w_at) =
+                    ((row * stride + d / c / s).wrapping_sub(pad), (col * stride + d / c % s).wrapping_sub(pad));
+                let inside = h_at < h && w_at < w;
+                let v = if inside { x[((image * h + h_at) * w + w_at) * c + d % c] } else { 0.0 };
+                sum = v.mul_add(f[ch * r * s * c + d], sum);
+            }
+            assert_eq!(*y, (sum + bias[ch]).max(0.0), "{i}");
+        }
+    }
+}

@@ -104,7 +104,7 @@ fn barriers_dropped() {
     let mutant = without(ptx, "bar.sync", 0);
     trapped("counts not all zeroed", &mutant, histogram(&mutant, true), Uninitialised, "atom.shared");
     let mutant = without(ptx, "bar.sync", 1);
-    trapped("counts not all there", &mutant, histogram(&mutant, true), SharedRace, "ld.shared");
+    trapped("counts not all there", &mutant, histogram(&mutant, true), SharedRace, "atom.shared");
 }
 
 #[test]
