@@ -136,14 +136,14 @@ impl<'a> Env<'a> {
                         super::shared::Actor { thread: warp.index * 32 + lane, seen: &warp.seen },
                         touch,
                     )?;
-                    for i in 0..access.lanes {
-                        values[i][lane] = self.shared.load(at + i * access.size, access.size);
+                    for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
+                        value[lane] = self.shared.load(at + i * access.size, access.size);
                     }
                 }
                 Area::Local => {
                     let at = self.local_bounds(address, bytes, lane, "read")?;
-                    for i in 0..access.lanes {
-                        values[i][lane] = little(&warp.local[at + i * access.size..][..access.size]);
+                    for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
+                        value[lane] = little(&warp.local[at + i * access.size..][..access.size]);
                     }
                 }
                 Area::Param => {
@@ -152,8 +152,8 @@ impl<'a> Env<'a> {
                         let message = format!("read of {bytes} bytes at offset {address:#x} of the parameters");
                         return Err(Fault::new(TrapKind::LocalOutOfBounds, lane, message));
                     }
-                    for i in 0..access.lanes {
-                        values[i][lane] = little(&self.params[address as usize + i * access.size..][..access.size]);
+                    for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
+                        value[lane] = little(&self.params[address as usize + i * access.size..][..access.size]);
                     }
                 }
                 _ => {
@@ -165,8 +165,8 @@ impl<'a> Env<'a> {
                         );
                         return Err(Fault::new(TrapKind::Uninitialised, lane, message));
                     }
-                    for i in 0..access.lanes {
-                        values[i][lane] = load(found, at + i * access.size, access.size);
+                    for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
+                        value[lane] = load(found, at + i * access.size, access.size);
                     }
                 }
             }
@@ -174,17 +174,17 @@ impl<'a> Env<'a> {
         if self.count {
             self.measure(access.area, bytes, &base, access.offset, mask, false);
         }
-        for i in 0..access.lanes {
+        for (i, row) in values.iter_mut().enumerate().take(access.lanes) {
             if access.regs[i] == NOWHERE {
                 continue;
             }
             if access.sign_from != 0 {
                 let unused = 64 - access.sign_from;
-                for value in &mut values[i] {
+                for value in row.iter_mut() {
                     *value = ((*value << unused) as i64 >> unused) as u64 & access.keep[i];
                 }
             }
-            warp.put(access.regs[i], &values[i], mask);
+            warp.put(access.regs[i], row, mask);
         }
         Ok(())
     }
@@ -202,10 +202,10 @@ impl<'a> Env<'a> {
             match area {
                 Area::Shared => {
                     let at = self.shared_bounds(address, bytes, lane, "write")?;
-                    for i in 0..access.lanes {
+                    for (i, value) in values.iter().copied().enumerate().take(access.lanes) {
                         let at = at + i * access.size;
                         let keep = u64::MAX >> (64 - 8 * access.size);
-                        let new = values[i] & keep;
+                        let new = value & keep;
                         let changes = self.checks && self.shared.load(at, access.size) != new;
                         let touch = if access.strong { Touch::StrongWrite(changes) } else { Touch::Write(changes) };
                         self.shared.touch(at, access.size, self.actor(warp, lane), touch)?;
@@ -214,16 +214,16 @@ impl<'a> Env<'a> {
                 }
                 Area::Local => {
                     let at = self.local_bounds(address, bytes, lane, "write")?;
-                    for i in 0..access.lanes {
-                        let bytes = values[i].to_le_bytes();
+                    for (i, value) in values.iter().copied().enumerate().take(access.lanes) {
+                        let bytes = value.to_le_bytes();
                         warp.local[at + i * access.size..][..access.size].copy_from_slice(&bytes[..access.size]);
                     }
                 }
                 Area::Param => return Err(Fault::new(TrapKind::LaunchFailed, lane, "parameters are read-only")),
                 _ => {
                     let (found, at) = self.global(address, bytes, lane, "write")?;
-                    for i in 0..access.lanes {
-                        self.store_global(found, at + i * access.size, access.size, values[i], access.strong, lane)?;
+                    for (i, value) in values.iter().copied().enumerate().take(access.lanes) {
+                        self.store_global(found, at + i * access.size, access.size, value, access.strong, lane)?;
                     }
                 }
             }
@@ -301,7 +301,7 @@ impl<'a> Env<'a> {
                             format!("atomic update of {size} bytes at {address:#x}: nobody wrote them before");
                         return Err(Fault::new(TrapKind::Uninitialised, lane, message));
                     }
-                    let old = match size {
+                    match size {
                         2 => found
                             .u16(at)
                             .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u16))
@@ -311,8 +311,7 @@ impl<'a> Env<'a> {
                             .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u32))
                             .map_or(0, u64::from),
                         _ => found.u64(at).fetch_update(Relaxed, Relaxed, |old| Some(update(old))).unwrap_or_default(),
-                    };
-                    old
+                    }
                 }
                 _ => return Err(Fault::new(TrapKind::IllegalAddress, lane, "atomic update of local memory")),
             };

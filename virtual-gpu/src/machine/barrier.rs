@@ -22,12 +22,11 @@ impl Default for Barrier {
 
 impl Barrier {
     /// A warp of `threads` threads comes, `votes` of them in favour.
-    pub fn arrive(&mut self, warp: usize, threads: usize, votes: u32, seen: &Seen, generation: u32) {
+    pub fn arrive(&mut self, threads: usize, votes: u32, seen: &Seen) {
         self.arrived += threads;
         for (mine, theirs) in self.seen.iter_mut().zip(seen) {
             *mine = (*mine).max(*theirs);
         }
-        self.seen[warp] = generation;
         self.count += votes;
         self.all &= votes as usize == threads;
         self.any |= votes != 0;

@@ -39,27 +39,32 @@ impl Env<'_> {
         Ok(())
     }
 
-    /// The mask that lanes give must be one and the same.
-    fn membership(&self, warp: &Warp, row: R, active: u32) -> Result<u32, Box<Fault>> {
-        let masks = warp.row(&self.program.constants, row);
-        let first = masks[active.trailing_zeros() as usize] as u32;
-        if let Some(odd) =
-            lanes(active).find(|lane| masks[*lane] as u32 != first && masks[*lane] as u32 >> lane & 1 == 1)
-            && self.checks
-        {
-            // Lanes that come with several masks form several groups, each of which must be whole; that is not modelled.
-            let message = format!("lanes come with different masks: {first:#010x} and {:#010x}", masks[odd] as u32);
-            return Err(Fault::new(TrapKind::MissingLanes, odd, message));
+    /// Runs an instruction once for each mask that its lanes come with: those of one mask are a group of their own.
+    pub(super) fn collective(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Done {
+        let (Op::Shuffle { mask, .. }
+        | Op::Vote { mask, .. }
+        | Op::Match { mask, .. }
+        | Op::Reduce { mask, .. }
+        | Op::WarpSync { mask }) = op
+        else {
+            return self.together(warp, op, active);
+        };
+        let masks = *warp.row(&self.program.constants, *mask);
+        let mut left = active;
+        while left != 0 {
+            let mask = masks[left.trailing_zeros() as usize];
+            let group = lanes(left).filter(|lane| masks[*lane] == mask).fold(0, |group, lane| group | 1u32 << lane);
+            self.members(warp, mask as u32, group)?;
+            self.together(warp, op, group)?;
+            left &= !group;
         }
-        self.members(warp, first, active)?;
-        Ok(first)
+        Ok(())
     }
 
-    pub(super) fn collective(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Done {
+    fn together(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Done {
         let constants = &self.program.constants;
         match op {
-            Op::Shuffle { mode, d, p, a, b, c, mask } => {
-                self.membership(warp, *mask, active)?;
+            Op::Shuffle { mode, d, p, a, b, c, .. } => {
                 let (values, by, clamp) =
                     (*warp.row(constants, *a), *warp.row(constants, *b), *warp.row(constants, *c));
                 let (mut result, mut valid) = ([0; 32], 0);
@@ -75,8 +80,7 @@ impl Env<'_> {
                 warp.put(*d, &result, active);
                 warp.put_predicate(*p, valid, active);
             }
-            Op::Vote { mode, d, p, a, mask } => {
-                self.membership(warp, *mask, active)?;
+            Op::Vote { mode, d, p, a, .. } => {
                 let yes = a.lanes(&warp.predicates) & active;
                 let all = |holds: bool| if holds { u32::MAX } else { 0 };
                 let result = match mode {
@@ -88,8 +92,7 @@ impl Env<'_> {
                 warp.put(*d, &[result.into(); 32], active);
                 warp.put_predicate(*p, result, active);
             }
-            Op::Match { all, d, p, a, mask } => {
-                self.membership(warp, *mask, active)?;
+            Op::Match { all, d, p, a, .. } => {
                 let values = *warp.row(constants, *a);
                 let alike =
                     |lane: usize| lanes(active).filter(|i| values[*i] == values[lane]).fold(0, |m, i| m | 1u32 << i);
@@ -103,14 +106,12 @@ impl Env<'_> {
                 warp.put_predicate(*p, if same { u32::MAX } else { 0 }, active);
             }
             Op::ActiveMask { d } => warp.put(*d, &[active.into(); 32], active),
-            Op::Reduce { f, d, a, mask } => {
-                self.membership(warp, *mask, active)?;
+            Op::Reduce { f, d, a, .. } => {
                 let values = warp.row(constants, *a);
                 let result = lanes(active).map(|lane| values[lane] as u32).reduce(f).unwrap_or(0);
                 warp.put(*d, &[result.into(); 32], active);
             }
-            Op::WarpSync { mask } => {
-                self.membership(warp, *mask, active)?;
+            Op::WarpSync { .. } => {
                 warp.seen[warp.index] = self.shared.generation;
                 self.shared.generation += 1;
             }
@@ -175,7 +176,6 @@ impl Env<'_> {
             return wrong(TrapKind::PartialBarrier, message);
         }
         let votes = (a.lanes(&warp.predicates) & active).count_ones();
-        let generation = self.shared.generation;
         let barrier = &mut self.barriers[id as usize];
         // Barriers with a count are counted in warps.
         let threads = if count == 0 { active.count_ones() as usize } else { 32 };
@@ -183,9 +183,12 @@ impl Env<'_> {
             return wrong(TrapKind::LaunchFailed, format!("barrier {id} is used with different counts of threads"));
         }
         barrier.expected = count;
-        barrier.arrive(warp.index, threads, votes, &warp.seen, generation);
-        self.shared.generation += 1;
-        if *kind != BarrierKind::Arrive {
+        barrier.arrive(threads, votes, &warp.seen);
+        if *kind == BarrierKind::Arrive {
+            // What the warp does from here on is of a later generation, and not ordered by this barrier.
+            barrier.seen[warp.index] = self.shared.generation;
+            self.shared.generation += 1;
+        } else {
             barrier.waiting.push(warp.index);
             warp.state = State::Waiting(id as usize);
         }

@@ -1,19 +1,24 @@
 //! Where lanes that part ways meet again: the immediate post-dominator of each branch.
+//!
+//! A branch that leaves the kernel early would make its end the only place where all meet, and lanes that go on would
+//! pass a barrier in parts. So jumps to a mere `ret` are left out of the graph first: lanes that take one are not waited
+//! for. Only where that leaves no way to the end, as in a loop that nothing but a return ends, do they count.
 
-use super::program::{END, Instr, Op};
+use super::program::{END, Guard, Instr, Op};
 
 /// Fills in `meet` of every branch.
 pub(super) fn reconverge(code: &mut [Instr]) {
     let starts = block_starts(code);
     let blocks = starts.len();
+    let ends: Vec<usize> = (0..blocks).map(|block| starts.get(block + 1).map_or(code.len(), |next| *next)).collect();
     let block_of = |at: u32| starts.partition_point(|start| *start <= at as usize) - 1;
     // Block number `blocks` is the end.
     let successors: Vec<Vec<usize>> = (0..blocks)
         .map(|block| {
-            let last = starts.get(block + 1).map_or(code.len(), |next| *next) - 1;
-            let always = code[last].guard == super::program::Guard::ALWAYS;
+            let last = &code[ends[block] - 1];
+            let always = last.guard == Guard::ALWAYS;
             let next = if block + 1 < blocks { block + 1 } else { blocks };
-            match code[last].op {
+            match last.op {
                 Op::Branch { target } if always => vec![block_of(target)],
                 Op::Branch { target } => vec![block_of(target), next],
                 Op::Exit | Op::Trap if always => vec![blocks],
@@ -22,11 +27,25 @@ pub(super) fn reconverge(code: &mut [Instr]) {
             }
         })
         .collect();
-    let post = post_dominators(&successors);
+    let leaves = |block: usize| {
+        block == blocks
+            || code[starts[block]..ends[block]]
+                .iter()
+                .all(|instr| matches!(instr.op, Op::Exit | Op::Trap | Op::Nothing) && instr.guard == Guard::ALWAYS)
+                && matches!(code[ends[block] - 1].op, Op::Exit | Op::Trap)
+    };
+    let staying: Vec<Vec<usize>> = successors
+        .iter()
+        .map(|next| match next.as_slice() {
+            [a, b] if leaves(*a) && !leaves(*b) => vec![*b],
+            [a, b] if leaves(*b) && !leaves(*a) => vec![*a],
+            next => next.to_vec(),
+        })
+        .collect();
+    let (post, full) = (post_dominators(&staying), post_dominators(&successors));
     for block in 0..blocks {
-        let last = starts.get(block + 1).map_or(code.len(), |next| *next) - 1;
-        let meet = post[block];
-        code[last].meet = if meet >= blocks { END } else { starts[meet] as u32 };
+        let meet = post[block].or(full[block]).unwrap_or(blocks);
+        code[ends[block] - 1].meet = if meet >= blocks { END } else { starts[meet] as u32 };
     }
 }
 
@@ -45,9 +64,9 @@ fn block_starts(code: &[Instr]) -> Vec<usize> {
     starts
 }
 
-/// The immediate post-dominator of each block; the number of blocks stands for the end, which is also the answer for
-/// blocks from which the end cannot be reached. (Cooper, Harvey and Kennedy's algorithm on the reversed graph.)
-fn post_dominators(successors: &[Vec<usize>]) -> Vec<usize> {
+/// The immediate post-dominator of each block, where the number of blocks stands for the end; `None` for blocks from
+/// which the end cannot be reached. (Cooper, Harvey and Kennedy's algorithm on the reversed graph.)
+fn post_dominators(successors: &[Vec<usize>]) -> Vec<Option<usize>> {
     let end = successors.len();
     let mut predecessors = vec![Vec::new(); end + 1];
     for (block, next) in successors.iter().enumerate() {
@@ -90,7 +109,7 @@ fn post_dominators(successors: &[Vec<usize>]) -> Vec<usize> {
             }
         }
     }
-    idom.into_iter().map(|meet| if meet == NONE { end } else { meet }).take(end).collect()
+    idom.into_iter().map(|meet| (meet != NONE).then_some(meet)).take(end).collect()
 }
 
 fn intersect(mut a: usize, mut b: usize, idom: &[usize], number: &[usize]) -> usize {

@@ -12,10 +12,17 @@ use super::trap::{Trap, TrapKind};
 use super::warp::{State, Warp};
 use super::{Kernel, Launch, Machine};
 
-/// Instructions of warps after which a block is given up: it waits for what never comes.
-const MOST_INSTRUCTIONS: u64 = 1 << 33;
-/// Shared memory of a block (with the opt-in) of compute capability 8.0 and later.
-const MOST_SHARED: usize = 227 << 10;
+/// The most shared memory that a block may have, with the opt-in (CUDA programming guide, table of compute capabilities).
+pub(super) fn most_shared(capability: (u32, u32)) -> usize {
+    match capability {
+        (..=6, _) => 48 << 10,
+        (7, 0) => 96 << 10,
+        (7, _) => 64 << 10,
+        (8, 0 | 7) => 163 << 10,
+        (8, _) | (12.., _) => 99 << 10,
+        _ => 227 << 10,
+    }
+}
 
 /// Counts launches, so that what one left in the shadow is not taken for another's.
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
@@ -23,7 +30,8 @@ static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 impl Machine {
     /// Runs a kernel to its end.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<Counts, Trap> {
-        check_shape(kernel, launch, params).map_err(|(kind, message)| unlocated(kernel, kind, message))?;
+        check_shape(kernel, launch, params, most_shared(self.config.compute_capability))
+            .map_err(|(kind, message)| unlocated(kernel, kind, message))?;
         let [gx, gy, gz] = launch.grid.map(u64::from);
         let blocks = gx * gy * gz;
         let launch_number = LAUNCHES.fetch_add(1, Relaxed) & 0xff_ffff;
@@ -58,7 +66,7 @@ impl Machine {
                     executed: 0,
                     reusable: std::mem::take(&mut worker.reusable),
                 };
-                let result = run_block(&mut env, &mut worker.warps, kernel, launch, block);
+                let result = run_block(&mut env, self.instruction_limit, &mut worker.warps, kernel, launch, block);
                 env.counts.warp_instructions += env.executed;
                 counts = env.counts;
                 worker.shared = env.shared;
@@ -100,7 +108,7 @@ fn unlocated(kernel: &Kernel, kind: TrapKind, message: String) -> Trap {
     Trap { kind, kernel, block: [0; 3], thread: [0; 3], ptx_line: 0, source: None, message }
 }
 
-fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<(), (TrapKind, String)> {
+fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8], most: usize) -> Result<(), (TrapKind, String)> {
     let Launch { grid, block, dynamic_shared } = *launch;
     let threads = block.iter().map(|extent| u64::from(*extent)).product::<u64>();
     let shared = kernel.static_shared.saturating_add(dynamic_shared);
@@ -121,8 +129,8 @@ fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<(), (T
             format!("{threads} threads in a block, where the kernel allows {most}"),
         ));
     }
-    if shared > MOST_SHARED {
-        return Err((TrapKind::LaunchOutOfResources, format!("{shared} bytes of shared memory, of {MOST_SHARED}")));
+    if shared > most {
+        return Err((TrapKind::LaunchOutOfResources, format!("{shared} bytes of shared memory, of {most}")));
     }
     if params.len() < kernel.param_bytes() {
         return Err((invalid, format!("{} bytes of parameters, not {}", params.len(), kernel.param_bytes())));
@@ -132,6 +140,7 @@ fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<(), (T
 
 fn run_block(
     env: &mut Env,
+    limit: u64,
     warps: &mut Vec<Warp>,
     kernel: &Kernel,
     launch: &Launch,
@@ -154,11 +163,9 @@ fn run_block(
     let trap = |warp: &Warp, fault: Fault| locate(kernel, launch, block, warp, fault);
     loop {
         let mut progressed = false;
-        for i in 0..count {
-            if warps[i].state == State::Ready {
-                progressed = true;
-                env.run(&mut warps[i]).map_err(|fault| trap(&warps[i], *fault))?;
-            }
+        for warp in warps.iter_mut().filter(|warp| warp.state == State::Ready) {
+            progressed = true;
+            env.run(warp).map_err(|fault| trap(warp, *fault))?;
         }
         release(env, warps);
         if warps.iter().all(|warp| warp.state == State::Done) {
@@ -169,7 +176,7 @@ fn run_block(
             let warp = waiting.unwrap_or(&warps[0]);
             return Err(trap(warp, stuck(env, warps, warp)));
         }
-        if env.executed > MOST_INSTRUCTIONS {
+        if env.executed > limit {
             let message = format!("{} instructions without an end", env.executed);
             let warp = warps.iter().find(|warp| warp.state == State::Ready).unwrap_or(&warps[0]);
             return Err(trap(warp, *Fault::new(TrapKind::Deadlock, 0, message)));
@@ -191,7 +198,11 @@ fn release(env: &mut Env, warps: &mut [Warp]) {
         if barrier.arrived == 0 || barrier.arrived < wanted {
             continue;
         }
-        let barrier = std::mem::take(&mut env.barriers[id]);
+        let mut barrier = std::mem::take(&mut env.barriers[id]);
+        for index in &barrier.waiting {
+            barrier.seen[*index] = env.shared.generation;
+        }
+        env.shared.generation += 1;
         env.counts.barriers += u64::from(env.count);
         for index in &barrier.waiting {
             let warp = &mut warps[*index];
@@ -280,10 +291,10 @@ fn special_value(
         Special::NWarpId => warps as u64,
         Special::NSmId => 1,
         Special::MaskEq => bit,
-        Special::MaskLe => bit | bit - 1,
+        Special::MaskLe => bit | (bit - 1),
         Special::MaskLt => bit - 1,
         Special::MaskGe => !(bit - 1) & 0xffff_ffff,
-        Special::MaskGt => !(bit | bit - 1) & 0xffff_ffff,
+        Special::MaskGt => !(bit | (bit - 1)) & 0xffff_ffff,
         Special::DynamicShared => launch.dynamic_shared as u64,
         Special::TotalShared => shared as u64,
         Special::SmId | Special::GridId | Special::Clock | Special::Clock64 | Special::Timer => 0,

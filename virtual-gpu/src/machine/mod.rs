@@ -62,12 +62,18 @@ pub struct Param {
 pub struct Machine {
     config: Config,
     memory: Arc<Memory>,
+    instruction_limit: u64,
 }
 
 impl Machine {
     pub fn new(config: Config) -> Machine {
         let memory = Arc::new(Memory::new(config.memory, config.checks));
-        Machine { config, memory }
+        Machine { config, memory, instruction_limit: 1 << 33 }
+    }
+
+    /// After how many instructions (of warps) a block counts as endless.
+    pub fn instruction_limit(self, instruction_limit: u64) -> Machine {
+        Machine { instruction_limit, ..self }
     }
 
     pub fn config(&self) -> &Config {
@@ -136,7 +142,7 @@ impl Machine {
         }
         let files = Arc::new(tree.files);
         for function in tree.functions.iter().filter(|function| function.body.is_some()) {
-            let decoded = decode::decode(function, &names, self.config.compute_capability)?;
+            let decoded = decode::decode(function, &names)?;
             if function.entry {
                 module.kernels.push(Arc::new(Kernel {
                     name: function.name.clone(),

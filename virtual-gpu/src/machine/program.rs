@@ -17,12 +17,19 @@ pub(super) type P = u32;
 pub(super) const TRUE: P = 0;
 pub(super) const FALSE: P = 1;
 
+pub(super) type One = dyn Fn(&mut Row, &Row) + Send + Sync;
+pub(super) type Two = dyn Fn(&mut Row, &Row, &Row) + Send + Sync;
+pub(super) type Three = dyn Fn(&mut Row, &Row, &Row, &Row) + Send + Sync;
+pub(super) type Four = dyn Fn(&mut Row, &Row, &Row, &Row, &Row) + Send + Sync;
+/// Three values and a carry, to a value and a carry.
+pub(super) type Carrying = dyn Fn(u64, u64, u64, bool) -> (u64, bool) + Send + Sync;
+
 /// Arithmetic on whole rows; which lanes keep the result is not its concern.
 pub(super) enum Pure {
-    One(Box<dyn Fn(&mut Row, &Row) + Send + Sync>),
-    Two(Box<dyn Fn(&mut Row, &Row, &Row) + Send + Sync>),
-    Three(Box<dyn Fn(&mut Row, &Row, &Row, &Row) + Send + Sync>),
-    Four(Box<dyn Fn(&mut Row, &Row, &Row, &Row, &Row) + Send + Sync>),
+    One(Box<One>),
+    Two(Box<Two>),
+    Three(Box<Three>),
+    Four(Box<Four>),
 }
 
 pub(super) type Compare = Box<dyn Fn(&Row, &Row) -> u32 + Send + Sync>;
@@ -197,7 +204,7 @@ pub(super) enum Op {
     },
     /// `add.cc`, `madc`, ...: values with a carry in and out.
     Carry {
-        f: Box<dyn Fn(u64, u64, u64, bool) -> (u64, bool) + Send + Sync>,
+        f: Box<Carrying>,
         d: R,
         s: [R; 3],
         input: bool,
@@ -262,7 +269,6 @@ pub(super) enum Op {
         d: R,
         p: P,
         a: Guard,
-        aligned: bool,
     },
     AsyncCopy {
         to: R,

@@ -1,4 +1,4 @@
-//! Reads PTX text: `lexer` cuts it into tokens, `parser` makes the tree of `ast`.
+//! Reads PTX text: `lexer` cuts it into tokens, `parser` and `statement` make the tree of `ast`.
 //!
 //! Nothing here knows what an instruction means: names, modifiers and operands pass through as they stand, with the
 //! line they stood on. (PTX ISA 9.0, chapters 4 and 5: syntax, state spaces, types and variables.)
@@ -6,6 +6,7 @@
 pub mod ast;
 mod lexer;
 mod parser;
+mod statement;
 
 pub use parser::parse;
 

@@ -4,7 +4,7 @@ use super::SyntaxError;
 use super::ast::*;
 use super::lexer::{Token, tokens};
 
-type Parsed<T> = Result<T, SyntaxError>;
+pub(super) type Parsed<T> = Result<T, SyntaxError>;
 
 pub fn parse(text: &str) -> Parsed<Module> {
     let tokens = tokens(text)?;
@@ -12,18 +12,18 @@ pub fn parse(text: &str) -> Parsed<Module> {
     parser.module()
 }
 
-struct Parser {
-    tokens: Vec<(Token, usize)>,
-    at: usize,
-    location: Option<Location>,
+pub(super) struct Parser {
+    pub(super) tokens: Vec<(Token, usize)>,
+    pub(super) at: usize,
+    pub(super) location: Option<Location>,
 }
 
 impl Parser {
-    fn line(&self) -> usize {
+    pub(super) fn line(&self) -> usize {
         self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |token| token.1)
     }
 
-    fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
         Err(SyntaxError { line: self.line(), message: message.into() })
     }
 
@@ -31,14 +31,14 @@ impl Parser {
         self.tokens.get(self.at).map(|token| &token.0)
     }
 
-    fn peek_word(&self) -> Option<&str> {
+    pub(super) fn peek_word(&self) -> Option<&str> {
         match self.peek() {
             Some(Token::Word(word)) => Some(word),
             _ => None,
         }
     }
 
-    fn next(&mut self) -> Parsed<Token> {
+    pub(super) fn next(&mut self) -> Parsed<Token> {
         match self.tokens.get(self.at) {
             Some((token, _)) => {
                 self.at += 1;
@@ -48,21 +48,21 @@ impl Parser {
         }
     }
 
-    fn is(&self, c: char) -> bool {
+    pub(super) fn is(&self, c: char) -> bool {
         self.peek() == Some(&Token::Punct(c))
     }
 
-    fn accept(&mut self, c: char) -> bool {
+    pub(super) fn accept(&mut self, c: char) -> bool {
         let found = self.is(c);
         self.at += usize::from(found);
         found
     }
 
-    fn expect(&mut self, c: char) -> Parsed<()> {
+    pub(super) fn expect(&mut self, c: char) -> Parsed<()> {
         if self.accept(c) { Ok(()) } else { self.fail(format!("`{c}` expected, found {}", self.shown())) }
     }
 
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         match self.peek() {
             Some(Token::Word(word)) => format!("`{word}`"),
             Some(Token::Punct(c)) => format!("`{c}`"),
@@ -72,7 +72,7 @@ impl Parser {
         }
     }
 
-    fn word(&mut self) -> Parsed<String> {
+    pub(super) fn word(&mut self) -> Parsed<String> {
         match self.next()? {
             Token::Word(word) => Ok(word),
             _ => {
@@ -82,7 +82,7 @@ impl Parser {
         }
     }
 
-    fn integer(&mut self) -> Parsed<u64> {
+    pub(super) fn integer(&mut self) -> Parsed<u64> {
         let negative = self.accept('-');
         match self.next()? {
             Token::Integer(value) => Ok(if negative { value.wrapping_neg() } else { value }),
@@ -465,89 +465,5 @@ impl Parser {
                 return self.expect(';');
             }
         }
-    }
-
-    fn instruction(&mut self) -> Parsed<Instruction> {
-        let guard = if self.accept('@') {
-            let negated = self.accept('!');
-            Some((self.word()?, negated))
-        } else {
-            None
-        };
-        let line = self.line();
-        let name = self.word()?;
-        let mut operands = Vec::new();
-        while !self.accept(';') {
-            operands.push(self.operand(0)?);
-            if !self.accept(',') && !self.is(';') {
-                return self.fail(format!("`,` or `;` expected, found {}", self.shown()));
-            }
-        }
-        Ok(Instruction { line, location: self.location, guard, name, operands })
-    }
-
-    fn operand(&mut self, depth: usize) -> Parsed<Operand> {
-        if depth > 3 {
-            return self.fail("operands are nested too deeply");
-        }
-        let operand = match self.next()? {
-            Token::Word(word) if word == "_" => Operand::Sink,
-            Token::Word(word) => Operand::Name(word),
-            Token::Integer(value) => Operand::Integer(value),
-            Token::Float32(bits) => Operand::Float32(bits),
-            Token::Float64(bits) => Operand::Float64(bits),
-            Token::Punct('-') => match self.next()? {
-                Token::Integer(value) => Operand::Integer(value.wrapping_neg()),
-                Token::Float32(bits) => Operand::Float32(bits ^ 1 << 31),
-                Token::Float64(bits) => Operand::Float64(bits ^ 1 << 63),
-                _ => return self.fail("a number expected after `-`"),
-            },
-            Token::Punct('!') => Operand::Not(self.word()?),
-            Token::Punct('[') => self.address()?,
-            Token::Punct('{') => Operand::Vector(self.operands('}', depth)?),
-            Token::Punct('(') => Operand::List(self.operands(')', depth)?),
-            _ => {
-                self.at -= 1;
-                return self.fail(format!("an operand expected, found {}", self.shown()));
-            }
-        };
-        if self.accept('|') {
-            return Ok(Operand::Pair(Box::new(operand), Box::new(self.operand(depth + 1)?)));
-        }
-        // `name+4` outside of brackets: the address of a variable's inside.
-        if let Operand::Name(base) = &operand
-            && (self.is('+') || self.is('-'))
-        {
-            self.accept('+');
-            let offset = self.integer()? as i64;
-            return Ok(Operand::Address { base: Some(base.clone()), offset });
-        }
-        Ok(operand)
-    }
-
-    fn operands(&mut self, end: char, depth: usize) -> Parsed<Vec<Operand>> {
-        let mut found = Vec::new();
-        while !self.accept(end) {
-            found.push(self.operand(depth + 1)?);
-            if !self.accept(',') && !self.is(end) {
-                return self.fail(format!("`,` or `{end}` expected, found {}", self.shown()));
-            }
-        }
-        Ok(found)
-    }
-
-    fn address(&mut self) -> Parsed<Operand> {
-        let mut base = None;
-        let mut offset = 0i64;
-        if self.peek_word().is_some() {
-            base = Some(self.word()?);
-            while self.accept('+') || self.is('-') {
-                offset = offset.wrapping_add(self.integer()? as i64);
-            }
-        } else {
-            offset = self.integer()? as i64;
-        }
-        self.expect(']')?;
-        Ok(Operand::Address { base, offset })
     }
 }

@@ -1,7 +1,6 @@
 //! An instruction's name, taken apart. Every modifier must be taken by somebody: what is left over is not understood.
 
 use crate::arith::Rounding;
-use crate::arith::float::Mode;
 use crate::machine::LoadError;
 use crate::ptx::ast::Type;
 
@@ -67,12 +66,6 @@ impl<'a> Form<'a> {
             ("rp", Rounding::Up),
             ("rna", Rounding::NearestAway),
         ])
-    }
-
-    /// Rounding (to nearest unless given), `.ftz` and `.sat`.
-    pub fn mode(&mut self) -> Mode {
-        let rounding = self.rounding().unwrap_or(Rounding::Nearest);
-        Mode { rounding, ftz: self.take("ftz"), sat: self.take("sat") }
     }
 
     pub fn finish(&self) -> Result<(), LoadError> {

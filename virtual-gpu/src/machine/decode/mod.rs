@@ -79,7 +79,6 @@ pub(super) struct Decoder {
     declared: u64,
     static_shared: usize,
     local_bytes: usize,
-    capability: (u32, u32),
 }
 
 /// What one instruction became, beside its operation.
@@ -106,7 +105,7 @@ pub(super) fn params(function: &Function) -> Vec<super::Param> {
     function.params.iter().map(place).collect()
 }
 
-pub(super) fn decode(function: &Function, names: &Names, capability: (u32, u32)) -> Decoded<Decoding> {
+pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
     let mut decoder = Decoder {
         scopes: vec![Scope::default()],
         labels: HashMap::new(),
@@ -117,7 +116,6 @@ pub(super) fn decode(function: &Function, names: &Names, capability: (u32, u32))
         declared: 0,
         static_shared: 0,
         local_bytes: 0,
-        capability,
     };
     let params = params(function);
     for (name, address) in &names.globals {

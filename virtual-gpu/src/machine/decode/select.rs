@@ -303,9 +303,9 @@ impl Decoder {
             let f = Pure::Two(Box::new(move |d, a, b| {
                 let low = f(a, b);
                 let high = f(&a.map(|a| a >> 16), &b.map(|b| b >> 16));
-                for i in 0..32 {
+                for (i, d) in d.iter_mut().enumerate() {
                     let bit = |mask: u32| if mask >> i & 1 == 1 { yes } else { 0 };
-                    d[i] = halves(0x1_0000, 0, 0, |part, _, _| bit(if part == 0 { low } else { high })).into();
+                    *d = halves(0x1_0000, 0, 0, |part, _, _| bit(if part == 0 { low } else { high })).into();
                 }
             }));
             return made(Op::Pure { f, d, s: [a, b, 0, 0] }, Class::Compare);

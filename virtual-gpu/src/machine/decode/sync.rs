@@ -146,7 +146,8 @@ impl Decoder {
             let mask = self.source(form, mask, B(32))?;
             return made(Op::WarpSync { mask }, class);
         }
-        let aligned = form.take("aligned") || form.base == "bar";
+        // `barrier` without `.aligned` may be reached in parts; that is a partial barrier here all the same.
+        form.take("aligned");
         form.take("cta");
         let every = self.constant(0);
         let (nobody, nothing) = ((NOWHERE, NOWHERE), Guard { p: FALSE, negated: false });
@@ -175,7 +176,7 @@ impl Decoder {
             [id, count] => (self.source(form, id, U(32))?, self.source(form, count, U(32))?),
             _ => return form.fail("a wrong number of operands"),
         };
-        made(Op::Barrier { kind, id, count, d, p, a, aligned }, class)
+        made(Op::Barrier { kind, id, count, d, p, a }, class)
     }
 
     fn mma(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {

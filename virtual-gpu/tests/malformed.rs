@@ -1,0 +1,156 @@
+//! No text may bring the parser, the decoder or the executor down: modules with random damage either load or do not,
+//! and what loads runs to an end or a trap.
+
+mod common;
+
+use common::*;
+use virtual_gpu::machine::{Config, Launch, Machine};
+
+const MODULES: [&str; 6] = [
+    include_str!("kernels/vector_add.ptx"),
+    include_str!("kernels/reduce.ptx"),
+    include_str!("kernels/histogram.ptx"),
+    include_str!("kernels/maxpool.ptx"),
+    include_str!("kernels/philox.ptx"),
+    include_str!("kernels/mma.ptx"),
+];
+
+/// What damage is made of.
+const PIECES: [&str; 40] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "(",
+    ")",
+    "<",
+    ">",
+    ";",
+    ",",
+    ":",
+    "|",
+    "!",
+    "@",
+    "-",
+    "+",
+    "\"",
+    "/*",
+    "0",
+    "1",
+    "-1",
+    "4294967295",
+    "18446744073709551615",
+    "99999999999999999999",
+    "0f00000000",
+    "0d7ff0000000000000",
+    "0x",
+    "%r1",
+    "%rd1",
+    "%p1",
+    "%f1",
+    "%tid.x",
+    "_",
+    ".reg",
+    ".b32",
+    ".v4",
+    "bar.sync",
+    "bra",
+    "\u{e9}",
+    "\0",
+];
+
+fn damage(text: &str, rng: &mut Rng) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for _ in 0..=rng.below(4) {
+        let at = rng.below(lines.len());
+        let other = lines[rng.below(lines.len())].clone();
+        match rng.below(7) {
+            0 => drop(lines.remove(at)),
+            1 => lines.insert(at, other),
+            2 => lines[at] = other,
+            3 => {
+                let cut = lines[at].char_indices().map(|(i, _)| i).nth(rng.below(lines[at].len().max(1))).unwrap_or(0);
+                lines[at].truncate(cut);
+            }
+            4 => {
+                let cut = lines[at].char_indices().map(|(i, _)| i).nth(rng.below(lines[at].len().max(1))).unwrap_or(0);
+                lines[at].insert_str(cut, PIECES[rng.below(PIECES.len())]);
+            }
+            // A word for another of the module, or for a piece.
+            5 => {
+                let words: Vec<&str> = lines[at].split_whitespace().collect();
+                let donors: Vec<&str> = other.split_whitespace().collect();
+                if !words.is_empty() && !donors.is_empty() {
+                    let (from, to) = (words[rng.below(words.len())].to_owned(), donors[rng.below(donors.len())]);
+                    lines[at] = lines[at].replacen(&from, to, 1);
+                }
+            }
+            _ => {
+                let words: Vec<&str> = lines[at].split_whitespace().collect();
+                if !words.is_empty() {
+                    let from = words[rng.below(words.len())].to_owned();
+                    lines[at] = lines[at].replacen(&from, PIECES[rng.below(PIECES.len())], 1);
+                }
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn damaged_modules() {
+    let rounds = std::env::var("VIRTUAL_GPU_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3000);
+    let mut rng = Rng(99);
+    let (mut loaded, mut ran) = (0, 0);
+    for round in 0..rounds {
+        let text = damage(MODULES[round % MODULES.len()], &mut rng);
+        let machine =
+            Machine::new(Config { checks: round % 3 != 0, count: true, memory: 1 << 24, ..Config::default() })
+                .instruction_limit(20_000);
+        let Ok(module) = machine.load(&text) else { continue };
+        loaded += 1;
+        let buffers: Vec<u64> = (0..3).map(|_| upload(&machine, &vec![1u32; 2048])).collect();
+        for name in module.kernels() {
+            let kernel = module.kernel(name).expect("it is listed");
+            let mut params = Vec::new();
+            for (i, param) in kernel.params().iter().enumerate() {
+                params.resize(param.offset.min(4096), 0);
+                let value = if param.size == 8 { buffers[i % 3] } else { 64 };
+                params.extend(&value.to_le_bytes()[..param.size.min(8)]);
+            }
+            params.resize(kernel.param_bytes().min(1 << 20), 0);
+            let launch =
+                Launch { grid: [2, 1, 1], block: [1 + rng.below(96) as u32, 1, 1], dynamic_shared: rng.below(600) };
+            ran += usize::from(machine.launch(&kernel, &launch, &params).is_ok());
+        }
+    }
+    // The damage is small enough to let some through.
+    assert!(loaded > rounds / 20 && ran > 0, "{loaded} loaded, {ran} ran");
+}
+
+#[test]
+fn what_is_not_known_is_named() {
+    let machine = machine();
+    let refused = |body: &str| {
+        let text = kernel(body);
+        let error = machine.load(&text).err().unwrap_or_else(|| panic!("{body} loads"));
+        let line = text.lines().nth(error.line - 1).unwrap_or_default();
+        assert!(line.contains(body.split_whitespace().next().unwrap_or_default()), "{error}: {line}");
+        error.to_string()
+    };
+    assert!(refused("frobnicate.s32 %r1, %r2;").contains("frobnicate.s32"));
+    assert!(refused("add.s32.wild %r1, %r2, %r3;").contains("wild"));
+    assert!(refused("add.sat.u32 %r1, %r2, %r3;").contains("add.sat.u32"));
+    assert!(refused("shfl.down.b32 %r1, %r2, %r3, 31;").contains("shfl.down"));
+    assert!(refused("wgmma.fence.sync.aligned;").contains("wgmma"));
+    assert!(refused("add.s32 %r1, %r2;").contains("operands"));
+    assert!(refused("add.s32 %r1, %r2, %nothing;").contains("%nothing"));
+    assert!(refused("add.s32 %r1, %rd2, %r3;").contains("bits"));
+    assert!(refused("add.s32 %r1, %r2, %r32;").contains("%r32"));
+    assert!(refused("bra NOWHERE;").contains("NOWHERE"));
+    assert!(refused("mov.u32 %r1, %tid.w;").contains("%tid.w"));
+    assert!(refused("call vprintf;").contains("call"));
+    assert!(machine.load("").is_err());
+    let newer = kernel("").replace("sm_80", "sm_90");
+    assert!(machine.load(&newer).is_err());
+}

@@ -1,0 +1,49 @@
+//! How fast kernels execute: `cargo test --release --test throughput -- --ignored --nocapture`.
+
+mod common;
+
+use std::time::Instant;
+
+use common::*;
+use virtual_gpu::machine::{Config, Machine};
+
+#[test]
+#[ignore = "a measurement"]
+fn throughput() {
+    for checks in [true, false] {
+        let machine = Machine::new(Config { checks, ..Config::default() });
+        let mut rng = Rng(1);
+        let (m, n, k) = (256, 256, 256);
+        let (a, b) = (upload(&machine, &rng.floats(m * k)), upload(&machine, &rng.floats(n * k)));
+        let c = machine.alloc(m * n * 4).expect("memory");
+        let module = machine.load(include_str!("kernels/sgemm.ptx")).expect("loads");
+        let args = || Args::default().ptr(a).ptr(b).ptr(c).int(m).int(n).int(k);
+        let start = Instant::now();
+        let counts = run(&machine, &module, "sgemm", [8, 8, 1], [256, 1, 1], 0, args()).expect("runs");
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = counts.thread_instructions as f64 / seconds / 1e6;
+        println!("checks {checks}: sgemm 256^3 {seconds:.3} s, {rate:.0} M thread instructions/s");
+
+        let module = machine.load(include_str!("kernels/philox.ptx")).expect("loads");
+        let count = 1 << 18;
+        let out = machine.alloc(count * 16).expect("memory");
+        let args = Args::default().ptr(out).int(1).int(2).int(count);
+        let start = Instant::now();
+        let counts = run(&machine, &module, "philox", [1 << 10, 1, 1], [256, 1, 1], 0, args).expect("runs");
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = counts.thread_instructions as f64 / seconds / 1e6;
+        println!("checks {checks}: philox 2^18 {seconds:.3} s, {rate:.0} M thread instructions/s");
+
+        let (m, n, k) = (512, 512, 512);
+        let half = |rng: &mut Rng| -> Vec<u16> { (0..m * k).map(|_| (rng.float().to_bits() >> 16) as u16).collect() };
+        let (a, b) = (upload(&machine, &half(&mut rng)), upload(&machine, &half(&mut rng)));
+        let c = machine.alloc(m * n * 4).expect("memory");
+        let module = machine.load(include_str!("kernels/mma.ptx")).expect("loads");
+        let args = Args::default().ptr(a).ptr(b).ptr(c).int(m).int(n).int(k);
+        let start = Instant::now();
+        let counts = run(&machine, &module, "gemm_bf16", [8, 8, 1], [128, 1, 1], 0, args).expect("runs");
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = counts.thread_instructions as f64 / seconds / 1e6;
+        println!("checks {checks}: bf16 mma 512^3 {seconds:.3} s, {rate:.0} M thread instructions/s");
+    }
+}
