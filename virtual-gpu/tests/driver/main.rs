@@ -160,5 +160,3 @@ fn adder() -> CUfunction {
 fn add(function: CUfunction, stream: CUstream, to: CUdeviceptr, value: u32, threads: u32) -> CUresult {
     launch(function, threads, 0, stream, &[pointer(&to), pointer(&value)])
 }
-
-const NOTHING: *const c_void = null();
