@@ -58,3 +58,14 @@ pub fn within(body: impl FnOnce(&Current) -> Outcome) -> CUresult {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_stays_inside() {
+        assert_eq!(answer(|| panic!("deliberately")), Code::Unknown as CUresult);
+        assert_eq!(answer(|| Ok(())), 0);
+    }
+}

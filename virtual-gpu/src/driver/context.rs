@@ -54,7 +54,8 @@ fn create(driver: &Driver, primary: bool, flags: u32) -> Handle {
 fn destroy(driver: &Driver, context: Handle) {
     // Work is done when it is enqueued, but another thread may be in the middle of a piece.
     let _device = lock(&driver.device);
-    for address in driver.state().remove_context(context) {
+    let freed = driver.state().remove_context(context);
+    for address in freed {
         if let Err(error) = driver.machine.free(address) {
             say(error);
         }
@@ -109,7 +110,8 @@ extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> CUresult {
         let known = driver.state().primary;
         if let Some((handle, _)) = known {
             destroy(driver, handle);
-            let fresh = create(driver, true, driver.state().primary_flags);
+            let flags = driver.state().primary_flags;
+            let fresh = create(driver, true, flags);
             let mut state = driver.state();
             if let Some(context) = state.contexts.remove(&fresh) {
                 state.contexts.insert(handle, context);

@@ -30,8 +30,9 @@ fn parameters_of_every_kind() {
     let size = size_of::<Buffer>();
     ok(unsafe { sys::cuMemsetD8_v2(to, 0, 28) });
     let extra = |size: &usize| {
-        let mut extra = [1 as *mut c_void, pointer(&buffer).cast_mut(), 2 as _, pointer(size).cast_mut(), null_mut()];
-        unsafe { sys::cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, NO_STREAM, null_mut(), extra.as_mut_ptr()) }
+        // Pairs of an option's number (1: the buffer, 2: where its size is) and its value, and 0 for the end.
+        let mut extra = [1, pointer(&buffer) as usize, 2, pointer(size) as usize, 0];
+        unsafe { sys::cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, NO_STREAM, null_mut(), extra.as_mut_ptr().cast()) }
     };
     ok(extra(&size));
     assert_eq!(download::<u32>(to, 7), expected);

@@ -6,6 +6,7 @@
 
 mod capture;
 mod context;
+mod cudarc_safe;
 mod failure;
 mod handles;
 mod launch;
@@ -21,10 +22,10 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use cudarc::driver::sys::{self, CUcontext, CUdeviceptr, CUfunction, CUmodule, CUresult, CUstream};
 
-pub use CUresult::*;
+use CUresult::*;
 
 /// The library that cargo has built beside this test.
-pub fn library() -> PathBuf {
+fn library() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let deps = here.parent().unwrap();
     let found = [deps, deps.parent().unwrap()].map(|folder| folder.join("libvirtual_gpu.so"));
@@ -32,7 +33,7 @@ pub fn library() -> PathBuf {
 }
 
 /// Whether a card's driver is being tested.
-pub fn real() -> bool {
+fn real() -> bool {
     std::env::var("VIRTUAL_GPU_TESTS").is_ok_and(|driver| driver == "real")
 }
 
@@ -45,7 +46,7 @@ const RTLD_NOW: i32 = 2;
 const RTLD_GLOBAL: i32 = 0x100;
 
 /// The loaded library.
-pub fn handle() -> *mut c_void {
+fn handle() -> *mut c_void {
     let path = if real() { "libcuda.so.1".into() } else { library() };
     let path = CString::new(path.to_str().unwrap()).unwrap();
     let library = unsafe { dlopen(path.as_ptr(), RTLD_NOW | RTLD_GLOBAL) };
@@ -54,12 +55,12 @@ pub fn handle() -> *mut c_void {
 }
 
 /// The address of an exported function, or null.
-pub fn symbol(name: &str) -> *mut c_void {
+fn symbol(name: &str) -> *mut c_void {
     unsafe { dlsym(handle(), CString::new(name).unwrap().as_ptr()) }
 }
 
 /// Loads and initialises the driver.
-pub fn start() {
+fn start() {
     static START: Once = Once::new();
     START.call_once(|| {
         handle();
@@ -68,18 +69,18 @@ pub fn start() {
 }
 
 #[track_caller]
-pub fn ok(result: CUresult) {
+fn ok(result: CUresult) {
     assert_eq!(result, CUDA_SUCCESS);
 }
 
 /// A context of the test's own, current in its thread. One test at a time: captures in one thread forbid calls in
 /// others.
-pub struct Context {
-    pub handle: CUcontext,
+struct Context {
+    handle: CUcontext,
     _alone: MutexGuard<'static, ()>,
 }
 
-pub fn context() -> Context {
+fn context() -> Context {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     start();
@@ -94,32 +95,32 @@ impl Drop for Context {
     }
 }
 
-pub fn alloc(bytes: usize) -> CUdeviceptr {
+fn alloc(bytes: usize) -> CUdeviceptr {
     let mut address = 0;
     ok(unsafe { sys::cuMemAlloc_v2(&mut address, bytes) });
     address
 }
 
 /// Device memory with these values in it.
-pub fn upload<T: Copy>(values: &[T]) -> CUdeviceptr {
+fn upload<T: Copy>(values: &[T]) -> CUdeviceptr {
     let address = alloc(size_of_val(values));
     ok(unsafe { sys::cuMemcpyHtoD_v2(address, values.as_ptr().cast(), size_of_val(values)) });
     address
 }
 
-pub fn download<T: Copy + Default>(address: CUdeviceptr, count: usize) -> Vec<T> {
+fn download<T: Copy + Default>(address: CUdeviceptr, count: usize) -> Vec<T> {
     let mut values = vec![T::default(); count];
     ok(unsafe { sys::cuMemcpyDtoH_v2(values.as_mut_ptr().cast(), address, size_of_val(&values[..])) });
     values
 }
 
-pub fn stream(flags: u32) -> CUstream {
+fn stream(flags: u32) -> CUstream {
     let mut stream = null_mut();
     ok(unsafe { sys::cuStreamCreate(&mut stream, flags) });
     stream
 }
 
-pub fn load(ptx: &str) -> Result<CUmodule, CUresult> {
+fn load(ptx: &str) -> Result<CUmodule, CUresult> {
     let text = CString::new(ptx).unwrap();
     let mut module = null_mut();
     match unsafe { sys::cuModuleLoadData(&mut module, text.as_ptr().cast()) } {
@@ -128,7 +129,7 @@ pub fn load(ptx: &str) -> Result<CUmodule, CUresult> {
     }
 }
 
-pub fn function(module: CUmodule, name: &str) -> CUfunction {
+fn function(module: CUmodule, name: &str) -> CUfunction {
     let name = CString::new(name).unwrap();
     let mut function = null_mut();
     ok(unsafe { sys::cuModuleGetFunction(&mut function, module, name.as_ptr()) });
@@ -136,34 +137,26 @@ pub fn function(module: CUmodule, name: &str) -> CUfunction {
 }
 
 /// Launches with one block of `threads`; `arguments` point to the values.
-pub fn launch(
-    function: CUfunction,
-    threads: u32,
-    shared: u32,
-    stream: CUstream,
-    arguments: &[*const c_void],
-) -> CUresult {
+fn launch(function: CUfunction, threads: u32, shared: u32, stream: CUstream, arguments: &[*const c_void]) -> CUresult {
     let mut arguments: Vec<*mut c_void> = arguments.iter().map(|argument| argument.cast_mut()).collect();
     unsafe { sys::cuLaunchKernel(function, 1, 1, 1, threads, 1, 1, shared, stream, arguments.as_mut_ptr(), null_mut()) }
 }
 
-pub fn pointer<T>(value: &T) -> *const c_void {
+fn pointer<T>(value: &T) -> *const c_void {
     (value as *const T).cast()
 }
 
-pub const NO_STREAM: CUstream = null_mut();
-pub const NON_BLOCKING: u32 = 1;
+const NO_STREAM: CUstream = null_mut();
+const NON_BLOCKING: u32 = 1;
 
 /// The kernels of these tests.
-pub const PTX: &str = include_str!("kernels.ptx");
+const PTX: &str = include_str!("kernels.ptx");
 
 /// `add(to, value)`: thread i adds `value` to `to[i]`.
-pub fn adder() -> CUfunction {
+fn adder() -> CUfunction {
     function(load(PTX).unwrap(), "add")
 }
 
-pub fn add(function: CUfunction, stream: CUstream, to: CUdeviceptr, value: u32, threads: u32) -> CUresult {
+fn add(function: CUfunction, stream: CUstream, to: CUdeviceptr, value: u32, threads: u32) -> CUresult {
     launch(function, threads, 0, stream, &[pointer(&to), pointer(&value)])
 }
-
-pub const NOTHING: *const c_void = null();

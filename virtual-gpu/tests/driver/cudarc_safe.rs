@@ -1,0 +1,100 @@
+//! cudarc's safe layer, with its event tracking between streams left on.
+
+use cudarc::driver::{CudaContext, CudaStream, LaunchConfig, PushKernelArg, result, safe};
+use cudarc::nvrtc::Ptx;
+use safe::DriverError;
+
+use super::*;
+
+fn one_block(threads: u32) -> LaunchConfig {
+    LaunchConfig { grid_dim: (1, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
+}
+
+#[test]
+fn two_streams_and_their_events() {
+    let _alone = context();
+    let device = CudaContext::new(0).unwrap();
+    let adder = device.load_module(Ptx::from_src(PTX)).unwrap().load_function("add").unwrap();
+    let (first, second) = (device.new_stream().unwrap(), device.new_stream().unwrap());
+    let mut data = first.clone_htod(&[1u32; 64]).unwrap();
+    for (stream, value) in [(&first, 1u32), (&second, 10), (&first, 100)] {
+        unsafe { stream.launch_builder(&adder).arg(&mut data).arg(&value).launch(one_block(64)) }.unwrap();
+    }
+    let copy = second.clone_dtod(&data).unwrap();
+    assert_eq!(second.clone_dtoh(&copy).unwrap(), [112; 64]);
+    assert_eq!(first.clone_dtoh(&data.slice(8..16)).unwrap(), [112; 8]);
+    let forked = first.fork().unwrap();
+    forked.memset_zeros(&mut data).unwrap();
+    first.join(&forked).unwrap();
+    assert_eq!(first.clone_dtoh(&data).unwrap(), [0; 64]);
+
+    let mut pinned = unsafe { device.alloc_pinned::<u32>(64) }.unwrap();
+    pinned.as_mut_slice().unwrap().fill(9);
+    first.memcpy_htod(&pinned, &mut data).unwrap();
+    assert_eq!(first.clone_dtoh(&data).unwrap(), [9; 64]);
+
+    assert!(adder.occupancy_max_active_blocks_per_multiprocessor(64, 0, None).unwrap() > 0);
+    let (free, total) = device.mem_get_info().unwrap();
+    assert!(free < total && total == device.total_mem().unwrap());
+    assert_ne!(device.uuid().unwrap().bytes, [0; 16]);
+    drop((data, copy, pinned));
+    device.synchronize().unwrap();
+    device.check_err().unwrap();
+}
+
+#[test]
+fn streams_in_many_threads() {
+    let _alone = context();
+    let device = CudaContext::new(0).unwrap();
+    let adder = device.load_module(Ptx::from_src(PTX)).unwrap().load_function("add").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4u32 {
+            let (device, adder) = (&device, &adder);
+            scope.spawn(move || {
+                let stream = device.new_stream().unwrap();
+                let mut data = stream.clone_htod(&[thread; 128]).unwrap();
+                for _ in 0..10 {
+                    let mut launch = stream.launch_builder(adder);
+                    launch.arg(&mut data).arg(&7u32);
+                    unsafe { launch.launch(one_block(128)) }.unwrap();
+                }
+                assert_eq!(stream.clone_dtoh(&data).unwrap(), [thread + 70; 128]);
+            });
+        }
+    });
+    device.check_err().unwrap();
+}
+
+#[test]
+fn a_trap_is_an_error_and_a_new_context_is_whole() {
+    let _alone = context();
+    let store = |stream: &std::sync::Arc<CudaStream>, address: u64| {
+        let module = stream.context().load_module(Ptx::from_src(PTX)).unwrap();
+        let store = module.load_function("store").unwrap();
+        unsafe { stream.launch_builder(&store).arg(&address).launch(one_block(1)) }.unwrap();
+        // Unloading waits, and would find the error first; it belongs to the test.
+        std::mem::forget((module, store));
+    };
+    let device = CudaContext::new(0).unwrap();
+    let stream = device.new_stream().unwrap();
+    store(&stream, 0x40);
+    assert_eq!(stream.synchronize(), Err(DriverError(CUDA_ERROR_ILLEGAL_ADDRESS)));
+    assert_eq!(device.synchronize(), Err(DriverError(CUDA_ERROR_ILLEGAL_ADDRESS)));
+    if real() {
+        return;
+    }
+    // What was forgotten keeps the context alive in cudarc's eyes: it is reset instead.
+    drop(stream);
+    ok(unsafe { sys::cuDevicePrimaryCtxReset_v2(0) });
+    let _ = device.check_err();
+    result::ctx::synchronize().unwrap();
+    let (stream, address) = (device.new_stream().unwrap(), alloc(4));
+    store(&stream, address);
+    stream.synchronize().unwrap();
+    assert_eq!(download::<u32>(address, 1), [7]);
+    // The count is cudarc's; this gives back the one that what was forgotten holds.
+    ok(unsafe { sys::cuDevicePrimaryCtxReset_v2(0) });
+    drop(stream);
+    drop(device);
+    ok(unsafe { sys::cuDevicePrimaryCtxRelease_v2(0) });
+}
