@@ -67,7 +67,7 @@ impl Decoder {
         let fits = |symbol| match (symbol, area) {
             (Symbol::Global(at), Area::Global | Area::Generic)
             | (Symbol::Shared(at), Area::Shared)
-            | (Symbol::Local(at), Area::Local)
+            | (Symbol::Local(at) | Symbol::Call(at), Area::Local)
             | (Symbol::Param(at), Area::Param) => Some(at),
             _ => None,
         };
@@ -86,6 +86,7 @@ impl Decoder {
             ("shared", Area::Shared),
             ("local", Area::Local),
             ("param::entry", Area::Param),
+            ("param::func", Area::Param),
             ("param", Area::Param),
         ]);
         area.unwrap_or(Area::Generic)
@@ -151,6 +152,7 @@ impl Decoder {
         let constant = form.name.contains(".const");
         let (area, strong, lanes, ty) = Self::shape(form)?;
         let [d, address] = self.operands(form, operands)?;
+        let area = self.place(address, area);
         let (base, offset) = self.address(form, address, area)?;
         let (mut regs, mut keep) = ([NOWHERE; 4], [0; 4]);
         for (i, part) in Self::parts(form, d, lanes)?.iter().enumerate() {
@@ -168,10 +170,11 @@ impl Decoder {
 
     fn store(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let (area, strong, lanes, ty) = Self::shape(form)?;
+        let [address, s] = self.operands(form, operands)?;
+        let area = self.place(address, area);
         if area == Area::Param || form.name.contains(".const") {
             return form.unsupported();
         }
-        let [address, s] = self.operands(form, operands)?;
         let (base, offset) = self.address(form, address, area)?;
         let mut regs = [NOWHERE; 4];
         for (i, part) in Self::parts(form, s, lanes)?.iter().enumerate() {
