@@ -68,7 +68,7 @@ pub struct Machine {
 impl Machine {
     pub fn new(config: Config) -> Machine {
         let memory = Arc::new(Memory::new(config.memory, config.checks));
-        Machine { config, memory, instruction_limit: 1 << 33 }
+        Machine { config, memory, instruction_limit: 1 << 31 }
     }
 
     /// After how many instructions (of warps) a block counts as endless.
