@@ -53,7 +53,8 @@ impl Decoder {
         }
     }
 
-    pub(super) fn call(&mut self, form: &mut Form, guard: Guard, operands: &[Operand]) -> Decoded<()> {
+    pub(super) fn call(&mut self, form: &mut Form, guard: Guard, instruction: &Instruction) -> Decoded<()> {
+        let operands = instruction.operands.as_slice();
         form.take("uni");
         form.finish()?;
         let (results, name, arguments): (&[Operand], _, &[Operand]) = match operands {
@@ -65,6 +66,13 @@ impl Decoder {
         };
         if guard != Guard::ALWAYS {
             return form.fail("calls under a guard are not supported");
+        }
+        // What `assert` calls when it fails (CUDA programming guide, "Assertion").
+        if name == "__assertfail" {
+            return {
+                self.push(instruction, guard, Made { op: Op::Trap, class: Class::Other, flops: 0 });
+                Ok(())
+            };
         }
         let Some(function) = self.functions.get(name).cloned() else {
             return form.fail(format!("function `{name}` is not here"));

@@ -431,10 +431,15 @@ impl Decoder {
             }
         };
         if form.base == "call" {
-            return self.call(&mut form, guard, &instruction.operands);
+            return self.call(&mut form, guard, instruction);
         }
         let made = self.make(&mut form, &instruction.operands)?;
         form.finish()?;
+        self.push(instruction, guard, made);
+        Ok(())
+    }
+
+    fn push(&mut self, instruction: &Instruction, guard: Guard, made: Made) {
         self.program.code.push(Instr {
             op: made.op,
             guard,
@@ -444,7 +449,6 @@ impl Decoder {
             flops: made.flops,
             meet: END,
         });
-        Ok(())
     }
 
     fn make(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
