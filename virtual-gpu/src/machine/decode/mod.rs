@@ -26,6 +26,8 @@ type Decoded<T> = Result<T, LoadError>;
 /// More rows than this are no kernel, but a mistake.
 const MOST_REGISTERS: u64 = 1 << 20;
 
+/// Bytes of a kernel's parameters (section 5.1.6.1).
+const MOST_PARAMS: usize = 32_764;
 /// What a thread may have of local memory.
 const MOST_LOCAL: usize = 512 << 10;
 
@@ -134,6 +136,9 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
         calls_made: 0,
     };
     let params = params(function);
+    if params.last().is_some_and(|last| last.offset + last.size > MOST_PARAMS) {
+        return Err(LoadError::new(function.line, format!("more than {MOST_PARAMS} bytes of parameters")));
+    }
     for (name, address) in &names.globals {
         decoder.scopes[0].symbols.insert(name.clone(), Symbol::Global(*address));
     }
