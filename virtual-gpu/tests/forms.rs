@@ -335,6 +335,18 @@ fn memory() {
             [d(0.5), 0, 0],
             d(16.0),
         ),
+        (
+            "st.global.f32 [%rd0+504], 0f00000001; red.global.add.f32 [%rd0+504], 0f00000001; ld.global.u32 %r1, [%rd0+504];",
+            R32,
+            [0; 3],
+            0,
+        ),
+        (
+            "st.shared.f32 [%r8], 0f00000001; red.shared.add.f32 [%r8], 0f00000001; ld.shared.u32 %r1, [%r8];",
+            R32,
+            [0; 3],
+            2,
+        ),
         ("membar.gl; fence.acq_rel.gpu; membar.cta;", R64, [0; 3], 0),
         (
             "cp.async.ca.shared.global [%r8], [%rd0], 8, 4; cp.async.commit_group; cp.async.wait_all; ld.shared.u64 %rd1, [%r8];",
@@ -381,6 +393,39 @@ fn across_lanes() {
         let found = lanes(&format!("{body}\n{R32}"), [0; 3]);
         assert!((0..32).all(|i| found[i] == wanted(i as u64)), "{body}: {found:x?}");
     }
+}
+
+/// What a launch of one warp counts.
+#[test]
+fn counters() {
+    let count = |body: &str| {
+        let machine = machine();
+        let module = machine.load(&kernel(body)).unwrap_or_else(|error| panic!("{error}"));
+        let out = upload(&machine, &[0u32; 1024]);
+        run(&machine, &module, "k", [1, 1, 1], [32, 1, 1], 0, Args::default().ptr(out))
+            .unwrap_or_else(|trap| panic!("{trap}"))
+    };
+    let address = |stride: u32| format!("mul.wide.u32 %rd1, %r0, {stride};\nadd.s64 %rd1, %rd0, %rd1;");
+    for (stride, sectors) in [(0, 1), (4, 4), (8, 8), (32, 32), (128, 32)] {
+        let counts = count(&format!("{}\nld.global.u32 %r1, [%rd1];", address(stride)));
+        assert_eq!((counts.global_load_bytes, counts.global_load_sectors), (128, sectors), "stride {stride}");
+    }
+    let counts = count(&format!("{}\nst.global.v4.u32 [%rd1], {{%r0, %r0, %r0, %r0}};", address(16)));
+    assert_eq!((counts.global_store_bytes, counts.global_store_sectors), (512, 16));
+    // Words of one bank take a pass each; one word for all is no conflict.
+    for (stride, conflicts) in [(0, 0), (4, 0), (8, 1), (12, 0), (16, 3), (32, 7)] {
+        let body = format!("mov.u32 %r2, tile;\nmad.lo.u32 %r2, %r0, {stride}, %r2;\nst.shared.u32 [%r2], 1;");
+        assert_eq!(count(&body).shared_bank_conflicts, conflicts, "stride {stride}");
+    }
+    let wide = "mov.u32 %r2, tile;\nmad.lo.u32 %r2, %r0, 16, %r2;\nst.shared.v4.u32 [%r2], {1, 1, 1, 1};";
+    assert_eq!(count(wide).shared_bank_conflicts, 0);
+    let counts = count(
+        "mov.f32 %f1, 0f3F800000;\nfma.rn.f32 %f2, %f1, %f1, %f1;\nsetp.lt.u32 %p1, %r0, 8;\n@%p1 add.f32 %f2, %f2, %f1;\nbar.sync 0;",
+    );
+    assert_eq!((counts.flops, counts.barriers), (72, 1));
+    assert_eq!(counts.warp_instructions, 8);
+    assert_eq!(counts.thread_instructions, 7 * 32 + 8);
+    assert!(counts.to_json().contains("\"flops\":72"));
 }
 
 #[test]

@@ -257,3 +257,24 @@ fn convolution() {
         }
     }
 }
+
+#[test]
+fn functions() {
+    let machine = machine();
+    let module = machine.load(include_str!("kernels/functions.ptx")).unwrap_or_else(|error| panic!("{error}"));
+    let n = 45;
+    let a: Vec<f32> = (0..n).map(|i| (i * 7 % 11) as f32 - 2.5).collect();
+    let q = vec![0.5f64; n];
+    let (da, dq) = (upload(&machine, &a), upload(&machine, &q));
+    let args = Args::default().ptr(da).ptr(dq).int(n);
+    run(&machine, &module, "functions", [1, 1, 1], [64, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
+    let (found, found_q): (Vec<f32>, Vec<f64>) = (download(&machine, da, n), download(&machine, dq, n));
+    for i in 0..n {
+        let second = (2 * i + if i % 5 == 2 { i } else { 0 }) as f32;
+        let picked = if a[i] > 3.0 { a[i] * i as f32 } else { a[i] + i as f32 };
+        assert_eq!(found[i], picked + second, "{i}");
+        let q = if a[i] > 3.0 { 0.5 } else { f64::from(a[i]) };
+        let wanted = (1e6 * q).sin() + (q.abs() + 1.0).powf(3.3);
+        assert!((found_q[i] - wanted).abs() <= 1e-12 * wanted.abs().max(1.0), "{i}: {} {wanted}", found_q[i]);
+    }
+}

@@ -4,9 +4,11 @@
 mod common;
 
 use common::*;
-use virtual_gpu::machine::{Config, Launch, Machine};
+use virtual_gpu::machine::{Config, Launch, Machine, TrapKind};
 
-const MODULES: [&str; 6] = [
+const MODULES: [&str; 8] = [
+    include_str!("kernels/functions.ptx"),
+    include_str!("kernels/convolution.ptx"),
     include_str!("kernels/vector_add.ptx"),
     include_str!("kernels/reduce.ptx"),
     include_str!("kernels/histogram.ptx"),
@@ -149,8 +151,12 @@ fn what_is_not_known_is_named() {
     assert!(refused("add.s32 %r1, %r2, %r32;").contains("%r32"));
     assert!(refused("bra NOWHERE;").contains("NOWHERE"));
     assert!(refused("mov.u32 %r1, %tid.w;").contains("%tid.w"));
-    assert!(refused("call vprintf;").contains("call"));
+    assert!(refused("call vprintf;").contains("vprintf"));
     assert!(machine.load("").is_err());
+    assert!(machine.load(&kernel("").replace(".u64 out", ".b8 out[40000]")).is_err());
+    let module = machine.load(&kernel("")).unwrap_or_else(|error| panic!("{error}"));
+    let huge = run(&machine, &module, "k", [1, 1, 1], [u32::MAX; 3], 0, Args::default().ptr(0));
+    assert!(huge.is_err_and(|trap| trap.kind == TrapKind::InvalidLaunch));
     let newer = kernel("").replace("sm_80", "sm_90");
     assert!(machine.load(&newer).is_err());
 }

@@ -277,4 +277,12 @@ fn barriers_and_lanes() {
         64,
     );
     bug("a trap", "trap;", 1, 32, LaunchFailed, "trap");
+    bug(
+        "a failed assertion",
+        "setp.eq.u32 %p1, %r0, 9;\n@!%p1 bra FINE;\ncall.uni __assertfail;\nFINE:",
+        1,
+        32,
+        LaunchFailed,
+        "__assertfail",
+    );
 }

@@ -170,7 +170,11 @@ impl<'a> Env<'a> {
             }
             Op::Trap => {
                 let lane = mask.trailing_zeros() as usize;
-                return Err(Fault::new(TrapKind::LaunchFailed, lane, "the kernel executed `trap`"));
+                return Err(Fault::new(
+                    TrapKind::LaunchFailed,
+                    lane,
+                    "the kernel executed `trap`, or an assertion failed",
+                ));
             }
             Op::Branch { .. } | Op::Nothing => {}
             Op::Load(access) => self.load(warp, access, mask)?,

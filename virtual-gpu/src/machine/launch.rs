@@ -110,7 +110,7 @@ fn unlocated(kernel: &Kernel, kind: TrapKind, message: String) -> Trap {
 
 fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8], most: usize) -> Result<(), (TrapKind, String)> {
     let Launch { grid, block, dynamic_shared } = *launch;
-    let threads = block.iter().map(|extent| u64::from(*extent)).product::<u64>();
+    let threads = block.iter().fold(1u64, |threads, extent| threads.saturating_mul((*extent).into()));
     let shared = kernel.static_shared.saturating_add(dynamic_shared);
     let invalid = TrapKind::InvalidLaunch;
     if grid.contains(&0) || block.contains(&0) {

@@ -68,7 +68,7 @@ pub struct Machine {
 impl Machine {
     pub fn new(config: Config) -> Machine {
         let memory = Arc::new(Memory::new(config.memory, config.checks));
-        Machine { config, memory, instruction_limit: 1 << 33 }
+        Machine { config, memory, instruction_limit: 1 << 31 }
     }
 
     /// After how many instructions (of warps) a block counts as endless.
@@ -141,6 +141,9 @@ impl Machine {
             self.memory.write(address, &variable.initial).map_err(failed)?;
         }
         let files = Arc::new(tree.files);
+        for function in tree.functions.iter().filter(|function| !function.entry && function.body.is_some()) {
+            names.functions.insert(function.name.clone(), Arc::new(function.clone()));
+        }
         for function in tree.functions.iter().filter(|function| function.body.is_some()) {
             let decoded = decode::decode(function, &names)?;
             if function.entry {

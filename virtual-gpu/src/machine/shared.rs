@@ -7,7 +7,7 @@
 //!
 //! * of one thread,
 //! * on both sides of a barrier that both warps take part in (`bar.arrive` orders what came before it only),
-//! * of one warp, on both sides of a `bar.warp.sync`. Shuffles and votes order nothing, as CUDA's manual has it.
+//! * of one warp, on both sides of a `bar.warp.sync` (whatever lanes its mask names). Shuffles and votes order nothing, as CUDA's manual has it.
 //!
 //! A word has one cell while it is accessed as a whole, else one for each byte.
 

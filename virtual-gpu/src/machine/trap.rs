@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// What went wrong, in the terms of the checks. `TrapKind::status` says what a real card would have reported.
+/// What went wrong, in the terms of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrapKind {
     /// Outside of every allocation, or in one that was freed.

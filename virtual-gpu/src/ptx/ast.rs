@@ -108,6 +108,8 @@ pub struct Function {
     pub name: String,
     pub entry: bool,
     pub params: Vec<Variable>,
+    /// What a `.func` returns.
+    pub returns: Vec<Variable>,
     pub max_threads: Option<usize>,
     /// `None` for a mere declaration.
     pub body: Option<Vec<Statement>>,

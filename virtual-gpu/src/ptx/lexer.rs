@@ -90,7 +90,12 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
                         break;
                     }
                 }
-                found.push((Token::Word(String::from_utf8_lossy(&bytes[start..at]).into_owned()), line));
+                let word = String::from_utf8_lossy(&bytes[start..at]);
+                match word.strip_prefix('.') {
+                    // `.reg.b32`: directives may stand together.
+                    Some(rest) => found.extend(rest.split('.').map(|part| (Token::Word(format!(".{part}")), line))),
+                    None => found.push((Token::Word(word.into_owned()), line)),
+                }
             }
             _ if b"{}()[]<>,;:|!@=+-*~&".contains(&c) => {
                 found.push((Token::Punct(c as char), line));

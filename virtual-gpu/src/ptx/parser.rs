@@ -324,9 +324,7 @@ impl Parser {
 
     fn function(&mut self, line: usize, entry: bool) -> Parsed<Function> {
         // What a function returns comes before its name.
-        if self.is('(') {
-            self.parameters()?;
-        }
+        let returns = if self.is('(') { self.parameters()? } else { Vec::new() };
         let name = self.word()?;
         let params = if self.is('(') { self.parameters()? } else { Vec::new() };
         let mut max_threads = None;
@@ -357,7 +355,7 @@ impl Parser {
             }
         }
         let body = if self.accept(';') { None } else { Some(self.body()?) };
-        Ok(Function { line, name, entry, params, max_threads, body })
+        Ok(Function { line, name, entry, params, returns, max_threads, body })
     }
 
     fn parameters(&mut self) -> Parsed<Vec<Variable>> {

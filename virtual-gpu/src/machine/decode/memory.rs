@@ -67,7 +67,7 @@ impl Decoder {
         let fits = |symbol| match (symbol, area) {
             (Symbol::Global(at), Area::Global | Area::Generic)
             | (Symbol::Shared(at), Area::Shared)
-            | (Symbol::Local(at), Area::Local)
+            | (Symbol::Local(at) | Symbol::Call(at), Area::Local)
             | (Symbol::Param(at), Area::Param) => Some(at),
             _ => None,
         };
@@ -86,6 +86,7 @@ impl Decoder {
             ("shared", Area::Shared),
             ("local", Area::Local),
             ("param::entry", Area::Param),
+            ("param::func", Area::Param),
             ("param", Area::Param),
         ]);
         area.unwrap_or(Area::Generic)
@@ -151,6 +152,7 @@ impl Decoder {
         let constant = form.name.contains(".const");
         let (area, strong, lanes, ty) = Self::shape(form)?;
         let [d, address] = self.operands(form, operands)?;
+        let area = self.place(address, area);
         let (base, offset) = self.address(form, address, area)?;
         let (mut regs, mut keep) = ([NOWHERE; 4], [0; 4]);
         for (i, part) in Self::parts(form, d, lanes)?.iter().enumerate() {
@@ -168,10 +170,11 @@ impl Decoder {
 
     fn store(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let (area, strong, lanes, ty) = Self::shape(form)?;
+        let [address, s] = self.operands(form, operands)?;
+        let area = self.place(address, area);
         if area == Area::Param || form.name.contains(".const") {
             return form.unsupported();
         }
-        let [address, s] = self.operands(form, operands)?;
         let (base, offset) = self.address(form, address, area)?;
         let mut regs = [NOWHERE; 4];
         for (i, part) in Self::parts(form, s, lanes)?.iter().enumerate() {
@@ -203,7 +206,7 @@ impl Decoder {
         if noftz != (name == "add" && matches!(ty, F(16) | Type::F16x2 | Type::Bf16 | Type::Bf16x2)) {
             return form.unsupported();
         }
-        let Some(f) = function(name, ty) else { return form.unsupported() };
+        let Some(f) = function(name, ty, area != Area::Shared) else { return form.unsupported() };
         let returns = form.base == "atom";
         let wanted = 2 + usize::from(returns) + usize::from(name == "cas");
         if operands.len() != wanted || (name == "exch" || name == "cas") && !returns {
@@ -285,14 +288,16 @@ impl Decoder {
     }
 }
 
-/// What an atomic makes of the old value and its operands (section 9.7.13.12).
-fn function(name: &str, ty: Type) -> Option<Atomic> {
+/// What an atomic makes of the old value and its operands (section 9.7.13.12). On global memory, sums of `.f32` flush
+/// subnormal numbers to zero; on shared memory they do not.
+fn function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
     let nearest = float::Mode::NEAREST;
+    let single = float::Mode { ftz: flush, ..nearest };
     Some(match (name, ty) {
         ("add", U(32) | S(32)) => Box::new(|old, b, _| (old as u32).wrapping_add(b as u32).into()),
         ("add", U(64) | S(64)) => Box::new(|old, b, _| old.wrapping_add(b)),
         ("add", F(32)) => Box::new(move |old, b, _| {
-            float::add32(f32::from_bits(old as u32), f32::from_bits(b as u32), nearest).to_bits().into()
+            float::add32(f32::from_bits(old as u32), f32::from_bits(b as u32), single).to_bits().into()
         }),
         ("add", F(64)) => {
             Box::new(move |old, b, _| float::add64(f64::from_bits(old), f64::from_bits(b), nearest).to_bits())

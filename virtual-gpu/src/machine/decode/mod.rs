@@ -2,6 +2,7 @@
 //!
 //! Strict: an instruction, a modifier or an operand that is not known is an error here, before anything runs.
 
+mod call;
 mod convert;
 mod float;
 mod form;
@@ -12,6 +13,7 @@ mod select;
 mod sync;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::LoadError;
 use super::counts::Class;
@@ -24,6 +26,11 @@ type Decoded<T> = Result<T, LoadError>;
 /// More rows than this are no kernel, but a mistake.
 const MOST_REGISTERS: u64 = 1 << 20;
 
+/// Bytes of a kernel's parameters (section 5.1.6.1).
+const MOST_PARAMS: usize = 32_764;
+/// What a thread may have of local memory.
+const MOST_LOCAL: usize = 512 << 10;
+
 /// What the names of a module stand for.
 #[derive(Default)]
 pub(super) struct Names {
@@ -31,6 +38,8 @@ pub(super) struct Names {
     pub globals: HashMap<String, u64>,
     /// `.shared` ones of the module.
     pub shared: Vec<Variable>,
+    /// `.func`s with a body.
+    pub functions: HashMap<String, Arc<Function>>,
 }
 
 /// A function's code, and what it needs.
@@ -54,6 +63,8 @@ enum Symbol {
     Local(u64),
     Param(u64),
     Global(u64),
+    /// What goes to and comes from a function: local memory by another name.
+    Call(u64),
 }
 
 struct Range {
@@ -79,6 +90,10 @@ pub(super) struct Decoder {
     declared: u64,
     static_shared: usize,
     local_bytes: usize,
+    functions: HashMap<String, Arc<Function>>,
+    /// The calls that are being decoded, the innermost last.
+    calls: Vec<call::Call>,
+    calls_made: usize,
 }
 
 /// What one instruction became, beside its operation.
@@ -116,13 +131,24 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
         declared: 0,
         static_shared: 0,
         local_bytes: 0,
+        functions: names.functions.clone(),
+        calls: Vec::new(),
+        calls_made: 0,
     };
     let params = params(function);
+    if params.last().is_some_and(|last| last.offset + last.size > MOST_PARAMS) {
+        return Err(LoadError::new(function.line, format!("more than {MOST_PARAMS} bytes of parameters")));
+    }
     for (name, address) in &names.globals {
         decoder.scopes[0].symbols.insert(name.clone(), Symbol::Global(*address));
     }
     for (param, place) in function.params.iter().zip(&params) {
-        decoder.scopes[0].symbols.insert(param.name.clone(), Symbol::Param(place.offset as u64));
+        let symbol = if function.entry { Symbol::Param(place.offset as u64) } else { decoder.call_place(param)? };
+        decoder.scopes[0].symbols.insert(param.name.clone(), symbol);
+    }
+    for result in &function.returns {
+        let symbol = decoder.call_place(result)?;
+        decoder.scopes[0].symbols.insert(result.name.clone(), symbol);
     }
     let body = function.body.as_deref().unwrap_or_default();
     let fixed = names.shared.iter().filter(|variable| !variable.unsized_array);
@@ -168,7 +194,7 @@ impl Decoder {
                 Statement::Variable(variable) => self.variable(variable)?,
                 Statement::Label { line, name } => {
                     let at = self.program.code.len() as u32;
-                    if self.labels.insert(name.clone(), at).is_some() {
+                    if self.labels.insert(self.label(name), at).is_some() {
                         return Err(LoadError::new(*line, format!("label `{name}` stands twice")));
                     }
                 }
@@ -201,9 +227,10 @@ impl Decoder {
     fn variable(&mut self, variable: &Variable) -> Decoded<()> {
         let symbol = match variable.space {
             Space::Shared => return Ok(()),
+            Space::Param => self.call_place(variable)?,
             Space::Local => {
                 let offset = layout(&mut self.local_bytes, variable);
-                if self.local_bytes > 512 << 10 {
+                if self.local_bytes > MOST_LOCAL {
                     return Err(LoadError::new(variable.line, "more than 512 KiB of local memory"));
                 }
                 Symbol::Local(offset as u64)
@@ -357,7 +384,11 @@ impl Decoder {
     }
 
     fn symbol_address(&mut self, form: &Form, symbol: Symbol, offset: i64, ty: Type) -> Decoded<R> {
-        let (Symbol::Shared(at) | Symbol::Local(at) | Symbol::Param(at) | Symbol::Global(at)) = symbol;
+        if let Symbol::Call(_) = symbol {
+            return form.fail("the address of what goes to or comes from a function is not supported");
+        }
+        let (Symbol::Shared(at) | Symbol::Local(at) | Symbol::Param(at) | Symbol::Global(at) | Symbol::Call(at)) =
+            symbol;
         if ty.bits() != 64 && (ty.bits() != 32 || matches!(symbol, Symbol::Global(_))) {
             return form.fail("the register is too small for this address");
         }
@@ -404,8 +435,16 @@ impl Decoder {
                 Guard { p, negated: *negated }
             }
         };
+        if form.base == "call" {
+            return self.call(&mut form, guard, instruction);
+        }
         let made = self.make(&mut form, &instruction.operands)?;
         form.finish()?;
+        self.push(instruction, guard, made);
+        Ok(())
+    }
+
+    fn push(&mut self, instruction: &Instruction, guard: Guard, made: Made) {
         self.program.code.push(Instr {
             op: made.op,
             guard,
@@ -415,7 +454,6 @@ impl Decoder {
             flops: made.flops,
             meet: END,
         });
-        Ok(())
     }
 
     fn make(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
@@ -424,12 +462,18 @@ impl Decoder {
                 form.take("uni");
                 let [target] = self.operands(form, operands)?;
                 let Operand::Name(label) = target else { return form.fail("a label expected") };
-                self.pending.push((self.program.code.len(), label.clone(), form.line));
+                let label = self.label(label);
+                self.pending.push((self.program.code.len(), label, form.line));
                 made(Op::Branch { target: 0 }, Class::Branch)
             }
             "ret" | "exit" => {
                 form.take("uni");
                 self.operands::<0>(form, operands)?;
+                if form.base == "ret" && !self.calls.is_empty() {
+                    let end = self.label(call::END_OF_CALL);
+                    self.pending.push((self.program.code.len(), end, form.line));
+                    return made(Op::Branch { target: 0 }, Class::Branch);
+                }
                 made(Op::Exit, Class::Branch)
             }
             "trap" | "brkpt" => made(Op::Trap, Class::Other),
@@ -476,7 +520,7 @@ impl Decoder {
         });
         for (at, label, line) in self.pending {
             let Some(target) = self.labels.get(&label) else {
-                return Err(LoadError::new(line, format!("label `{label}` is nowhere")));
+                return Err(LoadError::new(line, format!("label `{}` is nowhere", call::plain(&label))));
             };
             self.program.code[at].op = Op::Branch { target: *target };
         }

@@ -1,0 +1,115 @@
+//! Calls of device functions (PTX ISA 9.0, section 9.7.12.5 and chapter 7): each is decoded into its caller, with
+//! registers and labels of its own. So there is no recursion, and nothing is called by address.
+
+use super::*;
+
+/// The label behind a call. No PTX can name it.
+pub(super) const END_OF_CALL: &str = " end";
+
+/// Calls and instructions of one kernel, all calls within calls included.
+const MOST_CALLS: usize = 10_000;
+const MOST_CODE: usize = 1 << 20;
+
+pub(super) struct Call {
+    name: String,
+    number: usize,
+}
+
+/// A label without the number of its call.
+pub(super) fn plain(label: &str) -> &str {
+    label.split_once(' ').map_or(label, |(_, plain)| plain)
+}
+
+impl Decoder {
+    /// A label of the innermost call.
+    pub(super) fn label(&self, name: &str) -> String {
+        self.calls.last().map_or_else(|| name.to_owned(), |call| format!("{} {name}", call.number))
+    }
+
+    /// Room for what goes to or comes from a function.
+    pub(super) fn call_place(&mut self, variable: &Variable) -> Decoded<Symbol> {
+        if variable.space == Space::Reg {
+            let message = format!("`{}`: registers as parameters are not supported", variable.name);
+            return Err(LoadError::new(variable.line, message));
+        }
+        let offset = layout(&mut self.local_bytes, variable);
+        if self.local_bytes > MOST_LOCAL {
+            return Err(LoadError::new(variable.line, "more than 512 KiB of local memory"));
+        }
+        Ok(Symbol::Call(offset as u64))
+    }
+
+    /// The space that an access to parameters is really in.
+    pub(super) fn place(&mut self, operand: &Operand, area: Area) -> Area {
+        match operand {
+            Operand::Address { base: Some(name), .. }
+                if area == Area::Param
+                    && self.find(name).is_none()
+                    && matches!(self.symbol(name), Some(Symbol::Call(_))) =>
+            {
+                Area::Local
+            }
+            _ => area,
+        }
+    }
+
+    pub(super) fn call(&mut self, form: &mut Form, guard: Guard, instruction: &Instruction) -> Decoded<()> {
+        let operands = instruction.operands.as_slice();
+        form.take("uni");
+        form.finish()?;
+        let (results, name, arguments): (&[Operand], _, &[Operand]) = match operands {
+            [Operand::List(results), Operand::Name(name), Operand::List(arguments)] => (results, name, arguments),
+            [Operand::Name(name), Operand::List(arguments)] => (&[], name, arguments),
+            [Operand::List(results), Operand::Name(name)] => (results, name, &[]),
+            [Operand::Name(name)] => (&[], name, &[]),
+            _ => return form.fail("this form of call is not supported"),
+        };
+        if guard != Guard::ALWAYS {
+            return form.fail("calls under a guard are not supported");
+        }
+        // What `assert` calls when it fails (CUDA programming guide, "Assertion").
+        if name == "__assertfail" {
+            return {
+                self.push(instruction, guard, Made { op: Op::Trap, class: Class::Other, flops: 0 });
+                Ok(())
+            };
+        }
+        let Some(function) = self.functions.get(name).cloned() else {
+            return form.fail(format!("function `{name}` is not here"));
+        };
+        if self.calls.iter().any(|call| call.name == *name) {
+            return form.fail(format!("`{name}` calls itself, which is not supported"));
+        }
+        let mut symbols = HashMap::new();
+        let formals = function.returns.iter().chain(&function.params);
+        if results.len() != function.returns.len() || arguments.len() != function.params.len() {
+            return form.fail(format!("`{name}` has other parameters"));
+        }
+        for (formal, actual) in formals.zip(results.iter().chain(arguments)) {
+            let Operand::Name(actual) = actual else { return form.fail("a parameter's name expected") };
+            let Some(symbol @ Symbol::Call(_)) = self.symbol(actual) else {
+                return form.fail(format!("`{actual}` is no parameter"));
+            };
+            symbols.insert(formal.name.clone(), symbol);
+        }
+        self.calls_made += 1;
+        if self.calls_made > MOST_CALLS || self.program.code.len() > MOST_CODE {
+            return form.fail("calls within calls without measure");
+        }
+        self.calls.push(Call { name: name.clone(), number: self.calls_made });
+        self.scopes.push(Scope { symbols, ..Scope::default() });
+        for statement in function.body.as_deref().unwrap_or_default() {
+            if let Statement::Variable(variable) = statement
+                && variable.space == Space::Shared
+            {
+                self.shared(variable);
+            }
+        }
+        self.body(function.body.as_deref().unwrap_or_default())?;
+        let end = self.label(END_OF_CALL);
+        self.labels.insert(end, self.program.code.len() as u32);
+        self.scopes.pop();
+        self.calls.pop();
+        Ok(())
+    }
+}
