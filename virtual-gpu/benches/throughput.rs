@@ -1,5 +1,8 @@
-//! How fast kernels execute: `cargo test --release --test throughput -- --ignored --nocapture`.
+//! How fast kernels execute, with checks and without: `cargo bench -p virtual-gpu`.
 
+// Shared with the tests, which use more of it.
+#[allow(dead_code)]
+#[path = "../tests/common/mod.rs"]
 mod common;
 
 use std::time::Instant;
@@ -7,16 +10,14 @@ use std::time::Instant;
 use common::*;
 use virtual_gpu::machine::{Config, Machine};
 
-#[test]
-#[ignore = "a measurement"]
-fn throughput() {
+fn main() {
     for checks in [true, false] {
         let machine = Machine::new(Config { checks, ..Config::default() });
         let mut rng = Rng(1);
         let (m, n, k) = (256, 256, 256);
         let (a, b) = (upload(&machine, &rng.floats(m * k)), upload(&machine, &rng.floats(n * k)));
         let c = machine.alloc(m * n * 4).expect("memory");
-        let module = machine.load(include_str!("kernels/sgemm.ptx")).expect("loads");
+        let module = machine.load(include_str!("../tests/kernels/sgemm.ptx")).expect("loads");
         let args = || Args::default().ptr(a).ptr(b).ptr(c).int(m).int(n).int(k);
         let start = Instant::now();
         let counts = run(&machine, &module, "sgemm", [8, 8, 1], [256, 1, 1], 0, args()).expect("runs");
@@ -24,7 +25,7 @@ fn throughput() {
         let rate = counts.thread_instructions as f64 / seconds / 1e6;
         println!("checks {checks}: sgemm 256^3 {seconds:.3} s, {rate:.0} M thread instructions/s");
 
-        let module = machine.load(include_str!("kernels/philox.ptx")).expect("loads");
+        let module = machine.load(include_str!("../tests/kernels/philox.ptx")).expect("loads");
         let count = 1 << 18;
         let out = machine.alloc(count * 16).expect("memory");
         let args = Args::default().ptr(out).int(1).int(2).int(count);
@@ -38,7 +39,7 @@ fn throughput() {
         let half = |rng: &mut Rng| -> Vec<u16> { (0..m * k).map(|_| (rng.float().to_bits() >> 16) as u16).collect() };
         let (a, b) = (upload(&machine, &half(&mut rng)), upload(&machine, &half(&mut rng)));
         let c = machine.alloc(m * n * 4).expect("memory");
-        let module = machine.load(include_str!("kernels/mma.ptx")).expect("loads");
+        let module = machine.load(include_str!("../tests/kernels/mma.ptx")).expect("loads");
         let args = Args::default().ptr(a).ptr(b).ptr(c).int(m).int(n).int(k);
         let start = Instant::now();
         let counts = run(&machine, &module, "gemm_bf16", [8, 8, 1], [128, 1, 1], 0, args).expect("runs");
