@@ -1,7 +1,5 @@
 //! How fast kernels execute, with checks and without: `cargo bench -p virtual-gpu`.
 
-// Shared with the tests, which use more of it.
-#[allow(dead_code)]
 #[path = "../tests/common/mod.rs"]
 mod common;
 
