@@ -310,6 +310,7 @@ impl<B: Device> Param<B> {
         self.shape
     }
 
+    /// The values, in memory order (weights KRSC).
     pub fn data(&self) -> &B::Buf {
         &self.data
     }

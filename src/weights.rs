@@ -103,7 +103,8 @@ impl Tensors {
     ///
     /// # Errors
     /// [`Error::Weights`] if a parameter is missing, one has another shape, or there is a tensor (other than those
-    /// under one of the prefixes `beside`) that the network does not have.
+    /// under one of the prefixes `beside`) that the network does not have; [`Error::ParameterInUse`] while a variable of
+    /// some tape shares a parameter's data.
     pub fn give_to<B: Backend>(
         &self,
         backend: &B,
@@ -122,6 +123,11 @@ impl Tensors {
             return Err(Error::weights(path)(format!("the network has no parameter {name}")));
         }
         drop(params);
+        for (name, param) in net.params_mut() {
+            if param.data_mut().is_none() {
+                return Err(Error::ParameterInUse { op: "weights", name });
+            }
+        }
         for ((_, param), values) in net.params_mut().into_iter().zip(&values) {
             param.set(backend, values)?;
         }

@@ -23,16 +23,19 @@ impl<B: Backend> Sgd<B> {
         Sgd { backend: backend.clone(), momentum: 0.0, nesterov: false, weight_decay: 0.0, velocity: HashMap::new() }
     }
 
+    /// With `momentum` in [0, 1); 0 keeps no velocity.
     pub fn with_momentum(mut self, momentum: f64) -> Self {
         self.momentum = momentum;
         self
     }
 
+    /// With Nesterov's momentum, or without. It means nothing where momentum is 0.
     pub fn with_nesterov(mut self, nesterov: bool) -> Self {
         self.nesterov = nesterov;
         self
     }
 
+    /// With `weight_decay` times each parameter added to its gradient.
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
         self

@@ -87,6 +87,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         self.meter.read(&self.backend)
     }
 
+    /// Begins a new mean.
     pub fn reset_reading(&mut self) -> Result<()> {
         self.meter.reset(&self.backend)
     }

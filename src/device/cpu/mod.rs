@@ -107,12 +107,12 @@ impl<T: Real> Cpu<T> {
     /// times faster if it lies in the order of the product.
     pub(crate) fn transposed(&self, a: &[T], rows: usize, cols: usize) -> Result<Buf<T>> {
         /// Columns of `a` at a time, so that the lines they are read from are used up while they are in cache.
-        const PIECE: usize = 16;
+        const COLUMNS: usize = 16;
         let mut out = self.alloc_numbers(a.len())?;
         self.run(|| {
-            out.par_chunks_mut(PIECE * rows).enumerate().for_each(|(piece, out)| {
+            out.par_chunks_mut(COLUMNS * rows).enumerate().for_each(|(i, out)| {
                 for (row, a) in a.chunks_exact(cols).enumerate() {
-                    for (out, &a) in out.chunks_exact_mut(rows).zip(&a[piece * PIECE..]) {
+                    for (out, &a) in out.chunks_exact_mut(rows).zip(&a[i * COLUMNS..]) {
                         out[row] = a;
                     }
                 }

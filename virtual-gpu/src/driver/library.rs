@@ -17,6 +17,14 @@ fn check(cx: &Current, library: Handle) -> Outcome {
     if find(&cx.state().modules, library)?.library { Ok(()) } else { Err(Code::InvalidHandle.into()) }
 }
 
+/// Where a load writes what it has to say, once it is certain that there is a place for the library.
+fn logs(library: Out<Handle>, count: u32, options: In<i32>, values: Out<usize>) -> Outcome<Logs> {
+    if library.is_null() {
+        return Err(Code::InvalidValue.into());
+    }
+    Logs::read(count, options, values)
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn cuLibraryLoadData(
     library: Out<Handle>,
@@ -29,10 +37,7 @@ extern "C" fn cuLibraryLoadData(
     _library_count: u32,
 ) -> CUresult {
     within(|cx| {
-        if library.is_null() {
-            return Err(Code::InvalidValue.into());
-        }
-        let logs = Logs::read(count, options, values)?;
+        let logs = logs(library, count, options, values)?;
         library.put(load(cx, code.as_chars().bytes()?, &logs, true)?)
     })
 }
@@ -49,10 +54,7 @@ extern "C" fn cuLibraryLoadFromFile(
     _library_count: u32,
 ) -> CUresult {
     within(|cx| {
-        if library.is_null() {
-            return Err(Code::InvalidValue.into());
-        }
-        let logs = Logs::read(count, options, values)?;
+        let logs = logs(library, count, options, values)?;
         library.put(load(cx, &read_file(name)?, &logs, true)?)
     })
 }
