@@ -116,6 +116,9 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn synchronize(&self) -> Result<()>;
 
     fn memory(&self) -> Memory;
+
+    /// Bytes that the device could still give, besides those that wait in its pool; `None` where it cannot tell.
+    fn free_memory(&self) -> Result<Option<usize>>;
 }
 
 /// For [`Device::write`].

@@ -205,6 +205,14 @@ impl<T: Real> Device for Cpu<T> {
             allocations: a.allocations + b.allocations,
         }
     }
+
+    /// What Linux calls available; other systems do not tell as simply.
+    fn free_memory(&self) -> Result<Option<usize>> {
+        let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return Ok(None) };
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        Ok(kibibytes.map(|kibibytes| kibibytes.saturating_mul(1024)))
+    }
 }
 
 impl<E: Send + Sync + 'static> Buffer for Buf<E> {

@@ -378,4 +378,9 @@ impl Device for Cuda {
     fn memory(&self) -> Memory {
         self.shared.pool.memory()
     }
+
+    fn free_memory(&self) -> Result<Option<usize>> {
+        let (free, _) = self.shared.context.mem_get_info().map_err(CudaError::driver("cuMemGetInfo"))?;
+        Ok(Some(free))
+    }
 }
