@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Buffer, Device, Memory, Real, Role, require_same_len};
+use super::{Buffer, Device, Memory, Real, Recording, Role, require_same_len};
 use crate::{Error, Result};
 pub(crate) use gemm::{Mat, MatMut};
 pub use pool::Buf;
@@ -126,6 +126,15 @@ impl<T: Real> Cpu<T> {
     }
 }
 
+/// A call costs the CPU nothing, so there is nothing to save by recording it.
+pub enum NoRecording {}
+
+impl Recording for NoRecording {
+    fn replay(&self) -> Result<()> {
+        match *self {}
+    }
+}
+
 impl<T: Real> Default for Cpu<T> {
     fn default() -> Self {
         Self::new()
@@ -136,6 +145,7 @@ impl<T: Real> Device for Cpu<T> {
     type Scalar = T;
     type Buf = Buf<T>;
     type Bytes = Buf<u8>;
+    type Recording = NoRecording;
 
     fn name(&self) -> String {
         let (threads, bits) = (self.threads(), 8 * size_of::<T>());
@@ -189,6 +199,10 @@ impl<T: Real> Device for Cpu<T> {
     fn fill(&self, buf: &mut Buf<T>, value: T) -> Result<()> {
         buf.fill(value);
         Ok(())
+    }
+
+    fn record(&self, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<NoRecording>> {
+        Ok(None)
     }
 
     fn synchronize(&self) -> Result<()> {

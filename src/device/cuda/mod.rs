@@ -6,12 +6,14 @@
 mod convert;
 mod driver;
 mod error;
+mod graph;
 mod kernels;
 mod launch;
 mod pool;
 pub mod tiles;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdeviceptr};
@@ -23,6 +25,7 @@ use super::{Buffer, Device, Memory, Precision, Role, require_same_len};
 use crate::{Error, Result};
 pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
+pub use graph::Graph;
 pub use kernels::{missing, ptx};
 pub(crate) use launch::{Args, Geometry};
 
@@ -160,6 +163,21 @@ impl Cuda {
         self.shared.device.multiprocessors
     }
 
+    /// How long the device took for what `work` launches, by events on its stream: without what the host took to ask for it.
+    pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        let event = || {
+            let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
+            self.shared.context.new_event(Some(flags)).map_err(CudaError::driver("cuEventCreate"))
+        };
+        let (start, end) = (event()?, event()?);
+        start.record(&self.shared.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        work()?;
+        end.record(&self.shared.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        end.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
+        let milliseconds = start.elapsed_ms(&end).map_err(CudaError::driver("cuEventElapsedTime"))?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+    }
+
     /// Working memory in fp32.
     pub(crate) fn scratch(&self, len: usize) -> Result<Buf> {
         self.alloc(Role::Parameter, len)
@@ -295,6 +313,7 @@ impl Device for Cuda {
     type Scalar = f32;
     type Buf = Buf;
     type Bytes = Bytes;
+    type Recording = Graph;
 
     fn name(&self) -> String {
         let CudaDevice { ordinal, name, .. } = &self.shared.device;
@@ -368,6 +387,10 @@ impl Device for Cuda {
             Some(copy) => self.fill(copy, value),
             None => Ok(()),
         }
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
+        self.capture(work).map(Some)
     }
 
     fn synchronize(&self) -> Result<()> {
