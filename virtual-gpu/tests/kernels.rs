@@ -7,10 +7,8 @@ use cudarc::driver::sys::{CUmodule, CUresult};
 use common::driver::*;
 use common::*;
 
-/// What nvcc made. Nothing in it is newer than PTX 8.0, which every driver since CUDA 12.0 reads.
 fn module(ptx: &str) -> CUmodule {
-    let older = ptx.replacen(".version 9.0", ".version 8.0", 1);
-    load_or_log(&older).unwrap_or_else(|(code, log)| panic!("{code:?}: {log}"))
+    load_or_log(&older(ptx)).unwrap_or_else(|(code, log)| panic!("{code:?}: {log}"))
 }
 
 #[track_caller]
@@ -71,8 +69,7 @@ fn reduce() {
     for (name, blocks, threads, shared) in [("reduce", 5, 96, 0), ("reduce_tree", 27, 128, 512)] {
         let sums = alloc(blocks * 4);
         let args = Args::default().ptr(dx).ptr(sums).int(n);
-        runs(module, name, [blocks as u32, 1, 1], [threads, 1, 1], shared, args)
-            ;
+        runs(module, name, [blocks as u32, 1, 1], [threads, 1, 1], shared, args);
         let sum: f32 = download::<f32>(sums, blocks).iter().sum();
         assert!((f64::from(sum) - wanted).abs() < 1e-3, "{name}: {sum} {wanted}");
     }
@@ -86,8 +83,7 @@ fn softmax() {
         let x = Rng(4).floats(rows * cols);
         let (dx, dy) = (upload(&x), alloc(rows * cols * 4));
         let args = Args::default().ptr(dx).ptr(dy).int(rows).int(cols);
-        runs(module, "softmax", [rows.div_ceil(3) as u32, 1, 1], [96, 1, 1], 0, args)
-            ;
+        runs(module, "softmax", [rows.div_ceil(3) as u32, 1, 1], [96, 1, 1], 0, args);
         let y: Vec<f32> = download(dy, rows * cols);
         for (x, y) in x.chunks(cols).zip(y.chunks(cols)) {
             let sum: f32 = x.iter().map(|x| x.exp()).sum();

@@ -130,6 +130,7 @@ pub fn floats() -> Vec<Form> {
         ("cvt.rz.bf16.f32 %rs1, %f2;", R16, [0x3f80_ffff, 0, 0], 0x3f80),
         ("cvt.rn.relu.bf16.f32 %rs1, %f2;", R16, [f(-1.0), 0, 0], 0),
         ("cvt.rz.relu.bf16.f32 %rs1, %f2;", R16, [0x3f80_ffff, 0, 0], 0x3f80),
+        ("cvt.f32.bf16 %f1, %rs2;", F32, [0x3f80, 0, 0], f(1.0)),
         ("cvt.rn.f16x2.f32 %r1, %f2, %f3;", R32, [f(1.0), f(2.0), 0], 0x3c00_4000),
         ("cvt.rz.f16x2.f32 %r1, %f2, %f3;", R32, [0x3f80_1fff, 0xbf80_1fff, 0], 0x3c00_bc00),
         ("cvt.rn.relu.f16x2.f32 %r1, %f2, %f3;", R32, [f(-1.0), f(2.0), 0], 0x0000_4000),
@@ -142,7 +143,6 @@ pub fn floats() -> Vec<Form> {
 
 pub fn floats_of_sm_90() -> Vec<Form> {
     rows(&[
-        ("cvt.f32.bf16 %f1, %rs2;", F32, [0x3f80, 0, 0], f(1.0)),
         ("cvt.f64.bf16 %fd1, %rs2;", F64, [0x3fc0, 0, 0], d(1.5)),
         ("cvt.rn.bf16.f64 %rs1, %fd2;", R16, [d(1.0 + 2f64.powi(-8)), 0, 0], 0x3f80),
         ("cvt.rn.bf16.f16 %rs1, %rs2;", R16, [0x3e00, 0, 0], 0x3fc0),

@@ -83,7 +83,7 @@ pub fn rounded() -> Vec<Form> {
         let (ty, reg, result) = if single { ("f32", "%f", F32) } else { ("f64", "%fd", F64) };
         let bits = |value: f64| if single { f(value as f32) } else { d(value) };
         let e = if single { 2f64.powi(-23) } else { 2f64.powi(-52) };
-        let (a, small) = (1.0 + e, 2f64.powi(-60));
+        let (a, small) = (1.0 + e, 2f64.powi(-120));
         // 1/3 and the root of 2, to the nearest: one of them above, the other below what is exact.
         let (third, root) = if single { ((1f32 / 3.0).into(), 2f32.sqrt().into()) } else { (1.0 / 3.0, 2f64.sqrt()) };
         let (thirds, roots) = if single {
@@ -108,12 +108,9 @@ pub fn rounded() -> Vec<Form> {
                 (_, "div" | "rcp" | "sqrt") => &["", ".ftz"],
                 _ => &["", ".ftz", ".sat", ".ftz.sat"],
             };
-            for (rounding, wanted) in [
-                ("rn", nearest),
-                ("rz", if nearest > 0.0 { below } else { above }),
-                ("rm", below),
-                ("rp", above),
-            ] {
+            for (rounding, wanted) in
+                [("rn", nearest), ("rz", if nearest > 0.0 { below } else { above }), ("rm", below), ("rp", above)]
+            {
                 for modifier in modifiers {
                     let operands: Vec<String> = (1..=operands).map(|n| format!("{reg}{n}")).collect();
                     let body = format!("{name}.{rounding}{modifier}.{ty} {};", operands.join(", "));
@@ -272,10 +269,9 @@ pub fn halves_of_sm_90() -> Vec<Form> {
         ("mul.bf16x2 %r1, %r2, %r3;", R32, [0x3f80_4000, 0x4000_4000, 0], 0x4000_4080),
     ]);
     let value = 1.5f64;
-    for (body, wanted, bound) in [
-        ("ex2.approx.ftz", value.exp2(), value.exp2() * 2f64.powi(-7)),
-        ("tanh.approx", value.tanh(), 2f64.powi(-8)),
-    ] {
+    for (body, wanted, bound) in
+        [("ex2.approx.ftz", value.exp2(), value.exp2() * 2f64.powi(-7)), ("tanh.approx", value.tanh(), 2f64.powi(-8))]
+    {
         let near = || Wanted::Near(brain, wanted, bound);
         forms.push(form(format!("{body}.bf16 %rs1, %rs2;"), R16, [0x3fc0, 0, 0], near()));
         let upper = "shr.u32 %r1, %r1, 16; cvt.u64.u32 %rd1, %r1;";

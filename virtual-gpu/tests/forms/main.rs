@@ -13,14 +13,14 @@ mod warp;
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Once;
 
 use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
 use cudarc::driver::sys::CUresult;
 
 use common::driver::*;
-use common::{Args, entry, header};
+use common::{Args, entry, header, older};
 
 // How the result gets into `%rd1`, which every lane stores.
 const F32: &str = "mov.b32 %r1, %f1; cvt.u64.u32 %rd1, %r1;";
@@ -76,9 +76,10 @@ fn module(target: &str, forms: &[Form]) -> String {
            .func (.param .b32 result) twice(.param .b32 value)\n{\n.reg .b32 %r<3>;\nld.param.b32 %r1, [value];\n\
            add.s32 %r2, %r1, %r1;\nst.param.b32 [result], %r2;\nret;\n}\n";
     for (i, form) in forms.iter().enumerate() {
-        let mut body = "ld.param.u64 %rd9, [in];\nld.global.v2.u64 {%rd2, %rd3}, [%rd9];\nld.global.u64 %rd4, [%rd9+16];\n\
+        let mut body =
+            "ld.param.u64 %rd9, [in];\nld.global.v2.u64 {%rd2, %rd3}, [%rd9];\nld.global.u64 %rd4, [%rd9+16];\n\
                         mov.u64 %rd1, 0;\n"
-            .to_owned();
+                .to_owned();
         for n in 2..5 {
             body += &format!(
                 "cvt.u32.u64 %r{n}, %rd{n};\nmov.b32 %f{n}, %r{n};\nmov.b64 %fd{n}, %rd{n};\ncvt.u16.u32 %rs{n}, %r{n};\n"
@@ -97,9 +98,7 @@ fn wrong(form: &Form, found: &[u64]) -> Option<String> {
         Wanted::Every(wanted) => found != wanted,
         Wanted::ByLane(wanted) => *found != wanted(lane as u64),
         // NaN is near to nothing.
-        Wanted::Near(read, wanted, bound) => {
-            !((read(*found) - wanted).abs() <= *bound || read(*found) == *wanted)
-        }
+        Wanted::Near(read, wanted, bound) => !((read(*found) - wanted).abs() <= *bound || read(*found) == *wanted),
     })?;
     let wanted = match wanted {
         Wanted::Every(wanted) => format!("{wanted:#x}"),
@@ -138,8 +137,11 @@ fn judge(target: &str, forms: &[Form]) {
         assert_eq!(result, CUresult::CUDA_SUCCESS, "{}", form.body);
     }
     let found: Vec<u64> = download(out, ROOM / 8 * forms.len());
-    let wrong: Vec<String> =
-        forms.iter().zip(found.chunks(ROOM / 8)).filter_map(|(form, found)| wrong(form, &found[..form.threads as usize])).collect();
+    let wrong: Vec<String> = forms
+        .iter()
+        .zip(found.chunks(ROOM / 8))
+        .filter_map(|(form, found)| wrong(form, &found[..form.threads as usize]))
+        .collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), forms.len(), wrong.join("\n"));
 }
 
@@ -200,23 +202,34 @@ fn the_compiler_accepts_every_form() {
     };
     let folder = std::env::temp_dir().join(format!("virtual-gpu-forms-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    // Everything of one target in one module: the compiler takes longer to start than for a form.
     let mut texts = vec![("driver".to_owned(), "sm_80", include_str!("../driver/kernels.ptx").to_owned())];
+    let kernels = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels")).expect("a folder");
+    for path in
+        kernels.map(|file| file.expect("a file").path()).filter(|path| path.extension().is_some_and(|e| e == "ptx"))
+    {
+        let text = older(&std::fs::read_to_string(&path).expect("a text"));
+        texts.push((path.file_stem().expect("a name").to_string_lossy().into_owned(), "sm_80", text));
+    }
+    // Everything of one target in one module: the compiler takes longer to start than for a form.
     for target in ["sm_80", "sm_90"] {
         let groups = GROUPS.iter().filter(|group| group.1 == target);
         let forms: Vec<Form> = groups.flat_map(|group| group.2()).collect();
         texts.push((target.to_owned(), target, module(target, &forms)));
     }
-    for (name, target, text) in texts {
+    let mut running = Vec::new();
+    for (name, target, text) in &texts {
         let path = folder.join(name).with_extension("ptx");
-        std::fs::write(&path, &text).expect("writes");
-        let architectures = if target == "sm_80" { &["sm_80", "sm_90"][..] } else { &["sm_90"] };
+        std::fs::write(&path, text).expect("writes");
+        let architectures = if *target == "sm_80" { &["sm_80", "sm_90"][..] } else { &["sm_90"] };
         for architecture in architectures {
             let mut command = Command::new(&ptxas);
-            command.args(["-O0", "-arch", architecture, "-o", "/dev/null"]).arg(&path);
-            let output = command.output().expect("runs");
-            assert!(output.status.success(), "{architecture}: {}", complaints(&text, &output.stderr));
+            command.args(["-O0", "-arch", architecture, "-o", "/dev/null"]).arg(&path).stderr(Stdio::piped());
+            running.push((name, architecture, text, command.spawn().expect("runs")));
         }
+    }
+    for (name, architecture, text, compiler) in running {
+        let output = compiler.wait_with_output().expect("ends");
+        assert!(output.status.success(), "{name} for {architecture}: {}", complaints(text, &output.stderr));
     }
     std::fs::remove_dir_all(&folder).expect("ours");
 }
@@ -225,8 +238,9 @@ fn the_compiler_accepts_every_form() {
 fn complaints(text: &str, log: &[u8]) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let with_line = |error: &str| {
-        let number: Option<usize> =
-            error.split_once("line ").and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        let number: Option<usize> = error
+            .split_once("line ")
+            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
         format!("{error}\n    {}\n", number.and_then(|n| lines.get(n - 1)).unwrap_or(&""))
     };
     String::from_utf8_lossy(log).lines().map(with_line).collect()

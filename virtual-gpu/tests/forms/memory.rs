@@ -27,8 +27,18 @@ pub fn loads_and_stores() -> Vec<Form> {
         ("st.shared.f64 [%r8], %fd2; ld.shared.f64 %fd1, [%r8];", F64, [d(1.5), 0, 0], d(1.5)),
         ("st.shared.v2.b32 [%r8+8], {%r2, %r3}; ld.shared.u64 %rd1, [%r8+8];", R64, [1, 2, 0], 2 << 32 | 1),
         ("st.shared.v4.u8 [%r8], {%rs2, %rs3, %rs4, %rs2}; ld.shared.u32 %r1, [%r8];", R32, [1, 2, 3], 0x0103_0201),
-        ("st.shared.v4.u16 [%r8], {%rs2, %rs3, %rs4, %rs2}; ld.shared.v2.s16 {%rs5, %rs1}, [%r8+4];", R16, [1, 2, 3], 1),
-        ("st.shared.v4.b32 [%r8], {%r2, %r3, %r4, 9}; ld.shared.v4.b32 {%r5, %r6, %r7, %r1}, [%r8];", R32, [1, 2, 3], 9),
+        (
+            "st.shared.v4.u16 [%r8], {%rs2, %rs3, %rs4, %rs2}; ld.shared.v2.s16 {%rs5, %rs1}, [%r8+4];",
+            R16,
+            [1, 2, 3],
+            1,
+        ),
+        (
+            "st.shared.v4.b32 [%r8], {%r2, %r3, %r4, 9}; ld.shared.v4.b32 {%r5, %r6, %r7, %r1}, [%r8];",
+            R32,
+            [1, 2, 3],
+            9,
+        ),
         ("st.shared.v4.b32 [%r8], {%r2, %r3, %r4, 9}; ld.shared.v4.b32 {%r5, %r6, _, %r1}, [%r8];", R32, [1, 2, 3], 9),
         ("st.shared.v2.b64 [%r8], {%rd2, %rd3}; ld.shared.v2.b64 {_, %rd1}, [%r8];", R64, [1, 2, 3], 2),
         ("st.shared.v2.f64 [%r8], {%fd2, %fd3}; ld.shared.v2.f64 {%fd5, %fd1}, [%r8];", F64, [1, 2, 3], 2),
@@ -67,7 +77,12 @@ pub fn loads_and_stores() -> Vec<Form> {
         ("st.global.wb.u32 [%rd8], %r2; ld.global.ca.u32 %r1, [%rd8];", R32, [7, 0, 0], 7),
         ("st.global.cs.u32 [%rd8], %r2; ld.global.cs.u32 %r1, [%rd8];", R32, [7, 0, 0], 7),
         ("st.global.wt.u32 [%rd8], %r2; ld.global.cv.u32 %r1, [%rd8];", R32, [7, 0, 0], 7),
-        ("st.global.L1::evict_last.u32 [%rd8], %r2; ld.global.L1::evict_first.L2::64B.u32 %r1, [%rd8];", R32, [7, 0, 0], 7),
+        (
+            "st.global.L1::evict_last.u32 [%rd8], %r2; ld.global.L1::evict_first.L2::64B.u32 %r1, [%rd8];",
+            R32,
+            [7, 0, 0],
+            7,
+        ),
         ("st.global.u32 [%rd8], %r2; ld.global.lu.u32 %r1, [%rd8];", R32, [7, 0, 0], 7),
         ("ld.global.nc.u64 %rd1, [%rd9+8];", R64, [1, 2, 3], 2),
         ("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%r1, %r5}, [%rd9];", R32, [8, 0, 0], 8),
@@ -94,7 +109,12 @@ pub fn loads_and_stores() -> Vec<Form> {
         ("cvt.u64.u32 %rd5, %r8; cvta.shared.u64 %rd5, %rd5; isspacep.global %p1, %rd5;", P, [0; 3], 0),
         ("mov.u64 %rd5, mine; cvta.local.u64 %rd5, %rd5; isspacep.local %p1, %rd5;", P, [0; 3], 1),
         ("mov.u64 %rd5, mine; cvta.local.u64 %rd5, %rd5; isspacep.shared %p1, %rd5;", P, [0; 3], 0),
-        ("prefetch.global.L2 [%rd0]; prefetch.global.L1 [%rd0]; prefetch.L1 [%rd0]; prefetchu.L1 [%rd0];", R64, [0; 3], 0),
+        (
+            "prefetch.global.L2 [%rd0]; prefetch.global.L1 [%rd0]; prefetch.L1 [%rd0]; prefetchu.L1 [%rd0];",
+            R64,
+            [0; 3],
+            0,
+        ),
         ("prefetch.global.L2::evict_last [%rd0]; prefetch.global.L2::evict_normal [%rd0];", R64, [0; 3], 0),
         ("and.b64 %rd5, %rd0, -128; applypriority.global.L2::evict_normal [%rd5], 128;", R64, [0; 3], 0),
         ("membar.cta; membar.gl; membar.sys;", R64, [0; 3], 0),
@@ -107,8 +127,18 @@ pub fn loads_and_stores() -> Vec<Form> {
 pub fn atomics() -> Vec<Form> {
     let mut forms = placed(&[
         ("atom.global.add.u32 %r5, [%rd0+512], 1; bar.sync 0; ld.global.u32 %r1, [%rd0+512];", R32, [0; 3], 32),
-        ("red.relaxed.gpu.global.or.b64 [%rd0+512], %rd2; bar.sync 0; ld.global.u64 %rd1, [%rd0+512];", R64, [6, 0, 0], 6),
-        ("red.global.add.f64 [%rd0+512], %fd2; bar.sync 0; ld.global.u64 %rd1, [%rd0+512];", R64, [d(0.5), 0, 0], d(16.0)),
+        (
+            "red.relaxed.gpu.global.or.b64 [%rd0+512], %rd2; bar.sync 0; ld.global.u64 %rd1, [%rd0+512];",
+            R64,
+            [6, 0, 0],
+            6,
+        ),
+        (
+            "red.global.add.f64 [%rd0+512], %fd2; bar.sync 0; ld.global.u64 %rd1, [%rd0+512];",
+            R64,
+            [d(0.5), 0, 0],
+            d(16.0),
+        ),
         ("st.global.f32 [%rd8], %f2; red.global.add.f32 [%rd8], %f2; ld.global.u32 %r1, [%rd8];", R32, [1, 0, 0], 0),
         ("st.shared.f32 [%r8], %f2; red.shared.add.f32 [%r8], %f2; ld.shared.u32 %r1, [%r8];", R32, [1, 0, 0], 2),
         ("st.global.u32 [%rd8], %r2; atom.add.u32 %r1, [%rd8], %r3;", R32, [7, 5, 0], 7),
@@ -116,7 +146,12 @@ pub fn atomics() -> Vec<Form> {
         ("st.global.u32 [%rd8], %r2; atom.acquire.cta.global.exch.b32 %r1, [%rd8], %r3;", R32, [7, 5, 0], 7),
         ("st.global.u32 [%rd8], %r2; atom.release.sys.global.max.u32 %r1, [%rd8], %r3;", R32, [7, 5, 0], 7),
         ("st.shared.u32 [%r8], %r2; atom.shared::cta.add.u32 %r1, [%r8], %r3;", R32, [7, 5, 0], 7),
-        ("st.shared.u16 [%r8], %rs2; atom.shared.cas.b16 %rs5, [%r8], %rs2, %rs3; ld.shared.u16 %rs1, [%r8];", R16, [7, 5, 0], 5),
+        (
+            "st.shared.u16 [%r8], %rs2; atom.shared.cas.b16 %rs5, [%r8], %rs2, %rs3; ld.shared.u16 %rs1, [%r8];",
+            R16,
+            [7, 5, 0],
+            5,
+        ),
     ]);
     for (op, ty, a, b, wanted) in [
         ("add", "u32", M1, 2, 1),
@@ -170,9 +205,7 @@ pub fn atomics() -> Vec<Form> {
             }
         }
     }
-    let two = |name: &str| {
-        format!("{PLACES}st.global.u32 [%rd8], %r2; {name} ld.global.u32 %r1, [%rd8];")
-    };
+    let two = |name: &str| format!("{PLACES}st.global.u32 [%rd8], %r2; {name} ld.global.u32 %r1, [%rd8];");
     for (name, a, b, wanted) in [
         ("atom.global.add.noftz.f16 %rs5, [%rd8], %rs3;", 0x3c00, 0x4000, 0x4200),
         ("red.global.add.noftz.f16 [%rd8], %rs3;", 0x3c00, 0x4000, 0x4200),
@@ -186,10 +219,30 @@ pub fn atomics() -> Vec<Form> {
 
 pub fn atomics_of_sm_90() -> Vec<Form> {
     placed(&[
-        ("st.global.u32 [%rd8], %r2; atom.global.add.noftz.bf16 %rs5, [%rd8], %rs3; ld.global.u32 %r1, [%rd8];", R32, [0x3f80, 0x4000, 0], 0x4040),
-        ("st.global.u32 [%rd8], %r2; red.global.add.noftz.bf16 [%rd8], %rs3; ld.global.u32 %r1, [%rd8];", R32, [0x3f80, 0x4000, 0], 0x4040),
-        ("st.global.u32 [%rd8], %r2; atom.global.add.noftz.bf16x2 %r5, [%rd8], %r3; ld.global.u32 %r1, [%rd8];", R32, [0x3f80_4000, 0x4000_4000, 0], 0x4040_4080),
-        ("st.global.u32 [%rd8], %r2; red.global.add.noftz.bf16x2 [%rd8], %r3; ld.global.u32 %r1, [%rd8];", R32, [0x3f80_4000, 0x4000_4000, 0], 0x4040_4080),
+        (
+            "st.global.u32 [%rd8], %r2; atom.global.add.noftz.bf16 %rs5, [%rd8], %rs3; ld.global.u32 %r1, [%rd8];",
+            R32,
+            [0x3f80, 0x4000, 0],
+            0x4040,
+        ),
+        (
+            "st.global.u32 [%rd8], %r2; red.global.add.noftz.bf16 [%rd8], %rs3; ld.global.u32 %r1, [%rd8];",
+            R32,
+            [0x3f80, 0x4000, 0],
+            0x4040,
+        ),
+        (
+            "st.global.u32 [%rd8], %r2; atom.global.add.noftz.bf16x2 %r5, [%rd8], %r3; ld.global.u32 %r1, [%rd8];",
+            R32,
+            [0x3f80_4000, 0x4000_4000, 0],
+            0x4040_4080,
+        ),
+        (
+            "st.global.u32 [%rd8], %r2; red.global.add.noftz.bf16x2 [%rd8], %r3; ld.global.u32 %r1, [%rd8];",
+            R32,
+            [0x3f80_4000, 0x4000_4000, 0],
+            0x4040_4080,
+        ),
     ])
 }
 

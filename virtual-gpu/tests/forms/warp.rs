@@ -15,7 +15,10 @@ pub fn across_lanes() -> Vec<Form> {
         ("mov.u32 %r1, %ntid.x;", |_| 32),
         ("mov.u32 %r5, %ntid.y; mov.u32 %r6, %ntid.z; mad.lo.u32 %r1, %r5, 10, %r6;", |_| 11),
         ("mov.u32 %r5, %ctaid.x; mov.u32 %r6, %ctaid.y; mov.u32 %r7, %ctaid.z; or.b32 %r1, %r5, %r6;", |_| 0),
-        ("mov.u32 %r5, %nctaid.x; mov.u32 %r6, %nctaid.y; mov.u32 %r7, %nctaid.z; mad.lo.u32 %r1, %r5, %r6, %r7;", |_| 2),
+        (
+            "mov.u32 %r5, %nctaid.x; mov.u32 %r6, %nctaid.y; mov.u32 %r7, %nctaid.z; mad.lo.u32 %r1, %r5, %r6, %r7;",
+            |_| 2,
+        ),
         ("mov.u32 %r1, %laneid;", |i| i),
         ("mov.u32 %r1, %lanemask_eq;", |i| 1 << i),
         ("mov.u32 %r1, %lanemask_lt;", |i| (1 << i) - 1),
@@ -28,14 +31,25 @@ pub fn across_lanes() -> Vec<Form> {
         ("mov.u32 %r5, %smid; mov.u32 %r6, %nsmid; setp.lt.u32 %p1, %r5, %r6; selp.u32 %r1, 1, 0, %p1;", |_| 1),
         ("mov.u64 %rd5, %gridid; mov.u32 %r5, %clock; mov.u32 %r5, %clock_hi; mov.u32 %r1, 1;", |_| 1),
         ("mov.u32 %r5, %total_smem_size; setp.ge.u32 %p1, %r5, 1024; selp.u32 %r1, 1, 0, %p1;", |_| 1),
-        ("mov.u64 %rd5, %clock64; mov.u64 %rd6, %clock64; setp.le.u64 %p1, %rd5, %rd6; selp.u32 %r1, 1, 0, %p1;", |_| 1),
-        ("mov.u64 %rd5, %globaltimer; mov.u64 %rd6, %globaltimer; setp.le.u64 %p1, %rd5, %rd6; selp.u32 %r1, 1, 0, %p1;", |_| 1),
+        (
+            "mov.u64 %rd5, %clock64; mov.u64 %rd6, %clock64; setp.le.u64 %p1, %rd5, %rd6; selp.u32 %r1, 1, 0, %p1;",
+            |_| 1,
+        ),
+        (
+            "mov.u64 %rd5, %globaltimer; mov.u64 %rd6, %globaltimer; setp.le.u64 %p1, %rd5, %rd6; selp.u32 %r1, 1, 0, %p1;",
+            |_| 1,
+        ),
         ("shfl.sync.up.b32 %r1, %r0, 1, 0, -1;", |i| i.saturating_sub(1)),
-        ("shfl.sync.up.b32 %r1|%p1, %r0, 3, 0x1800, -1; @!%p1 mov.u32 %r1, 99;", |i| if i % 8 > 2 { i - 3 } else { 99 }),
+        (
+            "shfl.sync.up.b32 %r1|%p1, %r0, 3, 0x1800, -1; @!%p1 mov.u32 %r1, 99;",
+            |i| if i % 8 > 2 { i - 3 } else { 99 },
+        ),
         ("shfl.sync.down.b32 %r1|%p1, %r0, 3, 31, -1; @!%p1 mov.u32 %r1, 99;", |i| if i < 29 { i + 3 } else { 99 }),
         ("shfl.sync.down.b32 %r1, %r0, 2, 0x181f, -1;", |i| if i % 8 < 6 { i + 2 } else { i }),
         ("shfl.sync.bfly.b32 %r1, %r0, 5, 31, -1;", |i| i ^ 5),
-        ("shfl.sync.bfly.b32 %r1|%p1, %r0, 8, 0x181f, -1; selp.u32 %r1, %r1, 99, %p1;", |i| if i ^ 8 < i { i ^ 8 } else { 99 }),
+        ("shfl.sync.bfly.b32 %r1|%p1, %r0, 8, 0x181f, -1; selp.u32 %r1, %r1, 99, %p1;", |i| {
+            if i ^ 8 < i { i ^ 8 } else { 99 }
+        }),
         ("shfl.sync.idx.b32 %r1, %r0, 2, 0x1c1f, -1;", |i| (i & !3) + 2),
         ("shfl.sync.idx.b32 %r1|%p1, %r0, %r0, 31, -1; selp.u32 %r1, %r1, 99, %p1;", |i| i),
         ("setp.gt.u32 %p1, %r0, 3; vote.sync.ballot.b32 %r1, %p1, -1;", |_| 0xffff_fff0),
@@ -58,17 +72,17 @@ pub fn across_lanes() -> Vec<Form> {
         ("or.b32 %r5, %r0, 0x60; redux.sync.and.b32 %r1, %r5, -1;", |_| 0x60),
         ("redux.sync.or.b32 %r1, %r0, -1;", |_| 31),
         ("shl.b32 %r5, 1, %r0; redux.sync.xor.b32 %r1, %r5, -1;", |_| M1),
-        (
-            "and.b32 %r5, %r0, 3; match.any.sync.b32 %r6, %r5, -1; redux.sync.max.u32 %r1, %r0, %r6;",
-            |i| 28 + (i & 3),
-        ),
+        ("and.b32 %r5, %r0, 3; match.any.sync.b32 %r6, %r5, -1; redux.sync.max.u32 %r1, %r0, %r6;", |i| 28 + (i & 3)),
     ])
 }
 
 /// Waits for nothing, or for what the lanes of one warp, or of two, do.
 pub fn barriers() -> Vec<Form> {
     let mut forms = lanes(&[
-        ("bar.sync 0; bar.sync 0, 32; mov.u32 %r5, 3; bar.sync %r5; bar.cta.sync 1; bar.warp.sync -1; mov.u32 %r1, 1;", |_| 1),
+        (
+            "bar.sync 0; bar.sync 0, 32; mov.u32 %r5, 3; bar.sync %r5; bar.cta.sync 1; bar.warp.sync -1; mov.u32 %r1, 1;",
+            |_| 1,
+        ),
         ("barrier.sync 0; barrier.sync.aligned 0, 32; barrier.cta.sync 2; mov.u32 %r1, 1;", |_| 1),
         ("setp.gt.u32 %p1, %r0, 99; bar.red.popc.u32 %r1, 0, %p1;", |_| 0),
         ("setp.lt.u32 %p1, %r0, 5; bar.red.popc.u32 %r1, 0, %p1;", |_| 5),
@@ -204,7 +218,14 @@ fn product(k: usize, element: Element, half_sums: bool) -> Vec<Form> {
     let mut inputs = vec![0; 4];
     for lane in 0..32 {
         let [a, b, c, _] = words(lane, k, element, half_sums);
-        inputs.extend([a, b, c].iter().flatten().collect::<Vec<_>>().chunks(2).map(|pair| u64::from(*pair[0]) | u64::from(*pair[1]) << 32));
+        inputs.extend(
+            [a, b, c]
+                .iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .chunks(2)
+                .map(|pair| u64::from(*pair[0]) | u64::from(*pair[1]) << 32),
+        );
     }
     let parts: &[(&str, usize)] = if half_sums {
         &[("mov.b64 %rd1, {%r20, %r21};", 0)]

@@ -101,7 +101,10 @@ impl Decoder {
                 let f = match by {
                     S(32) => three(|a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
                     // -0 counts as not negative, NaN as negative.
-                    F(32) => three(|a: u64, b: u64, c: f32| if c >= 0.0 { a } else { b }),
+                    F(32) => three(move |a: u64, b: u64, c: f32| {
+                        let c = if ftz { flush32(c) } else { c };
+                        if c >= 0.0 { a } else { b }
+                    }),
                     _ => return form.unsupported(),
                 };
                 if ftz && by != F(32) {
