@@ -7,10 +7,6 @@ use cudarc::driver::sys::{CUmodule, CUresult};
 use common::driver::*;
 use common::*;
 
-fn module(ptx: &str) -> CUmodule {
-    load_or_log(&older(ptx)).unwrap_or_else(|(code, log)| panic!("{code:?}: {log}"))
-}
-
 #[track_caller]
 fn runs(module: CUmodule, name: &str, grid: [u32; 3], block: [u32; 3], shared: u32, args: Args) {
     assert_eq!(run(function(module, name), grid, block, shared, &args), CUresult::CUDA_SUCCESS, "{name}");
@@ -23,7 +19,7 @@ fn close(found: f32, wanted: f32, bound: f32) -> bool {
 #[test]
 fn vector_add() {
     let _context = context();
-    let module = module(include_str!("kernels/vector_add.ptx"));
+    let module = compile(&older(include_str!("kernels/vector_add.ptx")));
     let mut rng = Rng(1);
     let n = 1237;
     let (a, b) = (rng.floats(n), rng.floats(n));
@@ -41,7 +37,7 @@ fn vector_add() {
 #[test]
 fn sgemm() {
     let _context = context();
-    let module = module(include_str!("kernels/sgemm.ptx"));
+    let module = compile(&older(include_str!("kernels/sgemm.ptx")));
     let mut rng = Rng(2);
     for (m, n, k) in [(1, 1, 1), (33, 31, 65), (70, 101, 37)] {
         let (a, b) = (rng.floats(m * k), rng.floats(k * n));
@@ -61,7 +57,7 @@ fn sgemm() {
 #[test]
 fn reduce() {
     let _context = context();
-    let module = module(include_str!("kernels/reduce.ptx"));
+    let module = compile(&older(include_str!("kernels/reduce.ptx")));
     let n = 3331;
     let x = Rng(3).floats(n);
     let wanted: f64 = x.iter().map(|x| f64::from(*x)).sum();
@@ -78,7 +74,7 @@ fn reduce() {
 #[test]
 fn softmax() {
     let _context = context();
-    let module = module(include_str!("kernels/softmax.ptx"));
+    let module = compile(&older(include_str!("kernels/softmax.ptx")));
     for (rows, cols) in [(1, 10), (7, 10), (13, 67)] {
         let x = Rng(4).floats(rows * cols);
         let (dx, dy) = (upload(&x), alloc(rows * cols * 4));
@@ -95,7 +91,7 @@ fn softmax() {
 #[test]
 fn histogram() {
     let _context = context();
-    let module = module(include_str!("kernels/histogram.ptx"));
+    let module = compile(&older(include_str!("kernels/histogram.ptx")));
     let n = 5003;
     let mut rng = Rng(5);
     let x: Vec<u8> = (0..n).map(|_| (rng.bits() & rng.bits()) as u8).collect();
@@ -110,7 +106,7 @@ fn histogram() {
 #[test]
 fn maxpool() {
     let _context = context();
-    let module = module(include_str!("kernels/maxpool.ptx"));
+    let module = compile(&older(include_str!("kernels/maxpool.ptx")));
     let (n, h, w, c) = (2, 11, 9, 5);
     let (p, q) = ((h - 3) / 2 + 1, (w - 3) / 2 + 1);
     // Few values, so that there are ties.
@@ -133,7 +129,7 @@ fn maxpool() {
 #[test]
 fn philox() {
     let _context = context();
-    let module = module(include_str!("kernels/philox.ptx"));
+    let module = compile(&older(include_str!("kernels/philox.ptx")));
     let n = 333;
     let out = alloc(n * 16);
     let args = Args::default().ptr(out).int(0x1234_5678).int(0x9abc_def0).int(n);
@@ -160,7 +156,7 @@ fn product(a: &[f32], b: &[f32]) -> (f32, f32) {
 #[test]
 fn gemm_bf16() {
     let _context = context();
-    let module = module(include_str!("kernels/mma.ptx"));
+    let module = compile(&older(include_str!("kernels/mma.ptx")));
     let mut rng = Rng(7);
     for (m, n, k) in [(1, 1, 8), (67, 71, 104), (130, 65, 32)] {
         let mut half =
@@ -183,7 +179,7 @@ fn gemm_bf16() {
 #[test]
 fn gemm_tf32() {
     let _context = context();
-    let module = module(include_str!("kernels/mma.ptx"));
+    let module = compile(&older(include_str!("kernels/mma.ptx")));
     let mut rng = Rng(8);
     let (m, n, k) = (37, 19, 27);
     let mut tf32 =
@@ -203,7 +199,7 @@ fn gemm_tf32() {
 #[test]
 fn resize() {
     let _context = context();
-    let module = module(include_str!("kernels/resize.ptx"));
+    let module = compile(&older(include_str!("kernels/resize.ptx")));
     let (n, h, w, p, q) = (2, 7, 5, 17, 13);
     let mut rng = Rng(9);
     let x: Vec<u8> = (0..n * h * w).map(|_| rng.bits() as u8).collect();
@@ -227,7 +223,7 @@ fn resize() {
 #[test]
 fn convolution() {
     let _context = context();
-    let module = module(include_str!("kernels/convolution.ptx"));
+    let module = compile(&older(include_str!("kernels/convolution.ptx")));
     // n, h, w, c, k, r, s, stride, pad
     for [n, h, w, c, k, r, s, stride, pad] in
         [[2, 9, 7, 3, 35, 3, 3, 1, 1], [1, 11, 12, 5, 10, 5, 3, 2, 2], [3, 1, 1, 7, 13, 1, 1, 3, 0]]
@@ -262,7 +258,7 @@ fn convolution() {
 #[test]
 fn functions() {
     let _context = context();
-    let module = module(include_str!("kernels/functions.ptx"));
+    let module = compile(&older(include_str!("kernels/functions.ptx")));
     let n = 45;
     let a: Vec<f32> = (0..n).map(|i| (i * 7 % 11) as f32 - 2.5).collect();
     let q = vec![0.5f64; n];

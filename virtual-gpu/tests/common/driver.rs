@@ -110,8 +110,17 @@ pub fn download<T: Copy + Default>(address: CUdeviceptr, count: usize) -> Vec<T>
     values
 }
 
-/// A module, or why there is none: what the compiler logged, and the code.
-pub fn load_or_log(ptx: &str) -> Result<CUmodule, (CUresult, String)> {
+pub fn load(ptx: &str) -> Result<CUmodule, CUresult> {
+    let text = CString::new(ptx).unwrap();
+    let mut module = null_mut();
+    match unsafe { sys::cuModuleLoadData(&mut module, text.as_ptr().cast()) } {
+        CUresult::CUDA_SUCCESS => Ok(module),
+        error => Err(error),
+    }
+}
+
+/// A module that must load, or what the driver's compiler has against it.
+pub fn compile(ptx: &str) -> CUmodule {
     let text = CString::new(ptx).unwrap();
     let mut log = vec![0u8; 1 << 16];
     let mut options =
@@ -119,14 +128,9 @@ pub fn load_or_log(ptx: &str) -> Result<CUmodule, (CUresult, String)> {
     let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), log.len() as _];
     let mut module = null_mut();
     let (names, values) = (options.as_mut_ptr(), values.as_mut_ptr());
-    match unsafe { sys::cuModuleLoadDataEx(&mut module, text.as_ptr().cast(), 2, names, values) } {
-        CUresult::CUDA_SUCCESS => Ok(module),
-        error => Err((error, String::from_utf8_lossy(&log).trim_end_matches('\0').to_owned())),
-    }
-}
-
-pub fn load(ptx: &str) -> Result<CUmodule, CUresult> {
-    load_or_log(ptx).map_err(|(code, _)| code)
+    let result = unsafe { sys::cuModuleLoadDataEx(&mut module, text.as_ptr().cast(), 2, names, values) };
+    assert_eq!(result, CUresult::CUDA_SUCCESS, "{}", String::from_utf8_lossy(&log).trim_end_matches('\0'));
+    module
 }
 
 pub fn function(module: CUmodule, name: &str) -> CUfunction {

@@ -135,9 +135,9 @@ fn launches_with_attributes() {
     assert_eq!(download::<u32>(to, 64), [[20; 32], [15; 32]].concat());
     assert_eq!(ex(0, 0, CU_LAUNCH_ATTRIBUTE_IGNORE, 0), CUDA_ERROR_INVALID_VALUE, "no threads");
     assert_eq!(ex(1025, 0, CU_LAUNCH_ATTRIBUTE_IGNORE, 0), CUDA_ERROR_INVALID_VALUE, "too many threads");
-    let none = unsafe { sys::cuLaunchKernelEx(null(), adder, arguments, null_mut()) };
-    assert_eq!(none, CUDA_ERROR_INVALID_VALUE, "no configuration");
     if !real() {
+        let none = unsafe { sys::cuLaunchKernelEx(null(), adder, arguments, null_mut()) };
+        assert_eq!(none, CUDA_ERROR_INVALID_VALUE, "no configuration");
         assert_eq!(ex(64, 1, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, 1), CUDA_ERROR_NOT_SUPPORTED);
     }
 }

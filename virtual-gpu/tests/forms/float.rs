@@ -53,6 +53,7 @@ pub fn exact() -> Vec<Form> {
         ("max.f64 %fd1, %fd2, %fd3;", F64, [d(1.0), d(3.0), 0], d(3.0)),
         ("abs.f64 %fd1, %fd2;", F64, [d(-1.0), 0, 0], d(1.0)),
         ("neg.f64 %fd1, %fd2;", F64, [d(1.0), 0, 0], d(-1.0)),
+        ("testp.normal.f32 %p1, %f2;", P, [zero, 0, 0], 1),
         ("add.f64 %fd1, %fd2, %fd3; testp.notanumber.f64 %p1, %fd1;", P, [d(f64::INFINITY), d(-f64::INFINITY), 0], 1),
     ]);
     let (infinity, one, small) = (f(inf), f(1.0), f(tiny));
@@ -140,7 +141,7 @@ pub fn approximate() -> Vec<Form> {
     let (inf, tiny, zero) = (f(f32::INFINITY), 1, f(-0.0));
     let mut forms = rows(&[
         ("div.approx.ftz.f32 %f1, %f2, %f3;", F32, [tiny, f(1.0), 0], 0),
-        ("div.full.ftz.f32 %f1, %f2, %f3;", F32, [f(1.0), zero, 0], f(-f32::INFINITY)),
+        ("div.full.ftz.f32 %f1, %f2, %f3;", F32, [tiny, f(1.0), 0], 0),
         ("rcp.approx.f32 %f1, %f2;", F32, [zero, 0, 0], f(-f32::INFINITY)),
         ("rcp.approx.ftz.f32 %f1, %f2;", F32, [tiny, 0, 0], inf),
         ("sqrt.approx.f32 %f1, %f2;", F32, [zero, 0, 0], zero),

@@ -100,7 +100,7 @@ pub fn of_every_type() -> Vec<Form> {
         let (reg, result) = ty.registers();
         for inputs in [[7, 3, 100], [ty.wrap(-7), 3, 5], [u64::MAX >> (65 - ty.bits), ty.wrap(-1), 1]] {
             let [a, b, c] = inputs.map(|input| ty.value(input));
-            let high = if ty.signed { a * b >> ty.bits } else { (a as u128 * b as u128 >> ty.bits) as i128 };
+            let high = if ty.signed { (a * b) >> ty.bits } else { ((a as u128 * b as u128) >> ty.bits) as i128 };
             let low = a.wrapping_mul(b);
             for (name, operands, wanted) in [
                 ("add", 3, a + b),

@@ -47,8 +47,8 @@ enum Wanted {
     Near(fn(u64) -> f64, f64, f64),
 }
 
-/// A body for a block of `threads`. The inputs are in memory, so that no compiler can work out the result: `%rd9` points
-/// to them, `%rd2-4` and `%fd2-4` hold the first three, `%r2-4`, `%f2-4` and `%rs2-4` their lower parts.
+/// A body for a block of `threads`. The inputs are in memory, so that no compiler can work out the result: `%rd9`
+/// points to them, `%rd2-4` and `%fd2-4` hold the first three, `%r2-4`, `%f2-4` and `%rs2-4` their lower parts.
 struct Form {
     body: String,
     inputs: Vec<u64>,
@@ -70,20 +70,28 @@ fn rows(table: &[Row]) -> Vec<Form> {
 /// Bytes of output for each form: a word of 64 bits for each thread, then room that a body may use.
 const ROOM: usize = 1024;
 
+/// What bodies may use of a module.
+const SHARED_BY_ALL: &str = "\
+.const .align 8 .u32 fixed[2] = {11, 22};
+.global .align 8 .u32 counter[2] = {33, 44};
+.func (.param .b32 result) twice(.param .b32 value)
+{
+.reg .b32 %r<3>;
+ld.param.b32 %r1, [value];
+add.s32 %r2, %r1, %r1;
+st.param.b32 [result], %r2;
+ret;
+}
+";
+
 fn module(target: &str, forms: &[Form]) -> String {
-    let mut text = header(target)
-        + ".const .align 8 .u32 fixed[2] = {11, 22};\n.global .align 8 .u32 counter[2] = {33, 44};\n\
-           .func (.param .b32 result) twice(.param .b32 value)\n{\n.reg .b32 %r<3>;\nld.param.b32 %r1, [value];\n\
-           add.s32 %r2, %r1, %r1;\nst.param.b32 [result], %r2;\nret;\n}\n";
+    let mut text = header(target) + SHARED_BY_ALL;
     for (i, form) in forms.iter().enumerate() {
-        let mut body =
-            "ld.param.u64 %rd9, [in];\nld.global.v2.u64 {%rd2, %rd3}, [%rd9];\nld.global.u64 %rd4, [%rd9+16];\n\
-                        mov.u64 %rd1, 0;\n"
-                .to_owned();
+        let mut body = "ld.param.u64 %rd9, [in];\nld.global.v2.u64 {%rd2, %rd3}, [%rd9];\n".to_owned();
+        body += "ld.global.u64 %rd4, [%rd9+16];\nmov.u64 %rd1, 0;\n";
         for n in 2..5 {
-            body += &format!(
-                "cvt.u32.u64 %r{n}, %rd{n};\nmov.b32 %f{n}, %r{n};\nmov.b64 %fd{n}, %rd{n};\ncvt.u16.u32 %rs{n}, %r{n};\n"
-            );
+            body += &format!("cvt.u32.u64 %r{n}, %rd{n};\nmov.b32 %f{n}, %r{n};\n");
+            body += &format!("mov.b64 %fd{n}, %rd{n};\ncvt.u16.u32 %rs{n}, %r{n};\n");
         }
         body += &form.body;
         body += "\nmul.wide.u32 %rd10, %r0, 8;\nadd.s64 %rd10, %rd0, %rd10;\nst.global.u64 [%rd10], %rd1;";
@@ -121,7 +129,7 @@ fn judge(target: &str, forms: &[Form]) {
         eprintln!("{} forms are not tested: they need a card of sm_90", forms.len());
         return;
     }
-    let module = load_or_log(&module(target, forms)).unwrap_or_else(|(code, log)| panic!("{code:?}: {log}"));
+    let module = compile(&module(target, forms));
     let out = upload(&vec![0u8; ROOM * forms.len()]);
     // Each form's inputs begin where a copy of 16 bytes may.
     let (mut inputs, mut starts) = (Vec::new(), Vec::new());

@@ -107,29 +107,35 @@ pub fn comparisons() -> Vec<Form> {
         ("setp.eq.s32 %p1, %r4, 0; @%p1 mov.u32 %r2, 7; @!%p1 mov.u32 %r2, 8; mov.u32 %r1, %r2;", R32, [0; 3], 7),
     ]);
     // Both orders, equality, and no order at all.
-    type Relation = fn(f64, f64) -> bool;
-    let relations: [(&str, Relation); 14] = [
-        ("eq", |a, b| a == b),
-        ("ne", |a, b| a < b || a > b),
-        ("lt", |a, b| a < b),
-        ("le", |a, b| a <= b),
-        ("gt", |a, b| a > b),
-        ("ge", |a, b| a >= b),
-        ("equ", |a, b| !(a < b || a > b)),
-        ("neu", |a, b| a != b),
-        ("ltu", |a, b| !(a >= b)),
-        ("leu", |a, b| !(a > b)),
-        ("gtu", |a, b| !(a <= b)),
-        ("geu", |a, b| !(a < b)),
-        ("num", |a, b| !a.is_nan() && !b.is_nan()),
-        ("nan", |a, b| a.is_nan() || b.is_nan()),
+    use std::cmp::Ordering::{self, Equal, Greater, Less};
+    let relations: [(&str, &[Option<Ordering>]); 14] = [
+        ("eq", &[Some(Equal)]),
+        ("ne", &[Some(Less), Some(Greater)]),
+        ("lt", &[Some(Less)]),
+        ("le", &[Some(Less), Some(Equal)]),
+        ("gt", &[Some(Greater)]),
+        ("ge", &[Some(Greater), Some(Equal)]),
+        ("equ", &[Some(Equal), None]),
+        ("neu", &[Some(Less), Some(Greater), None]),
+        ("ltu", &[Some(Less), None]),
+        ("leu", &[Some(Less), Some(Equal), None]),
+        ("gtu", &[Some(Greater), None]),
+        ("geu", &[Some(Greater), Some(Equal), None]),
+        ("num", &[Some(Less), Some(Equal), Some(Greater)]),
+        ("nan", &[None]),
     ];
-    for (name, holds) in relations {
-        for (a, b) in [(-1.0, 1.0), (1.0, -1.0), (0.0, -0.0), (f64::NAN, 1.0)] {
-            let wanted = || Wanted::Every(holds(a, b).into());
-            let bits = |value: f64| if value.is_nan() { nan } else { f(value as f32) };
-            forms.push(form(format!("setp.{name}.f32 %p1, %f2, %f3;"), P, [bits(a), bits(b), 0], wanted()));
-            forms.push(form(format!("setp.{name}.f64 %p1, %fd2, %fd3;"), P, [d(a), d(b), 0], wanted()));
+    for (name, holds_for) in relations {
+        for (a, b, order) in [
+            (f(-1.0), f(1.0), Some(Less)),
+            (f(1.0), f(-1.0), Some(Greater)),
+            (f(0.0), f(-0.0), Some(Equal)),
+            (nan, f(1.0), None),
+            (f(1.0), nan, None),
+        ] {
+            let wanted = || Wanted::Every(holds_for.contains(&order).into());
+            forms.push(form(format!("setp.{name}.f32 %p1, %f2, %f3;"), P, [a, b, 0], wanted()));
+            let [a, b] = [a, b].map(|bits| d(f32::from_bits(bits as u32).into()));
+            forms.push(form(format!("setp.{name}.f64 %p1, %fd2, %fd3;"), P, [a, b, 0], wanted()));
         }
     }
     forms

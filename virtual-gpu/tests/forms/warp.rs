@@ -30,13 +30,18 @@ pub fn across_lanes() -> Vec<Form> {
         ("mov.u32 %r5, %warpid; mov.u32 %r6, %nwarpid; setp.lt.u32 %p1, %r5, %r6; selp.u32 %r1, 1, 0, %p1;", |_| 1),
         ("mov.u32 %r5, %smid; mov.u32 %r6, %nsmid; setp.lt.u32 %p1, %r5, %r6; selp.u32 %r1, 1, 0, %p1;", |_| 1),
         ("mov.u64 %rd5, %gridid; mov.u32 %r5, %clock; mov.u32 %r5, %clock_hi; mov.u32 %r1, 1;", |_| 1),
-        ("mov.u32 %r5, %total_smem_size; setp.ge.u32 %p1, %r5, 1024; selp.u32 %r1, 1, 0, %p1;", |_| 1),
+        (
+            "st.volatile.shared.u32 [tile], 1; mov.u32 %r5, %total_smem_size;\n\
+             setp.ge.u32 %p1, %r5, 1024; selp.u32 %r1, 1, 0, %p1;",
+            |_| 1,
+        ),
         (
             "mov.u64 %rd5, %clock64; mov.u64 %rd6, %clock64; setp.le.u64 %p1, %rd5, %rd6; selp.u32 %r1, 1, 0, %p1;",
             |_| 1,
         ),
         (
-            "mov.u64 %rd5, %globaltimer; mov.u64 %rd6, %globaltimer; setp.le.u64 %p1, %rd5, %rd6; selp.u32 %r1, 1, 0, %p1;",
+            "mov.u64 %rd5, %globaltimer; mov.u64 %rd6, %globaltimer;\n\
+             setp.le.u64 %p1, %rd5, %rd6; selp.u32 %r1, 1, 0, %p1;",
             |_| 1,
         ),
         ("shfl.sync.up.b32 %r1, %r0, 1, 0, -1;", |i| i.saturating_sub(1)),
@@ -47,9 +52,13 @@ pub fn across_lanes() -> Vec<Form> {
         ("shfl.sync.down.b32 %r1|%p1, %r0, 3, 31, -1; @!%p1 mov.u32 %r1, 99;", |i| if i < 29 { i + 3 } else { 99 }),
         ("shfl.sync.down.b32 %r1, %r0, 2, 0x181f, -1;", |i| if i % 8 < 6 { i + 2 } else { i }),
         ("shfl.sync.bfly.b32 %r1, %r0, 5, 31, -1;", |i| i ^ 5),
-        ("shfl.sync.bfly.b32 %r1|%p1, %r0, 8, 0x181f, -1; selp.u32 %r1, %r1, 99, %p1;", |i| {
-            if i ^ 8 < i { i ^ 8 } else { 99 }
-        }),
+        (
+            "shfl.sync.bfly.b32 %r1|%p1, %r0, 8, 0x181f, -1;\n\
+             selp.u32 %r1, %r1, 99, %p1;",
+            |i| {
+                if i ^ 8 < i { i ^ 8 } else { 99 }
+            },
+        ),
         ("shfl.sync.idx.b32 %r1, %r0, 2, 0x1c1f, -1;", |i| (i & !3) + 2),
         ("shfl.sync.idx.b32 %r1|%p1, %r0, %r0, 31, -1; selp.u32 %r1, %r1, 99, %p1;", |i| i),
         ("setp.gt.u32 %p1, %r0, 3; vote.sync.ballot.b32 %r1, %p1, -1;", |_| 0xffff_fff0),
@@ -80,7 +89,8 @@ pub fn across_lanes() -> Vec<Form> {
 pub fn barriers() -> Vec<Form> {
     let mut forms = lanes(&[
         (
-            "bar.sync 0; bar.sync 0, 32; mov.u32 %r5, 3; bar.sync %r5; bar.cta.sync 1; bar.warp.sync -1; mov.u32 %r1, 1;",
+            "bar.sync 0; bar.sync 0, 32; mov.u32 %r5, 3; bar.sync %r5; bar.cta.sync 1;\n\
+             bar.warp.sync -1; mov.u32 %r1, 1;",
             |_| 1,
         ),
         ("barrier.sync 0; barrier.sync.aligned 0, 32; barrier.cta.sync 2; mov.u32 %r1, 1;", |_| 1),
