@@ -143,6 +143,7 @@ pub fn floats() -> Vec<Form> {
 
 pub fn floats_of_sm_90() -> Vec<Form> {
     rows(&[
+        ("cvt.ftz.f32.bf16 %f1, %rs2;", F32, [0x3f80, 0, 0], f(1.0)),
         ("cvt.f64.bf16 %fd1, %rs2;", F64, [0x3fc0, 0, 0], d(1.5)),
         ("cvt.rn.bf16.f64 %rs1, %fd2;", R16, [d(1.0 + 2f64.powi(-8)), 0, 0], 0x3f80),
         ("cvt.rn.bf16.f16 %rs1, %rs2;", R16, [0x3e00, 0, 0], 0x3fc0),

@@ -116,15 +116,19 @@ fn wrong(form: &Form, found: &[u64]) -> Option<String> {
     Some(format!("{}\n{inputs:x?}: lane {lane} has {:#x}, not {wanted}\n", body.trim(), found[lane]))
 }
 
-/// Runs the forms, all of one module, and tells of every one that is wrong.
-fn judge(target: &str, forms: &[Form]) {
-    // The virtual device is one that has all of them.
+/// A context on a device that has all of the forms, if it is the virtual one.
+fn newest() -> Context {
     static NEWEST: Once = Once::new();
     NEWEST.call_once(|| {
         // SAFETY: every test comes here first, and nothing else in this process writes or reads the environment by C.
         unsafe { std::env::set_var("VIRTUAL_GPU_SM", "9.0") }
     });
-    let _context = context();
+    context()
+}
+
+/// Runs the forms, all of one module, and tells of every one that is wrong.
+fn judge(target: &str, forms: &[Form]) {
+    let _context = newest();
     if target == "sm_90" && attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) < 9 {
         eprintln!("{} forms are not tested: they need a card of sm_90", forms.len());
         return;
@@ -191,6 +195,74 @@ groups! {
     control_flow: "sm_80", warp::control_flow;
 }
 
+/// What looks like a form and is none, on any card.
+const REFUSED: &[&str] = &[
+    "add.sat.bf16 %rs1, %rs2, %rs3;",
+    "add.sat.u32 %r1, %r2, %r3;",
+    "mad.f32 %f1, %f2, %f3, %f4;",
+    "mad.f64 %fd1, %fd2, %fd3, %fd4;",
+    "fma.f32 %f1, %f2, %f3, %f4;",
+    "fma.rn.sat.bf16 %rs1, %rs2, %rs3, %rs4;",
+    "fma.rn.sat.relu.f16 %rs1, %rs2, %rs3, %rs4;",
+    "ex2.approx.bf16 %rs1, %rs2;",
+    "ex2.approx.ftz.f16 %rs1, %rs2;",
+    "copysign.ftz.f32 %f1, %f2, %f3;",
+    "testp.approx.finite.f32 %p1, %f2;",
+    "testp.ftz.finite.f32 %p1, %f2;",
+    "cvt.f16.f32 %rs1, %f2;",
+    "cvt.rm.relu.f16.f32 %rs1, %f2;",
+    "cvt.rn.f16.f16 %rs1, %rs2;",
+    "cvt.rn.sat.bf16.f32 %rs1, %f2;",
+    "cvt.rna.relu.tf32.f32 %r1, %f2;",
+    "cvt.rp.tf32.f32 %r1, %f2;",
+    "cvt.rzi.ftz.s32.f16 %r1, %rs2;",
+    "cvt.sat.f32.bf16 %f1, %rs2;",
+    "cvt.sat.s32.s32 %r1, %r2;",
+    "cvt.sat.s64.u32 %rd1, %r2;",
+    "mov.f16 %rs1, %rs2;",
+    "selp.f16 %rs1, %rs2, %rs3, %p1;",
+    "selp.pred %p1, %p2, %p3, %p4;",
+    "set.lt.f32.f16 %f1, %rs2, %rs3;",
+    "set.lt.s16.f32 %rs1, %f2, %f3;",
+    "setp.lo.f32 %p1, %f2, %f3;",
+    "setp.lo.s32 %p1, %r2, %r3;",
+    "setp.num.s32 %p1, %r2, %r3;",
+    "ld.acquire.global.u32 %r1, [%rd0];",
+    "ld.global.f16 %rs1, [%rd0];",
+    "ld.global.nc.relaxed.gpu.u32 %r1, [%rd0];",
+    "ld.global.wb.u32 %r1, [%rd0];",
+    "ld.gpu.global.u32 %r1, [%rd0];",
+    "ld.release.gpu.global.u32 %r1, [%rd0];",
+    "ld.volatile.global.cg.u32 %r1, [%rd0];",
+    "ldu.global.cg.u32 %r1, [%rd0];",
+    "ldu.shared.u32 %r1, [%r8];",
+    "st.acquire.gpu.global.u32 [%rd0], %r1;",
+    "st.global.bf16 [%rd0], %rs1;",
+    "st.global.ca.u32 [%rd0], %r1;",
+    "st.global.nc.u32 [%rd0], %r1;",
+    "st.relaxed.global.u32 [%rd0], %r1;",
+    "atom.global.add.s64 %rd1, [%rd0], %rd2;",
+    "atom.volatile.global.add.u32 %r1, [%rd0], %r2;",
+    "atom.weak.global.add.u32 %r1, [%rd0], %r2;",
+    "red.acq_rel.gpu.global.add.u32 [%rd0], %r2;",
+    "red.acquire.gpu.global.add.u32 [%rd0], %r2;",
+];
+
+/// The modules that no compiler may accept: what is no form, and what sm_80 lacks.
+fn refused() -> Vec<(String, &'static str)> {
+    let none = REFUSED.iter().map(|body| (form(body, "", [0; 3], Wanted::Every(0)), "sm_90"));
+    let newer = GROUPS.iter().filter(|group| group.1 == "sm_90").flat_map(|group| group.2());
+    none.chain(newer.map(|form| (form, "sm_80"))).map(|(form, target)| (module(target, &[form]), target)).collect()
+}
+
+#[test]
+fn what_is_no_form_is_refused() {
+    let _context = newest();
+    for (text, target) in refused() {
+        assert!(load(&text).is_err(), "{target} loads\n{text}");
+    }
+}
+
 /// NVIDIA's compiler, where `make test` installs it or on the path.
 fn ptxas() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
@@ -224,12 +296,15 @@ fn the_compiler_accepts_every_form() {
         let forms: Vec<Form> = groups.flat_map(|group| group.2()).collect();
         texts.push((target.to_owned(), target, module(target, &forms)));
     }
+    for (i, (text, target)) in refused().into_iter().enumerate() {
+        texts.push((format!("refused{i}"), target, text));
+    }
     let mut running = Vec::new();
     for (name, target, text) in &texts {
         let path = folder.join(name).with_extension("ptx");
         std::fs::write(&path, text).expect("writes");
-        let architectures = if *target == "sm_80" { &["sm_80", "sm_90"][..] } else { &["sm_90"] };
-        for architecture in architectures {
+        let newer = (*target == "sm_80" && !name.starts_with("refused")).then_some("sm_90");
+        for architecture in std::iter::once(*target).chain(newer) {
             let mut command = Command::new(&ptxas);
             command.args(["-O0", "-arch", architecture, "-o", "/dev/null"]).arg(&path).stderr(Stdio::piped());
             running.push((name, architecture, text, command.spawn().expect("runs")));
@@ -237,7 +312,8 @@ fn the_compiler_accepts_every_form() {
     }
     for (name, architecture, text, compiler) in running {
         let output = compiler.wait_with_output().expect("ends");
-        assert!(output.status.success(), "{name} for {architecture}: {}", complaints(text, &output.stderr));
+        let wanted = !name.starts_with("refused");
+        assert!(output.status.success() == wanted, "{name} for {architecture}: {}", complaints(text, &output.stderr));
     }
     std::fs::remove_dir_all(&folder).expect("ours");
 }

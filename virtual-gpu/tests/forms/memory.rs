@@ -117,6 +117,7 @@ pub fn loads_and_stores() -> Vec<Form> {
         ),
         ("prefetch.global.L2::evict_last [%rd0]; prefetch.global.L2::evict_normal [%rd0];", R64, [0; 3], 0),
         ("and.b64 %rd5, %rd0, -128; applypriority.global.L2::evict_normal [%rd5], 128;", R64, [0; 3], 0),
+        ("discard.global.L2 [%rd0+512], 128;", R64, [0; 3], 0),
         ("membar.cta; membar.gl; membar.sys;", R64, [0; 3], 0),
         ("fence.acq_rel.cta; fence.acq_rel.gpu; fence.acq_rel.sys; fence.sc.gpu;", R64, [0; 3], 0),
         ("nanosleep.u32 20; nanosleep.u32 %r2; pmevent 1;", R64, [9, 0, 0], 0),
