@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::machine::*;
 use common::*;
 use virtual_gpu::machine::{Counts, Machine, Trap, TrapKind};
 

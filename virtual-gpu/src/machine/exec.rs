@@ -145,11 +145,6 @@ impl<'a> Env<'a> {
                 let value = logic.apply(a.lanes(&warp.predicates), b.lanes(&warp.predicates));
                 warp.put_predicate(*d, value, mask);
             }
-            Op::SelectPredicate { d, a, b, p } => {
-                let p = p.lanes(&warp.predicates);
-                let value = a.lanes(&warp.predicates) & p | b.lanes(&warp.predicates) & !p;
-                warp.put_predicate(*d, value, mask);
-            }
             Op::Carry { f, d, s, input, output } => {
                 let (a, b, c) = (warp.row(constants, s[0]), warp.row(constants, s[1]), warp.row(constants, s[2]));
                 let mut carry = 0;

@@ -119,9 +119,9 @@ impl Machine {
     /// Decodes every function of a module and gives its variables memory.
     pub fn load(&self, ptx: &str) -> Result<Module, LoadError> {
         let tree = ptx::parse(ptx).map_err(|error| LoadError { line: error.line, message: error.message })?;
-        self.check_target(&tree)?;
+        let target = self.check_target(&tree)?;
         let mut module = Module { kernels: Vec::new(), globals: Vec::new(), memory: self.memory.clone() };
-        let mut names = decode::Names::default();
+        let mut names = decode::Names { target, ..decode::Names::default() };
         for variable in &tree.variables {
             if variable.space == Space::Shared {
                 names.shared.push(variable.clone());
@@ -162,12 +162,12 @@ impl Machine {
         Ok(module)
     }
 
-    /// PTX for a later architecture than the device's does not load.
-    fn check_target(&self, tree: &ptx::ast::Module) -> Result<(), LoadError> {
+    /// The number of the target. PTX for a later architecture than the device's does not load.
+    fn check_target(&self, tree: &ptx::ast::Module) -> Result<u32, LoadError> {
         let digits = tree.target.strip_prefix("sm_").unwrap_or(&tree.target);
         let (major, minor) = self.config.compute_capability;
         match digits.trim_end_matches(['a', 'f']).parse::<u32>() {
-            Ok(target) if target <= major * 10 + minor => Ok(()),
+            Ok(target) if target <= major * 10 + minor => Ok(target),
             Ok(_) => Err(LoadError::new(1, format!("PTX for {} on a device of {major}.{minor}", tree.target))),
             Err(_) => Err(LoadError::new(1, format!("`{}` is no target", tree.target))),
         }

@@ -196,12 +196,6 @@ pub(super) enum Op {
         a: Guard,
         b: Guard,
     },
-    SelectPredicate {
-        d: P,
-        a: Guard,
-        b: Guard,
-        p: Guard,
-    },
     /// `add.cc`, `madc`, ...: values with a carry in and out.
     Carry {
         f: Box<Carrying>,

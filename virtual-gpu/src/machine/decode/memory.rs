@@ -93,14 +93,24 @@ impl Decoder {
     }
 
     /// Whether the access is ordered, or at least promised to be whole (section 8: strong operations).
-    fn strength(form: &mut Form) -> bool {
-        let strong =
-            ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"].iter().any(|word| form.take(word));
-        for scope in ["cta", "gpu", "sys", "cluster"] {
-            form.take(scope);
+    fn strength(form: &mut Form) -> Decoded<bool> {
+        let words: &[&str] = match form.base {
+            "ld" => &["volatile", "relaxed", "acquire"],
+            "st" => &["volatile", "relaxed", "release"],
+            "atom" => &["relaxed", "acquire", "release", "acq_rel"],
+            "red" => &["relaxed", "release"],
+            _ => &[],
+        };
+        let word = words.iter().find(|word| form.take(word));
+        let scope = ["cta", "gpu", "sys", "cluster"].iter().any(|scope| form.take(scope));
+        let access = matches!(form.base, "ld" | "st");
+        if access && scope != word.is_some_and(|word| *word != "volatile") {
+            return form.unsupported();
         }
-        form.take("weak");
-        strong
+        if access && word.is_none() {
+            form.take("weak");
+        }
+        Ok(word.is_some())
     }
 
     fn class(area: Area) -> Class {
@@ -115,22 +125,27 @@ impl Decoder {
     /// What loads and stores have in common: the modifiers, then vector and type.
     fn shape(form: &mut Form) -> Decoded<(Area, bool, usize, Type)> {
         let area = Self::space(form);
-        let strong = Self::strength(form);
+        let strong = Self::strength(form)?;
         if form.take("L2::cache_hint") {
             return form.unsupported();
         }
         form.ignore(&HINTS);
-        for hint in ["ca", "cg", "cs", "lu", "cv", "wb", "wt", "unified"] {
-            form.take(hint);
+        let operators: &[&str] = match form.base {
+            "ld" => &["ca", "cg", "cs", "lu", "cv"],
+            "st" => &["wb", "cg", "cs", "wt"],
+            _ => &[],
+        };
+        let operator = operators.iter().any(|operator| form.take(operator));
+        let read_only = form.base == "ld" && form.take("nc");
+        if strong && (operator || read_only) || read_only && area != Area::Global {
+            return form.unsupported();
         }
-        if form.take("nc") && area != Area::Global {
+        if form.base == "ldu" && !matches!(area, Area::Global | Area::Generic) {
             return form.unsupported();
         }
         let lanes = form.any(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
         let ty = form.ty()?;
-        if !matches!(ty, B(8..=64) | U(_) | S(_) | F(_) | Type::F16x2 | Type::Bf16 | Type::Bf16x2)
-            || lanes * ty.bytes() > 16
-        {
+        if !matches!(ty, B(8..=64) | U(_) | S(_) | F(32 | 64)) || lanes * ty.bytes() > 16 {
             return form.unsupported();
         }
         Ok((area, strong, lanes, ty))
@@ -195,7 +210,7 @@ impl Decoder {
 
     fn atomic(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let area = Self::space(form);
-        Self::strength(form);
+        Self::strength(form)?;
         if matches!(area, Area::Local | Area::Param) || form.name.contains(".const") {
             return form.unsupported();
         }
@@ -295,7 +310,7 @@ fn function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
     let single = float::Mode { ftz: flush, ..nearest };
     Some(match (name, ty) {
         ("add", U(32) | S(32)) => Box::new(|old, b, _| (old as u32).wrapping_add(b as u32).into()),
-        ("add", U(64) | S(64)) => Box::new(|old, b, _| old.wrapping_add(b)),
+        ("add", U(64)) => Box::new(|old, b, _| old.wrapping_add(b)),
         ("add", F(32)) => Box::new(move |old, b, _| {
             float::add32(f32::from_bits(old as u32), f32::from_bits(b as u32), single).to_bits().into()
         }),

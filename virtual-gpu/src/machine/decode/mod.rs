@@ -34,6 +34,8 @@ const MOST_LOCAL: usize = 512 << 10;
 /// What the names of a module stand for.
 #[derive(Default)]
 pub(super) struct Names {
+    /// The architecture that the module is for: 80 for `sm_80`.
+    pub target: u32,
     /// `.global` and `.const` variables, by address.
     pub globals: HashMap<String, u64>,
     /// `.shared` ones of the module.
@@ -80,6 +82,7 @@ struct Scope {
 }
 
 pub(super) struct Decoder {
+    target: u32,
     scopes: Vec<Scope>,
     labels: HashMap<String, u32>,
     /// Branches, with the labels that they want.
@@ -122,6 +125,7 @@ pub(super) fn params(function: &Function) -> Vec<super::Param> {
 
 pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
     let mut decoder = Decoder {
+        target: names.target,
         scopes: vec![Scope::default()],
         labels: HashMap::new(),
         pending: Vec::new(),
@@ -437,6 +441,9 @@ impl Decoder {
         };
         if form.base == "call" {
             return self.call(&mut form, guard, instruction);
+        }
+        if self.target < 90 && form.needs_sm_90() {
+            return form.fail("this form needs `.target sm_90`");
         }
         let made = self.make(&mut form, &instruction.operands)?;
         form.finish()?;
