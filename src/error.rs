@@ -26,9 +26,14 @@ pub enum Error {
     #[error("device {device}: {problem}")]
     Device { device: String, problem: String },
 
-    /// A device has no memory left for a buffer.
-    #[error("{device}: no memory for a buffer of {bytes} bytes ({in_use} in use); make the batch smaller")]
-    Memory { device: String, bytes: usize, in_use: usize },
+    /// A device has no memory left for a buffer. `free`, where the device tells, is what it has left.
+    #[error("{device}: no memory for a buffer of {bytes} bytes ({in_use} in use{}); make the batch smaller", and_free(*free))]
+    Memory { device: String, bytes: usize, in_use: usize, free: Option<usize> },
+
+    /// A GPU that cannot be used, or that has failed.
+    #[cfg(feature = "cuda")]
+    #[error("cuda: {0}")]
+    Cuda(#[from] crate::device::cuda::CudaError),
 
     /// A parameter cannot be written while something else still reads it.
     #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
@@ -76,6 +81,10 @@ pub enum Error {
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
+}
+
+fn and_free(free: Option<usize>) -> String {
+    free.map_or_else(String::new, |bytes| format!(", {bytes} free"))
 }
 
 impl Error {

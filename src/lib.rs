@@ -72,7 +72,9 @@ pub mod tape;
 pub mod train;
 pub mod weights;
 
-pub use device::{Backend, Cpu, Device};
+#[cfg(feature = "cuda")]
+pub use device::Cuda;
+pub use device::{Backend, Cpu, Device, Precision};
 pub use error::{Error, Result};
 pub use shape::Shape;
 pub use tape::{Mode, Param, Tape, Var};

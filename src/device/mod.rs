@@ -4,11 +4,17 @@
 //! has them all. Generic code (`Tape<B>`, `Var<B>`, `Sequential<B>`) asks for `B: Backend` and never for more.
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod precision;
 
 use std::fmt::Debug;
 
-use crate::{Result, ops};
+use crate::{Error, Result, ops};
 pub use cpu::{Buf, Cpu};
+#[cfg(feature = "cuda")]
+pub use cuda::Cuda;
+pub use precision::Precision;
 
 /// The numbers that a host exchanges with a device: `f32`, or `f64` for the reference backend.
 pub trait Real:
@@ -88,7 +94,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// A buffer of `len` elements whose contents are unspecified.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory) if the device has no such room.
+    /// [`Error::Memory`] if the device has no such room.
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
@@ -97,7 +103,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Replaces the contents of a buffer, which stays where it is.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
+    /// [`Error::Shape`] if the lengths differ.
     fn write(&self, buf: &mut Self::Buf, host: &[Self::Scalar]) -> Result<()>;
     fn write_bytes(&self, bytes: &mut Self::Bytes, host: &[u8]) -> Result<()>;
 
@@ -110,6 +116,14 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn synchronize(&self) -> Result<()>;
 
     fn memory(&self) -> Memory;
+}
+
+/// For [`Device::write`].
+fn require_same_len(device: usize, host: usize) -> Result<()> {
+    if device == host {
+        return Ok(());
+    }
+    Err(Error::shape("write", format!("{host} elements for a buffer of {device}")))
 }
 
 /// What every buffer can say of itself.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Buffer, Device, Memory, Real, Role};
+use super::{Buffer, Device, Memory, Real, Role, require_same_len};
 use crate::{Error, Result};
 pub(crate) use gemm::{Mat, MatMut};
 pub use pool::Buf;
@@ -205,13 +205,6 @@ impl<T: Real> Device for Cpu<T> {
             allocations: a.allocations + b.allocations,
         }
     }
-}
-
-fn require_same_len(device: usize, host: usize) -> Result<()> {
-    if device == host {
-        return Ok(());
-    }
-    Err(Error::shape("write", format!("{host} elements for a buffer of {device}")))
 }
 
 impl<E: Send + Sync + 'static> Buffer for Buf<E> {

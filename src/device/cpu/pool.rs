@@ -37,7 +37,7 @@ impl<E: bytemuck::Zeroable + Clone> Pool<E> {
             Some(block) => block,
             None => {
                 let (bytes, in_use) = (len.saturating_mul(size_of::<E>()), state.memory.in_use);
-                let refused = |()| Error::Memory { device: "cpu".into(), bytes, in_use };
+                let refused = |()| Error::Memory { device: "cpu".into(), bytes, in_use, free: None };
                 let block = bytemuck::allocation::try_zeroed_slice_box(len).map_err(refused)?;
                 state.memory.allocations += 1;
                 state.memory.reserved += bytes;

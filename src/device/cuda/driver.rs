@@ -1,0 +1,96 @@
+//! The driver and its devices, asked with care: cudarc panics where there is no libcuda.
+
+use std::sync::Arc;
+
+use cudarc::driver::CudaContext;
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
+
+use super::CudaError;
+use super::error::describe;
+use crate::Result;
+
+/// A GPU as its driver describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CudaDevice {
+    pub ordinal: usize,
+    pub name: String,
+    /// Compute capability, such as (9, 0).
+    pub capability: (u32, u32),
+    pub multiprocessors: usize,
+    /// Bytes of device memory.
+    pub memory: usize,
+}
+
+/// The driver's version, as the CUDA version that it supports: (13, 0).
+///
+/// # Errors
+/// [`CudaError::NoDriver`] where there is none, [`CudaError::Driver`] where it does not start.
+pub fn driver_version() -> Result<(u32, u32)> {
+    start()?;
+    let mut version = 0;
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(CudaError::driver("cuDriverGetVersion"))?;
+    let version = u32::try_from(version).unwrap_or(0);
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+/// All devices that the driver shows.
+///
+/// # Errors
+/// As [`driver_version`]; [`CudaError::NoDevice`] where there is a driver but no GPU.
+pub fn devices() -> Result<Vec<CudaDevice>> {
+    start()?;
+    let count = result::device::get_count().map_err(CudaError::driver("cuDeviceGetCount"))?;
+    if count == 0 {
+        return Err(CudaError::NoDevice.into());
+    }
+    (0..count).map(|ordinal| device(ordinal).map_err(CudaError::driver("cuDeviceGetAttribute"))).collect()
+}
+
+fn device(ordinal: i32) -> std::result::Result<CudaDevice, DriverError> {
+    let device = result::device::get(ordinal)?;
+    // SAFETY: the driver has just given this device.
+    let attribute = |which| unsafe { result::device::get_attribute(device, which) };
+    let number = |which| attribute(which).map(|value| u32::try_from(value).unwrap_or(0));
+    Ok(CudaDevice {
+        ordinal: ordinal as usize,
+        name: result::device::get_name(device)?,
+        capability: (
+            number(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            number(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        multiprocessors: number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+        // SAFETY: as above.
+        memory: unsafe { result::device::total_mem(device)? },
+    })
+}
+
+/// Initialises the driver.
+fn start() -> Result<()> {
+    // SAFETY: it only tries to load libcuda.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoDriver.into());
+    }
+    match result::init() {
+        Ok(()) => Ok(()),
+        Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => Err(CudaError::NoDevice.into()),
+        Err(error) => Err(CudaError::Driver { call: "cuInit", problem: describe(error) }.into()),
+    }
+}
+
+/// A context on a device that can run the kernels.
+pub(super) fn open(ordinal: usize) -> Result<(Arc<CudaContext>, CudaDevice)> {
+    let mut all = devices()?;
+    let count = all.len();
+    if ordinal >= count {
+        return Err(CudaError::NoSuchDevice { asked: ordinal, count }.into());
+    }
+    let device = all.swap_remove(ordinal);
+    if device.capability < (8, 0) {
+        return Err(CudaError::Unsupported { name: device.name, capability: device.capability }.into());
+    }
+    let context = CudaContext::new(ordinal).map_err(CudaError::driver("cuDevicePrimaryCtxRetain"))?;
+    // SAFETY: there is one stream, so no events are needed to order its work.
+    unsafe { context.disable_event_tracking() };
+    Ok((context, device))
+}

@@ -1,0 +1,59 @@
+//! What can be wrong with a GPU.
+
+use cudarc::driver::result::DriverError;
+
+/// Why a CUDA device cannot be used, or what went wrong on it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CudaError {
+    #[error("no CUDA driver was found (libcuda.so); install NVIDIA's driver, or say --device cpu")]
+    NoDriver,
+
+    #[error("the CUDA driver finds no GPU (is one hidden by CUDA_VISIBLE_DEVICES?); say --device cpu")]
+    NoDevice,
+
+    #[error("there is no device {asked}: the driver has {count} (numbered from 0)")]
+    NoSuchDevice { asked: usize, count: usize },
+
+    #[error("this build has no kernels: {why}")]
+    KernelsNotBuilt { why: &'static str },
+
+    #[error(
+        "{name} has compute capability {}.{}, and the kernels need 8.0 (Ampere) or newer; say --device cpu",
+        capability.0, capability.1
+    )]
+    Unsupported { name: String, capability: (u32, u32) },
+
+    #[error(
+        "the driver, of CUDA {}.{}, is older than the kernels' PTX (ISA {isa}); update the driver (580 or newer for ISA 9.0), or \
+         build with the nvcc of an older toolkit ($NVCC)",
+        driver.0, driver.1
+    )]
+    DriverTooOld { driver: (u32, u32), isa: String },
+
+    #[error("the driver refuses module {module}: {log}")]
+    Module { module: &'static str, log: String },
+
+    #[error("the kernels have no function {kernel} in module {module}; build again from a clean tree")]
+    NoKernel { module: &'static str, kernel: String },
+
+    /// Errors of work on the device surface here, in whatever call comes after it.
+    #[error("{call} failed: {problem}")]
+    Driver { call: &'static str, problem: String },
+}
+
+impl CudaError {
+    /// For `map_err`: names the call that failed.
+    pub(super) fn driver(call: &'static str) -> impl FnOnce(DriverError) -> crate::Error {
+        move |error| CudaError::Driver { call, problem: describe(error) }.into()
+    }
+}
+
+/// `CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered`.
+pub(super) fn describe(error: DriverError) -> String {
+    let text = |found: Result<&std::ffi::CStr, _>| found.map(|text| text.to_string_lossy().into_owned()).ok();
+    match (text(error.error_name()), text(error.error_string())) {
+        (Some(name), Some(meaning)) => format!("{name}: {meaning}"),
+        _ => format!("{:?}", error.0),
+    }
+}

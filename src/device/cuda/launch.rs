@@ -1,0 +1,119 @@
+//! A launch: how many threads, and the arguments in the order of the kernel's parameters.
+
+use std::ffi::c_void;
+
+use bytemuck::NoUninit;
+use cudarc::driver::sys::CUdeviceptr;
+
+use super::tiles::THREADS;
+use super::{Buf, Bytes};
+
+/// The grid and block of a launch, and its dynamic shared memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) grid: [usize; 3],
+    pub(crate) block: usize,
+    pub(crate) shared: usize,
+}
+
+impl Geometry {
+    /// At least `threads` threads in a row, in blocks of [`THREADS`].
+    pub(crate) fn linear(threads: usize) -> Self {
+        Geometry { grid: [threads.div_ceil(THREADS).max(1), 1, 1], block: THREADS, shared: 0 }
+    }
+}
+
+/// Arguments, each at a multiple of 16 bytes.
+#[derive(Default)]
+pub(crate) struct Args {
+    bytes: Vec<u128>,
+    starts: Vec<usize>,
+}
+
+impl Args {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A plain value or a struct of such, as the kernel's parameter lays it out.
+    pub(crate) fn value<T: NoUninit>(mut self, value: T) -> Self {
+        let bytes = bytemuck::bytes_of(&value);
+        let start = self.bytes.len();
+        self.bytes.resize(start + bytes.len().div_ceil(size_of::<u128>()), 0);
+        bytemuck::cast_slice_mut(&mut self.bytes[start..])[..bytes.len()].copy_from_slice(bytes);
+        self.starts.push(start);
+        self
+    }
+
+    /// A device address; 0 is null.
+    pub(crate) fn address(self, address: CUdeviceptr) -> Self {
+        self.value(address)
+    }
+
+    pub(crate) fn output(self, buf: &mut Buf) -> Self {
+        let address = buf.address();
+        self.address(address)
+    }
+
+    pub(crate) fn input(self, buf: &Buf) -> Self {
+        self.address(buf.address())
+    }
+
+    /// A buffer, or null.
+    pub(crate) fn optional(self, buf: Option<&Buf>) -> Self {
+        self.address(buf.map_or(0, Buf::address))
+    }
+
+    pub(crate) fn bytes(self, bytes: &Bytes) -> Self {
+        self.address(bytes.address())
+    }
+
+    pub(crate) fn bytes_mut(self, bytes: &mut Bytes) -> Self {
+        let address = bytes.address();
+        self.address(address)
+    }
+
+    /// An extent or index, an `int` to the kernel. Tensors have fewer than 2³¹ elements.
+    pub(crate) fn int(self, value: usize) -> Self {
+        debug_assert!(i32::try_from(value).is_ok(), "{value} does not fit a kernel's int");
+        self.value(value as i32)
+    }
+
+    pub(crate) fn flag(self, flag: bool) -> Self {
+        self.value(i32::from(flag))
+    }
+
+    pub(crate) fn float(self, value: f32) -> Self {
+        self.value(value)
+    }
+
+    /// What `cuLaunchKernel` takes. The pointers live as long as `self` is neither changed nor dropped.
+    pub(super) fn pointers(&mut self) -> Vec<*mut c_void> {
+        let base = self.bytes.as_mut_ptr();
+        // SAFETY: every start is an index of `bytes`.
+        self.starts.iter().map(|&start| unsafe { base.add(start) }.cast()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_keep_their_order_and_bytes() {
+        let mut args = Args::new().int(7).value([1.5f32; 5]).flag(true).address(1 << 40);
+        let pointers = args.pointers();
+        assert_eq!(pointers.len(), 4);
+        let read = |i: usize| unsafe { pointers[i].cast::<i32>().read() };
+        assert_eq!((read(0), read(2)), (7, 1));
+        assert_eq!(unsafe { pointers[1].cast::<[f32; 5]>().read() }, [1.5; 5]);
+        assert_eq!(unsafe { pointers[3].cast::<u64>().read() }, 1 << 40);
+    }
+
+    #[test]
+    fn a_row_of_threads_is_long_enough() {
+        for (threads, blocks) in [(0, 1), (1, 1), (THREADS, 1), (THREADS + 1, 2)] {
+            assert_eq!(Geometry::linear(threads).grid, [blocks, 1, 1]);
+        }
+    }
+}

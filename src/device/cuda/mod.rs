@@ -1,0 +1,381 @@
+//! The CUDA backend: our kernels on one GPU, sequenced on one stream through cudarc.
+//!
+//! A launch returns before its kernel has run; what went wrong in one surfaces in a later call, at the latest in
+//! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
+
+mod convert;
+mod driver;
+mod error;
+mod kernels;
+mod launch;
+mod pool;
+pub mod tiles;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{self, CUdeviceptr};
+use cudarc::driver::{CudaContext, CudaStream};
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+
+use super::{Buffer, Device, Memory, Precision, Role, require_same_len};
+use crate::{Error, Result};
+pub use driver::{CudaDevice, devices, driver_version};
+pub use error::CudaError;
+pub use kernels::{missing, ptx};
+pub(crate) use launch::{Args, Geometry};
+
+use kernels::Kernels;
+use pool::{Block, Pool};
+
+/// A GPU as a backend, at one precision.
+#[derive(Clone)]
+pub struct Cuda {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    device: CudaDevice,
+    precision: Precision,
+    /// Before context and pool, so that modules are unloaded while there is a context.
+    kernels: Kernels,
+    clock: Clock,
+    pool: Arc<Pool>,
+    stream: Arc<CudaStream>,
+    context: Arc<CudaContext>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Nothing that work still uses is taken away from it. A failure has been told by an earlier call, or nobody asks.
+        let _ = self.stream.synchronize();
+    }
+}
+
+/// How a buffer's numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Storage {
+    F32,
+    Bf16,
+}
+
+impl Storage {
+    fn width(self) -> usize {
+        match self {
+            Storage::F32 => 4,
+            Storage::Bf16 => 2,
+        }
+    }
+}
+
+/// Numbers on a GPU.
+pub struct Buf {
+    block: Block,
+    len: usize,
+    storage: Storage,
+    /// A parameter's values once more, as activations are stored; the kernels that multiply read these. Whoever writes the
+    /// parameter writes them too. There is none for parameters that were not uploaded (gradients, velocities).
+    copy: Option<Box<Buf>>,
+}
+
+/// Bytes on a GPU.
+pub struct Bytes {
+    block: Block,
+    len: usize,
+}
+
+impl Buf {
+    pub(crate) fn address(&self) -> CUdeviceptr {
+        self.block.address()
+    }
+
+    /// Where the parameter's copy lies; 0 if it has none.
+    pub(crate) fn copy_address(&self) -> CUdeviceptr {
+        self.copy.as_ref().map_or(0, |copy| copy.address())
+    }
+}
+
+impl Bytes {
+    pub(crate) fn address(&self) -> CUdeviceptr {
+        self.block.address()
+    }
+}
+
+impl Buffer for Buf {
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Buffer for Bytes {
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// What changes from step to step and is not a tensor. Kernels read it from device memory, so that a captured launch
+/// does next time what the step then needs.
+struct Clock {
+    words: Block,
+    /// What the device's words will be once all work so far is done; `None` before they are first set.
+    known: Mutex<[Option<u32>; 3]>,
+}
+
+/// A word of the [`Clock`].
+#[derive(Clone, Copy)]
+enum Word {
+    Rate,
+    Epoch,
+    Step,
+}
+
+impl Cuda {
+    /// Device `ordinal`, as the driver numbers them.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] where there is no driver, no such device, one that the kernels do not run on, or no kernels in
+    /// this build.
+    pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
+        if let Some(why) = missing() {
+            return Err(CudaError::KernelsNotBuilt { why }.into());
+        }
+        let (context, device) = driver::open(ordinal)?;
+        let stream = context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
+        let pool = Pool::new(&context, format!("cuda:{ordinal}"));
+        let clock = Clock { words: Pool::take(&pool, 3 * size_of::<u32>())?, known: Mutex::default() };
+        let kernels = Kernels::new(&context, precision)?;
+        Ok(Cuda { shared: Arc::new(Shared { device, precision, kernels, clock, pool, stream, context }) })
+    }
+
+    pub fn device(&self) -> &CudaDevice {
+        &self.shared.device
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.shared.precision
+    }
+
+    pub(crate) fn multiprocessors(&self) -> usize {
+        self.shared.device.multiprocessors
+    }
+
+    /// Working memory in fp32.
+    pub(crate) fn scratch(&self, len: usize) -> Result<Buf> {
+        self.alloc(Role::Parameter, len)
+    }
+
+    /// Launches `kernel` of module `op`.
+    pub(crate) fn launch(&self, op: &'static str, kernel: &str, geometry: Geometry, mut args: Args) -> Result<()> {
+        self.bind()?;
+        let Geometry { grid, block, shared } = geometry;
+        let function = self.shared.kernels.function(op, kernel, shared)?;
+        let [x, y, z] = grid.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX));
+        let stream = self.shared.stream.cu_stream();
+        // SAFETY: the arguments are those of the kernel's parameters (the tests run every kernel), and all memory they point
+        // to is lent out, to work that comes later on the same stream at the earliest.
+        let launched = unsafe {
+            let arguments = &mut args.pointers();
+            result::launch_kernel(function, (x, y, z), (block as u32, 1, 1), shared as u32, stream, arguments)
+        };
+        launched.map_err(|error| {
+            let problem =
+                format!("{op}::{kernel}, grid {grid:?}, block {block}, {shared} bytes: {}", error::describe(error));
+            CudaError::Driver { call: "cuLaunchKernel", problem }.into()
+        })
+    }
+
+    /// Where kernels find the learning rate, a float, once it has been set to `rate`.
+    pub(crate) fn rate(&self, rate: f32) -> Result<CUdeviceptr> {
+        self.tick(Word::Rate, rate.to_bits())
+    }
+
+    /// Where kernels find epoch and step, two words, once they have been set.
+    pub(crate) fn position(&self, epoch: u32, step: u32) -> Result<CUdeviceptr> {
+        self.tick(Word::Step, step)?;
+        self.tick(Word::Epoch, epoch)
+    }
+
+    fn tick(&self, word: Word, value: u32) -> Result<CUdeviceptr> {
+        let clock = &self.shared.clock;
+        let address = clock.words.address() + (word as usize * size_of::<u32>()) as u64;
+        let mut known = clock.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known[word as usize] != Some(value) {
+            self.bind()?;
+            // SAFETY: the word is the clock's.
+            unsafe { sys::cuMemsetD32Async(address, value, 1, self.shared.stream.cu_stream()) }
+                .result()
+                .map_err(CudaError::driver("cuMemsetD32Async"))?;
+            known[word as usize] = Some(value);
+        }
+        Ok(address)
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.shared.context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))
+    }
+
+    fn storage(&self, role: Role) -> Storage {
+        match (role, self.shared.precision) {
+            (Role::Activation, Precision::Bf16) => Storage::Bf16,
+            _ => Storage::F32,
+        }
+    }
+
+    /// Whether parameters need a copy to be multiplied with.
+    fn copies_parameters(&self) -> bool {
+        self.storage(Role::Activation) != self.storage(Role::Parameter)
+    }
+
+    /// A buffer with whatever was there before.
+    fn raw(&self, storage: Storage, len: usize) -> Result<Buf> {
+        // The kernels count elements in an int.
+        if i32::try_from(len).is_err() {
+            let problem =
+                format!("a tensor of {len} elements; the kernels take fewer than 2^31: make the batch smaller");
+            return Err(Error::shape("cuda", problem));
+        }
+        let block = Pool::take(&self.shared.pool, len * storage.width())?;
+        Ok(Buf { block, len, storage, copy: None })
+    }
+
+    fn set_bytes(&self, address: CUdeviceptr, value: u8, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller owns the memory.
+        unsafe { result::memset_d8_async(address, value, bytes, self.shared.stream.cu_stream()) }
+            .map_err(CudaError::driver("cuMemsetD8Async"))
+    }
+
+    /// Copies to the device. The driver has read pageable memory when the call returns.
+    fn send<T>(&self, address: CUdeviceptr, host: &[T]) -> Result<()> {
+        if host.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller's buffer has the slice's length.
+        unsafe { result::memcpy_htod_async(address, host, self.shared.stream.cu_stream()) }
+            .map_err(CudaError::driver("cuMemcpyHtoDAsync"))
+    }
+
+    /// Copies from the device, and waits for it.
+    fn fetch<T: bytemuck::Zeroable + Clone>(&self, address: CUdeviceptr, len: usize) -> Result<Vec<T>> {
+        let mut host = vec![T::zeroed(); len];
+        if len == 0 {
+            return Ok(host);
+        }
+        self.bind()?;
+        // SAFETY: as in `send`; the slice lives until the stream has been waited for.
+        unsafe { result::memcpy_dtoh_async(&mut host, address, self.shared.stream.cu_stream()) }
+            .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
+        self.synchronize()?;
+        Ok(host)
+    }
+
+    /// Host numbers into a buffer and its copy.
+    fn store(&self, buf: &mut Buf, host: &[f32]) -> Result<()> {
+        match buf.storage {
+            Storage::F32 => self.send(buf.address(), host)?,
+            Storage::Bf16 => {
+                let mut rounded = vec![bf16::ZERO; host.len()];
+                rounded.convert_from_f32_slice(host);
+                self.send(buf.address(), &rounded)?;
+            }
+        }
+        match &mut buf.copy {
+            Some(copy) => self.store(copy, host),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Device for Cuda {
+    type Scalar = f32;
+    type Buf = Buf;
+    type Bytes = Bytes;
+
+    fn name(&self) -> String {
+        let CudaDevice { ordinal, name, .. } = &self.shared.device;
+        format!("cuda:{ordinal}, {name}, {}", self.shared.precision)
+    }
+
+    fn alloc(&self, role: Role, len: usize) -> Result<Buf> {
+        let buf = self.raw(self.storage(role), len)?;
+        if cfg!(debug_assertions) {
+            // All ones are a NaN in either type.
+            self.set_bytes(buf.address(), 0xff, len * buf.storage.width())?;
+        }
+        Ok(buf)
+    }
+
+    fn alloc_bytes(&self, len: usize) -> Result<Bytes> {
+        Ok(Bytes { block: Pool::take(&self.shared.pool, len)?, len })
+    }
+
+    fn upload(&self, role: Role, host: &[f32]) -> Result<Buf> {
+        let mut buf = self.raw(self.storage(role), host.len())?;
+        if role == Role::Parameter && self.copies_parameters() {
+            buf.copy = Some(Box::new(self.raw(self.storage(Role::Activation), host.len())?));
+        }
+        self.store(&mut buf, host)?;
+        Ok(buf)
+    }
+
+    fn upload_bytes(&self, host: &[u8]) -> Result<Bytes> {
+        let bytes = self.alloc_bytes(host.len())?;
+        self.send(bytes.address(), host)?;
+        Ok(bytes)
+    }
+
+    fn write(&self, buf: &mut Buf, host: &[f32]) -> Result<()> {
+        require_same_len(buf.len, host.len())?;
+        self.store(buf, host)
+    }
+
+    fn write_bytes(&self, bytes: &mut Bytes, host: &[u8]) -> Result<()> {
+        require_same_len(bytes.len, host.len())?;
+        self.send(bytes.address(), host)
+    }
+
+    fn download(&self, buf: &Buf) -> Result<Vec<f32>> {
+        match buf.storage {
+            Storage::F32 => self.fetch(buf.address(), buf.len),
+            Storage::Bf16 => Ok(self.fetch::<bf16>(buf.address(), buf.len)?.to_f32_vec()),
+        }
+    }
+
+    fn download_bytes(&self, bytes: &Bytes) -> Result<Vec<u8>> {
+        self.fetch(bytes.address(), bytes.len)
+    }
+
+    fn fill(&self, buf: &mut Buf, value: f32) -> Result<()> {
+        if buf.len == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        let stream = self.shared.stream.cu_stream();
+        // SAFETY: the buffer has as many elements.
+        let filled = unsafe {
+            match buf.storage {
+                Storage::F32 => sys::cuMemsetD32Async(buf.address(), value.to_bits(), buf.len, stream),
+                Storage::Bf16 => sys::cuMemsetD16Async(buf.address(), bf16::from_f32(value).to_bits(), buf.len, stream),
+            }
+        };
+        filled.result().map_err(CudaError::driver("cuMemsetAsync"))?;
+        match &mut buf.copy {
+            Some(copy) => self.fill(copy, value),
+            None => Ok(()),
+        }
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        let waited = self.shared.stream.synchronize();
+        waited.map_err(|error: DriverError| CudaError::driver("cuStreamSynchronize")(error))
+    }
+
+    fn memory(&self) -> Memory {
+        self.shared.pool.memory()
+    }
+}

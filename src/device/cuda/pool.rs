@@ -1,0 +1,140 @@
+//! Device memory that is used again: once a program has come to its steady state, it asks the driver for nothing. All work
+//! goes through one stream, so a block that is given back may be lent out at once: whoever gets it comes later.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::CudaContext;
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{CUdeviceptr, CUresult};
+
+use super::{CudaError, Memory};
+use crate::{Error, Result};
+
+/// Blocks are multiples of this, which is also what 16-byte accesses need.
+const GRAIN: usize = 16;
+
+/// Device memory, taken from the driver and given back to it.
+struct Allocation {
+    address: CUdeviceptr,
+    bytes: usize,
+    context: Arc<CudaContext>,
+}
+
+impl Allocation {
+    fn new(context: &Arc<CudaContext>, bytes: usize) -> std::result::Result<Self, DriverError> {
+        context.bind_to_thread()?;
+        // SAFETY: a context is bound.
+        let address = unsafe { result::malloc_sync(bytes)? };
+        Ok(Allocation { address, bytes, context: context.clone() })
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // SAFETY: the address came from `malloc_sync`, and its one owner goes away. `cuMemFree` waits for work that uses it.
+        let freed = self.context.bind_to_thread().and_then(|()| unsafe { result::free_sync(self.address) });
+        // A context that has failed frees nothing any more; the process's end does.
+        let _ = freed;
+    }
+}
+
+/// Blocks waiting for their next use, by size.
+pub(super) struct Pool {
+    context: Arc<CudaContext>,
+    device: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    free: BTreeMap<usize, Vec<Allocation>>,
+    memory: Memory,
+}
+
+impl Pool {
+    pub(super) fn new(context: &Arc<CudaContext>, device: String) -> Arc<Self> {
+        Arc::new(Pool { context: context.clone(), device, state: Mutex::default() })
+    }
+
+    /// The smallest waiting block of at least `bytes` that does not waste more than half of itself, else a fresh one.
+    /// With debug assertions a block is never larger than what was asked for, so that the virtual GPU and
+    /// compute-sanitizer see an access beyond a buffer's end.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the device has no such block to give, even after the waiting ones were given back.
+    pub(super) fn take(pool: &Arc<Self>, bytes: usize) -> Result<Block> {
+        let mut state = pool.lock();
+        let size = match cfg!(debug_assertions) {
+            true => bytes.max(1),
+            false => bytes.max(1).checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX),
+        };
+        let largest = if cfg!(debug_assertions) { size } else { size.saturating_mul(2) };
+        let fits = state.free.range(size..=largest).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
+        let waiting = fits.and_then(|size| state.free.get_mut(&size)?.pop());
+        let allocation = match waiting {
+            Some(allocation) => allocation,
+            None => pool.fresh(&mut state, size)?,
+        };
+        state.memory.in_use += allocation.bytes;
+        state.memory.peak = state.memory.peak.max(state.memory.in_use);
+        drop(state);
+        Ok(Block { allocation: Some(allocation), pool: pool.clone() })
+    }
+
+    fn fresh(&self, state: &mut State, bytes: usize) -> Result<Allocation> {
+        let allocation = Allocation::new(&self.context, bytes).or_else(|error| {
+            if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY || state.free.is_empty() {
+                return Err(error);
+            }
+            let waiting: usize = state.free.values().flatten().map(|allocation| allocation.bytes).sum();
+            state.free.clear();
+            state.memory.reserved -= waiting;
+            Allocation::new(&self.context, bytes)
+        });
+        match allocation {
+            Ok(allocation) => {
+                state.memory.allocations += 1;
+                state.memory.reserved += bytes;
+                Ok(allocation)
+            }
+            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                let free = result::mem_get_info().map_or(0, |(free, _)| free);
+                let (device, in_use) = (self.device.clone(), state.memory.in_use);
+                Err(Error::Memory { device, bytes, in_use, free: Some(free) })
+            }
+            Err(error) => Err(CudaError::driver("cuMemAlloc")(error)),
+        }
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        self.lock().memory
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, and if something did, the lists would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Device memory that goes back to its pool when it is dropped.
+pub(super) struct Block {
+    /// There until the block is dropped.
+    allocation: Option<Allocation>,
+    pool: Arc<Pool>,
+}
+
+impl Block {
+    pub(super) fn address(&self) -> CUdeviceptr {
+        self.allocation.as_ref().map_or(0, |allocation| allocation.address)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let Some(allocation) = self.allocation.take() else { return };
+        let mut state = self.pool.lock();
+        state.memory.in_use -= allocation.bytes;
+        state.free.entry(allocation.bytes).or_default().push(allocation);
+    }
+}

@@ -1,0 +1,54 @@
+//! How numbers are stored and multiplied.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// A GPU backend's arithmetic. Parameters, their gradients and all sums are fp32 in each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// fp32 throughout: products and sums are exact to the last bit of fp32.
+    Fp32,
+    /// Activations are fp32; the operands of convolutions are rounded to TF32 (10 bits of fraction) for the tensor cores.
+    Tf32,
+    /// Activations and their gradients are stored as bf16 (7 bits of fraction), and so are the weights that the tensor
+    /// cores read; the optimiser updates fp32 masters.
+    Bf16,
+}
+
+impl Precision {
+    pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
+
+    /// As `--precision` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes of a stored activation.
+    pub fn activation_width(self) -> usize {
+        match self {
+            Precision::Fp32 | Precision::Tf32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+        known.ok_or_else(|| Error::config("precision", format!("{name:?} is none of fp32, tf32, bf16")))
+    }
+}
