@@ -23,6 +23,12 @@ impl Geometry {
     }
 }
 
+/// The threads of a kernel that takes images of `c` channels pixel by pixel, `len` elements in all: one thread for
+/// `vector` channels where that divides them (the kernel's form `_packs`, and `true`), else one for each element.
+pub(crate) fn channel_threads(len: usize, c: usize, vector: usize) -> (usize, bool) {
+    if c.is_multiple_of(vector) { (len / vector, true) } else { (len, false) }
+}
+
 /// Arguments, each at a multiple of 16 bytes.
 #[derive(Default)]
 pub(crate) struct Args {
@@ -73,6 +79,15 @@ impl Args {
         self.address(address)
     }
 
+    /// A buffer to be written, or null.
+    pub(crate) fn optional_output(self, buf: Option<&mut Buf>) -> Self {
+        self.address(buf.map_or(0, |buf| buf.address()))
+    }
+
+    pub(crate) fn optional_bytes_mut(self, bytes: Option<&mut Bytes>) -> Self {
+        self.address(bytes.map_or(0, |bytes| bytes.address()))
+    }
+
     /// An extent or index, an `int` to the kernel. Tensors have fewer than 2³¹ elements.
     pub(crate) fn int(self, value: usize) -> Self {
         debug_assert!(i32::try_from(value).is_ok(), "{value} does not fit a kernel's int");
@@ -108,6 +123,14 @@ mod tests {
         assert_eq!((read(0), read(2)), (7, 1));
         assert_eq!(unsafe { pointers[1].cast::<[f32; 5]>().read() }, [1.5; 5]);
         assert_eq!(unsafe { pointers[3].cast::<u64>().read() }, 1 << 40);
+    }
+
+    #[test]
+    fn packs_are_taken_where_channels_are_whole_packs() {
+        assert_eq!(channel_threads(2 * 25 * 96, 96, 8), (2 * 25 * 12, true));
+        assert_eq!(channel_threads(2 * 25 * 12, 12, 4), (2 * 25 * 3, true));
+        assert_eq!(channel_threads(2 * 25 * 12, 12, 8), (2 * 25 * 12, false));
+        assert_eq!(channel_threads(7, 1, 4), (7, false));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
 pub use graph::Graph;
 pub use kernels::{missing, ptx};
-pub(crate) use launch::{Args, Geometry};
+pub(crate) use launch::{Args, Geometry, channel_threads};
 
 use kernels::Kernels;
 use pool::{Block, Pool};

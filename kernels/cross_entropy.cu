@@ -1,0 +1,102 @@
+// Softmax cross-entropy of logits [n, classes], with its gradient.
+//
+//     meter[0] += sum over rows of -ln softmax(logits)[label]
+//     meter[1] += rows whose first largest logit is their label's
+//     meter[2] += rows whose logits are all equal
+//     dlogits   = (softmax(logits) - onehot(labels)) / n      (overwrites; null for none)
+//
+// One block, so that the sums over rows need neither atomics nor a second launch: a warp to a row, lanes to classes; each
+// warp adds up its rows in order, and one thread the warps' sums in order.
+// Grid: 1. Block: whole warps, up to 32 of them.
+//
+// A label that is no class is never used as an index; the loss is NaN then.
+#include "storage.cuh"
+
+constexpr int WARP = 32;
+constexpr unsigned ALL = 0xffffffff;
+
+static __device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+    for (int distance = WARP / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(ALL, value, distance);
+    return value;
+}
+
+extern "C" __global__ void __launch_bounds__(1024)
+    cross_entropy(float *meter, Storage *dlogits, const Storage *logits, const unsigned char *labels, unsigned n,
+                  unsigned classes) {
+    __shared__ float losses[WARP], hits[WARP], flats[WARP];
+    const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+
+    float loss = 0.0f, hit = 0.0f, flat = 0.0f;
+    for (unsigned i = warp; i < n; i += warps) {
+        const Storage *row = logits + i * classes;
+        const unsigned label = labels[i];
+        const float first = to_float(row[0]);
+
+        // The first largest logit. NaNs are not larger than anything.
+        float largest = -INFINITY;
+        unsigned best = 0xffffffff;
+        bool equal = true;
+        for (unsigned c = lane; c < classes; c += WARP) {
+            const float logit = to_float(row[c]);
+            equal = equal && logit == first;
+            if (logit > largest || (logit == largest && c < best)) {
+                largest = logit;
+                best = c;
+            }
+        }
+#pragma unroll
+        for (int distance = WARP / 2; distance > 0; distance /= 2) {
+            const float other = __shfl_xor_sync(ALL, largest, distance);
+            const unsigned position = __shfl_xor_sync(ALL, best, distance);
+            if (other > largest || (other == largest && position < best)) {
+                largest = other;
+                best = position;
+            }
+        }
+        // Nothing is larger than a NaN either, and the search begins with the first logit.
+        if (first != first) {
+            largest = first;
+            best = 0;
+        }
+        equal = __all_sync(ALL, equal);
+
+        // Shifted by the largest logit, no exponential overflows. That of the largest itself is 1 and is left out until
+        // the logarithm, so that a loss far below 1 keeps its digits. (0 is added for it, or NaN if it is infinite.)
+        float others = 0.0f;
+        for (unsigned c = lane; c < classes; c += WARP) {
+            const float shifted = to_float(row[c]) - largest;
+            others += c == best ? shifted : expf(shifted);
+        }
+        others = warp_sum(others);
+        const float shifted = label < classes ? to_float(row[label]) - largest : NAN;
+        loss += log1pf(others) - shifted;
+        hit += best == label ? 1.0f : 0.0f;
+        flat += equal ? 1.0f : 0.0f;
+
+        if (dlogits != nullptr) {
+            const float sum = 1.0f + others;
+            for (unsigned c = lane; c < classes; c += WARP) {
+                const float probability = expf(to_float(row[c]) - largest) / sum;
+                dlogits[i * classes + c] = to_storage((probability - (c == label ? 1.0f : 0.0f)) / float(n));
+            }
+        }
+    }
+
+    if (lane == 0) {
+        losses[warp] = loss;
+        hits[warp] = hit;
+        flats[warp] = flat;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (unsigned i = 1; i < warps; i++) {
+            loss += losses[i];
+            hit += hits[i];
+            flat += flats[i];
+        }
+        meter[0] += loss;
+        meter[1] += hit;
+        meter[2] += flat;
+    }
+}

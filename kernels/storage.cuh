@@ -1,0 +1,80 @@
+// How numbers lie in memory. A module is compiled for one precision:
+//
+//     PRECISION   0 (fp32)   1 (tf32)   2 (bf16)
+//     Storage     float      float      __nv_bfloat16
+//
+// `Storage` is the type of activations and of their gradients. Parameters, their gradients, velocities and meters are
+// float in every precision, and so is all arithmetic: kernels load with `to_float`, compute, and round once, to nearest
+// even, in `to_storage`.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#ifndef PRECISION
+#error "compile with -DPRECISION=0 (fp32), 1 (tf32) or 2 (bf16)"
+#endif
+
+#if PRECISION == 2
+using Storage = __nv_bfloat16;
+#elif PRECISION == 0 || PRECISION == 1
+using Storage = float;
+#else
+#error "PRECISION is 0 (fp32), 1 (tf32) or 2 (bf16)"
+#endif
+
+// Elements of a 16-byte access, the widest there is.
+constexpr int VECTOR = 16 / sizeof(Storage);
+
+__device__ __forceinline__ float to_float(float value) { return value; }
+__device__ __forceinline__ float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+#if PRECISION == 2
+__device__ __forceinline__ Storage to_storage(float value) { return __float2bfloat16_rn(value); }
+#else
+__device__ __forceinline__ Storage to_storage(float value) { return value; }
+#endif
+
+// VECTOR elements at once. They lie at a multiple of 16 bytes: where the rows of a tensor are not a multiple of VECTOR
+// long, kernels take one element at a time.
+struct alignas(16) Pack {
+    Storage lane[VECTOR];
+};
+
+__device__ __forceinline__ Pack load_pack(const Storage *from) {
+    const uint4 bits = *reinterpret_cast<const uint4 *>(from);
+    Pack pack;
+    memcpy(&pack, &bits, sizeof pack);
+    return pack;
+}
+
+__device__ __forceinline__ void store_pack(Storage *to, const Pack &pack) {
+    uint4 bits;
+    memcpy(&bits, &pack, sizeof pack);
+    *reinterpret_cast<uint4 *>(to) = bits;
+}
+
+// WIDTH neighbouring elements as floats, WIDTH being 1 or VECTOR: what a kernel that is written once for both calls.
+template <int WIDTH>
+__device__ __forceinline__ void load(const Storage *from, float (&values)[WIDTH]) {
+    static_assert(WIDTH == 1 || WIDTH == VECTOR, "one element or a whole pack");
+    if constexpr (WIDTH == 1) {
+        values[0] = to_float(*from);
+    } else {
+        const Pack pack = load_pack(from);
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) values[i] = to_float(pack.lane[i]);
+    }
+}
+
+template <int WIDTH>
+__device__ __forceinline__ void store(Storage *to, const float (&values)[WIDTH]) {
+    static_assert(WIDTH == 1 || WIDTH == VECTOR, "one element or a whole pack");
+    if constexpr (WIDTH == 1) {
+        *to = to_storage(values[0]);
+    } else {
+        Pack pack;
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) pack.lane[i] = to_storage(values[i]);
+        store_pack(to, pack);
+    }
+}
