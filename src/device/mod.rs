@@ -114,11 +114,15 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
 
+    /// What recorded work is to find when it is replayed next.
+    fn set_moment(&self, moment: &Moment) -> Result<()>;
+
     /// Records the device work that `work` asks for instead of doing it, to be replayed; `None`, and `work` not called, on a
     /// device that gains nothing by it.
     ///
-    /// What `work` does on the host is done once, now: it may not exchange data with the device. Buffers that it takes
-    /// and drops are the recording's own; those that it merely uses must stay where they are.
+    /// What `work` does on the host is done once, now: it may not exchange data with the device, and what it tells kernels
+    /// of rate, epoch, step and place must be the [`Moment`] that was set before. Buffers that it takes and drops are the
+    /// recording's own; those that it merely uses must stay where they are.
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
 
     /// Waits until everything asked for so far has happened.
@@ -136,6 +140,18 @@ fn require_same_len(device: usize, host: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::shape("write", format!("{host} elements for a buffer of {device}")))
+}
+
+/// What changes between two replays of a step, besides the data that is already on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moment {
+    /// The optimiser's learning rate.
+    pub rate: f32,
+    /// With the seed and the step, what dropout draws from.
+    pub epoch: u32,
+    pub step: u32,
+    /// The place of the batch's first image in the order of its epoch.
+    pub first: u32,
 }
 
 /// Work that a device has recorded, see [`Device::record`].

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Buffer, Device, Memory, Real, Recording, Role, require_same_len};
+use super::{Buffer, Device, Memory, Moment, Real, Recording, Role, require_same_len};
 use crate::{Error, Result};
 pub(crate) use gemm::{Mat, MatMut};
 pub use pool::Buf;
@@ -198,6 +198,10 @@ impl<T: Real> Device for Cpu<T> {
 
     fn fill(&self, buf: &mut Buf<T>, value: T) -> Result<()> {
         buf.fill(value);
+        Ok(())
+    }
+
+    fn set_moment(&self, _moment: &Moment) -> Result<()> {
         Ok(())
     }
 
