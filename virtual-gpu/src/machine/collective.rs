@@ -175,6 +175,7 @@ impl Env<'_> {
             );
             return wrong(TrapKind::PartialBarrier, message);
         }
+        warp.now.held = false;
         let votes = (a.lanes(&warp.predicates) & active).count_ones();
         let barrier = &mut self.barriers[id as usize];
         // Barriers with a count are counted in warps.
@@ -199,7 +200,7 @@ impl Env<'_> {
     }
 }
 
-/// Where a lane's value comes from, and whether that is inside of its segment (PTX ISA 9.0, section 9.7.9.6).
+/// Where a lane's value comes from, and whether that is inside of its segment (PTX ISA 9.0, "shfl.sync").
 fn source_lane(mode: Shuffle, lane: u32, by: u32, clamp: u32) -> (u32, bool) {
     let (by, segments, clamp) = (by & 31, clamp >> 8 & 31, clamp & 31);
     let last = lane & segments | clamp & !segments;

@@ -224,6 +224,8 @@ pub(super) enum Op {
     Atomic {
         access: Access,
         f: Atomic,
+        /// What it is on shared memory, if that differs and a generic address may lead there.
+        on_shared: Option<Atomic>,
         b: R,
         c: R,
     },

@@ -1,4 +1,4 @@
-//! Calls of device functions (PTX ISA 9.0, section 9.7.12.5 and chapter 7): each is decoded into its caller, with
+//! Calls of device functions (PTX ISA 9.0, "Abstracting the ABI" and "call"): each is decoded into its caller, with
 //! registers and labels of its own. So there is no recursion, and nothing is called by address.
 
 use super::*;

@@ -1,5 +1,5 @@
-//! Loads, stores, atomics, asynchronous copies and matrix loads (PTX ISA 9.0, sections 9.7.9.8-9.7.9.12, 9.7.9.25,
-//! 9.7.13.12-13 and 9.7.14.5.15).
+//! Loads, stores, atomics, asynchronous copies and matrix loads (PTX ISA 9.0, "ld", "st", "atom", "red", "cp.async",
+//! "ldmatrix").
 
 use super::*;
 use crate::arith::float;
@@ -92,7 +92,8 @@ impl Decoder {
         area.unwrap_or(Area::Generic)
     }
 
-    /// Whether the access is ordered, or at least promised to be whole (section 8: strong operations).
+    /// Whether the access is ordered, or at least promised to be whole (PTX ISA 9.0, "Memory Consistency Model": strong
+    /// operations).
     fn strength(form: &mut Form) -> bool {
         let strong =
             ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"].iter().any(|word| form.take(word));
@@ -207,6 +208,8 @@ impl Decoder {
             return form.unsupported();
         }
         let Some(f) = function(name, ty, area != Area::Shared) else { return form.unsupported() };
+        let on_shared =
+            if area == Area::Generic && (name, ty) == ("add", F(32)) { function(name, ty, false) } else { None };
         let returns = form.base == "atom";
         let wanted = 2 + usize::from(returns) + usize::from(name == "cas");
         if operands.len() != wanted || (name == "exch" || name == "cas") && !returns {
@@ -221,7 +224,7 @@ impl Decoder {
         let access =
             Access { area, base, offset, size: ty.bytes(), lanes: 1, strong: true, regs, sign_from: 0, keep: [0; 4] };
         let flops = u32::from(name == "add" && matches!(ty, F(_)));
-        Ok(Made { op: Op::Atomic { access, f, b, c }, class: Class::Atomic, flops })
+        Ok(Made { op: Op::Atomic { access, f, on_shared, b, c }, class: Class::Atomic, flops })
     }
 
     fn load_matrix(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
@@ -288,7 +291,7 @@ impl Decoder {
     }
 }
 
-/// What an atomic makes of the old value and its operands (section 9.7.13.12). On global memory, sums of `.f32` flush
+/// What an atomic makes of the old value and its operands (PTX ISA 9.0, "atom"). On global memory, sums of `.f32` flush
 /// subnormal numbers to zero; on shared memory they do not.
 fn function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
     let nearest = float::Mode::NEAREST;

@@ -26,7 +26,7 @@ type Decoded<T> = Result<T, LoadError>;
 /// More rows than this are no kernel, but a mistake.
 const MOST_REGISTERS: u64 = 1 << 20;
 
-/// Bytes of a kernel's parameters (section 5.1.6.1).
+/// Bytes of a kernel's parameters (PTX ISA 9.0, "Kernel Function Parameters").
 const MOST_PARAMS: usize = 32_764;
 /// What a thread may have of local memory.
 const MOST_LOCAL: usize = 512 << 10;

@@ -1,4 +1,4 @@
-//! Moves, comparisons and selections (PTX ISA 9.0, sections 9.7.5, 9.7.6 and 9.7.9.1-3).
+//! Moves, comparisons and selections (PTX ISA 9.0, "Comparison and Selection Instructions", "mov").
 
 use super::lanes::{Lane, compare, halves, one, three};
 use super::*;
@@ -153,7 +153,8 @@ impl Decoder {
                 };
                 made(Op::Pure { f, d, s }, Class::Move)
             }
-            // mov.b64 {a, b}, s: one move for each part. The source is none of the parts but the last, or is read first.
+            // mov.b64 {a, b}, s: one move for each part. The source is none of the parts but the last, or is read
+            // first.
             (Operand::Vector(parts), _) => self.unpack(form, ty, parts, a),
             _ => {
                 if let Operand::Name(name) = a
@@ -172,8 +173,8 @@ impl Decoder {
     fn mov_special(&mut self, form: &Form, ty: Type, d: &Operand, special: Special, row: R) -> Decoded<Made> {
         let d = self.target(form, d, ty.bits())?;
         let wide = matches!(special, Special::Clock64 | Special::Timer);
-        if (wide && ty.bits() != 64) || ty.bits() < 16 {
-            return form.fail("the register is too small");
+        if (wide && ty.bits() != 64) || !(16..=64).contains(&ty.bits()) {
+            return form.fail("the register has not this register's size");
         }
         if matches!(special, Special::Clock | Special::Clock64 | Special::Timer) {
             return made(Op::Clock { d }, Class::Move);

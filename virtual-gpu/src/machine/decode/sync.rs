@@ -1,5 +1,5 @@
-//! Special registers, and what the lanes of a warp or the threads of a block do together (PTX ISA 9.0, chapter 10 and
-//! sections 9.7.9.5-6, 9.7.13 and 9.7.14).
+//! Special registers, and what the lanes of a warp or the threads of a block do together (PTX ISA 9.0, "Special
+//! Registers", "shfl.sync", "Parallel Synchronization and Communication Instructions", "mma").
 
 use super::*;
 use crate::arith::half::Half;

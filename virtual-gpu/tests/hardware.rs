@@ -1,0 +1,64 @@
+//! What the manual leaves to the hardware, or tells of it alone: threads that return before a barrier, subnormal numbers
+//! in atomics.
+
+mod common;
+
+use common::*;
+use virtual_gpu::machine::{Config, Machine, TrapKind};
+
+/// Without checks, a barrier waits for the threads that have not returned, whichever way the branch goes.
+#[test]
+fn barriers_without_those_that_returned() {
+    let store = "st.shared.u32 [%r2], %r0;\nbar.sync 0;\nld.shared.u32 %r3, [tile];\nst.global.u32 [%rd1], %r3;";
+    let address = "shl.b32 %r1, %r0, 2;\nmov.u32 %r2, tile;\nadd.s32 %r2, %r2, %r1;\ncvt.u64.u32 %rd1, %r1;\n\
+                   add.s64 %rd1, %rd0, %rd1;\nsetp.gt.u32 %p1, %r0, 40;";
+    let bodies = [
+        format!("@%p1 ret;\n{store}"),
+        format!("@!%p1 bra STAY;\nret;\nSTAY:\n{store}"),
+        format!("@!%p1 bra STAY;\nst.global.u32 [%rd1], 99;\nret;\nSTAY:\n{store}"),
+        format!("@%p1 bra LEAVE;\n{store}\nret;\nLEAVE:\nst.global.u32 [%rd1], 99;"),
+        format!("@!%p1 bra STAY;\nst.global.u32 [%rd1], 99;\nbra OUT;\nSTAY:\n{store}\nOUT:"),
+    ];
+    for (i, body) in bodies.iter().enumerate() {
+        let ptx = kernel(&format!("{address}\n{body}"));
+        for checks in [true, false] {
+            let machine = Machine::new(Config { checks, ..Config::default() });
+            let module = machine.load(&ptx).unwrap_or_else(|error| panic!("{error}\n{ptx}"));
+            let out = upload(&machine, &[1u32; 256]);
+            let outcome = run(&machine, &module, "k", [1, 1, 1], [96, 1, 1], 0, Args::default().ptr(out));
+            // In the last one the others wait behind the barrier, which is another matter.
+            if checks || i == 4 {
+                assert!(outcome.is_err_and(|trap| trap.kind == TrapKind::PartialBarrier), "{body}");
+                continue;
+            }
+            assert!(outcome.is_ok(), "{body}: {outcome:?}");
+            let found: Vec<u32> = download(&machine, out, 96);
+            let left = if i < 2 { 1 } else { 99 };
+            assert!(found.iter().enumerate().all(|(t, v)| *v == if t <= 40 { 0 } else { left }), "{body}: {found:?}");
+        }
+    }
+}
+
+/// A sum of `.f32` on global memory flushes subnormal numbers, one on shared memory does not; a generic address leads
+/// to either.
+#[test]
+fn subnormal_numbers_in_atomics() {
+    let machine = machine();
+    let sum = |spelling: &str| {
+        let body = format!(
+            "st.shared.u32 [tile], 5;\nst.global.u32 [%rd0], 5;\nmov.u64 %rd2, tile;\ncvta.shared.u64 %rd3, %rd2;\n\
+             mov.b32 %f1, 7;\natom.{spelling};\nld.shared.f32 %f3, [tile];\n\
+             st.global.f32 [%rd0+4], %f3;"
+        );
+        let ptx = kernel(&body);
+        let module = machine.load(&ptx).unwrap_or_else(|error| panic!("{error}\n{ptx}"));
+        let out = upload(&machine, &[0u32; 2]);
+        let outcome = run(&machine, &module, "k", [1, 1, 1], [1, 1, 1], 0, Args::default().ptr(out));
+        assert!(outcome.is_ok(), "{spelling}: {outcome:?}");
+        download::<u32>(&machine, out, 2)
+    };
+    assert_eq!(sum("global.add.f32 %f2, [%rd0], %f1"), [0, 5]);
+    assert_eq!(sum("add.f32 %f2, [%rd0], %f1"), [0, 5]);
+    assert_eq!(sum("shared.add.f32 %f2, [tile], %f1"), [5, 12]);
+    assert_eq!(sum("add.f32 %f2, [%rd3], %f1"), [5, 12]);
+}
