@@ -244,6 +244,15 @@ fn global_memory() {
         GlobalRace,
         "red.global",
     );
+    bug(
+        "constant data that is none",
+        &format!("{own}\n{write}\nld.global.nc.u32 %r3, [%rd1];"),
+        1,
+        1,
+        GlobalRace,
+        "ld.global.nc",
+    );
+    fine("constant data", &format!("{own}\nld.global.nc.u32 %r3, [%rd1];\n{write}"), 1, 1);
     fine("an element of one's own", &format!("{own}\n{write}\nld.global.u32 %r3, [%rd1];"), 64, 1);
     fine("what was there before", &format!("{own}\nst.global.u32 [%rd1], 1;\n{other}"), 64, 1);
     fine(
@@ -257,7 +266,7 @@ fn global_memory() {
         "the last block reads what all have written",
         &format!(
             "{own}\n{write}\nmembar.gl;\natom.global.add.u32 %r3, [%rd0+1020], 1;\nsetp.ne.u32 %p1, %r3, 64;\n\
-                 @%p1 ret;\nld.global.u32 %r4, [%rd0+64];\nld.global.v4.u32 {{%r5,%r6,%r7,%r8}}, [%rd0];"
+                 @%p1 ret;\nld.global.u32 %r4, [%rd0+64];\nst.global.u32 [%rd0+64], 1000;\nld.global.v4.u32 {{%r5,%r6,%r7,%r8}}, [%rd0];"
         ),
         64,
         1,

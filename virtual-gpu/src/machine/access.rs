@@ -162,7 +162,7 @@ impl<'a> Env<'a> {
                     let (found, at) = self.global(address, bytes, lane, "read")?;
                     if self.checks {
                         self.acquired |= access.strong;
-                        self.readable(found, at, bytes, lane, "read")?;
+                        self.readable((found, at), bytes, access.fixed, lane, "read")?;
                     }
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         value[lane] = load(found, at + i * access.size, access.size);
@@ -258,6 +258,7 @@ impl<'a> Env<'a> {
                 before.unwrap_or_else(|before| before)
             };
             let raced = !strong
+                && !self.acquired
                 && before & mask << 4 != 0
                 && self.by_another(before)
                 // The same value by both is no race that anybody could see.
@@ -285,14 +286,24 @@ impl<'a> Env<'a> {
     }
 
     /// What holds for bytes of global memory that are read: somebody wrote them, and if another block of this launch
-    /// did, something may have ordered the two.
+    /// did, something may have ordered the two. Reads that take memory for `fixed` want nobody to have done so.
     #[inline]
-    fn readable(&self, found: &Allocation, at: usize, bytes: usize, lane: usize, verb: &str) -> Done {
+    fn readable(&self, (found, at): (&Allocation, usize), bytes: usize, fixed: bool, lane: usize, verb: &str) -> Done {
         for (word, mask) in shadow_words(at, bytes) {
             let Some(shadow) = found.shadow(word) else { return Ok(()) };
             let shadow = shadow.load(Relaxed);
-            if shadow & mask != mask || (shadow & mask << 8 != 0 && !self.acquired && self.by_another(shadow)) {
-                return Err(unreadable(shadow & mask != mask, shadow, found, at, bytes, lane, verb));
+            let unwritten = shadow & mask != mask;
+            let changed = shadow & mask << 8 != 0 && (shadow ^ self.tag) & LAUNCH == 0;
+            if unwritten || changed && (fixed || !self.acquired && self.by_another(shadow)) {
+                let why = if unwritten {
+                    "nobody wrote them".to_string()
+                } else if fixed {
+                    "this launch wrote them, and a read through the cache for constant data need not see it".to_string()
+                } else {
+                    let block = (shadow & BLOCK) >> 12;
+                    format!("block number {block} of this launch wrote them, and this one has waited for no other")
+                };
+                return Err(unreadable(unwritten, (found, at), bytes, lane, verb, &why));
             }
         }
         Ok(())
@@ -320,7 +331,7 @@ impl<'a> Env<'a> {
                 Area::Global | Area::Generic => {
                     let (found, at) = self.global(address, size, lane, "atomic update")?;
                     if self.checks {
-                        self.readable(found, at, size, lane, "atomic update")?;
+                        self.readable((found, at), size, false, lane, "atomic update")?;
                         // Whoever looks at the old value may learn from it what another block has done.
                         self.acquired |= access.regs[0] != NOWHERE;
                     }
@@ -369,7 +380,7 @@ impl<'a> Env<'a> {
                 Self::aligned(source, *size, lane, "cp.async")?;
                 let (found, from) = self.global(source, bytes, lane, "cp.async")?;
                 if self.checks {
-                    self.readable(found, from, bytes, lane, "cp.async")?;
+                    self.readable((found, from), bytes, false, lane, "cp.async")?;
                 }
                 read |= 1 << lane;
                 found.read(from, &mut data[..bytes]);
@@ -485,25 +496,16 @@ impl<'a> Env<'a> {
 #[cold]
 fn unreadable(
     unwritten: bool,
-    shadow: u64,
-    found: &Allocation,
-    at: usize,
+    (found, at): (&Allocation, usize),
     bytes: usize,
     lane: usize,
     verb: &str,
+    why: &str,
 ) -> Box<Fault> {
-    let message = format!(
-        "{verb} of {bytes} bytes at {:#x}, {at} bytes into the allocation of {} bytes at {:#x}: ",
-        found.base + at as u64,
-        found.size,
-        found.base
-    );
-    if unwritten {
-        return Fault::new(TrapKind::Uninitialised, lane, message + "nobody wrote them");
-    }
-    let block = (shadow & BLOCK) >> 12;
-    let why = format!("block number {block} of this launch wrote them, and this one has waited for no other");
-    Fault::new(TrapKind::GlobalRace, lane, message + &why)
+    let kind = if unwritten { TrapKind::Uninitialised } else { TrapKind::GlobalRace };
+    let (address, size, base) = (found.base + at as u64, found.size, found.base);
+    let place = format!("{at} bytes into the allocation of {size} bytes at {base:#x}");
+    Fault::new(kind, lane, format!("{verb} of {bytes} bytes at {address:#x}, {place}: {why}"))
 }
 
 fn little(bytes: &[u8]) -> u64 {

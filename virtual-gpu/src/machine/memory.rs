@@ -223,7 +223,7 @@ impl Memory {
         table.snapshot.clone().unwrap_or_default()
     }
 
-    /// The allocation that holds `address`; an empty one, or the end of one, belongs to it as well.
+    /// The allocation that holds `address`. An empty one holds its own.
     pub fn find(&self, address: u64) -> Option<Arc<Allocation>> {
         let table = self.table();
         let (_, found) = table.live.range(..=address).next_back()?;

@@ -85,6 +85,8 @@ pub(super) struct Access {
     pub lanes: usize,
     /// `.volatile`, `.relaxed`, ...: no race with its like.
     pub strong: bool,
+    /// `.nc`: through a cache that the launch's own writes need not reach.
+    pub fixed: bool,
     pub regs: [R; 4],
     /// Loads: how many bits to sign-extend from (0: none), and what the registers hold.
     pub sign_from: u32,

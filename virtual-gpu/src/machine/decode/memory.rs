@@ -114,7 +114,7 @@ impl Decoder {
     }
 
     /// What loads and stores have in common: the modifiers, then vector and type.
-    fn shape(form: &mut Form) -> Decoded<(Area, bool, usize, Type)> {
+    fn shape(form: &mut Form) -> Decoded<(Area, bool, bool, usize, Type)> {
         let area = Self::space(form);
         let strong = Self::strength(form);
         if form.take("L2::cache_hint") {
@@ -124,7 +124,8 @@ impl Decoder {
         for hint in ["ca", "cg", "cs", "lu", "cv", "wb", "wt", "unified"] {
             form.take(hint);
         }
-        if form.take("nc") && area != Area::Global {
+        let fixed = form.take("nc");
+        if fixed && area != Area::Global {
             return form.unsupported();
         }
         let lanes = form.any(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
@@ -134,7 +135,7 @@ impl Decoder {
         {
             return form.unsupported();
         }
-        Ok((area, strong, lanes, ty))
+        Ok((area, strong, fixed, lanes, ty))
     }
 
     fn parts<'o>(form: &Form, operand: &'o Operand, lanes: usize) -> Decoded<&'o [Operand]> {
@@ -151,7 +152,7 @@ impl Decoder {
 
     fn load(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let constant = form.name.contains(".const");
-        let (area, strong, lanes, ty) = Self::shape(form)?;
+        let (area, strong, fixed, lanes, ty) = Self::shape(form)?;
         let [d, address] = self.operands(form, operands)?;
         let area = self.place(address, area);
         let (base, offset) = self.address(form, address, area)?;
@@ -165,15 +166,15 @@ impl Decoder {
             keep[i] = u64::MAX >> (64 - register.ty.bits());
         }
         let sign_from = if ty.signed() && ty.bits() < 64 { ty.bits() } else { 0 };
-        let access = Access { area, base, offset, size: ty.bytes(), lanes, strong, regs, sign_from, keep };
+        let access = Access { area, base, offset, size: ty.bytes(), lanes, strong, fixed, regs, sign_from, keep };
         made(Op::Load(access), if constant { Class::Constant } else { Self::class(area) })
     }
 
     fn store(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
-        let (area, strong, lanes, ty) = Self::shape(form)?;
+        let (area, strong, fixed, lanes, ty) = Self::shape(form)?;
         let [address, s] = self.operands(form, operands)?;
         let area = self.place(address, area);
-        if area == Area::Param || form.name.contains(".const") {
+        if area == Area::Param || fixed || form.name.contains(".const") {
             return form.unsupported();
         }
         let (base, offset) = self.address(form, address, area)?;
@@ -190,7 +191,8 @@ impl Decoder {
                 other => self.source(form, other, ty)?,
             };
         }
-        let access = Access { area, base, offset, size: ty.bytes(), lanes, strong, regs, sign_from: 0, keep: [0; 4] };
+        let (size, keep) = (ty.bytes(), [0; 4]);
+        let access = Access { area, base, offset, size, lanes, strong, fixed, regs, sign_from: 0, keep };
         made(Op::Store(access), Self::class(area))
     }
 
@@ -220,9 +222,9 @@ impl Decoder {
         let (base, offset) = self.address(form, &rest[0], area)?;
         let b = self.source(form, &rest[1], ty)?;
         let c = if name == "cas" { self.source(form, &rest[2], ty)? } else { b };
-        let regs = [d, NOWHERE, NOWHERE, NOWHERE];
+        let (size, keep, regs) = (ty.bytes(), [0; 4], [d, NOWHERE, NOWHERE, NOWHERE]);
         let access =
-            Access { area, base, offset, size: ty.bytes(), lanes: 1, strong: true, regs, sign_from: 0, keep: [0; 4] };
+            Access { area, base, offset, size, lanes: 1, strong: true, fixed: false, regs, sign_from: 0, keep };
         let flops = u32::from(name == "add" && matches!(ty, F(_)));
         Ok(Made { op: Op::Atomic { access, f, on_shared, b, c }, class: Class::Atomic, flops })
     }
