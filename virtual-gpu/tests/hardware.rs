@@ -39,6 +39,35 @@ fn barriers_without_those_that_returned() {
     }
 }
 
+/// A function's shared variable is one, however often it is called, and lies beside the array that the launch sizes. What
+/// a kernel never speaks of takes no room in it.
+#[test]
+fn shared_variables_of_functions() {
+    let ptx = ".version 9.0\n.target sm_80\n.address_size 64\n.extern .shared .align 4 .b8 rest[];\n\
+               .shared .align 4 .b8 unused[40000];\n.shared .align 4 .b8 common[8];\n\
+               .func (.param .b32 before) step(.param .b32 add)\n{\n.shared .align 4 .b32 total;\n.reg .b32 %r<4>;\n\
+               ld.param.u32 %r0, [add];\natom.shared.add.u32 %r1, [total], %r0;\nst.shared.u32 [common], %r1;\n\
+               st.param.b32 [before], %r1;\nret;\n}\n\
+               .visible .entry k(.param .u64 out)\n{\n.reg .b32 %r<8>;\n.reg .b64 %rd<2>;\n.reg .pred %p<2>;\n\
+               ld.param.u64 %rd0, [out];\nst.shared.u32 [rest], 77;\nst.shared.u32 [rest+4], 78;\n\
+               { .param .b32 add; .param .b32 before; st.param.b32 [add], 5;\n\
+               call (before), step, (add);\nld.param.b32 %r1, [before]; }\n\
+               { .param .b32 add; .param .b32 before; st.param.b32 [add], 6;\n\
+               call (before), step, (add);\nld.param.b32 %r2, [before]; }\n\
+               ld.shared.u32 %r3, [rest];\nld.shared.u32 %r4, [common];\n\
+               st.global.v4.u32 [%rd0], {%r1, %r2, %r3, %r4};\nret;\n}\n\
+               .visible .entry alone()\n{\nret;\n}\n";
+    // Shared memory counts as unwritten at first, and `step` adds to what is there.
+    let machine = Machine::new(Config { checks: false, ..Config::default() });
+    let module = machine.load(ptx).unwrap_or_else(|error| panic!("{error}"));
+    let size = |name| module.kernel(name).map(|kernel| kernel.static_shared());
+    assert_eq!((size("k"), size("alone")), (Some(12), Some(0)));
+    let out = upload(&machine, &[9u32; 4]);
+    let outcome = run(&machine, &module, "k", [1, 1, 1], [1, 1, 1], 8, Args::default().ptr(out));
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert_eq!(download::<u32>(&machine, out, 4), [0, 5, 77, 5]);
+}
+
 /// A sum of `.f32` on global memory flushes subnormal numbers, one on shared memory does not; a generic address leads
 /// to either.
 #[test]

@@ -97,14 +97,14 @@ impl Decoder {
             return form.fail("calls within calls without measure");
         }
         self.calls.push(Call { name: name.clone(), number: self.calls_made });
-        self.scopes.push(Scope { symbols, ..Scope::default() });
         for statement in function.body.as_deref().unwrap_or_default() {
             if let Statement::Variable(variable) = statement
-                && variable.space == Space::Shared
+                && let Some(symbol) = self.called_shared.get(&(name.clone(), variable.name.clone()))
             {
-                self.shared(variable);
+                symbols.insert(variable.name.clone(), *symbol);
             }
         }
+        self.scopes.push(Scope { symbols, ..Scope::default() });
         self.body(function.body.as_deref().unwrap_or_default())?;
         let end = self.label(END_OF_CALL);
         self.labels.insert(end, self.program.code.len() as u32);
