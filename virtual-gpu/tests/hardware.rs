@@ -39,6 +39,28 @@ fn barriers_without_those_that_returned() {
     }
 }
 
+/// A return that nobody takes keeps no lanes apart: both sides of the branch around it meet where they act together.
+#[test]
+fn lanes_meet_before_the_end() {
+    let body = "and.b32 %r1, %r0, 1;\nsetp.eq.u32 %p1, %r1, 0;\nsetp.gt.u32 %p2, %r0, 1000;\n@%p1 bra EVEN;\n\
+                add.u32 %r2, %r0, 100;\nbra JOIN;\n\
+                EVEN:\n@%p2 bra BAD;\nadd.u32 %r2, %r0, 200;\n\
+                JOIN:\nshfl.sync.bfly.b32 %r3, %r2, 1, 31, -1;\nshl.b32 %r4, %r0, 2;\nmov.u32 %r5, tile;\n\
+                add.u32 %r5, %r5, %r4;\nst.shared.u32 [%r5], %r3;\nbar.sync 0;\nxor.b32 %r5, %r5, 128;\n\
+                ld.shared.u32 %r6, [%r5];\ncvt.u64.u32 %rd1, %r4;\nadd.s64 %rd1, %rd0, %rd1;\n\
+                st.global.u32 [%rd1], %r6;\nbra LAST;\n\
+                BAD:\nst.global.u32 [%rd0], 7;\nLAST:";
+    let ptx = kernel(body);
+    let machine = machine();
+    let module = machine.load(&ptx).unwrap_or_else(|error| panic!("{error}\n{ptx}"));
+    let out = upload(&machine, &[0u32; 64]);
+    let outcome = run(&machine, &module, "k", [1, 1, 1], [64, 1, 1], 0, Args::default().ptr(out));
+    assert!(outcome.is_ok(), "{outcome:?}");
+    let found: Vec<u32> = download(&machine, out, 64);
+    let expected = |t: u32| (t ^ 33) + if t & 1 == 0 { 100 } else { 200 };
+    assert!(found.iter().zip(0..).all(|(v, t)| *v == expected(t)), "{found:?}");
+}
+
 /// A function's shared variable is one, however often it is called, and lies beside the array that the launch sizes. What
 /// a kernel never speaks of takes no room in it.
 #[test]

@@ -18,6 +18,23 @@ impl Env<'_> {
         Err(Fault::new(TrapKind::MissingLanes, lane, message))
     }
 
+    /// Whether an instruction wants lanes that are elsewhere.
+    pub(super) fn lacks(&self, warp: &Warp, op: &Op, active: u32) -> bool {
+        let wanted = match op {
+            Op::Barrier { .. } | Op::Mma { .. } | Op::LoadMatrix { .. } => u32::MAX,
+            Op::Shuffle { mask, .. }
+            | Op::Vote { mask, .. }
+            | Op::Match { mask, .. }
+            | Op::Reduce { mask, .. }
+            | Op::WarpSync { mask } => {
+                let masks = warp.row(&self.program.constants, *mask);
+                lanes(active).fold(0, |all, lane| all | masks[lane] as u32)
+            }
+            _ => return false,
+        };
+        wanted & warp.live & !active != 0
+    }
+
     /// Every lane that an instruction's mask names must execute it, and no other may. Lanes that the block's last warp
     /// never had may be named.
     fn members(&self, warp: &Warp, mask: u32, active: u32) -> Done {
@@ -175,7 +192,6 @@ impl Env<'_> {
             );
             return wrong(TrapKind::PartialBarrier, message);
         }
-        warp.now.held = false;
         let votes = (a.lanes(&warp.predicates) & active).count_ones();
         let barrier = &mut self.barriers[id as usize];
         // Barriers with a count are counted in warps.

@@ -90,11 +90,7 @@ impl<'a> Env<'a> {
                 }
                 continue;
             }
-            if let Op::Barrier { .. } = instr.op
-                && mask == active
-                && active != warp.live
-                && warp.defer()
-            {
+            if active != warp.live && mask == active && self.lacks(warp, &instr.op, active) && warp.defer() {
                 continue;
             }
             if mask != 0 {

@@ -9,7 +9,7 @@ pub(super) struct Frame {
     pub pc: u32,
     pub meet: u32,
     pub mask: u32,
-    /// These lanes are at a barrier, and let the others of their branch go first.
+    /// These lanes have come to what they do with others, and let the other side of their branch go first.
     pub held: bool,
 }
 
@@ -133,13 +133,22 @@ impl Warp {
         self.now = Frame { pc: target, meet, mask: taken, held: false };
     }
 
-    /// Lets the other side of a branch go first, which may return before the barrier that this side has come to.
-    /// `false`: there is none, or it stands at a barrier too.
+    /// Lets the other side of a branch go first, and on with it if both have come to the same instruction. `false`: there
+    /// is none, or it waits elsewhere.
+    ///
+    /// What meets only where the kernel ends may still come together before: all but the lanes that return on the way.
+    #[cold]
     pub fn defer(&mut self) -> bool {
         match self.stack.last_mut() {
-            Some(other) if other.meet == self.now.meet && other.mask != 0 && !other.held => {
+            Some(other) if other.meet != self.now.meet || other.mask == 0 => false,
+            Some(other) if !other.held => {
                 self.now.held = true;
                 std::mem::swap(&mut self.now, other);
+                true
+            }
+            Some(other) if other.pc == self.now.pc => {
+                self.now.mask |= other.mask;
+                self.stack.pop();
                 true
             }
             _ => false,
