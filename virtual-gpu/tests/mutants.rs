@@ -390,6 +390,17 @@ fn barriers_and_lanes() {
         "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r1,%r2}, {%r3}, {%f0,%f1,%f2,%f3};";
     bug("mma in a divergent branch", &branch(16, product), 1, 32, MissingLanes, "mma");
     bug("mma in a warp that is not full", product, 1, 31, MissingLanes, "mma");
+    let early = "setp.gt.u32 %p1, %r0, 20;\n@%p1 ret;";
+    bug(
+        "vote of those that have returned",
+        &format!("{early}\nvote.sync.any.pred %p1, %p2, -1;"),
+        1,
+        32,
+        MissingLanes,
+        "vote",
+    );
+    bug("mma without those that have returned", &format!("{early}\n{product}"), 1, 32, MissingLanes, "mma");
+    fine("vote of those that have stayed", &format!("{early}\nvote.sync.any.pred %p1, %p2, 0x1fffff;"), 1, 32);
     fine("shuffle of the lanes that are there", &branch(16, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 0xffff;"), 1, 32);
     fine("named barriers", "shr.u32 %r1, %r0, 6;\nadd.s32 %r1, %r1, 1;\nbar.sync %r1, 64;", 1, 128);
     fine(

@@ -49,7 +49,11 @@ impl Env<'_> {
         let missing = mask & warp.lanes & !active;
         if missing != 0 {
             let gone = missing & !warp.live;
-            let how = if gone != 0 { "have returned or are elsewhere" } else { "are elsewhere" };
+            let how = match gone {
+                0 => "are elsewhere",
+                _ if gone == missing => "have returned (cards go on without them)",
+                _ => "have returned or are elsewhere",
+            };
             let message = format!("the mask {mask:#010x} names lanes {missing:#010x}, which {how}");
             return Err(Fault::new(TrapKind::MissingLanes, lane, message));
         }
