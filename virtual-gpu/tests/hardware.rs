@@ -1,5 +1,5 @@
-//! What the manual leaves to the hardware, or tells of it alone: threads that return before a barrier, subnormal numbers
-//! in atomics.
+//! What the manual leaves to the hardware, or tells of it alone: threads that return before a barrier, subnormal
+//! numbers in atomics.
 
 mod common;
 
@@ -61,8 +61,8 @@ fn lanes_meet_before_the_end() {
     assert!(found.iter().zip(0..).all(|(v, t)| *v == expected(t)), "{found:?}");
 }
 
-/// A function's shared variable is one, however often it is called, and lies beside the array that the launch sizes. What
-/// a kernel never speaks of takes no room in it.
+/// A function's shared variable is one, however often it is called, and lies beside the array that the launch sizes.
+/// What a kernel never speaks of takes no room in it.
 #[test]
 fn shared_variables_of_functions() {
     let ptx = ".version 9.0\n.target sm_80\n.address_size 64\n.extern .shared .align 4 .b8 rest[];\n\

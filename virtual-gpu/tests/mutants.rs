@@ -266,7 +266,8 @@ fn global_memory() {
         "the last block reads what all have written",
         &format!(
             "{own}\n{write}\nmembar.gl;\natom.global.add.u32 %r3, [%rd0+1020], 1;\nsetp.ne.u32 %p1, %r3, 64;\n\
-                 @%p1 ret;\nld.global.u32 %r4, [%rd0+64];\nst.global.u32 [%rd0+64], 1000;\nld.global.v4.u32 {{%r5,%r6,%r7,%r8}}, [%rd0];"
+                 @%p1 ret;\nld.global.u32 %r4, [%rd0+64];\nst.global.u32 [%rd0+64], 1000;\n\
+                 ld.global.v4.u32 {{%r5,%r6,%r7,%r8}}, [%rd0];"
         ),
         64,
         1,

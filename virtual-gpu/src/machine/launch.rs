@@ -302,6 +302,8 @@ fn special_value(
         Special::MaskGt => !(bit | (bit - 1)) & 0xffff_ffff,
         Special::DynamicShared => launch.dynamic_shared as u64,
         Special::TotalShared => shared as u64,
+        // No block executes so much that its clock would reach the upper half.
+        Special::ClockHigh => 0,
         Special::SmId | Special::GridId | Special::Clock | Special::Clock64 | Special::Timer => 0,
     }
 }

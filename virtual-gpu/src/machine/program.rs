@@ -148,6 +148,7 @@ pub(super) enum Special {
     DynamicShared,
     TotalShared,
     Clock,
+    ClockHigh,
     Clock64,
     Timer,
 }

@@ -196,8 +196,8 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
             }
             if !writer_ordered && cell.flags & ASYNC != 0 {
                 let message = format!(
-                    "shared address {at:#x} is read, which thread {} filled by cp.async; it waited for the copy, but no \
-                     barrier since then published it",
+                    "shared address {at:#x} is read, which thread {} filled by cp.async; it waited for the copy, \
+                     but no barrier since then published it",
                     cell.writer
                 );
                 return fault(TrapKind::AsyncCopy, actor, message);

@@ -133,8 +133,8 @@ impl Warp {
         self.now = Frame { pc: target, meet, mask: taken, held: false };
     }
 
-    /// Lets the other side of a branch go first, and on with it if both have come to the same instruction. `false`: there
-    /// is none, or it waits elsewhere.
+    /// Lets the other side of a branch go first, and on with it if both have come to the same instruction. `false`:
+    /// there is none, or it waits elsewhere.
     ///
     /// What meets only where the kernel ends may still come together before: all but the lanes that return on the way.
     #[cold]

@@ -37,7 +37,7 @@ pub(super) fn special(name: &str) -> Option<Special> {
         "dynamic_smem_size" => Special::DynamicShared,
         "total_smem_size" => Special::TotalShared,
         "clock" => Special::Clock,
-        "clock_hi" => Special::Clock,
+        "clock_hi" => Special::ClockHigh,
         "clock64" => Special::Clock64,
         "globaltimer" => Special::Timer,
         _ => return None,
