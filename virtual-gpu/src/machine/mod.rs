@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::ptx::{self, ast::Space};
 
 pub use counts::{Class, Counts};
+pub(crate) use launch::most_shared;
 use memory::Memory;
 pub use memory::MemoryError;
 pub use trap::{LoadError, Trap, TrapKind};
@@ -162,12 +163,16 @@ impl Machine {
         Ok(module)
     }
 
-    /// The number of the target. PTX for a later architecture than the device's does not load.
+    /// The number of the target. PTX for a later architecture than the device's does not load, nor does PTX for another one
+    /// alone (`sm_90a`) or for another family (`sm_100f`).
     fn check_target(&self, tree: &ptx::ast::Module) -> Result<u32, LoadError> {
         let digits = tree.target.strip_prefix("sm_").unwrap_or(&tree.target);
         let (major, minor) = self.config.compute_capability;
+        let own = major * 10 + minor;
         match digits.trim_end_matches(['a', 'f']).parse::<u32>() {
-            Ok(target) if target <= major * 10 + minor => Ok(target),
+            Ok(target) if digits.ends_with('a') && target == own => Ok(target),
+            Ok(target) if digits.ends_with('f') && target <= own && target / 10 == major => Ok(target),
+            Ok(target) if digits.ends_with(|c: char| c.is_ascii_digit()) && target <= own => Ok(target),
             Ok(_) => Err(LoadError::new(1, format!("PTX for {} on a device of {major}.{minor}", tree.target))),
             Err(_) => Err(LoadError::new(1, format!("`{}` is no target", tree.target))),
         }

@@ -31,6 +31,12 @@ pub fn upload<T: Value>(machine: &Machine, values: &[T]) -> u64 {
     address
 }
 
+pub fn download(machine: &Machine, address: u64, count: usize) -> Vec<u32> {
+    let mut bytes = vec![0; 4 * count];
+    machine.read(address, &mut bytes).expect("in bounds");
+    bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().expect("four bytes"))).collect()
+}
+
 pub fn run(
     machine: &Machine,
     module: &Module,

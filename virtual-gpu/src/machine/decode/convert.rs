@@ -1,4 +1,4 @@
-//! Conversions between types and between state spaces (PTX ISA 9.0, sections 9.7.9.20-22).
+//! Conversions between types and between state spaces (PTX ISA 9.0, "cvt", "cvta", "isspacep").
 
 use super::lanes::{one, two};
 use super::*;

@@ -1,4 +1,5 @@
-//! Floating-point arithmetic (PTX ISA 9.0, sections 9.7.3-9.7.5): what the modifiers choose, on top of `arith`.
+//! Floating-point arithmetic (PTX ISA 9.0, "Floating Point Instructions" and "Half Precision ..."): what the modifiers
+//! choose, on top of `arith`.
 
 use super::lanes::{Lane, halves, one, three, two};
 use super::*;

@@ -1,4 +1,4 @@
-//! Moves, comparisons and selections (PTX ISA 9.0, sections 9.7.5, 9.7.6 and 9.7.9.1-3).
+//! Moves, comparisons and selections (PTX ISA 9.0, "Comparison and Selection Instructions", "mov").
 
 use super::lanes::{Lane, compare, halves, one, three};
 use super::*;
@@ -175,8 +175,8 @@ impl Decoder {
     fn mov_special(&mut self, form: &Form, ty: Type, d: &Operand, special: Special, row: R) -> Decoded<Made> {
         let d = self.target(form, d, ty.bits())?;
         let wide = matches!(special, Special::Clock64 | Special::Timer);
-        if (wide && ty.bits() != 64) || ty.bits() < 16 {
-            return form.fail("the register is too small");
+        if (wide && ty.bits() != 64) || !(16..=64).contains(&ty.bits()) {
+            return form.fail("the register has not this register's size");
         }
         if matches!(special, Special::Clock | Special::Clock64 | Special::Timer) {
             return made(Op::Clock { d }, Class::Move);
