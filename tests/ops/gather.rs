@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mlpconv::data::{self, Dataset, Loader, LoaderConfig, Order};
 use mlpconv::device::Role;
 use mlpconv::ops::gather::Plan;
-use mlpconv::{Backend, Cpu, Error};
+use mlpconv::{Backend, Cpu, Device, Error};
 
 use crate::case;
 
