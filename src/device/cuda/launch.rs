@@ -29,6 +29,16 @@ pub(crate) fn channel_threads(len: usize, c: usize, vector: usize) -> (usize, bo
     if c.is_multiple_of(vector) { (len / vector, true) } else { (len, false) }
 }
 
+/// `struct Divisor` of the kernels: `value`, and by what dividends below 2³¹ are multiplied and shifted instead.
+pub(crate) fn divisor(value: usize) -> [u32; 3] {
+    debug_assert!(value > 0 && i32::try_from(value).is_ok(), "{value} divides nothing that kernels divide");
+    let shift = value.next_power_of_two().trailing_zeros();
+    // With m the next integer above 2^(31+shift) / value, m·value exceeds 2^(31+shift) by at most value ≤ 2^shift,
+    // too little to change the quotient of anything below 2³¹.
+    let multiplier = (1u64 << (31 + shift)) / value as u64 + 1;
+    [value as u32, multiplier as u32, shift]
+}
+
 /// Arguments, each at a multiple of 16 bytes.
 #[derive(Default)]
 pub(crate) struct Args {
@@ -123,6 +133,25 @@ mod tests {
         assert_eq!((read(0), read(2)), (7, 1));
         assert_eq!(unsafe { pointers[1].cast::<[f32; 5]>().read() }, [1.5; 5]);
         assert_eq!(unsafe { pointers[3].cast::<u64>().read() }, 1 << 40);
+    }
+
+    #[test]
+    fn products_divide() {
+        let divisors =
+            (1..300).chain([1 << 10, 65_535, 65_537, (1 << 30) - 1, 1 << 30, (1 << 30) + 1, i32::MAX as usize]);
+        for value in divisors {
+            let [same, multiplier, shift] = divisor(value);
+            let value = value as u32;
+            assert_eq!(same, value);
+            let top = i32::MAX as u32;
+            let near = |n: u32| [n.saturating_sub(1), n, (n + 1).min(top)];
+            let multiples =
+                [0, 1, 2, 3, 1000, top / value - 1, top / value].map(|i: u32| i.saturating_mul(value).min(top));
+            for n in multiples.into_iter().flat_map(near).chain([top]) {
+                let high = (u64::from(2 * n) * u64::from(multiplier) >> 32) as u32;
+                assert_eq!(high >> shift, n / value, "{n} / {value}");
+            }
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
 pub use graph::Graph;
 pub use kernels::{missing, ptx};
-pub(crate) use launch::{Args, Geometry, channel_threads};
+pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
 use clock::Clock;
 use kernels::Kernels;
