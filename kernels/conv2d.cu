@@ -22,10 +22,9 @@ __device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storag
     Block<T, Major::K, Major::K, false> block(g.k, false);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    const int taps = g.r * g.s * g.c;
     Loader<LayoutA, PatchLines<LayoutA, T::ALIGNED>> a(0, g, x, block.row());
-    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, block.column(), g.k, taps);
-    block.run(a, b, (taps + TILE_K - 1) / TILE_K, Activate{y, bias, relu, g.n * g.p * g.q, g.k});
+    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, block.column(), g.k, g.taps);
+    block.run(a, b, (g.taps + TILE_K - 1) / TILE_K, Activate{y, bias, relu, g.pixels, g.k});
 }
 
 template <class T>
@@ -34,25 +33,23 @@ __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Stor
     Block<T, Major::K, Major::MN, false> block(g.c, false);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    const int k = g.r * g.s * g.k;
     Loader<LayoutA, GradientLines<LayoutA, T::ALIGNED>> a(0, g, dy, block.row());
     Loader<LayoutB, FilterColumns<LayoutB>> b(LayoutA::BYTES, g, w, block.column());
-    block.run(a, b, (k + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, g.n * g.h * g.w, g.c});
+    block.run(a, b, (g.gradient_taps + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, g.n * g.h * g.w, g.c});
 }
 
 template <class T>
 __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, const Storage *dy, const Convolution &g) {
-    const int taps = g.r * g.s * g.c, pixels = g.n * g.p * g.q;
     // Whoever wants db alone launches the first tile of n alone.
-    const int columns = split.dw != nullptr ? taps : 1;
+    const int columns = split.dw != nullptr ? g.taps : 1;
     Block<T, Major::MN, Major::MN, true> block(columns, split.db != nullptr);
     if (block.at.n != 0) block.core.summing = false;
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    const int begin = split.begin(), end = split.end(pixels);
+    const int begin = split.begin(), end = split.end(g.pixels);
     Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, block.row(), g.k, begin, end);
     Loader<LayoutB, PatchColumns<LayoutB, T::ALIGNED>> b(LayoutA::BYTES, g, x, block.column(), begin, end);
-    weight_gradient<T>(block, a, b, split, g.k, taps, pixels);
+    weight_gradient<T>(block, a, b, split, g.k, g.taps, g.pixels);
 }
 
 #define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, NAME)                                                   \

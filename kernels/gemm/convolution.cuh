@@ -7,6 +7,8 @@
 // The extents, in the letters of `ConvShape`, and their divisors. `src/ops/conv2d/cuda.rs` fills it in.
 struct Convolution {
     int n, h, w, c, k, r, s, p, q, stride, pad;
+    // r·s, r·s·c, r·s·k, n·p·q.
+    int filter, taps, gradient_taps, pixels;
     FastDiv by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
 };
 
@@ -102,43 +104,43 @@ template <class Layout, bool ALIGNED>
 struct GradientLines {
     const Convolution &g;
     const Storage *dy;
-    // Each row's image as a number of output pixels, its row and its column of the padded image.
-    int base[Layout::PASSES], high[Layout::PASSES], wide[Layout::PASSES];
-    int column_, r, s, k;
+    int pixel, column_, r, s, k;
     // Each row's output pixel at (r, s), channel 0, and which exist.
     int start[Layout::PASSES];
     unsigned valid;
 
     __device__ GradientLines(int line, int column, const Convolution &g, const Storage *dy, int first)
-        : g(g), dy(dy), column_(column) {
-#pragma unroll
-        for (int i = 0; i < Layout::PASSES; i++) {
-            const int pixel = first + line + i * Layout::PER_PASS;
-            int h, w;
-            const int row = divide(pixel, g.by_w, w);
-            const int n = divide(row, g.by_h, h);
-            base[i] = n * g.p * g.q;
-            high[i] = n < g.n ? h + g.pad : -0x40000000;
-            wide[i] = w + g.pad;
-        }
+        : g(g), dy(dy), pixel(first + line), column_(column) {
         const int tap = divide(column, g.by_k, k);
         r = divide(tap, g.by_s, s);
         enter();
     }
 
-    // The output pixel, times k, whose window has row i's input pixel at (r, s).
-    __device__ bool find(int i, int r, int s, int &element) const {
-        const int y = high[i] - r, x = wide[i] - s;
+    // A row's image as a number of output pixels, its row and its column of the padded image.
+    struct Pixel {
+        int base, h, w;
+    };
+    __device__ Pixel row(int i) const {
+        int h, w;
+        const int n = divide(divide(pixel + i * Layout::PER_PASS, g.by_w, w), g.by_h, h);
+        // One that is not there is above every window.
+        return {n * g.p * g.q, n < g.n ? h + g.pad : -0x40000000, w + g.pad};
+    }
+
+    // The output pixel whose window has this input pixel at (r, s), as its first element.
+    __device__ bool find(Pixel of, int r, int s, int &element) const {
+        const int y = of.h - r, x = of.w - s;
         const int p = quotient(y, g.by_stride), q = quotient(x, g.by_stride);
-        element = (base[i] + p * g.q + q) * g.k;
+        element = (of.base + p * g.q + q) * g.k;
         return y >= 0 && x >= 0 && p * g.stride == y && q * g.stride == x && p < g.p && q < g.q;
     }
 
+    // To tap (r, s). That the rows' pixels are found anew each time costs less than the registers to keep them.
     __device__ void enter() {
         if constexpr (ALIGNED) {
             valid = 0;
 #pragma unroll
-            for (int i = 0; i < Layout::PASSES; i++) valid |= (find(i, r, s, start[i]) && r < g.r) << i;
+            for (int i = 0; i < Layout::PASSES; i++) valid |= (find(row(i), r, s, start[i]) && r < g.r) << i;
         }
     }
 
@@ -151,7 +153,13 @@ struct GradientLines {
         int r, s, k;
         bool inside;
     };
-    __device__ void prepare() {}
+    Pixel rows[ALIGNED ? 1 : Layout::PASSES];
+    __device__ void prepare() {
+        if constexpr (!ALIGNED) {
+#pragma unroll
+            for (int i = 0; i < Layout::PASSES; i++) rows[i] = row(i);
+        }
+    }
     __device__ Column column(int e) const {
         int s, k;
         const int r = divide(divide(column_ + e, g.by_k, k), g.by_s, s);
@@ -159,7 +167,7 @@ struct GradientLines {
     }
     __device__ Storage element(int i, Column at) const {
         int element;
-        return at.inside && find(i, at.r, at.s, element) ? dy[element + at.k] : to_storage(0.0f);
+        return at.inside && find(rows[i], at.r, at.s, element) ? dy[element + at.k] : to_storage(0.0f);
     }
 
     __device__ void advance() {
@@ -192,9 +200,9 @@ struct FilterColumns {
 
     __device__ const Storage *at(int i, bool &inside) const {
         int k;
-        const int taps = g.r * g.s, tap = divide(line + i * Layout::PER_PASS, g.by_k, k);
-        inside = tap < taps;
-        return w + (k * taps + tap) * g.c;
+        const int tap = divide(line + i * Layout::PER_PASS, g.by_k, k);
+        inside = tap < g.filter;
+        return w + (k * g.filter + tap) * g.c;
     }
     __device__ const Storage *chunk(int i, bool &inside) const {
         const Storage *from = at(i, inside);

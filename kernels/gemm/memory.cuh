@@ -48,6 +48,12 @@ __device__ __forceinline__ unsigned load_shared(unsigned from) {
     return value;
 }
 
+__device__ __forceinline__ float2 load_shared2(unsigned from) {
+    float2 value;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];\n" : "=f"(value.x), "=f"(value.y) : "r"(from) : "memory");
+    return value;
+}
+
 __device__ __forceinline__ float4 load_shared4(unsigned from) {
     float4 value;
     asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];\n"

@@ -37,8 +37,8 @@ constexpr int STEPS = 2;
 // Lines of an MN-major tile that a step takes.
 constexpr int STEP_LINES = TILE_K / STEPS;
 
-// Reads COUNT pairs of fragments: 16 rows of A, or two times 8 of B, from row `first` of the tile. OUTER is the order of the
-// four 8x8 matrices: in A, rows are inner and chunks outer; in B the other way around.
+// Reads COUNT times 16 rows of A or B, four 8x8 matrices each, from row `first` of the tile. ROWS_INNER is their order: A's
+// fragment has the two that differ in rows next to each other, B's (two fragments of 8 rows) those that differ in chunks.
 template <class Layout, Major MAJOR, int COUNT, bool ROWS_INNER>
 struct Fragments {
     // Offsets of the lane's reads; with k along the lines, one serves all pairs.
@@ -93,9 +93,11 @@ struct Core {
     // Slices of 16 rows that go through shared memory one after the other.
     static constexpr int SLICES = ROWS;
     static_assert(T::WARP_M % 16 == 0 && T::WARP_N % 16 == 0, "whole fragments");
+    static_assert(ROWS <= 4, "two columns of row sums for each 16 rows");
 
     float sums[ROWS][COLUMNS][2][4];
-    float row_sums[SUMS ? ROWS : 1][4];
+    // The sums of all rows: those of 16-row tile i are in columns 2i and 2i + 1, the tile's column of ones.
+    float row_sums[4];
     unsigned a[2][ROWS][4], b[2][COLUMNS][4];
     Fragments<LayoutA, A, ROWS, true> from_a;
     Fragments<LayoutB, B, COLUMNS, false> from_b;
@@ -109,7 +111,7 @@ struct Core {
             for (int e = 0; e < 4; e++) {
 #pragma unroll
                 for (int j = 0; j < COLUMNS; j++) sums[i][j][0][e] = sums[i][j][1][e] = 0.0f;
-                if (SUMS) row_sums[i][e] = 0.0f;
+                row_sums[e] = 0.0f;
             }
         }
     }
@@ -144,9 +146,12 @@ struct Core {
             if (summing) {
                 // The rounded operands' sums: those that the product has seen, too.
                 constexpr unsigned ONE = PRECISION == 1 ? 0x3f800000 : 0x3f803f80;
-                const unsigned ones[2] = {ONE, ONE};
 #pragma unroll
-                for (int i = 0; i < ROWS; i++) mma(row_sums[i], left[i], ones);
+                for (int i = 0; i < ROWS; i++) {
+                    const unsigned one = threadIdx.x % 32 / 8 == i ? ONE : 0;
+                    const unsigned ones[2] = {one, one};
+                    mma(row_sums, left[i], ones);
+                }
             }
         }
     }
@@ -176,12 +181,9 @@ struct Core {
     __device__ void each_row_sum(Store store) const {
         if constexpr (SUMS) {
             const int lane = threadIdx.x % 32;
-            if (summing && lane % 4 == 0) {
-#pragma unroll
-                for (int i = 0; i < ROWS; i++) {
-                    store(16 * i + lane / 4, row_sums[i][0]);
-                    store(16 * i + lane / 4 + 8, row_sums[i][2]);
-                }
+            if (summing && lane % 4 < ROWS) {
+                store(lane % 4 * 16 + lane / 4, row_sums[0]);
+                store(lane % 4 * 16 + lane / 4 + 8, row_sums[2]);
             }
         }
     }

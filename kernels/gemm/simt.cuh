@@ -1,6 +1,6 @@
 // The GEMM's arithmetic in plain fp32: every product is one fused multiply-add, in the order of k.
 //
-// A thread computes 8 rows and WARP_N / 8 columns. Where k runs along the lines it reads four steps of a row at a time, and its
+// A thread computes 8 rows and WARP_N / 8 columns. Where k runs along the lines it reads two or four steps of a row at a time, and its
 // rows lie 4 apart (its columns 8), so that the lanes of a read have neighbouring rows; where k runs across the lines it
 // reads four neighbouring rows (columns) of a step at a time.
 #pragma once
@@ -18,7 +18,8 @@ struct Core {
     static_assert(T::WARP_M == 32 && COLUMNS % 4 == 0, "4 x 8 lanes");
 
     float sums[ROWS][COLUMNS];
-    float row_sums[SUMS ? ROWS : 1];
+    // The sum of one row for each lane.
+    float row_sum;
     unsigned offset_a, offset_b;
     bool summing;
 
@@ -27,7 +28,7 @@ struct Core {
     __device__ static int lane_row() { return (threadIdx.x >> 1 & 1) | (threadIdx.x >> 3 & 2); }
     __device__ static int lane_column() { return (threadIdx.x & 1) | (threadIdx.x >> 1 & 6); }
 
-    __device__ Core(int warp_m, int warp_n, bool summing) : summing(summing) {
+    __device__ Core(int warp_m, int warp_n, bool summing) : row_sum(0.0f), summing(summing) {
         const int row = warp_m * T::WARP_M, column = warp_n * T::WARP_N;
         if constexpr (A == Major::K) {
             offset_a = LayoutA::offset(row + lane_row(), 0);
@@ -43,42 +44,52 @@ struct Core {
         for (int i = 0; i < ROWS; i++) {
 #pragma unroll
             for (int j = 0; j < COLUMNS; j++) sums[i][j] = 0.0f;
-            if (SUMS) row_sums[i] = 0.0f;
         }
     }
 
-    // Four steps of k from `chunk`, of all rows of A.
-    __device__ static void load_rows(float (&to)[4][ROWS], unsigned from, int chunk) {
+    // Steps of k that are read at once: as many as registers allow, 128 of them, so that two blocks of 256 threads fit.
+    static constexpr int DEPTH = A == Major::K && B == Major::K ? 4 : 2;
+
+    // DEPTH steps of all rows of A, from step `k` of the tile.
+    __device__ static void load_rows(float (&to)[DEPTH][ROWS], unsigned from, int k) {
         if constexpr (A == Major::K) {
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
                 // Four rows further, the permutation has bit 1 of the chunk flipped.
-                const unsigned at = (from ^ (chunk ^ 2 * (i % 2)) * 16) + i * 4 * LayoutA::PITCH;
-                const float4 value = load_shared4(at);
-                to[0][i] = value.x, to[1][i] = value.y, to[2][i] = value.z, to[3][i] = value.w;
+                const unsigned at = (from ^ k * 4 ^ 32 * (i % 2)) + i * 4 * LayoutA::PITCH;
+                if constexpr (DEPTH == 4) {
+                    const float4 value = load_shared4(at);
+                    to[0][i] = value.x, to[1][i] = value.y, to[2][i] = value.z, to[3][i] = value.w;
+                } else {
+                    const float2 value = load_shared2(at);
+                    to[0][i] = value.x, to[1][i] = value.y;
+                }
             }
         } else {
 #pragma unroll
-            for (int k = 0; k < 4; k++) {
+            for (int step = 0; step < DEPTH; step++) {
 #pragma unroll
                 for (int i = 0; i < ROWS; i += 4) {
-                    const float4 value = load_shared4(from + (4 * chunk + k) * LayoutA::PITCH + i * 4 * sizeof(float));
-                    to[k][i] = value.x, to[k][i + 1] = value.y, to[k][i + 2] = value.z, to[k][i + 3] = value.w;
+                    const float4 value = load_shared4(from + (k + step) * LayoutA::PITCH + i * 4 * sizeof(float));
+                    to[step][i] = value.x, to[step][i + 1] = value.y;
+                    to[step][i + 2] = value.z, to[step][i + 3] = value.w;
                 }
             }
         }
     }
 
     __device__ void tile(unsigned stage) {
-#pragma unroll
-        for (int chunk = 0; chunk < 4; chunk++) {
-            float a[4][ROWS];
-            load_rows(a, stage + offset_a, chunk);
+        // Not unrolled further: the compiler would read ahead until it has to spill.
+#pragma unroll (A == Major::K && B == Major::MN ? 2 : 1)
+        for (int k = 0; k < TILE_K; k += DEPTH) {
+            float a[DEPTH][ROWS];
+            load_rows(a, stage + offset_a, k);
             if constexpr (B == Major::K) {
+                static_assert(A == Major::K, "four steps at once");
 #pragma unroll
                 for (int j = 0; j < COLUMNS; j++) {
                     // Eight rows further, the permutation is the same.
-                    const float4 b = load_shared4((stage + offset_b ^ chunk * 16) + j * 8 * LayoutB::PITCH);
+                    const float4 b = load_shared4((stage + offset_b ^ k * 4) + j * 8 * LayoutB::PITCH);
 #pragma unroll
                     for (int i = 0; i < ROWS; i++) {
                         sums[i][j] = fmaf(a[0][i], b.x, sums[i][j]);
@@ -89,29 +100,29 @@ struct Core {
                 }
             } else {
 #pragma unroll
-                for (int k = 0; k < 4; k++) {
+                for (int step = 0; step < DEPTH; step++) {
 #pragma unroll
                     for (int j = 0; j < COLUMNS; j += 4) {
-                        const unsigned at = stage + offset_b + (4 * chunk + k) * LayoutB::PITCH;
+                        const unsigned at = stage + offset_b + (k + step) * LayoutB::PITCH;
                         const float4 b = load_shared4(at + j * 8 * sizeof(float));
 #pragma unroll
                         for (int i = 0; i < ROWS; i++) {
-                            sums[i][j] = fmaf(a[k][i], b.x, sums[i][j]);
-                            sums[i][j + 1] = fmaf(a[k][i], b.y, sums[i][j + 1]);
-                            sums[i][j + 2] = fmaf(a[k][i], b.z, sums[i][j + 2]);
-                            sums[i][j + 3] = fmaf(a[k][i], b.w, sums[i][j + 3]);
+                            sums[i][j] = fmaf(a[step][i], b.x, sums[i][j]);
+                            sums[i][j + 1] = fmaf(a[step][i], b.y, sums[i][j + 1]);
+                            sums[i][j + 2] = fmaf(a[step][i], b.z, sums[i][j + 2]);
+                            sums[i][j + 3] = fmaf(a[step][i], b.w, sums[i][j + 3]);
                         }
                     }
                 }
             }
-            if constexpr (SUMS) {
-                if (summing) {
-#pragma unroll
-                    for (int k = 0; k < 4; k++) {
-#pragma unroll
-                        for (int i = 0; i < ROWS; i++) row_sums[i] += a[k][i];
-                    }
-                }
+        }
+        if constexpr (SUMS) {
+            if (summing) {
+                static_assert(A == Major::MN, "lines across the rows");
+                const unsigned first = threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
+                const unsigned from = stage + (first + threadIdx.x % 32) * sizeof(float);
+#pragma unroll 4
+                for (int k = 0; k < TILE_K; k++) row_sum += __uint_as_float(load_shared(from + k * LayoutA::PITCH));
             }
         }
     }
@@ -137,10 +148,7 @@ struct Core {
     template <class Store>
     __device__ void each_row_sum(Store store) const {
         if constexpr (SUMS) {
-            if (summing && lane_column() == 0) {
-#pragma unroll
-                for (int i = 0; i < ROWS; i++) store(row(i), row_sums[i]);
-            }
+            if (summing) store(threadIdx.x % 32, row_sum);
         }
     }
 };
