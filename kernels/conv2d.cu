@@ -52,21 +52,23 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     weight_gradient<T>(block, a, b, split, g.k, g.taps, g.pixels);
 }
 
-#define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, NAME)                                                   \
-    extern "C" __global__ void __launch_bounds__(Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>::BLOCK, BLOCKS)         \
+#define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
+    using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
+    static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_fprop_##NAME(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,               \
                             const __grid_constant__ Convolution g) {                                                   \
-        fprop<Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>>(y, x, w, bias, relu, g);                                    \
+        fprop<Tile_##NAME>(y, x, w, bias, relu, g);                                                                    \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>::BLOCK, BLOCKS)         \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask, int accumulate,     \
                             const __grid_constant__ Convolution g) {                                                   \
-        dgrad<Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>>(dx, dy, w, mask, accumulate, g);                            \
+        dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, g);                                                            \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>::BLOCK, BLOCKS)         \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_wgrad_##NAME(const __grid_constant__ Split split, const Storage *x, const Storage *dy,                  \
                             const __grid_constant__ Convolution g) {                                                   \
-        wgrad<Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>>(split, x, dy, g);                                           \
+        wgrad<Tile_##NAME>(split, x, dy, g);                                                                           \
     }
 
 #if PRECISION == 0

@@ -43,21 +43,23 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     weight_gradient<T>(block, a, b, split, k, c, m);
 }
 
-#define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, NAME)                                                   \
-    extern "C" __global__ void __launch_bounds__(Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>::BLOCK, BLOCKS)         \
-        pointwise_fprop_##NAME(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu, int m,     \
-                               int c, int k) {                                                                         \
-        fprop<Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>>(y, x, w, bias, relu, m, c, k);                              \
+#define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
+    using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
+    static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        pointwise_fprop_##NAME(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,            \
+                               int m, int c, int k) {                                                                  \
+        fprop<Tile_##NAME>(y, x, w, bias, relu, m, c, k);                                                              \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>::BLOCK, BLOCKS)         \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         pointwise_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask, int accumulate,  \
                                int m, int c, int k) {                                                                  \
-        dgrad<Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>>(dx, dy, w, mask, accumulate, m, c, k);                      \
+        dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, m, c, k);                                                      \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>::BLOCK, BLOCKS)         \
-        pointwise_wgrad_##NAME(const __grid_constant__ Split split, const Storage *x, const Storage *dy, int m, int c, \
-                               int k) {                                                                                \
-        wgrad<Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>>(split, x, dy, m, c, k);                                     \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        pointwise_wgrad_##NAME(const __grid_constant__ Split split, const Storage *x, const Storage *dy,               \
+                               int m, int c, int k) {                                                                  \
+        wgrad<Tile_##NAME>(split, x, dy, m, c, k);                                                                     \
     }
 
 #if PRECISION == 0

@@ -108,13 +108,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
     }
 }
 
-// Bytes of a block's shared memory; `src/device/cuda/tiles.rs` says the same.
-template <class T>
-constexpr int shared_bytes() {
-    constexpr int tiles = T::STAGES * (T::M + T::N) * 64, slices = T::WARPS_M * T::WARPS_N * 16 * (T::WARP_N + 8) * 4;
-    return tiles > slices ? tiles : slices;
-}
-
+// Its stages, later the warps' slices of results.
 extern __shared__ __align__(128) unsigned char shared_memory[];
 
 // One block of the product.

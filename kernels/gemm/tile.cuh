@@ -4,7 +4,8 @@
 #include "memory.cuh"
 
 // Elements of the GEMM's K that a tile spans: 64 bytes of them.
-constexpr int TILE_K = 64 / sizeof(Storage);
+constexpr int TILE_K = TILE_BYTES / sizeof(Storage);
+static_assert(TILE_BYTES == 64, "a line of K-major tiles is four chunks");
 
 // A block computes M x N of the product, each of its warps WARP_M x WARP_N. STAGES tiles of both operands are in shared
 // memory. An ALIGNED tile is copied in 16-byte chunks, which all extents along memory then have to be multiples of; one
@@ -14,6 +15,8 @@ struct Tile {
     static constexpr int M = M_, N = N_, WARP_M = WARP_M_, WARP_N = WARP_N_, STAGES = STAGES_;
     static constexpr bool ALIGNED = ALIGNED_;
     static constexpr int WARPS_M = M / WARP_M, WARPS_N = N / WARP_N, BLOCK = 32 * WARPS_M * WARPS_N;
+    static constexpr int STAGE_BYTES = STAGES * (M + N) * TILE_BYTES, SLICE_BYTES = BLOCK / 32 * 16 * (WARP_N + 8) * 4;
+    static constexpr int SHARED_BYTES = STAGE_BYTES > SLICE_BYTES ? STAGE_BYTES : SLICE_BYTES;
     static_assert(M % WARP_M == 0 && N % WARP_N == 0 && STAGES >= 2, "warps fill the tile");
 };
 
