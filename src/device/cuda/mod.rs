@@ -7,6 +7,7 @@ mod clock;
 mod convert;
 mod driver;
 mod error;
+pub(crate) mod gemm;
 mod graph;
 mod kernels;
 mod launch;
