@@ -5,19 +5,19 @@
 //                     counts as the maximum, the last NaN if there are several
 //     maxpool_dgrad   dx[n,h,w,c] = sum of dy[n,p,q,c] over the windows whose maximum (h, w) was   (overwrites or adds)
 //
-// Each in two forms: `_packs`, where a thread has VECTOR neighbouring channels (c is a multiple of VECTOR), and one channel a
-// thread, for any c. fprop: a thread an output element (or pack); dgrad: a thread an input element, which looks at the
-// windows over it in row-major order, so that there is nothing to clear and nothing to add atomically. dgrad has a third
-// form, `maxpool_dgrad_3_2`, for NiN's own pool, window 3 and stride 2: packs of squares of 2 x 2 input pixels, which have
-// four windows between them that are read once.
+// Each in two forms: `_packs`, where a thread has VECTOR neighbouring channels (c is a multiple of VECTOR), and one
+// channel a thread, for any c. fprop: a thread an output element (or pack); dgrad: a thread an input element, which
+// looks at the windows over it in row-major order, so that there is nothing to clear and nothing to add atomically.
+// dgrad has a third form, `maxpool_dgrad_3_2`, for NiN's own pool, window 3 and stride 2: packs of squares of 2 x 2
+// input pixels, which have four windows between them that are read once.
 //
 // Grid: ceil(count / THREADS), `count` being the threads in all. Block: THREADS.
 #include "bytes.cuh"
 #include "divide.cuh"
 #include "elementwise.cuh"
 
-// Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose elements the
-// threads are: the output in fprop, the input in dgrad (its squares in `_3_2`).
+// Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose
+// elements the threads are: the output in fprop, the input in dgrad (its squares in `_3_2`).
 struct Pool {
     unsigned h, w, c, p, q, window, stride;
     Divisor groups, columns, rows;
