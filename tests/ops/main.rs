@@ -1,7 +1,14 @@
 //! The tests of the ops, in one binary. They are written from the ops' contracts, not from any backend's kernels.
 
+#[macro_use]
+mod backends;
+
 /// Kernels overwrite or add, as they are told.
 mod accumulate;
+/// What a backend's arithmetic does to a number.
+mod arithmetic;
+/// What is put into a buffer is what comes out.
+mod buffers;
 /// An op with its extents, run on a tape.
 mod case;
 /// The same bits, always.
@@ -14,6 +21,14 @@ mod dropout;
 mod equivalence;
 /// What is refused.
 mod errors;
+/// A table of how far off every kernel is.
+mod error_table;
+/// Batches out of a data set.
+mod gather;
+/// GPUs, virtual or real.
+#[cfg(feature = "cuda")]
+#[path = "../gpu/mod.rs"]
+mod gpu;
 /// Gradients against finite differences.
 mod gradients;
 /// Logical and memory order.
@@ -28,8 +43,15 @@ mod naive;
 mod nan;
 /// The ReLU contract.
 mod rectified;
+/// An access beyond a buffer's end does not pass.
+#[cfg(feature = "cuda")]
+mod overrun;
 /// Values and gradients against the naive loops.
 mod reference;
+/// Activations for parameters, and parameters for activations.
+mod roles;
+/// Numbers that have to be rounded to be multiplied.
+mod rounded;
 /// The cases.
 mod table;
 /// Kinks.

@@ -4,6 +4,7 @@
 use mlpconv::Shape;
 
 use crate::case::{Case, Conv};
+use crate::gather::Batch;
 use crate::update::Update;
 
 /// One row of the table: the name of an op's folder, and its cases.
@@ -14,6 +15,8 @@ pub enum Cases {
     Tape(Vec<Case>),
     /// The optimiser, which has a rule instead of a gradient.
     Rule(Vec<Update>),
+    /// Batches out of a data set, which have no gradient.
+    Data(Vec<Batch>),
 }
 
 pub fn table() -> Vec<Row> {
@@ -22,6 +25,7 @@ pub fn table() -> Vec<Row> {
         ("cross_entropy", Cases::Tape(cross_entropy())),
         ("dropout", Cases::Tape(dropout())),
         ("flatten", Cases::Tape(flatten())),
+        ("gather", Cases::Data(gather())),
         ("global_avgpool", Cases::Tape(global_avgpool())),
         ("maxpool", Cases::Tape(maxpool())),
         ("pointwise", Cases::Tape(pointwise())),
@@ -34,9 +38,19 @@ pub fn table() -> Vec<Row> {
 pub fn tape_cases() -> Vec<Case> {
     let cases = table().into_iter().filter_map(|(_, cases)| match cases {
         Cases::Tape(cases) => Some(cases),
-        Cases::Rule(_) => None,
+        Cases::Rule(_) | Cases::Data(_) => None,
     });
     cases.flatten().collect()
+}
+
+/// The optimiser's cases.
+pub fn updates() -> Vec<Update> {
+    sgd()
+}
+
+/// The cases of batches.
+pub fn batches() -> Vec<Batch> {
+    gather()
 }
 
 /// A convolution with bias and without ReLU.
@@ -188,5 +202,24 @@ fn sgd() -> Vec<Update> {
         // More elements than fit one piece of work.
         Update { lens: &[70_001], weight_decay: 0.001, ..heavy },
         Update { rate: 0.0, ..heavy },
+    ]
+}
+
+fn gather() -> Vec<Batch> {
+    let usual = Batch { images: 9, n: 5, first: 2, from: [28, 28], to: [28, 28] };
+    vec![
+        // As they are, and as small as can be.
+        usual,
+        Batch { images: 1, n: 1, first: 0, from: [1, 1], to: [1, 1] },
+        // The network's own.
+        Batch { n: 2, to: [224, 224], ..usual },
+        Batch { to: [64, 64], ..usual },
+        // Smaller, and sizes that divide nothing.
+        Batch { to: [14, 14], ..usual },
+        Batch { from: [28, 27], to: [53, 3], ..usual },
+        Batch { from: [7, 5], to: [5, 7], ..usual },
+        Batch { from: [3, 28], to: [31, 28], ..usual },
+        Batch { from: [28, 3], to: [28, 31], ..usual },
+        Batch { images: 300, n: 129, first: 171, from: [4, 4], to: [6, 5], ..usual },
     ]
 }
