@@ -11,20 +11,26 @@
 //
 // Grid: ceil(count / THREADS), `count` being the threads in all. Block: THREADS.
 #include "bytes.cuh"
+#include "divide.cuh"
 #include "elementwise.cuh"
 
-// Extents of a pool. A window or a stride that is known when the kernel is compiled unrolls its loops.
+// Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose elements the
+// threads are: the output in fprop, the input in dgrad.
 struct Pool {
     unsigned h, w, c, p, q, window, stride;
+    Divisor groups, columns, rows;
 };
+
+// A window or a stride that is known when the kernel is compiled (others are 0) unrolls loops and makes divisions shifts.
 
 template <int WIDTH, int WINDOW, int STRIDE>
 static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, const Storage *x, const Pool &pool,
                                              unsigned thread) {
     const unsigned window = WINDOW ? WINDOW : pool.window, stride = STRIDE ? STRIDE : pool.stride;
-    const unsigned groups = pool.c / WIDTH;
-    const unsigned pixel = thread / groups, channel = thread % groups * WIDTH;
-    const unsigned row = pixel / pool.q % pool.p, image = pixel / pool.q / pool.p, column = pixel % pool.q;
+    const auto [pixel, group] = divide(thread, pool.groups);
+    const auto [line, column] = divide(pixel, pool.columns);
+    const auto [image, row] = divide(line, pool.rows);
+    const unsigned channel = group * WIDTH;
     const Storage *corner = x + ((image * pool.h + row * stride) * pool.w + column * stride) * pool.c + channel;
 
     float best[WIDTH];
@@ -56,9 +62,10 @@ template <int WIDTH, int WINDOW, int STRIDE>
 static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const unsigned char *index,
                                              const Pool &pool, unsigned thread, bool accumulate) {
     const unsigned window = WINDOW ? WINDOW : pool.window, stride = STRIDE ? STRIDE : pool.stride;
-    const unsigned groups = pool.c / WIDTH;
-    const unsigned pixel = thread / groups, channel = thread % groups * WIDTH;
-    const unsigned row = pixel / pool.w % pool.h, image = pixel / pool.w / pool.h, column = pixel % pool.w;
+    const auto [pixel, group] = divide(thread, pool.groups);
+    const auto [line, column] = divide(pixel, pool.columns);
+    const auto [image, row] = divide(line, pool.rows);
+    const unsigned channel = group * WIDTH;
     // The windows that begin at or before this pixel and end after it.
     const unsigned first_p = row < window ? 0 : (row - window) / stride + 1;
     const unsigned first_q = column < window ? 0 : (column - window) / stride + 1;

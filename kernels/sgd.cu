@@ -12,8 +12,6 @@
 // Block: THREADS. The table travels with the arguments (4 KB at most).
 #include <cuda_bf16.h>
 
-constexpr int ITEMS = 64;
-
 struct Item {
     float *param;
     const float *grad;
@@ -27,9 +25,9 @@ struct Item {
 };
 
 struct Table {
-    Item item[ITEMS];
+    Item item[SGD_ITEMS];
 };
-static_assert(sizeof(Item) == 48 && sizeof(Table) == 3072, "as src/ops/sgd/cuda.rs lays it out");
+static_assert(sizeof(Item) == 48 && sizeof(Table) <= 4000, "as src/ops/sgd/cuda.rs lays it out");
 
 struct Rule {
     float rate, momentum, weight_decay;

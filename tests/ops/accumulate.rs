@@ -185,8 +185,7 @@ fn gradients_of_shared_inputs_add_up<B: Backend>(backend: &B, arithmetic: Arithm
         let gradients = |branches| joined(backend, case, &inputs, &seed, branches);
         let (both, image, filter) = (gradients([true, true]), gradients([true, false]), gradients([false, true]));
         // Positive numbers throughout add up to what bounds the terms of every sum.
-        let magnitude =
-            joined(backend, case, &absolute(&inputs), &absolute(std::slice::from_ref(&seed))[0], [true; 2]);
+        let magnitude = joined(backend, case, &absolute(&inputs), &absolute(std::slice::from_ref(&seed))[0], [true; 2]);
         let terms = case.output().len() + inputs.iter().map(Vec::len).sum::<usize>();
         for input in 0..inputs.len() {
             for (i, &both) in both[input].iter().enumerate() {

@@ -7,7 +7,12 @@ use crate::arithmetic::Arithmetic;
 use crate::case::{self, TRAINING};
 use crate::draw;
 
-on_every_backend!(numbers_come_back, bytes_come_back, fresh_numbers_are_nan, a_parameter_multiplies_as_it_was_last_written);
+on_every_backend!(
+    numbers_come_back,
+    bytes_come_back,
+    fresh_numbers_are_nan,
+    a_parameter_multiplies_as_it_was_last_written
+);
 
 const LENS: [usize; 6] = [1, 2, 7, 256, 257, 70_001];
 

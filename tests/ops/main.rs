@@ -19,10 +19,10 @@ mod draw;
 mod dropout;
 /// Pointwise is a convolution.
 mod equivalence;
-/// What is refused.
-mod errors;
 /// A table of how far off every kernel is.
 mod error_table;
+/// What is refused.
+mod errors;
 /// Batches out of a data set.
 mod gather;
 /// GPUs, virtual or real.
@@ -41,11 +41,11 @@ mod memory;
 mod naive;
 /// What becomes of NaN.
 mod nan;
-/// The ReLU contract.
-mod rectified;
 /// An access beyond a buffer's end does not pass.
 #[cfg(feature = "cuda")]
 mod overrun;
+/// The ReLU contract.
+mod rectified;
 /// Values and gradients against the naive loops.
 mod reference;
 /// Activations for parameters, and parameters for activations.

@@ -4,7 +4,7 @@
 use mlpconv::Shape;
 
 use crate::case::{Case, Conv};
-use crate::gather::Batch;
+use crate::gather::Batches;
 use crate::update::Update;
 
 /// One row of the table: the name of an op's folder, and its cases.
@@ -15,8 +15,8 @@ pub enum Cases {
     Tape(Vec<Case>),
     /// The optimiser, which has a rule instead of a gradient.
     Rule(Vec<Update>),
-    /// Batches out of a data set, which have no gradient.
-    Data(Vec<Batch>),
+    /// Batches of a data set, whose pixels want no gradient.
+    Data(Vec<Batches>),
 }
 
 pub fn table() -> Vec<Row> {
@@ -49,7 +49,7 @@ pub fn updates() -> Vec<Update> {
 }
 
 /// The cases of batches.
-pub fn batches() -> Vec<Batch> {
+pub fn batches() -> Vec<Batches> {
     gather()
 }
 
@@ -205,21 +205,24 @@ fn sgd() -> Vec<Update> {
     ]
 }
 
-fn gather() -> Vec<Batch> {
-    let usual = Batch { images: 9, n: 5, first: 2, from: [28, 28], to: [28, 28] };
-    vec![
-        // As they are, and as small as can be.
-        usual,
-        Batch { images: 1, n: 1, first: 0, from: [1, 1], to: [1, 1] },
-        // The network's own.
-        Batch { n: 2, to: [224, 224], ..usual },
-        Batch { to: [64, 64], ..usual },
-        // Smaller, and sizes that divide nothing.
-        Batch { to: [14, 14], ..usual },
-        Batch { from: [28, 27], to: [53, 3], ..usual },
-        Batch { from: [7, 5], to: [5, 7], ..usual },
-        Batch { from: [3, 28], to: [31, 28], ..usual },
-        Batch { from: [28, 3], to: [28, 31], ..usual },
-        Batch { images: 300, n: 129, first: 171, from: [4, 4], to: [6, 5], ..usual },
-    ]
+fn gather() -> Vec<Batches> {
+    let cases = [
+        // The data set's images as they are, for the network, for others, and smaller.
+        (5, [28, 28], [28, 28], 2),
+        (3, [28, 28], [224, 224], 2),
+        (3, [28, 28], [64, 64], 3),
+        (7, [28, 28], [14, 14], 4),
+        // One axis keeps its size; one grows as the other shrinks.
+        (2, [28, 28], [56, 28], 2),
+        (2, [28, 28], [28, 41], 1),
+        (7, [5, 7], [9, 3], 4),
+        // One pixel.
+        (3, [1, 1], [1, 1], 2),
+        (3, [1, 1], [5, 6], 1),
+        (3, [28, 28], [1, 1], 2),
+        // Wider than any tile, and so high that few rows are.
+        (2, [3, 600], [4, 521], 2),
+        (1, [900, 5], [3, 33], 1),
+    ];
+    cases.map(|(images, from, to, batch)| Batches { images, from, to, batch }).to_vec()
 }

@@ -50,7 +50,8 @@ fn ties_are_broken_for_each_channel_on_its_own<B: Backend>(backend: &B, _: Arith
 fn ties_among_whole_packs_of_channels<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for (c, window, stride) in [(16, 3, 2), (16, 2, 1), (13, 3, 2), (8, 3, 3)] {
         let case = Case::MaxPool { x: [2, c, 9, 8], window, stride };
-        let x: Vec<f64> = (0..case.inputs()[0].len()).map(|i| f64::from((i as u32).wrapping_mul(0x9e37_79b9) >> 30)).collect();
+        let x: Vec<f64> =
+            (0..case.inputs()[0].len()).map(|i| f64::from((i as u32).wrapping_mul(0x9e37_79b9) >> 30)).collect();
         let dy = case.draw_seed(arithmetic);
         let inputs = [x];
         let dx = gradient(backend, &case, &inputs[0], &dy);

@@ -4,7 +4,22 @@
 /// Threads of a block of the kernels that go over elements one after the other.
 pub const THREADS: usize = 256;
 
+/// Channels of a block of the global average pool.
+pub const AVGPOOL_CHANNELS: usize = 32;
+
+/// The side of the squares in which flatten transposes.
+pub const FLATTEN_TILE: usize = 32;
+
+/// Parameters that one launch of the optimiser updates: as many as its arguments have room for.
+pub const SGD_ITEMS: usize = 64;
+
 /// Each constant as the kernels' preprocessor sees it.
 pub fn defines() -> Vec<(String, String)> {
-    vec![("THREADS".into(), THREADS.to_string())]
+    let constants = [
+        ("THREADS", THREADS),
+        ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
+        ("FLATTEN_TILE", FLATTEN_TILE),
+        ("SGD_ITEMS", SGD_ITEMS),
+    ];
+    constants.map(|(name, value)| (name.into(), value.to_string())).to_vec()
 }
