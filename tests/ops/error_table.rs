@@ -21,21 +21,23 @@ fn column<B: Backend>(backend: &B, arithmetic: Arithmetic) -> Column {
 
 #[test]
 fn a_table_of_the_errors_is_written() {
-    let mut columns = vec![(Arithmetic::CpuF32, Some(column(&Cpu::<f32>::new(), Arithmetic::CpuF32)))];
-    #[cfg(feature = "cuda")]
-    {
-        use mlpconv::Precision;
-        let cuda = [
-            (Precision::Fp32, Arithmetic::CudaFp32),
-            (Precision::Tf32, Arithmetic::CudaTf32),
-            (Precision::Bf16, Arithmetic::CudaBf16),
-        ];
-        for (precision, arithmetic) in cuda {
-            columns.push((arithmetic, crate::gpu::gpu(precision).map(|gpu| column(&*gpu, arithmetic))));
-        }
-    }
+    let cpu = (Arithmetic::CpuF32, Some(column(&Cpu::<f32>::new(), Arithmetic::CpuF32)));
+    let columns: Vec<_> = std::iter::once(cpu).chain(cuda()).collect();
     let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/../cuda-errors.md");
     fs::write(path, markdown(&columns)).unwrap();
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> [(Arithmetic, Option<Column>); 3] {
+    use mlpconv::Precision::{Bf16, Fp32, Tf32};
+    let precisions = [(Fp32, Arithmetic::CudaFp32), (Tf32, Arithmetic::CudaTf32), (Bf16, Arithmetic::CudaBf16)];
+    precisions
+        .map(|(precision, arithmetic)| (arithmetic, crate::gpu::gpu(precision).map(|gpu| column(&*gpu, arithmetic))))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> [(Arithmetic, Option<Column>); 0] {
+    []
 }
 
 fn markdown(columns: &[(Arithmetic, Option<Column>)]) -> String {

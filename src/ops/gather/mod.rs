@@ -37,6 +37,7 @@ pub struct Plan<D: Device> {
     from: [usize; 2],
     to: [usize; 2],
     /// Of rows and of columns.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     axes: [Axis<D>; 2],
 }
 
