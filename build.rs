@@ -188,7 +188,8 @@ fn compile(
     let fresh = unit.ptx.with_extension("new");
     let mut command = Command::new(nvcc);
     command.args(FLAGS).arg("-I").arg(manifest.join("kernels")).arg(format!("-DPRECISION={}", unit.precision));
-    command.args(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
+    // To nvcc a comma separates definitions, unless it is escaped.
+    command.args(defines.iter().map(|(name, value)| format!("-D{name}={}", value.replace(',', "\\,"))));
     let output = command.arg(source).arg("-o").arg(&fresh).output();
     let what = format!("{} at precision {}", source.display(), unit.precision);
     let output = output.map_err(|error| format!("{} cannot be started for {what}: {error}", nvcc.display()))?;

@@ -6,6 +6,7 @@
 mod convert;
 mod driver;
 mod error;
+pub(crate) mod gemm;
 mod kernels;
 mod launch;
 mod pool;

@@ -13,13 +13,87 @@ pub const FLATTEN_TILE: usize = 32;
 /// Parameters that one launch of the optimiser updates: as many as its arguments have room for.
 pub const SGD_ITEMS: usize = 64;
 
+/// Bytes of the GEMM's K that a tile spans.
+pub const TILE_BYTES: usize = 64;
+
+/// How a GEMM kernel's block divides its work; `kernels/README.md` says what to consider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Rows and columns of the product that a block computes.
+    pub m: usize,
+    pub n: usize,
+    /// The same of one warp.
+    pub warp_m: usize,
+    pub warp_n: usize,
+    /// Tiles of the operands in shared memory.
+    pub stages: usize,
+    /// Blocks that a multiprocessor has registers for (128 registers a thread where two blocks are of 256 threads).
+    pub blocks: usize,
+    /// Whether operands are copied 16 bytes at a time, which takes channels that are a multiple of as many elements.
+    pub aligned: bool,
+}
+
+const fn tile([m, n]: [usize; 2], [warp_m, warp_n]: [usize; 2], stages: usize, blocks: usize) -> Tile {
+    Tile { m, n, warp_m, warp_n, stages, blocks, aligned: true }
+}
+
+/// Plain multiply-adds: fp32.
+pub const FP32_TILES: [Tile; 3] = [
+    tile([128, 128], [32, 64], 3, 2),
+    tile([128, 32], [32, 32], 4, 4),
+    Tile { aligned: false, ..tile([128, 32], [32, 32], 2, 4) },
+];
+
+/// Tensor cores: TF32 and bf16.
+pub const MMA_TILES: [Tile; 4] = [
+    tile([128, 128], [64, 64], 3, 2),
+    tile([128, 96], [64, 48], 3, 2),
+    tile([128, 32], [32, 32], 4, 4),
+    Tile { aligned: false, ..tile([128, 96], [64, 48], 2, 2) },
+];
+
+impl Tile {
+    /// Threads of a block.
+    pub const fn threads(&self) -> usize {
+        32 * self.warps()
+    }
+
+    const fn warps(&self) -> usize {
+        (self.m / self.warp_m) * (self.n / self.warp_n)
+    }
+
+    /// Bytes of a block's shared memory: the stages, where each warp later finds room for 16 rows of results.
+    pub const fn shared(&self) -> usize {
+        let stages = self.stages * (self.m + self.n) * TILE_BYTES;
+        let slices = self.warps() * 16 * (self.warp_n + 8) * size_of::<f32>();
+        if stages > slices { stages } else { slices }
+    }
+
+    /// What ends the names of its kernels.
+    pub fn name(&self) -> String {
+        format!("{}x{}{}", self.m, self.n, if self.aligned { "" } else { "_any" })
+    }
+}
+
+/// A list of tiles as a macro that hands each tile to macro `X`.
+fn list(tiles: &[Tile]) -> String {
+    let expand = |tile: &Tile| {
+        let Tile { m, n, warp_m, warp_n, stages, blocks, aligned } = tile;
+        let (shared, name) = (tile.shared(), tile.name());
+        format!("X({m},{n},{warp_m},{warp_n},{stages},{blocks},{aligned},{shared},{name})")
+    };
+    tiles.iter().map(expand).collect::<Vec<_>>().join(" ")
+}
+
 /// Each constant as the kernels' preprocessor sees it.
 pub fn defines() -> Vec<(String, String)> {
-    let constants = [
-        ("THREADS", THREADS),
-        ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
-        ("FLATTEN_TILE", FLATTEN_TILE),
-        ("SGD_ITEMS", SGD_ITEMS),
-    ];
-    constants.map(|(name, value)| (name.into(), value.to_string())).to_vec()
+    vec![
+        ("THREADS".into(), THREADS.to_string()),
+        ("AVGPOOL_CHANNELS".into(), AVGPOOL_CHANNELS.to_string()),
+        ("FLATTEN_TILE".into(), FLATTEN_TILE.to_string()),
+        ("SGD_ITEMS".into(), SGD_ITEMS.to_string()),
+        ("TILE_BYTES".into(), TILE_BYTES.to_string()),
+        ("FP32_TILES(X)".into(), list(&FP32_TILES)),
+        ("MMA_TILES(X)".into(), list(&MMA_TILES)),
+    ]
 }

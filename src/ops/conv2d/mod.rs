@@ -1,6 +1,8 @@
 //! 2-D convolution with bias and ReLU in the epilogue: any filter size, stride, padding and channel count.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod im2col;
 
 use super::{Grad, affine};

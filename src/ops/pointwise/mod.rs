@@ -2,6 +2,8 @@
 //! and no im2col.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use super::{Grad, affine};
 use crate::device::{Backend, Device, Role};

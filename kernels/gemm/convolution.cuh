@@ -1,0 +1,295 @@
+// A convolution's operands as the GEMMs see them. No matrix is ever made: sources go from a row and a column of it to the
+// image's element, with divisions only where a thread begins or where the tile's lines are pixels.
+#pragma once
+
+#include "loader.cuh"
+
+// The extents, in the letters of `ConvShape`, and their divisors. `src/ops/conv2d/cuda.rs` fills it in.
+struct Convolution {
+    int n, h, w, c, k, r, s, p, q, stride, pad;
+    // r·s, r·s·c, r·s·k, n·p·q.
+    int filter, taps, gradient_taps, pixels;
+    FastDiv by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
+};
+
+// fprop's A: row = output pixel, column = (r, s, c). K-major.
+template <class Layout, bool ALIGNED>
+struct PatchLines {
+    const Convolution &g;
+    const Storage *x;
+    // The filter's first tap in the image, of each of this thread's rows: its element of channel 0 (modulo 2^32, for it may
+    // lie in the padding), its row and its column.
+    unsigned base[Layout::PASSES];
+    int top[Layout::PASSES], left[Layout::PASSES];
+    // What the thread's chunk multiplies: column k, which is (r, s, c).
+    int k, r, s, c;
+    // From `base` to the chunk, and which rows are inside of the image there.
+    unsigned step, valid;
+
+    __device__ PatchLines(int line, int column, const Convolution &g, const Storage *x, int first)
+        : g(g), x(x), k(column) {
+#pragma unroll
+        for (int i = 0; i < Layout::PASSES; i++) {
+            const int pixel = first + line + i * Layout::PER_PASS;
+            int p, q;
+            const int row = divide(pixel, g.by_q, q);
+            const int n = divide(row, g.by_p, p);
+            top[i] = p * g.stride - g.pad;
+            left[i] = q * g.stride - g.pad;
+            base[i] = ((n * g.h + top[i]) * g.w + left[i]) * g.c;
+            // A row that is not there is never inside.
+            if (n >= g.n) top[i] = -0x40000000;
+        }
+        const int tap = divide(k, g.by_c, c);
+        r = divide(tap, g.by_s, s);
+        enter();
+    }
+
+    __device__ bool inside(int i, int r, int s) const {
+        return static_cast<unsigned>(top[i] + r) < static_cast<unsigned>(g.h) &&
+               static_cast<unsigned>(left[i] + s) < static_cast<unsigned>(g.w);
+    }
+
+    // To tap (r, s).
+    __device__ void enter() {
+        if constexpr (ALIGNED) {
+            step = (r * g.w + s) * g.c;
+            valid = 0;
+#pragma unroll
+            for (int i = 0; i < Layout::PASSES; i++) valid |= (r < g.r && inside(i, r, s)) << i;
+        }
+    }
+
+    __device__ const Storage *chunk(int i, bool &inside) const {
+        inside = valid >> i & 1;
+        return x + static_cast<int>(base[i] + step + c);
+    }
+
+    struct Column {
+        int r, s;
+        unsigned step;
+        bool inside;
+    };
+    __device__ void prepare() {}
+    __device__ Column column(int e) const {
+        int s, c;
+        const int r = divide(divide(k + e, g.by_c, c), g.by_s, s);
+        return {r, s, static_cast<unsigned>((r * g.w + s) * g.c + c), r < g.r};
+    }
+    __device__ Storage element(int i, Column at) const {
+        return at.inside && inside(i, at.r, at.s) ? x[static_cast<int>(base[i] + at.step)] : to_storage(0.0f);
+    }
+
+    __device__ void advance() {
+        k += TILE_K;
+        if constexpr (ALIGNED) {
+            c += TILE_K;
+            if (c >= g.c) {
+                do {
+                    c -= g.c;
+                    if (++s == g.s) {
+                        s = 0;
+                        ++r;
+                    }
+                } while (c >= g.c);
+                enter();
+            }
+        }
+    }
+};
+
+// dgrad's A: row = input pixel, column = (r, s, k), the gradient of the output pixel whose window sees the input pixel at
+// (r, s), if there is one. K-major.
+template <class Layout, bool ALIGNED>
+struct GradientLines {
+    const Convolution &g;
+    const Storage *dy;
+    int pixel, column_, r, s, k;
+    // Each row's output pixel at (r, s), channel 0, and which exist.
+    int start[Layout::PASSES];
+    unsigned valid;
+
+    __device__ GradientLines(int line, int column, const Convolution &g, const Storage *dy, int first)
+        : g(g), dy(dy), pixel(first + line), column_(column) {
+        const int tap = divide(column, g.by_k, k);
+        r = divide(tap, g.by_s, s);
+        enter();
+    }
+
+    // A row's image as a number of output pixels, its row and its column of the padded image.
+    struct Pixel {
+        int base, h, w;
+    };
+    __device__ Pixel row(int i) const {
+        int h, w;
+        const int n = divide(divide(pixel + i * Layout::PER_PASS, g.by_w, w), g.by_h, h);
+        // One that is not there is above every window.
+        return {n * g.p * g.q, n < g.n ? h + g.pad : -0x40000000, w + g.pad};
+    }
+
+    // The output pixel whose window has this input pixel at (r, s), as its first element.
+    __device__ bool find(Pixel of, int r, int s, int &element) const {
+        const int y = of.h - r, x = of.w - s;
+        const int p = quotient(y, g.by_stride), q = quotient(x, g.by_stride);
+        element = (of.base + p * g.q + q) * g.k;
+        return y >= 0 && x >= 0 && p * g.stride == y && q * g.stride == x && p < g.p && q < g.q;
+    }
+
+    // To tap (r, s). That the rows' pixels are found anew each time costs less than the registers to keep them.
+    __device__ void enter() {
+        if constexpr (ALIGNED) {
+            valid = 0;
+#pragma unroll
+            for (int i = 0; i < Layout::PASSES; i++) valid |= (find(row(i), r, s, start[i]) && r < g.r) << i;
+        }
+    }
+
+    __device__ const Storage *chunk(int i, bool &inside) const {
+        inside = valid >> i & 1;
+        return dy + start[i] + k;
+    }
+
+    struct Column {
+        int r, s, k;
+        bool inside;
+    };
+    Pixel rows[ALIGNED ? 1 : Layout::PASSES];
+    __device__ void prepare() {
+        if constexpr (!ALIGNED) {
+#pragma unroll
+            for (int i = 0; i < Layout::PASSES; i++) rows[i] = row(i);
+        }
+    }
+    __device__ Column column(int e) const {
+        int s, k;
+        const int r = divide(divide(column_ + e, g.by_k, k), g.by_s, s);
+        return {r, s, k, r < g.r};
+    }
+    __device__ Storage element(int i, Column at) const {
+        int element;
+        return at.inside && find(rows[i], at.r, at.s, element) ? dy[element + at.k] : to_storage(0.0f);
+    }
+
+    __device__ void advance() {
+        column_ += TILE_K;
+        if constexpr (ALIGNED) {
+            k += TILE_K;
+            if (k >= g.k) {
+                do {
+                    k -= g.k;
+                    if (++s == g.s) {
+                        s = 0;
+                        ++r;
+                    }
+                } while (k >= g.k);
+                enter();
+            }
+        }
+    }
+};
+
+// dgrad's B: line = (r, s, k), column = c of the weights w[k][r][s][c]. MN-major.
+template <class Layout>
+struct FilterColumns {
+    const Convolution &g;
+    const Storage *w;
+    int line, left;
+
+    __device__ FilterColumns(int line, int column, const Convolution &g, const Storage *w, int first)
+        : g(g), w(w + first + column), line(line), left(g.c - first - column) {}
+
+    __device__ const Storage *at(int i, bool &inside) const {
+        int k;
+        const int tap = divide(line + i * Layout::PER_PASS, g.by_k, k);
+        inside = tap < g.filter;
+        return w + (k * g.filter + tap) * g.c;
+    }
+    __device__ const Storage *chunk(int i, bool &inside) const {
+        const Storage *from = at(i, inside);
+        inside = inside && left > 0;
+        return from;
+    }
+
+    struct Column {
+        int e;
+        bool inside;
+    };
+    __device__ void prepare() {}
+    __device__ Column column(int e) const { return {e, e < left}; }
+    __device__ Storage element(int i, Column column) const {
+        bool inside;
+        const Storage *from = at(i, inside);
+        return inside && column.inside ? from[column.e] : to_storage(0.0f);
+    }
+
+    __device__ void advance() { line += TILE_K; }
+};
+
+// wgrad's B: line = output pixel, of [begin, end), column = (r, s, c). MN-major.
+template <class Layout, bool ALIGNED>
+struct PatchColumns {
+    const Convolution &g;
+    const Storage *x;
+    int pixel, end;
+    // Aligned: the tap of the thread's chunk relative to a window's first output pixel times the stride, and its channel;
+    // otherwise the chunk's first column.
+    int r, s, c;
+    bool valid;
+    int column_;
+    // The first tap of each line's window.
+    int base[ALIGNED ? 1 : Layout::PASSES], top[ALIGNED ? 1 : Layout::PASSES], left[ALIGNED ? 1 : Layout::PASSES];
+
+    __device__ PatchColumns(int line, int column, const Convolution &g, const Storage *x, int first, int begin, int end)
+        : g(g), x(x), pixel(begin + line), end(end), column_(first + column) {
+        const int tap = divide(column_, g.by_c, c);
+        r = divide(tap, g.by_s, s);
+        valid = r < g.r;
+        r -= g.pad;
+        s -= g.pad;
+    }
+
+    // The window of line i: its image's first row among all images' rows, its first row and column.
+    __device__ void window(int i, int &base, int &top, int &left) const {
+        int p, q;
+        const int n = divide(divide(pixel + i * Layout::PER_PASS, g.by_q, q), g.by_p, p);
+        base = n * g.h;
+        top = p * g.stride;
+        left = q * g.stride;
+    }
+
+    __device__ bool inside(int i, int h, int w) const {
+        return pixel + i * Layout::PER_PASS < end && static_cast<unsigned>(h) < static_cast<unsigned>(g.h) &&
+               static_cast<unsigned>(w) < static_cast<unsigned>(g.w);
+    }
+
+    __device__ const Storage *chunk(int i, bool &inside) const {
+        int base, h, w;
+        window(i, base, h, w);
+        h += r;
+        w += s;
+        inside = valid && this->inside(i, h, w);
+        return x + static_cast<int>(((base + h) * g.w + w) * g.c + c);
+    }
+
+    struct Column {
+        int r, s, c;
+        bool inside;
+    };
+    __device__ void prepare() {
+        if constexpr (!ALIGNED) {
+#pragma unroll
+            for (int i = 0; i < Layout::PASSES; i++) window(i, base[i], top[i], left[i]);
+        }
+    }
+    __device__ Column column(int e) const {
+        int s, c;
+        const int r = divide(divide(column_ + e, g.by_c, c), g.by_s, s);
+        return {r - g.pad, s - g.pad, c, r < g.r};
+    }
+    __device__ Storage element(int i, Column at) const {
+        const int h = top[i] + at.r, w = left[i] + at.s;
+        return at.inside && inside(i, h, w) ? x[((base[i] + h) * g.w + w) * g.c + at.c] : to_storage(0.0f);
+    }
+
+    __device__ void advance() { pixel += TILE_K; }
+};

@@ -1,0 +1,119 @@
+// What becomes of the sums: bias and ReLU, mask, addition to what is there, and the way to global memory.
+#pragma once
+
+#include "tile.cuh"
+
+// fprop: act(sum + bias), overwriting.
+struct Activate {
+    static constexpr int WIDTH = VECTOR;
+    Storage *y;
+    const float *bias;
+    int relu, m, n;
+
+    template <int N>
+    __device__ void operator()(int row, int column, float (&value)[N]) const {
+        if (bias != nullptr) {
+#pragma unroll
+            for (int i = 0; i < N; i++) value[i] += __ldg(bias + column + i);
+        }
+        if (relu) {
+#pragma unroll
+            for (int i = 0; i < N; i++) value[i] = value[i] < 0.0f ? 0.0f : value[i];
+        }
+        store(y + row * n + column, value);
+    }
+};
+
+// dgrad: the sum, or what is there and the sum, zeroed where the mask is not positive.
+struct Mask {
+    static constexpr int WIDTH = VECTOR;
+    Storage *dx;
+    const Storage *mask;
+    int accumulate, m, n;
+
+    template <int N>
+    __device__ void operator()(int row, int column, float (&value)[N]) const {
+        const int at = row * n + column;
+        if (accumulate) {
+            float old[N];
+            load(dx + at, old);
+#pragma unroll
+            for (int i = 0; i < N; i++) value[i] = old[i] + value[i];
+        }
+        if (mask != nullptr) {
+            float input[N];
+            load(mask + at, input);
+#pragma unroll
+            for (int i = 0; i < N; i++) value[i] = input[i] > 0.0f ? value[i] : 0.0f;
+        }
+        store(dx + at, value);
+    }
+};
+
+// wgrad: the sum, or what is there and the sum, in float.
+struct Add {
+    static constexpr int WIDTH = 4;
+    float *dw;
+    int accumulate, m, n;
+
+    template <int N>
+    __device__ void operator()(int row, int column, float (&value)[N]) const {
+        float *at = dw + row * n + column;
+        if constexpr (N == 1) {
+            *at = accumulate ? *at + value[0] : value[0];
+        } else {
+            float4 sum = make_float4(value[0], value[1], value[2], value[3]);
+            if (accumulate) {
+                const float4 old = *reinterpret_cast<const float4 *>(at);
+                sum = make_float4(old.x + sum.x, old.y + sum.y, old.z + sum.z, old.w + sum.w);
+            }
+            *reinterpret_cast<float4 *>(at) = sum;
+        }
+    }
+};
+
+// Sends a block's sums through shared memory, so that global memory is accessed row by row, in 16 bytes a lane where n
+// allows. Each warp has a slice of its own; the block has to be done with its tiles.
+template <class T, class Core, class Output>
+__device__ __forceinline__ void finish(const Core &core, float *shared, int block_m, int block_n, const Output &output) {
+    // With 8 more columns, the 4 rows that half a warp writes to at once begin in different quarters of the banks.
+    constexpr int PITCH = T::WARP_N + 8;
+    static_assert(PITCH % 4 == 0, "slices are read in 16 bytes");
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    float *slice = shared + warp * 16 * PITCH;
+    const int first_row = block_m * T::M + warp / T::WARPS_N * T::WARP_M;
+    const int first_column = block_n * T::N + warp % T::WARPS_N * T::WARP_N;
+    const bool wide = output.n % Output::WIDTH == 0;
+#pragma unroll
+    for (int i = 0; i < Core::SLICES; i++) {
+        __syncwarp();
+        core.write(i, slice, PITCH);
+        __syncwarp();
+        if (wide) {
+            constexpr int WIDTH = Output::WIDTH, CHUNKS = T::WARP_N / WIDTH;
+            static_assert(16 * CHUNKS % 32 == 0, "passes of whole warps");
+#pragma unroll
+            for (int pass = 0; pass < 16 * CHUNKS / 32; pass++) {
+                const int at = pass * 32 + lane, row = at / CHUNKS, column = at % CHUNKS * WIDTH;
+                if (first_row + 16 * i + row < output.m && first_column + column < output.n) {
+                    float value[WIDTH];
+#pragma unroll
+                    for (int e = 0; e < WIDTH; e += 4) {
+                        const float4 part = *reinterpret_cast<const float4 *>(slice + row * PITCH + column + e);
+                        value[e] = part.x, value[e + 1] = part.y, value[e + 2] = part.z, value[e + 3] = part.w;
+                    }
+                    output(first_row + 16 * i + row, first_column + column, value);
+                }
+            }
+        } else {
+#pragma unroll 1
+            for (int at = lane; at < 16 * T::WARP_N; at += 32) {
+                const int row = at / T::WARP_N, column = at % T::WARP_N;
+                if (first_row + 16 * i + row < output.m && first_column + column < output.n) {
+                    float value[1] = {slice[row * PITCH + column]};
+                    output(first_row + 16 * i + row, first_column + column, value);
+                }
+            }
+        }
+    }
+}

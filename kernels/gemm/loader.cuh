@@ -1,0 +1,144 @@
+// From global memory to a tile in shared memory. A `Source` says where a tile's lines and columns lie in global memory
+// and which of them are outside; a `Loader` moves them, in 16-byte chunks or element by element.
+#pragma once
+
+#include "tile.cuh"
+
+// 16 bytes of elements on their way through registers.
+union Chunk {
+    uint4 bits;
+    unsigned words[4];
+#if PRECISION == 2
+    __device__ Chunk() : bits() {}
+    __device__ void set(int i, Storage value) {
+        const unsigned half = __bfloat16_as_ushort(value);
+        words[i / 2] = i % 2 == 0 ? half : words[i / 2] | half << 16;
+    }
+#else
+    __device__ Chunk() : bits() {}
+    __device__ void set(int i, Storage value) { words[i] = __float_as_uint(value); }
+#endif
+};
+
+template <class Layout, class Source>
+struct Loader {
+    Source source;
+    // Where in a stage this thread's first chunk goes.
+    unsigned to;
+    bool active;
+
+    template <class... Arguments>
+    __device__ Loader(unsigned operand, const Arguments &...arguments)
+        : source(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS * VECTOR, arguments...),
+          to(operand + Layout::offset(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS)),
+          active(threadIdx.x < Layout::ACTIVE) {}
+
+    // Starts the copies of the next tile.
+    __device__ void copy(unsigned stage) {
+        if (active) {
+#pragma unroll
+            for (int i = 0; i < Layout::PASSES; i++) {
+                bool valid;
+                const Storage *from = source.chunk(i, valid);
+                copy_async(stage + to + i * Layout::STEP, from, valid);
+            }
+        }
+        source.advance();
+    }
+
+    // Reads the next tile, of whatever extents, to registers.
+    __device__ void gather(Chunk (&chunks)[Layout::PASSES]) {
+        if (active) {
+            source.prepare();
+#pragma unroll
+            for (int e = 0; e < VECTOR; e++) {
+                const auto column = source.column(e);
+#pragma unroll
+                for (int i = 0; i < Layout::PASSES; i++) chunks[i].set(e, source.element(i, column));
+            }
+        }
+        source.advance();
+    }
+
+    __device__ void store(unsigned stage, const Chunk (&chunks)[Layout::PASSES]) const {
+        if (active) {
+#pragma unroll
+            for (int i = 0; i < Layout::PASSES; i++) store_shared4(stage + to + i * Layout::STEP, chunks[i].bits);
+        }
+    }
+};
+
+// A matrix whose lines are the tile's (`K-major`): lines [line, lines), columns of k [0, columns).
+template <class Layout>
+struct MatrixLines {
+    const Storage *pointer;
+    unsigned pitch;
+    unsigned valid;
+    int k, columns;
+
+    __device__ MatrixLines(int line, int column, const Storage *matrix, int first, int lines, int columns)
+        : pointer(matrix + static_cast<size_t>(first + line) * columns + column), pitch(columns), valid(0), k(column),
+          columns(columns) {
+#pragma unroll
+        for (int i = 0; i < Layout::PASSES; i++) valid |= (first + line + i * Layout::PER_PASS < lines) << i;
+    }
+
+    __device__ const Storage *at(int i) const {
+        return pointer + static_cast<size_t>(i * Layout::PER_PASS) * pitch;
+    }
+    __device__ const Storage *chunk(int i, bool &inside) const {
+        inside = (valid >> i & 1) && k < columns;
+        return at(i);
+    }
+
+    struct Column {
+        int e;
+        bool inside;
+    };
+    __device__ void prepare() {}
+    __device__ Column column(int e) const { return {e, k + e < columns}; }
+    __device__ Storage element(int i, Column column) const {
+        return (valid >> i & 1) && column.inside ? at(i)[column.e] : to_storage(0.0f);
+    }
+
+    __device__ void advance() {
+        pointer += TILE_K;
+        k += TILE_K;
+    }
+};
+
+// A matrix whose columns are the tile's lines' (`MN-major`): lines of k [k, end), columns [first, columns).
+template <class Layout>
+struct MatrixColumns {
+    const Storage *pointer;
+    unsigned pitch;
+    int k, end, left;
+
+    __device__ MatrixColumns(int line, int column, const Storage *matrix, int first, int columns, int begin, int end)
+        : pointer(matrix + static_cast<size_t>(begin + line) * columns + first + column), pitch(columns),
+          k(begin + line), end(end), left(columns - first - column) {}
+
+    __device__ const Storage *at(int i) const {
+        return pointer + static_cast<size_t>(i * Layout::PER_PASS) * pitch;
+    }
+    __device__ bool in_line(int i) const { return k + i * Layout::PER_PASS < end; }
+    __device__ const Storage *chunk(int i, bool &inside) const {
+        inside = in_line(i) && left > 0;
+        return at(i);
+    }
+
+    struct Column {
+        int e;
+        bool inside;
+    };
+    __device__ void prepare() {}
+    __device__ Column column(int e) const { return {e, e < left}; }
+    __device__ Storage element(int i, Column column) const {
+        return in_line(i) && column.inside ? at(i)[column.e] : to_storage(0.0f);
+    }
+
+    __device__ void advance() {
+        pointer += static_cast<size_t>(TILE_K) * pitch;
+        k += TILE_K;
+    }
+};

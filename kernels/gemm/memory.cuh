@@ -1,0 +1,86 @@
+// How operands travel: asynchronous copies from global to shared memory, matrices from shared memory to registers, and
+// division by extents that are known before the launch.
+#pragma once
+
+#include "storage.cuh"
+
+__device__ __forceinline__ unsigned shared_address(const void *pointer) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+// Copies 16 bytes past the registers and the first-level cache, or writes 16 zeros. Where nothing is read, `from` may
+// be any address.
+__device__ __forceinline__ void copy_async(unsigned to, const void *from, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(__cvta_generic_to_global(from)),
+                 "r"(valid ? 16 : 0)
+                 : "memory");
+}
+
+// Closes a group of copies; a group may be empty.
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+
+// Waits until at most the PENDING newest groups of this thread are under way.
+template <int PENDING>
+__device__ __forceinline__ void wait_copies() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING) : "memory");
+}
+
+// Four 8x8 matrices of 16-bit elements, whose rows are 16 bytes: lane 8i + j gives the address of row j of matrix i and
+// gets elements 2(lane % 4) and 2(lane % 4) + 1 of row lane / 4 of each.
+__device__ __forceinline__ void load_matrices(unsigned (&to)[4], unsigned from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+// The same of the matrices' transposes.
+__device__ __forceinline__ void load_matrices_transposed(unsigned (&to)[4], unsigned from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+__device__ __forceinline__ unsigned load_shared(unsigned from) {
+    unsigned value;
+    asm volatile("ld.shared.b32 %0, [%1];\n" : "=r"(value) : "r"(from) : "memory");
+    return value;
+}
+
+__device__ __forceinline__ float2 load_shared2(unsigned from) {
+    float2 value;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];\n" : "=f"(value.x), "=f"(value.y) : "r"(from) : "memory");
+    return value;
+}
+
+__device__ __forceinline__ float4 load_shared4(unsigned from) {
+    float4 value;
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];\n"
+                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+                 : "r"(from)
+                 : "memory");
+    return value;
+}
+
+__device__ __forceinline__ void store_shared4(unsigned to, uint4 value) {
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z),
+                 "r"(value.w)
+                 : "memory");
+}
+
+// Division by an extent as a multiplication: exact for every dividend below 2^31. `src/device/cuda/gemm.rs` makes it.
+struct FastDiv {
+    unsigned multiplier, shift, divisor;
+};
+
+__device__ __forceinline__ int quotient(int dividend, const FastDiv &by) {
+    const unsigned n = dividend;
+    return (__umulhi(n, by.multiplier) + n) >> by.shift;
+}
+
+__device__ __forceinline__ int divide(int dividend, const FastDiv &by, int &remainder) {
+    const int result = quotient(dividend, by);
+    remainder = dividend - result * static_cast<int>(by.divisor);
+    return result;
+}

@@ -1,0 +1,192 @@
+// The tensor cores' half of the GEMM, for TF32 and bf16: a warp's fragments from shared memory, and their products.
+//
+// In 16-byte chunks of k both are alike: a fragment of A is 16 rows x 2 chunks, one of B 8 rows x 2 chunks, and `ldmatrix`
+// hands the lanes of either type what `mma` wants of them (a row of its 8x8 matrix is 8 bf16 or 4 floats). Where k runs across
+// the lines instead, `ldmatrix.trans` transposes bf16; floats it would tear apart, so lanes read them one by one.
+#pragma once
+
+#include "tile.cuh"
+
+#if PRECISION != 0
+
+// TF32: every operand is rounded to nearest, ties away from zero; `mma` by itself would cut the low bits off.
+__device__ __forceinline__ unsigned operand(unsigned bits) {
+#if PRECISION == 1
+    unsigned rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(rounded) : "f"(__uint_as_float(bits)));
+    return rounded;
+#else
+    return bits;
+#endif
+}
+
+__device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if PRECISION == 1
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};\n"
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};\n"
+#endif
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Two chunks of k are one step of the tensor core.
+constexpr int STEPS = 2;
+// Lines of an MN-major tile that a step takes.
+constexpr int STEP_LINES = TILE_K / STEPS;
+
+// Reads COUNT times 16 rows of A or B, four 8x8 matrices each, from row `first` of the tile. ROWS_INNER is their order: A's
+// fragment has the two that differ in rows next to each other, B's (two fragments of 8 rows) those that differ in chunks.
+template <class Layout, Major MAJOR, int COUNT, bool ROWS_INNER>
+struct Fragments {
+    // Offsets of the lane's reads; with k along the lines, one serves all pairs.
+    static constexpr int OFFSETS = MAJOR == Major::K ? 1 : PRECISION == 2 ? COUNT : 2 * COUNT;
+    unsigned offset[OFFSETS];
+
+    __device__ Fragments(unsigned operand, int first) {
+        const int lane = threadIdx.x % 32;
+        // The lane's 8x8 matrix of four, by rows and by chunks of k.
+        const int inner = lane >> 3 & 1, outer = lane >> 4;
+        const int rows = ROWS_INNER ? inner : outer, chunks = ROWS_INNER ? outer : inner;
+        if constexpr (MAJOR == Major::K) {
+            offset[0] = operand + Layout::offset(first + 8 * rows + lane % 8, chunks);
+        } else if constexpr (PRECISION == 2) {
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) {
+                offset[i] = operand + Layout::offset(8 * chunks + lane % 8, first / 8 + 2 * i + rows);
+            }
+        } else {
+            // Lane: element lane / 4 of line lane % 4.
+#pragma unroll
+            for (int i = 0; i < 2 * COUNT; i++) {
+                const int row = first + 8 * i + lane / 4;
+                offset[i] = operand + Layout::offset(lane % 4, row / VECTOR) + row % VECTOR * sizeof(Storage);
+            }
+        }
+    }
+
+    // The four registers of pair i at one step of the tile.
+    __device__ void load(unsigned (&to)[4], unsigned stage, int i, int step) const {
+        if constexpr (MAJOR == Major::K) {
+            // The step is bit 1 of the chunk, which the permutation only flips.
+            load_matrices(to, (stage + offset[0] ^ step * 32) + i * 16 * Layout::PITCH);
+        } else if constexpr (PRECISION == 2) {
+            load_matrices_transposed(to, stage + offset[i] + step * STEP_LINES * Layout::PITCH);
+        } else {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const int rows = ROWS_INNER ? j % 2 : j / 2, chunks = ROWS_INNER ? j / 2 : j % 2;
+                to[j] = load_shared(stage + offset[2 * i + rows] + (step * STEP_LINES + 4 * chunks) * Layout::PITCH);
+            }
+        }
+    }
+};
+
+// One warp's share of the product. SUMS: also the sums of A's rows, for which B's columns are ones.
+template <class T, Major A, Major B, bool SUMS>
+struct Core {
+    using LayoutA = Layout<A, T::M, T::BLOCK>;
+    using LayoutB = Layout<B, T::N, T::BLOCK>;
+    static constexpr int ROWS = T::WARP_M / 16, COLUMNS = T::WARP_N / 16;
+    // Slices of 16 rows that go through shared memory one after the other.
+    static constexpr int SLICES = ROWS;
+    static_assert(T::WARP_M % 16 == 0 && T::WARP_N % 16 == 0, "whole fragments");
+    static_assert(ROWS <= 4, "two columns of row sums for each 16 rows");
+
+    float sums[ROWS][COLUMNS][2][4];
+    // The sums of all rows: those of 16-row tile i are in columns 2i and 2i + 1, the tile's column of ones.
+    float row_sums[4];
+    unsigned a[2][ROWS][4], b[2][COLUMNS][4];
+    Fragments<LayoutA, A, ROWS, true> from_a;
+    Fragments<LayoutB, B, COLUMNS, false> from_b;
+    bool summing;
+
+    __device__ Core(int warp_m, int warp_n, bool summing)
+        : from_a(0, warp_m * T::WARP_M), from_b(LayoutA::BYTES, warp_n * T::WARP_N), summing(summing) {
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+#pragma unroll
+                for (int j = 0; j < COLUMNS; j++) sums[i][j][0][e] = sums[i][j][1][e] = 0.0f;
+                row_sums[e] = 0.0f;
+            }
+        }
+    }
+
+    __device__ void load(unsigned stage, int step, int buffer) {
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) from_a.load(a[buffer][i], stage, i, step);
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) from_b.load(b[buffer][j], stage, j, step);
+    }
+
+    __device__ void multiply(int buffer) {
+        auto &left = a[buffer];
+        auto &right = b[buffer];
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) left[i][e] = operand(left[i][e]);
+        }
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) right[j][e] = operand(right[j][e]);
+            const unsigned columns[2][2] = {{right[j][0], right[j][1]}, {right[j][2], right[j][3]}};
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+                mma(sums[i][j][0], left[i], columns[0]);
+                mma(sums[i][j][1], left[i], columns[1]);
+            }
+        }
+        if constexpr (SUMS) {
+            if (summing) {
+                // The rounded operands' sums: those that the product has seen, too.
+                constexpr unsigned ONE = PRECISION == 1 ? 0x3f800000 : 0x3f803f80;
+#pragma unroll
+                for (int i = 0; i < ROWS; i++) {
+                    const unsigned one = threadIdx.x % 32 / 8 == i ? ONE : 0;
+                    const unsigned ones[2] = {one, one};
+                    mma(row_sums, left[i], ones);
+                }
+            }
+        }
+    }
+
+    // All of a tile, without a look at the next.
+    __device__ void tile(unsigned stage) {
+        load(stage, 0, 0);
+        load(stage, 1, 1);
+        multiply(0);
+        multiply(1);
+    }
+
+    // Writes 16 rows of the product as `slice[16][pitch]`.
+    __device__ void write(int i, float *slice, int pitch) const {
+        const int lane = threadIdx.x % 32;
+        float *at = slice + lane / 4 * pitch + lane % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < 2 * COLUMNS; j++) {
+            const auto &value = sums[i][j / 2][j % 2];
+            *reinterpret_cast<float2 *>(at + 8 * j) = make_float2(value[0], value[1]);
+            *reinterpret_cast<float2 *>(at + 8 * j + 8 * pitch) = make_float2(value[2], value[3]);
+        }
+    }
+
+    // Hands out the sums of A's rows: `store(row of the warp's tile, sum)`.
+    template <class Store>
+    __device__ void each_row_sum(Store store) const {
+        if constexpr (SUMS) {
+            const int lane = threadIdx.x % 32;
+            if (summing && lane % 4 < ROWS) {
+                store(lane % 4 * 16 + lane / 4, row_sums[0]);
+                store(lane % 4 * 16 + lane / 4 + 8, row_sums[2]);
+            }
+        }
+    }
+};
+
+#endif

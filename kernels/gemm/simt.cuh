@@ -1,0 +1,156 @@
+// The GEMM's arithmetic in plain fp32: every product is one fused multiply-add, in the order of k.
+//
+// A thread computes 8 rows and WARP_N / 8 columns. Where k runs along the lines it reads two or four steps of a row at a time, and its
+// rows lie 4 apart (its columns 8), so that the lanes of a read have neighbouring rows; where k runs across the lines it
+// reads four neighbouring rows (columns) of a step at a time.
+#pragma once
+
+#include "tile.cuh"
+
+#if PRECISION == 0
+
+template <class T, Major A, Major B, bool SUMS>
+struct Core {
+    using LayoutA = Layout<A, T::M, T::BLOCK>;
+    using LayoutB = Layout<B, T::N, T::BLOCK>;
+    static constexpr int ROWS = 8, COLUMNS = T::WARP_N / 8;
+    static constexpr int SLICES = 2;
+    static_assert(T::WARP_M == 32 && COLUMNS % 4 == 0, "4 x 8 lanes");
+
+    float sums[ROWS][COLUMNS];
+    // The sum of one row for each lane.
+    float row_sum;
+    unsigned offset_a, offset_b;
+    bool summing;
+
+    // The lanes as 4 rows of 8, such that neighbours (and neighbours of neighbours) share a row or a column: the hardware
+    // then serves half a warp's 16-byte reads at once.
+    __device__ static int lane_row() { return (threadIdx.x >> 1 & 1) | (threadIdx.x >> 3 & 2); }
+    __device__ static int lane_column() { return (threadIdx.x & 1) | (threadIdx.x >> 1 & 6); }
+
+    __device__ Core(int warp_m, int warp_n, bool summing) : row_sum(0.0f), summing(summing) {
+        const int row = warp_m * T::WARP_M, column = warp_n * T::WARP_N;
+        if constexpr (A == Major::K) {
+            offset_a = LayoutA::offset(row + lane_row(), 0);
+        } else {
+            offset_a = LayoutA::offset(0, row / 4 + lane_row());
+        }
+        if constexpr (B == Major::K) {
+            offset_b = LayoutA::BYTES + LayoutB::offset(column + lane_column(), 0);
+        } else {
+            offset_b = LayoutA::BYTES + LayoutB::offset(0, column / 4 + lane_column());
+        }
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++) sums[i][j] = 0.0f;
+        }
+    }
+
+    // Steps of k that are read at once: as many as registers allow, 128 of them, so that two blocks of 256 threads fit.
+    static constexpr int DEPTH = A == Major::K && B == Major::K ? 4 : 2;
+
+    // DEPTH steps of all rows of A, from step `k` of the tile.
+    __device__ static void load_rows(float (&to)[DEPTH][ROWS], unsigned from, int k) {
+        if constexpr (A == Major::K) {
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+                // Four rows further, the permutation has bit 1 of the chunk flipped.
+                const unsigned at = (from ^ k * 4 ^ 32 * (i % 2)) + i * 4 * LayoutA::PITCH;
+                if constexpr (DEPTH == 4) {
+                    const float4 value = load_shared4(at);
+                    to[0][i] = value.x, to[1][i] = value.y, to[2][i] = value.z, to[3][i] = value.w;
+                } else {
+                    const float2 value = load_shared2(at);
+                    to[0][i] = value.x, to[1][i] = value.y;
+                }
+            }
+        } else {
+#pragma unroll
+            for (int step = 0; step < DEPTH; step++) {
+#pragma unroll
+                for (int i = 0; i < ROWS; i += 4) {
+                    const float4 value = load_shared4(from + (k + step) * LayoutA::PITCH + i * 4 * sizeof(float));
+                    to[step][i] = value.x, to[step][i + 1] = value.y;
+                    to[step][i + 2] = value.z, to[step][i + 3] = value.w;
+                }
+            }
+        }
+    }
+
+    __device__ void tile(unsigned stage) {
+        // Not unrolled further: the compiler would read ahead until it has to spill.
+#pragma unroll (A == Major::K && B == Major::MN ? 2 : 1)
+        for (int k = 0; k < TILE_K; k += DEPTH) {
+            float a[DEPTH][ROWS];
+            load_rows(a, stage + offset_a, k);
+            if constexpr (B == Major::K) {
+                static_assert(A == Major::K, "four steps at once");
+#pragma unroll
+                for (int j = 0; j < COLUMNS; j++) {
+                    // Eight rows further, the permutation is the same.
+                    const float4 b = load_shared4((stage + offset_b ^ k * 4) + j * 8 * LayoutB::PITCH);
+#pragma unroll
+                    for (int i = 0; i < ROWS; i++) {
+                        sums[i][j] = fmaf(a[0][i], b.x, sums[i][j]);
+                        sums[i][j] = fmaf(a[1][i], b.y, sums[i][j]);
+                        sums[i][j] = fmaf(a[2][i], b.z, sums[i][j]);
+                        sums[i][j] = fmaf(a[3][i], b.w, sums[i][j]);
+                    }
+                }
+            } else {
+#pragma unroll
+                for (int step = 0; step < DEPTH; step++) {
+#pragma unroll
+                    for (int j = 0; j < COLUMNS; j += 4) {
+                        const unsigned at = stage + offset_b + (k + step) * LayoutB::PITCH;
+                        const float4 b = load_shared4(at + j * 8 * sizeof(float));
+#pragma unroll
+                        for (int i = 0; i < ROWS; i++) {
+                            sums[i][j] = fmaf(a[step][i], b.x, sums[i][j]);
+                            sums[i][j + 1] = fmaf(a[step][i], b.y, sums[i][j + 1]);
+                            sums[i][j + 2] = fmaf(a[step][i], b.z, sums[i][j + 2]);
+                            sums[i][j + 3] = fmaf(a[step][i], b.w, sums[i][j + 3]);
+                        }
+                    }
+                }
+            }
+        }
+        if constexpr (SUMS) {
+            if (summing) {
+                static_assert(A == Major::MN, "lines across the rows");
+                const unsigned first = threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
+                const unsigned from = stage + (first + threadIdx.x % 32) * sizeof(float);
+#pragma unroll 4
+                for (int k = 0; k < TILE_K; k++) row_sum += __uint_as_float(load_shared(from + k * LayoutA::PITCH));
+            }
+        }
+    }
+
+    __device__ static int row(int i) {
+        return A == Major::K ? lane_row() + 4 * i : lane_row() * 4 + i / 4 * 16 + i % 4;
+    }
+
+    // Writes 16 rows of the product as `slice[16][pitch]`.
+    __device__ void write(int slice_, float *slice, int pitch) const {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float *at = slice + row(i) * pitch;
+            const auto &value = sums[4 * slice_ + i];
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++) {
+                at[B == Major::K ? lane_column() + 8 * j : lane_column() * 4 + j / 4 * 32 + j % 4] = value[j];
+            }
+        }
+    }
+
+    // Hands out the sums of A's rows: `store(row of the warp's tile, sum)`.
+    template <class Store>
+    __device__ void each_row_sum(Store store) const {
+        if constexpr (SUMS) {
+            if (summing) store(threadIdx.x % 32, row_sum);
+        }
+    }
+};
+
+#endif

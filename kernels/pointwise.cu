@@ -1,0 +1,74 @@
+// The 1x1 convolution as the three GEMMs that it is: in NHWC images are matrices [pixels][channels].
+//
+//     GEMM       M x N x K        A [M][K]         B [N][K]         output [M][N]
+//     fprop      m x k x c        x, K-major       w, K-major       y = act(sum + bias)
+//     dgrad      m x c x k        dy, K-major      w, MN-major      dx (+)= sum, masked
+//     wgrad      k x c x m        dy, MN-major     x, MN-major      dw (+)= sum, db (+)= Σ dy
+//
+// Kernels, arguments, grids and blocks are those of `conv2d.cu` (`pointwise_fprop_TILE` and so on), with the extents m, c, k.
+#include "gemm/gemm.cuh"
+
+template <class T>
+__device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,
+                                      int m, int c, int k) {
+    Block<T, Major::K, Major::K, false> block(k, false);
+    using LayoutA = typename decltype(block)::LayoutA;
+    using LayoutB = typename decltype(block)::LayoutB;
+    Loader<LayoutA, MatrixLines<LayoutA>> a(0, x, block.row(), m, c);
+    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, block.column(), k, c);
+    block.run(a, b, (c + TILE_K - 1) / TILE_K, Activate{y, bias, relu, m, k});
+}
+
+template <class T>
+__device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask,
+                                      int accumulate, int m, int c, int k) {
+    Block<T, Major::K, Major::MN, false> block(c, false);
+    using LayoutA = typename decltype(block)::LayoutA;
+    using LayoutB = typename decltype(block)::LayoutB;
+    Loader<LayoutA, MatrixLines<LayoutA>> a(0, dy, block.row(), m, k);
+    Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, w, block.column(), c, 0, k);
+    block.run(a, b, (k + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, m, c});
+}
+
+template <class T>
+__device__ __forceinline__ void wgrad(const Split &split, const Storage *x, const Storage *dy, int m, int c, int k) {
+    // Whoever wants db alone launches the first tile of n alone.
+    Block<T, Major::MN, Major::MN, true> block(split.dw != nullptr ? c : 1, split.db != nullptr);
+    if (block.at.n != 0) block.core.summing = false;
+    using LayoutA = typename decltype(block)::LayoutA;
+    using LayoutB = typename decltype(block)::LayoutB;
+    const int begin = split.begin(), end = split.end(m);
+    Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, block.row(), k, begin, end);
+    Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, x, block.column(), c, begin, end);
+    weight_gradient<T>(block, a, b, split, k, c, m);
+}
+
+#define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
+    using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
+    static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        pointwise_fprop_##NAME(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,            \
+                               int m, int c, int k) {                                                                  \
+        fprop<Tile_##NAME>(y, x, w, bias, relu, m, c, k);                                                              \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        pointwise_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask, int accumulate,  \
+                               int m, int c, int k) {                                                                  \
+        dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, m, c, k);                                                      \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        pointwise_wgrad_##NAME(const __grid_constant__ Split split, const Storage *x, const Storage *dy,               \
+                               int m, int c, int k) {                                                                  \
+        wgrad<Tile_##NAME>(split, x, dy, m, c, k);                                                                     \
+    }
+
+#if PRECISION == 0
+FP32_TILES(KERNELS)
+#else
+MMA_TILES(KERNELS)
+#endif
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pointwise_reduce(const __grid_constant__ Split split, int dw_length, int length, int splits) {
+    reduce_splits(split, dw_length, length, splits);
+}

@@ -1,0 +1,236 @@
+//! What launches of the convolutions' GEMM kernels have in common: which tile, how many blocks, how the sum over pixels is
+//! split. All of it is arithmetic on extents.
+
+use bytemuck::NoUninit;
+
+use super::tiles::{TILE_BYTES, FP32_TILES, MMA_TILES, THREADS, Tile};
+use super::{Args, Buf, Cuda, Geometry, Precision};
+use crate::ops::Grad;
+use crate::{Error, Result};
+
+/// A divisor in the form in which kernels divide: `(umulhi(n, multiplier) + n) >> shift`, exact for every n below 2³¹.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FastDiv {
+    multiplier: u32,
+    shift: u32,
+    divisor: u32,
+}
+
+// SAFETY: three words.
+unsafe impl NoUninit for FastDiv {}
+
+impl FastDiv {
+    /// `divisor` is at least 1 and below 2³¹.
+    pub(crate) fn new(divisor: usize) -> Self {
+        let d = divisor as u64;
+        // The quotient n·(2³² + multiplier) / 2^(32 + shift) exceeds n/d by less than n/2³¹ · 1/d where 2^shift ≥ d.
+        let shift = divisor.next_power_of_two().trailing_zeros();
+        let multiplier = ((1u64 << 32) * ((1u64 << shift) - d)) / d + 1;
+        FastDiv { multiplier: multiplier as u32, shift, divisor: divisor as u32 }
+    }
+}
+
+/// The extents of a GEMM: `[m, k] · [k, n]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+}
+
+/// Elements of a 16-byte access.
+fn vector(precision: Precision) -> usize {
+    match precision {
+        Precision::Fp32 | Precision::Tf32 => 4,
+        Precision::Bf16 => 8,
+    }
+}
+
+/// Whether all of `channels` can be read 16 bytes at a time.
+pub(crate) fn whole_vectors(precision: Precision, channels: &[usize]) -> bool {
+    channels.iter().all(|channels| channels % vector(precision) == 0)
+}
+
+/// Rows and columns are counted in ints, also those that the last tiles have too many.
+///
+/// # Errors
+/// [`Error::Shape`] if there is one that is not.
+pub(crate) fn require_countable(op: &'static str, extents: &[usize]) -> Result<()> {
+    match extents.iter().find(|&&extent| extent > 1 << 30) {
+        Some(extent) => Err(Error::shape(op, format!("the kernels count to 2^30, not to {extent}"))),
+        None => Ok(()),
+    }
+}
+
+/// The tile for a product of `n` columns. Columns that are computed in vain cost as much as others; beside them, each
+/// further tile reads the rows of A once more, which costs about as much as 32 columns.
+pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Tile {
+    let tiles: &'static [Tile] = match precision {
+        Precision::Fp32 => &FP32_TILES,
+        Precision::Tf32 | Precision::Bf16 => &MMA_TILES,
+    };
+    let candidates = tiles.iter().filter(|tile| tile.aligned == aligned);
+    candidates.min_by_key(|tile| n.div_ceil(tile.n) * (tile.n + 32)).expect("tiles for any extents")
+}
+
+/// One block for each tile of an `m` × `n` product and each split: n inner, so that blocks that share rows run together.
+pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geometry {
+    Geometry { grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1], block: tile.threads(), shared: tile.shared() }
+}
+
+/// How wgrad's sum over k, in tiles of k, is divided: the number of splits, and the tiles of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Splits {
+    pub(crate) count: usize,
+    pub(crate) tiles: usize,
+}
+
+/// The partial results' room, in floats.
+const SCRATCH: usize = 16 << 20;
+
+/// Divides `steps` tiles of k, of a product of `blocks` tiles and `len` results, over `slots` blocks that run at once.
+///
+/// The time is counted in tiles of k: what the longest-working slot multiplies, about eight for a block's beginning and end,
+/// and, where there is more than one split, a second launch and the way of all partial results to memory and back.
+pub(crate) fn splits(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits {
+    let time = |count: usize| {
+        let waves = (blocks * count).div_ceil(slots);
+        let partial = if count == 1 { 0 } else { 5 + count * len * 2 * size_of::<f32>() / (slots * 10_000) };
+        waves * (steps.div_ceil(count) + 8) + partial
+    };
+    let most = (steps / 8).min(SCRATCH / len).clamp(1, 1024);
+    let count = (1..=most).min_by_key(|&count| time(count)).expect("at least one");
+    let tiles = steps.div_ceil(count);
+    // Rounded up, fewer may do.
+    Splits { count: steps.div_ceil(tiles), tiles }
+}
+
+/// The kernels' `Split`: where wgrad's results go, and how its sum is divided.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Split {
+    dw: u64,
+    db: u64,
+    partial: u64,
+    stride: i32,
+    tiles: i32,
+    accumulate_dw: i32,
+    accumulate_db: i32,
+}
+
+// SAFETY: no gaps between the fields.
+unsafe impl NoUninit for Split {}
+
+/// Launches the wgrad kernel of `op` for `product`, whose n is r·s·c, and the sum of its splits. `extents` adds the arguments
+/// after x and dy.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn weight_gradient(
+    cuda: &Cuda,
+    op: &'static str,
+    product: Product,
+    aligned: bool,
+    x: &Buf,
+    dy: &Buf,
+    dw: Option<&mut Grad<Buf>>,
+    db: Option<&mut Grad<Buf>>,
+    extents: impl FnOnce(Args) -> Args,
+) -> Result<()> {
+    let (x, dy) = (cuda.operand(x)?, cuda.operand(dy)?);
+    let mut dw = dw.map(|dw| cuda.result_f32(dw)).transpose()?;
+    let mut db = db.map(|db| cuda.result_f32(db)).transpose()?;
+    let Product { m, n, k } = product;
+    // For db alone one column of blocks does.
+    let n = if dw.is_some() { n } else { 1 };
+    let tile = tile(cuda.precision(), aligned, n);
+    let dw_len = if dw.is_some() { m * n } else { 0 };
+    let len = dw_len + if db.is_some() { m } else { 0 };
+    let blocks = geometry(tile, m, n, 1).grid[0];
+    let steps = k.div_ceil(TILE_BYTES / 16 * vector(cuda.precision()));
+    let splits = splits(blocks, steps, len, tile.blocks * cuda.multiprocessors());
+
+    let stride = len.next_multiple_of(4);
+    let partial = if splits.count > 1 { Some(cuda.scratch(splits.count * stride)?) } else { None };
+    let split = Split {
+        dw: dw.as_mut().map_or(0, |dw| dw.buf().address()),
+        db: db.as_mut().map_or(0, |db| db.buf().address()),
+        partial: partial.as_ref().map_or(0, |partial| partial.address()),
+        stride: stride as i32,
+        tiles: splits.tiles as i32,
+        accumulate_dw: dw.as_ref().is_some_and(|dw| dw.accumulate()).into(),
+        accumulate_db: db.as_ref().is_some_and(|db| db.accumulate()).into(),
+    };
+    let args = extents(Args::new().value(split).input(&x).input(&dy));
+    cuda.launch(op, &format!("{op}_wgrad_{}", tile.name()), geometry(tile, m, n, splits.count), args)?;
+    if splits.count > 1 {
+        let args = Args::new().value(split).int(dw_len).int(len).int(splits.count);
+        let geometry = Geometry { grid: [len.div_ceil(THREADS / 2), 1, 1], block: THREADS, shared: 0 };
+        cuda.launch(op, &format!("{op}_reduce"), geometry, args)?;
+    }
+    dw.map_or(Ok(()), |dw| dw.finish())?;
+    db.map_or(Ok(()), |db| db.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn division_by_multiplication_is_exact() {
+        let divisors = (1..=300).chain([384, 625, 2809, 4095, 4096, 4097, 65_535, 65_537, (1 << 30) + 1, (1 << 31) - 1]);
+        for divisor in divisors {
+            let FastDiv { multiplier, shift, .. } = FastDiv::new(divisor);
+            let quotient = |n: u32| {
+                let high = (u64::from(n) * u64::from(multiplier)) >> 32;
+                u32::try_from(high + u64::from(n)).expect("no overflow") >> shift
+            };
+            let d = divisor as u32;
+            let multiples = (0..1000).map(|i| (i * (((1u64 << 31) - 1) / 1000)) as u32 / d * d);
+            for n in multiples.flat_map(|n| [n.saturating_sub(1), n, n + 1]).chain(0..1000).chain([(1 << 31) - 1]) {
+                assert_eq!(quotient(n), n / d, "{n} / {d}");
+            }
+        }
+    }
+
+    #[test]
+    fn columns_choose_their_tile() {
+        let name = |precision, aligned, n| tile(precision, aligned, n).name();
+        for (n, wanted) in [(1, "128x32"), (10, "128x32"), (32, "128x32"), (48, "128x96"), (96, "128x96")] {
+            assert_eq!(name(Precision::Bf16, true, n), wanted, "{n}");
+        }
+        for (n, wanted) in [(128, "128x128"), (192, "128x96"), (256, "128x128"), (384, "128x128"), (2400, "128x128")] {
+            assert_eq!(name(Precision::Tf32, true, n), wanted, "{n}");
+        }
+        assert_eq!(name(Precision::Bf16, false, 10), "128x96_any");
+        for (n, wanted) in [(10, "128x32"), (64, "128x32"), (96, "128x128"), (256, "128x128")] {
+            assert_eq!(name(Precision::Fp32, true, n), wanted, "{n}");
+        }
+        assert_eq!(name(Precision::Fp32, false, 1000), "128x32_any");
+    }
+
+    #[test]
+    fn blocks_cover_the_product() {
+        for tile in FP32_TILES.iter().chain(&MMA_TILES) {
+            for (m, n) in [(1, 1), (128, 96), (129, 97), (373_248, 96), (10, 3456)] {
+                let Geometry { grid: [blocks, splits, 1], block, shared } = geometry(tile, m, n, 3) else {
+                    panic!("a third dimension")
+                };
+                assert_eq!((blocks, splits), (m.div_ceil(tile.m) * n.div_ceil(tile.n), 3));
+                assert!(block == tile.threads() && block <= 256 && block * tile.blocks <= 512);
+                // Where a multiprocessor has 100 KiB (compute capability 8.6 and 8.9), of which each block costs one.
+                assert!(tile.blocks * (shared + 1024) <= 2 * (100 << 10) && 2 * (shared + 1024) <= 100 << 10);
+            }
+        }
+    }
+
+    #[test]
+    fn splits_cover_the_sum() {
+        for (blocks, steps, len) in [(1, 1, 1), (1, 11_664, 9312), (38, 2704, 614_656), (27, 100, 34_570), (7, 7, 70)] {
+            let Splits { count, tiles } = splits(blocks, steps, len, 264);
+            assert!(count * tiles >= steps && (count - 1) * tiles < steps, "{blocks} {steps}: {count} × {tiles}");
+            assert!(count == 1 || tiles >= 8 && count * len <= SCRATCH + len);
+        }
+        assert_eq!(splits(1, 1, 1, 264).count, 1);
+        assert_eq!(splits(1, 11_664, 9312, 264), Splits { count: 260, tiles: 45 });
+    }
+}
