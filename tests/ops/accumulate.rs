@@ -7,23 +7,30 @@ use mlpconv::ops::pointwise::PointwiseShape;
 use mlpconv::ops::{Grad, Write};
 use mlpconv::rng::{Purpose, Stream};
 use mlpconv::shape::{ConvShape, PoolShape};
-use mlpconv::{Backend, Cpu, Mode, Shape, Tape};
+use mlpconv::{Backend, Mode, Shape, Tape};
 
+use crate::arithmetic::Arithmetic;
 use crate::case::{self, Case, Conv, TRAINING, tensor};
 use crate::{draw, naive, table};
 
-#[test]
-fn kernels_overwrite_or_add_as_they_are_told() {
-    let (wide, narrow) = (Cpu::<f64>::new(), Cpu::<f32>::new());
+on_every_backend!(
+    kernels_overwrite_or_add_as_they_are_told,
+    masked_kernels_zero_what_is_not_positive_and_nothing_else,
+    gradients_of_shared_inputs_add_up,
+    a_relu_leaves_alone_what_others_add_to_its_input,
+);
+
+fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for case in table::tape_cases().iter().filter(|case| !matches!(case, Case::CrossEntropy { .. })) {
-        check(&wide, 2f64.powi(-53), &case.linear());
-        check(&narrow, 2f64.powi(-24), &case.linear());
+        check(backend, arithmetic, &case.linear());
     }
 }
 
-fn check<B: Backend>(backend: &B, unit: f64, case: &Case) {
-    let (inputs, dy) = (case.draw(), case.draw_seed());
-    let held: Vec<Vec<f64>> = inputs.iter().enumerate().map(|(i, x)| draw::spread(200 + i as u64, x.len())).collect();
+fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case) {
+    let (inputs, dy) = (case.draw(arithmetic), case.draw_seed(arithmetic));
+    let spread = |(i, x): (usize, &Vec<f64>)| draw::spread(200 + i as u64, x.len());
+    let held = inputs.iter().enumerate().map(spread).enumerate();
+    let held: Vec<Vec<f64>> = held.map(|(i, values)| arithmetic.exact(case, i, values)).collect();
     let nothing: Vec<Vec<f64>> = inputs.iter().map(|x| vec![f64::NAN; x.len()]).collect();
 
     let fresh = backward(backend, case, &inputs, &dy, &nothing, Write::Overwrite);
@@ -41,8 +48,9 @@ fn check<B: Backend>(backend: &B, unit: f64, case: &Case) {
                 roundings: gradient.roundings + 1,
                 value: want,
             };
-            let (error, tolerance) = ((added[index] - want).abs(), sum.tolerance(unit));
-            assert!(error <= tolerance, "{case:?}: input {input}[{index}] is {}, not {want}", added[index]);
+            let bound = arithmetic.bound(case, case.roles()[input], &sum);
+            let error = (added[index] - want).abs();
+            assert!(error <= bound.total(), "{case:?}: input {input}[{index}] is {}, not {want}", added[index]);
         }
     }
 }
@@ -59,11 +67,12 @@ fn backward<B: Backend>(
     let shapes = case.inputs();
     let x = case::upload(backend, shapes[0], &inputs[0]);
     let dy = case::upload(backend, case.output(), dy);
-    let mut grads: Vec<Grad<B::Buf>> =
-        shapes.iter().zip(held).map(|(&shape, held)| Grad::new(case::upload(backend, shape, held), write)).collect();
+    let buffers = shapes.iter().zip(case.roles()).zip(held);
+    let buffers = buffers.map(|((&shape, role), held)| case::upload_as(role, backend, shape, held));
+    let mut grads: Vec<Grad<B::Buf>> = buffers.map(|buf| Grad::new(buf, write)).collect();
     match *case {
         Case::Conv2d(conv) | Case::Pointwise(conv) => {
-            let w = case::upload(backend, shapes[1], &inputs[1]);
+            let w = case::upload_as(Role::Parameter, backend, shapes[1], &inputs[1]);
             affine(backend, matches!(case, Case::Pointwise(_)), &conv, &x, &w, &dy, &mut grads);
         }
         Case::MaxPool { window, stride, .. } => {
@@ -122,17 +131,16 @@ fn mask(probability: f64) -> Mask {
 
 /// With a mask, the gradient is zero where the input is not positive, and elsewhere what it is without. What a buffer
 /// holds has come from others that keep to the mask.
-#[test]
-fn masked_kernels_zero_what_is_not_positive_and_nothing_else() {
-    let backend = Cpu::<f64>::new();
+fn masked_kernels_zero_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for case in table::tape_cases() {
         for write in [Write::Overwrite, Write::Accumulate] {
             let (Some(masked), Some(plain)) =
-                (input_gradient(&backend, &case, true, write), input_gradient(&backend, &case, false, write))
+                (input_gradient(backend, &case, true, write), input_gradient(backend, &case, false, write))
             else {
                 continue;
             };
-            let kept = case.draw().swap_remove(0).into_iter().zip(plain).map(|(x, dx)| if x > 0.0 { dx } else { 0.0 });
+            let x = case.draw(arithmetic).swap_remove(0);
+            let kept = x.into_iter().zip(plain).map(|(x, dx)| if x > 0.0 { dx } else { 0.0 });
             assert!(masked.into_iter().eq(kept), "{case:?}, {write:?}");
         }
     }
@@ -140,14 +148,15 @@ fn masked_kernels_zero_what_is_not_positive_and_nothing_else() {
 
 /// The gradient of the data by the kernel of an op that takes a mask, which is the data itself.
 fn input_gradient<B: Backend>(backend: &B, case: &Case, mask: bool, write: Write) -> Option<Vec<f64>> {
-    let (inputs, shape) = (case.draw(), case.inputs()[0]);
+    // Masks go by signs, which rounding leaves as they are.
+    let (inputs, shape) = (case.draw(Arithmetic::CpuF64), case.inputs()[0]);
     let x = case::upload(backend, shape, &inputs[0]);
-    let dy = case::upload(backend, case.output(), &case.draw_seed());
+    let dy = case::upload(backend, case.output(), &case.draw_seed(Arithmetic::CpuF64));
     let held = draw::spread(4, shape.len()).into_iter().zip(&inputs[0]);
     let held: Vec<f64> = held.map(|(held, &x)| if x > 0.0 { held } else { 0.0 }).collect();
     let mut dx = Grad::new(case::upload(backend, shape, &held), write);
     let mask = mask.then_some(&x);
-    let weights = |conv: &Conv| case::upload(backend, tensor(conv.w), &inputs[1]);
+    let weights = |conv: &Conv| case::upload_as(Role::Parameter, backend, tensor(conv.w), &inputs[1]);
     match case {
         Case::Conv2d(conv) => backend.conv2d_dgrad(&conv_shape(conv), &dy, &weights(conv), mask, &mut dx),
         Case::Pointwise(conv) => backend.pointwise_dgrad(&pointwise_shape(conv), &dy, &weights(conv), mask, &mut dx),
@@ -168,24 +177,25 @@ fn pointwise_shape(conv: &Conv) -> PointwiseShape {
 }
 
 /// A variable that two ops read gets the sum of both gradients, and so do weights and bias.
-#[test]
-fn gradients_of_shared_inputs_add_up() {
-    let backend = Cpu::<f64>::new();
+fn gradients_of_shared_inputs_add_up<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     // Images and weights lie alike, so that one branch's output can be the filter of the other's.
     for case in table::tape_cases().iter().filter(|case| case.output().dims().len() == 4) {
-        let inputs = case.draw();
+        let inputs = case.draw(arithmetic);
         let seed = draw::spread(77, case.output().n() * case.output().n());
-        let gradients = |branches| joined(&backend, case, &inputs, &seed, branches);
+        let gradients = |branches| joined(backend, case, &inputs, &seed, branches);
         let (both, image, filter) = (gradients([true, true]), gradients([true, false]), gradients([false, true]));
         // Positive numbers throughout add up to what bounds the terms of every sum.
-        let magnitude =
-            joined(&backend, case, &absolute(&inputs), &absolute(std::slice::from_ref(&seed))[0], [true; 2]);
+        let magnitude = joined(backend, case, &absolute(&inputs), &absolute(std::slice::from_ref(&seed))[0], [true; 2]);
         let terms = case.output().len() + inputs.iter().map(Vec::len).sum::<usize>();
         for input in 0..inputs.len() {
             for (i, &both) in both[input].iter().enumerate() {
                 let (image, filter) = (image[input][i], filter[input][i]);
                 let scale = magnitude[input][i] + image.abs() + filter.abs();
-                let (error, tolerance) = ((both - image - filter).abs(), terms as f64 * 2f64.powi(-52) * scale);
+                // Tensor cores may err twice as far; and the three were stored, the first contribution even twice.
+                let rounding = 4.0 * terms as f64 * arithmetic.unit() * scale;
+                let stored = both.abs() + image.abs() + filter.abs();
+                let storage = if case.roles()[input] == Role::Activation { arithmetic.storage_unit() } else { 0.0 };
+                let (error, tolerance) = ((both - image - filter).abs(), rounding + storage * stored);
                 assert!(error <= tolerance, "{case:?}: input {input}[{i}] has {both}, not {image} + {filter}");
             }
         }
@@ -208,9 +218,14 @@ fn joined<B: Backend>(
     let mut tape = Tape::new(backend, TRAINING);
     let shapes = case.inputs();
     let shaped = || shapes.iter().zip(inputs);
-    let vars: Vec<_> = shaped().map(|(&shape, values)| case::variable(&mut tape, shape, values)).collect();
-    let constants: Vec<_> =
-        shaped().map(|(&shape, x)| tape.constant(case::upload(backend, shape, x), shape).unwrap()).collect();
+    let roles = case.roles();
+    let vars = shaped().zip(&roles).map(|((&shape, x), &role)| case::variable_as(role, &mut tape, shape, x));
+    let vars: Vec<_> = vars.collect();
+    let constants = shaped().zip(&roles).map(|((&shape, x), &role)| {
+        let buf = case::upload_as(role, backend, shape, x);
+        tape.constant(buf, shape).unwrap()
+    });
+    let constants: Vec<_> = constants.collect();
     let [image, filter] =
         branches.map(|wanted| case.apply(&mut tape, if wanted { &vars } else { &constants }).unwrap());
     let y = tape.conv2d(&image, &filter, None, 1, 0, false).unwrap();
@@ -220,12 +235,10 @@ fn joined<B: Backend>(
 }
 
 /// What a ReLU's input gets from its other readers stays where the ReLU passes nothing on.
-#[test]
-fn a_relu_leaves_alone_what_others_add_to_its_input() {
+fn a_relu_leaves_alone_what_others_add_to_its_input<B: Backend>(backend: &B, _: Arithmetic) {
     let (x, shape) = (vec![2.0, -3.0, 0.0, 5.0], Shape::image(1, 1, 2, 2));
     for relu_first in [true, false] {
-        let backend = Cpu::<f64>::new();
-        let mut tape = Tape::new(&backend, TRAINING);
+        let mut tape = Tape::new(backend, TRAINING);
         let x = case::variable(&mut tape, shape, &x);
         let (rectified, plain) = if relu_first {
             let rectified = tape.relu(&x).unwrap();
@@ -237,7 +250,8 @@ fn a_relu_leaves_alone_what_others_add_to_its_input() {
         // Σ x · mean(relu(x)) has the gradient mean(relu(x)) + Σ x · [x > 0] / 4, here 7/4 and 1.
         let mean = tape.global_avgpool(&rectified).unwrap();
         let y = tape.conv2d(&plain, &mean, None, 1, 0, false).unwrap();
-        let grads = tape.backward_from(&y, case::upload(&backend, y.shape(), &[1.0; 4])).unwrap();
-        assert_eq!(grads.of(&x).unwrap()[..], [2.75, 1.75, 1.75, 2.75], "ReLU first: {relu_first}");
+        let grads = tape.backward_from(&y, case::upload(backend, y.shape(), &[1.0; 4])).unwrap();
+        let gradient = case::download(backend, shape, grads.of(&x).unwrap());
+        assert_eq!(gradient, [2.75, 1.75, 1.75, 2.75], "ReLU first: {relu_first}");
     }
 }

@@ -6,6 +6,7 @@ use mlpconv::device::{Real, Role};
 use mlpconv::ops::cross_entropy::Meter;
 use mlpconv::{Backend, Mode, Result, Shape, Tape, Var};
 
+use crate::arithmetic::Arithmetic;
 use crate::{draw, layout};
 
 /// Dropout's mask is a function of these, so it is the same in every run of a case.
@@ -86,16 +87,52 @@ impl Case {
         }
     }
 
-    /// Values for the inputs.
-    pub fn draw(&self) -> Vec<Vec<f64>> {
-        self.inputs().iter().enumerate().map(|(i, shape)| draw::spread(100 + i as u64, shape.len())).collect()
+    /// What each input is for: the data first, then weights and bias.
+    pub fn roles(&self) -> Vec<Role> {
+        [Role::Activation, Role::Parameter, Role::Parameter][..self.inputs().len()].to_vec()
     }
 
-    /// A gradient for the output. That of a loss is 1 by definition.
-    pub fn draw_seed(&self) -> Vec<f64> {
+    /// Values for the inputs, which this arithmetic does not round: those of [`draw::spread`], or where numbers have few
+    /// digits their neighbours, of which some are equal.
+    pub fn draw(&self, arithmetic: Arithmetic) -> Vec<Vec<f64>> {
+        let spread = |(i, shape): (usize, &Shape)| draw::spread(100 + i as u64, shape.len());
+        let values = self.inputs().iter().enumerate().map(spread).collect::<Vec<_>>();
+        values.into_iter().enumerate().map(|(i, values)| arithmetic.exact(self, i, values)).collect()
+    }
+
+    /// A gradient for the output, which this arithmetic does not round. That of a loss is 1 by definition.
+    pub fn draw_seed(&self, arithmetic: Arithmetic) -> Vec<f64> {
         match self {
             Case::CrossEntropy { .. } => vec![1.0],
-            _ => draw::spread(99, self.output().len()),
+            _ => arithmetic.exact(self, 0, draw::spread(99, self.output().len())),
+        }
+    }
+
+    /// The op's folder.
+    pub fn op(&self) -> &'static str {
+        match self {
+            Case::Conv2d(_) => "conv2d",
+            Case::Pointwise(_) => "pointwise",
+            Case::MaxPool { .. } => "maxpool",
+            Case::GlobalAvgPool { .. } => "global_avgpool",
+            Case::Relu { .. } => "relu",
+            Case::Dropout { .. } => "dropout",
+            Case::Flatten { .. } => "flatten",
+            Case::CrossEntropy { .. } => "cross_entropy",
+        }
+    }
+
+    /// The pass that computes the output.
+    pub fn forward_pass(&self) -> &'static str {
+        if matches!(self, Case::CrossEntropy { .. }) { "forward" } else { "fprop" }
+    }
+
+    /// The pass that computes the gradient of input number `input`.
+    pub fn backward_pass(&self, input: usize) -> &'static str {
+        match (self, input) {
+            (Case::CrossEntropy { .. }, _) => "backward",
+            (_, 0) => "dgrad",
+            _ => "wgrad",
         }
     }
 
@@ -136,7 +173,7 @@ pub fn upload<B: Backend>(backend: &B, shape: Shape, logical: &[f64]) -> B::Buf 
     upload_as(Role::Activation, backend, shape, logical)
 }
 
-fn upload_as<B: Backend>(role: Role, backend: &B, shape: Shape, logical: &[f64]) -> B::Buf {
+pub fn upload_as<B: Backend>(role: Role, backend: &B, shape: Shape, logical: &[f64]) -> B::Buf {
     backend.upload(role, &scalars(&layout::to_memory(shape, logical))).unwrap()
 }
 
@@ -151,22 +188,20 @@ pub fn variable<B: Backend>(tape: &mut Tape<B>, shape: Shape, logical: &[f64]) -
     variable_as(Role::Activation, tape, shape, logical)
 }
 
-fn variable_as<B: Backend>(role: Role, tape: &mut Tape<B>, shape: Shape, logical: &[f64]) -> Var<B> {
+pub fn variable_as<B: Backend>(role: Role, tape: &mut Tape<B>, shape: Shape, logical: &[f64]) -> Var<B> {
     let buf = upload_as(role, tape.backend(), shape, logical);
     tape.variable(buf, shape, role).unwrap()
 }
 
-/// The first input of every op is an activation; what else it has are weights and a bias.
-fn variables<B: Backend>(tape: &mut Tape<B>, case: &Case, inputs: &[Vec<f64>]) -> Vec<Var<B>> {
-    let inputs = case.inputs().into_iter().zip(inputs).enumerate();
-    let role = |i| if i == 0 { Role::Activation } else { Role::Parameter };
-    inputs.map(|(i, (shape, values))| variable_as(role(i), tape, shape, values)).collect()
+fn variables<B: Backend>(tape: &mut Tape<B>, case: &Case, roles: &[Role], inputs: &[Vec<f64>]) -> Vec<Var<B>> {
+    let inputs = case.inputs().into_iter().zip(roles).zip(inputs);
+    inputs.map(|((shape, &role), values)| variable_as(role, tape, shape, values)).collect()
 }
 
 /// The output of `case` alone.
 pub fn forward<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>]) -> Vec<f64> {
     let mut tape = Tape::new(backend, TRAINING);
-    let vars = variables(&mut tape, case, inputs);
+    let vars = variables(&mut tape, case, &case.roles(), inputs);
     if let Case::CrossEntropy { n, classes } = *case {
         let mut meter = Meter::new(backend).unwrap();
         let labels = backend.upload_bytes(&labels(n, classes)).unwrap();
@@ -180,8 +215,20 @@ pub fn forward<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>]) -> Vec
 
 /// The output of `case` and its gradients.
 pub fn run<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>], seed: &[f64]) -> Outcome {
+    run_as(&case.roles(), Role::Activation, backend, case, inputs, seed)
+}
+
+/// The same with inputs, and a gradient of the output, in buffers of these roles.
+pub fn run_as<B: Backend>(
+    roles: &[Role],
+    seed_role: Role,
+    backend: &B,
+    case: &Case,
+    inputs: &[Vec<f64>],
+    seed: &[f64],
+) -> Outcome {
     let mut tape = Tape::new(backend, TRAINING);
-    let vars = variables(&mut tape, case, inputs);
+    let vars = variables(&mut tape, case, roles, inputs);
     let (y, grads) = if let Case::CrossEntropy { n, classes } = *case {
         let mut meter = Meter::new(backend).unwrap();
         let labels = backend.upload_bytes(&labels(n, classes)).unwrap();
@@ -189,7 +236,7 @@ pub fn run<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>], seed: &[f6
         (vec![meter.read(backend).unwrap().loss], tape.backward(loss).unwrap())
     } else {
         let y = case.apply(&mut tape, &vars).unwrap();
-        let seed = upload(backend, y.shape(), seed);
+        let seed = upload_as(seed_role, backend, y.shape(), seed);
         (download(backend, y.shape(), y.data()), tape.backward_from(&y, seed).unwrap())
     };
     let gradient = |var: &Var<B>| download(backend, var.shape(), grads.of(var).expect("a gradient for every input"));

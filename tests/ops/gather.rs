@@ -8,7 +8,14 @@ use mlpconv::device::Role;
 use mlpconv::ops::gather::Plan;
 use mlpconv::{Backend, Cpu, Device, Error};
 
-use crate::case;
+use crate::arithmetic::Arithmetic;
+use crate::{case, table};
+
+on_every_backend!(batches_are_the_loaders);
+
+fn batches_are_the_loaders<B: Backend>(backend: &B, _: Arithmetic) {
+    table::batches().iter().for_each(|batches| check(backend, batches));
+}
 
 /// A data set of `images` images with extents `from` (height and width), in batches of images with extents `to`.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +53,7 @@ impl Batches {
 }
 
 /// Every batch of an epoch, those of the loader being what `backend` stores when they are uploaded.
-pub fn check<B: Backend>(backend: &B, batches: &Batches) {
+fn check<B: Backend>(backend: &B, batches: &Batches) {
     let epoch = batches.epoch();
     let order: Vec<u8> = epoch.iter().flat_map(|batch| &batch.indices).flat_map(|index| index.to_le_bytes()).collect();
     let (images, labels) = batches.dataset();

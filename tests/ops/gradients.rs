@@ -11,9 +11,10 @@ use std::fs;
 
 use mlpconv::Cpu;
 
+use crate::arithmetic::Arithmetic;
 use crate::case::{self, Case};
 use crate::table::{self, Cases};
-use crate::{draw, gather, naive, update};
+use crate::{draw, naive};
 
 const UNIT: f64 = f64::EPSILON / 2.0;
 
@@ -29,8 +30,8 @@ fn every_op_folder_is_in_the_table() {
     for (name, cases) in table {
         let count = match &cases {
             Cases::Tape(cases) => cases.len(),
-            Cases::Data(cases) => cases.len(),
             Cases::Rule(cases) => cases.len(),
+            Cases::Data(cases) => cases.len(),
         };
         assert!(count >= 8, "{name} has only {count} cases");
     }
@@ -42,14 +43,14 @@ fn gradients_agree_with_finite_differences() {
     for (_, cases) in table::table() {
         match cases {
             Cases::Tape(cases) => cases.iter().for_each(|case| check(&backend, case)),
-            Cases::Data(batches) => batches.iter().for_each(|batches| gather::check(&backend, batches)),
-            Cases::Rule(updates) => updates.iter().for_each(|update| update::check(&backend, UNIT, update)),
+            // Ops without a gradient have tests of their own.
+            Cases::Rule(_) | Cases::Data(_) => {}
         }
     }
 }
 
 fn check(backend: &Cpu<f64>, case: &Case) {
-    let (inputs, seed) = (case.draw(), case.draw_seed());
+    let (inputs, seed) = (case.draw(Arithmetic::CpuF64), case.draw_seed(Arithmetic::CpuF64));
     let outcome = case::run(backend, case, &inputs, &seed);
     for (input, gradient) in outcome.gradients.iter().enumerate() {
         let probe = Probe::new(backend, case, &inputs, &seed, input);

@@ -1,7 +1,14 @@
 //! The tests of the ops, in one binary. They are written from the ops' contracts, not from any backend's kernels.
 
+#[macro_use]
+mod backends;
+
 /// Kernels overwrite or add, as they are told.
 mod accumulate;
+/// What a backend's arithmetic does to a number.
+mod arithmetic;
+/// What is put into a buffer is what comes out.
+mod buffers;
 /// An op with its extents, run on a tape.
 mod case;
 /// The same bits, always.
@@ -12,10 +19,16 @@ mod draw;
 mod dropout;
 /// Pointwise is a convolution.
 mod equivalence;
+/// A table of how far off every kernel is.
+mod error_table;
 /// What is refused.
 mod errors;
-/// Batches of a data set.
+/// Batches out of a data set.
 mod gather;
+/// GPUs, virtual or real.
+#[cfg(feature = "cuda")]
+#[path = "../gpu/mod.rs"]
+mod gpu;
 /// Gradients against finite differences.
 mod gradients;
 /// Logical and memory order.
@@ -28,10 +41,17 @@ mod memory;
 mod naive;
 /// What becomes of NaN.
 mod nan;
+/// An access beyond a buffer's end does not pass.
+#[cfg(feature = "cuda")]
+mod overrun;
 /// The ReLU contract.
 mod rectified;
 /// Values and gradients against the naive loops.
 mod reference;
+/// Activations for parameters, and parameters for activations.
+mod roles;
+/// Numbers that have to be rounded to be multiplied.
+mod rounded;
 /// The cases.
 mod table;
 /// Kinks.

@@ -6,10 +6,16 @@
 
 use mlpconv::device::Role;
 use mlpconv::ops::cross_entropy::Meter;
-use mlpconv::{Backend, Cpu, Device, Result, Shape, Tape, Var};
+use mlpconv::{Backend, Result, Shape, Tape, Var};
 
+use crate::arithmetic::Arithmetic;
 use crate::case::{self, TRAINING};
 use crate::draw;
+
+on_every_backend!(
+    fused_separate_and_manual_rectification_agree_to_the_bit,
+    a_loss_of_rectified_logits_agrees_with_one_of_a_separate_relu,
+);
 
 const X: Shape = Shape::image(2, 3, 9, 8);
 const W: Shape = Shape::weight(5, 3, 3, 3);
@@ -79,21 +85,12 @@ fn followers<B: Backend>() -> Vec<(&'static str, Follow<B>)> {
 /// Output, and gradients of x, w and the following weights.
 type Outcome = (Vec<f64>, Vec<Option<Vec<f64>>>);
 
-#[test]
-fn fused_separate_and_manual_rectification_agree_to_the_bit() {
-    let (wide, narrow) = (Cpu::<f64>::new(), Cpu::<f32>::new());
+fn fused_separate_and_manual_rectification_agree_to_the_bit<B: Backend>(backend: &B, _: Arithmetic) {
     for (name, follow) in followers() {
-        agree(&wide, name, follow);
+        let by_hand = manual(backend, follow);
+        assert!(rectified(backend, true, follow) == by_hand, "in the epilogue, then {name}");
+        assert!(rectified(backend, false, follow) == by_hand, "as an op, then {name}");
     }
-    for (name, follow) in followers() {
-        agree(&narrow, name, follow);
-    }
-}
-
-fn agree<B: Backend>(backend: &B, name: &str, follow: Follow<B>) {
-    let by_hand = manual(backend, follow);
-    assert!(rectified(backend, true, follow) == by_hand, "in the epilogue, then {name}");
-    assert!(rectified(backend, false, follow) == by_hand, "as an op, then {name}");
 }
 
 /// Values half of which are zero, so that there are outputs of exactly zero too.
@@ -102,13 +99,13 @@ fn image() -> Vec<f64> {
 }
 
 fn following<B: Backend>(tape: &mut Tape<B>) -> Vec<Var<B>> {
-    [W1, W2].map(|shape| case::variable(tape, shape, &draw::spread(3, shape.len()))).to_vec()
+    [W1, W2].map(|shape| case::variable_as(Role::Parameter, tape, shape, &draw::spread(3, shape.len()))).to_vec()
 }
 
 fn rectified<B: Backend>(backend: &B, fused: bool, follow: Follow<B>) -> Outcome {
     let mut tape = Tape::new(backend, TRAINING);
     let x = case::variable(&mut tape, X, &image());
-    let w = case::variable(&mut tape, W, &draw::spread(2, W.len()));
+    let w = case::variable_as(Role::Parameter, &mut tape, W, &draw::spread(2, W.len()));
     let weights = following(&mut tape);
     let mut h = tape.conv2d(&x, &w, None, 1, 1, fused).unwrap();
     if !fused {
@@ -125,7 +122,7 @@ fn rectified<B: Backend>(backend: &B, fused: bool, follow: Follow<B>) -> Outcome
 fn manual<B: Backend>(backend: &B, follow: Follow<B>) -> Outcome {
     let mut first = Tape::new(backend, TRAINING);
     let x = case::variable(&mut first, X, &image());
-    let w = case::variable(&mut first, W, &draw::spread(2, W.len()));
+    let w = case::variable_as(Role::Parameter, &mut first, W, &draw::spread(2, W.len()));
     let pre = first.conv2d(&x, &w, None, 1, 1, false).unwrap();
     let rectified: Vec<f64> = case::download(backend, H, pre.data()).into_iter().map(|v| v.max(0.0)).collect();
     let zeros = rectified.iter().filter(|&&v| v == 0.0).count();
@@ -149,35 +146,33 @@ fn manual<B: Backend>(backend: &B, follow: Follow<B>) -> Outcome {
 }
 
 /// A loss may start from rectified logits: they receive no gradient where they are zero.
-#[test]
-fn a_loss_of_rectified_logits_agrees_with_one_of_a_separate_relu() {
-    let backend = Cpu::<f64>::new();
+fn a_loss_of_rectified_logits_agrees_with_one_of_a_separate_relu<B: Backend>(backend: &B, _: Arithmetic) {
     let (x, w) = (Shape::image(6, 4, 1, 1), Shape::weight(5, 4, 1, 1));
     let run = |fused: bool, masked_by_hand: bool| {
-        let mut tape = Tape::new(&backend, TRAINING);
+        let mut tape = Tape::new(backend, TRAINING);
         let x = case::variable(&mut tape, x, &draw::spread(1, x.len()));
-        let w = case::variable(&mut tape, w, &draw::spread(2, w.len()));
+        let w = case::variable_as(Role::Parameter, &mut tape, w, &draw::spread(2, w.len()));
         let mut y = tape.pointwise(&x, &w, None, fused).unwrap();
         if !fused {
             y = tape.relu(&y).unwrap();
         }
         let y = tape.flatten(&y).unwrap();
         let labels = backend.upload_bytes(&case::labels(6, 5)).unwrap();
-        let mut meter = Meter::new(&backend).unwrap();
+        let mut meter = Meter::new(backend).unwrap();
         if masked_by_hand {
             let loss = case::run(
-                &backend,
+                backend,
                 &case::Case::CrossEntropy { n: 6, classes: 5 },
-                &[case::download(&backend, y.shape(), y.data())],
+                &[case::download(backend, y.shape(), y.data())],
                 &[1.0],
             );
-            let seed = case::upload(&backend, y.shape(), &loss.gradients[0]);
+            let seed = case::upload(backend, y.shape(), &loss.gradients[0]);
             let grads = tape.backward_from(&y, seed).unwrap();
-            return [&x, &w].map(|var| case::download(&backend, var.shape(), grads.of(var).unwrap()));
+            return [&x, &w].map(|var| case::download(backend, var.shape(), grads.of(var).unwrap()));
         }
         let loss = tape.cross_entropy(&y, &labels, &mut meter).unwrap();
         let grads = tape.backward(loss).unwrap();
-        [&x, &w].map(|var| case::download(&backend, var.shape(), grads.of(var).unwrap()))
+        [&x, &w].map(|var| case::download(backend, var.shape(), grads.of(var).unwrap()))
     };
     assert_eq!(run(true, false), run(false, false));
     assert_eq!(run(true, false), run(false, true));

@@ -13,10 +13,10 @@ pub type Row = (&'static str, Cases);
 pub enum Cases {
     /// Ops on the tape.
     Tape(Vec<Case>),
-    /// Batches of a data set, whose pixels want no gradient.
-    Data(Vec<Batches>),
     /// The optimiser, which has a rule instead of a gradient.
     Rule(Vec<Update>),
+    /// Batches of a data set, whose pixels want no gradient.
+    Data(Vec<Batches>),
 }
 
 pub fn table() -> Vec<Row> {
@@ -38,9 +38,19 @@ pub fn table() -> Vec<Row> {
 pub fn tape_cases() -> Vec<Case> {
     let cases = table().into_iter().filter_map(|(_, cases)| match cases {
         Cases::Tape(cases) => Some(cases),
-        Cases::Data(_) | Cases::Rule(_) => None,
+        Cases::Rule(_) | Cases::Data(_) => None,
     });
     cases.flatten().collect()
+}
+
+/// The optimiser's cases.
+pub fn updates() -> Vec<Update> {
+    sgd()
+}
+
+/// The cases of batches.
+pub fn batches() -> Vec<Batches> {
+    gather()
 }
 
 /// A convolution with bias and without ReLU.
@@ -175,6 +185,26 @@ fn cross_entropy() -> Vec<Case> {
     cases.map(|(n, classes)| Case::CrossEntropy { n, classes }).to_vec()
 }
 
+fn sgd() -> Vec<Update> {
+    let plain =
+        Update { lens: &[7], rate: 0.1, momentum: None, nesterov: false, weight_decay: 0.0, multipliers: &[1.0] };
+    let heavy = Update { momentum: Some(0.9), ..plain };
+    vec![
+        plain,
+        Update { weight_decay: 0.01, ..plain },
+        heavy,
+        Update { nesterov: true, ..heavy },
+        Update { weight_decay: 0.1, ..heavy },
+        Update { nesterov: true, weight_decay: 0.0005, ..heavy },
+        // Several parameters, each at its own pace; one stands still.
+        Update { lens: &[1, 131, 10], multipliers: &[1.0, 2.0, 0.0], ..plain },
+        Update { lens: &[1, 131, 10], multipliers: &[0.5, 1.0, 2.0], nesterov: true, weight_decay: 0.01, ..heavy },
+        // More elements than fit one piece of work.
+        Update { lens: &[70_001], weight_decay: 0.001, ..heavy },
+        Update { rate: 0.0, ..heavy },
+    ]
+}
+
 fn gather() -> Vec<Batches> {
     let cases = [
         // The data set's images as they are, for the network, for others, and smaller.
@@ -195,24 +225,4 @@ fn gather() -> Vec<Batches> {
         (1, [900, 5], [3, 33], 1),
     ];
     cases.map(|(images, from, to, batch)| Batches { images, from, to, batch }).to_vec()
-}
-
-fn sgd() -> Vec<Update> {
-    let plain =
-        Update { lens: &[7], rate: 0.1, momentum: None, nesterov: false, weight_decay: 0.0, multipliers: &[1.0] };
-    let heavy = Update { momentum: Some(0.9), ..plain };
-    vec![
-        plain,
-        Update { weight_decay: 0.01, ..plain },
-        heavy,
-        Update { nesterov: true, ..heavy },
-        Update { weight_decay: 0.1, ..heavy },
-        Update { nesterov: true, weight_decay: 0.0005, ..heavy },
-        // Several parameters, each at its own pace; one stands still.
-        Update { lens: &[1, 131, 10], multipliers: &[1.0, 2.0, 0.0], ..plain },
-        Update { lens: &[1, 131, 10], multipliers: &[0.5, 1.0, 2.0], nesterov: true, weight_decay: 0.01, ..heavy },
-        // More elements than fit one piece of work.
-        Update { lens: &[70_001], weight_decay: 0.001, ..heavy },
-        Update { rate: 0.0, ..heavy },
-    ]
 }

@@ -9,6 +9,7 @@ use mlpconv::Backend;
 use mlpconv::device::{Real, Role};
 use mlpconv::ops::sgd::{Item, Rule};
 
+use crate::arithmetic::Arithmetic;
 use crate::{case, draw};
 
 /// An update of parameters with the given lengths, each with its own multiple of the rate.
@@ -97,8 +98,12 @@ fn gradient(i: usize, t: usize, len: usize) -> Vec<f64> {
     draw::spread((50 + 10 * t + i) as u64, len)
 }
 
-/// Runs `update` on `backend`, whose rounding error is `unit`, and compares parameters and velocities after each step.
-pub fn check<B: Backend>(backend: &B, unit: f64, update: &Update) {
+/// Runs `update` on `backend` and compares parameters and velocities after each step. The largest error as a share of its
+/// bound.
+pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, update: &Update) -> f64 {
+    // Parameters are stored as they are computed.
+    let unit = arithmetic.unit();
+    let mut worst = 0.0f64;
     let buffer = |values: &[f64]| backend.upload(Role::Parameter, &case::scalars(values)).unwrap();
     let start: Vec<Vec<f64>> =
         update.lens.iter().enumerate().map(|(i, &len)| draw::spread(40 + i as u64, len)).collect();
@@ -115,16 +120,13 @@ pub fn check<B: Backend>(backend: &B, unit: f64, update: &Update) {
             for ((w, v), &g) in want.iter_mut().zip(&grads[i]) {
                 step::<B::Scalar>(update, update.multipliers[i], w, v, g);
             }
-            compare(backend, unit, &params[i], want.iter().map(|(w, _)| *w), &format!("{update:?}: w[{i}], step {t}"));
-            compare(
-                backend,
-                unit,
-                &velocities[i],
-                want.iter().map(|(_, v)| *v),
-                &format!("{update:?}: v[{i}], step {t}"),
-            );
+            let what = format!("{update:?}: w[{i}], step {t}");
+            worst = worst.max(compare(backend, unit, &params[i], want.iter().map(|(w, _)| *w), &what));
+            let what = format!("{update:?}: v[{i}], step {t}");
+            worst = worst.max(compare(backend, unit, &velocities[i], want.iter().map(|(_, v)| *v), &what));
         }
     }
+    worst
 }
 
 /// One update of all parameters at once.
@@ -150,10 +152,15 @@ pub fn apply<B: Backend>(
     backend.sgd(&rule(update), &mut items).unwrap();
 }
 
-fn compare<B: Backend>(backend: &B, unit: f64, got: &B::Buf, want: impl Iterator<Item = Rounded>, what: &str) {
+fn compare<B: Backend>(backend: &B, unit: f64, got: &B::Buf, want: impl Iterator<Item = Rounded>, what: &str) -> f64 {
+    let mut worst = 0.0f64;
     for (index, (got, want)) in backend.download(got).unwrap().into_iter().zip(want).enumerate() {
         // Twice: the program may have rounded in another order than the rule is written in.
         let (error, tolerance) = ((got.to_f64() - want.value).abs(), 2.0 * unit * want.error);
         assert!(error <= tolerance, "{what}: element {index} is {got:?}, not {} (± {tolerance:e})", want.value);
+        if error > 0.0 {
+            worst = worst.max(error / tolerance);
+        }
     }
+    worst
 }

@@ -1,0 +1,75 @@
+//! GPUs for tests: the virtual one, which cargo has built beside the tests, or with `MLPCONV_TESTS=real` the machine's own.
+
+use std::io::Write;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::{env, io, thread};
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use mlpconv::device::cuda::missing;
+use mlpconv::{Cuda, Precision};
+
+/// A precision's backend while one test has it to itself: what it says of its memory is that test's doing.
+pub struct Gpu {
+    backend: &'static Cuda,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Deref for Gpu {
+    type Target = Cuda;
+
+    fn deref(&self) -> &Cuda {
+        self.backend
+    }
+}
+
+/// The backend of this precision, one for the whole process; `None`, said on standard error, where this build has no
+/// kernels.
+///
+/// # Panics
+/// Where kernels were to be expected: under CI, and with `MLPCONV_REQUIRE_CUDA=1`.
+pub fn gpu(precision: Precision) -> Option<Gpu> {
+    static BACKENDS: [(OnceLock<Cuda>, Mutex<()>); 3] = [const { (OnceLock::new(), Mutex::new(())) }; 3];
+    if let Some(why) = missing() {
+        let required = env::var_os("MLPCONV_REQUIRE_CUDA").is_some_and(|value| value != "0");
+        assert!(!required && env::var_os("CI").is_none(), "there are no kernels to be tested: {why}");
+        // Not by `eprintln!`, which is shown of failing tests only.
+        let test = thread::current().name().unwrap_or("a test").to_owned();
+        let _ = writeln!(io::stderr(), "{test} is skipped: {why}");
+        return None;
+    }
+    start();
+    let (backend, alone) = &BACKENDS[precision as usize];
+    let alone = alone.lock().unwrap_or_else(PoisonError::into_inner);
+    let backend = backend.get_or_init(|| Cuda::new(0, precision).expect("a GPU"));
+    Some(Gpu { backend, _alone: alone })
+}
+
+/// Whether a card is being tested. It lets pass what the virtual GPU traps.
+pub fn real() -> bool {
+    env::var("MLPCONV_TESTS").is_ok_and(|gpu| gpu == "real")
+}
+
+/// Loads the virtual GPU before anyone looks for a driver: under the name by which it calls itself, libcuda.so, it is then
+/// found in memory.
+fn start() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        if real() {
+            return;
+        }
+        // SAFETY: the library does nothing when it is loaded.
+        let library = unsafe { Library::open(Some(library()), RTLD_NOW | RTLD_GLOBAL) };
+        // It stays to the end of the process.
+        std::mem::forget(library.expect("the virtual GPU's library can be loaded"));
+    });
+}
+
+/// The library that cargo has built beside this test.
+fn library() -> PathBuf {
+    let here = env::current_exe().unwrap();
+    let deps = here.parent().unwrap();
+    let found = [deps, deps.parent().unwrap()].map(|folder| folder.join("libvirtual_gpu.so"));
+    found.into_iter().find(|path| path.exists()).expect("cargo builds libvirtual_gpu.so with the tests")
+}

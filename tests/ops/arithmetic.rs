@@ -1,0 +1,179 @@
+//! What a backend's arithmetic does to a number; the tolerances of all tests come out of this and nothing else.
+//!
+//! An error has up to three sources. *Sums* round with every term ([`naive::Sum`](crate::naive::Sum) counts them).
+//! *Operands* of a convolution's products are rounded before they are multiplied: most tests draw numbers that this leaves
+//! as they are, and one rounds the reference's numbers in the same way. *Storing* an activation, or the gradient of one,
+//! rounds what has been summed up, once.
+
+use mlpconv::device::Role;
+
+use crate::case::Case;
+use crate::naive::Sum;
+
+/// A backend at a precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    CpuF64,
+    CpuF32,
+    CudaFp32,
+    CudaTf32,
+    CudaBf16,
+}
+
+use Arithmetic::*;
+
+/// What an element may be off by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bound {
+    /// By the rounding of its sum.
+    pub sum: f64,
+    /// By being stored.
+    pub storage: f64,
+}
+
+impl Bound {
+    pub fn total(self) -> f64 {
+        self.sum + self.storage
+    }
+}
+
+impl Arithmetic {
+    pub const ALL: [Arithmetic; 5] = [CpuF64, CpuF32, CudaFp32, CudaTf32, CudaBf16];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            CpuF64 => "cpu f64",
+            CpuF32 => "cpu f32",
+            CudaFp32 => "cuda fp32",
+            CudaTf32 => "cuda tf32",
+            CudaBf16 => "cuda bf16",
+        }
+    }
+
+    /// The unit roundoff of sums, and of whatever else is computed.
+    pub fn unit(self) -> f64 {
+        match self {
+            CpuF64 => 2f64.powi(-53),
+            _ => 2f64.powi(-24),
+        }
+    }
+
+    /// That of a convolution's sums: tensor cores may cut off instead of rounding, which errs twice as far.
+    fn product_unit(self) -> f64 {
+        match self {
+            CudaTf32 | CudaBf16 => 2f64.powi(-23),
+            _ => self.unit(),
+        }
+    }
+
+    /// Bits of a stored activation's significand. Whatever the precision, hosts give `f32` or more.
+    fn stored_bits(self) -> u32 {
+        match self {
+            CpuF64 => 53,
+            CpuF32 | CudaFp32 | CudaTf32 => 24,
+            CudaBf16 => 8,
+        }
+    }
+
+    /// Bits of the significand of a factor in a convolution's products.
+    fn operand_bits(self) -> u32 {
+        match self {
+            CudaTf32 => 11,
+            _ => self.stored_bits(),
+        }
+    }
+
+    /// How much is lost by storing an activation that has been computed with [`Arithmetic::unit`], relative to it.
+    pub fn storage_unit(self) -> f64 {
+        match self {
+            CudaBf16 => 2f64.powi(-8),
+            _ => 0.0,
+        }
+    }
+
+    /// `value` as an activation is stored: the nearest number with so many bits, of two the even one.
+    pub fn stored(self, value: f64) -> f64 {
+        match self.stored_bits() {
+            53 => value,
+            24 => f64::from(value as f32),
+            bits => round(f64::from(value as f32), bits, Ties::ToEven),
+        }
+    }
+
+    /// A stored number as a convolution multiplies with it. TF32 takes the nearest, of two the one away from zero.
+    pub fn operand(self, value: f64) -> f64 {
+        match self {
+            CudaTf32 => round(value, self.operand_bits(), Ties::Away),
+            _ => self.stored(value),
+        }
+    }
+
+    /// `values`, near enough, but such that a case's products have them for factors without rounding them. (Additions of a
+    /// bias do not round it, so it is left alone.)
+    pub fn exact(self, case: &Case, input: usize, values: Vec<f64>) -> Vec<f64> {
+        let bits = match case {
+            Case::Conv2d(_) | Case::Pointwise(_) if input == 2 => return values,
+            Case::Conv2d(_) | Case::Pointwise(_) => self.operand_bits(),
+            _ => self.stored_bits(),
+        };
+        self.to_bits(values, bits)
+    }
+
+    /// `values` with one bit more than a convolution's factors have, so that about half of them lie in the middle of two.
+    pub fn ties(self, values: Vec<f64>) -> Vec<f64> {
+        self.to_bits(values, self.operand_bits() + 1)
+    }
+
+    fn to_bits(self, values: Vec<f64>, bits: u32) -> Vec<f64> {
+        // Those drawn are f32 from the start.
+        if bits >= 24 { values } else { values.into_iter().map(|value| round(value, bits, Ties::ToEven)).collect() }
+    }
+
+    /// What `sum` may be off by where a case has it for a result, in a buffer of this role.
+    pub fn bound(self, case: &Case, role: Role, sum: &Sum) -> Bound {
+        let unit = match case {
+            Case::Conv2d(_) | Case::Pointwise(_) => self.product_unit(),
+            _ => self.unit(),
+        };
+        let error = sum.tolerance(unit);
+        // A number that was only moved is stored already, and a parameter's gradient is kept as it was summed up.
+        let rounded = sum.roundings > 0 && role == Role::Activation;
+        let storage = if rounded { self.storage_unit() * (sum.value.abs() + error) } else { 0.0 };
+        Bound { sum: error, storage }
+    }
+}
+
+enum Ties {
+    ToEven,
+    Away,
+}
+
+/// The nearest number whose significand has `bits` bits.
+fn round(value: f64, bits: u32, ties: Ties) -> f64 {
+    if !value.is_finite() {
+        return value;
+    }
+    let cut = f64::MANTISSA_DIGITS - bits;
+    let half = 1u64 << (cut - 1);
+    let up = match ties {
+        Ties::Away => half,
+        Ties::ToEven => half - 1 + (value.to_bits() >> cut & 1),
+    };
+    // A carry goes into the exponent, as it should.
+    f64::from_bits((value.to_bits() + up) >> cut << cut)
+}
+
+#[test]
+fn rounding_by_hand() {
+    // 1 + 3/256 lies in the middle of 1 + 2/256 and 1 + 4/256, which are neighbours with 8 bits.
+    let middle = 1.0 + 3.0 / 256.0;
+    assert_eq!(round(middle, 8, Ties::ToEven), 1.0 + 4.0 / 256.0);
+    assert_eq!(round(1.0 + 1.0 / 256.0, 8, Ties::ToEven), 1.0);
+    assert_eq!(round(1.0 + 1.0 / 256.0, 8, Ties::Away), 1.0 + 2.0 / 256.0);
+    assert_eq!(round(-1.0 - 1.0 / 256.0, 8, Ties::Away), -1.0 - 2.0 / 256.0);
+    assert_eq!(round(1.999, 8, Ties::ToEven), 2.0);
+    assert_eq!(CudaBf16.stored(3.0), 3.0);
+    assert_eq!(CudaTf32.stored(0.1), f64::from(0.1f32));
+    assert!((CudaTf32.operand(0.1) - 0.1).abs() <= 0.1 * 2f64.powi(-11));
+    assert!((CudaBf16.operand(0.1) - 0.1).abs() > 0.1 * 2f64.powi(-12));
+}

@@ -1,0 +1,61 @@
+//! How far off every kernel is: a table for whoever looks for a kernel to be suspicious of. (`make errors` keeps it.)
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+
+use mlpconv::{Backend, Cpu};
+
+use crate::arithmetic::Arithmetic;
+use crate::reference::measured;
+use crate::{table, update};
+
+type Column = BTreeMap<(&'static str, &'static str), f64>;
+
+fn column<B: Backend>(backend: &B, arithmetic: Arithmetic) -> Column {
+    let mut column = measured(backend, arithmetic).0.clone();
+    let shares = table::updates().into_iter().map(|update| update::check(backend, arithmetic, &update));
+    column.insert(("sgd", "update"), shares.fold(0.0, f64::max));
+    column
+}
+
+#[test]
+fn a_table_of_the_errors_is_written() {
+    let cpu = (Arithmetic::CpuF32, Some(column(&Cpu::<f32>::new(), Arithmetic::CpuF32)));
+    let columns: Vec<_> = std::iter::once(cpu).chain(cuda()).collect();
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/../cuda-errors.md");
+    fs::write(path, markdown(&columns)).unwrap();
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> [(Arithmetic, Option<Column>); 3] {
+    use mlpconv::Precision::{Bf16, Fp32, Tf32};
+    let precisions = [(Fp32, Arithmetic::CudaFp32), (Tf32, Arithmetic::CudaTf32), (Bf16, Arithmetic::CudaBf16)];
+    precisions
+        .map(|(precision, arithmetic)| (arithmetic, crate::gpu::gpu(precision).map(|gpu| column(&*gpu, arithmetic))))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> [(Arithmetic, Option<Column>); 0] {
+    []
+}
+
+fn markdown(columns: &[(Arithmetic, Option<Column>)]) -> String {
+    let mut text = String::from(
+        "# How far off the kernels are\n\n\
+         The largest error of any element in all cases of `tests/ops/table.rs`, as a share of the bound that follows from the \
+         number of roundings (`tests/ops/arithmetic.rs`). More than 1 fails the tests; 0 is exact to the bit.\n\n",
+    );
+    let names: Vec<&str> = columns.iter().map(|(arithmetic, _)| arithmetic.name()).collect();
+    writeln!(text, "| op | pass | {} |\n|---|---|{}", names.join(" | "), "---:|".repeat(names.len())).unwrap();
+    for (op, pass) in columns[0].1.iter().flatten().map(|(key, _)| *key) {
+        let cell = |column: &Option<Column>| match column.as_ref().map(|column| column[&(op, pass)]) {
+            Some(0.0) => "0".to_owned(),
+            Some(share) => format!("{share:.2}"),
+            None => "–".to_owned(),
+        };
+        let cells: Vec<String> = columns.iter().map(|(_, column)| cell(column)).collect();
+        writeln!(text, "| {op} | {pass} | {} |", cells.join(" | ")).unwrap();
+    }
+    text
+}

@@ -1,0 +1,56 @@
+//! Numbers that a convolution cannot multiply as they are: each factor is rounded once, to the nearest that it can, and
+//! what is summed up is not. On backends that multiply what they store nothing is rounded, which the same test shows.
+
+use mlpconv::Backend;
+use mlpconv::device::Role;
+
+use crate::arithmetic::Arithmetic;
+use crate::case::{self, Case};
+use crate::reference::compare;
+use crate::table::conv;
+use crate::{draw, naive};
+
+on_every_backend!(factors_are_rounded_to_the_nearest, factors_in_the_middle_of_two_are_rounded_as_they_should_be);
+
+/// Few terms, so that what sums lose does not hide what factors lose.
+fn cases() -> [Case; 4] {
+    [
+        Case::Conv2d(conv([2, 3, 6, 5], [4, 3, 3], 1, 1)),
+        Case::Conv2d(conv([1, 8, 5, 5], [16, 1, 2], 2, 0)),
+        Case::Pointwise(conv([1, 7, 3, 3], [5, 1, 1], 1, 0)),
+        Case::Pointwise(conv([2, 16, 3, 4], [8, 1, 1], 1, 0)),
+    ]
+}
+
+fn factors_are_rounded_to_the_nearest<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    for case in cases() {
+        let inputs: Vec<Vec<f64>> = case.inputs().iter().map(|shape| draw::spread(31, shape.len())).collect();
+        check(backend, arithmetic, &case, &inputs, draw::spread(32, case.output().len()));
+    }
+}
+
+fn factors_in_the_middle_of_two_are_rounded_as_they_should_be<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    for case in cases() {
+        let inputs: Vec<Vec<f64>> =
+            case.inputs().iter().map(|shape| arithmetic.ties(draw::spread(33, shape.len()))).collect();
+        check(backend, arithmetic, &case, &inputs, arithmetic.ties(draw::spread(34, case.output().len())));
+    }
+}
+
+fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, inputs: &[Vec<f64>], seed: Vec<f64>) {
+    let got = case::run(backend, case, inputs, &seed);
+    let factor = |value: &f64| arithmetic.operand(arithmetic.stored(*value));
+    let factors = |values: &[f64]| values.iter().map(factor).collect::<Vec<f64>>();
+    // The bias is added in fp32, as it is.
+    let rounded = [factors(&inputs[0]), factors(&inputs[1]), inputs[2].clone()];
+    let bound = |role| move |sum: &naive::Sum| arithmetic.bound(case, role, sum);
+    compare(&got.y, &format!("{case:?}: y"), bound(Role::Activation), |i| naive::output(case, &rounded, i));
+    let stored: Vec<f64> = seed.iter().map(|dy| arithmetic.stored(*dy)).collect();
+    let dy = factors(&stored);
+    for (input, gradient) in got.gradients.iter().enumerate() {
+        let what = format!("{case:?}: gradient of input {input}");
+        // A bias's gradient is a sum without products.
+        let dy = if input == 2 { &stored } else { &dy };
+        compare(gradient, &what, bound(case.roles()[input]), |i| naive::gradient(case, &rounded, dy, input, i));
+    }
+}
