@@ -165,7 +165,7 @@ fn train<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<
     (losses, params)
 }
 
-const RATE: f64 = 0.01;
+const RATE: f64 = 0.005;
 
 /// The same seed gives the same batches and the same dropout; what is left is rounding. It changes a loss by the error of a
 /// forward pass, and an update by that of a gradient, which momentum lets grow by about a third from step to step.
