@@ -35,6 +35,9 @@ struct Loader {
 
     // Starts the copies of the next tile.
     __device__ void copy(unsigned stage) {
+        source.prepare();
+        // Warps are active or not as a whole.
+        static_assert(Layout::ACTIVE % 32 == 0, "sources may exchange values within a warp");
         if (active) {
 #pragma unroll
             for (int i = 0; i < Layout::PASSES; i++) {
