@@ -79,6 +79,21 @@ struct Add {
     }
 };
 
+// Blocks of one launch, the tiles of n one after the other: blocks that share rows of A run together, and find them in the
+// second-level cache. The first row and column of this block:
+struct Place {
+    int row, column;
+};
+
+template <class T>
+__device__ __forceinline__ Place place(int n) {
+    // Read anew each time, so that no registers hold the place while tiles are multiplied.
+    unsigned block;
+    asm volatile("mov.u32 %0, %%ctaid.x;\n" : "=r"(block));
+    const unsigned columns = (n + T::N - 1) / T::N, m = block / columns;
+    return {static_cast<int>(m * T::M), static_cast<int>((block - m * columns) * T::N)};
+}
+
 // Reads neighbours that lie at a multiple of their number.
 template <int WIDTH>
 __device__ __forceinline__ void read(float (&value)[WIDTH], const float *slice, int at) {
@@ -101,14 +116,14 @@ __device__ __forceinline__ void read(float (&value)[WIDTH], const float *slice, 
 // Sends a block's sums through shared memory, so that global memory is accessed row by row, in 16 bytes a lane where n
 // allows. Each warp has a slice of its own; the block has to be done with its tiles.
 template <class T, class Core, class Output>
-__device__ __forceinline__ void finish(const Core &core, float *shared, int block_m, int block_n, const Output &output) {
+__device__ __forceinline__ void finish(const Core &core, float *shared, Place block, const Output &output) {
     // With 8 more columns, the 4 rows that half a warp writes to at once begin in different quarters of the banks.
     constexpr int PITCH = T::WARP_N + 8;
     static_assert(PITCH % 4 == 0, "slices are read in 16 bytes");
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     float *slice = shared + warp * 16 * PITCH;
-    const int first_row = block_m * T::M + warp / T::WARPS_N * T::WARP_M;
-    const int first_column = block_n * T::N + warp % T::WARPS_N * T::WARP_N;
+    const int first_row = block.row + warp / T::WARPS_N * T::WARP_M;
+    const int first_column = block.column + warp % T::WARPS_N * T::WARP_N;
     const bool wide = output.n % Output::WIDTH == 0;
 #pragma unroll
     for (int i = 0; i < Core::SLICES; i++) {
