@@ -70,6 +70,7 @@ struct PatchLines {
         unsigned step;
         bool inside;
     };
+    __device__ bool whole() const { return false; }
     __device__ void prepare() {}
     __device__ Column column(int e) const {
         int s, c;
@@ -154,6 +155,7 @@ struct GradientLines {
         bool inside;
     };
     Pixel rows[ALIGNED ? 1 : Layout::PASSES];
+    __device__ bool whole() const { return false; }
     __device__ void prepare() {
         if constexpr (!ALIGNED) {
 #pragma unroll
@@ -218,6 +220,7 @@ struct FilterColumns {
         int e;
         bool inside;
     };
+    __device__ bool whole() const { return g.c % VECTOR == 0; }
     __device__ void prepare() {}
     __device__ Column column(int e) const { return {e, e < left}; }
     __device__ Storage element(int i, Column column) const {
@@ -282,6 +285,7 @@ struct PatchColumns {
         int r, s, c;
         bool inside;
     };
+    __device__ bool whole() const { return false; }
     __device__ void prepare() {
         if constexpr (ALIGNED) {
             int base, top, left;
