@@ -1,9 +1,7 @@
-// Between the two types that numbers have on the device, and constants.
+// Between the two types that numbers have on the device.
 //
 //     cast_to_storage   y (Storage) = x (float), rounded to nearest even      (overwrites or adds)
 //     cast_to_float     y (float) = x (Storage)                               (overwrites or adds)
-//     fill_storage      y (Storage) = value
-//     fill_float        y (float) = value
 //
 // Grid: ceil(len / (THREADS * VECTOR)). Block: THREADS.
 #include "elementwise.cuh"
@@ -64,25 +62,5 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             for (int i = 0; i < WIDTH; i++) value[i] = old[i] + value[i];
         }
         store_floats(y + at, value);
-    });
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) fill_storage(Storage *y, float value, unsigned len) {
-    each_pack(len, [=](auto width, unsigned at) {
-        constexpr int WIDTH = decltype(width)::value;
-        float values[WIDTH];
-#pragma unroll
-        for (int i = 0; i < WIDTH; i++) values[i] = value;
-        store(y + at, values);
-    });
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) fill_float(float *y, float value, unsigned len) {
-    each_pack(len, [=](auto width, unsigned at) {
-        constexpr int WIDTH = decltype(width)::value;
-        float values[WIDTH];
-#pragma unroll
-        for (int i = 0; i < WIDTH; i++) values[i] = value;
-        store_floats(y + at, values);
     });
 }

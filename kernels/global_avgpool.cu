@@ -4,23 +4,23 @@
 //     global_avgpool_dgrad   dx[n,h,w,c] = dy[n,c] * scale, then 0 where mask[n,h,w,c] is not positive
 //                            (overwrites or adds; the mask applies to the sum; null for none)
 //
-// fprop: a block for CHANNELS channels of an image, THREADS / CHANNELS threads to each channel. Every thread sums the
-// pixels of its own, in order; then one thread to a channel adds those sums, in order.
-// Grid: n * ceil(c / CHANNELS). Block: THREADS.
+// fprop: a block for AVGPOOL_CHANNELS channels of an image, THREADS / AVGPOOL_CHANNELS threads to each channel. Every
+// thread sums pixels of its own, in order; then one thread to a channel adds those sums, in order.
+// Grid: n * ceil(c / AVGPOOL_CHANNELS). Block: THREADS.
 //
 // dgrad: a thread for each element, or in `_packs` for VECTOR channels of a pixel (c is a multiple of VECTOR).
 // Grid: ceil(count / THREADS), `count` being the threads in all. Block: THREADS.
 #include "elementwise.cuh"
 
-constexpr int CHANNELS = 32;
-constexpr int SUMS = THREADS / CHANNELS;
+constexpr int SUMS = THREADS / AVGPOOL_CHANNELS;
+static_assert(SUMS * AVGPOOL_CHANNELS == THREADS && AVGPOOL_CHANNELS % 32 == 0, "each channel has as many threads");
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     global_avgpool_fprop(Storage *y, const Storage *x, unsigned c, unsigned pixels, float scale) {
-    __shared__ float sums[SUMS][CHANNELS];
-    const unsigned groups = (c + CHANNELS - 1) / CHANNELS;
-    const unsigned image = blockIdx.x / groups, lane = threadIdx.x % CHANNELS;
-    const unsigned channel = blockIdx.x % groups * CHANNELS + lane, part = threadIdx.x / CHANNELS;
+    __shared__ float sums[SUMS][AVGPOOL_CHANNELS];
+    const unsigned groups = (c + AVGPOOL_CHANNELS - 1) / AVGPOOL_CHANNELS;
+    const unsigned image = blockIdx.x / groups, lane = threadIdx.x % AVGPOOL_CHANNELS;
+    const unsigned channel = blockIdx.x % groups * AVGPOOL_CHANNELS + lane, part = threadIdx.x / AVGPOOL_CHANNELS;
 
     float sum = 0.0f;
     if (channel < c) {

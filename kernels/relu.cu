@@ -2,7 +2,7 @@
 //
 //     relu_fprop   y = x < 0 ? 0 : x            (NaN stays NaN)
 //     relu_dgrad   dx = y > 0 ? dy : 0          (overwrites or adds)
-//     relu_mask    dy = y > 0 ? dy : 0          (in place)
+//     relu_mask    dy = y > 0 ? dy : 0          (in place; relu_mask_float: where dy is float)
 //
 // Grid: ceil(len / (THREADS * VECTOR)). Block: THREADS.
 #include "elementwise.cuh"
@@ -48,5 +48,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) relu_mask(Storage *dy, con
 #pragma unroll
         for (int i = 0; i < WIDTH; i++) gradient[i] = output[i] > 0.0f ? gradient[i] : 0.0f;
         store(dy + at, gradient);
+    });
+}
+
+// For a gradient that is kept in float whatever the precision.
+extern "C" __global__ void __launch_bounds__(THREADS) relu_mask_float(float *dy, const Storage *y, unsigned len) {
+    each_pack(len, [=](auto width, unsigned at) {
+        constexpr int WIDTH = decltype(width)::value;
+        float output[WIDTH];
+        load(y + at, output);
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) {
+            if (!(output[i] > 0.0f)) dy[at + i] = 0.0f;
+        }
     });
 }

@@ -1,18 +1,17 @@
-// Stochastic gradient descent by PyTorch's rule, for many parameters in one launch. With rate = *base_rate * multiplier:
+// Stochastic gradient descent by PyTorch's rule, for many parameters in one launch.
+// With rate = *base_rate * multiplier:
 //
 //     g = grad + weight_decay * param
 //     velocity = momentum * velocity + g
 //     param = param - rate * (nesterov ? g + momentum * velocity : velocity)        (rate * g without a velocity)
 //     copy = param, rounded to bf16                                                 (null for none)
 //
-// Everything is overwritten in place but the gradients, which are only read. `base_rate` lies in device memory, so that the
-// launch can be replayed in a graph.
+// Everything is overwritten in place but the gradients, which are only read. `base_rate` lies in device memory, so
+// that the launch can be replayed in a graph.
 //
 // Grid: for each item ceil(len / (4 * THREADS)) blocks, one item after the other; a thread has four elements.
 // Block: THREADS. The table travels with the arguments (4 KB at most).
 #include <cuda_bf16.h>
-
-constexpr int ITEMS = 64;
 
 struct Item {
     float *param;
@@ -27,9 +26,9 @@ struct Item {
 };
 
 struct Table {
-    Item item[ITEMS];
+    Item item[SGD_ITEMS];
 };
-static_assert(sizeof(Item) == 48 && sizeof(Table) == 3072, "as src/ops/sgd/cuda.rs lays it out");
+static_assert(sizeof(Item) == 48 && sizeof(Table) <= 4000, "as src/ops/sgd/cuda.rs lays it out");
 
 struct Rule {
     float rate, momentum, weight_decay;

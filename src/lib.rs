@@ -38,8 +38,8 @@
 //! | [`train`], [`weights`] | steps, runs and their folders; safetensors under PyTorch's names |
 //!
 //! Dependencies point one way: `error, shape, rng → device → tape → ops → nn, optim → train → bin`, and `data` needs
-//! only `error` and `rng`. (`device`, `tape` and `ops` name each other's traits: a backend is a device that has every
-//! op's kernels, and an op is a node that a tape can run.)
+//! only `error` and `rng`; `ops::gather` asks it how images are resized. (`device`, `tape` and `ops` name each other's
+//! traits: a backend is a device that has every op's kernels, and an op is a node that a tape can run.)
 //!
 //! # What always holds
 //!

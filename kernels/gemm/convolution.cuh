@@ -9,7 +9,7 @@ struct Convolution {
     int n, h, w, c, k, r, s, p, q, stride, pad;
     // r·s, r·s·c, r·s·k, n·p·q.
     int filter, taps, gradient_taps, pixels;
-    FastDiv by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
+    Divisor by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
 };
 
 // fprop's A: row = output pixel, column = (r, s, c). K-major.

@@ -17,4 +17,5 @@ pub use dataset::Dataset;
 pub use fashion_mnist::{CLASS_NAMES, FashionMnist, Origin, Source};
 pub use fetch::Progress;
 pub use loader::{Batch, Batches, Loader, LoaderConfig, Order};
+pub(crate) use resize::Filters;
 pub use resize::Resizer;

@@ -65,6 +65,22 @@ impl Resizer {
         }
         Ok(())
     }
+
+    /// What is done to rows (from top to bottom) and to columns (from left to right). An axis that keeps its size has
+    /// filters too, which change nothing.
+    pub(crate) fn filters(&self) -> [Filters; 2] {
+        [self.rows.filters(), self.columns.filters()]
+    }
+}
+
+/// The filters of an axis in the form that kernels take: all of the same length, some padded by weights of 0.
+pub(crate) struct Filters {
+    /// The first input of each output position. They do not decrease.
+    pub(crate) first: Vec<u32>,
+    /// Inputs of each position.
+    pub(crate) taps: usize,
+    /// `taps` weights for each position, one position after the other.
+    pub(crate) weights: Vec<i32>,
 }
 
 /// How one axis is resized: the filter of every output position.
@@ -121,6 +137,18 @@ impl Axis {
     /// Every output position: its first input and its weights.
     fn positions(&self) -> impl Iterator<Item = (usize, &[i32])> {
         self.taps.iter().map(|taps| (taps.first, &self.weights[taps.weights..][..taps.count]))
+    }
+
+    fn filters(&self) -> Filters {
+        let taps = self.taps.iter().map(|taps| taps.count).max().unwrap_or(0);
+        let mut filters = Filters { first: Vec::with_capacity(self.to), taps, weights: vec![0; self.to * taps] };
+        for ((first, weights), padded) in self.positions().zip(filters.weights.chunks_exact_mut(taps)) {
+            // Padding is on the side where there still are inputs to be multiplied by 0.
+            let start = first.min(self.from - taps);
+            filters.first.push(start as u32);
+            padded[first - start..][..weights.len()].copy_from_slice(weights);
+        }
+        filters
     }
 
     /// Filters each row on its own: `[n, from]` to `[n, to]`.
@@ -201,6 +229,25 @@ mod tests {
             }
         }
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn padded_filters_stay_within_the_axis() {
+        for (from, to) in [(28, 28), (28, 224), (28, 14), (28, 64), (1, 9), (9, 1), (7, 5), (2, 3)] {
+            let axis = Axis::new(from, to);
+            let filters = axis.filters();
+            assert_eq!((filters.first.len(), filters.weights.len()), (to, to * filters.taps));
+            assert!(filters.first.is_sorted());
+            let padded = filters.first.iter().zip(filters.weights.chunks_exact(filters.taps));
+            for ((first, weights), (&start, padded)) in axis.positions().zip(padded) {
+                assert!(start as usize + filters.taps <= from, "{from} to {to}");
+                let mut wanted = vec![0; from];
+                wanted[first..][..weights.len()].copy_from_slice(weights);
+                let mut found = vec![0; from];
+                found[start as usize..][..filters.taps].copy_from_slice(padded);
+                assert_eq!(found, wanted, "{from} to {to}");
+            }
+        }
     }
 
     #[test]

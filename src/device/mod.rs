@@ -147,6 +147,7 @@ pub trait Backend:
     + ops::dropout::Dropout
     + ops::flatten::Flatten
     + ops::cross_entropy::CrossEntropy
+    + ops::gather::Gather
     + ops::sgd::Sgd
 {
 }
@@ -161,6 +162,7 @@ impl<D> Backend for D where
         + ops::dropout::Dropout
         + ops::flatten::Flatten
         + ops::cross_entropy::CrossEntropy
+        + ops::gather::Gather
         + ops::sgd::Sgd
 {
 }

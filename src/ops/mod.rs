@@ -28,6 +28,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod flatten;
+pub mod gather;
 pub mod global_avgpool;
 pub mod maxpool;
 pub mod pointwise;

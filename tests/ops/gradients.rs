@@ -13,7 +13,7 @@ use mlpconv::Cpu;
 
 use crate::case::{self, Case};
 use crate::table::{self, Cases};
-use crate::{draw, naive, update};
+use crate::{draw, gather, naive, update};
 
 const UNIT: f64 = f64::EPSILON / 2.0;
 
@@ -29,6 +29,7 @@ fn every_op_folder_is_in_the_table() {
     for (name, cases) in table {
         let count = match &cases {
             Cases::Tape(cases) => cases.len(),
+            Cases::Data(cases) => cases.len(),
             Cases::Rule(cases) => cases.len(),
         };
         assert!(count >= 8, "{name} has only {count} cases");
@@ -41,6 +42,7 @@ fn gradients_agree_with_finite_differences() {
     for (_, cases) in table::table() {
         match cases {
             Cases::Tape(cases) => cases.iter().for_each(|case| check(&backend, case)),
+            Cases::Data(batches) => batches.iter().for_each(|batches| gather::check(&backend, batches)),
             Cases::Rule(updates) => updates.iter().for_each(|update| update::check(&backend, UNIT, update)),
         }
     }

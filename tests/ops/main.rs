@@ -14,6 +14,8 @@ mod dropout;
 mod equivalence;
 /// What is refused.
 mod errors;
+/// Batches of a data set.
+mod gather;
 /// Gradients against finite differences.
 mod gradients;
 /// Logical and memory order.

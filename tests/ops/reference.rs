@@ -8,7 +8,7 @@ use mlpconv::{Backend, Cpu};
 
 use crate::case::{self, Case};
 use crate::table::{self, Cases, conv};
-use crate::{draw, naive, update};
+use crate::{draw, gather, naive, update};
 
 /// Elements compared for each tensor: all of a small one, so many of a large one.
 const SAMPLE: usize = 400;
@@ -30,6 +30,14 @@ fn the_update_rule_in_f32() {
     for (_, cases) in table::table() {
         let Cases::Rule(updates) = cases else { continue };
         updates.iter().for_each(|update| update::check(&Cpu::<f32>::new(), 2f64.powi(-24), update));
+    }
+}
+
+#[test]
+fn batches_in_f32() {
+    for (_, cases) in table::table() {
+        let Cases::Data(batches) = cases else { continue };
+        batches.iter().for_each(|batches| gather::check(&Cpu::<f32>::new(), batches));
     }
 }
 

@@ -4,6 +4,7 @@
 use mlpconv::Shape;
 
 use crate::case::{Case, Conv};
+use crate::gather::Batches;
 use crate::update::Update;
 
 /// One row of the table: the name of an op's folder, and its cases.
@@ -12,6 +13,8 @@ pub type Row = (&'static str, Cases);
 pub enum Cases {
     /// Ops on the tape.
     Tape(Vec<Case>),
+    /// Batches of a data set, whose pixels want no gradient.
+    Data(Vec<Batches>),
     /// The optimiser, which has a rule instead of a gradient.
     Rule(Vec<Update>),
 }
@@ -22,6 +25,7 @@ pub fn table() -> Vec<Row> {
         ("cross_entropy", Cases::Tape(cross_entropy())),
         ("dropout", Cases::Tape(dropout())),
         ("flatten", Cases::Tape(flatten())),
+        ("gather", Cases::Data(gather())),
         ("global_avgpool", Cases::Tape(global_avgpool())),
         ("maxpool", Cases::Tape(maxpool())),
         ("pointwise", Cases::Tape(pointwise())),
@@ -34,7 +38,7 @@ pub fn table() -> Vec<Row> {
 pub fn tape_cases() -> Vec<Case> {
     let cases = table().into_iter().filter_map(|(_, cases)| match cases {
         Cases::Tape(cases) => Some(cases),
-        Cases::Rule(_) => None,
+        Cases::Data(_) | Cases::Rule(_) => None,
     });
     cases.flatten().collect()
 }
@@ -169,6 +173,28 @@ fn dropout() -> Vec<Case> {
 fn cross_entropy() -> Vec<Case> {
     let cases = [(1, 1), (1, 2), (3, 1), (1, 10), (3, 10), (7, 13), (128, 10), (5, 256), (53, 11)];
     cases.map(|(n, classes)| Case::CrossEntropy { n, classes }).to_vec()
+}
+
+fn gather() -> Vec<Batches> {
+    let cases = [
+        // The data set's images as they are, for the network, for others, and smaller.
+        (5, [28, 28], [28, 28], 2),
+        (3, [28, 28], [224, 224], 2),
+        (3, [28, 28], [64, 64], 3),
+        (7, [28, 28], [14, 14], 4),
+        // One axis keeps its size; one grows as the other shrinks.
+        (2, [28, 28], [56, 28], 2),
+        (2, [28, 28], [28, 41], 1),
+        (7, [5, 7], [9, 3], 4),
+        // One pixel.
+        (3, [1, 1], [1, 1], 2),
+        (3, [1, 1], [5, 6], 1),
+        (3, [28, 28], [1, 1], 2),
+        // Wider than any tile, and so high that few rows are.
+        (2, [3, 600], [4, 521], 2),
+        (1, [900, 5], [3, 33], 1),
+    ];
+    cases.map(|(images, from, to, batch)| Batches { images, from, to, batch }).to_vec()
 }
 
 fn sgd() -> Vec<Update> {

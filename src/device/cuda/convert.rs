@@ -55,6 +55,16 @@ impl Destination<'_> {
 }
 
 impl Cuda {
+    /// Activations that kernels move in one access, of 16 bytes.
+    pub(crate) fn vector(&self) -> usize {
+        16 / self.storage(Role::Activation).width()
+    }
+
+    /// Whether `buf` is stored as activations are.
+    pub(crate) fn is_activation(&self, buf: &Buf) -> bool {
+        buf.storage == self.storage(Role::Activation)
+    }
+
     /// `buf` as an activation is stored: itself, or the copy that a parameter has of its own, or a cast one.
     pub(crate) fn operand<'a>(&self, buf: &'a Buf) -> Result<Operand<'a>> {
         self.stored(buf, Role::Activation)
@@ -102,6 +112,6 @@ impl Cuda {
         };
         let (len, accumulate) = (from.len(), write == Write::Accumulate);
         let args = Args::new().output(to).input(from).int(len).flag(accumulate);
-        self.launch("cast", kernel, Geometry::linear(len), args)
+        self.launch("cast", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
     }
 }

@@ -23,6 +23,22 @@ impl Geometry {
     }
 }
 
+/// The threads of a kernel that takes images of `c` channels pixel by pixel, `len` elements in all: one thread for
+/// `vector` channels where that divides them (the kernel's form `_packs`, and `true`), else one for each element.
+pub(crate) fn channel_threads(len: usize, c: usize, vector: usize) -> (usize, bool) {
+    if c.is_multiple_of(vector) { (len / vector, true) } else { (len, false) }
+}
+
+/// `struct Divisor` of the kernels: `value`, and by what dividends below 2³¹ are multiplied and shifted instead.
+pub(crate) fn divisor(value: usize) -> [u32; 3] {
+    debug_assert!(value > 0 && i32::try_from(value).is_ok(), "{value} divides nothing that kernels divide");
+    let shift = value.next_power_of_two().trailing_zeros();
+    // With m the next integer above 2^(31+shift) / value, m·value exceeds 2^(31+shift) by at most value ≤ 2^shift,
+    // too little to change the quotient of anything below 2³¹.
+    let multiplier = (1u64 << (31 + shift)) / value as u64 + 1;
+    [value as u32, multiplier as u32, shift]
+}
+
 /// Arguments, each at a multiple of 16 bytes.
 #[derive(Default)]
 pub(crate) struct Args {
@@ -73,6 +89,15 @@ impl Args {
         self.address(address)
     }
 
+    /// A buffer to be written, or null.
+    pub(crate) fn optional_output(self, buf: Option<&mut Buf>) -> Self {
+        self.address(buf.map_or(0, |buf| buf.address()))
+    }
+
+    pub(crate) fn optional_bytes_mut(self, bytes: Option<&mut Bytes>) -> Self {
+        self.address(bytes.map_or(0, |bytes| bytes.address()))
+    }
+
     /// An extent or index, an `int` to the kernel. Tensors have fewer than 2³¹ elements.
     pub(crate) fn int(self, value: usize) -> Self {
         debug_assert!(i32::try_from(value).is_ok(), "{value} does not fit a kernel's int");
@@ -108,6 +133,33 @@ mod tests {
         assert_eq!((read(0), read(2)), (7, 1));
         assert_eq!(unsafe { pointers[1].cast::<[f32; 5]>().read() }, [1.5; 5]);
         assert_eq!(unsafe { pointers[3].cast::<u64>().read() }, 1 << 40);
+    }
+
+    #[test]
+    fn products_divide() {
+        let divisors =
+            (1..300).chain([1 << 10, 65_535, 65_537, (1 << 30) - 1, 1 << 30, (1 << 30) + 1, i32::MAX as usize]);
+        for value in divisors {
+            let [same, multiplier, shift] = divisor(value);
+            let value = value as u32;
+            assert_eq!(same, value);
+            let top = i32::MAX as u32;
+            let near = |n: u32| [n.saturating_sub(1), n, (n + 1).min(top)];
+            let multiples =
+                [0, 1, 2, 3, 1000, top / value - 1, top / value].map(|i: u32| i.saturating_mul(value).min(top));
+            for n in multiples.into_iter().flat_map(near).chain([top]) {
+                let high = (u64::from(2 * n) * u64::from(multiplier) >> 32) as u32;
+                assert_eq!(high >> shift, n / value, "{n} / {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn packs_are_taken_where_channels_are_whole_packs() {
+        assert_eq!(channel_threads(2 * 25 * 96, 96, 8), (2 * 25 * 12, true));
+        assert_eq!(channel_threads(2 * 25 * 12, 12, 4), (2 * 25 * 3, true));
+        assert_eq!(channel_threads(2 * 25 * 12, 12, 8), (2 * 25 * 12, false));
+        assert_eq!(channel_threads(7, 1, 4), (7, false));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{Error, Result};
 pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
 pub use kernels::{missing, ptx};
-pub(crate) use launch::{Args, Geometry};
+pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
 use kernels::Kernels;
 use pool::{Block, Pool};

@@ -4,6 +4,15 @@
 /// Threads of a block of the kernels that go over elements one after the other.
 pub const THREADS: usize = 256;
 
+/// Channels of a block of the global average pool.
+pub const AVGPOOL_CHANNELS: usize = 32;
+
+/// The side of the squares in which flatten transposes.
+pub const FLATTEN_TILE: usize = 32;
+
+/// Parameters that one launch of the optimiser updates: as many as its arguments have room for.
+pub const SGD_ITEMS: usize = 64;
+
 /// Bytes of the GEMM's K that a tile spans.
 pub const TILE_BYTES: usize = 64;
 
@@ -78,10 +87,14 @@ fn list(tiles: &[Tile]) -> String {
 
 /// Each constant as the kernels' preprocessor sees it.
 pub fn defines() -> Vec<(String, String)> {
-    vec![
-        ("THREADS".into(), THREADS.to_string()),
-        ("TILE_BYTES".into(), TILE_BYTES.to_string()),
-        ("FP32_TILES(X)".into(), list(&FP32_TILES)),
-        ("MMA_TILES(X)".into(), list(&MMA_TILES)),
-    ]
+    let constants = [
+        ("THREADS", THREADS),
+        ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
+        ("FLATTEN_TILE", FLATTEN_TILE),
+        ("SGD_ITEMS", SGD_ITEMS),
+        ("TILE_BYTES", TILE_BYTES),
+    ];
+    let lists = [("FP32_TILES(X)", list(&FP32_TILES)), ("MMA_TILES(X)", list(&MMA_TILES))];
+    let constants = constants.map(|(name, value)| (name, value.to_string()));
+    constants.into_iter().chain(lists).map(|(name, value)| (name.into(), value)).collect()
 }

@@ -1,6 +1,8 @@
 //! Softmax and cross-entropy in one, forward and backward: the loss of a classifier, and its gradient.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use serde::{Deserialize, Serialize};
 

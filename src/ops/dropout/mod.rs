@@ -2,6 +2,8 @@
 //! again in the backward pass.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use super::Grad;
 use crate::device::{Backend, Buffer, Device, Role};

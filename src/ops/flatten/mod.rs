@@ -2,6 +2,8 @@
 //! pixels and channels, NHWC memory is put into NCHW order.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use super::Grad;
 use crate::device::{Backend, Device, Role};

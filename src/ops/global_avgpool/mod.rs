@@ -1,6 +1,8 @@
 //! Global average pooling: each channel's mean over all pixels, NiN's replacement for the dense layer.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use std::sync::Arc;
 

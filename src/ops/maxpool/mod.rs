@@ -1,6 +1,8 @@
 //! Max pooling: square windows, overlapping or not, floor mode.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use super::Grad;
 use crate::Result;

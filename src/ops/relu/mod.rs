@@ -1,6 +1,8 @@
 //! ReLU as an op of its own, for networks where no convolution comes before it to take it into its epilogue.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use std::sync::Arc;
 

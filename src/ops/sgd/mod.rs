@@ -1,6 +1,8 @@
 //! The optimiser's update, for all parameters at once.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Result;
 use crate::device::Device;

@@ -1,0 +1,41 @@
+//! Softmax cross-entropy on a GPU: one block, a warp to a row. It does not look at labels: one that is no class makes
+//! the loss NaN.
+
+use super::CrossEntropy;
+use crate::Result;
+use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
+
+const WARP: usize = 32;
+
+/// One block of as many warps as there are rows, up to the most that a block has.
+fn geometry(n: usize) -> Geometry {
+    Geometry { grid: [1; 3], block: WARP * n.clamp(1, 32), shared: 0 }
+}
+
+impl CrossEntropy for Cuda {
+    fn cross_entropy(
+        &self,
+        n: usize,
+        classes: usize,
+        logits: &Buf,
+        labels: &Bytes,
+        dlogits: Option<&mut Buf>,
+        meter: &mut Buf,
+    ) -> Result<()> {
+        let logits = self.operand(logits)?;
+        let args = Args::new().output(meter).optional_output(dlogits).input(&logits).bytes(labels);
+        self.launch("cross_entropy", "cross_entropy", geometry(n), args.int(n).int(classes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_block_whatever_the_rows() {
+        for (n, block) in [(1, 32), (7, 224), (32, 1024), (128, 1024), (1 << 20, 1024)] {
+            assert_eq!(geometry(n), Geometry { grid: [1; 3], block, shared: 0 });
+        }
+    }
+}

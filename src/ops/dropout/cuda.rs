@@ -1,0 +1,33 @@
+//! Dropout on a GPU.
+
+use super::{Dropout, Mask};
+use crate::Result;
+use crate::device::Buffer;
+use crate::device::cuda::{Args, Buf, Cuda, Geometry};
+use crate::ops::Grad;
+
+impl Cuda {
+    /// What both directions take after their tensors.
+    fn dropout_args(&self, args: Args, mask: &Mask, len: usize) -> Result<Args> {
+        let ([low, high], [step, epoch, purpose]) = mask.stream.words();
+        let args = args.address(self.position(epoch, step)?).value([low, high, purpose]);
+        Ok(args.value(mask.threshold).float(mask.scale as f32).int(len))
+    }
+}
+
+impl Dropout for Cuda {
+    fn dropout_fprop(&self, mask: &Mask, x: &Buf, y: &mut Buf) -> Result<()> {
+        let (x, len) = (self.operand(x)?, x.len());
+        let args = self.dropout_args(Args::new().output(y).input(&x), mask, len)?;
+        self.launch("dropout", "dropout_fprop", Geometry::linear(len.div_ceil(self.vector())), args)
+    }
+
+    fn dropout_dgrad(&self, mask: &Mask, dy: &Buf, dx: &mut Grad<Buf>) -> Result<()> {
+        let len = dy.len();
+        let (dy, mut dx) = (self.operand(dy)?, self.result(dx)?);
+        let accumulate = dx.accumulate();
+        let args = self.dropout_args(Args::new().output(dx.buf()).input(&dy), mask, len)?.flag(accumulate);
+        self.launch("dropout", "dropout_dgrad", Geometry::linear(len.div_ceil(self.vector())), args)?;
+        dx.finish()
+    }
+}

@@ -1,0 +1,99 @@
+//! Gather on a GPU.
+
+use super::{Gather, Plan};
+use crate::device::Buffer;
+use crate::device::cuda::tiles::THREADS;
+use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
+use crate::{Error, Result};
+
+/// What a block makes of an image: so many rows and columns, from source rows that were filtered into shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+    /// Bytes from one filtered row to the next.
+    stride: usize,
+    /// Source rows under any tile of the image, at most.
+    source_rows: usize,
+}
+
+/// Shared memory for a tile. Several blocks fit a multiprocessor.
+const ROOM: usize = 32 << 10;
+
+/// The tallest tile, out of the widest, that has room; `None` if not even one row of few columns has. `first` and `taps`
+/// are the filters of the `height` rows; 16 columns, the fewest, are whole packs in any precision.
+fn tile(first: &[u32], taps: usize, width: usize) -> Option<Tile> {
+    let source_rows = |rows: usize| {
+        let tiles = first.chunks(rows).map(|tile| (tile[tile.len() - 1] - tile[0]) as usize + taps);
+        tiles.max().unwrap_or(0)
+    };
+    let heights = [32, 16, 8, 4, 2, 1].map(|rows| (rows, source_rows(rows)));
+    [256, 128, 64, 32, 16].into_iter().find_map(|columns| {
+        let columns = columns.min(width);
+        let stride = columns.next_multiple_of(16);
+        let (rows, source_rows) = heights.into_iter().find(|(_, source_rows)| source_rows * stride <= ROOM)?;
+        Some(Tile { rows, columns, stride, source_rows })
+    })
+}
+
+fn geometry(tile: &Tile, n: usize, [height, width]: [usize; 2]) -> Geometry {
+    let tiles = height.div_ceil(tile.rows) * width.div_ceil(tile.columns);
+    Geometry { grid: [n * tiles, 1, 1], block: THREADS, shared: tile.source_rows * tile.stride }
+}
+
+impl Gather for Cuda {
+    fn gather(
+        &self,
+        plan: &Plan<Self>,
+        images: &Bytes,
+        labels: &Bytes,
+        order: &Bytes,
+        first: usize,
+        x: &mut Buf,
+        y: &mut Bytes,
+    ) -> Result<()> {
+        let ([h, w], [p, q], [rows, columns]) = (plan.from, plan.to, &plan.axes);
+        let too_far = || Error::shape("gather", format!("images of {h}x{w} cannot be shrunk to {p}x{q} on a GPU"));
+        let tile = tile(&rows.first, rows.taps, q).ok_or_else(too_far)?;
+        let n = y.len();
+        let args = Args::new().output(x).bytes_mut(y).bytes(images).bytes(labels).bytes(order);
+        let args = args.bytes(&rows.table).bytes(&columns.table).value(first as u32).value(labels.len() as u32);
+        let args = args.int(h).int(w).int(p).int(q).int(rows.taps).int(columns.taps);
+        let args = args.int(tile.rows).int(tile.columns).int(tile.stride);
+        self.launch("gather", "gather", geometry(&tile, n, plan.to), args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Resizer;
+
+    fn of(from: [usize; 2], to: [usize; 2]) -> Option<Tile> {
+        let [rows, _] = Resizer::new(from[0], from[1], to[0], to[1]).unwrap().filters();
+        tile(&rows.first, rows.taps, to[1])
+    }
+
+    #[test]
+    fn tiles_have_room_and_cover_the_image() {
+        let usual = of([28, 28], [224, 224]).unwrap();
+        assert_eq!((usual.rows, usual.columns, usual.stride), (32, 224, 224));
+        assert!(usual.source_rows <= 6, "{usual:?}");
+        assert_eq!(geometry(&usual, 128, [224, 224]).grid, [128 * 7, 1, 1]);
+
+        let small = of([28, 28], [14, 14]).unwrap();
+        assert_eq!((small.rows, small.columns, small.stride), (32, 14, 16));
+        assert_eq!(geometry(&small, 3, [14, 14]).grid, [3, 1, 1]);
+
+        for (from, to) in [([1, 1], [1, 1]), ([28, 28], [1, 999]), ([4000, 3], [7, 300]), ([900, 2], [1, 5])] {
+            let tile = of(from, to).unwrap();
+            assert!(tile.source_rows * tile.stride <= ROOM && tile.columns <= to[1], "{tile:?}");
+            assert!(tile.columns == to[1] || tile.columns % 16 == 0, "{tile:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused() {
+        assert_eq!(of([3000, 2], [1, 5]), None);
+    }
+}

@@ -1,0 +1,31 @@
+//! ReLU on a GPU.
+
+use super::Relu;
+use crate::Result;
+use crate::device::Buffer;
+use crate::device::cuda::{Args, Buf, Cuda, Geometry};
+use crate::ops::Grad;
+
+impl Relu for Cuda {
+    fn relu_fprop(&self, x: &Buf, y: &mut Buf) -> Result<()> {
+        let (x, len) = (self.operand(x)?, x.len());
+        let args = Args::new().output(y).input(&x).int(len);
+        self.launch("relu", "relu_fprop", Geometry::linear(len.div_ceil(self.vector())), args)
+    }
+
+    fn relu_dgrad(&self, y: &Buf, dy: &Buf, dx: &mut Grad<Buf>) -> Result<()> {
+        let len = y.len();
+        let (y, dy, mut dx) = (self.operand(y)?, self.operand(dy)?, self.result(dx)?);
+        let accumulate = dx.accumulate();
+        let args = Args::new().output(dx.buf()).input(&y).input(&dy).int(len).flag(accumulate);
+        self.launch("relu", "relu_dgrad", Geometry::linear(len.div_ceil(self.vector())), args)?;
+        dx.finish()
+    }
+
+    fn relu_mask(&self, y: &Buf, dy: &mut Buf) -> Result<()> {
+        let kernel = if self.is_activation(dy) { "relu_mask" } else { "relu_mask_float" };
+        let (y, len) = (self.operand(y)?, y.len());
+        let args = Args::new().output(dy).input(&y).int(len);
+        self.launch("relu", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
+    }
+}

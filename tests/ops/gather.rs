@@ -1,0 +1,93 @@
+//! Gather against the loader, bit for bit: what one makes of a data set on the device is what the other prepares on the
+//! host.
+
+use std::sync::Arc;
+
+use mlpconv::data::{self, Dataset, Loader, LoaderConfig, Order};
+use mlpconv::device::Role;
+use mlpconv::ops::gather::Plan;
+use mlpconv::{Backend, Cpu, Device, Error};
+
+use crate::case;
+
+/// A data set of `images` images with extents `from` (height and width), in batches of images with extents `to`.
+#[derive(Clone, Copy, Debug)]
+pub struct Batches {
+    pub images: usize,
+    pub from: [usize; 2],
+    pub to: [usize; 2],
+    pub batch: usize,
+}
+
+impl Batches {
+    /// Black, white and all between.
+    fn dataset(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut word = 0x9e37_79b9u32;
+        let grey = |_| {
+            word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            match word >> 30 {
+                0 => 0,
+                1 => 255,
+                _ => (word >> 20) as u8,
+            }
+        };
+        let images = (0..self.images * self.from[0] * self.from[1]).map(grey).collect();
+        (images, (0..self.images).map(|i| (7 * i % 10) as u8).collect())
+    }
+
+    /// An epoch of the loader.
+    fn epoch(&self) -> Vec<data::Batch> {
+        let (images, labels) = self.dataset();
+        let dataset = Dataset::new(images, labels, self.from[0], self.from[1], 10).unwrap();
+        let order = Order::Shuffled { seed: 4 };
+        let config = LoaderConfig { batch_size: self.batch, height: self.to[0], width: self.to[1], order };
+        Loader::new(Arc::new(dataset), config).unwrap().epoch(1).unwrap().collect()
+    }
+}
+
+/// Every batch of an epoch, those of the loader being what `backend` stores when they are uploaded.
+pub fn check<B: Backend>(backend: &B, batches: &Batches) {
+    let epoch = batches.epoch();
+    let order: Vec<u8> = epoch.iter().flat_map(|batch| &batch.indices).flat_map(|index| index.to_le_bytes()).collect();
+    let (images, labels) = batches.dataset();
+    let [images, labels, order] = [images, labels, order].map(|bytes| backend.upload_bytes(&bytes).unwrap());
+    let plan = Plan::new(backend, batches.from, batches.to).unwrap();
+    for batch in epoch {
+        let mut x = backend.alloc(Role::Activation, batch.images.len()).unwrap();
+        let mut y = backend.alloc_bytes(batch.len()).unwrap();
+        plan.gather(backend, &images, &labels, &order, batch.step * batches.batch, &mut x, &mut y).unwrap();
+        let wanted: Vec<f64> = batch.images.iter().map(|&pixel| f64::from(pixel)).collect();
+        let wanted = backend.upload(Role::Activation, &case::scalars(&wanted)).unwrap();
+        let (found, wanted) = (backend.download(&x).unwrap(), backend.download(&wanted).unwrap());
+        assert!(found == wanted, "{batches:?}: images of batch {}", batch.step);
+        assert_eq!(backend.download_bytes(&y).unwrap(), batch.labels, "{batches:?}: labels of batch {}", batch.step);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let backend = Cpu::<f32>::new();
+    let plan = Plan::new(&backend, [2, 3], [4, 5]).unwrap();
+    let gather = |images: usize, labels: usize, order: &[u32], first: usize, x: usize, y: usize| {
+        let order: Vec<u8> = order.iter().flat_map(|index| index.to_le_bytes()).collect();
+        let bytes = |len: usize| backend.upload_bytes(&vec![1; len]).unwrap();
+        let mut x = backend.alloc(Role::Activation, x).unwrap();
+        let order = backend.upload_bytes(&order).unwrap();
+        plan.gather(&backend, &bytes(images), &bytes(labels), &order, first, &mut x, &mut bytes(y))
+    };
+    gather(18, 3, &[2, 0, 1], 1, 40, 2).unwrap();
+    let wrong = [
+        gather(17, 3, &[2, 0, 1], 1, 40, 2),
+        gather(18, 2, &[2, 0, 1], 1, 40, 2),
+        gather(0, 0, &[2, 0, 1], 1, 40, 2),
+        gather(18, 3, &[2, 0, 1], 2, 40, 2),
+        gather(18, 3, &[2, 0, 1], usize::MAX, 40, 2),
+        gather(18, 3, &[2, 0, 1], 1, 41, 2),
+        gather(18, 3, &[2, 0, 1], 1, 0, 0),
+        gather(18, 3, &[2, 0, 3], 1, 40, 2),
+    ];
+    for (i, result) in wrong.into_iter().enumerate() {
+        assert!(matches!(result, Err(Error::Shape { op: "gather", .. })), "{i}: {result:?}");
+    }
+    assert!(Plan::new(&backend, [2, 3], [0, 5]).is_err());
+}
