@@ -3,7 +3,7 @@
 
 use bytemuck::NoUninit;
 
-use super::tiles::{TILE_BYTES, FP32_TILES, MMA_TILES, THREADS, Tile};
+use super::tiles::{FP32_TILES, MMA_TILES, THREADS, TILE_BYTES, Tile};
 use super::{Args, Buf, Cuda, Geometry, Precision};
 use crate::ops::Grad;
 use crate::{Error, Result};
@@ -53,7 +53,11 @@ pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Ti
 
 /// One block for each tile of an `m` × `n` product and each split: n inner, so that blocks that share rows run together.
 pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geometry {
-    Geometry { grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1], block: tile.threads(), shared: tile.shared() }
+    Geometry {
+        grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1],
+        block: tile.threads(),
+        shared: tile.shared(),
+    }
 }
 
 /// How wgrad's sum over k, in tiles of k, is divided: the number of splits, and the tiles of each.
@@ -192,5 +196,26 @@ mod tests {
         }
         assert_eq!(splits(1, 1, 1, 264).count, 1);
         assert_eq!(splits(1, 11_664, 9312, 264), Splits { count: 260, tiles: 45 });
+    }
+
+    /// The network's convolutions at batch 128, on 132 multiprocessors: tile, blocks and splits of wgrad, in bf16.
+    #[test]
+    fn the_network_fills_a_large_gpu() {
+        let layers = [
+            // pixels, c, k, taps; tiles of fprop and dgrad; wgrad's tile, blocks and splits
+            (373_248usize, 96, 96, 1, "128x96", "128x96", ("128x96", 1, 260)),
+            (86_528, 96, 256, 25, "128x128", "128x96", ("128x128", 38, 13)),
+            (86_528, 256, 256, 1, "128x128", "128x128", ("128x128", 4, 65)),
+            (18_432, 256, 384, 9, "128x128", "128x128", ("128x128", 54, 4)),
+            (18_432, 384, 384, 1, "128x128", "128x128", ("128x128", 9, 29)),
+        ];
+        for (pixels, c, k, taps, fprop, dgrad, wgrad) in layers {
+            let of = |n| tile(Precision::Bf16, true, n);
+            assert_eq!((of(k).name().as_str(), of(c).name().as_str()), (fprop, dgrad), "{c} to {k}");
+            let wide = of(c * taps);
+            let blocks = geometry(wide, k, c * taps, 1).grid[0];
+            let splits = splits(blocks, pixels.div_ceil(32), k * (c * taps + 1), 2 * 132);
+            assert_eq!((wide.name().as_str(), blocks, splits.count), wgrad, "{c} to {k}");
+        }
     }
 }
