@@ -1,28 +1,15 @@
 // The GEMM that both convolutions are: a block multiplies its tile's rows of A by its columns of B, `output[m][n] = Σ_k
 // A[m][k] · B[n][k]`, with the sources of A and B, the precision's arithmetic and an epilogue as parts.
 //
-// Tiles of both operands go through a ring of stages in shared memory. In the aligned kernels `cp.async` fills it, STAGES - 1
-// tiles ahead of the arithmetic, with one barrier a tile; while the last step of a tile is multiplied, the first
-// fragments of the next are already under way. The others read the next tile into registers while they multiply.
+// Tiles of both operands go through a ring of stages in shared memory. In the aligned kernels `cp.async` fills it,
+// STAGES - 1 tiles ahead of the arithmetic, with one barrier a tile; while the last step of a tile is multiplied, the
+// first fragments of the next are already under way. The others read the next tile into registers while they multiply.
 #pragma once
 
 #include "epilogue.cuh"
 #include "loader.cuh"
 #include "mma.cuh"
 #include "simt.cuh"
-
-// Blocks of one launch, the tiles of n one after the other: blocks that share rows of A run together, and find them in the
-// second-level cache.
-struct Place {
-    int m, n;
-};
-
-template <class T>
-__device__ __forceinline__ Place place(int n) {
-    const int columns = (n + T::N - 1) / T::N;
-    const int m = blockIdx.x / columns;
-    return {m, static_cast<int>(blockIdx.x) - m * columns};
-}
 
 // Adds up `tiles` tiles of k.
 template <class T, class Core, class LoaderA, class LoaderB>
@@ -118,28 +105,22 @@ struct Block {
     using LayoutA = typename Core::LayoutA;
     using LayoutB = typename Core::LayoutB;
     Core core;
-    Place at;
 
-    // Of an output with n columns.
-    __device__ Block(int n, bool summing)
+    __device__ Block(bool summing)
         : core(threadIdx.x / 32 / T::WARPS_N, threadIdx.x / 32 % T::WARPS_N,
-               summing && threadIdx.x / 32 % T::WARPS_N == 0),
-          at(place<T>(n)) {}
-
-    __device__ int row() const { return at.m * T::M; }
-    __device__ int column() const { return at.n * T::N; }
+               summing && threadIdx.x / 32 % T::WARPS_N == 0) {}
 
     // From the sources' tiles to the output.
     template <class LoaderA, class LoaderB, class Output>
     __device__ void run(LoaderA &a, LoaderB &b, int tiles, const Output &output) {
         accumulate<T>(core, a, b, tiles, shared_address(shared_memory));
-        finish<T>(core, reinterpret_cast<float *>(shared_memory), at.m, at.n, output);
+        finish<T>(core, reinterpret_cast<float *>(shared_memory), place<T>(output.n), output);
     }
 };
 
 // wgrad's splits of the sum over k: split `blockIdx.y` takes `tiles` tiles. With more than one split the results go to
-// `partial[split][stride]`, dw first, then db, for `reduce_splits`; with one, straight to dw and db. What is not wanted is
-// null.
+// `partial[split][stride]`, dw first, then db, for `reduce_splits`; with one, straight to dw and db. What is not wanted
+// is null.
 struct Split {
     float *dw, *db, *partial;
     int stride, tiles, accumulate_dw, accumulate_db;
@@ -164,7 +145,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
         accumulate_dw = accumulate_db = false;
     }
     if (db != nullptr) {
-        const int first = block.row() + threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
+        const int first = place<T>(split.dw != nullptr ? n : 1).row + threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
         block.core.each_row_sum([&](int row, float sum) {
             if (first + row < m) {
                 float *to = db + first + row;
@@ -173,14 +154,13 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
         });
     }
     if (dw != nullptr) {
-        finish<T>(block.core, reinterpret_cast<float *>(shared_memory), block.at.m, block.at.n,
-                  Add{dw, accumulate_dw, m, n});
+        finish<T>(block.core, reinterpret_cast<float *>(shared_memory), place<T>(n), Add{dw, accumulate_dw, m, n});
     }
 }
 
-// The sum of wgrad's splits: `dw[i] (+)= Σ partial[split][i]`, and db likewise, which lies behind dw in each partial result.
-// The order of the additions is fixed. Grid: ceil(length / 128). Block: 32 x 8 threads in a row; each of the 8 adds up
-// every eighth split of 4 elements, then the first adds those 8.
+// The sum of wgrad's splits: `dw[i] (+)= Σ partial[split][i]`, and db likewise, which lies behind dw in each partial
+// result. The order of the additions is fixed. Grid: ceil(length / 128). Block: 32 x 8 threads in a row; each of the 8
+// adds up every eighth split of 4 elements, then the first adds those 8.
 __device__ __forceinline__ void reduce_splits(const Split &split, int dw_length, int length, int splits) {
     static_assert(THREADS == 256, "32 x 8");
     __shared__ float4 parts[8][32];

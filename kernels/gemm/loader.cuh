@@ -25,17 +25,18 @@ struct Loader {
     Source source;
     // Where in a stage this thread's first chunk goes.
     unsigned to;
-    bool active;
 
     template <class... Arguments>
     __device__ Loader(unsigned operand, const Arguments &...arguments)
         : source(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS * VECTOR, arguments...),
-          to(operand + Layout::offset(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS)),
-          active(threadIdx.x < Layout::ACTIVE) {}
+          to(operand + Layout::offset(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS)) {}
 
     // Starts the copies of the next tile.
     __device__ void copy(unsigned stage) {
-        if (active) {
+        source.prepare();
+        // Warps are active or not as a whole.
+        static_assert(Layout::ACTIVE % 32 == 0, "sources may exchange values within a warp");
+        if (Layout::active()) {
 #pragma unroll
             for (int i = 0; i < Layout::PASSES; i++) {
                 bool valid;
@@ -46,10 +47,20 @@ struct Loader {
         source.advance();
     }
 
-    // Reads the next tile, of whatever extents, to registers.
+    // Reads the next tile, of whatever extents, to registers: in 16 bytes if this operand's extents allow it.
     __device__ void gather(Chunk (&chunks)[Layout::PASSES]) {
-        if (active) {
+        if (Layout::active()) {
             source.prepare();
+            if (source.whole()) {
+#pragma unroll
+                for (int i = 0; i < Layout::PASSES; i++) {
+                    bool valid;
+                    const Storage *from = source.chunk(i, valid);
+                    chunks[i].bits = valid ? *reinterpret_cast<const uint4 *>(from) : make_uint4(0, 0, 0, 0);
+                }
+                source.advance();
+                return;
+            }
 #pragma unroll
             for (int e = 0; e < VECTOR; e++) {
                 const auto column = source.column(e);
@@ -61,7 +72,7 @@ struct Loader {
     }
 
     __device__ void store(unsigned stage, const Chunk (&chunks)[Layout::PASSES]) const {
-        if (active) {
+        if (Layout::active()) {
 #pragma unroll
             for (int i = 0; i < Layout::PASSES; i++) store_shared4(stage + to + i * Layout::STEP, chunks[i].bits);
         }
@@ -83,6 +94,7 @@ struct MatrixLines {
         for (int i = 0; i < Layout::PASSES; i++) valid |= (first + line + i * Layout::PER_PASS < lines) << i;
     }
 
+    __device__ bool whole() const { return columns % VECTOR == 0; }
     __device__ const Storage *at(int i) const {
         return pointer + static_cast<size_t>(i * Layout::PER_PASS) * pitch;
     }
@@ -118,6 +130,7 @@ struct MatrixColumns {
         : pointer(matrix + static_cast<size_t>(begin + line) * columns + first + column), pitch(columns),
           k(begin + line), end(end), left(columns - first - column) {}
 
+    __device__ bool whole() const { return pitch % VECTOR == 0; }
     __device__ const Storage *at(int i) const {
         return pointer + static_cast<size_t>(i * Layout::PER_PASS) * pitch;
     }

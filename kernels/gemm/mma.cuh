@@ -1,8 +1,9 @@
 // The tensor cores' half of the GEMM, for TF32 and bf16: a warp's fragments from shared memory, and their products.
 //
-// In 16-byte chunks of k both are alike: a fragment of A is 16 rows x 2 chunks, one of B 8 rows x 2 chunks, and `ldmatrix`
-// hands the lanes of either type what `mma` wants of them (a row of its 8x8 matrix is 8 bf16 or 4 floats). Where k runs across
-// the lines instead, `ldmatrix.trans` transposes bf16; floats it would tear apart, so lanes read them one by one.
+// In 16-byte chunks of k both are alike: a fragment of A is 16 rows x 2 chunks, one of B 8 rows x 2 chunks, and
+// `ldmatrix` hands the lanes of either type what `mma` wants of them (a row of its 8x8 matrix is 8 bf16 or 4 floats).
+// Where k runs across the lines instead, `ldmatrix.trans` transposes bf16; floats it would tear apart, so lanes read
+// them one by one.
 #pragma once
 
 #include "tile.cuh"
@@ -37,12 +38,14 @@ constexpr int STEPS = 2;
 // Lines of an MN-major tile that a step takes.
 constexpr int STEP_LINES = TILE_K / STEPS;
 
-// Reads COUNT times 16 rows of A or B, four 8x8 matrices each, from row `first` of the tile. ROWS_INNER is their order: A's
-// fragment has the two that differ in rows next to each other, B's (two fragments of 8 rows) those that differ in chunks.
+// Reads COUNT times 16 rows of A or B, four 8x8 matrices each, from row `first` of the tile. ROWS_INNER is their order:
+// A's fragment has the two that differ in rows next to each other, B's (two fragments of 8 rows) those that differ in
+// chunks.
 template <class Layout, Major MAJOR, int COUNT, bool ROWS_INNER>
 struct Fragments {
     // Offsets of the lane's reads; with k along the lines, one serves all pairs.
-    static constexpr int OFFSETS = MAJOR == Major::K ? 1 : PRECISION == 2 ? COUNT : 2 * COUNT;
+    // floats' repeat after 32 columns, if the warps begin at multiples of that.
+    static constexpr int OFFSETS = MAJOR == Major::K ? 1 : PRECISION == 2 ? COUNT : COUNT % 2 == 0 ? 4 : 2 * COUNT;
     unsigned offset[OFFSETS];
 
     __device__ Fragments(unsigned operand, int first) {
@@ -60,7 +63,7 @@ struct Fragments {
         } else {
             // Lane: element lane / 4 of line lane % 4.
 #pragma unroll
-            for (int i = 0; i < 2 * COUNT; i++) {
+            for (int i = 0; i < OFFSETS; i++) {
                 const int row = first + 8 * i + lane / 4;
                 offset[i] = operand + Layout::offset(lane % 4, row / VECTOR) + row % VECTOR * sizeof(Storage);
             }
@@ -78,7 +81,9 @@ struct Fragments {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const int rows = ROWS_INNER ? j % 2 : j / 2, chunks = ROWS_INNER ? j / 2 : j % 2;
-                to[j] = load_shared(stage + offset[2 * i + rows] + (step * STEP_LINES + 4 * chunks) * Layout::PITCH);
+                const int eight = 2 * i + rows;
+                to[j] = load_shared(stage + offset[eight % OFFSETS] + eight / OFFSETS * 32 * sizeof(Storage) +
+                                    (step * STEP_LINES + 4 * chunks) * Layout::PITCH);
             }
         }
     }

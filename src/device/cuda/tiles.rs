@@ -87,14 +87,14 @@ fn list(tiles: &[Tile]) -> String {
 
 /// Each constant as the kernels' preprocessor sees it.
 pub fn defines() -> Vec<(String, String)> {
-    let numbers = [
+    let constants = [
         ("THREADS", THREADS),
         ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
         ("FLATTEN_TILE", FLATTEN_TILE),
         ("SGD_ITEMS", SGD_ITEMS),
         ("TILE_BYTES", TILE_BYTES),
     ];
-    let numbers = numbers.map(|(name, value)| (name.to_owned(), value.to_string()));
-    let lists = [("FP32_TILES(X)".to_owned(), list(&FP32_TILES)), ("MMA_TILES(X)".to_owned(), list(&MMA_TILES))];
-    numbers.into_iter().chain(lists).collect()
+    let lists = [("FP32_TILES(X)", list(&FP32_TILES)), ("MMA_TILES(X)", list(&MMA_TILES))];
+    let constants = constants.map(|(name, value)| (name, value.to_string()));
+    constants.into_iter().chain(lists).map(|(name, value)| (name.into(), value)).collect()
 }

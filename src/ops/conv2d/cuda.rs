@@ -4,8 +4,8 @@ use bytemuck::NoUninit;
 
 use super::Conv2d;
 use crate::Result;
-use crate::device::cuda::gemm::{self, FastDiv, Product, geometry, tile, whole_vectors};
-use crate::device::cuda::{Args, Buf, Cuda};
+use crate::device::cuda::gemm::{self, Product, geometry, tile, whole_vectors};
+use crate::device::cuda::{Args, Buf, Cuda, divisor};
 use crate::ops::Grad;
 use crate::shape::ConvShape;
 
@@ -18,7 +18,7 @@ struct Convolution {
     /// n, h, w, c, k, r, s, p, q, stride, pad; r·s, r·s·c, r·s·k, n·p·q.
     extents: [i32; 15],
     /// By h, w, c, k, s, p, q, stride.
-    divisors: [FastDiv; 8],
+    divisors: [[u32; 3]; 8],
 }
 
 // SAFETY: words.
@@ -39,21 +39,13 @@ impl Convolution {
         gemm::require_countable(OP, &[padded[0], padded[1], pixels])?;
         Ok(Convolution {
             extents: all.map(|extent| extent as i32),
-            divisors: [h, w, c, k, s, p, q, stride].map(FastDiv::new),
+            divisors: [h, w, c, k, s, p, q, stride].map(divisor),
         })
     }
 }
 
 impl Conv2d for Cuda {
-    fn conv2d_fprop(
-        &self,
-        g: &ConvShape,
-        x: &Buf,
-        w: &Buf,
-        bias: Option<&Buf>,
-        relu: bool,
-        y: &mut Buf,
-    ) -> Result<()> {
+    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf, w: &Buf, bias: Option<&Buf>, relu: bool, y: &mut Buf) -> Result<()> {
         let extents = Convolution::new(g)?;
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
@@ -62,14 +54,7 @@ impl Conv2d for Cuda {
         self.launch(OP, &format!("conv2d_fprop_{}", tile.name()), geometry(tile, g.pixels(), g.k, 1), args)
     }
 
-    fn conv2d_dgrad(
-        &self,
-        g: &ConvShape,
-        dy: &Buf,
-        w: &Buf,
-        mask: Option<&Buf>,
-        dx: &mut Grad<Buf>,
-    ) -> Result<()> {
+    fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf, w: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
         let extents = Convolution::new(g)?;
         let (dy, w) = (self.operand(dy)?, self.operand(w)?);
         let mask = mask.map(|mask| self.operand(mask)).transpose()?;
@@ -91,7 +76,9 @@ impl Conv2d for Cuda {
         db: Option<&mut Grad<Buf>>,
     ) -> Result<()> {
         let extents = Convolution::new(g)?;
-        let aligned = whole_vectors(self.precision(), &[g.c, g.k]);
+        // The aligned kernels keep a row and a column of the padded image in one word.
+        let small = g.h.max(g.w) + 2 * g.pad < 1 << 15;
+        let aligned = small && whole_vectors(self.precision(), &[g.c, g.k]);
         let product = Product { m: g.k, n: g.taps(), k: g.pixels() };
         gemm::weight_gradient(self, OP, product, aligned, x, dy, dw, db, |args| args.value(extents))
     }
