@@ -55,7 +55,7 @@ pub fn batches() -> Vec<Batches> {
 
 /// A convolution with bias and without ReLU.
 pub fn conv(x: [usize; 4], [k, r, s]: [usize; 3], stride: usize, pad: usize) -> Conv {
-    Conv { x, w: [k, x[1], r, s], stride, pad, bias: true, relu: false }
+    Conv { x, w: [k, x[1], r, s], stride, pad, bias: true, relu: false, constant: false }
 }
 
 fn rectified(conv: Conv) -> Conv {

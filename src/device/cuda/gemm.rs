@@ -3,7 +3,7 @@
 
 use bytemuck::NoUninit;
 
-use super::tiles::{TILE_BYTES, FP32_TILES, MMA_TILES, THREADS, Tile};
+use super::tiles::{FP32_TILES, MMA_TILES, THREADS, TILE_BYTES, Tile};
 use super::{Args, Buf, Cuda, Geometry, Precision};
 use crate::ops::Grad;
 use crate::{Error, Result};
@@ -76,7 +76,11 @@ pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Ti
 
 /// One block for each tile of an `m` × `n` product and each split: n inner, so that blocks that share rows run together.
 pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geometry {
-    Geometry { grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1], block: tile.threads(), shared: tile.shared() }
+    Geometry {
+        grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1],
+        block: tile.threads(),
+        shared: tile.shared(),
+    }
 }
 
 /// How wgrad's sum over k, in tiles of k, is divided: the number of splits, and the tiles of each.
@@ -177,7 +181,8 @@ mod tests {
 
     #[test]
     fn division_by_multiplication_is_exact() {
-        let divisors = (1..=300).chain([384, 625, 2809, 4095, 4096, 4097, 65_535, 65_537, (1 << 30) + 1, (1 << 31) - 1]);
+        let divisors =
+            (1..=300).chain([384, 625, 2809, 4095, 4096, 4097, 65_535, 65_537, (1 << 30) + 1, (1 << 31) - 1]);
         for divisor in divisors {
             let FastDiv { multiplier, shift, .. } = FastDiv::new(divisor);
             let quotient = |n: u32| {

@@ -45,15 +45,7 @@ impl Convolution {
 }
 
 impl Conv2d for Cuda {
-    fn conv2d_fprop(
-        &self,
-        g: &ConvShape,
-        x: &Buf,
-        w: &Buf,
-        bias: Option<&Buf>,
-        relu: bool,
-        y: &mut Buf,
-    ) -> Result<()> {
+    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf, w: &Buf, bias: Option<&Buf>, relu: bool, y: &mut Buf) -> Result<()> {
         let extents = Convolution::new(g)?;
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
@@ -62,14 +54,7 @@ impl Conv2d for Cuda {
         self.launch(OP, &format!("conv2d_fprop_{}", tile.name()), geometry(tile, g.pixels(), g.k, 1), args)
     }
 
-    fn conv2d_dgrad(
-        &self,
-        g: &ConvShape,
-        dy: &Buf,
-        w: &Buf,
-        mask: Option<&Buf>,
-        dx: &mut Grad<Buf>,
-    ) -> Result<()> {
+    fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf, w: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
         let extents = Convolution::new(g)?;
         let (dy, w) = (self.operand(dy)?, self.operand(w)?);
         let mask = mask.map(|mask| self.operand(mask)).transpose()?;
