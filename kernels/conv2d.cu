@@ -19,36 +19,37 @@
 template <class T>
 __device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,
                                       const Convolution &g) {
-    Block<T, Major::K, Major::K, false> block(g.k, false);
+    Block<T, Major::K, Major::K, false> block(false);
+    const Place at = place<T>(g.k);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    Loader<LayoutA, PatchLines<LayoutA, T::ALIGNED>> a(0, g, x, block.row());
-    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, block.column(), g.k, g.taps);
+    Loader<LayoutA, PatchLines<LayoutA, T::ALIGNED>> a(0, g, x, at.row);
+    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, at.column, g.k, g.taps);
     block.run(a, b, (g.taps + TILE_K - 1) / TILE_K, Activate{y, bias, relu, g.pixels, g.k});
 }
 
 template <class T>
 __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask,
                                       int accumulate, const Convolution &g) {
-    Block<T, Major::K, Major::MN, false> block(g.c, false);
+    Block<T, Major::K, Major::MN, false> block(false);
+    const Place at = place<T>(g.c);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    Loader<LayoutA, GradientLines<LayoutA, T::ALIGNED>> a(0, g, dy, block.row());
-    Loader<LayoutB, FilterColumns<LayoutB>> b(LayoutA::BYTES, g, w, block.column());
+    Loader<LayoutA, GradientLines<LayoutA, T::ALIGNED>> a(0, g, dy, at.row);
+    Loader<LayoutB, FilterColumns<LayoutB>> b(LayoutA::BYTES, g, w, at.column);
     block.run(a, b, (g.gradient_taps + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, g.n * g.h * g.w, g.c});
 }
 
 template <class T>
 __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, const Storage *dy, const Convolution &g) {
     // Whoever wants db alone launches the first tile of n alone.
-    const int columns = split.dw != nullptr ? g.taps : 1;
-    Block<T, Major::MN, Major::MN, true> block(columns, split.db != nullptr);
-    if (block.at.n != 0) block.core.summing = false;
+    const Place at = place<T>(split.dw != nullptr ? g.taps : 1);
+    Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
     const int begin = split.begin(), end = split.end(g.pixels);
-    Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, block.row(), g.k, begin, end);
-    Loader<LayoutB, PatchColumns<LayoutB, T::ALIGNED>> b(LayoutA::BYTES, g, x, block.column(), begin, end);
+    Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, at.row, g.k, begin, end);
+    Loader<LayoutB, PatchColumns<LayoutB, T::ALIGNED>> b(LayoutA::BYTES, g, x, at.column, begin, end);
     weight_gradient<T>(block, a, b, split, g.k, g.taps, g.pixels);
 }
 

@@ -11,35 +11,37 @@
 template <class T>
 __device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,
                                       int m, int c, int k) {
-    Block<T, Major::K, Major::K, false> block(k, false);
+    Block<T, Major::K, Major::K, false> block(false);
+    const Place at = place<T>(k);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    Loader<LayoutA, MatrixLines<LayoutA>> a(0, x, block.row(), m, c);
-    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, block.column(), k, c);
+    Loader<LayoutA, MatrixLines<LayoutA>> a(0, x, at.row, m, c);
+    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, at.column, k, c);
     block.run(a, b, (c + TILE_K - 1) / TILE_K, Activate{y, bias, relu, m, k});
 }
 
 template <class T>
 __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask,
                                       int accumulate, int m, int c, int k) {
-    Block<T, Major::K, Major::MN, false> block(c, false);
+    Block<T, Major::K, Major::MN, false> block(false);
+    const Place at = place<T>(c);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    Loader<LayoutA, MatrixLines<LayoutA>> a(0, dy, block.row(), m, k);
-    Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, w, block.column(), c, 0, k);
+    Loader<LayoutA, MatrixLines<LayoutA>> a(0, dy, at.row, m, k);
+    Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, w, at.column, c, 0, k);
     block.run(a, b, (k + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, m, c});
 }
 
 template <class T>
 __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, const Storage *dy, int m, int c, int k) {
     // Whoever wants db alone launches the first tile of n alone.
-    Block<T, Major::MN, Major::MN, true> block(split.dw != nullptr ? c : 1, split.db != nullptr);
-    if (block.at.n != 0) block.core.summing = false;
+    const Place at = place<T>(split.dw != nullptr ? c : 1);
+    Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
     const int begin = split.begin(), end = split.end(m);
-    Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, block.row(), k, begin, end);
-    Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, x, block.column(), c, begin, end);
+    Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, at.row, k, begin, end);
+    Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, x, at.column, c, begin, end);
     weight_gradient<T>(block, a, b, split, k, c, m);
 }
 

@@ -193,14 +193,18 @@ template <class Layout>
 struct FilterColumns {
     const Convolution &g;
     const Storage *w;
-    int line, left;
+    // The thread's first line.
+    int tap, k, left;
 
     __device__ FilterColumns(int line, int column, const Convolution &g, const Storage *w, int first)
-        : g(g), w(w + first + column), line(line), left(g.c - first - column) {}
+        : g(g), w(w + first + column), left(g.c - first - column) {
+        tap = divide(line, g.by_k, k);
+    }
 
     __device__ const Storage *at(int i, bool &inside) const {
-        int k;
-        const int tap = divide(line + i * Layout::PER_PASS, g.by_k, k);
+        int k = this->k + i * Layout::PER_PASS, tap = this->tap;
+        // Rare where k has many tiles.
+        if (k >= g.k) tap += divide(k, g.by_k, k);
         inside = tap < g.filter;
         return w + (k * g.filter + tap) * g.c;
     }
@@ -222,7 +226,10 @@ struct FilterColumns {
         return inside && column.inside ? from[column.e] : to_storage(0.0f);
     }
 
-    __device__ void advance() { line += TILE_K; }
+    __device__ void advance() {
+        k += TILE_K;
+        if (k >= g.k) tap += divide(k, g.by_k, k);
+    }
 };
 
 // wgrad's B: line = output pixel, of [begin, end), column = (r, s, c). MN-major.
@@ -231,44 +238,44 @@ struct PatchColumns {
     const Convolution &g;
     const Storage *x;
     int pixel, end;
-    // Aligned: the tap of the thread's chunk relative to a window's first output pixel times the stride, and its channel;
-    // otherwise the chunk's first column.
-    int r, s, c;
-    bool valid;
-    int column_;
-    // The first tap of each line's window.
+    // Aligned: the tap of the thread's chunk, r in the upper half, and its distance from the window's first element.
+    // Otherwise: the chunk's first column.
+    int tap, step;
+    // Aligned: the window of this lane's pixel, one of the tile's lines, its first row (or -2^15 if there is none) and
+    // column as the upper and lower half, and its first element. The lanes tell each other, which costs less than divisions
+    // for each chunk. (Launches see to it that padded images have fewer than 2^15 rows and columns.)
+    int corner, start;
+    // Otherwise: the windows of all lines.
     int base[ALIGNED ? 1 : Layout::PASSES], top[ALIGNED ? 1 : Layout::PASSES], left[ALIGNED ? 1 : Layout::PASSES];
 
     __device__ PatchColumns(int line, int column, const Convolution &g, const Storage *x, int first, int begin, int end)
-        : g(g), x(x), pixel(begin + line), end(end), column_(first + column) {
-        const int tap = divide(column_, g.by_c, c);
-        r = divide(tap, g.by_s, s);
-        valid = r < g.r;
-        r -= g.pad;
-        s -= g.pad;
+        : g(g), x(x), end(end) {
+        if constexpr (ALIGNED) {
+            static_assert(32 % TILE_K == 0, "a lane for each line");
+            pixel = begin + threadIdx.x % TILE_K;
+            int s, c;
+            const int r = divide(divide(first + column, g.by_c, c), g.by_s, s);
+            // A column that is not there is below every image.
+            tap = r < g.r ? r << 16 | s : 0x7fff0000;
+            step = (r * g.w + s) * g.c + c;
+        } else {
+            pixel = begin + line;
+            step = first + column;
+        }
     }
 
-    // The window of line i: its image's first row among all images' rows, its first row and column.
-    __device__ void window(int i, int &base, int &top, int &left) const {
+    // The window of an output pixel: its image's first row among all images' rows, its first row and column.
+    __device__ void window(int pixel, int &base, int &top, int &left) const {
         int p, q;
-        const int n = divide(divide(pixel + i * Layout::PER_PASS, g.by_q, q), g.by_p, p);
+        const int n = divide(divide(pixel, g.by_q, q), g.by_p, p);
         base = n * g.h;
-        top = p * g.stride;
-        left = q * g.stride;
+        top = p * g.stride - g.pad;
+        left = q * g.stride - g.pad;
     }
 
-    __device__ bool inside(int i, int h, int w) const {
-        return pixel + i * Layout::PER_PASS < end && static_cast<unsigned>(h) < static_cast<unsigned>(g.h) &&
+    __device__ bool inside(int h, int w) const {
+        return static_cast<unsigned>(h) < static_cast<unsigned>(g.h) &&
                static_cast<unsigned>(w) < static_cast<unsigned>(g.w);
-    }
-
-    __device__ const Storage *chunk(int i, bool &inside) const {
-        int base, h, w;
-        window(i, base, h, w);
-        h += r;
-        w += s;
-        inside = valid && this->inside(i, h, w);
-        return x + static_cast<int>(((base + h) * g.w + w) * g.c + c);
     }
 
     struct Column {
@@ -276,19 +283,35 @@ struct PatchColumns {
         bool inside;
     };
     __device__ void prepare() {
-        if constexpr (!ALIGNED) {
+        if constexpr (ALIGNED) {
+            int base, top, left;
+            window(pixel, base, top, left);
+            corner = pixel < end ? top << 16 | (left & 0xffff) : 0x80000000;
+            start = ((base + top) * g.w + left) * g.c;
+        } else {
 #pragma unroll
-            for (int i = 0; i < Layout::PASSES; i++) window(i, base[i], top[i], left[i]);
+            for (int i = 0; i < Layout::PASSES; i++) {
+                window(pixel + i * Layout::PER_PASS, base[i], top[i], left[i]);
+            }
         }
     }
+    __device__ const Storage *chunk(int i, bool &inside) const {
+        const int lane = threadIdx.x / Layout::CHUNKS + i * Layout::PER_PASS;
+        const int corner = __shfl_sync(0xffffffff, this->corner, lane), start = __shfl_sync(0xffffffff, this->start, lane);
+        inside = this->inside((corner >> 16) + (tap >> 16), static_cast<short>(corner) + (tap & 0xffff));
+        return x + (start + step);
+    }
+
     __device__ Column column(int e) const {
         int s, c;
-        const int r = divide(divide(column_ + e, g.by_c, c), g.by_s, s);
-        return {r - g.pad, s - g.pad, c, r < g.r};
+        const int r = divide(divide(step + e, g.by_c, c), g.by_s, s);
+        return {r, s, c, r < g.r};
     }
     __device__ Storage element(int i, Column at) const {
         const int h = top[i] + at.r, w = left[i] + at.s;
-        return at.inside && inside(i, h, w) ? x[((base[i] + h) * g.w + w) * g.c + at.c] : to_storage(0.0f);
+        return at.inside && pixel + i * Layout::PER_PASS < end && inside(h, w)
+                   ? x[((base[i] + h) * g.w + w) * g.c + at.c]
+                   : to_storage(0.0f);
     }
 
     __device__ void advance() { pixel += TILE_K; }

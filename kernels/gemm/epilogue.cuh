@@ -13,8 +13,15 @@ struct Activate {
     template <int N>
     __device__ void operator()(int row, int column, float (&value)[N]) const {
         if (bias != nullptr) {
+            if constexpr (N == 1) {
+                value[0] += bias[column];
+            } else {
 #pragma unroll
-            for (int i = 0; i < N; i++) value[i] += __ldg(bias + column + i);
+                for (int i = 0; i < N; i += 4) {
+                    const float4 part = *reinterpret_cast<const float4 *>(bias + column + i);
+                    value[i] += part.x, value[i + 1] += part.y, value[i + 2] += part.z, value[i + 3] += part.w;
+                }
+            }
         }
         if (relu) {
 #pragma unroll
@@ -72,17 +79,51 @@ struct Add {
     }
 };
 
+// Blocks of one launch, the tiles of n one after the other: blocks that share rows of A run together, and find them in the
+// second-level cache. The first row and column of this block:
+struct Place {
+    int row, column;
+};
+
+template <class T>
+__device__ __forceinline__ Place place(int n) {
+    // Read anew each time, so that no registers hold the place while tiles are multiplied.
+    unsigned block;
+    asm volatile("mov.u32 %0, %%ctaid.x;\n" : "=r"(block));
+    const unsigned columns = (n + T::N - 1) / T::N, m = block / columns;
+    return {static_cast<int>(m * T::M), static_cast<int>((block - m * columns) * T::N)};
+}
+
+// Reads neighbours that lie at a multiple of their number.
+template <int WIDTH>
+__device__ __forceinline__ void read(float (&value)[WIDTH], const float *slice, int at) {
+    // Eight floats are two reads. Lanes whose floats begin in an odd round over the banks read the second half first, or
+    // each read would leave every other four banks idle.
+    if constexpr (WIDTH == 8) {
+        const bool odd = at / 32 % 2 == 1;
+        const float4 one = *reinterpret_cast<const float4 *>(slice + at + (odd ? 4 : 0));
+        const float4 other = *reinterpret_cast<const float4 *>(slice + at + (odd ? 0 : 4));
+        value[0] = odd ? other.x : one.x, value[4] = odd ? one.x : other.x;
+        value[1] = odd ? other.y : one.y, value[5] = odd ? one.y : other.y;
+        value[2] = odd ? other.z : one.z, value[6] = odd ? one.z : other.z;
+        value[3] = odd ? other.w : one.w, value[7] = odd ? one.w : other.w;
+    } else {
+        const float4 all = *reinterpret_cast<const float4 *>(slice + at);
+        value[0] = all.x, value[1] = all.y, value[2] = all.z, value[3] = all.w;
+    }
+}
+
 // Sends a block's sums through shared memory, so that global memory is accessed row by row, in 16 bytes a lane where n
 // allows. Each warp has a slice of its own; the block has to be done with its tiles.
 template <class T, class Core, class Output>
-__device__ __forceinline__ void finish(const Core &core, float *shared, int block_m, int block_n, const Output &output) {
+__device__ __forceinline__ void finish(const Core &core, float *shared, Place block, const Output &output) {
     // With 8 more columns, the 4 rows that half a warp writes to at once begin in different quarters of the banks.
     constexpr int PITCH = T::WARP_N + 8;
     static_assert(PITCH % 4 == 0, "slices are read in 16 bytes");
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     float *slice = shared + warp * 16 * PITCH;
-    const int first_row = block_m * T::M + warp / T::WARPS_N * T::WARP_M;
-    const int first_column = block_n * T::N + warp % T::WARPS_N * T::WARP_N;
+    const int first_row = block.row + warp / T::WARPS_N * T::WARP_M;
+    const int first_column = block.column + warp % T::WARPS_N * T::WARP_N;
     const bool wide = output.n % Output::WIDTH == 0;
 #pragma unroll
     for (int i = 0; i < Core::SLICES; i++) {
@@ -97,11 +138,7 @@ __device__ __forceinline__ void finish(const Core &core, float *shared, int bloc
                 const int at = pass * 32 + lane, row = at / CHUNKS, column = at % CHUNKS * WIDTH;
                 if (first_row + 16 * i + row < output.m && first_column + column < output.n) {
                     float value[WIDTH];
-#pragma unroll
-                    for (int e = 0; e < WIDTH; e += 4) {
-                        const float4 part = *reinterpret_cast<const float4 *>(slice + row * PITCH + column + e);
-                        value[e] = part.x, value[e + 1] = part.y, value[e + 2] = part.z, value[e + 3] = part.w;
-                    }
+                    read(value, slice, row * PITCH + column);
                     output(first_row + 16 * i + row, first_column + column, value);
                 }
             }

@@ -11,19 +11,6 @@
 #include "mma.cuh"
 #include "simt.cuh"
 
-// Blocks of one launch, the tiles of n one after the other: blocks that share rows of A run together, and find them in the
-// second-level cache.
-struct Place {
-    int m, n;
-};
-
-template <class T>
-__device__ __forceinline__ Place place(int n) {
-    const int columns = (n + T::N - 1) / T::N;
-    const int m = blockIdx.x / columns;
-    return {m, static_cast<int>(blockIdx.x) - m * columns};
-}
-
 // Adds up `tiles` tiles of k.
 template <class T, class Core, class LoaderA, class LoaderB>
 __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, int tiles, unsigned shared) {
@@ -118,22 +105,16 @@ struct Block {
     using LayoutA = typename Core::LayoutA;
     using LayoutB = typename Core::LayoutB;
     Core core;
-    Place at;
 
-    // Of an output with n columns.
-    __device__ Block(int n, bool summing)
+    __device__ Block(bool summing)
         : core(threadIdx.x / 32 / T::WARPS_N, threadIdx.x / 32 % T::WARPS_N,
-               summing && threadIdx.x / 32 % T::WARPS_N == 0),
-          at(place<T>(n)) {}
-
-    __device__ int row() const { return at.m * T::M; }
-    __device__ int column() const { return at.n * T::N; }
+               summing && threadIdx.x / 32 % T::WARPS_N == 0) {}
 
     // From the sources' tiles to the output.
     template <class LoaderA, class LoaderB, class Output>
     __device__ void run(LoaderA &a, LoaderB &b, int tiles, const Output &output) {
         accumulate<T>(core, a, b, tiles, shared_address(shared_memory));
-        finish<T>(core, reinterpret_cast<float *>(shared_memory), at.m, at.n, output);
+        finish<T>(core, reinterpret_cast<float *>(shared_memory), place<T>(output.n), output);
     }
 };
 
@@ -164,7 +145,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
         accumulate_dw = accumulate_db = false;
     }
     if (db != nullptr) {
-        const int first = block.row() + threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
+        const int first = place<T>(split.dw != nullptr ? n : 1).row + threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
         block.core.each_row_sum([&](int row, float sum) {
             if (first + row < m) {
                 float *to = db + first + row;
@@ -173,8 +154,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
         });
     }
     if (dw != nullptr) {
-        finish<T>(block.core, reinterpret_cast<float *>(shared_memory), block.at.m, block.at.n,
-                  Add{dw, accumulate_dw, m, n});
+        finish<T>(block.core, reinterpret_cast<float *>(shared_memory), place<T>(n), Add{dw, accumulate_dw, m, n});
     }
 }
 

@@ -25,17 +25,18 @@ struct Loader {
     Source source;
     // Where in a stage this thread's first chunk goes.
     unsigned to;
-    bool active;
 
     template <class... Arguments>
     __device__ Loader(unsigned operand, const Arguments &...arguments)
         : source(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS * VECTOR, arguments...),
-          to(operand + Layout::offset(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS)),
-          active(threadIdx.x < Layout::ACTIVE) {}
+          to(operand + Layout::offset(threadIdx.x / Layout::CHUNKS, threadIdx.x % Layout::CHUNKS)) {}
 
     // Starts the copies of the next tile.
     __device__ void copy(unsigned stage) {
-        if (active) {
+        source.prepare();
+        // Warps are active or not as a whole.
+        static_assert(Layout::ACTIVE % 32 == 0, "sources may exchange values within a warp");
+        if (Layout::active()) {
 #pragma unroll
             for (int i = 0; i < Layout::PASSES; i++) {
                 bool valid;
@@ -48,7 +49,7 @@ struct Loader {
 
     // Reads the next tile, of whatever extents, to registers.
     __device__ void gather(Chunk (&chunks)[Layout::PASSES]) {
-        if (active) {
+        if (Layout::active()) {
             source.prepare();
 #pragma unroll
             for (int e = 0; e < VECTOR; e++) {
@@ -61,7 +62,7 @@ struct Loader {
     }
 
     __device__ void store(unsigned stage, const Chunk (&chunks)[Layout::PASSES]) const {
-        if (active) {
+        if (Layout::active()) {
 #pragma unroll
             for (int i = 0; i < Layout::PASSES; i++) store_shared4(stage + to + i * Layout::STEP, chunks[i].bits);
         }

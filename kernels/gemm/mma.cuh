@@ -42,7 +42,8 @@ constexpr int STEP_LINES = TILE_K / STEPS;
 template <class Layout, Major MAJOR, int COUNT, bool ROWS_INNER>
 struct Fragments {
     // Offsets of the lane's reads; with k along the lines, one serves all pairs.
-    static constexpr int OFFSETS = MAJOR == Major::K ? 1 : PRECISION == 2 ? COUNT : 2 * COUNT;
+    // floats' repeat after 32 columns, if the warps begin at multiples of that.
+    static constexpr int OFFSETS = MAJOR == Major::K ? 1 : PRECISION == 2 ? COUNT : COUNT % 2 == 0 ? 4 : 2 * COUNT;
     unsigned offset[OFFSETS];
 
     __device__ Fragments(unsigned operand, int first) {
@@ -60,7 +61,7 @@ struct Fragments {
         } else {
             // Lane: element lane / 4 of line lane % 4.
 #pragma unroll
-            for (int i = 0; i < 2 * COUNT; i++) {
+            for (int i = 0; i < OFFSETS; i++) {
                 const int row = first + 8 * i + lane / 4;
                 offset[i] = operand + Layout::offset(lane % 4, row / VECTOR) + row % VECTOR * sizeof(Storage);
             }
@@ -78,7 +79,9 @@ struct Fragments {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const int rows = ROWS_INNER ? j % 2 : j / 2, chunks = ROWS_INNER ? j / 2 : j % 2;
-                to[j] = load_shared(stage + offset[2 * i + rows] + (step * STEP_LINES + 4 * chunks) * Layout::PITCH);
+                const int eight = 2 * i + rows;
+                to[j] = load_shared(stage + offset[eight % OFFSETS] + eight / OFFSETS * 32 * sizeof(Storage) +
+                                    (step * STEP_LINES + 4 * chunks) * Layout::PITCH);
             }
         }
     }

@@ -137,9 +137,15 @@ struct Core {
         for (int i = 0; i < 4; i++) {
             float *at = slice + row(i) * pitch;
             const auto &value = sums[4 * slice_ + i];
+            if constexpr (B == Major::K) {
 #pragma unroll
-            for (int j = 0; j < COLUMNS; j++) {
-                at[B == Major::K ? lane_column() + 8 * j : lane_column() * 4 + j / 4 * 32 + j % 4] = value[j];
+                for (int j = 0; j < COLUMNS; j++) at[lane_column() + 8 * j] = value[j];
+            } else {
+#pragma unroll
+                for (int j = 0; j < COLUMNS; j += 4) {
+                    *reinterpret_cast<float4 *>(at + lane_column() * 4 + 8 * j) =
+                        make_float4(value[j], value[j + 1], value[j + 2], value[j + 3]);
+                }
             }
         }
     }

@@ -44,6 +44,7 @@ struct Layout {
     static constexpr int STEP = PER_PASS * PITCH;
     // Fewer threads than there are may do.
     static constexpr int ACTIVE = PER_PASS * CHUNKS;
+    __device__ static bool active() { return ACTIVE == BLOCK || threadIdx.x < ACTIVE; }
     static_assert(LINES % PER_PASS == 0, "passes fill the tile");
 
     // Which permutation of a line's chunks: of four lines of pairs of 64-byte lines, of eight lines, of four lines by

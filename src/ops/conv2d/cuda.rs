@@ -76,7 +76,9 @@ impl Conv2d for Cuda {
         db: Option<&mut Grad<Buf>>,
     ) -> Result<()> {
         let extents = Convolution::new(g)?;
-        let aligned = whole_vectors(self.precision(), &[g.c, g.k]);
+        // The aligned kernels keep a row and a column of the padded image in one word.
+        let small = g.h.max(g.w) + 2 * g.pad < 1 << 15;
+        let aligned = small && whole_vectors(self.precision(), &[g.c, g.k]);
         let product = Product { m: g.k, n: g.taps(), k: g.pixels() };
         gemm::weight_gradient(self, OP, product, aligned, x, dy, dw, db, |args| args.value(extents))
     }
