@@ -5,8 +5,8 @@
 //     meter[2] += rows whose logits are all equal
 //     dlogits   = (softmax(logits) - onehot(labels)) / n      (overwrites; null for none)
 //
-// One block, so that the sums over rows need neither atomics nor a second launch: a warp to a row, lanes to classes; each
-// warp adds up its rows in order, and one thread the warps' sums in order.
+// One block, so that the sums over rows need neither atomics nor a second launch: a warp to a row, lanes to classes;
+// each warp adds up its rows in order, and one thread the warps' sums in order.
 // Grid: 1. Block: whole warps, up to 32 of them.
 //
 // A label that is no class is never used as an index; the loss is NaN then.

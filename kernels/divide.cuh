@@ -1,5 +1,5 @@
-// Division by a number that is known at the launch, in a product and two shifts; the hardware has no instruction for it, and
-// takes some twenty. `divisor` in src/device/cuda/launch.rs has the other half.
+// Division by a number that is known at the launch, in a product and two shifts; the hardware has no instruction for
+// it, and takes some twenty. `divisor` in src/device/cuda/launch.rs has the other half.
 #pragma once
 
 // For dividends below 2^31: n / value = floor(2n * multiplier / 2^(32 + shift)).

@@ -13,8 +13,8 @@ struct Width {
     static constexpr int value = WIDTH;
 };
 
-// Calls body(Width<WIDTH>, at) for elements at .. at + WIDTH: for the packs of this thread, or one by one for those at the
-// end of the tensor that fill no pack.
+// Calls body(Width<WIDTH>, at) for elements at .. at + WIDTH: for the packs of this thread, or one by one for those at
+// the end of the tensor that fill no pack.
 template <typename Body>
 __device__ __forceinline__ void each_pack(unsigned len, Body body) {
     const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;

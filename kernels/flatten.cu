@@ -4,8 +4,8 @@
 //     flatten_fprop   y[n, c*pixels + pixel] = x[n, pixel, c]
 //     flatten_dgrad   dx[n, pixel, c] = dy[n, c*pixels + pixel]      (overwrites or adds)
 //
-// A block for a square of FLATTEN_TILE x FLATTEN_TILE elements, which passes through shared memory so that neighbouring threads read and
-// write neighbouring elements.
+// A block for a square of FLATTEN_TILE x FLATTEN_TILE elements, which passes through shared memory so that
+// neighbouring threads read and write neighbouring elements.
 // Grid: n * ceil(pixels / FLATTEN_TILE) * ceil(c / FLATTEN_TILE). Block: THREADS.
 #include "elementwise.cuh"
 
@@ -17,7 +17,8 @@ static __device__ __forceinline__ void transpose(Storage *to, const Storage *fro
                                                  bool accumulate) {
     // One more column, so that a column of the tile lies in as many banks as a row.
     __shared__ float tile[FLATTEN_TILE][FLATTEN_TILE + 1];
-    const unsigned tiles_down = (rows + FLATTEN_TILE - 1) / FLATTEN_TILE, tiles_across = (columns + FLATTEN_TILE - 1) / FLATTEN_TILE;
+    const unsigned tiles_down = (rows + FLATTEN_TILE - 1) / FLATTEN_TILE;
+    const unsigned tiles_across = (columns + FLATTEN_TILE - 1) / FLATTEN_TILE;
     const unsigned across = blockIdx.x % tiles_across * FLATTEN_TILE;
     const unsigned down = blockIdx.x / tiles_across % tiles_down * FLATTEN_TILE;
     const unsigned image = blockIdx.x / tiles_across / tiles_down * rows * columns;

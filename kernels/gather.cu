@@ -53,8 +53,8 @@ static __device__ __forceinline__ void blend(Storage (&pixels)[WIDTH], const uns
 extern "C" __global__ void __launch_bounds__(THREADS)
     gather(Storage *x, unsigned char *y, const unsigned char *images, const unsigned char *labels,
            const unsigned *order, const int *row_table, const int *column_table, unsigned first, unsigned count,
-           unsigned from_height, unsigned from_width, unsigned height, unsigned width, unsigned row_taps, unsigned column_taps,
-           unsigned tile_rows, unsigned tile_columns, unsigned tile_stride) {
+           unsigned from_height, unsigned from_width, unsigned height, unsigned width, unsigned row_taps,
+           unsigned column_taps, unsigned tile_rows, unsigned tile_columns, unsigned tile_stride) {
     extern __shared__ __align__(16) unsigned char filtered[];
     __shared__ Storage scaled[256];
     const Axis rows{row_table, from_height, height, row_taps}, columns{column_table, from_width, width, column_taps};

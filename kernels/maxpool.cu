@@ -5,33 +5,35 @@
 //                     counts as the maximum, the last NaN if there are several
 //     maxpool_dgrad   dx[n,h,w,c] = sum of dy[n,p,q,c] over the windows whose maximum (h, w) was   (overwrites or adds)
 //
-// Each in two forms: `_packs`, where a thread has VECTOR neighbouring channels (c is a multiple of VECTOR), and one channel a
-// thread, for any c. fprop: a thread an output element (or pack); dgrad: a thread an input element, which looks at the
-// windows over it in row-major order, so that there is nothing to clear and nothing to add atomically.
+// Each in two forms: `_packs`, where a thread has VECTOR neighbouring channels (c is a multiple of VECTOR), and one
+// channel a thread, for any c. fprop: a thread an output element (or pack); dgrad: a thread an input element, which
+// looks at the windows over it in row-major order, so that there is nothing to clear and nothing to add atomically.
+// dgrad has a third form, `maxpool_dgrad_3_2`, for NiN's own pool, window 3 and stride 2: packs of squares of 2 x 2
+// input pixels, which have four windows between them that are read once.
 //
 // Grid: ceil(count / THREADS), `count` being the threads in all. Block: THREADS.
 #include "bytes.cuh"
 #include "divide.cuh"
 #include "elementwise.cuh"
 
-// Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose elements the
-// threads are: the output in fprop, the input in dgrad.
+// Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose
+// elements the threads are: the output in fprop, the input in dgrad (its squares in `_3_2`).
 struct Pool {
     unsigned h, w, c, p, q, window, stride;
     Divisor groups, columns, rows;
 };
 
-// A window or a stride that is known when the kernel is compiled (others are 0) unrolls loops and makes divisions shifts.
+// A window that is known when the kernel is compiled (otherwise WINDOW is 0) unrolls the loops.
 
-template <int WIDTH, int WINDOW, int STRIDE>
+template <int WIDTH, int WINDOW>
 static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, const Storage *x, const Pool &pool,
                                              unsigned thread) {
-    const unsigned window = WINDOW ? WINDOW : pool.window, stride = STRIDE ? STRIDE : pool.stride;
+    const unsigned window = WINDOW ? WINDOW : pool.window;
     const auto [pixel, group] = divide(thread, pool.groups);
     const auto [line, column] = divide(pixel, pool.columns);
     const auto [image, row] = divide(line, pool.rows);
-    const unsigned channel = group * WIDTH;
-    const Storage *corner = x + ((image * pool.h + row * stride) * pool.w + column * stride) * pool.c + channel;
+    const Storage *corner =
+        x + ((image * pool.h + row * pool.stride) * pool.w + column * pool.stride) * pool.c + group * WIDTH;
 
     float best[WIDTH];
     unsigned position[WIDTH];
@@ -58,14 +60,36 @@ static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, c
     if (index != nullptr) store_bytes(index + at, position);
 }
 
-template <int WIDTH, int WINDOW, int STRIDE>
+// What a sum begins with.
+template <int WIDTH>
+static __device__ __forceinline__ void begin(float (&sum)[WIDTH], const Storage *old, bool accumulate) {
+    if (accumulate) {
+        load(old, sum);
+    } else {
+#pragma unroll
+        for (int lane = 0; lane < WIDTH; lane++) sum[lane] = 0.0f;
+    }
+}
+
+// A window's gradient, where its maximum was `here`.
+template <int WIDTH>
+static __device__ __forceinline__ void add_where(float (&sum)[WIDTH], const float (&gradient)[WIDTH],
+                                                 const unsigned (&position)[WIDTH], unsigned here) {
+#pragma unroll
+    for (int lane = 0; lane < WIDTH; lane++) {
+        sum[lane] = position[lane] == here ? sum[lane] + gradient[lane] : sum[lane];
+    }
+}
+
+template <int WIDTH>
 static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const unsigned char *index,
-                                             const Pool &pool, unsigned thread, bool accumulate) {
-    const unsigned window = WINDOW ? WINDOW : pool.window, stride = STRIDE ? STRIDE : pool.stride;
+                                             const Pool &pool, unsigned count, bool accumulate) {
+    const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
+    if (thread >= count) return;
     const auto [pixel, group] = divide(thread, pool.groups);
     const auto [line, column] = divide(pixel, pool.columns);
     const auto [image, row] = divide(line, pool.rows);
-    const unsigned channel = group * WIDTH;
+    const unsigned channel = group * WIDTH, window = pool.window, stride = pool.stride;
     // The windows that begin at or before this pixel and end after it.
     const unsigned first_p = row < window ? 0 : (row - window) / stride + 1;
     const unsigned first_q = column < window ? 0 : (column - window) / stride + 1;
@@ -73,12 +97,7 @@ static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, con
 
     float sum[WIDTH];
     const unsigned at = thread * WIDTH;
-    if (accumulate) {
-        load(dx + at, sum);
-    } else {
-#pragma unroll
-        for (int lane = 0; lane < WIDTH; lane++) sum[lane] = 0.0f;
-    }
+    begin(sum, dx + at, accumulate);
     for (unsigned p = first_p; p < end_p; p++) {
         for (unsigned q = first_q; q < end_q; q++) {
             const unsigned from = ((image * pool.p + p) * pool.q + q) * pool.c + channel;
@@ -87,10 +106,7 @@ static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, con
             float gradient[WIDTH];
             load_bytes(index + from, position);
             load(dy + from, gradient);
-#pragma unroll
-            for (int lane = 0; lane < WIDTH; lane++) {
-                sum[lane] = position[lane] == here ? sum[lane] + gradient[lane] : sum[lane];
-            }
+            add_where(sum, gradient, position, here);
         }
     }
     store(dx + at, sum);
@@ -102,22 +118,9 @@ static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, c
     const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (thread >= count) return;
     if (pool.window == 3) {
-        fprop<WIDTH, 3, 0>(y, index, x, pool, thread);
+        fprop<WIDTH, 3>(y, index, x, pool, thread);
     } else {
-        fprop<WIDTH, 0, 0>(y, index, x, pool, thread);
-    }
-}
-
-template <int WIDTH>
-static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const unsigned char *index,
-                                             const Pool &pool, unsigned count, bool accumulate) {
-    const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
-    if (thread >= count) return;
-    // NiN's own pool, whose divisions are shifts.
-    if (pool.window == 3 && pool.stride == 2) {
-        dgrad<WIDTH, 3, 2>(dx, dy, index, pool, thread, accumulate);
-    } else {
-        dgrad<WIDTH, 0, 0>(dx, dy, index, pool, thread, accumulate);
+        fprop<WIDTH, 0>(y, index, x, pool, thread);
     }
 }
 
@@ -141,4 +144,58 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     maxpool_dgrad_packs(Storage *dx, const Storage *dy, const unsigned char *index, const Pool pool, unsigned count,
                         int accumulate) {
     dgrad<VECTOR>(dx, dy, index, pool, count, accumulate);
+}
+
+// The input rows 2a and 2a + 1 lie in windows a - 1 and a; columns likewise.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    maxpool_dgrad_3_2(Storage *dx, const Storage *dy, const unsigned char *index, const Pool pool, unsigned count,
+                      int accumulate) {
+    const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
+    if (thread >= count) return;
+    const auto [square, group] = divide(thread, pool.groups);
+    const auto [line, b] = divide(square, pool.columns);
+    const auto [image, a] = divide(line, pool.rows);
+    const unsigned channel = group * VECTOR;
+    // Of the first pixel; the others may lie outside.
+    const unsigned at = ((image * pool.h + 2 * a) * pool.w + 2 * b) * pool.c + channel;
+    const bool inside[2][2] = {{true, 2 * b + 1 < pool.w},
+                               {2 * a + 1 < pool.h, 2 * a + 1 < pool.h && 2 * b + 1 < pool.w}};
+
+    float sum[2][2][VECTOR];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            begin(sum[i][j], dx + at + (i * pool.w + j) * pool.c, accumulate && inside[i][j]);
+        }
+    }
+#pragma unroll
+    for (int up = 1; up >= 0; up--) {
+#pragma unroll
+        for (int left = 1; left >= 0; left--) {
+            // Before the first window these are beyond the last.
+            const unsigned p = a - up, q = b - left;
+            if (p < pool.p && q < pool.q) {
+                const unsigned from = ((image * pool.p + p) * pool.q + q) * pool.c + channel;
+                unsigned position[VECTOR];
+                float gradient[VECTOR];
+                load_bytes(index + from, position);
+                load(dy + from, gradient);
+#pragma unroll
+                for (int i = 0; i < (up ? 1 : 2); i++) {
+#pragma unroll
+                    for (int j = 0; j < (left ? 1 : 2); j++) {
+                        add_where(sum[i][j], gradient, position, (2 * up + i) * 3 + 2 * left + j);
+                    }
+                }
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            if (inside[i][j]) store(dx + at + (i * pool.w + j) * pool.c, sum[i][j]);
+        }
+    }
 }

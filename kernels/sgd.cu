@@ -1,12 +1,13 @@
-// Stochastic gradient descent by PyTorch's rule, for many parameters in one launch. With rate = *base_rate * multiplier:
+// Stochastic gradient descent by PyTorch's rule, for many parameters in one launch.
+// With rate = *base_rate * multiplier:
 //
 //     g = grad + weight_decay * param
 //     velocity = momentum * velocity + g
 //     param = param - rate * (nesterov ? g + momentum * velocity : velocity)        (rate * g without a velocity)
 //     copy = param, rounded to bf16                                                 (null for none)
 //
-// Everything is overwritten in place but the gradients, which are only read. `base_rate` lies in device memory, so that the
-// launch can be replayed in a graph.
+// Everything is overwritten in place but the gradients, which are only read. `base_rate` lies in device memory, so
+// that the launch can be replayed in a graph.
 //
 // Grid: for each item ceil(len / (4 * THREADS)) blocks, one item after the other; a thread has four elements.
 // Block: THREADS. The table travels with the arguments (4 KB at most).

@@ -28,13 +28,32 @@ impl MaxPool for Cuda {
     }
 
     fn maxpool_dgrad(&self, g: &PoolShape, dy: &Buf, index: &Bytes, dx: &mut Grad<Buf>) -> Result<()> {
-        let (threads, packs) = channel_threads(g.input().len(), g.c, self.vector());
-        let (kernel, lanes) = if packs { ("maxpool_dgrad_packs", self.vector()) } else { ("maxpool_dgrad", 1) };
+        let Gradient { kernel, pool, threads } = gradient(g, self.vector());
         let (dy, mut dx) = (self.operand(dy)?, self.result(dx)?);
-        let (pool, accumulate) = (pool(g, lanes, g.w, g.h), dx.accumulate());
+        let accumulate = dx.accumulate();
         let args = Args::new().output(dx.buf()).input(&dy).bytes(index).value(pool).int(threads).flag(accumulate);
         self.launch("maxpool", kernel, Geometry::linear(threads), args)?;
         dx.finish()
+    }
+}
+
+/// A launch of dgrad.
+struct Gradient {
+    kernel: &'static str,
+    pool: [u32; 16],
+    threads: usize,
+}
+
+fn gradient(g: &PoolShape, vector: usize) -> Gradient {
+    let (threads, packs) = channel_threads(g.input().len(), g.c, vector);
+    match (packs, g.window, g.stride) {
+        (true, 3, 2) => {
+            let (columns, rows) = (g.w.div_ceil(2), g.h.div_ceil(2));
+            let threads = g.n * rows * columns * g.c / vector;
+            Gradient { kernel: "maxpool_dgrad_3_2", pool: pool(g, vector, columns, rows), threads }
+        }
+        (true, ..) => Gradient { kernel: "maxpool_dgrad_packs", pool: pool(g, vector, g.w, g.h), threads },
+        (false, ..) => Gradient { kernel: "maxpool_dgrad", pool: pool(g, 1, g.w, g.h), threads },
     }
 }
 
@@ -49,5 +68,17 @@ mod tests {
         let words = pool(&g, 8, g.w, g.h);
         assert_eq!(words[..7], [9, 7, 16, 4, 3, 3, 2]);
         assert_eq!([words[7], words[10], words[13]], [2, 7, 9]);
+    }
+
+    #[test]
+    fn gradients_have_a_thread_for_each_pack_or_square_of_packs() {
+        let of = |c, h, window, stride| {
+            let g = PoolShape::new("maxpool", Shape::image(3, c, h, 7), window, stride).unwrap();
+            let Gradient { kernel, pool, threads } = gradient(&g, 8);
+            (kernel, [pool[7], pool[10], pool[13]], threads)
+        };
+        assert_eq!(of(16, 9, 3, 2), ("maxpool_dgrad_3_2", [2, 4, 5], 3 * 5 * 4 * 2));
+        assert_eq!(of(16, 9, 3, 1), ("maxpool_dgrad_packs", [2, 7, 9], 3 * 9 * 7 * 2));
+        assert_eq!(of(12, 9, 3, 2), ("maxpool_dgrad", [12, 7, 9], 3 * 9 * 7 * 12));
     }
 }
