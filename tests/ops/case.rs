@@ -94,8 +94,8 @@ impl Case {
         [Role::Activation, Role::Parameter, Role::Parameter][..self.inputs().len()].to_vec()
     }
 
-    /// Values for the inputs, which this arithmetic does not round: those of [`draw::spread`], or where numbers have few
-    /// digits their neighbours, of which some are equal.
+    /// Values for the inputs, which this arithmetic does not round: those of [`draw::spread`], or where numbers have
+    /// few digits their neighbours, of which some are equal.
     pub fn draw(&self, arithmetic: Arithmetic) -> Vec<Vec<f64>> {
         let spread = |(i, shape): (usize, &Shape)| draw::spread(100 + i as u64, shape.len());
         let values = self.inputs().iter().enumerate().map(spread).collect::<Vec<_>>();

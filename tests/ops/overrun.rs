@@ -1,5 +1,5 @@
-//! That the virtual GPU sees an access beyond a buffer's end. All other tests rely on it: they compare what kernels write
-//! where they should, and not what they write elsewhere.
+//! That the virtual GPU sees an access beyond a buffer's end. All other tests rely on it: they compare what kernels
+//! write where they should, and not what they write elsewhere.
 
 use std::env;
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! Every op against the naive loops of [`naive`], forward and backward, on every backend: on the awkward shapes of the
 //! table and on all shapes of the network itself.
 //!
-//! Two bounds hold at once. Each element keeps the worst case n·u·Σ|a·b|. And since roundings go both ways, the elements
-//! together keep to its root, √n·u·Σ|a·b| in the mean square, which arithmetic of a lower precision would not. Where
-//! storing rounds as well, both have a term for that.
+//! Two bounds hold at once. Each element keeps the worst case n·u·Σ|a·b|. And since roundings go both ways, the
+//! elements together keep to its root, √n·u·Σ|a·b| in the mean square, which arithmetic of a lower precision would not.
+//! Where storing rounds as well, both have a term for that.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -108,7 +108,8 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, worst: &m
     }
 }
 
-/// The gradient before a fused ReLU. Where a value lies within rounding of zero, the output decides, as the contract says.
+/// The gradient before a fused ReLU. Where a value lies within rounding of zero, the output decides, as the contract
+/// says.
 pub fn before_relu(case: &Case, y: &[f64], dy: Vec<f64>) -> Vec<f64> {
     match case {
         Case::Conv2d(conv) | Case::Pointwise(conv) if conv.relu => {
