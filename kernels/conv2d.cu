@@ -5,14 +5,14 @@
 //     dgrad      n·h·w x c x r·s·k            gathered dy, K-major       w, MN-major         dx (+)= sum, masked
 //     wgrad      k x r·s·c x n·p·q            dy, MN-major               patches, MN-major   dw (+)= sum, db (+)= Σ dy
 //
-//     conv2d_fprop_TILE   y, x, w, bias or null, relu, extents        overwrites y
-//     conv2d_dgrad_TILE   dx, dy, w, mask or null, accumulate, extents   overwrites dx or adds to it; a mask zeroes the sum
-//     conv2d_wgrad_TILE   split, x, dy, extents                       overwrites dw and db, adds to them, or fills `partial`
-//     conv2d_reduce       split, lengths, splits                      adds `partial` up into dw and db
+//     conv2d_fprop_TILE   y, x, w, bias or null, relu, extents          overwrites y
+//     conv2d_dgrad_TILE   dx, dy, w, mask or null, accumulate, extents  overwrites dx or adds; a mask zeroes the sum
+//     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or fills `partial`
+//     conv2d_reduce       split, lengths, splits                        dw and db are (or get added) `partial`'s sums
 //
-// Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`: MxN, and
-// `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (in wgrad, y =
-// splits). Block: the tile's warps.
+// Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
+// MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (in
+// wgrad, y = splits). Block: the tile's warps.
 #include "gemm/convolution.cuh"
 #include "gemm/gemm.cuh"
 

@@ -5,7 +5,8 @@
 //     dgrad      m x c x k        dy, K-major      w, MN-major      dx (+)= sum, masked
 //     wgrad      k x c x m        dy, MN-major     x, MN-major      dw (+)= sum, db (+)= Σ dy
 //
-// Kernels, arguments, grids and blocks are those of `conv2d.cu` (`pointwise_fprop_TILE` and so on), with the extents m, c, k.
+// Kernels, arguments, grids and blocks are those of `conv2d.cu` (`pointwise_fprop_TILE` and so on), with the extents m,
+// c, k.
 #include "gemm/gemm.cuh"
 
 template <class T>

@@ -1,5 +1,5 @@
-// A convolution's operands as the GEMMs see them. No matrix is ever made: sources go from a row and a column of it to the
-// image's element, with divisions only where a thread begins or where the tile's lines are pixels.
+// A convolution's operands as the GEMMs see them. No matrix is ever made: sources go from a row and a column of it to
+// the image's element, with divisions only where a thread begins or where the tile's lines are pixels.
 #pragma once
 
 #include "loader.cuh"
@@ -9,7 +9,7 @@ struct Convolution {
     int n, h, w, c, k, r, s, p, q, stride, pad;
     // r·s, r·s·c, r·s·k, n·p·q.
     int filter, taps, gradient_taps, pixels;
-    FastDiv by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
+    Divisor by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
 };
 
 // fprop's A: row = output pixel, column = (r, s, c). K-major.
@@ -17,8 +17,8 @@ template <class Layout, bool ALIGNED>
 struct PatchLines {
     const Convolution &g;
     const Storage *x;
-    // The filter's first tap in the image, of each of this thread's rows: its element of channel 0 (modulo 2^32, for it may
-    // lie in the padding), its row and its column.
+    // The filter's first tap in the image, of each of this thread's rows: its element of channel 0 (modulo 2^32, for it
+    // may lie in the padding), its row and its column.
     unsigned base[Layout::PASSES];
     int top[Layout::PASSES], left[Layout::PASSES];
     // What the thread's chunk multiplies: column k, which is (r, s, c).
@@ -70,6 +70,7 @@ struct PatchLines {
         unsigned step;
         bool inside;
     };
+    __device__ bool whole() const { return false; }
     __device__ void prepare() {}
     __device__ Column column(int e) const {
         int s, c;
@@ -98,8 +99,8 @@ struct PatchLines {
     }
 };
 
-// dgrad's A: row = input pixel, column = (r, s, k), the gradient of the output pixel whose window sees the input pixel at
-// (r, s), if there is one. K-major.
+// dgrad's A: row = input pixel, column = (r, s, k), the gradient of the output pixel whose window sees the input pixel
+// at (r, s), if there is one. K-major.
 template <class Layout, bool ALIGNED>
 struct GradientLines {
     const Convolution &g;
@@ -154,6 +155,7 @@ struct GradientLines {
         bool inside;
     };
     Pixel rows[ALIGNED ? 1 : Layout::PASSES];
+    __device__ bool whole() const { return false; }
     __device__ void prepare() {
         if constexpr (!ALIGNED) {
 #pragma unroll
@@ -218,6 +220,7 @@ struct FilterColumns {
         int e;
         bool inside;
     };
+    __device__ bool whole() const { return g.c % VECTOR == 0; }
     __device__ void prepare() {}
     __device__ Column column(int e) const { return {e, e < left}; }
     __device__ Storage element(int i, Column column) const {
@@ -242,8 +245,8 @@ struct PatchColumns {
     // Otherwise: the chunk's first column.
     int tap, step;
     // Aligned: the window of this lane's pixel, one of the tile's lines, its first row (or -2^15 if there is none) and
-    // column as the upper and lower half, and its first element. The lanes tell each other, which costs less than divisions
-    // for each chunk. (Launches see to it that padded images have fewer than 2^15 rows and columns.)
+    // column as the upper and lower half, and its first element. The lanes tell each other, which costs less than
+    // divisions for each chunk. (Launches see to it that padded images have fewer than 2^15 rows and columns.)
     int corner, start;
     // Otherwise: the windows of all lines.
     int base[ALIGNED ? 1 : Layout::PASSES], top[ALIGNED ? 1 : Layout::PASSES], left[ALIGNED ? 1 : Layout::PASSES];
@@ -282,6 +285,7 @@ struct PatchColumns {
         int r, s, c;
         bool inside;
     };
+    __device__ bool whole() const { return false; }
     __device__ void prepare() {
         if constexpr (ALIGNED) {
             int base, top, left;
@@ -297,7 +301,8 @@ struct PatchColumns {
     }
     __device__ const Storage *chunk(int i, bool &inside) const {
         const int lane = threadIdx.x / Layout::CHUNKS + i * Layout::PER_PASS;
-        const int corner = __shfl_sync(0xffffffff, this->corner, lane), start = __shfl_sync(0xffffffff, this->start, lane);
+        const int corner = __shfl_sync(0xffffffff, this->corner, lane);
+        const int start = __shfl_sync(0xffffffff, this->start, lane);
         inside = this->inside((corner >> 16) + (tap >> 16), static_cast<short>(corner) + (tap & 0xffff));
         return x + (start + step);
     }

@@ -79,8 +79,8 @@ struct Add {
     }
 };
 
-// Blocks of one launch, the tiles of n one after the other: blocks that share rows of A run together, and find them in the
-// second-level cache. The first row and column of this block:
+// Blocks of one launch, the tiles of n one after the other: blocks that share rows of A run together, and find them in
+// the second-level cache. The first row and column of this block:
 struct Place {
     int row, column;
 };
@@ -97,8 +97,8 @@ __device__ __forceinline__ Place place(int n) {
 // Reads neighbours that lie at a multiple of their number.
 template <int WIDTH>
 __device__ __forceinline__ void read(float (&value)[WIDTH], const float *slice, int at) {
-    // Eight floats are two reads. Lanes whose floats begin in an odd round over the banks read the second half first, or
-    // each read would leave every other four banks idle.
+    // Eight floats are two reads. Lanes whose floats begin in an odd round over the banks read the second half first,
+    // or each read would leave every other four banks idle.
     if constexpr (WIDTH == 8) {
         const bool odd = at / 32 % 2 == 1;
         const float4 one = *reinterpret_cast<const float4 *>(slice + at + (odd ? 4 : 0));

@@ -1,9 +1,9 @@
 // The GEMM that both convolutions are: a block multiplies its tile's rows of A by its columns of B, `output[m][n] = Σ_k
 // A[m][k] · B[n][k]`, with the sources of A and B, the precision's arithmetic and an epilogue as parts.
 //
-// Tiles of both operands go through a ring of stages in shared memory. In the aligned kernels `cp.async` fills it, STAGES - 1
-// tiles ahead of the arithmetic, with one barrier a tile; while the last step of a tile is multiplied, the first
-// fragments of the next are already under way. The others read the next tile into registers while they multiply.
+// Tiles of both operands go through a ring of stages in shared memory. In the aligned kernels `cp.async` fills it,
+// STAGES - 1 tiles ahead of the arithmetic, with one barrier a tile; while the last step of a tile is multiplied, the
+// first fragments of the next are already under way. The others read the next tile into registers while they multiply.
 #pragma once
 
 #include "epilogue.cuh"
@@ -119,8 +119,8 @@ struct Block {
 };
 
 // wgrad's splits of the sum over k: split `blockIdx.y` takes `tiles` tiles. With more than one split the results go to
-// `partial[split][stride]`, dw first, then db, for `reduce_splits`; with one, straight to dw and db. What is not wanted is
-// null.
+// `partial[split][stride]`, dw first, then db, for `reduce_splits`; with one, straight to dw and db. What is not wanted
+// is null.
 struct Split {
     float *dw, *db, *partial;
     int stride, tiles, accumulate_dw, accumulate_db;
@@ -158,9 +158,9 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
     }
 }
 
-// The sum of wgrad's splits: `dw[i] (+)= Σ partial[split][i]`, and db likewise, which lies behind dw in each partial result.
-// The order of the additions is fixed. Grid: ceil(length / 128). Block: 32 x 8 threads in a row; each of the 8 adds up
-// every eighth split of 4 elements, then the first adds those 8.
+// The sum of wgrad's splits: `dw[i] (+)= Σ partial[split][i]`, and db likewise, which lies behind dw in each partial
+// result. The order of the additions is fixed. Grid: ceil(length / 128). Block: 32 x 8 threads in a row; each of the 8
+// adds up every eighth split of 4 elements, then the first adds those 8.
 __device__ __forceinline__ void reduce_splits(const Split &split, int dw_length, int length, int splits) {
     static_assert(THREADS == 256, "32 x 8");
     __shared__ float4 parts[8][32];

@@ -47,10 +47,20 @@ struct Loader {
         source.advance();
     }
 
-    // Reads the next tile, of whatever extents, to registers.
+    // Reads the next tile, of whatever extents, to registers: in 16 bytes if this operand's extents allow it.
     __device__ void gather(Chunk (&chunks)[Layout::PASSES]) {
         if (Layout::active()) {
             source.prepare();
+            if (source.whole()) {
+#pragma unroll
+                for (int i = 0; i < Layout::PASSES; i++) {
+                    bool valid;
+                    const Storage *from = source.chunk(i, valid);
+                    chunks[i].bits = valid ? *reinterpret_cast<const uint4 *>(from) : make_uint4(0, 0, 0, 0);
+                }
+                source.advance();
+                return;
+            }
 #pragma unroll
             for (int e = 0; e < VECTOR; e++) {
                 const auto column = source.column(e);
@@ -84,6 +94,7 @@ struct MatrixLines {
         for (int i = 0; i < Layout::PASSES; i++) valid |= (first + line + i * Layout::PER_PASS < lines) << i;
     }
 
+    __device__ bool whole() const { return columns % VECTOR == 0; }
     __device__ const Storage *at(int i) const {
         return pointer + static_cast<size_t>(i * Layout::PER_PASS) * pitch;
     }
@@ -119,6 +130,7 @@ struct MatrixColumns {
         : pointer(matrix + static_cast<size_t>(begin + line) * columns + first + column), pitch(columns),
           k(begin + line), end(end), left(columns - first - column) {}
 
+    __device__ bool whole() const { return pitch % VECTOR == 0; }
     __device__ const Storage *at(int i) const {
         return pointer + static_cast<size_t>(i * Layout::PER_PASS) * pitch;
     }

@@ -1,7 +1,7 @@
-// How operands travel: asynchronous copies from global to shared memory, matrices from shared memory to registers, and
-// division by extents that are known before the launch.
+// How operands travel: asynchronous copies from global to shared memory, matrices from shared memory to registers.
 #pragma once
 
+#include "divide.cuh"
 #include "storage.cuh"
 
 __device__ __forceinline__ unsigned shared_address(const void *pointer) {
@@ -69,18 +69,11 @@ __device__ __forceinline__ void store_shared4(unsigned to, uint4 value) {
                  : "memory");
 }
 
-// Division by an extent as a multiplication: exact for every dividend below 2^31. `src/device/cuda/gemm.rs` makes it.
-struct FastDiv {
-    unsigned multiplier, shift, divisor;
-};
+// Division of what is at least 0.
+__device__ __forceinline__ int quotient(int dividend, const Divisor &by) { return divide(dividend, by).quotient; }
 
-__device__ __forceinline__ int quotient(int dividend, const FastDiv &by) {
-    const unsigned n = dividend;
-    return (__umulhi(n, by.multiplier) + n) >> by.shift;
-}
-
-__device__ __forceinline__ int divide(int dividend, const FastDiv &by, int &remainder) {
-    const int result = quotient(dividend, by);
-    remainder = dividend - result * static_cast<int>(by.divisor);
-    return result;
+__device__ __forceinline__ int divide(int dividend, const Divisor &by, int &remainder) {
+    const Division result = divide(static_cast<unsigned>(dividend), by);
+    remainder = result.remainder;
+    return result.quotient;
 }

@@ -1,8 +1,9 @@
 // The tensor cores' half of the GEMM, for TF32 and bf16: a warp's fragments from shared memory, and their products.
 //
-// In 16-byte chunks of k both are alike: a fragment of A is 16 rows x 2 chunks, one of B 8 rows x 2 chunks, and `ldmatrix`
-// hands the lanes of either type what `mma` wants of them (a row of its 8x8 matrix is 8 bf16 or 4 floats). Where k runs across
-// the lines instead, `ldmatrix.trans` transposes bf16; floats it would tear apart, so lanes read them one by one.
+// In 16-byte chunks of k both are alike: a fragment of A is 16 rows x 2 chunks, one of B 8 rows x 2 chunks, and
+// `ldmatrix` hands the lanes of either type what `mma` wants of them (a row of its 8x8 matrix is 8 bf16 or 4 floats).
+// Where k runs across the lines instead, `ldmatrix.trans` transposes bf16; floats it would tear apart, so lanes read
+// them one by one.
 #pragma once
 
 #include "tile.cuh"
@@ -37,8 +38,9 @@ constexpr int STEPS = 2;
 // Lines of an MN-major tile that a step takes.
 constexpr int STEP_LINES = TILE_K / STEPS;
 
-// Reads COUNT times 16 rows of A or B, four 8x8 matrices each, from row `first` of the tile. ROWS_INNER is their order: A's
-// fragment has the two that differ in rows next to each other, B's (two fragments of 8 rows) those that differ in chunks.
+// Reads COUNT times 16 rows of A or B, four 8x8 matrices each, from row `first` of the tile. ROWS_INNER is their order:
+// A's fragment has the two that differ in rows next to each other, B's (two fragments of 8 rows) those that differ in
+// chunks.
 template <class Layout, Major MAJOR, int COUNT, bool ROWS_INNER>
 struct Fragments {
     // Offsets of the lane's reads; with k along the lines, one serves all pairs.

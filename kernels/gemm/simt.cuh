@@ -1,8 +1,8 @@
 // The GEMM's arithmetic in plain fp32: every product is one fused multiply-add, in the order of k.
 //
-// A thread computes 8 rows and WARP_N / 8 columns. Where k runs along the lines it reads two or four steps of a row at a time, and its
-// rows lie 4 apart (its columns 8), so that the lanes of a read have neighbouring rows; where k runs across the lines it
-// reads four neighbouring rows (columns) of a step at a time.
+// A thread computes 8 rows and WARP_N / 8 columns. Where k runs along the lines it reads two or four steps of a row at
+// a time, and its rows lie 4 apart (its columns 8), so that the lanes of a read have neighbouring rows; where k runs
+// across the lines it reads four neighbouring rows (columns) of a step at a time.
 #pragma once
 
 #include "tile.cuh"
@@ -23,8 +23,8 @@ struct Core {
     unsigned offset_a, offset_b;
     bool summing;
 
-    // The lanes as 4 rows of 8, such that neighbours (and neighbours of neighbours) share a row or a column: the hardware
-    // then serves half a warp's 16-byte reads at once.
+    // The lanes as 4 rows of 8, such that neighbours (and neighbours of neighbours) share a row or a column: the
+    // hardware then serves half a warp's 16-byte reads at once.
     __device__ static int lane_row() { return (threadIdx.x >> 1 & 1) | (threadIdx.x >> 3 & 2); }
     __device__ static int lane_column() { return (threadIdx.x & 1) | (threadIdx.x >> 1 & 6); }
 

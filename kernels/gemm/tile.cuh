@@ -25,7 +25,8 @@ struct Tile {
 enum class Major { K, MN };
 
 // How a tile of EXTENT x TILE_K lies in shared memory: lines of 16-byte chunks, each line's chunks permuted so that
-// neither the copies nor the warps' reads meet in a bank. A thread takes chunk `thread % CHUNKS` of every PER_PASS-th line.
+// neither the copies nor the warps' reads meet in a bank. A thread takes chunk `thread % CHUNKS` of every PER_PASS-th
+// line.
 template <Major MAJOR, int EXTENT, int BLOCK>
 struct Layout {
     static constexpr int CHUNKS = MAJOR == Major::K ? 4 : EXTENT / VECTOR;
@@ -57,8 +58,8 @@ struct Layout {
     static_assert(PER_PASS % PERIOD == 0, "a thread's lines are permuted alike");
 
     __device__ static int swizzle(int line, int chunk) {
-        // `ldmatrix` reads a chunk of each of eight lines. Two lines of 64 bytes (or of 64 bytes more than a multiple of
-        // 128) go once over the banks.
+        // `ldmatrix` reads a chunk of each of eight lines. Two lines of 64 bytes (or of 64 bytes more than a multiple
+        // of 128) go once over the banks.
         if constexpr (PAIRS) return chunk ^ ((line >> 1) & 3);
         // The same where each line begins at the same bank.
         if constexpr (EIGHTS) return chunk ^ (line & 7);

@@ -8,29 +8,6 @@ use super::{Args, Buf, Cuda, Geometry, Precision};
 use crate::ops::Grad;
 use crate::{Error, Result};
 
-/// A divisor in the form in which kernels divide: `(umulhi(n, multiplier) + n) >> shift`, exact for every n below 2³¹.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FastDiv {
-    multiplier: u32,
-    shift: u32,
-    divisor: u32,
-}
-
-// SAFETY: three words.
-unsafe impl NoUninit for FastDiv {}
-
-impl FastDiv {
-    /// `divisor` is at least 1 and below 2³¹.
-    pub(crate) fn new(divisor: usize) -> Self {
-        let d = divisor as u64;
-        // The quotient n·(2³² + multiplier) / 2^(32 + shift) exceeds n/d by less than n/2³¹ · 1/d where 2^shift ≥ d.
-        let shift = divisor.next_power_of_two().trailing_zeros();
-        let multiplier = ((1u64 << 32) * ((1u64 << shift) - d)) / d + 1;
-        FastDiv { multiplier: multiplier as u32, shift, divisor: divisor as u32 }
-    }
-}
-
 /// The extents of a GEMM: `[m, k] · [k, n]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Product {
@@ -180,24 +157,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn division_by_multiplication_is_exact() {
-        let divisors =
-            (1..=300).chain([384, 625, 2809, 4095, 4096, 4097, 65_535, 65_537, (1 << 30) + 1, (1 << 31) - 1]);
-        for divisor in divisors {
-            let FastDiv { multiplier, shift, .. } = FastDiv::new(divisor);
-            let quotient = |n: u32| {
-                let high = (u64::from(n) * u64::from(multiplier)) >> 32;
-                u32::try_from(high + u64::from(n)).expect("no overflow") >> shift
-            };
-            let d = divisor as u32;
-            let multiples = (0..1000).map(|i| (i * (((1u64 << 31) - 1) / 1000)) as u32 / d * d);
-            for n in multiples.flat_map(|n| [n.saturating_sub(1), n, n + 1]).chain(0..1000).chain([(1 << 31) - 1]) {
-                assert_eq!(quotient(n), n / d, "{n} / {d}");
-            }
-        }
-    }
-
-    #[test]
     fn columns_choose_their_tile() {
         let name = |precision, aligned, n| tile(precision, aligned, n).name();
         for (n, wanted) in [(1, "128x32"), (10, "128x32"), (32, "128x32"), (48, "128x96"), (96, "128x96")] {
@@ -237,5 +196,26 @@ mod tests {
         }
         assert_eq!(splits(1, 1, 1, 264).count, 1);
         assert_eq!(splits(1, 11_664, 9312, 264), Splits { count: 260, tiles: 45 });
+    }
+
+    /// The network's convolutions at batch 128, on 132 multiprocessors: tile, blocks and splits of wgrad, in bf16.
+    #[test]
+    fn the_network_fills_a_large_gpu() {
+        let layers = [
+            // pixels, c, k, taps; tiles of fprop and dgrad; wgrad's tile, blocks and splits
+            (373_248usize, 96, 96, 1, "128x96", "128x96", ("128x96", 1, 260)),
+            (86_528, 96, 256, 25, "128x128", "128x96", ("128x128", 38, 13)),
+            (86_528, 256, 256, 1, "128x128", "128x128", ("128x128", 4, 65)),
+            (18_432, 256, 384, 9, "128x128", "128x128", ("128x128", 54, 4)),
+            (18_432, 384, 384, 1, "128x128", "128x128", ("128x128", 9, 29)),
+        ];
+        for (pixels, c, k, taps, fprop, dgrad, wgrad) in layers {
+            let of = |n| tile(Precision::Bf16, true, n);
+            assert_eq!((of(k).name().as_str(), of(c).name().as_str()), (fprop, dgrad), "{c} to {k}");
+            let wide = of(c * taps);
+            let blocks = geometry(wide, k, c * taps, 1).grid[0];
+            let splits = splits(blocks, pixels.div_ceil(32), k * (c * taps + 1), 2 * 132);
+            assert_eq!((wide.name().as_str(), blocks, splits.count), wgrad, "{c} to {k}");
+        }
     }
 }

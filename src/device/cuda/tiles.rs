@@ -87,13 +87,14 @@ fn list(tiles: &[Tile]) -> String {
 
 /// Each constant as the kernels' preprocessor sees it.
 pub fn defines() -> Vec<(String, String)> {
-    vec![
-        ("THREADS".into(), THREADS.to_string()),
-        ("AVGPOOL_CHANNELS".into(), AVGPOOL_CHANNELS.to_string()),
-        ("FLATTEN_TILE".into(), FLATTEN_TILE.to_string()),
-        ("SGD_ITEMS".into(), SGD_ITEMS.to_string()),
-        ("TILE_BYTES".into(), TILE_BYTES.to_string()),
-        ("FP32_TILES(X)".into(), list(&FP32_TILES)),
-        ("MMA_TILES(X)".into(), list(&MMA_TILES)),
-    ]
+    let constants = [
+        ("THREADS", THREADS),
+        ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
+        ("FLATTEN_TILE", FLATTEN_TILE),
+        ("SGD_ITEMS", SGD_ITEMS),
+        ("TILE_BYTES", TILE_BYTES),
+    ];
+    let lists = [("FP32_TILES(X)", list(&FP32_TILES)), ("MMA_TILES(X)", list(&MMA_TILES))];
+    let constants = constants.map(|(name, value)| (name, value.to_string()));
+    constants.into_iter().chain(lists).map(|(name, value)| (name.into(), value)).collect()
 }

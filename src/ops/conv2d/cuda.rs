@@ -4,8 +4,8 @@ use bytemuck::NoUninit;
 
 use super::Conv2d;
 use crate::Result;
-use crate::device::cuda::gemm::{self, FastDiv, Product, geometry, tile, whole_vectors};
-use crate::device::cuda::{Args, Buf, Cuda};
+use crate::device::cuda::gemm::{self, Product, geometry, tile, whole_vectors};
+use crate::device::cuda::{Args, Buf, Cuda, divisor};
 use crate::ops::Grad;
 use crate::shape::ConvShape;
 
@@ -18,7 +18,7 @@ struct Convolution {
     /// n, h, w, c, k, r, s, p, q, stride, pad; r·s, r·s·c, r·s·k, n·p·q.
     extents: [i32; 15],
     /// By h, w, c, k, s, p, q, stride.
-    divisors: [FastDiv; 8],
+    divisors: [[u32; 3]; 8],
 }
 
 // SAFETY: words.
@@ -39,7 +39,7 @@ impl Convolution {
         gemm::require_countable(OP, &[padded[0], padded[1], pixels])?;
         Ok(Convolution {
             extents: all.map(|extent| extent as i32),
-            divisors: [h, w, c, k, s, p, q, stride].map(FastDiv::new),
+            divisors: [h, w, c, k, s, p, q, stride].map(divisor),
         })
     }
 }
