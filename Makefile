@@ -4,12 +4,13 @@ SHELL := bash
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train test test-fetch bench compare parity ptx ptx-check lint
+.PHONY: help data train test test-fetch errors bench compare parity ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
 	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
+	@echo "make errors      measure how far off every kernel is, and write kernels/ERRORS.md"
 	@echo "make bench       time each convolution, and 1x1 against kxk"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
@@ -28,6 +29,10 @@ test: data ptx-check
 
 test-fetch:
 	$(CARGO) test --lib fetch::debian -- --ignored
+
+errors: target/nvcc/installed
+	MLPCONV_REQUIRE_CUDA=1 $(CARGO) test --test ops a_table_of_the_errors_is_written
+	cp $${CARGO_TARGET_DIR:-target}/cuda-errors.md kernels/ERRORS.md
 
 bench:
 	$(CARGO) bench

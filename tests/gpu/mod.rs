@@ -1,4 +1,5 @@
-//! GPUs for tests: the virtual one, which cargo has built beside the tests, or with `MLPCONV_TESTS=real` the machine's own.
+//! GPUs for tests: the virtual one, which cargo has built beside the tests, or with `MLPCONV_TESTS=real` the machine's
+//! own.
 
 use std::io::Write;
 use std::ops::Deref;
@@ -51,8 +52,8 @@ pub fn real() -> bool {
     env::var("MLPCONV_TESTS").is_ok_and(|gpu| gpu == "real")
 }
 
-/// Loads the virtual GPU before anyone looks for a driver: under the name by which it calls itself, libcuda.so, it is then
-/// found in memory.
+/// Loads the virtual GPU before anyone looks for a driver: under the name by which it calls itself, libcuda.so, it is
+/// then found in memory.
 fn start() {
     static START: Once = Once::new();
     START.call_once(|| {

@@ -1,9 +1,9 @@
 //! What a backend's arithmetic does to a number; the tolerances of all tests come out of this and nothing else.
 //!
 //! An error has up to three sources. *Sums* round with every term ([`naive::Sum`](crate::naive::Sum) counts them).
-//! *Operands* of a convolution's products are rounded before they are multiplied: most tests draw numbers that this leaves
-//! as they are, and one rounds the reference's numbers in the same way. *Storing* an activation, or the gradient of one,
-//! rounds what has been summed up, once.
+//! *Operands* of a convolution's products are rounded before they are multiplied: most tests draw numbers that this
+//! leaves as they are, and one rounds the reference's numbers in the same way. *Storing* an activation, or the gradient
+//! of one, rounds what has been summed up, once.
 
 use mlpconv::device::Role;
 
@@ -108,8 +108,8 @@ impl Arithmetic {
         }
     }
 
-    /// `values`, near enough, but such that a case's products have them for factors without rounding them. (Additions of a
-    /// bias do not round it, so it is left alone.)
+    /// `values`, near enough, but such that a case's products have them for factors without rounding them. (Additions
+    /// of a bias do not round it, so it is left alone.)
     pub fn exact(self, case: &Case, input: usize, values: Vec<f64>) -> Vec<f64> {
         let bits = match case {
             Case::Conv2d(_) | Case::Pointwise(_) if input == 2 => return values,
@@ -119,7 +119,8 @@ impl Arithmetic {
         self.to_bits(values, bits)
     }
 
-    /// `values` with one bit more than a convolution's factors have, so that about half of them lie in the middle of two.
+    /// `values` with one bit more than a convolution's factors have, so that about half of them lie in the middle of
+    /// two.
     pub fn ties(self, values: Vec<f64>) -> Vec<f64> {
         self.to_bits(values, self.operand_bits() + 1)
     }

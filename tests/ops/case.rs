@@ -21,6 +21,8 @@ pub struct Conv {
     pub pad: usize,
     pub bias: bool,
     pub relu: bool,
+    /// Nobody wants the gradient of `x`: it is a network's input.
+    pub constant: bool,
 }
 
 impl Conv {
@@ -43,7 +45,7 @@ pub enum Case {
     CrossEntropy { n: usize, classes: usize },
 }
 
-/// What a case gave: its output, and the gradients of `Σ seed·y` with respect to each input.
+/// What a case gave: its output, and the gradients of `Σ seed·y` with respect to each input (none for a constant).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub y: Vec<f64>,
@@ -92,8 +94,8 @@ impl Case {
         [Role::Activation, Role::Parameter, Role::Parameter][..self.inputs().len()].to_vec()
     }
 
-    /// Values for the inputs, which this arithmetic does not round: those of [`draw::spread`], or where numbers have few
-    /// digits their neighbours, of which some are equal.
+    /// Values for the inputs, which this arithmetic does not round: those of [`draw::spread`], or where numbers have
+    /// few digits their neighbours, of which some are equal.
     pub fn draw(&self, arithmetic: Arithmetic) -> Vec<Vec<f64>> {
         let spread = |(i, shape): (usize, &Shape)| draw::spread(100 + i as u64, shape.len());
         let values = self.inputs().iter().enumerate().map(spread).collect::<Vec<_>>();
@@ -193,9 +195,17 @@ pub fn variable_as<B: Backend>(role: Role, tape: &mut Tape<B>, shape: Shape, log
     tape.variable(buf, shape, role).unwrap()
 }
 
+fn constant(case: &Case) -> bool {
+    matches!(case, Case::Conv2d(conv) | Case::Pointwise(conv) if conv.constant)
+}
+
 fn variables<B: Backend>(tape: &mut Tape<B>, case: &Case, roles: &[Role], inputs: &[Vec<f64>]) -> Vec<Var<B>> {
-    let inputs = case.inputs().into_iter().zip(roles).zip(inputs);
-    inputs.map(|((shape, &role), values)| variable_as(role, tape, shape, values)).collect()
+    let inputs = case.inputs().into_iter().zip(roles).zip(inputs).enumerate();
+    let variable = |(i, ((shape, &role), values)): (usize, ((Shape, &Role), &Vec<f64>))| {
+        let buf = upload_as(role, tape.backend(), shape, values);
+        if i == 0 && constant(case) { tape.constant(buf, shape) } else { tape.variable(buf, shape, role) }.unwrap()
+    };
+    inputs.map(variable).collect()
 }
 
 /// The output of `case` alone.
@@ -239,6 +249,10 @@ pub fn run_as<B: Backend>(
         let seed = upload_as(seed_role, backend, y.shape(), seed);
         (download(backend, y.shape(), y.data()), tape.backward_from(&y, seed).unwrap())
     };
-    let gradient = |var: &Var<B>| download(backend, var.shape(), grads.of(var).expect("a gradient for every input"));
-    Outcome { y, gradients: vars.iter().map(gradient).collect() }
+    let gradient = |(i, var): (usize, &Var<B>)| match grads.of(var) {
+        Some(gradient) => download(backend, var.shape(), gradient),
+        None if i == 0 && constant(case) => Vec::new(),
+        None => panic!("{case:?}: no gradient of input {i}"),
+    };
+    Outcome { y, gradients: vars.iter().enumerate().map(gradient).collect() }
 }

@@ -244,7 +244,7 @@ fn logit_gradient(n: usize, classes: usize, logits: &[f64], index: usize) -> Sum
 
 #[test]
 fn the_reference_knows_a_convolution_by_hand() {
-    let conv = Conv { x: [1, 1, 2, 2], w: [1, 1, 2, 2], stride: 1, pad: 1, bias: true, relu: false };
+    let conv = Conv { x: [1, 1, 2, 2], w: [1, 1, 2, 2], stride: 1, pad: 1, bias: true, relu: false, constant: false };
     let inputs = [vec![1.0, 2.0, 3.0, 4.0], vec![10.0, 20.0, 30.0, 40.0], vec![0.5]];
     let case = Case::Conv2d(conv);
     let y: Vec<f64> = (0..9).map(|i| output(&case, &inputs, i).value).collect();

@@ -1,5 +1,5 @@
-//! Roles other than the usual. A backend may store activations and parameters differently; ops take either all the same,
-//! and a gradient is stored as what it is the gradient of.
+//! Roles other than the usual. A backend may store activations and parameters differently; ops take either all the
+//! same, and a gradient is stored as what it is the gradient of.
 
 use mlpconv::Backend;
 use mlpconv::device::Role;

@@ -55,7 +55,7 @@ pub fn batches() -> Vec<Batches> {
 
 /// A convolution with bias and without ReLU.
 pub fn conv(x: [usize; 4], [k, r, s]: [usize; 3], stride: usize, pad: usize) -> Conv {
-    Conv { x, w: [k, x[1], r, s], stride, pad, bias: true, relu: false }
+    Conv { x, w: [k, x[1], r, s], stride, pad, bias: true, relu: false, constant: false }
 }
 
 fn rectified(conv: Conv) -> Conv {
@@ -93,6 +93,11 @@ fn conv2d() -> Vec<Case> {
         rectified(conv([3, 4, 11, 11], [3, 3, 3], 1, 1)),
         // A remainder that no window reaches.
         conv([1, 2, 8, 8], [2, 3, 3], 3, 0),
+        // Channels that wide accesses divide, and tiles do not.
+        rectified(conv([2, 16, 7, 9], [40, 3, 3], 1, 1)),
+        conv([1, 8, 13, 11], [136, 3, 3], 2, 1),
+        unbiased(conv([3, 24, 6, 5], [104, 1, 3], 1, 1)),
+        conv([1, 136, 4, 3], [8, 2, 2], 1, 0),
     ];
     cases.map(Case::Conv2d).to_vec()
 }
@@ -110,6 +115,10 @@ fn pointwise() -> Vec<Case> {
         unbiased(mix([1, 3, 25, 25], 2)),
         rectified(mix([3, 5, 11, 11], 4)),
         mix([1, 131, 1, 2], 67),
+        // Channels that wide accesses divide, and tiles do not.
+        mix([3, 40, 5, 7], 136),
+        rectified(mix([2, 136, 3, 3], 104)),
+        unbiased(mix([1, 104, 11, 13], 24)),
     ];
     cases.map(Case::Pointwise).to_vec()
 }
@@ -130,12 +139,17 @@ fn maxpool() -> Vec<Case> {
         // The largest window, whose last position fills the byte.
         ([1, 2, 16, 17], 16, 1),
         ([3, 1, 5, 3], 1, 2),
+        // Channels that wide accesses divide.
+        ([2, 16, 11, 9], 3, 2),
+        ([1, 8, 10, 12], 3, 2),
+        ([1, 24, 7, 8], 2, 2),
+        ([2, 8, 6, 5], 3, 1),
     ];
     cases.map(|(x, window, stride)| Case::MaxPool { x, window, stride }).to_vec()
 }
 
 /// Image batches for the ops that take them as they are.
-fn images() -> [[usize; 4]; 9] {
+fn images() -> [[usize; 4]; 12] {
     [
         [1, 1, 1, 1],
         [3, 10, 1, 1],
@@ -146,6 +160,10 @@ fn images() -> [[usize; 4]; 9] {
         [1, 2, 53, 53],
         [1, 3, 25, 25],
         [3, 5, 11, 11],
+        // Channels that wide accesses divide; more of them than pixels, and the other way round.
+        [2, 16, 5, 7],
+        [3, 40, 3, 3],
+        [1, 8, 13, 9],
     ]
 }
 
@@ -158,7 +176,7 @@ fn flatten() -> Vec<Case> {
 }
 
 /// Shapes of every rank for element-wise ops.
-fn any_rank() -> [Shape; 8] {
+fn any_rank() -> [Shape; 9] {
     [
         Shape::vector(1),
         Shape::vector(131),
@@ -168,6 +186,8 @@ fn any_rank() -> [Shape; 8] {
         Shape::image(3, 5, 7, 1),
         Shape::image(1, 10, 5, 5),
         Shape::image(3, 2, 25, 25),
+        // A multiple of all widths.
+        Shape::image(2, 16, 4, 4),
     ]
 }
 
@@ -176,7 +196,7 @@ fn relu() -> Vec<Case> {
 }
 
 fn dropout() -> Vec<Case> {
-    let probabilities = [0.5, 0.1, 0.9, 0.5, 1.0 / 3.0, 0.25, 0.5, 0.999];
+    let probabilities = [0.5, 0.1, 0.9, 0.5, 1.0 / 3.0, 0.25, 0.5, 0.999, 0.2];
     any_rank().into_iter().zip(probabilities).map(|(x, probability)| Case::Dropout { x, probability }).collect()
 }
 

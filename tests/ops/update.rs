@@ -98,8 +98,8 @@ fn gradient(i: usize, t: usize, len: usize) -> Vec<f64> {
     draw::spread((50 + 10 * t + i) as u64, len)
 }
 
-/// Runs `update` on `backend` and compares parameters and velocities after each step. The largest error as a share of its
-/// bound.
+/// Runs `update` on `backend` and compares parameters and velocities after each step. The largest error as a share of
+/// its bound.
 pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, update: &Update) -> f64 {
     // Parameters are stored as they are computed.
     let unit = arithmetic.unit();

@@ -66,7 +66,9 @@ impl Args {
         self.value(address)
     }
 
+    /// A buffer to be written. A copy that it has would be out of date afterwards, so it has none any more.
     pub(crate) fn output(self, buf: &mut Buf) -> Self {
+        buf.copy = None;
         let address = buf.address();
         self.address(address)
     }
