@@ -1,7 +1,7 @@
 // A batch from a data set that lies on the device: gathered, resized and normalised. Images and labels are bytes.
 //
-//     x[b] = resize(images[order[first + b]]) / 255      [n, height, width], one channel
-//     y[b] = labels[order[first + b]]                     `count` images and labels
+//     x[b] = resize(images[order[*first + b]]) / 255     [n, height, width], one channel
+//     y[b] = labels[order[*first + b]]                    `count` images and labels
 //
 // The resize is Pillow's, bit for bit, as in src/data/resize.rs: each row is filtered and rounded to whole grey levels,
 // then each column; weights have 22 fractional bits. Every position of an axis has the same number of taps (some of
@@ -52,7 +52,7 @@ static __device__ __forceinline__ void blend(Storage (&pixels)[WIDTH], const uns
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     gather(Storage *x, unsigned char *y, const unsigned char *images, const unsigned char *labels,
-           const unsigned *order, const int *row_table, const int *column_table, unsigned first, unsigned count,
+           const unsigned *order, const int *row_table, const int *column_table, const unsigned *first, unsigned count,
            unsigned from_height, unsigned from_width, unsigned height, unsigned width, unsigned row_taps,
            unsigned column_taps, unsigned tile_rows, unsigned tile_columns, unsigned tile_stride) {
     extern __shared__ __align__(16) unsigned char filtered[];
@@ -65,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const unsigned b = blockIdx.x / tiles_across / tiles_down;
     const unsigned right = min(left + tile_columns, width), bottom = min(top + tile_rows, height);
     // An index that is none reads some image, and nothing beyond the last.
-    const size_t index = min(order[first + b], count - 1);
+    const size_t index = min(order[*first + b], count - 1);
 
     // A division, not a product with 1/255, which would round differently.
     for (unsigned grey = threadIdx.x; grey < 256; grey += THREADS) scaled[grey] = to_storage(float(grey) / 255.0f);

@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use mlpconv::train::{Preset, Run, TrainConfig, Trainer};
-use mlpconv::{Cpu, Device, Error, Result, Shape, weights};
+use mlpconv::{Backend, Cpu, Error, Result, Shape, weights};
 
+use console::device::{DeviceArgs, choose, on_device};
+use console::doctor::doctor;
 use console::{bytes, grouped, metric, say};
 
 /// Looks at Network in Network: its costs, its accuracy, its speed.
@@ -44,20 +46,23 @@ enum Command {
         /// Weights to use instead of the run's own
         #[arg(long, value_name = "FILE")]
         weights: Option<PathBuf>,
-        #[arg(long, default_value = "auto")]
-        device: String,
+        #[command(flatten)]
+        device: DeviceArgs,
         /// Folder that holds the four files of the data set
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
         /// Test on the first so many images only [default: as in the run]
         #[arg(long, value_name = "IMAGES")]
         test_limit: Option<usize>,
-        /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
-        #[arg(long)]
-        threads: Option<usize>,
     },
     /// Finds Fashion-MNIST on this machine, or else fetches it, and says where it lies
     Data {
+        /// Folder that holds the four files of the data set
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
+    Doctor {
         /// Folder that holds the four files of the data set
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
@@ -72,11 +77,8 @@ enum Command {
         /// Steps to time, after one to warm up
         #[arg(long, default_value_t = 5)]
         steps: usize,
-        #[arg(long, default_value = "auto")]
-        device: String,
-        /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
-        #[arg(long)]
-        threads: Option<usize>,
+        #[command(flatten)]
+        device: DeviceArgs,
         /// One line of JSON instead of text
         #[arg(long)]
         json: bool,
@@ -86,13 +88,13 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Summary { preset, batch_size, resize, momentum } => summary(preset, batch_size, resize, momentum),
-        Command::Evaluate { run, weights, device, data_dir, test_limit, threads } => {
-            evaluate(run, weights, &device, data_dir, test_limit, threads)
+        Command::Evaluate { run, weights, device, data_dir, test_limit } => {
+            evaluate(run, weights, &device, data_dir, test_limit)
         }
         Command::Data { data_dir } => data(data_dir),
-        Command::Time { preset, batch_size, steps, device, threads, json } => {
-            time(preset, batch_size, steps, &device, threads, json)
-        }
+        Command::Doctor { data_dir } => doctor(data_dir),
+        Command::Time { preset, batch_size, steps, device, json } => choose(&device, None)
+            .and_then(|device| on_device!(&device.backend, backend => time(preset, batch_size, steps, backend, json))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -165,20 +167,30 @@ fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) 
 fn evaluate(
     folder: PathBuf,
     file: Option<PathBuf>,
-    device: &str,
+    device: &DeviceArgs,
     data_dir: Option<PathBuf>,
     limit: Option<usize>,
-    threads: Option<usize>,
 ) -> Result<()> {
     let run = Run::open(folder)?;
+    // Weights are the same everywhere: where the run began does not matter.
+    let device = choose(device, None)?;
+    on_device!(&device.backend, backend => score(&run, file, backend, data_dir, limit))
+}
+
+fn score<B: Backend<Scalar = f32>>(
+    run: &Run,
+    file: Option<PathBuf>,
+    backend: &B,
+    data_dir: Option<PathBuf>,
+    limit: Option<usize>,
+) -> Result<()> {
     let config = &run.config;
-    let backend = console::device::choose(device, threads)?.backend;
-    let mut net = config.preset.net(&backend, config.seed)?;
-    weights::load(&backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
+    let mut net = config.preset.net(backend, config.seed)?;
+    weights::load(backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
     let data = console::data::load(data_dir.as_deref())?;
     let limit = limit.or(config.test_limit);
     let test = console::data::loader(data.test, limit, config.batch_size, config.resize, None)?;
-    let trainer = Trainer::new(&backend, net, config.optimizer(&backend), config.seed)?;
+    let trainer = Trainer::new(backend, net, config.optimizer(backend), config.seed)?;
     let reading = trainer.evaluate(&test, &mut |_, _| Ok(ControlFlow::Continue(())))?;
     let Some(reading) = reading else { unreachable!("nothing breaks the evaluation off") };
     say(format_args!(
@@ -195,20 +207,20 @@ fn data(folder: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn time(preset: Preset, batch: usize, steps: usize, device: &str, threads: Option<usize>, json: bool) -> Result<()> {
+fn time<B: Backend<Scalar = f32>>(preset: Preset, batch: usize, steps: usize, backend: &B, json: bool) -> Result<()> {
     if steps == 0 {
         return Err(Error::Config { what: "steps".into(), problem: "must be at least 1".into() });
     }
     let config = TrainConfig { batch_size: batch, ..preset.config() };
     config.validate()?;
-    let backend = console::device::choose(device, threads)?.backend;
     let shape = Shape::image(batch, 1, config.resize, config.resize);
     // Random bits in place of random numbers: a multiplicative hash of the position.
     let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 8;
     let images: Vec<f32> = (0..shape.len()).map(|i| noise(i) as f32 / (1 << 24) as f32).collect();
     let labels: Vec<u8> = (0..batch).map(|i| (noise(i) % 10) as u8).collect();
-    let net = preset.net(&backend, 0)?;
-    let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 0)?;
+    let net = preset.net(backend, 0)?;
+    console::require_memory(backend, &net, &config)?;
+    let mut trainer = Trainer::new(backend, net, config.optimizer(backend), 0)?;
 
     let median = |run: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
         run()?;

@@ -13,7 +13,7 @@ use mlpconv::optim::Schedule;
 use mlpconv::train::{Event, Position, Preset, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
-use console::device::Choice;
+use console::device::{Choice, DeviceArgs, on_device};
 use console::report::Report;
 use console::{grouped, metric, say};
 
@@ -26,9 +26,8 @@ struct Args {
     /// The network and its recipe: d2l (the book's, 224x224) or small (28x28, minutes on a CPU)
     #[arg(long)]
     preset: Option<Preset>,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Times to go through the training images
     #[arg(long)]
     epochs: Option<u32>,
@@ -65,9 +64,6 @@ struct Args {
     /// Test on the first so many images only
     #[arg(long, value_name = "IMAGES")]
     test_limit: Option<usize>,
-    /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
-    #[arg(long)]
-    threads: Option<usize>,
     /// The run folder, which must be new or empty [default: runs/PRESET-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -97,7 +93,8 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
             setting.clone_from(value);
         }
     }
-    config.device = device.name.into();
+    config.device.clone_from(&device.name);
+    config.precision = device.precision;
     set(&mut config.epochs, &args.epochs);
     set(&mut config.batch_size, &args.batch_size);
     set(&mut config.learning_rate, &args.lr);
@@ -114,13 +111,12 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
 }
 
 fn run(args: Args) -> Result<ExitCode> {
-    let device = console::device::choose(&args.device, args.threads)?;
-    let backend = device.backend.clone();
-    train(args, &device, backend)
+    let resumed = args.resume.as_ref().map(Run::open).transpose()?;
+    let device = console::device::choose(&args.device, resumed.as_ref().map(|run| &run.config))?;
+    on_device!(device.backend.clone(), backend => train(args, resumed, &device, backend))
 }
 
-fn train<B: Backend<Scalar = f32>>(args: Args, device: &Choice, backend: B) -> Result<ExitCode> {
-    let resumed = args.resume.as_ref().map(Run::open).transpose()?;
+fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Choice, backend: B) -> Result<ExitCode> {
     let config = match &resumed {
         Some(run) => run.config.clone(),
         None => resolve(&args, device)?,
@@ -128,6 +124,7 @@ fn train<B: Backend<Scalar = f32>>(args: Args, device: &Choice, backend: B) -> R
     let size = config.resize;
     let net = config.preset.net(&backend, config.seed)?;
     let summary = console::summarize(config.preset, &net, 1, size)?;
+    console::require_memory(&backend, &net, &config)?;
 
     let (params, macs) = (grouped(summary.params()), metric(summary.forward_macs()));
     let why = match (&resumed, args.preset) {

@@ -78,6 +78,11 @@ impl Dataset {
         &self.images[index * size..][..size]
     }
 
+    /// The grey levels of all images, one after the other.
+    pub fn images(&self) -> &[u8] {
+        &self.images
+    }
+
     /// The class of every image.
     pub fn labels(&self) -> &[u8] {
         &self.labels

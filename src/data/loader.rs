@@ -125,7 +125,8 @@ impl Loader {
         Batches::spawn(steps - first_step, move |batches| worker.run(first_step, batches))
     }
 
-    fn order(&self, epoch: u32) -> Vec<u32> {
+    /// The images of an epoch in the order in which it visits them, by their place in the data set.
+    pub fn order(&self, epoch: u32) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.dataset.len() as u32).collect();
         if let Order::Shuffled { seed } = self.config.order {
             order.shuffle(&mut Stream::new(seed, Purpose::Shuffle, epoch, 0).rng());

@@ -11,7 +11,7 @@ mod precision;
 use std::fmt::Debug;
 
 use crate::{Error, Result, ops};
-pub use cpu::{Buf, Cpu};
+pub use cpu::{Buf, Cpu, NoRecording};
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 pub use precision::Precision;
@@ -87,6 +87,8 @@ pub trait Device: Clone + Send + Sync + 'static {
     type Buf: Buffer;
     /// Bytes on the device: labels, and the positions of pooled maxima.
     type Bytes: Buffer;
+    /// Work that was recorded.
+    type Recording: Recording;
 
     /// The device as a person would name it, with its precision.
     fn name(&self) -> String;
@@ -112,10 +114,24 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
 
+    /// What recorded work is to find when it is replayed next.
+    fn set_moment(&self, moment: &Moment) -> Result<()>;
+
+    /// Records the device work that `work` asks for instead of doing it, to be replayed; `None`, and `work` not called, on a
+    /// device that gains nothing by it.
+    ///
+    /// What `work` does on the host is done once, now: it may not exchange data with the device, and what it tells kernels
+    /// of rate, epoch, step and place must be the [`Moment`] that was set before. Buffers that it takes and drops are the
+    /// recording's own; those that it merely uses must stay where they are.
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
+
     /// Waits until everything asked for so far has happened.
     fn synchronize(&self) -> Result<()>;
 
     fn memory(&self) -> Memory;
+
+    /// Bytes that the device could still give, besides those that wait in its pool; `None` where it cannot tell.
+    fn free_memory(&self) -> Result<Option<usize>>;
 }
 
 /// For [`Device::write`].
@@ -124,6 +140,24 @@ fn require_same_len(device: usize, host: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::shape("write", format!("{host} elements for a buffer of {device}")))
+}
+
+/// What changes between two replays of a step, besides the data that is already on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moment {
+    /// The optimiser's learning rate.
+    pub rate: f32,
+    /// With the seed and the step, what dropout draws from.
+    pub epoch: u32,
+    pub step: u32,
+    /// The place of the batch's first image in the order of its epoch.
+    pub first: u32,
+}
+
+/// Work that a device has recorded, see [`Device::record`].
+pub trait Recording: Send + 'static {
+    /// Asks for the recorded work once more.
+    fn replay(&self) -> Result<()>;
 }
 
 /// What every buffer can say of itself.

@@ -37,7 +37,7 @@ impl LayerSummary {
 
     /// Bytes kept for the backward pass, with numbers of `width` bytes.
     pub fn kept(&self, width: usize) -> usize {
-        self.kept_bytes + if self.keeps_input { self.input.len() * width } else { 0 }
+        self.kept_bytes.saturating_add(if self.keeps_input { self.input.len().saturating_mul(width) } else { 0 })
     }
 }
 
@@ -82,18 +82,21 @@ impl Summary {
     }
 
     /// Peak bytes of a training step, without a device's working memory: parameters, their gradients and (with
-    /// momentum) velocities, and the worst moment of the backward pass, when a layer's two activation gradients meet
+    /// momentum) velocities in fp32, the parameters once more where activations are narrower, and, with activations of
+    /// `width` bytes, the worst moment of the backward pass, when a layer's two activation gradients meet
     /// what that layer and those before it have kept.
     pub fn training_bytes(&self, width: usize, momentum: bool) -> usize {
         let states = if momentum { 3 } else { 2 };
-        let mut kept = 0;
+        let copy = if width < 4 { width } else { 0 };
+        let mut kept: usize = 0;
         let mut peak = 0;
         for layer in &self.layers {
-            kept += layer.kept(width);
+            kept = kept.saturating_add(layer.kept(width));
             let dx = if layer.dgrad { layer.input.len() } else { 0 };
-            peak = peak.max(kept + (dx + layer.output.len()) * width);
+            let gradients = dx.saturating_add(layer.output.len()).saturating_mul(width);
+            peak = peak.max(kept.saturating_add(gradients));
         }
-        self.params() * states * width + peak
+        (self.params() * (states * 4 + copy)).saturating_add(peak)
     }
 
     /// Peak bytes of inference: parameters, and the largest input and output of a layer.

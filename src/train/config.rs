@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Plan;
-use crate::device::Backend;
+use crate::device::{Backend, Precision};
 use crate::nn::Nin;
 use crate::optim::{Schedule, Sgd};
 use crate::{Error, Result};
@@ -29,6 +29,7 @@ impl Preset {
         let d2l = TrainConfig {
             preset: Preset::D2l,
             device: "cpu".into(),
+            precision: Precision::Fp32,
             epochs: 10,
             batch_size: 128,
             learning_rate: 0.1,
@@ -90,8 +91,10 @@ const MAX_BATCH: usize = 1 << 17;
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     pub preset: Preset,
-    /// The device that the run began on.
+    /// The device that the run began on: cpu or cuda:N.
     pub device: String,
+    #[serde(default = "fp32")]
+    pub precision: Precision,
     pub epochs: u32,
     pub batch_size: usize,
     pub learning_rate: f64,
@@ -154,6 +157,10 @@ impl TrainConfig {
         let report_every = report_every.max(1);
         Plan { epochs: self.epochs, rate: self.learning_rate, schedule: self.schedule, report_every }
     }
+}
+
+fn fp32() -> Precision {
+    Precision::Fp32
 }
 
 fn to_text<S: Serializer>(schedule: &Schedule, serializer: S) -> std::result::Result<S::Ok, S::Error> {

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Position, Trainer};
-use crate::data::{Batch, Loader};
+use super::feed::Batch;
+use super::{Feed, Position, Trainer};
 use crate::device::Backend;
 use crate::nn::Module;
-use crate::ops::cross_entropy::{Meter, Reading};
+use crate::ops::cross_entropy::Reading;
 use crate::optim::Schedule;
-use crate::{Error, Result, Shape};
+use crate::{Error, Result};
 
 /// How long to train and how fast to learn.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +82,7 @@ pub enum Event {
 
 impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// Trains from the present position to the end of the plan; with a shuffling loader, each epoch in an order of its own.
+    /// The batches of either come from a [`Loader`](crate::data::Loader) or from a [`Resident`](super::Resident) data set.
     /// `on_event` may break the run off: after the step that it was told of, or during the evaluation, which is
     /// then repeated when the run goes on.
     ///
@@ -90,14 +91,15 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// [`Error::Diverged`] as soon as a reading of the loss, in training or on the test images, is not finite; shapes that
     /// do not fit the network.
-    pub fn fit(
+    pub fn fit<'a>(
         &mut self,
-        train: &Loader,
-        test: &Loader,
+        train: impl Into<Feed<'a, B>>,
+        test: impl Into<Feed<'a, B>>,
         plan: &Plan,
         on_event: &mut dyn FnMut(&Self, Event) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
-        let steps = train.steps();
+        let (train, test) = (train.into(), test.into());
+        let steps = train.loader().steps();
         let rate = |epoch: u32, step: usize| {
             plan.rate * plan.schedule.factor(epoch as usize * steps + step, steps, plan.epochs)
         };
@@ -113,7 +115,15 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 let started = Instant::now();
                 let Some(batch) = batches.next() else { break };
                 let step = self.position.step as usize;
-                self.step(&batch.images, shape_of(&batch, train), &batch.labels, rate(epoch, step))?;
+                let images = batch.len();
+                match batch {
+                    Batch::Loaded(batch, shape) => {
+                        self.step(&batch.images, shape, &batch.labels, rate(epoch, step))?;
+                    }
+                    Batch::Resident(data, _) => {
+                        self.step_resident(data, rate(epoch, step))?;
+                    }
+                }
                 let due = first || (step + 1).is_multiple_of(plan.report_every) || step + 1 == steps;
                 let reading = if due { Some(self.reading()?) } else { None };
                 first = false;
@@ -121,14 +131,14 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                     require_finite(reading, epoch, step + 1)?;
                 }
                 self.epoch_time += started.elapsed();
-                let event = Event::Step { position: self.position, steps, images: batch.len(), reading };
+                let event = Event::Step { position: self.position, steps, images, reading };
                 if on_event(self, event)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
             let started = Instant::now();
             let scored = self.evaluate(test, &mut |trainer, done| {
-                on_event(trainer, Event::Evaluation { done, of: test.dataset().len() })
+                on_event(trainer, Event::Evaluation { done, of: test.loader().dataset().len() })
             })?;
             let Some(scored) = scored else { return Ok(ControlFlow::Break(())) };
             require_finite(&scored, epoch, steps)?;
@@ -145,7 +155,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 rate: rate(epoch, steps - 1),
             };
             self.position = Position { epoch: epoch + 1, step: 0 };
-            let health = Health::of(&learned, &scored, test.dataset().classes());
+            let health = Health::of(&learned, &scored, test.loader().dataset().classes());
             if on_event(self, Event::Epoch { metrics, health })?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -153,26 +163,31 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Loss and accuracy over all images of a loader. `on_batch` is told how many are done, and may break it off: then
+    /// Loss and accuracy over all images of a loader or a resident data set. `on_batch` is told how many are done, and may break it off: then
     /// there is no result.
     ///
     /// # Errors
     /// Shapes that do not fit the network.
-    pub fn evaluate(
+    pub fn evaluate<'a>(
         &self,
-        loader: &Loader,
+        feed: impl Into<Feed<'a, B>>,
         on_batch: &mut dyn FnMut(&Self, usize) -> Result<ControlFlow<()>>,
     ) -> Result<Option<Reading>> {
-        let mut meter = Meter::new(&self.backend)?;
+        self.scores.borrow_mut().reset(&self.backend)?;
         let mut done = 0;
-        for batch in loader.epoch(0)? {
-            self.score(&batch.images, shape_of(&batch, loader), &batch.labels, &mut meter)?;
+        for batch in feed.into().epoch_from(0, 0)? {
             done += batch.len();
+            match batch {
+                Batch::Loaded(batch, shape) => {
+                    self.score(&batch.images, shape, &batch.labels, &mut self.scores.borrow_mut())?;
+                }
+                Batch::Resident(data, step) => self.score_resident(data, step)?,
+            }
             if on_batch(self, done)?.is_break() {
                 return Ok(None);
             }
         }
-        meter.read(&self.backend).map(Some)
+        self.scores.borrow().read(&self.backend).map(Some)
     }
 }
 
@@ -181,11 +196,6 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
 fn require_finite(reading: &Reading, epoch: u32, step: usize) -> Result<()> {
     let loss = reading.loss;
     if loss.is_finite() { Ok(()) } else { Err(Error::Diverged { loss, epoch: epoch + 1, step }) }
-}
-
-fn shape_of(batch: &Batch, loader: &Loader) -> Shape {
-    let config = loader.config();
-    Shape::image(batch.len(), 1, config.height, config.width)
 }
 
 #[cfg(test)]

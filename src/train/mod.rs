@@ -1,11 +1,16 @@
 //! Training: single steps, whole runs, and what a run leaves behind.
 
 mod config;
+mod feed;
 mod fit;
+mod recorded;
+mod resident;
 mod run;
 mod trainer;
 
 pub use config::{Preset, TrainConfig};
+pub use feed::Feed;
 pub use fit::{EpochMetrics, Event, Health, Plan};
+pub use resident::Resident;
 pub use run::Run;
 pub use trainer::{Position, Trainer};

@@ -1,10 +1,13 @@
-//! A network that learns: one step at a time, on anybody's arrays.
+//! A network that learns: one step at a time, on anybody's arrays or on a data set that lies on the device.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Backend, Role};
+use super::Resident;
+use super::recorded::{Recorded, Work};
+use crate::device::{Backend, Moment, Real, Role};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Meter, Reading};
 use crate::optim::Sgd;
@@ -29,15 +32,26 @@ pub struct Trainer<B: Backend, N: Module<B>> {
     pub(super) epoch_time: Duration,
     seed: u64,
     meter: Meter<B>,
+    /// Of the evaluation under way. It stays where it is, since recorded work adds to it.
+    pub(super) scores: RefCell<Meter<B>>,
+    recorded: RefCell<Recorded<B>>,
 }
 
 impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// Where the device has no memory left.
     pub fn new(backend: &B, net: N, optimizer: Sgd<B>, seed: u64) -> Result<Self> {
-        let meter = Meter::new(backend)?;
-        let (backend, position) = (backend.clone(), Position::default());
-        Ok(Trainer { backend, net, optimizer, position, epoch_time: Duration::ZERO, seed, meter })
+        Ok(Trainer {
+            backend: backend.clone(),
+            net,
+            optimizer,
+            position: Position::default(),
+            epoch_time: Duration::ZERO,
+            seed,
+            meter: Meter::new(backend)?,
+            scores: RefCell::new(Meter::new(backend)?),
+            recorded: RefCell::default(),
+        })
     }
 
     /// One step: forward, loss, backward, update, and on to the next position. `images` has shape `shape` and lies
@@ -46,15 +60,59 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// Shapes that do not fit the network, or labels that are not its classes; nothing is updated then.
     pub fn step(&mut self, images: &[B::Scalar], shape: Shape, labels: &[u8], rate: f64) -> Result<()> {
+        let x = self.backend.upload(Role::Activation, images)?;
+        self.learn(x, shape, rate, |backend, logits| upload_labels(backend, labels, logits.c()))?;
+        self.position.step += 1;
+        Ok(())
+    }
+
+    /// [`Trainer::step`] on the images that come up at the present position. A device that can records the step when it
+    /// comes up for the second time, and replays it from then on; the bits are the same.
+    ///
+    /// Returns the number of images; 0 where the epoch has no such step.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_resident(&mut self, data: &Resident<B>, rate: f64) -> Result<usize> {
         let Position { epoch, step } = self.position;
-        let (mut tape, logits) = self.forward(images, shape, Mode::Training { seed: self.seed, epoch, step })?;
-        let labels = upload_labels(&self.backend, labels, logits.shape())?;
+        let places = data.batch(step as usize);
+        let n = places.len();
+        if n == 0 {
+            return Ok(0);
+        }
+        data.begin(epoch)?;
+        let moment = Moment { rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32, epoch, step, first: places.start as u32 };
+        self.backend.set_moment(&moment)?;
+        let work = Work::training(data.id, n, self.seed, &self.net, &self.optimizer);
+        let backend = self.backend.clone();
+        let mut recorded = std::mem::take(self.recorded.get_mut());
+        let replayed = recorded.run(&backend, work, &mut || {
+            let (x, labels) = data.gather(places.clone())?;
+            self.learn(x, data.shape(n), rate, |_, logits| data.require_classes(logits.c()).map(|()| labels))
+        });
+        *self.recorded.get_mut() = recorded;
+        if replayed? {
+            self.meter.count(n);
+        }
+        self.position.step += 1;
+        Ok(n)
+    }
+
+    /// Forward, loss, backward, update. `labels` is given the shape of the logits.
+    fn learn(
+        &mut self,
+        x: B::Buf,
+        shape: Shape,
+        rate: f64,
+        labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
+    ) -> Result<()> {
+        let Position { epoch, step } = self.position;
+        let (mut tape, logits) = self.forward(x, shape, Mode::Training { seed: self.seed, epoch, step })?;
+        let labels = labels(&self.backend, logits.shape())?;
         let loss = tape.cross_entropy(&logits, &labels, &mut self.meter)?;
         drop(logits);
         let grads = tape.backward(loss)?;
-        self.optimizer.step(self.net.params_mut(), &grads, rate)?;
-        self.position.step += 1;
-        Ok(())
+        self.optimizer.step(self.net.params_mut(), &grads, rate)
     }
 
     /// The logits of a batch of shape `shape`, NHWC: `[N, classes]` in rows.
@@ -62,7 +120,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// Shapes that do not fit the network.
     pub fn predict(&self, images: &[B::Scalar], shape: Shape) -> Result<Vec<B::Scalar>> {
-        let (_, logits) = self.forward(images, shape, Mode::Inference)?;
+        let (_, logits) = self.forward(self.backend.upload(Role::Activation, images)?, shape, Mode::Inference)?;
         self.backend.download(logits.data())
     }
 
@@ -71,13 +129,32 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn score(&self, images: &[B::Scalar], shape: Shape, labels: &[u8], meter: &mut Meter<B>) -> Result<()> {
-        let (tape, logits) = self.forward(images, shape, Mode::Inference)?;
-        tape.score(&logits, &upload_labels(&self.backend, labels, logits.shape())?, meter)
+        let (tape, logits) = self.forward(self.backend.upload(Role::Activation, images)?, shape, Mode::Inference)?;
+        tape.score(&logits, &upload_labels(&self.backend, labels, logits.shape().c())?, meter)
     }
 
-    fn forward(&self, images: &[B::Scalar], shape: Shape, mode: Mode) -> Result<(Tape<B>, Var<B>)> {
+    /// [`Trainer::score`] of step `step` of an epoch that has begun, added to the evaluation under way; recorded and
+    /// replayed as [`Trainer::step_resident`] is.
+    pub(super) fn score_resident(&self, data: &Resident<B>, step: usize) -> Result<()> {
+        let places = data.batch(step);
+        let n = places.len();
+        self.backend.set_moment(&Moment { first: places.start as u32, ..Moment::default() })?;
+        let work = Work::scoring(data.id, n, &self.net);
+        let replayed = self.recorded.borrow_mut().run(&self.backend, work, &mut || {
+            let (x, labels) = data.gather(places.clone())?;
+            let (tape, logits) = self.forward(x, data.shape(n), Mode::Inference)?;
+            data.require_classes(logits.shape().c())?;
+            tape.score(&logits, &labels, &mut self.scores.borrow_mut())
+        })?;
+        if replayed {
+            self.scores.borrow_mut().count(n);
+        }
+        Ok(())
+    }
+
+    fn forward(&self, x: B::Buf, shape: Shape, mode: Mode) -> Result<(Tape<B>, Var<B>)> {
         let mut tape = Tape::new(&self.backend, mode);
-        let x = tape.constant(self.backend.upload(Role::Activation, images)?, shape)?;
+        let x = tape.constant(x, shape)?;
         let logits = self.net.forward(&mut tape, x)?;
         Ok((tape, logits))
     }
@@ -98,8 +175,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
 }
 
 /// Labels on the device, once it is certain that each is a class: a kernel cannot say so without waiting for it.
-fn upload_labels<B: Backend>(backend: &B, labels: &[u8], logits: Shape) -> Result<B::Bytes> {
-    let classes = logits.c();
+fn upload_labels<B: Backend>(backend: &B, labels: &[u8], classes: usize) -> Result<B::Bytes> {
     if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
         return Err(Error::Label { op: "cross_entropy", label: labels[position], position, classes });
     }

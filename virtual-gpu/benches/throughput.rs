@@ -5,7 +5,8 @@ mod common;
 
 use std::time::Instant;
 
-use common::*;
+use common::machine::*;
+use common::{Args, Rng};
 use virtual_gpu::machine::{Config, Machine};
 
 fn main() {

@@ -2,7 +2,15 @@
 
 mod common;
 
+use cudarc::driver::sys::{CUmodule, CUresult};
+
+use common::driver::*;
 use common::*;
+
+#[track_caller]
+fn runs(module: CUmodule, name: &str, grid: [u32; 3], block: [u32; 3], shared: u32, args: Args) {
+    assert_eq!(run(function(module, name), grid, block, shared, &args), CUresult::CUDA_SUCCESS, "{name}");
+}
 
 fn close(found: f32, wanted: f32, bound: f32) -> bool {
     (found - wanted).abs() <= bound
@@ -10,37 +18,34 @@ fn close(found: f32, wanted: f32, bound: f32) -> bool {
 
 #[test]
 fn vector_add() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/vector_add.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/vector_add.ptx")));
     let mut rng = Rng(1);
     let n = 1237;
     let (a, b) = (rng.floats(n), rng.floats(n));
-    let (da, db, dc) = (upload(&machine, &a), upload(&machine, &b), machine.alloc(n * 4).expect("memory"));
+    let (da, db, dc) = (upload(&a), upload(&b), alloc(n * 4));
     let args = Args::default().ptr(da).ptr(db).ptr(dc).int(n);
-    let counts = run(&machine, &module, "vector_add", [10, 1, 1], [128, 1, 1], 0, args).expect("runs");
-    let c: Vec<f32> = download(&machine, dc, n);
+    runs(module, "vector_add", [10, 1, 1], [128, 1, 1], 0, args);
+    let c: Vec<f32> = download(dc, n);
     assert!((0..n).all(|i| c[i] == a[i] + b[i]));
-    assert_eq!(counts.global_load_bytes, 8 * n as u64);
-    assert_eq!(counts.global_store_sectors, (n as u64 * 4).div_ceil(32));
-    assert_eq!(counts.flops, n as u64);
 
     let args = Args::default().ptr(da).ptr(dc).int(n / 4);
-    run(&machine, &module, "copy4", [3, 1, 1], [32, 1, 1], 0, args).expect("runs");
-    assert_eq!(download::<f32>(&machine, dc, n / 4 * 4), a[..n / 4 * 4]);
+    runs(module, "copy4", [3, 1, 1], [32, 1, 1], 0, args);
+    assert_eq!(download::<f32>(dc, n / 4 * 4), a[..n / 4 * 4]);
 }
 
 #[test]
 fn sgemm() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/sgemm.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/sgemm.ptx")));
     let mut rng = Rng(2);
     for (m, n, k) in [(1, 1, 1), (33, 31, 65), (70, 101, 37)] {
         let (a, b) = (rng.floats(m * k), rng.floats(k * n));
-        let (da, db, dc) = (upload(&machine, &a), upload(&machine, &b), machine.alloc(m * n * 4).expect("memory"));
+        let (da, db, dc) = (upload(&a), upload(&b), alloc(m * n * 4));
         let args = Args::default().ptr(da).ptr(db).ptr(dc).int(m).int(n).int(k);
         let grid = [n.div_ceil(32) as u32, m.div_ceil(32) as u32, 1];
-        run(&machine, &module, "sgemm", grid, [256, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-        let c: Vec<f32> = download(&machine, dc, m * n);
+        runs(module, "sgemm", grid, [256, 1, 1], 0, args);
+        let c: Vec<f32> = download(dc, m * n);
         for i in 0..m * n {
             // The kernel's own order, so the same bits.
             let sum = (0..k).fold(0f32, |sum, q| a[i / n * k + q].mul_add(b[q * n + i % n], sum));
@@ -51,33 +56,31 @@ fn sgemm() {
 
 #[test]
 fn reduce() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/reduce.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/reduce.ptx")));
     let n = 3331;
     let x = Rng(3).floats(n);
     let wanted: f64 = x.iter().map(|x| f64::from(*x)).sum();
-    let dx = upload(&machine, &x);
+    let dx = upload(&x);
     for (name, blocks, threads, shared) in [("reduce", 5, 96, 0), ("reduce_tree", 27, 128, 512)] {
-        let sums = machine.alloc(blocks * 4).expect("memory");
+        let sums = alloc(blocks * 4);
         let args = Args::default().ptr(dx).ptr(sums).int(n);
-        run(&machine, &module, name, [blocks as u32, 1, 1], [threads, 1, 1], shared, args)
-            .unwrap_or_else(|trap| panic!("{trap}"));
-        let sum: f32 = download::<f32>(&machine, sums, blocks).iter().sum();
+        runs(module, name, [blocks as u32, 1, 1], [threads, 1, 1], shared, args);
+        let sum: f32 = download::<f32>(sums, blocks).iter().sum();
         assert!((f64::from(sum) - wanted).abs() < 1e-3, "{name}: {sum} {wanted}");
     }
 }
 
 #[test]
 fn softmax() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/softmax.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/softmax.ptx")));
     for (rows, cols) in [(1, 10), (7, 10), (13, 67)] {
         let x = Rng(4).floats(rows * cols);
-        let (dx, dy) = (upload(&machine, &x), machine.alloc(rows * cols * 4).expect("memory"));
+        let (dx, dy) = (upload(&x), alloc(rows * cols * 4));
         let args = Args::default().ptr(dx).ptr(dy).int(rows).int(cols);
-        run(&machine, &module, "softmax", [rows.div_ceil(3) as u32, 1, 1], [96, 1, 1], 0, args)
-            .unwrap_or_else(|trap| panic!("{trap}"));
-        let y: Vec<f32> = download(&machine, dy, rows * cols);
+        runs(module, "softmax", [rows.div_ceil(3) as u32, 1, 1], [96, 1, 1], 0, args);
+        let y: Vec<f32> = download(dy, rows * cols);
         for (x, y) in x.chunks(cols).zip(y.chunks(cols)) {
             let sum: f32 = x.iter().map(|x| x.exp()).sum();
             assert!(x.iter().zip(y).all(|(x, y)| close(*y, x.exp() / sum, 1e-6)));
@@ -87,34 +90,34 @@ fn softmax() {
 
 #[test]
 fn histogram() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/histogram.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/histogram.ptx")));
     let n = 5003;
     let mut rng = Rng(5);
     let x: Vec<u8> = (0..n).map(|_| (rng.bits() & rng.bits()) as u8).collect();
-    let (dx, dc) = (upload(&machine, &x), upload(&machine, &[0u32; 256]));
+    let (dx, dc) = (upload(&x), upload(&[0u32; 256]));
     let args = Args::default().ptr(dx).ptr(dc).int(n);
-    run(&machine, &module, "histogram", [7, 1, 1], [96, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
+    runs(module, "histogram", [7, 1, 1], [96, 1, 1], 0, args);
     let mut wanted = vec![0u32; 256];
     x.iter().for_each(|x| wanted[usize::from(*x)] += 1);
-    assert_eq!(download::<u32>(&machine, dc, 256), wanted);
+    assert_eq!(download::<u32>(dc, 256), wanted);
 }
 
 #[test]
 fn maxpool() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/maxpool.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/maxpool.ptx")));
     let (n, h, w, c) = (2, 11, 9, 5);
     let (p, q) = ((h - 3) / 2 + 1, (w - 3) / 2 + 1);
     // Few values, so that there are ties.
     let mut rng = Rng(6);
     let x: Vec<f32> = (0..n * h * w * c).map(|_| rng.below(4) as f32).collect();
     let total = n * p * q * c;
-    let dx = upload(&machine, &x);
-    let (dy, dw) = (machine.alloc(total * 4).expect("memory"), machine.alloc(total).expect("memory"));
+    let dx = upload(&x);
+    let (dy, dw) = (alloc(total * 4), alloc(total));
     let args = Args::default().ptr(dx).ptr(dy).ptr(dw).int(n).int(h).int(w).int(c);
-    run(&machine, &module, "maxpool", [3, 1, 1], [64, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-    let (y, places): (Vec<f32>, Vec<u8>) = (download(&machine, dy, total), download(&machine, dw, total));
+    runs(module, "maxpool", [3, 1, 1], [64, 1, 1], 0, args);
+    let (y, places): (Vec<f32>, Vec<u8>) = (download(dy, total), download(dw, total));
     for i in 0..total {
         let (ch, col, row, image) = (i % c, i / c % q, i / c / q % p, i / c / q / p);
         let at = |k: usize| x[((image * h + 2 * row + k / 3) * w + 2 * col + k % 3) * c + ch];
@@ -125,13 +128,13 @@ fn maxpool() {
 
 #[test]
 fn philox() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/philox.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/philox.ptx")));
     let n = 333;
-    let out = machine.alloc(n * 16).expect("memory");
+    let out = alloc(n * 16);
     let args = Args::default().ptr(out).int(0x1234_5678).int(0x9abc_def0).int(n);
-    run(&machine, &module, "philox", [6, 1, 1], [64, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-    let found: Vec<u32> = download(&machine, out, 4 * n);
+    runs(module, "philox", [6, 1, 1], [64, 1, 1], 0, args);
+    let found: Vec<u32> = download(out, 4 * n);
     for i in 0..n {
         let (mut c, mut key) = ([i as u32, 0, 0, 0], [0x1234_5678u32, 0x9abc_def0]);
         for _ in 0..10 {
@@ -152,47 +155,41 @@ fn product(a: &[f32], b: &[f32]) -> (f32, f32) {
 
 #[test]
 fn gemm_bf16() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/mma.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/mma.ptx")));
     let mut rng = Rng(7);
     for (m, n, k) in [(1, 1, 8), (67, 71, 104), (130, 65, 32)] {
         let mut half =
             |count: usize| -> Vec<u16> { (0..count).map(|_| (rng.float().to_bits() >> 16) as u16).collect() };
         let (a, b) = (half(m * k), half(n * k));
         let widen = |x: &[u16]| -> Vec<f32> { x.iter().map(|x| f32::from_bits(u32::from(*x) << 16)).collect() };
-        let (da, db, dc) = (upload(&machine, &a), upload(&machine, &b), machine.alloc(m * n * 4).expect("memory"));
+        let (da, db, dc) = (upload(&a), upload(&b), alloc(m * n * 4));
         let args = Args::default().ptr(da).ptr(db).ptr(dc).int(m).int(n).int(k);
         let grid = [n.div_ceil(64) as u32, m.div_ceil(64) as u32, 1];
-        let counts =
-            run(&machine, &module, "gemm_bf16", grid, [128, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-        let c: Vec<f32> = download(&machine, dc, m * n);
+        runs(module, "gemm_bf16", grid, [128, 1, 1], 0, args);
+        let c: Vec<f32> = download(dc, m * n);
         let (a, b) = (widen(&a), widen(&b));
         for i in 0..m * n {
             let (wanted, bound) = product(&a[i / n * k..][..k], &b[i % n * k..][..k]);
             assert!(close(c[i], wanted, bound), "{i}: {} {wanted}", c[i]);
         }
-        // Rows of 80 bytes: `ldmatrix` finds eight of them in different banks. The copies fill two rows at once, which
-        // meet in four banks: one more pass for each of four groups of lanes.
-        let steps = u64::from(grid[0] * grid[1]) * k.div_ceil(32) as u64;
-        assert_eq!(counts.shared_bank_conflicts, steps * 4 * 4 * 4);
-        assert_eq!(counts.mma, u64::from(grid[0] * grid[1]) * 4 * 16 * k.div_ceil(32) as u64);
     }
 }
 
 #[test]
 fn gemm_tf32() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/mma.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/mma.ptx")));
     let mut rng = Rng(8);
     let (m, n, k) = (37, 19, 27);
     let mut tf32 =
         |count: usize| -> Vec<f32> { (0..count).map(|_| f32::from_bits(rng.float().to_bits() & !0x1fff)).collect() };
     let (a, b) = (tf32(m * k), tf32(n * k));
-    let (da, db, dc) = (upload(&machine, &a), upload(&machine, &b), machine.alloc(m * n * 4).expect("memory"));
+    let (da, db, dc) = (upload(&a), upload(&b), alloc(m * n * 4));
     let args = Args::default().ptr(da).ptr(db).ptr(dc).int(m).int(n).int(k);
     let grid = [n.div_ceil(8) as u32, m.div_ceil(16) as u32, 1];
-    run(&machine, &module, "gemm_tf32", grid, [32, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-    let c: Vec<f32> = download(&machine, dc, m * n);
+    runs(module, "gemm_tf32", grid, [32, 1, 1], 0, args);
+    let c: Vec<f32> = download(dc, m * n);
     for i in 0..m * n {
         let (wanted, bound) = product(&a[i / n * k..][..k], &b[i % n * k..][..k]);
         assert!(close(c[i], wanted, bound), "{i}: {} {wanted}", c[i]);
@@ -201,15 +198,15 @@ fn gemm_tf32() {
 
 #[test]
 fn resize() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/resize.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/resize.ptx")));
     let (n, h, w, p, q) = (2, 7, 5, 17, 13);
     let mut rng = Rng(9);
     let x: Vec<u8> = (0..n * h * w).map(|_| rng.bits() as u8).collect();
-    let (dx, dy) = (upload(&machine, &x), machine.alloc(n * p * q * 4).expect("memory"));
+    let (dx, dy) = (upload(&x), alloc(n * p * q * 4));
     let args = Args::default().ptr(dx).ptr(dy).int(n).int(h).int(w).int(p).int(q);
-    run(&machine, &module, "resize", [2, 3, n as u32], [8, 8, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-    let y: Vec<f32> = download(&machine, dy, n * p * q);
+    runs(module, "resize", [2, 3, n as u32], [8, 8, 1], 0, args);
+    let y: Vec<f32> = download(dy, n * p * q);
     for (i, y) in y.iter().enumerate() {
         let place = |at: usize, from: usize, to: usize| {
             let place = ((at as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
@@ -225,8 +222,8 @@ fn resize() {
 
 #[test]
 fn convolution() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/convolution.ptx")).expect("loads");
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/convolution.ptx")));
     // n, h, w, c, k, r, s, stride, pad
     for [n, h, w, c, k, r, s, stride, pad] in
         [[2, 9, 7, 3, 35, 3, 3, 1, 1], [1, 11, 12, 5, 10, 5, 3, 2, 2], [3, 1, 1, 7, 13, 1, 1, 3, 0]]
@@ -234,15 +231,15 @@ fn convolution() {
         let (p, q) = ((h + 2 * pad - r) / stride + 1, (w + 2 * pad - s) / stride + 1);
         let mut rng = Rng(10);
         let (x, f, bias) = (rng.floats(n * h * w * c), rng.floats(k * r * s * c), rng.floats(k));
-        let (dx, df, db) = (upload(&machine, &x), upload(&machine, &f), upload(&machine, &bias));
-        let dy = machine.alloc(n * p * q * k * 4).expect("memory");
+        let (dx, df, db) = (upload(&x), upload(&f), upload(&bias));
+        let dy = alloc(n * p * q * k * 4);
         let mut args = Args::default().ptr(dx).ptr(df).ptr(db).ptr(dy);
         for extent in [n, h, w, c, k, r, s, p, q, stride, pad] {
             args = args.int(extent);
         }
         let grid = [(n * p * q).div_ceil(16) as u32, k.div_ceil(32) as u32, 1];
-        run(&machine, &module, "convolution", grid, [128, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-        let y: Vec<f32> = download(&machine, dy, n * p * q * k);
+        runs(module, "convolution", grid, [128, 1, 1], 0, args);
+        let y: Vec<f32> = download(dy, n * p * q * k);
         for (i, y) in y.iter().enumerate() {
             let (ch, col, row, image) = (i % k, i / k % q, i / k / q % p, i / k / q / p);
             let mut sum = 0f32;
@@ -260,15 +257,15 @@ fn convolution() {
 
 #[test]
 fn functions() {
-    let machine = machine();
-    let module = machine.load(include_str!("kernels/functions.ptx")).unwrap_or_else(|error| panic!("{error}"));
+    let _context = context();
+    let module = compile(&older(include_str!("kernels/functions.ptx")));
     let n = 45;
     let a: Vec<f32> = (0..n).map(|i| (i * 7 % 11) as f32 - 2.5).collect();
     let q = vec![0.5f64; n];
-    let (da, dq) = (upload(&machine, &a), upload(&machine, &q));
+    let (da, dq) = (upload(&a), upload(&q));
     let args = Args::default().ptr(da).ptr(dq).int(n);
-    run(&machine, &module, "functions", [1, 1, 1], [64, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-    let (found, found_q): (Vec<f32>, Vec<f64>) = (download(&machine, da, n), download(&machine, dq, n));
+    runs(module, "functions", [1, 1, 1], [64, 1, 1], 0, args);
+    let (found, found_q): (Vec<f32>, Vec<f64>) = (download(da, n), download(dq, n));
     for i in 0..n {
         let second = (2 * i + if i % 5 == 2 { i } else { 0 }) as f32;
         let picked = if a[i] > 3.0 { a[i] * i as f32 } else { a[i] + i as f32 };

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::machine::*;
 use common::*;
 use virtual_gpu::machine::{Config, Launch, Machine, TrapKind};
 
@@ -149,6 +150,8 @@ fn what_is_not_known_is_named() {
     assert!(refused("add.s32 %r1, %r2, %nothing;").contains("%nothing"));
     assert!(refused("add.s32 %r1, %rd2, %r3;").contains("bits"));
     assert!(refused("add.s32 %r1, %r2, %r32;").contains("%r32"));
+    assert!(refused("mov.b128 _, %tid.x;").contains("mov.b128"));
+    assert!(refused("mov.u8 _, %tid.x;").contains("mov.u8"));
     assert!(refused("bra NOWHERE;").contains("NOWHERE"));
     assert!(refused("mov.u32 %r1, %tid.w;").contains("%tid.w"));
     assert!(refused("call vprintf;").contains("vprintf"));
@@ -159,4 +162,8 @@ fn what_is_not_known_is_named() {
     assert!(huge.is_err_and(|trap| trap.kind == TrapKind::InvalidLaunch));
     let newer = kernel("").replace("sm_80", "sm_90");
     assert!(machine.load(&newer).is_err());
+    // Code for one architecture or family alone.
+    for (target, loads) in [("sm_75", true), ("sm_75a", false), ("sm_80a", true), ("sm_75f", false), ("sm_80f", true)] {
+        assert_eq!(machine.load(&kernel("").replace("sm_80", target)).is_ok(), loads, "{target}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::machine::*;
 use common::*;
 use virtual_gpu::machine::{Counts, Machine, Trap, TrapKind};
 
@@ -123,6 +124,51 @@ fn asynchronous_copies() {
     trapped("refilled while it is read", &mutant, mma(&mutant), SharedRace, "cp.async");
     let mutant = ptx.replacen("cp.async.commit_group;", "", 1);
     trapped("not committed", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
+
+    // The epilogue's tile lies where the pipeline's stages were.
+    let own = "shl.b32 %r1, %r0, 4; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1;";
+    let fill = format!("{own}\ncp.async.ca.shared.global [%r2], [%rd0], 16;\ncp.async.commit_group;");
+    let drained = "cp.async.wait_group 0;\nbar.sync 0;\nxor.b32 %r3, %r2, 512;\nld.shared.u32 %r4, [%r3];";
+    bug(
+        "epilogue over a copy that nobody needed",
+        &format!("{fill}\nbar.sync 0;\nst.shared.u32 [%r2], %r0;"),
+        1,
+        64,
+        AsyncCopy,
+        "st.shared",
+    );
+    bug(
+        "epilogue while others still read the last stage",
+        &format!("{fill}\n{drained}\nst.shared.u32 [%r2], %r0;"),
+        1,
+        64,
+        SharedRace,
+        // Whoever comes first is overtaken here: the second warp reads what the first has overwritten.
+        "ld.shared",
+    );
+    fine("epilogue after a barrier", &format!("{fill}\n{drained}\nbar.sync 0;\nst.shared.u32 [%r2], %r0;"), 1, 64);
+    bug(
+        "the stage that is being filled is read",
+        &format!(
+            "{fill}\ncp.async.ca.shared.global [%r2+512], [%rd0+16], 16;\ncp.async.commit_group;\n\
+                 cp.async.wait_group 1;\nbar.sync 0;\nld.shared.u32 %r4, [%r2+512];"
+        ),
+        1,
+        32,
+        AsyncCopy,
+        "ld.shared",
+    );
+    fine(
+        "zeros from an address that is none",
+        &format!("{own}\nmov.u64 %rd1, -8;\ncp.async.ca.shared.global [%r2], [%rd1], 16, 0;\ncp.async.wait_all;"),
+        1,
+        32,
+    );
+    let rows = "and.b32 %r1, %r0, 7; shl.b32 %r1, %r1, 4; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1;
+setp.lt.u32 %p1, %r0, 8;\n@%p1 st.shared.v4.u32 [%r2], {%r0, %r0, %r0, %r0};";
+    let load = "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r2];";
+    bug("rows not published to their warp", &format!("{rows}\n{load}"), 1, 32, SharedRace, "ldmatrix");
+    fine("rows published to their warp", &format!("{rows}\nbar.warp.sync -1;\n{load}"), 1, 32);
     let body = "and.b32 %r1, %r0, 3; shl.b32 %r1, %r1, 4; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1;";
     bug(
         "copy to an odd place",
@@ -175,6 +221,68 @@ fn global_memory() {
     bug("blocks write different values", &format!("{write}%r1;"), 2, 1, GlobalRace, "st.global");
     fine("blocks write the same value", &format!("{write}7;"), 8, 1);
     fine("one block writes", &format!("{write}%r1;"), 1, 1);
+    // Each block has an element, whose address goes to %rd1.
+    let own = "mov.u32 %r1, %ctaid.x;\nmul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd1, %rd0, %rd2;\nadd.s32 %r2, %r1, 5;";
+    let write = "st.global.u32 [%rd1], %r2;";
+    let other = "setp.lt.u32 %p1, %r1, 8;\n@%p1 ret;\nld.global.u32 %r3, [%rd1+-32];";
+    bug("what another block writes", &format!("{own}\n{write}\n{other}"), 64, 1, GlobalRace, "ld.global");
+    bug(
+        "asynchronously, what another block writes",
+        &format!(
+            "{own}\n{write}\nsetp.lt.u32 %p1, %r1, 8;\n@%p1 ret;\ncp.async.ca.shared.global [tile], [%rd1+-32], 4;"
+        ),
+        64,
+        1,
+        GlobalRace,
+        "cp.async",
+    );
+    bug(
+        "one block zeroes what all add to",
+        "mov.u32 %r1, %ctaid.x;\nsetp.eq.u32 %p1, %r1, 0;\n@%p1 st.global.u32 [%rd0], 0;\n\
+             red.global.add.u32 [%rd0], 1;",
+        64,
+        1,
+        GlobalRace,
+        "red.global",
+    );
+    bug(
+        "constant data that is none",
+        &format!("{own}\n{write}\nld.global.nc.u32 %r3, [%rd1];"),
+        1,
+        1,
+        GlobalRace,
+        "ld.global.nc",
+    );
+    fine("constant data", &format!("{own}\nld.global.nc.u32 %r3, [%rd1];\n{write}"), 1, 1);
+    fine("an element of one's own", &format!("{own}\n{write}\nld.global.u32 %r3, [%rd1];"), 64, 1);
+    fine("what was there before", &format!("{own}\nst.global.u32 [%rd1], 1;\n{other}"), 64, 1);
+    fine(
+        "halves of a word",
+        "mov.u32 %r1, %ctaid.x;\nmul.wide.u32 %rd2, %r1, 2;\nadd.s64 %rd1, %rd0, %rd2;\ncvt.u16.u32 %rs1, %r1;\n\
+             st.global.u16 [%rd1], %rs1;\nld.global.u16 %rs2, [%rd1];",
+        64,
+        1,
+    );
+    fine(
+        "the last block reads what all have written",
+        &format!(
+            "{own}\n{write}\nmembar.gl;\natom.global.add.u32 %r3, [%rd0+1020], 1;\nsetp.ne.u32 %p1, %r3, 64;\n\
+                 @%p1 ret;\nld.global.u32 %r4, [%rd0+64];\nst.global.u32 [%rd0+64], 1000;\n\
+                 ld.global.v4.u32 {{%r5,%r6,%r7,%r8}}, [%rd0];"
+        ),
+        64,
+        1,
+    );
+    fine(
+        "a chain of blocks with volatile flags",
+        &format!(
+            "{own}\nsetp.eq.u32 %p1, %r1, 0;\n@%p1 bra WRITE;\nWAIT:\nld.volatile.global.u32 %r3, [%rd1+508];\n\
+                 setp.ne.u32 %p2, %r3, 7;\n@%p2 bra WAIT;\nld.global.u32 %r4, [%rd1+-4];\nWRITE:\n{write}\n\
+                 membar.gl;\nst.volatile.global.u32 [%rd1+512], 7;"
+        ),
+        64,
+        1,
+    );
     bug("atomic past the end", "atom.global.add.u32 %r1, [%rd0+1024], 1;", 1, 1, IllegalAddress, "atom.global");
 }
 
@@ -203,7 +311,8 @@ fn shared_and_local_memory() {
     bug("tile never written", &format!("{address}\nld.shared.u32 %r3, [%r2];"), 1, 32, Uninitialised, "ld.shared");
     bug("two lanes, one place", "st.shared.u32 [tile], %r0;", 1, 32, SharedRace, "st.shared");
     fine("two lanes, one value", "st.shared.u32 [tile], 5;", 1, 64);
-    let half = "shl.b32 %r1, %r0, 1; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1; cvt.u16.u32 %rs1, %r0;\nst.shared.u16 [%r2], %rs1;";
+    let half = "shl.b32 %r1, %r0, 1; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1; cvt.u16.u32 %rs1, %r0;\n\
+         st.shared.u16 [%r2], %rs1;";
     fine(
         "neighbouring halves",
         &format!("{half}\nbar.sync 0;\nxor.b32 %r2, %r2, 2;\nld.shared.u16 %rs2, [%r2];"),
@@ -226,6 +335,17 @@ fn shared_and_local_memory() {
         LocalOutOfBounds,
         "st.local",
     );
+    bug("local memory never written", "ld.local.u32 %r1, [mine+4];", 1, 32, Uninitialised, "ld.local");
+    let branch = "setp.lt.u32 %p1, %r0, 9;\n@%p1 st.local.v2.u32 [mine], {%r0, %r0};";
+    bug(
+        "local memory that other threads wrote",
+        &format!("{branch}\nld.local.v2.u32 {{%r1, %r2}}, [mine];"),
+        1,
+        32,
+        Uninitialised,
+        "ld.local",
+    );
+    fine("a field, copied with what pads it", "st.local.u8 [mine], 1;\nld.local.u32 %r1, [mine];", 1, 32);
 }
 
 #[test]
@@ -242,6 +362,10 @@ fn barriers_and_lanes() {
         PartialBarrier,
         "bar.sync",
     );
+    let early = "setp.gt.u32 %p1, %r0, 40;\n@%p1 ret;\nbar.sync 0;";
+    bug("early return of a warp before a barrier", early, 1, 96, PartialBarrier, "bar.sync");
+    let (_, outcome) = hand(early, 1, 96);
+    assert!(outcome.is_err_and(|trap| trap.message.contains("55 threads have returned")));
     bug("two barriers", "setp.lt.u32 %p1, %r0, 32;\n@%p1 bar.sync 1;\n@!%p1 bar.sync 2;", 1, 64, Deadlock, "bar.sync");
     bug("a count too high", "bar.sync 1, 96;", 1, 64, Deadlock, "bar.sync");
     bug("no end", "AGAIN:\nbra AGAIN;", 1, 32, Deadlock, "bra");
@@ -268,11 +392,24 @@ fn barriers_and_lanes() {
         "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r1,%r2}, {%r3}, {%f0,%f1,%f2,%f3};";
     bug("mma in a divergent branch", &branch(16, product), 1, 32, MissingLanes, "mma");
     bug("mma in a warp that is not full", product, 1, 31, MissingLanes, "mma");
+    let early = "setp.gt.u32 %p1, %r0, 20;\n@%p1 ret;";
+    bug(
+        "vote of those that have returned",
+        &format!("{early}\nvote.sync.any.pred %p1, %p2, -1;"),
+        1,
+        32,
+        MissingLanes,
+        "vote",
+    );
+    bug("mma without those that have returned", &format!("{early}\n{product}"), 1, 32, MissingLanes, "mma");
+    fine("vote of those that have stayed", &format!("{early}\nvote.sync.any.pred %p1, %p2, 0x1fffff;"), 1, 32);
     fine("shuffle of the lanes that are there", &branch(16, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 0xffff;"), 1, 32);
     fine("named barriers", "shr.u32 %r1, %r0, 6;\nadd.s32 %r1, %r1, 1;\nbar.sync %r1, 64;", 1, 128);
     fine(
         "producer and consumer",
-        "setp.lt.u32 %p1, %r0, 32;\nmov.u32 %r2, tile;\nand.b32 %r1, %r0, 31;\nshl.b32 %r1, %r1, 2;\nadd.s32 %r2, %r2, %r1;\n@%p1 st.shared.u32 [%r2], %r0;\n@%p1 bar.arrive 1, 64;\n@!%p1 bar.sync 1, 64;\n@!%p1 ld.shared.u32 %r3, [%r2];",
+        "setp.lt.u32 %p1, %r0, 32;\nmov.u32 %r2, tile;\nand.b32 %r1, %r0, 31;\nshl.b32 %r1, %r1, 2;\n\
+             add.s32 %r2, %r2, %r1;\n@%p1 st.shared.u32 [%r2], %r0;\n@%p1 bar.arrive 1, 64;\n@!%p1 bar.sync 1, 64;\n\
+             @!%p1 ld.shared.u32 %r3, [%r2];",
         1,
         64,
     );

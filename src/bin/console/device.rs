@@ -1,40 +1,134 @@
 //! The one place that chooses a backend.
 
-use mlpconv::train::Preset;
-use mlpconv::{Cpu, Error, Result};
+use clap::Args;
+use mlpconv::train::{Preset, TrainConfig};
+use mlpconv::{Cpu, Error, Precision, Result};
+#[cfg(feature = "cuda")]
+use mlpconv::{Cuda, device::cuda::CudaError};
+
+/// Where to compute, and how exactly.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one; with --resume, where the run began]
+    #[arg(long)]
+    pub device: Option<String>,
+    /// fp32, tf32 or bf16 [default: tf32 on a GPU, as PyTorch's convolutions; a CPU has fp32 alone]
+    #[arg(long)]
+    pub precision: Option<Precision>,
+    /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// A backend of one of the kinds there are. What is generic over them runs inside [`on_device!`].
+#[derive(Clone)]
+pub enum Chosen {
+    Cpu(Cpu<f32>),
+    #[cfg(feature = "cuda")]
+    Cuda(Cuda),
+}
+
+/// `on_device!(chosen, backend => expression)`: the expression with `backend` of the type that was chosen.
+macro_rules! on_device {
+    ($chosen:expr, $backend:ident => $run:expr) => {
+        match $chosen {
+            $crate::console::device::Chosen::Cpu($backend) => $run,
+            #[cfg(feature = "cuda")]
+            $crate::console::device::Chosen::Cuda($backend) => $run,
+        }
+    };
+}
+pub(crate) use on_device;
 
 /// The device to compute on, and why it is this one.
 pub struct Choice {
-    pub backend: Cpu<f32>,
+    pub backend: Chosen,
     /// As `--device` and a run's settings name it.
-    pub name: &'static str,
-    pub why: &'static str,
+    pub name: String,
+    pub precision: Precision,
+    pub why: String,
     /// What trains in reasonable time there, and how to get the other.
     pub preset: Preset,
     pub why_preset: &'static str,
 }
 
-/// Resolves `--device` and `--threads`.
+/// Resolves the options, and for those that were left out what the run that is resumed began with.
 ///
 /// # Errors
-/// For a name that is no device's, and for a GPU, which this build cannot drive.
-pub fn choose(device: &str, threads: Option<usize>) -> Result<Choice> {
-    let why = match device {
-        "auto" => "the best device of this build, which has no CUDA backend",
-        "cpu" => "as --device says",
-        _ if device == "cuda" || device.starts_with("cuda:") => {
-            let problem = "this build has no CUDA backend; leave --device out, or say --device cpu".into();
-            return Err(Error::Device { device: device.into(), problem });
+/// For a name that is no device's, a GPU that cannot be used, or a precision that the device does not have.
+pub fn choose(args: &DeviceArgs, resumed: Option<&TrainConfig>) -> Result<Choice> {
+    let asked = args.device.as_deref().map(|device| (device, "as --device says"));
+    let began = resumed.map(|config| (config.device.as_str(), "as the run began"));
+    let precision = args.precision.or(resumed.map(|config| config.precision));
+    match asked.or(began).unwrap_or(("auto", "")) {
+        ("auto", _) => auto(args, precision),
+        ("cpu", why) => cpu(args, precision, why.into()),
+        (device, why) if device == "cuda" || device.starts_with("cuda:") => {
+            let ordinal = device.strip_prefix("cuda:").map_or(Ok(0), str::parse);
+            let not_a_number = |_| {
+                let problem = "what follows the colon is not a number; --device takes cuda or cuda:N".into();
+                Error::Device { device: device.into(), problem }
+            };
+            cuda(ordinal.map_err(not_a_number)?, precision, why.into())
         }
-        _ => {
+        (device, _) => {
             let problem = "there is no such device; --device takes auto, cpu, cuda or cuda:N".into();
-            return Err(Error::Device { device: device.into(), problem });
+            Err(Error::Device { device: device.into(), problem })
         }
-    };
-    let backend = match threads {
+    }
+}
+
+fn cpu(args: &DeviceArgs, precision: Option<Precision>, why: String) -> Result<Choice> {
+    if let Some(precision) = precision.filter(|precision| *precision != Precision::Fp32) {
+        let problem =
+            format!("the CPU computes in fp32 alone, not in {precision}; leave --precision out, or use a GPU");
+        return Err(Error::Device { device: "cpu".into(), problem });
+    }
+    let backend = Chosen::Cpu(match args.threads {
         Some(threads) => Cpu::with_threads(threads)?,
         None => Cpu::new(),
-    };
+    });
     let why_preset = "the default on a CPU; --preset d2l is the book's network";
-    Ok(Choice { backend, name: "cpu", why, preset: Preset::Small, why_preset })
+    Ok(Choice { backend, name: "cpu".into(), precision: Precision::Fp32, why, preset: Preset::Small, why_preset })
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(ordinal: usize, precision: Option<Precision>, why: String) -> Result<Choice> {
+    let precision = precision.unwrap_or(Precision::Tf32);
+    let backend = Chosen::Cuda(Cuda::new(ordinal, precision)?);
+    let why_preset = "the default on a GPU; --preset small trains a smaller one in moments";
+    Ok(Choice { backend, name: format!("cuda:{ordinal}"), precision, why, preset: Preset::D2l, why_preset })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(ordinal: usize, _: Option<Precision>, _: String) -> Result<Choice> {
+    let problem = "this build has no CUDA backend (cargo feature cuda); leave --device out, or say --device cpu".into();
+    Err(Error::Device { device: format!("cuda:{ordinal}"), problem })
+}
+
+/// A GPU if one can be used, else the CPU; never an error for lack of a GPU.
+#[cfg(feature = "cuda")]
+fn auto(args: &DeviceArgs, precision: Option<Precision>) -> Result<Choice> {
+    // Who asks for threads means the CPU's.
+    if args.threads.is_some() {
+        return cpu(args, precision, "as --threads is an option of the CPU's".into());
+    }
+    match cuda(0, precision, "the first GPU; --device cpu is the other choice".into()) {
+        Ok(choice) => Ok(choice),
+        Err(Error::Cuda(error)) => {
+            let why = match error {
+                CudaError::NoDriver => "no CUDA driver was found".into(),
+                CudaError::NoDevice => "the CUDA driver finds no GPU".into(),
+                CudaError::KernelsNotBuilt { .. } => "this build has no CUDA kernels; mlpconv doctor says why".into(),
+                other => other.to_string(),
+            };
+            cpu(args, precision, why)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn auto(args: &DeviceArgs, precision: Option<Precision>) -> Result<Choice> {
+    cpu(args, precision, "this build has no CUDA backend".into())
 }

@@ -5,6 +5,7 @@
 
 pub mod data;
 pub mod device;
+pub mod doctor;
 pub mod report;
 
 use std::fmt::Display;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use mlpconv::device::Backend;
 use mlpconv::nn::{Nin, Summary};
-use mlpconv::train::Preset;
+use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
 /// Prints a line. A reader that has gone away (`| head`) ends the program in silence, as it does other programs.
@@ -46,6 +47,33 @@ pub fn summarize<B: Backend>(preset: Preset, net: &Nin<B>, batch: usize, size: u
         },
         None => error,
     })
+}
+
+/// That the device has the memory of a training step.
+///
+/// # Errors
+/// [`Error::Config`] with a batch that would fit.
+pub fn require_memory<B: Backend>(backend: &B, net: &Nin<B>, config: &TrainConfig) -> Result<()> {
+    let Some(free) = backend.free_memory()? else { return Ok(()) };
+    let bytes_of = |batch| -> Result<usize> {
+        let summary = summarize(config.preset, net, batch, config.resize)?;
+        Ok(summary.training_bytes(config.precision.activation_width(), config.momentum != 0.0))
+    };
+    let needed = bytes_of(config.batch_size)?;
+    if needed <= free {
+        return Ok(());
+    }
+    let mut fits = config.batch_size;
+    while fits > 0 && bytes_of(fits)? > free {
+        fits /= 2;
+    }
+    let remedy = match fits {
+        0 => "not even one image fits; make --resize smaller".into(),
+        _ => format!("--batch-size {fits} would fit"),
+    };
+    let (batch, needed, free) = (config.batch_size, bytes(needed), bytes(free));
+    let problem = format!("a step of {batch} images takes {needed}, and {} has {free} left; {remedy}", backend.name());
+    Err(Error::Config { what: "batch-size".into(), problem })
 }
 
 /// `1992166` as `1,992,166`.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Buffer, Device, Memory, Real, Role, require_same_len};
+use super::{Buffer, Device, Memory, Moment, Real, Recording, Role, require_same_len};
 use crate::{Error, Result};
 pub(crate) use gemm::{Mat, MatMut};
 pub use pool::Buf;
@@ -126,6 +126,15 @@ impl<T: Real> Cpu<T> {
     }
 }
 
+/// A call costs the CPU nothing, so there is nothing to save by recording it.
+pub enum NoRecording {}
+
+impl Recording for NoRecording {
+    fn replay(&self) -> Result<()> {
+        match *self {}
+    }
+}
+
 impl<T: Real> Default for Cpu<T> {
     fn default() -> Self {
         Self::new()
@@ -136,6 +145,7 @@ impl<T: Real> Device for Cpu<T> {
     type Scalar = T;
     type Buf = Buf<T>;
     type Bytes = Buf<u8>;
+    type Recording = NoRecording;
 
     fn name(&self) -> String {
         let (threads, bits) = (self.threads(), 8 * size_of::<T>());
@@ -191,6 +201,14 @@ impl<T: Real> Device for Cpu<T> {
         Ok(())
     }
 
+    fn set_moment(&self, _moment: &Moment) -> Result<()> {
+        Ok(())
+    }
+
+    fn record(&self, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<NoRecording>> {
+        Ok(None)
+    }
+
     fn synchronize(&self) -> Result<()> {
         Ok(())
     }
@@ -204,6 +222,14 @@ impl<T: Real> Device for Cpu<T> {
             reserved: a.reserved + b.reserved,
             allocations: a.allocations + b.allocations,
         }
+    }
+
+    /// What Linux calls available; other systems do not tell as simply.
+    fn free_memory(&self) -> Result<Option<usize>> {
+        let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return Ok(None) };
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        Ok(kibibytes.map(|kibibytes| kibibytes.saturating_mul(1024)))
     }
 }
 

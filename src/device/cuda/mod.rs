@@ -3,16 +3,19 @@
 //! A launch returns before its kernel has run; what went wrong in one surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
+mod clock;
 mod convert;
 mod driver;
 mod error;
 pub(crate) mod gemm;
+mod graph;
 mod kernels;
 mod launch;
 mod pool;
 pub mod tiles;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdeviceptr};
@@ -20,13 +23,15 @@ use cudarc::driver::{CudaContext, CudaStream};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{Buffer, Device, Memory, Precision, Role, require_same_len};
+use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
 use crate::{Error, Result};
 pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
+pub use graph::Graph;
 pub use kernels::{missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
+use clock::Clock;
 use kernels::Kernels;
 use pool::{Block, Pool};
 
@@ -115,22 +120,6 @@ impl Buffer for Bytes {
     }
 }
 
-/// What changes from step to step and is not a tensor. Kernels read it from device memory, so that a captured launch
-/// does next time what the step then needs.
-struct Clock {
-    words: Block,
-    /// What the device's words will be once all work so far is done; `None` before they are first set.
-    known: Mutex<[Option<u32>; 3]>,
-}
-
-/// A word of the [`Clock`].
-#[derive(Clone, Copy)]
-enum Word {
-    Rate,
-    Epoch,
-    Step,
-}
-
 impl Cuda {
     /// Device `ordinal`, as the driver numbers them.
     ///
@@ -144,7 +133,7 @@ impl Cuda {
         let (context, device) = driver::open(ordinal)?;
         let stream = context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
         let pool = Pool::new(&context, format!("cuda:{ordinal}"));
-        let clock = Clock { words: Pool::take(&pool, 3 * size_of::<u32>())?, known: Mutex::default() };
+        let clock = Clock::new(&pool)?;
         let kernels = Kernels::new(&context, precision)?;
         Ok(Cuda { shared: Arc::new(Shared { device, precision, kernels, clock, pool, stream, context }) })
     }
@@ -159,6 +148,21 @@ impl Cuda {
 
     pub(crate) fn multiprocessors(&self) -> usize {
         self.shared.device.multiprocessors
+    }
+
+    /// How long the device took for what `work` launches, by events on its stream: without what the host took to ask for it.
+    pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        let event = || {
+            let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
+            self.shared.context.new_event(Some(flags)).map_err(CudaError::driver("cuEventCreate"))
+        };
+        let (start, end) = (event()?, event()?);
+        start.record(&self.shared.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        work()?;
+        end.record(&self.shared.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        end.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
+        let milliseconds = start.elapsed_ms(&end).map_err(CudaError::driver("cuEventElapsedTime"))?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
     }
 
     /// Working memory in fp32.
@@ -184,32 +188,6 @@ impl Cuda {
                 format!("{op}::{kernel}, grid {grid:?}, block {block}, {shared} bytes: {}", error::describe(error));
             CudaError::Driver { call: "cuLaunchKernel", problem }.into()
         })
-    }
-
-    /// Where kernels find the learning rate, a float, once it has been set to `rate`.
-    pub(crate) fn rate(&self, rate: f32) -> Result<CUdeviceptr> {
-        self.tick(Word::Rate, rate.to_bits())
-    }
-
-    /// Where kernels find epoch and step, two words, once they have been set.
-    pub(crate) fn position(&self, epoch: u32, step: u32) -> Result<CUdeviceptr> {
-        self.tick(Word::Step, step)?;
-        self.tick(Word::Epoch, epoch)
-    }
-
-    fn tick(&self, word: Word, value: u32) -> Result<CUdeviceptr> {
-        let clock = &self.shared.clock;
-        let address = clock.words.address() + (word as usize * size_of::<u32>()) as u64;
-        let mut known = clock.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known[word as usize] != Some(value) {
-            self.bind()?;
-            // SAFETY: the word is the clock's.
-            unsafe { sys::cuMemsetD32Async(address, value, 1, self.shared.stream.cu_stream()) }
-                .result()
-                .map_err(CudaError::driver("cuMemsetD32Async"))?;
-            known[word as usize] = Some(value);
-        }
-        Ok(address)
     }
 
     fn bind(&self) -> Result<()> {
@@ -296,6 +274,7 @@ impl Device for Cuda {
     type Scalar = f32;
     type Buf = Buf;
     type Bytes = Bytes;
+    type Recording = Graph;
 
     fn name(&self) -> String {
         let CudaDevice { ordinal, name, .. } = &self.shared.device;
@@ -371,6 +350,14 @@ impl Device for Cuda {
         }
     }
 
+    fn set_moment(&self, moment: &Moment) -> Result<()> {
+        self.set_words(moment)
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
+        self.capture(work).map(Some)
+    }
+
     fn synchronize(&self) -> Result<()> {
         let waited = self.shared.stream.synchronize();
         waited.map_err(|error: DriverError| CudaError::driver("cuStreamSynchronize")(error))
@@ -378,5 +365,10 @@ impl Device for Cuda {
 
     fn memory(&self) -> Memory {
         self.shared.pool.memory()
+    }
+
+    fn free_memory(&self) -> Result<Option<usize>> {
+        let (free, _) = self.shared.context.mem_get_info().map_err(CudaError::driver("cuMemGetInfo"))?;
+        Ok(Some(free))
     }
 }

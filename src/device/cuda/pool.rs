@@ -2,6 +2,7 @@
 //! goes through one stream, so a block that is given back may be lent out at once: whoever gets it comes later.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::CudaContext;
@@ -48,8 +49,20 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    free: BTreeMap<usize, Vec<Allocation>>,
+    free: Waiting,
+    /// Blocks that recorded work uses. It will use them again whenever it is replayed, so nothing else may hold them; all
+    /// recordings share them, since none leaves anything in them.
+    recorded: Waiting,
+    recording: bool,
     memory: Memory,
+}
+
+/// Allocations by size.
+type Waiting = BTreeMap<usize, Vec<Allocation>>;
+
+/// The smallest waiting allocation with a size in `sizes`.
+fn fitting(waiting: &mut Waiting, sizes: RangeInclusive<usize>) -> Option<Allocation> {
+    waiting.range_mut(sizes).find_map(|(_, allocations)| allocations.pop())
 }
 
 impl Pool {
@@ -70,8 +83,9 @@ impl Pool {
             false => bytes.max(1).checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX),
         };
         let largest = if cfg!(debug_assertions) { size } else { size.saturating_mul(2) };
-        let fits = state.free.range(size..=largest).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
-        let waiting = fits.and_then(|size| state.free.get_mut(&size)?.pop());
+        let recorded = state.recording;
+        let used_before = if recorded { fitting(&mut state.recorded, size..=largest) } else { None };
+        let waiting = used_before.or_else(|| fitting(&mut state.free, size..=largest));
         let allocation = match waiting {
             Some(allocation) => allocation,
             None => pool.fresh(&mut state, size)?,
@@ -79,7 +93,12 @@ impl Pool {
         state.memory.in_use += allocation.bytes;
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         drop(state);
-        Ok(Block { allocation: Some(allocation), pool: pool.clone() })
+        Ok(Block { allocation: Some(allocation), recorded, pool: pool.clone() })
+    }
+
+    /// From now on blocks are taken for work that is recorded, or no longer.
+    pub(super) fn lend_to_recordings(&self, recording: bool) {
+        self.lock().recording = recording;
     }
 
     fn fresh(&self, state: &mut State, bytes: usize) -> Result<Allocation> {
@@ -121,6 +140,8 @@ impl Pool {
 pub(super) struct Block {
     /// There until the block is dropped.
     allocation: Option<Allocation>,
+    /// Taken while work was recorded.
+    recorded: bool,
     pool: Arc<Pool>,
 }
 
@@ -135,6 +156,7 @@ impl Drop for Block {
         let Some(allocation) = self.allocation.take() else { return };
         let mut state = self.pool.lock();
         state.memory.in_use -= allocation.bytes;
-        state.free.entry(allocation.bytes).or_default().push(allocation);
+        let waiting = if self.recorded { &mut state.recorded } else { &mut state.free };
+        waiting.entry(allocation.bytes).or_default().push(allocation);
     }
 }

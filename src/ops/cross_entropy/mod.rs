@@ -72,6 +72,11 @@ impl<B: Backend> Meter<B> {
         backend.fill(&mut self.buf, num_traits::Zero::zero())
     }
 
+    /// Counts the samples of a replay, whose losses the device has added by itself.
+    pub(crate) fn count(&mut self, samples: usize) {
+        self.samples += samples;
+    }
+
     /// Goes on from what an earlier meter had read.
     pub fn set(&mut self, backend: &B, reading: Reading) -> Result<()> {
         let sum = |mean: f64| Real::from_f64(mean * reading.samples as f64);

@@ -1,4 +1,5 @@
-//! The approximate instructions: PTX ISA 9.0, sections 9.7.3 (`.f32`, `.f64`) and 9.7.4 (`.f16`, `.bf16`).
+//! The approximate instructions: PTX ISA 9.0, "Floating Point Instructions" and "Half Precision Floating Point
+//! Instructions".
 //!
 //! The manual bounds their errors and lists their results for special operands; hardware differs from one generation to
 //! the next. Here each is computed in double precision (or by an IEEE operation) and rounded once, so it errs by little
@@ -42,56 +43,56 @@ fn exp2(x: f64) -> f64 {
     p * f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// `ex2.approx.f32` (9.7.3.21): 2 ulp.
+/// `ex2.approx.f32`: 2 ulp.
 #[inline]
 pub fn ex2_32(a: f32, ftz: bool) -> f32 {
     // A clamp keeps NaN, and so does all that follows but for the exponent, which is finite all the same.
     unary(a, ftz, |a| if a.is_nan() { a } else { exp2(a as f64) as f32 })
 }
 
-/// `lg2.approx.f32` (9.7.3.20): 2^-22 absolutely between 0.5 and 2, 2^-22 relatively elsewhere. Negative: NaN; ±0: -inf.
+/// `lg2.approx.f32`: 2^-22 absolutely between 0.5 and 2, 2^-22 relatively elsewhere. Negative: NaN; ±0: -inf.
 #[inline]
 pub fn lg2_32(a: f32, ftz: bool) -> f32 {
     unary(a, ftz, |a| (a as f64).log2() as f32)
 }
 
-/// `rcp.approx.f32` (9.7.3.13): 1 ulp. ±0: ±inf; ±inf: ±0.
+/// `rcp.approx.f32`: 1 ulp. ±0: ±inf; ±inf: ±0.
 #[inline]
 pub fn rcp_32(a: f32, ftz: bool) -> f32 {
     unary(a, ftz, |a| 1.0 / a)
 }
 
-/// `rsqrt.approx.f32` (9.7.3.16): 2^-22.9 relatively. ±0: ±inf; negative: NaN; +inf: +0.
+/// `rsqrt.approx.f32`: 2^-22.9 relatively. ±0: ±inf; negative: NaN; +inf: +0.
 #[inline]
 pub fn rsqrt_32(a: f32, ftz: bool) -> f32 {
     unary(a, ftz, |a| (1.0 / (a as f64).sqrt()) as f32)
 }
 
-/// `sqrt.approx.f32` (9.7.3.15): 2^-23 relatively. -0: -0; negative: NaN.
+/// `sqrt.approx.f32`: 2^-23 relatively. -0: -0; negative: NaN.
 #[inline]
 pub fn sqrt_32(a: f32, ftz: bool) -> f32 {
     unary(a, ftz, |a| a.sqrt())
 }
 
-/// `sin.approx.f32` (9.7.3.18): 2^-20.5 absolutely up to 2 pi, 2^-14.7 up to 100 pi. ±inf: NaN.
+/// `sin.approx.f32`: 2^-20.5 absolutely up to 2 pi, 2^-14.7 up to 100 pi. ±inf: NaN.
 #[inline]
 pub fn sin_32(a: f32, ftz: bool) -> f32 {
     unary(a, ftz, |a| (a as f64).sin() as f32)
 }
 
-/// `cos.approx.f32` (9.7.3.19): as `sin`.
+/// `cos.approx.f32`: as `sin`.
 #[inline]
 pub fn cos_32(a: f32, ftz: bool) -> f32 {
     unary(a, ftz, |a| (a as f64).cos() as f32)
 }
 
-/// `tanh.approx.f32` (9.7.3.22): 2^-11 relatively; subnormal operands are their own result.
+/// `tanh.approx.f32`: 2^-11 relatively; subnormal operands are their own result.
 #[inline]
 pub fn tanh_32(a: f32) -> f32 {
     unary(a, false, |a| (a as f64).tanh() as f32)
 }
 
-/// `div.approx.f32` (9.7.3.8): 2 ulp for |b| between 2^-126 and 2^126. Beyond, `a * (1 / b)` has a reciprocal that is
+/// `div.approx.f32`: 2 ulp for |b| between 2^-126 and 2^126. Beyond, `a * (1 / b)` has a reciprocal that is
 /// flushed: zero with the quotient's sign, or NaN for infinite `a`.
 #[inline]
 pub fn div_approx_32(a: f32, b: f32, ftz: bool) -> f32 {
@@ -100,14 +101,14 @@ pub fn div_approx_32(a: f32, b: f32, ftz: bool) -> f32 {
     unary(a, ftz, |a| a / b)
 }
 
-/// `div.full.f32` (9.7.3.8): 2 ulp for all operands.
+/// `div.full.f32`: 2 ulp for all operands.
 #[inline]
 pub fn div_full_32(a: f32, b: f32, ftz: bool) -> f32 {
     let b = if ftz { flush32(b) } else { b };
     unary(a, ftz, |a| a / b)
 }
 
-/// `rsqrt.approx.f64` (9.7.3.16). No bound is given; this errs by 1 ulp or a little more.
+/// `rsqrt.approx.f64`. No bound is given; this errs by 1 ulp or a little more.
 #[inline]
 pub fn rsqrt_64(a: f64) -> f64 {
     if a.is_nan() {
@@ -131,17 +132,17 @@ fn on_upper_word(a: f64, f: impl Fn(f64) -> f64) -> f64 {
     flush(f64::from_bits((d.to_bits() + 0x8000_0000) & UPPER))
 }
 
-/// `rsqrt.approx.ftz.f64` (9.7.3.17).
+/// `rsqrt.approx.ftz.f64`.
 pub fn rsqrt_64_ftz(a: f64) -> f64 {
     on_upper_word(a, |a| 1.0 / a.sqrt())
 }
 
-/// `rcp.approx.ftz.f64` (9.7.3.14).
+/// `rcp.approx.ftz.f64`.
 pub fn rcp_64_ftz(a: f64) -> f64 {
     on_upper_word(a, |a| 1.0 / a)
 }
 
-/// `ex2.approx.f16` and `ex2.approx.ftz.bf16` (9.7.4.10): 2^-9.9 and 2^-7 relatively.
+/// `ex2.approx.f16` and `ex2.approx.ftz.bf16`: 2^-9.9 and 2^-7 relatively.
 #[inline]
 pub fn ex2_16(kind: Half, a: u16, ftz: bool) -> u16 {
     let a = if ftz { flush16(kind, a) } else { a };
@@ -149,7 +150,7 @@ pub fn ex2_16(kind: Half, a: u16, ftz: bool) -> u16 {
     if ftz { flush16(kind, d) } else { d }
 }
 
-/// `tanh.approx.f16` and `.bf16` (9.7.4.9): 2^-10.987 and 2^-8 absolutely.
+/// `tanh.approx.f16` and `.bf16`: 2^-10.987 and 2^-8 absolutely.
 #[inline]
 pub fn tanh_16(kind: Half, a: u16) -> u16 {
     from_f32(kind, tanh_32(to_f32(kind, a)), Rounding::Nearest)

@@ -1,4 +1,4 @@
-//! Conversions: PTX ISA 9.0, section 9.7.9.21 (`cvt`), but for those to and from the 16-bit formats, which are in
+//! Conversions: PTX ISA 9.0, "cvt", but for those to and from the 16-bit formats, which are in
 //! `half`.
 
 use super::float::{NAN32, flush32, saturate32};

@@ -1,8 +1,8 @@
-//! Arithmetic on `f32` and `f64`: PTX ISA 9.0, section 9.7.3 (Floating-Point Instructions).
+//! Arithmetic on `f32` and `f64`: PTX ISA 9.0, "Floating Point Instructions".
 //!
 //! `.rn` is the host's own arithmetic, the directed roundings go through `exact`. `.ftz` flushes subnormal operands and
-//! results to a zero of their sign; a result counts as subnormal if it is so after rounding. `.sat` clamps to [0, 1] and
-//! turns NaN into +0.
+//! results to a zero of their sign; a result counts as subnormal if it is so after rounding. `.sat` clamps to [0, 1]
+//! and turns NaN into +0.
 //!
 //! NaN: single precision gives an unspecified NaN by the manual, and 0x7fffffff on NVIDIA's hardware and here. Double
 //! precision keeps the payload of an operand (here the first that is a NaN, made quiet), and an invalid operation on
@@ -68,7 +68,7 @@ fn narrow(bits: u64) -> f32 {
     f32::from_bits(bits as u32)
 }
 
-/// `add.f32` (9.7.3.3).
+/// `add.f32`.
 #[inline]
 pub fn add32(a: f32, b: f32, m: Mode) -> f32 {
     let (a, b) = (operand32(a, m), operand32(b, m));
@@ -79,13 +79,13 @@ pub fn add32(a: f32, b: f32, m: Mode) -> f32 {
     result32(d, m)
 }
 
-/// `sub.f32` (9.7.3.4).
+/// `sub.f32`.
 #[inline]
 pub fn sub32(a: f32, b: f32, m: Mode) -> f32 {
     add32(a, -b, m)
 }
 
-/// `mul.f32` (9.7.3.5).
+/// `mul.f32`.
 #[inline]
 pub fn mul32(a: f32, b: f32, m: Mode) -> f32 {
     let (a, b) = (operand32(a, m), operand32(b, m));
@@ -96,7 +96,7 @@ pub fn mul32(a: f32, b: f32, m: Mode) -> f32 {
     result32(d, m)
 }
 
-/// `fma.f32` and `mad.f32` (9.7.3.6, 9.7.3.7): one rounding.
+/// `fma.f32` and `mad.f32`: one rounding.
 #[inline]
 pub fn fma32(a: f32, b: f32, c: f32, m: Mode) -> f32 {
     let (a, b, c) = (operand32(a, m), operand32(b, m), operand32(c, m));
@@ -130,7 +130,7 @@ pub(super) fn sum_to_odd(a: f64, b: f64) -> f64 {
     f64::from_bits(sum.to_bits().wrapping_add(if inexact & !odd { neighbour } else { 0 }))
 }
 
-/// `div.f32` with a rounding (9.7.3.8).
+/// `div.f32` with a rounding.
 #[inline]
 pub fn div32(a: f32, b: f32, m: Mode) -> f32 {
     let (a, b) = (operand32(a, m), operand32(b, m));
@@ -141,13 +141,13 @@ pub fn div32(a: f32, b: f32, m: Mode) -> f32 {
     result32(d, m)
 }
 
-/// `rcp.f32` with a rounding (9.7.3.13).
+/// `rcp.f32` with a rounding.
 #[inline]
 pub fn rcp32(a: f32, m: Mode) -> f32 {
     div32(1.0, a, m)
 }
 
-/// `sqrt.f32` with a rounding (9.7.3.15).
+/// `sqrt.f32` with a rounding.
 #[inline]
 pub fn sqrt32(a: f32, m: Mode) -> f32 {
     let a = operand32(a, m);
@@ -172,7 +172,7 @@ fn result64(d: f64, operands: &[f64]) -> f64 {
     if d.is_nan() { nan64(operands) } else { d }
 }
 
-/// `add.f64` (9.7.3.3). The single-precision modifiers do not exist here and are ignored, as in all that follow.
+/// `add.f64`. The single-precision modifiers do not exist here and are ignored, as in all that follow.
 #[inline]
 pub fn add64(a: f64, b: f64, m: Mode) -> f64 {
     let d = match m.rounding {
@@ -182,7 +182,7 @@ pub fn add64(a: f64, b: f64, m: Mode) -> f64 {
     result64(d, &[a, b])
 }
 
-/// `sub.f64` (9.7.3.4).
+/// `sub.f64`.
 #[inline]
 pub fn sub64(a: f64, b: f64, m: Mode) -> f64 {
     let d = match m.rounding {
@@ -192,7 +192,7 @@ pub fn sub64(a: f64, b: f64, m: Mode) -> f64 {
     result64(d, &[a, b])
 }
 
-/// `mul.f64` (9.7.3.5).
+/// `mul.f64`.
 #[inline]
 pub fn mul64(a: f64, b: f64, m: Mode) -> f64 {
     let d = match m.rounding {
@@ -202,7 +202,7 @@ pub fn mul64(a: f64, b: f64, m: Mode) -> f64 {
     result64(d, &[a, b])
 }
 
-/// `fma.f64` and `mad.f64` (9.7.3.6, 9.7.3.7).
+/// `fma.f64` and `mad.f64`.
 #[inline]
 pub fn fma64(a: f64, b: f64, c: f64, m: Mode) -> f64 {
     let d = match m.rounding {
@@ -212,7 +212,7 @@ pub fn fma64(a: f64, b: f64, c: f64, m: Mode) -> f64 {
     result64(d, &[a, b, c])
 }
 
-/// `div.f64` (9.7.3.8).
+/// `div.f64`.
 #[inline]
 pub fn div64(a: f64, b: f64, m: Mode) -> f64 {
     let d = match m.rounding {
@@ -222,13 +222,13 @@ pub fn div64(a: f64, b: f64, m: Mode) -> f64 {
     result64(d, &[a, b])
 }
 
-/// `rcp.f64` (9.7.3.13).
+/// `rcp.f64`.
 #[inline]
 pub fn rcp64(a: f64, m: Mode) -> f64 {
     div64(1.0, a, m)
 }
 
-/// `sqrt.f64` (9.7.3.15).
+/// `sqrt.f64`.
 #[inline]
 pub fn sqrt64(a: f64, m: Mode) -> f64 {
     let d = match m.rounding {
@@ -238,7 +238,7 @@ pub fn sqrt64(a: f64, m: Mode) -> f64 {
     result64(d, &[a])
 }
 
-/// `min.f32` (9.7.3.11): -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
+/// `min.f32`: -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
 #[inline]
 pub fn min32(a: f32, b: f32, ftz: bool, nan: bool) -> f32 {
     let (a, b) = if ftz { (flush32(a), flush32(b)) } else { (a, b) };
@@ -248,7 +248,7 @@ pub fn min32(a: f32, b: f32, ftz: bool, nan: bool) -> f32 {
     if a < b || (a == b && a.is_sign_negative()) { a } else { b }
 }
 
-/// `max.f32` (9.7.3.12); see [`min32`].
+/// `max.f32`; see [`min32`].
 #[inline]
 pub fn max32(a: f32, b: f32, ftz: bool, nan: bool) -> f32 {
     let (a, b) = if ftz { (flush32(a), flush32(b)) } else { (a, b) };
@@ -266,7 +266,7 @@ fn one_is_nan32(a: f32, b: f32, nan: bool) -> f32 {
     }
 }
 
-/// `min.f64` (9.7.3.11).
+/// `min.f64`.
 #[inline]
 pub fn min64(a: f64, b: f64) -> f64 {
     match (a.is_nan(), b.is_nan()) {
@@ -278,7 +278,7 @@ pub fn min64(a: f64, b: f64) -> f64 {
     }
 }
 
-/// `max.f64` (9.7.3.12).
+/// `max.f64`.
 #[inline]
 pub fn max64(a: f64, b: f64) -> f64 {
     match (a.is_nan(), b.is_nan()) {
@@ -290,14 +290,14 @@ pub fn max64(a: f64, b: f64) -> f64 {
     }
 }
 
-/// `abs.f32` (9.7.3.9). Of a NaN the manual leaves the sign open; here it is cleared.
+/// `abs.f32`. Of a NaN the manual leaves the sign open; here it is cleared.
 #[inline]
 pub fn abs32(a: f32, ftz: bool) -> f32 {
     let a = a.abs();
     if ftz { flush32(a) } else { a }
 }
 
-/// `neg.f32` (9.7.3.10). Of a NaN the manual leaves the sign open; here it is inverted.
+/// `neg.f32`. Of a NaN the manual leaves the sign open; here it is inverted.
 #[inline]
 pub fn neg32(a: f32, ftz: bool) -> f32 {
     let a = -a;

@@ -1,5 +1,5 @@
-//! The 16-bit formats, as bits: conversions, and PTX ISA 9.0, section 9.7.4 (Half Precision Floating-Point
-//! Instructions). A packed instruction does to each half what these do to one.
+//! The 16-bit formats, as bits: conversions, and PTX ISA 9.0, "Half Precision Floating Point Instructions". A packed
+//! instruction does to each half what these do to one.
 //!
 //! Every result is rounded once. NaN results are 0x7fff in both formats.
 
@@ -16,7 +16,7 @@ pub enum Half {
 /// What instructions give for NaN, in both formats.
 pub const NAN16: u16 = 0x7fff;
 
-/// `cvt.f32.f16` (9.7.9.21, `cvt`): exact.
+/// `cvt.f32.f16`: exact.
 #[inline]
 pub fn f16_to_f32(bits: u16) -> f32 {
     let v = widen_f16(bits);
@@ -184,19 +184,19 @@ fn round_odd(kind: Half, v: f64, r: Rounding) -> u16 {
     if short as f64 == v || v.is_nan() { from_f32(kind, short, r) } else { from_f64(kind, v, r) }
 }
 
-/// `add` (9.7.4.1).
+/// `add`.
 #[inline]
 pub fn add16(kind: Half, a: u16, b: u16, m: Mode) -> u16 {
     fused(kind, operand(kind, a, m), 1.0, operand(kind, b, m), m)
 }
 
-/// `sub` (9.7.4.2).
+/// `sub`.
 #[inline]
 pub fn sub16(kind: Half, a: u16, b: u16, m: Mode) -> u16 {
     fused(kind, operand(kind, a, m), 1.0, -operand(kind, b, m), m)
 }
 
-/// `mul` (9.7.4.3).
+/// `mul`.
 #[inline]
 pub fn mul16(kind: Half, a: u16, b: u16, m: Mode) -> u16 {
     // Exact in f64.
@@ -204,7 +204,7 @@ pub fn mul16(kind: Half, a: u16, b: u16, m: Mode) -> u16 {
     result(kind, round_odd(kind, product, m.rounding), m)
 }
 
-/// `fma` (9.7.4.4): one rounding.
+/// `fma`: one rounding.
 #[inline]
 pub fn fma16(kind: Half, a: u16, b: u16, c: u16, m: Mode) -> u16 {
     fused(kind, operand(kind, a, m), operand(kind, b, m), operand(kind, c, m), m)
@@ -219,7 +219,7 @@ fn fused(kind: Half, a: f32, b: f32, c: f32, m: Mode) -> u16 {
     result(kind, round_odd(kind, sum, m.rounding), m)
 }
 
-/// `min` (9.7.4.7): -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
+/// `min`: -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
 #[inline]
 pub fn min16(kind: Half, a: u16, b: u16, ftz: bool, nan: bool) -> u16 {
     let (a, b) = if ftz { (flush16(kind, a), flush16(kind, b)) } else { (a, b) };
@@ -237,7 +237,7 @@ pub fn min16(kind: Half, a: u16, b: u16, ftz: bool, nan: bool) -> u16 {
     }
 }
 
-/// `max` (9.7.4.8); see [`min16`].
+/// `max`; see [`min16`].
 #[inline]
 pub fn max16(kind: Half, a: u16, b: u16, ftz: bool, nan: bool) -> u16 {
     let (a, b) = if ftz { (flush16(kind, a), flush16(kind, b)) } else { (a, b) };
@@ -262,14 +262,14 @@ fn order(a: u16) -> i16 {
     if a < 0 { !(a & 0x7fff) } else { a }
 }
 
-/// `neg` (9.7.4.5). Of a NaN the sign is left open by the manual; here it is inverted.
+/// `neg`. Of a NaN the sign is left open by the manual; here it is inverted.
 #[inline]
 pub fn neg16(kind: Half, a: u16, ftz: bool) -> u16 {
     let a = a ^ 0x8000;
     if ftz { flush16(kind, a) } else { a }
 }
 
-/// `abs` (9.7.4.6).
+/// `abs`.
 #[inline]
 pub fn abs16(kind: Half, a: u16, ftz: bool) -> u16 {
     let a = a & 0x7fff;

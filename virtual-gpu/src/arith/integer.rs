@@ -1,28 +1,28 @@
-//! Integer instructions: PTX ISA 9.0, sections 9.7.1 (Integer Arithmetic), 9.7.2 (Extended-Precision Integer
-//! Arithmetic) and 9.7.8 (Logic and Shift), and `prmt` of 9.7.9.
+//! Integer instructions: PTX ISA 9.0, "Integer Arithmetic Instructions", "Extended-Precision Integer Arithmetic
+//! Instructions" and "Logic and Shift Instructions", and `prmt`.
 //!
-//! Division by zero gives an unspecified value by the manual (9.7.1.8, 9.7.1.9). Here the quotient is all ones and the
-//! remainder is the dividend. The least signed number divided by -1 wraps around: itself, with remainder zero.
+//! Division by zero gives an unspecified value by the manual. Here the quotient is all ones and the remainder is the
+//! dividend. The least signed number divided by -1 wraps around: itself, with remainder zero.
 
-/// `mul.hi.s32` (9.7.1.3).
+/// `mul.hi.s32`.
 #[inline]
 pub fn mul_hi_s32(a: i32, b: i32) -> i32 {
     ((a as i64 * b as i64) >> 32) as i32
 }
 
-/// `div.s32` (9.7.1.8).
+/// `div.s32`.
 #[inline]
 pub fn div_s32(a: i32, b: i32) -> i32 {
     if b == 0 { !0 } else { a.wrapping_div(b) }
 }
 
-/// `rem.s32` (9.7.1.9): the sign is the dividend's.
+/// `rem.s32`: the sign is the dividend's.
 #[inline]
 pub fn rem_s32(a: i32, b: i32) -> i32 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.s32` (9.7.1.19): the field's highest bit, or the number's if the field ends beyond it, fills the rest.
+/// `bfe.s32`: the field's highest bit, or the number's if the field ends beyond it, fills the rest.
 #[inline]
 pub fn bfe_s32(a: i32, pos: u32, len: u32) -> i32 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -35,31 +35,31 @@ pub fn bfe_s32(a: i32, pos: u32, len: u32) -> i32 {
     field << unused >> unused
 }
 
-/// `bfind.s32` (9.7.1.16): as for unsigned numbers, of the highest bit that differs from the sign.
+/// `bfind.s32`: as for unsigned numbers, of the highest bit that differs from the sign.
 #[inline]
 pub fn bfind_s32(a: i32, shiftamt: bool) -> u32 {
     bfind_u32((if a < 0 { !a } else { a }) as u32, shiftamt)
 }
 
-/// `mul.hi.u32` (9.7.1.3).
+/// `mul.hi.u32`.
 #[inline]
 pub fn mul_hi_u32(a: u32, b: u32) -> u32 {
     ((a as u64 * b as u64) >> 32) as u32
 }
 
-/// `div.u32` (9.7.1.8).
+/// `div.u32`.
 #[inline]
 pub fn div_u32(a: u32, b: u32) -> u32 {
     if b == 0 { !0 } else { a.wrapping_div(b) }
 }
 
-/// `rem.u32` (9.7.1.9).
+/// `rem.u32`.
 #[inline]
 pub fn rem_u32(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.u32` (9.7.1.19): only the low eight bits of position and length count; beyond the highest bit there are zeros.
+/// `bfe.u32`: only the low eight bits of position and length count; beyond the highest bit there are zeros.
 #[inline]
 pub fn bfe_u32(a: u32, pos: u32, len: u32) -> u32 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -67,7 +67,7 @@ pub fn bfe_u32(a: u32, pos: u32, len: u32) -> u32 {
     if len > 31 { field } else { field & ((1 << len) - 1) }
 }
 
-/// `bfind.u32` (9.7.1.16): the position of the highest bit set, or with `.shiftamt` the shift that would bring it to the
+/// `bfind.u32`: the position of the highest bit set, or with `.shiftamt` the shift that would bring it to the
 /// top; all ones if there is none.
 #[inline]
 pub fn bfind_u32(a: u32, shiftamt: bool) -> u32 {
@@ -78,25 +78,25 @@ pub fn bfind_u32(a: u32, shiftamt: bool) -> u32 {
     }
 }
 
-/// `mul.hi.s64` (9.7.1.3).
+/// `mul.hi.s64`.
 #[inline]
 pub fn mul_hi_s64(a: i64, b: i64) -> i64 {
     ((a as i128 * b as i128) >> 64) as i64
 }
 
-/// `div.s64` (9.7.1.8).
+/// `div.s64`.
 #[inline]
 pub fn div_s64(a: i64, b: i64) -> i64 {
     if b == 0 { !0 } else { a.wrapping_div(b) }
 }
 
-/// `rem.s64` (9.7.1.9): the sign is the dividend's.
+/// `rem.s64`: the sign is the dividend's.
 #[inline]
 pub fn rem_s64(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.s64` (9.7.1.19): the field's highest bit, or the number's if the field ends beyond it, fills the rest.
+/// `bfe.s64`: the field's highest bit, or the number's if the field ends beyond it, fills the rest.
 #[inline]
 pub fn bfe_s64(a: i64, pos: u32, len: u32) -> i64 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -109,31 +109,31 @@ pub fn bfe_s64(a: i64, pos: u32, len: u32) -> i64 {
     field << unused >> unused
 }
 
-/// `bfind.s64` (9.7.1.16): as for unsigned numbers, of the highest bit that differs from the sign.
+/// `bfind.s64`: as for unsigned numbers, of the highest bit that differs from the sign.
 #[inline]
 pub fn bfind_s64(a: i64, shiftamt: bool) -> u32 {
     bfind_u64((if a < 0 { !a } else { a }) as u64, shiftamt)
 }
 
-/// `mul.hi.u64` (9.7.1.3).
+/// `mul.hi.u64`.
 #[inline]
 pub fn mul_hi_u64(a: u64, b: u64) -> u64 {
     ((a as u128 * b as u128) >> 64) as u64
 }
 
-/// `div.u64` (9.7.1.8).
+/// `div.u64`.
 #[inline]
 pub fn div_u64(a: u64, b: u64) -> u64 {
     if b == 0 { !0 } else { a.wrapping_div(b) }
 }
 
-/// `rem.u64` (9.7.1.9).
+/// `rem.u64`.
 #[inline]
 pub fn rem_u64(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.u64` (9.7.1.19): only the low eight bits of position and length count; beyond the highest bit there are zeros.
+/// `bfe.u64`: only the low eight bits of position and length count; beyond the highest bit there are zeros.
 #[inline]
 pub fn bfe_u64(a: u64, pos: u32, len: u32) -> u64 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -141,7 +141,7 @@ pub fn bfe_u64(a: u64, pos: u32, len: u32) -> u64 {
     if len > 63 { field } else { field & ((1 << len) - 1) }
 }
 
-/// `bfind.u64` (9.7.1.16): the position of the highest bit set, or with `.shiftamt` the shift that would bring it to the
+/// `bfind.u64`: the position of the highest bit set, or with `.shiftamt` the shift that would bring it to the
 /// top; all ones if there is none.
 #[inline]
 pub fn bfind_u64(a: u64, shiftamt: bool) -> u32 {
@@ -152,37 +152,37 @@ pub fn bfind_u64(a: u64, shiftamt: bool) -> u32 {
     }
 }
 
-/// `sad.s16` (9.7.1.7): `c` and the distance between `a` and `b`.
+/// `sad.s16`: `c` and the distance between `a` and `b`.
 #[inline]
 pub fn sad_s16(a: i16, b: i16, c: i16) -> i16 {
     c.wrapping_add_unsigned(a.abs_diff(b))
 }
 
-/// `sad.u16` (9.7.1.7): `c` and the distance between `a` and `b`.
+/// `sad.u16`: `c` and the distance between `a` and `b`.
 #[inline]
 pub fn sad_u16(a: u16, b: u16, c: u16) -> u16 {
     c.wrapping_add(a.abs_diff(b))
 }
 
-/// `sad.s32` (9.7.1.7): `c` and the distance between `a` and `b`.
+/// `sad.s32`: `c` and the distance between `a` and `b`.
 #[inline]
 pub fn sad_s32(a: i32, b: i32, c: i32) -> i32 {
     c.wrapping_add_unsigned(a.abs_diff(b))
 }
 
-/// `sad.u32` (9.7.1.7): `c` and the distance between `a` and `b`.
+/// `sad.u32`: `c` and the distance between `a` and `b`.
 #[inline]
 pub fn sad_u32(a: u32, b: u32, c: u32) -> u32 {
     c.wrapping_add(a.abs_diff(b))
 }
 
-/// `sad.s64` (9.7.1.7): `c` and the distance between `a` and `b`.
+/// `sad.s64`: `c` and the distance between `a` and `b`.
 #[inline]
 pub fn sad_s64(a: i64, b: i64, c: i64) -> i64 {
     c.wrapping_add_unsigned(a.abs_diff(b))
 }
 
-/// `sad.u64` (9.7.1.7): `c` and the distance between `a` and `b`.
+/// `sad.u64`: `c` and the distance between `a` and `b`.
 #[inline]
 pub fn sad_u64(a: u64, b: u64, c: u64) -> u64 {
     c.wrapping_add(a.abs_diff(b))
@@ -200,79 +200,79 @@ fn low24_u32(a: u32) -> u64 {
     (a & 0xff_ffff) as u64
 }
 
-/// `mul24.lo.s32` (9.7.1.5): the low 32 bits of the 48-bit product.
+/// `mul24.lo.s32`: the low 32 bits of the 48-bit product.
 #[inline]
 pub fn mul24_lo_s32(a: i32, b: i32) -> i32 {
     (low24_s32(a) * low24_s32(b)) as i32
 }
 
-/// `mul24.hi.s32` (9.7.1.5): the high 32 bits of the 48-bit product.
+/// `mul24.hi.s32`: the high 32 bits of the 48-bit product.
 #[inline]
 pub fn mul24_hi_s32(a: i32, b: i32) -> i32 {
     ((low24_s32(a) * low24_s32(b)) >> 16) as i32
 }
 
-/// `mad24.lo.s32` (9.7.1.6).
+/// `mad24.lo.s32`.
 #[inline]
 pub fn mad24_lo_s32(a: i32, b: i32, c: i32) -> i32 {
     mul24_lo_s32(a, b).wrapping_add(c)
 }
 
-/// `mad24.hi.s32` (9.7.1.6).
+/// `mad24.hi.s32`.
 #[inline]
 pub fn mad24_hi_s32(a: i32, b: i32, c: i32) -> i32 {
     mul24_hi_s32(a, b).wrapping_add(c)
 }
 
-/// `mul24.lo.u32` (9.7.1.5): the low 32 bits of the 48-bit product.
+/// `mul24.lo.u32`: the low 32 bits of the 48-bit product.
 #[inline]
 pub fn mul24_lo_u32(a: u32, b: u32) -> u32 {
     (low24_u32(a) * low24_u32(b)) as u32
 }
 
-/// `mul24.hi.u32` (9.7.1.5): the high 32 bits of the 48-bit product.
+/// `mul24.hi.u32`: the high 32 bits of the 48-bit product.
 #[inline]
 pub fn mul24_hi_u32(a: u32, b: u32) -> u32 {
     ((low24_u32(a) * low24_u32(b)) >> 16) as u32
 }
 
-/// `mad24.lo.u32` (9.7.1.6).
+/// `mad24.lo.u32`.
 #[inline]
 pub fn mad24_lo_u32(a: u32, b: u32, c: u32) -> u32 {
     mul24_lo_u32(a, b).wrapping_add(c)
 }
 
-/// `mad24.hi.u32` (9.7.1.6).
+/// `mad24.hi.u32`.
 #[inline]
 pub fn mad24_hi_u32(a: u32, b: u32, c: u32) -> u32 {
     mul24_hi_u32(a, b).wrapping_add(c)
 }
 
-/// `mad24.hi.sat.s32` (9.7.1.6).
+/// `mad24.hi.sat.s32`.
 #[inline]
 pub fn mad24_hi_sat_s32(a: i32, b: i32, c: i32) -> i32 {
     mul24_hi_s32(a, b).saturating_add(c)
 }
 
-/// `mad.hi.sat.s32` (9.7.1.4).
+/// `mad.hi.sat.s32`.
 #[inline]
 pub fn mad_hi_sat_s32(a: i32, b: i32, c: i32) -> i32 {
     mul_hi_s32(a, b).saturating_add(c)
 }
 
-/// `add.sat.s32` (9.7.1.1).
+/// `add.sat.s32`.
 #[inline]
 pub fn add_sat_s32(a: i32, b: i32) -> i32 {
     a.saturating_add(b)
 }
 
-/// `sub.sat.s32` (9.7.1.2).
+/// `sub.sat.s32`.
 #[inline]
 pub fn sub_sat_s32(a: i32, b: i32) -> i32 {
     a.saturating_sub(b)
 }
 
-/// `bfi.b32` (9.7.1.20): the low `len` bits of `insert` over `base` from `pos`; what would lie beyond the top is lost.
+/// `bfi.b32`: the low `len` bits of `insert` over `base` from `pos`; what would lie beyond the top is lost.
 /// Only the low eight bits of position and length count.
 #[inline]
 pub fn bfi_32(insert: u32, base: u32, pos: u32, len: u32) -> u32 {
@@ -282,25 +282,25 @@ pub fn bfi_32(insert: u32, base: u32, pos: u32, len: u32) -> u32 {
     base & !mask | insert.checked_shl(pos).unwrap_or(0) & mask
 }
 
-/// `popc.b32` (9.7.1.14).
+/// `popc.b32`.
 #[inline]
 pub fn popc_32(a: u32) -> u32 {
     a.count_ones()
 }
 
-/// `clz.b32` (9.7.1.15): 32 for zero.
+/// `clz.b32`: 32 for zero.
 #[inline]
 pub fn clz_32(a: u32) -> u32 {
     a.leading_zeros()
 }
 
-/// `brev.b32` (9.7.1.18).
+/// `brev.b32`.
 #[inline]
 pub fn brev_32(a: u32) -> u32 {
     a.reverse_bits()
 }
 
-/// `add.cc` (no carry in), `addc` and `addc.cc` of 32 bits (9.7.2.1, 9.7.2.2): the sum and the carry out of it.
+/// `add.cc` (no carry in), `addc` and `addc.cc` of 32 bits: the sum and the carry out of it.
 #[inline]
 pub fn add_carry_32(a: u32, b: u32, carry: bool) -> (u32, bool) {
     let (sum, over) = a.overflowing_add(b);
@@ -308,7 +308,7 @@ pub fn add_carry_32(a: u32, b: u32, carry: bool) -> (u32, bool) {
     (sum, over | over_again)
 }
 
-/// `sub.cc` (no borrow in), `subc` and `subc.cc` of 32 bits (9.7.2.3, 9.7.2.4): the difference and the borrow out of it.
+/// `sub.cc` (no borrow in), `subc` and `subc.cc` of 32 bits: the difference and the borrow out of it.
 #[inline]
 pub fn sub_borrow_32(a: u32, b: u32, borrow: bool) -> (u32, bool) {
     let (difference, under) = a.overflowing_sub(b);
@@ -316,7 +316,7 @@ pub fn sub_borrow_32(a: u32, b: u32, borrow: bool) -> (u32, bool) {
     (difference, under | under_again)
 }
 
-/// `bfi.b64` (9.7.1.20): the low `len` bits of `insert` over `base` from `pos`; what would lie beyond the top is lost.
+/// `bfi.b64`: the low `len` bits of `insert` over `base` from `pos`; what would lie beyond the top is lost.
 /// Only the low eight bits of position and length count.
 #[inline]
 pub fn bfi_64(insert: u64, base: u64, pos: u32, len: u32) -> u64 {
@@ -326,25 +326,25 @@ pub fn bfi_64(insert: u64, base: u64, pos: u32, len: u32) -> u64 {
     base & !mask | insert.checked_shl(pos).unwrap_or(0) & mask
 }
 
-/// `popc.b64` (9.7.1.14).
+/// `popc.b64`.
 #[inline]
 pub fn popc_64(a: u64) -> u32 {
     a.count_ones()
 }
 
-/// `clz.b64` (9.7.1.15): 64 for zero.
+/// `clz.b64`: 64 for zero.
 #[inline]
 pub fn clz_64(a: u64) -> u32 {
     a.leading_zeros()
 }
 
-/// `brev.b64` (9.7.1.18).
+/// `brev.b64`.
 #[inline]
 pub fn brev_64(a: u64) -> u64 {
     a.reverse_bits()
 }
 
-/// `add.cc` (no carry in), `addc` and `addc.cc` of 64 bits (9.7.2.1, 9.7.2.2): the sum and the carry out of it.
+/// `add.cc` (no carry in), `addc` and `addc.cc` of 64 bits: the sum and the carry out of it.
 #[inline]
 pub fn add_carry_64(a: u64, b: u64, carry: bool) -> (u64, bool) {
     let (sum, over) = a.overflowing_add(b);
@@ -352,7 +352,7 @@ pub fn add_carry_64(a: u64, b: u64, carry: bool) -> (u64, bool) {
     (sum, over | over_again)
 }
 
-/// `sub.cc` (no borrow in), `subc` and `subc.cc` of 64 bits (9.7.2.3, 9.7.2.4): the difference and the borrow out of it.
+/// `sub.cc` (no borrow in), `subc` and `subc.cc` of 64 bits: the difference and the borrow out of it.
 #[inline]
 pub fn sub_borrow_64(a: u64, b: u64, borrow: bool) -> (u64, bool) {
     let (difference, under) = a.overflowing_sub(b);
@@ -360,55 +360,55 @@ pub fn sub_borrow_64(a: u64, b: u64, borrow: bool) -> (u64, bool) {
     (difference, under | under_again)
 }
 
-/// `shl.b16` (9.7.8.8): amounts beyond the width count as the width.
+/// `shl.b16`: amounts beyond the width count as the width.
 #[inline]
 pub fn shl_16(a: u16, amount: u32) -> u16 {
     a.checked_shl(amount).unwrap_or(0)
 }
 
-/// `shr.u16` and `shr.b16` (9.7.8.9).
+/// `shr.u16` and `shr.b16`.
 #[inline]
 pub fn shr_u16(a: u16, amount: u32) -> u16 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s16` (9.7.8.9): fills with the sign.
+/// `shr.s16`: fills with the sign.
 #[inline]
 pub fn shr_s16(a: i16, amount: u32) -> i16 {
     a >> amount.min(15)
 }
 
-/// `shl.b32` (9.7.8.8): amounts beyond the width count as the width.
+/// `shl.b32`: amounts beyond the width count as the width.
 #[inline]
 pub fn shl_32(a: u32, amount: u32) -> u32 {
     a.checked_shl(amount).unwrap_or(0)
 }
 
-/// `shr.u32` and `shr.b32` (9.7.8.9).
+/// `shr.u32` and `shr.b32`.
 #[inline]
 pub fn shr_u32(a: u32, amount: u32) -> u32 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s32` (9.7.8.9): fills with the sign.
+/// `shr.s32`: fills with the sign.
 #[inline]
 pub fn shr_s32(a: i32, amount: u32) -> i32 {
     a >> amount.min(31)
 }
 
-/// `shl.b64` (9.7.8.8): amounts beyond the width count as the width.
+/// `shl.b64`: amounts beyond the width count as the width.
 #[inline]
 pub fn shl_64(a: u64, amount: u32) -> u64 {
     a.checked_shl(amount).unwrap_or(0)
 }
 
-/// `shr.u64` and `shr.b64` (9.7.8.9).
+/// `shr.u64` and `shr.b64`.
 #[inline]
 pub fn shr_u64(a: u64, amount: u32) -> u64 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s64` (9.7.8.9): fills with the sign.
+/// `shr.s64`: fills with the sign.
 #[inline]
 pub fn shr_s64(a: i64, amount: u32) -> i64 {
     a >> amount.min(63)
@@ -420,14 +420,14 @@ fn funnel_amount(amount: u32, wrap: bool) -> u32 {
     if wrap { amount & 31 } else { amount.min(32) }
 }
 
-/// `shf.l` (9.7.8.7): the upper half of `high:low` shifted left.
+/// `shf.l`: the upper half of `high:low` shifted left.
 #[inline]
 pub fn shf_l(low: u32, high: u32, amount: u32, wrap: bool) -> u32 {
     let both = (high as u64) << 32 | low as u64;
     ((both << funnel_amount(amount, wrap)) >> 32) as u32
 }
 
-/// `shf.r` (9.7.8.7): the lower half of `high:low` shifted right.
+/// `shf.r`: the lower half of `high:low` shifted right.
 #[inline]
 pub fn shf_r(low: u32, high: u32, amount: u32, wrap: bool) -> u32 {
     let both = (high as u64) << 32 | low as u64;
@@ -453,7 +453,7 @@ pub enum Prmt {
     Rc16,
 }
 
-/// `prmt.b32` (9.7.9.7): each byte of the result is one of the eight bytes of `b:a`. Without a mode the highest bit of
+/// `prmt.b32`: each byte of the result is one of the eight bytes of `b:a`. Without a mode the highest bit of
 /// a selector asks for the byte's sign instead, eight times.
 #[inline]
 pub fn prmt(a: u32, b: u32, selector: u32, mode: Prmt) -> u32 {
@@ -479,7 +479,7 @@ pub fn prmt(a: u32, b: u32, selector: u32, mode: Prmt) -> u32 {
     d
 }
 
-/// `lop3.b32` (9.7.8.6): bit `4a + 2b + c` of the table for each three bits of the operands.
+/// `lop3.b32`: bit `4a + 2b + c` of the table for each three bits of the operands.
 #[inline]
 pub fn lop3(a: u32, b: u32, c: u32, lut: u8) -> u32 {
     // All ones where the table has a one. Shannon's expansion, by c, then b, then a.
@@ -495,14 +495,14 @@ fn byte(v: u32, i: u32, signed: bool) -> i32 {
     if signed { byte as i8 as i32 } else { byte as i32 }
 }
 
-/// `dp4a` (9.7.1.23): the products of four bytes each, summed with `c`, which wraps around.
+/// `dp4a`: the products of four bytes each, summed with `c`, which wraps around.
 #[inline]
 pub fn dp4a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32) -> u32 {
     let products = (0..4).map(|i| byte(a, i, a_signed) * byte(b, i, b_signed));
     c.wrapping_add(products.sum::<i32>() as u32)
 }
 
-/// `dp2a` (9.7.1.24): the products of the two halves of `a` and two bytes of `b`, the low ones (`.lo`) or the high
+/// `dp2a`: the products of the two halves of `a` and two bytes of `b`, the low ones (`.lo`) or the high
 /// ones (`.hi`), summed with `c`, which wraps around.
 #[inline]
 pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32, high: bool) -> u32 {
@@ -515,7 +515,7 @@ pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32, high: bool) 
     c.wrapping_add(products.sum::<i32>() as u32)
 }
 
-/// `fns.b32` (9.7.1.17): the position of the n-th bit set from `base`, upwards for positive and downwards for negative
+/// `fns.b32`: the position of the n-th bit set from `base`, upwards for positive and downwards for negative
 /// offsets, `base` itself counted; `base` for offset zero if set there; all ones if there is none.
 pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
     let set = |i: &u32| mask >> i & 1 != 0;

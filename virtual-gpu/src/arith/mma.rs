@@ -1,13 +1,13 @@
-//! Matrix products of whole warps, and the loads and stores of their fragments: PTX ISA 9.0, section 9.7.14.5 (Matrix
-//! multiply-accumulate operation using `mma` instruction).
+//! Matrix products of whole warps, and the loads and stores of their fragments: PTX ISA 9.0, "Matrix
+//! multiply-accumulate operation using mma instruction".
 //!
 //! A fragment is what the registers of a warp's 32 lanes hold of a matrix, `[lane][register]`. A is row-major, B is
 //! column-major: `.row.col`, the only layouts of these shapes.
 //!
 //! The manual leaves open in which order the products of one element are summed, and how sums are rounded, as long as
 //! the precision is at least single. Here the sum starts with the element of C and takes the products in the order of
-//! `k`, each sum rounded to the nearest `f32`. Products of two `f16`, two `bf16` or two `tf32` fit `f32` exactly, unless
-//! they leave its range. Subnormal numbers count in full. NaN comes out as 0x7fffffff.
+//! `k`, each sum rounded to the nearest `f32`. Products of two `f16`, two `bf16` or two `tf32` fit `f32` exactly,
+//! unless they leave its range. Subnormal numbers count in full. NaN comes out as 0x7fffffff.
 //!
 //! With `.f16` accumulators the sums are the same, and are rounded to the nearest `f16` once, at the end.
 

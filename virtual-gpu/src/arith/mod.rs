@@ -1,6 +1,6 @@
 //! What single PTX instructions compute, as pure functions on plain values: no registers, no memory, no parsing.
 //!
-//! The words and the section numbers are those of the PTX ISA manual, version 9.0. Where it leaves a result open, the
+//! The words are those of the PTX ISA manual, version 9.0. Where it leaves a result open, the
 //! function's comment says what is returned. IEEE operations are exact to the bit in every rounding; approximate ones
 //! are computed more precisely than they need to be (`approx`); matrix products sum in a fixed order (`mma`).
 //! No function panics, whatever its operands.

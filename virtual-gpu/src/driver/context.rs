@@ -4,15 +4,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 
 use super::abi::{Handle, In, Out};
 use super::boundary::{Outcome, answer, call, say, within};
 use super::error::{CUresult, Code};
 use super::settings;
-use super::state::{Context, Driver, initialise, lock};
+use super::state::{Context, Driver, State, initialise, lock};
 
 thread_local! {
-    static STACK: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
+    /// Never dropped: a program may free what it has on the device from the destructor of a thread-local of its own.
+    static STACK: RefCell<ManuallyDrop<Vec<Handle>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
 /// The context on top of the calling thread's stack.
@@ -35,8 +37,7 @@ pub fn check_device(device: i32) -> Outcome {
     if device == 0 { Ok(()) } else { Err(Code::InvalidDevice.into()) }
 }
 
-fn create(driver: &Driver, primary: bool, flags: u32) -> Handle {
-    let mut state = driver.state();
+fn create(state: &mut State, primary: bool, flags: u32) -> Handle {
     let handle = state.handle();
     let context = Context {
         id: handle as u64 >> 4,
@@ -69,15 +70,11 @@ extern "C" fn cuDevicePrimaryCtxRetain(context: Out<Handle>, device: i32) -> CUr
         if context.is_null() {
             return Err(Code::InvalidValue.into());
         }
-        let known = driver.state().primary;
-        let (handle, count) = match known {
-            Some(primary) => primary,
-            None => {
-                let flags = driver.state().primary_flags;
-                (create(driver, true, flags), 0)
-            }
-        };
-        driver.state().primary = Some((handle, count + 1));
+        // Locked throughout: of threads that come at once, all must get the same context.
+        let mut state = driver.state();
+        let flags = state.primary_flags;
+        let (handle, count) = state.primary.unwrap_or_else(|| (create(&mut state, true, flags), 0));
+        state.primary = Some((handle, count + 1));
         context.put(handle)
     })
 }
@@ -86,19 +83,14 @@ extern "C" fn cuDevicePrimaryCtxRetain(context: Out<Handle>, device: i32) -> CUr
 extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> CUresult {
     call(|driver| {
         check_device(device)?;
-        let known = driver.state().primary;
-        match known {
-            None => Err(Code::InvalidContext.into()),
-            Some((handle, 1)) => {
-                driver.state().primary = None;
-                destroy(driver, handle);
-                Ok(())
-            }
-            Some((handle, count)) => {
-                driver.state().primary = Some((handle, count - 1));
-                Ok(())
-            }
+        let mut state = driver.state();
+        let (handle, count) = state.primary.ok_or(Code::InvalidContext)?;
+        state.primary = (count > 1).then_some((handle, count - 1));
+        drop(state);
+        if count == 1 {
+            destroy(driver, handle);
         }
+        Ok(())
     })
 }
 
@@ -110,9 +102,9 @@ extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> CUresult {
         let known = driver.state().primary;
         if let Some((handle, _)) = known {
             destroy(driver, handle);
-            let flags = driver.state().primary_flags;
-            let fresh = create(driver, true, flags);
             let mut state = driver.state();
+            let flags = state.primary_flags;
+            let fresh = create(&mut state, true, flags);
             if let Some(context) = state.contexts.remove(&fresh) {
                 state.contexts.insert(handle, context);
             }
@@ -146,7 +138,7 @@ fn create_and_push(context: Out<Handle>, flags: u32, device: i32) -> CUresult {
         if context.is_null() {
             return Err(Code::InvalidValue.into());
         }
-        let handle = create(driver, false, flags);
+        let handle = create(&mut driver.state(), false, flags);
         STACK.with_borrow_mut(|stack| stack.push(handle));
         context.put(handle)
     })
@@ -208,7 +200,7 @@ extern "C" fn cuCtxPushCurrent_v2(context: Handle) -> CUresult {
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxPopCurrent_v2(context: Out<Handle>) -> CUresult {
     call(|_| {
-        let popped = STACK.with_borrow_mut(Vec::pop).ok_or(Code::InvalidContext)?;
+        let popped = STACK.with_borrow_mut(|stack| stack.pop()).ok_or(Code::InvalidContext)?;
         context.offer(popped);
         Ok(())
     })
@@ -358,4 +350,46 @@ extern "C" fn cuProfilerStart() -> CUresult {
 #[unsafe(no_mangle)]
 extern "C" fn cuProfilerStop() -> CUresult {
     within(|_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stack_outlives_other_thread_locals() {
+        struct Late(std::sync::mpsc::Sender<Option<Handle>>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                let _ = self.0.send(current());
+            }
+        }
+        thread_local! {
+            static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // Made before the stack is first used, so destroyed after it would be.
+            LATE.with_borrow_mut(|late| *late = Some(Late(sender)));
+            STACK.with_borrow_mut(|stack| stack.push(7));
+        });
+        assert!(thread.join().is_ok());
+        assert_eq!(receiver.recv(), Ok(Some(7)));
+    }
+
+    #[test]
+    fn threads_that_come_at_once_get_one_context() {
+        assert!(initialise().is_ok());
+        let retain = || {
+            let mut handle: Handle = 0;
+            let place = super::super::abi::buffer((&raw mut handle).expose_provenance());
+            assert_eq!(cuDevicePrimaryCtxRetain(place, 0), 0);
+            handle
+        };
+        let threads: Vec<_> = (0..16).map(|_| std::thread::spawn(retain)).collect();
+        let handles: Vec<Handle> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+        assert!(handles.len() == 16 && handles.iter().all(|handle| *handle == handles[0]), "{handles:?}");
+        assert!((0..16).all(|_| cuDevicePrimaryCtxRelease_v2(0) == 0));
+        assert_eq!(cuDevicePrimaryCtxRelease_v2(0), Code::InvalidContext as CUresult);
+    }
 }

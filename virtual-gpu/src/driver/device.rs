@@ -7,6 +7,7 @@ use super::boundary::{Outcome, call};
 use super::context::check_device;
 use super::error::{CUresult, Code};
 use super::state::Driver;
+use crate::machine::most_shared;
 
 pub const NAME: &str = "Virtual GPU (PTX interpreter)";
 const PCI_BUS_ID: &str = "0000:00:00.0";
@@ -32,24 +33,25 @@ pub const SHARED_PER_BLOCK: usize = 48 << 10;
 pub const REGISTERS_PER_SM: usize = 65536;
 pub const WARP: usize = 32;
 
-pub fn limits((major, minor): (u32, u32)) -> Limits {
-    // Threads and blocks of a multiprocessor, its shared memory and that of one block in KB, reserved bytes, SMs, L2.
-    let (threads, blocks, shared, optin, reserved, sms, l2) = match (major, minor) {
-        (7, 5) => (1024, 16, 64, 64, 0, 72, 6),
-        (7, _) => (2048, 32, 96, 96, 0, 80, 6),
-        (8, 0) => (2048, 32, 164, 163, 1024, 108, 40),
-        (8, 7) => (1536, 16, 164, 163, 1024, 16, 4),
-        (8, 9) => (1536, 24, 100, 99, 1024, 128, 72),
-        (8, _) => (1536, 16, 100, 99, 1024, 84, 6),
-        (9, _) => (2048, 32, 228, 227, 1024, 132, 50),
-        (10 | 11, _) => (2048, 32, 228, 227, 1024, 148, 126),
-        _ => (1536, 24, 100, 99, 1024, 170, 96),
+pub fn limits(capability: (u32, u32)) -> Limits {
+    // Threads and blocks of a multiprocessor, its shared memory in KB, reserved bytes, SMs, L2.
+    let (threads, blocks, shared, reserved, sms, l2) = match capability {
+        (7, 5) => (1024, 16, 64, 0, 72, 6),
+        (7, _) => (2048, 32, 96, 0, 80, 6),
+        (8, 0) => (2048, 32, 164, 1024, 108, 40),
+        (8, 7) => (1536, 16, 164, 1024, 16, 4),
+        (8, 9) => (1536, 24, 100, 1024, 128, 72),
+        (8, _) => (1536, 16, 100, 1024, 84, 6),
+        (9, _) => (2048, 32, 228, 1024, 132, 50),
+        (10, _) => (2048, 32, 228, 1024, 148, 126),
+        (11, _) => (1536, 24, 228, 1024, 20, 32),
+        _ => (1536, 24, 100, 1024, 170, 96),
     };
     Limits {
         threads_per_sm: threads,
         blocks_per_sm: blocks,
         shared_per_sm: shared << 10,
-        shared_per_block_optin: optin << 10,
+        shared_per_block_optin: most_shared(capability),
         reserved_shared: reserved,
         sms,
         l2: l2 << 20,

@@ -35,9 +35,9 @@
 //!
 //! # Files
 //!
-//! `abi` holds all unsafe code and states the contract with the C caller; `boundary` is the one way in: it finds
-//! driver and context, catches panics, prints explanations. `state` is what the driver remembers; `work` is what
-//! can be enqueued, and `capture` decides whether it is executed or recorded. The other files are groups of functions, as
+//! `abi` holds all unsafe code and states the contract with the C caller; `boundary` is the one way in: it finds driver
+//! and context, catches panics, prints explanations. `state` is what the driver remembers; `work` is what can be
+//! enqueued, and `capture` decides whether it is executed or recorded. The other files are groups of functions, as
 //! NVIDIA's reference has them.
 
 // The functions and types of the interface keep the names that C gives them.

@@ -102,7 +102,9 @@ impl Logs {
 fn check_head(cx: &Current, image: &[u8]) -> Outcome<(String, Head)> {
     const ELF: &[u8] = b"\x7fELF";
     const FATBIN: &[u8] = &[0x50, 0xed, 0x55, 0xba];
-    if image.starts_with(ELF) || image.starts_with(FATBIN) {
+    // What nvcc embeds in a program: a header that points to a fat binary.
+    const WRAPPER: &[u8] = &[0xb1, 0x43, 0x62, 0x46];
+    if [ELF, FATBIN, WRAPPER].iter().any(|magic| image.starts_with(magic)) {
         return Err(Code::NoBinaryForGpu.because("machine code cannot be executed here: load PTX (nvcc --ptx)"));
     }
     let text = std::str::from_utf8(image).map_err(|_| Code::InvalidImage)?;

@@ -20,6 +20,8 @@ pub struct Driver {
     /// Held while the device works, so that threads which use several streams take turns.
     pub device: Mutex<()>,
     state: Mutex<State>,
+    /// That called `cuInit`.
+    process: u32,
 }
 
 /// The tables. Locked for moments only, never while the device works or a function of the program runs.
@@ -132,15 +134,17 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
 
-/// The driver, if `cuInit` was called.
+/// The driver, if `cuInit` was called. A process that was forked since then has lost it, as it would on a card; here it
+/// lacks the threads that execute.
 pub fn driver() -> Outcome<&'static Driver> {
-    DRIVER.get().ok_or(Code::NotInitialized.into())
+    let driver = DRIVER.get().filter(|driver| driver.process == std::process::id());
+    driver.ok_or(Code::NotInitialized.into())
 }
 
 /// Makes the driver unless it is there.
 pub fn initialise() -> Outcome {
     if DRIVER.get().is_some() {
-        return Ok(());
+        return driver().map(drop);
     }
     let settings = Settings::from_environment().map_err(|why| Code::InvalidValue.because(why))?;
     DRIVER.get_or_init(|| Driver::new(settings));
@@ -178,7 +182,13 @@ impl Driver {
         state.default_pool = state.handle();
         state.current_pool = state.default_pool;
         state.pools.insert(state.default_pool, Pool::default());
-        Driver { settings, machine: Machine::new(config), device: Mutex::new(()), state: Mutex::new(state) }
+        Driver {
+            settings,
+            machine: Machine::new(config),
+            device: Mutex::new(()),
+            state: Mutex::new(state),
+            process: std::process::id(),
+        }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -231,4 +241,32 @@ pub fn find<T>(table: &HashMap<Handle, T>, handle: Handle) -> Result<&T, Fault> 
 /// As [`find`], to change it.
 pub fn find_mut<T>(table: &mut HashMap<Handle, T>, handle: Handle) -> Result<&mut T, Fault> {
     table.get_mut(&handle).ok_or(Code::InvalidHandle.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" {
+        fn fork() -> i32;
+        fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+        fn _exit(status: i32) -> !;
+    }
+
+    #[test]
+    fn a_forked_process_has_no_driver() {
+        assert!(initialise().is_ok() && driver().is_ok());
+        // SAFETY: glibc's functions, called as documented; the child takes no lock and allocates nothing.
+        let status = unsafe {
+            let child = fork();
+            if child == 0 {
+                let lost = |outcome: Outcome| outcome.is_err_and(|fault| fault.code == Code::NotInitialized);
+                _exit(if lost(driver().map(drop)) && lost(initialise()) { 0 } else { 1 });
+            }
+            let mut status = -1;
+            assert_eq!(waitpid(child, &mut status, 0), child);
+            status
+        };
+        assert_eq!(status, 0);
+    }
 }

@@ -177,7 +177,8 @@ impl Current {
         let Some((path, file)) = &self.driver.settings.counts else { return Ok(()) };
         let Launch { grid, block, dynamic_shared } = op.launch;
         let line = format!(
-            "{{\"kernel\":\"{}\",\"grid\":{grid:?},\"block\":{block:?},\"dynamic_shared\":{dynamic_shared},\"counts\":{}}}\n",
+            "{{\"kernel\":\"{}\",\"grid\":{grid:?},\"block\":{block:?},\"dynamic_shared\":{dynamic_shared},\
+             \"counts\":{}}}\n",
             op.kernel.name(),
             counts.to_json()
         );

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::exec::{Done, Env, lanes};
-use super::memory::{Allocation, WRITTEN};
+use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN};
 use super::program::*;
-use super::shared::{Fault, Touch};
+use super::shared::{Actor, Fault, Touch};
 use super::space::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
 use super::trap::TrapKind;
 use super::warp::{Copying, Warp};
@@ -36,11 +36,6 @@ fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
         let high = (at + size).min(word * 4 + 4) - word * 4;
         (word * 4, (WRITTEN >> (4 - high)) & (WRITTEN << low))
     })
-}
-
-fn was_written(found: &Allocation, at: usize, size: usize) -> bool {
-    shadow_words(at, size)
-        .all(|(word, mask)| found.shadow(word).is_none_or(|shadow| shadow.load(Relaxed) & mask == mask))
 }
 
 impl<'a> Env<'a> {
@@ -133,7 +128,7 @@ impl<'a> Env<'a> {
                     self.shared.touch(
                         at,
                         bytes,
-                        super::shared::Actor { thread: warp.index * 32 + lane, seen: &warp.seen },
+                        Actor { thread: warp.index * 32 + lane, seen: &warp.seen, alone: true },
                         touch,
                     )?;
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
@@ -143,7 +138,14 @@ impl<'a> Env<'a> {
                 Area::Local => {
                     let at = self.local_bounds(address, bytes, lane, "read")?;
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
-                        value[lane] = little(&warp.local[at + i * access.size..][..access.size]);
+                        let bytes = at + i * access.size..at + (i + 1) * access.size;
+                        // Structures are copied with the bytes between their fields: one byte written is enough.
+                        if self.checks && !warp.local_written[bytes.clone()].contains(&true) {
+                            let message = format!("read of {} bytes at local address {address:#x}", access.size);
+                            let message = message + ": the thread never wrote them";
+                            return Err(Fault::new(TrapKind::Uninitialised, lane, message));
+                        }
+                        value[lane] = little(&warp.local[bytes]);
                     }
                 }
                 Area::Param => {
@@ -158,12 +160,9 @@ impl<'a> Env<'a> {
                 }
                 _ => {
                     let (found, at) = self.global(address, bytes, lane, "read")?;
-                    if self.checks && !was_written(found, at, bytes) {
-                        let message = format!(
-                            "read of {bytes} bytes at {address:#x}, {at} bytes into the allocation of {} bytes at {:#x}: nobody wrote them",
-                            found.size, found.base
-                        );
-                        return Err(Fault::new(TrapKind::Uninitialised, lane, message));
+                    if self.checks {
+                        self.acquired |= access.strong;
+                        self.readable((found, at), bytes, access.fixed, lane, "read")?;
                     }
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         value[lane] = load(found, at + i * access.size, access.size);
@@ -216,7 +215,9 @@ impl<'a> Env<'a> {
                     let at = self.local_bounds(address, bytes, lane, "write")?;
                     for (i, value) in values.iter().copied().enumerate().take(access.lanes) {
                         let bytes = value.to_le_bytes();
-                        warp.local[at + i * access.size..][..access.size].copy_from_slice(&bytes[..access.size]);
+                        let at = at + i * access.size;
+                        warp.local[at..][..access.size].copy_from_slice(&bytes[..access.size]);
+                        warp.local_written[at..][..access.size].fill(true);
                     }
                 }
                 Area::Param => return Err(Fault::new(TrapKind::LaunchFailed, lane, "parameters are read-only")),
@@ -244,26 +245,27 @@ impl<'a> Env<'a> {
         store(found, at, size, new);
         for (word, mask) in shadow_words(at, size) {
             let Some(shadow) = found.shadow(word) else { continue };
-            let mine = if strong { 0 } else { self.tag | mask << 4 };
+            let changed = if old != new { mask << 8 } else { 0 };
+            let mine = if strong { 0 } else { self.tag | mask << 4 | changed };
+            let kept = |before: u64| {
+                let same = before & (LAUNCH | BLOCK) == self.tag && !strong;
+                mine | (before & WRITTEN | mask) | if same { before & (WRITTEN << 4 | WRITTEN << 8) } else { 0 }
+            };
             let before = if mask == WRITTEN {
-                shadow.swap(mine | WRITTEN, Relaxed)
+                shadow.swap(kept(shadow.load(Relaxed)), Relaxed)
             } else {
-                let kept = |before: u64| {
-                    let same = before & !0xff == self.tag && !strong;
-                    mine | (before & WRITTEN | mask) | if same { before & 0xf0 } else { 0 }
-                };
                 let before = shadow.fetch_update(Relaxed, Relaxed, |before| Some(kept(before)));
                 before.unwrap_or_else(|before| before)
             };
-            let (launch, block) = (before & 0xffff_ff00, before >> 32);
             let raced = !strong
+                && !self.acquired
                 && before & mask << 4 != 0
-                && launch == self.tag & 0xffff_ff00
-                && block != self.tag >> 32
+                && self.by_another(before)
                 // The same value by both is no race that anybody could see.
                 && old != new
                 && load(found, at, size) == new;
             if raced {
+                let block = (before & BLOCK) >> 12;
                 let message = format!(
                     "write of {size} bytes at {:#x}, {at} bytes into the allocation of {} bytes at {:#x}: block number \
                      {block} of this launch wrote another value there",
@@ -277,10 +279,41 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    pub(super) fn atomic(&mut self, warp: &mut Warp, access: &Access, f: &Atomic, b: R, c: R, mask: u32) -> Done {
+    /// Whether a shadow word was left by another block of this launch.
+    #[inline]
+    fn by_another(&self, shadow: u64) -> bool {
+        shadow & LAUNCH == self.tag & LAUNCH && (shadow ^ self.tag) & BLOCK != 0
+    }
+
+    /// What holds for bytes of global memory that are read: somebody wrote them, and if another block of this launch
+    /// did, something may have ordered the two. Reads that take memory for `fixed` want nobody to have done so.
+    #[inline]
+    fn readable(&self, (found, at): (&Allocation, usize), bytes: usize, fixed: bool, lane: usize, verb: &str) -> Done {
+        for (word, mask) in shadow_words(at, bytes) {
+            let Some(shadow) = found.shadow(word) else { return Ok(()) };
+            let shadow = shadow.load(Relaxed);
+            let unwritten = shadow & mask != mask;
+            let changed = shadow & mask << 8 != 0 && (shadow ^ self.tag) & LAUNCH == 0;
+            if unwritten || changed && (fixed || !self.acquired && self.by_another(shadow)) {
+                let why = if unwritten {
+                    "nobody wrote them".to_string()
+                } else if fixed {
+                    "this launch wrote them, and a read through the cache for constant data need not see it".to_string()
+                } else {
+                    let block = (shadow & BLOCK) >> 12;
+                    format!("block number {block} of this launch wrote them, and this one has waited for no other")
+                };
+                return Err(unreadable(unwritten, (found, at), bytes, lane, verb, &why));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn atomic(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Done {
+        let Op::Atomic { access, f, on_shared, b, c } = op else { return Ok(()) };
         let size = access.size;
         let base = *warp.row(&self.program.constants, access.base);
-        let (b, c) = (*warp.row(&self.program.constants, b), *warp.row(&self.program.constants, c));
+        let (b, c) = (*warp.row(&self.program.constants, *b), *warp.row(&self.program.constants, *c));
         let mut result = [0; 32];
         for lane in lanes(mask) {
             let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
@@ -291,15 +324,16 @@ impl<'a> Env<'a> {
                     let at = self.shared_bounds(address, size, lane, "atomic update")?;
                     self.shared.touch(at, size, self.actor(warp, lane), Touch::Atomic)?;
                     let old = self.shared.load(at, size);
-                    self.shared.store(at, size, update(old));
+                    let new = on_shared.as_ref().map_or_else(|| update(old), |f| f(old, b[lane], c[lane]));
+                    self.shared.store(at, size, new);
                     old
                 }
                 Area::Global | Area::Generic => {
                     let (found, at) = self.global(address, size, lane, "atomic update")?;
-                    if self.checks && !was_written(found, at, size) {
-                        let message =
-                            format!("atomic update of {size} bytes at {address:#x}: nobody wrote them before");
-                        return Err(Fault::new(TrapKind::Uninitialised, lane, message));
+                    if self.checks {
+                        self.readable((found, at), size, false, lane, "atomic update")?;
+                        // Whoever looks at the old value may learn from it what another block has done.
+                        self.acquired |= access.regs[0] != NOWHERE;
                     }
                     match size {
                         2 => found
@@ -329,6 +363,8 @@ impl<'a> Env<'a> {
         let (to, from) = (*warp.row(constants, *to), *warp.row(constants, *from));
         let wanted = *warp.row(constants, *source_size);
         let ignored = ignore.lanes(&warp.predicates);
+        // Lanes that read anything: where nothing is read, the address may be any.
+        let mut read = 0;
         for lane in lanes(mask) {
             let (target, source) =
                 (to[lane].wrapping_add_signed(*to_offset), from[lane].wrapping_add_signed(*from_offset));
@@ -343,17 +379,17 @@ impl<'a> Env<'a> {
             if bytes > 0 {
                 Self::aligned(source, *size, lane, "cp.async")?;
                 let (found, from) = self.global(source, bytes, lane, "cp.async")?;
-                if self.checks && !was_written(found, from, bytes) {
-                    let message = format!("cp.async of {bytes} bytes at {source:#x}: nobody wrote them");
-                    return Err(Fault::new(TrapKind::Uninitialised, lane, message));
+                if self.checks {
+                    self.readable((found, from), bytes, false, lane, "cp.async")?;
                 }
+                read |= 1 << lane;
                 found.read(from, &mut data[..bytes]);
             }
             self.shared.touch(at, *size, self.actor(warp, lane), Touch::Issue)?;
             warp.copies.push(Copying { lane, group: warp.groups[lane], to: at, size: *size, data });
         }
         if self.count {
-            self.measure(Area::Global, *size, &from, *from_offset, mask, false);
+            self.measure(Area::Global, *size, &from, *from_offset, read, false);
             self.measure(Area::Shared, *size, &to, *to_offset, mask, true);
         }
         Ok(())
@@ -391,8 +427,9 @@ impl<'a> Env<'a> {
                 let address = base[lane].wrapping_add_signed(offset);
                 Self::aligned(address, 16, lane, "ldmatrix")?;
                 let at = self.shared_bounds(address, 16, lane, "ldmatrix")?;
-                // Each lane reads the neighbours that it gets. The reader named is the lane that gave the address.
-                self.shared.touch(at, 16, self.actor(warp, lane), Touch::Read)?;
+                // The reader named is the lane that gave the address; the values go to others as well.
+                let actor = Actor { alone: false, ..self.actor(warp, lane) };
+                self.shared.touch(at, 16, actor, Touch::Read)?;
                 for (value, bytes) in row.iter_mut().zip(self.shared.slice(at, 16).as_chunks().0) {
                     *value = u16::from_le_bytes(*bytes);
                 }
@@ -454,6 +491,21 @@ impl<'a> Env<'a> {
         }
         self.reusable = units;
     }
+}
+
+#[cold]
+fn unreadable(
+    unwritten: bool,
+    (found, at): (&Allocation, usize),
+    bytes: usize,
+    lane: usize,
+    verb: &str,
+    why: &str,
+) -> Box<Fault> {
+    let kind = if unwritten { TrapKind::Uninitialised } else { TrapKind::GlobalRace };
+    let (address, size, base) = (found.base + at as u64, found.size, found.base);
+    let place = format!("{at} bytes into the allocation of {size} bytes at {base:#x}");
+    Fault::new(kind, lane, format!("{verb} of {bytes} bytes at {address:#x}, {place}: {why}"))
 }
 
 fn little(bytes: &[u8]) -> u64 {

@@ -1,4 +1,4 @@
-//! A block's sixteen barriers (PTX ISA 9.0, section 9.7.13.1).
+//! A block's sixteen barriers (PTX ISA 9.0, "bar, barrier").
 
 use super::shared::Seen;
 

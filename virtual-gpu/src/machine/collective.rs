@@ -18,6 +18,23 @@ impl Env<'_> {
         Err(Fault::new(TrapKind::MissingLanes, lane, message))
     }
 
+    /// Whether an instruction wants lanes that are elsewhere.
+    pub(super) fn lacks(&self, warp: &Warp, op: &Op, active: u32) -> bool {
+        let wanted = match op {
+            Op::Barrier { .. } | Op::Mma { .. } | Op::LoadMatrix { .. } => u32::MAX,
+            Op::Shuffle { mask, .. }
+            | Op::Vote { mask, .. }
+            | Op::Match { mask, .. }
+            | Op::Reduce { mask, .. }
+            | Op::WarpSync { mask } => {
+                let masks = warp.row(&self.program.constants, *mask);
+                lanes(active).fold(0, |all, lane| all | masks[lane] as u32)
+            }
+            _ => return false,
+        };
+        wanted & warp.live & !active != 0
+    }
+
     /// Every lane that an instruction's mask names must execute it, and no other may. Lanes that the block's last warp
     /// never had may be named.
     fn members(&self, warp: &Warp, mask: u32, active: u32) -> Done {
@@ -32,7 +49,11 @@ impl Env<'_> {
         let missing = mask & warp.lanes & !active;
         if missing != 0 {
             let gone = missing & !warp.live;
-            let how = if gone != 0 { "have returned or are elsewhere" } else { "are elsewhere" };
+            let how = match gone {
+                0 => "are elsewhere",
+                _ if gone == missing => "have returned (cards go on without them)",
+                _ => "have returned or are elsewhere",
+            };
             let message = format!("the mask {mask:#010x} names lanes {missing:#010x}, which {how}");
             return Err(Fault::new(TrapKind::MissingLanes, lane, message));
         }
@@ -199,7 +220,7 @@ impl Env<'_> {
     }
 }
 
-/// Where a lane's value comes from, and whether that is inside of its segment (PTX ISA 9.0, section 9.7.9.6).
+/// Where a lane's value comes from, and whether that is inside of its segment (PTX ISA 9.0, "shfl.sync").
 fn source_lane(mode: Shuffle, lane: u32, by: u32, clamp: u32) -> (u32, bool) {
     let (by, segments, clamp) = (by & 31, clamp >> 8 & 31, clamp & 31);
     let last = lane & segments | clamp & !segments;

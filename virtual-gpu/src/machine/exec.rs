@@ -21,8 +21,11 @@ pub(super) struct Env<'a> {
     pub allocations: &'a [Arc<Allocation>],
     /// Of `allocations`, the last one that was hit.
     pub last: usize,
-    /// Bits 8-63 of the shadow words that this block leaves.
+    /// Launch and block, in the shadow words that this block leaves.
     pub tag: u64,
+    /// Whether the block has looked at global memory in a way that other blocks can be waited for with: an atomic, or
+    /// a volatile or otherwise strong load.
+    pub acquired: bool,
     pub checks: bool,
     pub count: bool,
     pub counts: Counts,
@@ -49,7 +52,7 @@ pub(super) type Done = Result<(), Box<Fault>>;
 
 impl<'a> Env<'a> {
     pub fn actor<'w>(&self, warp: &'w Warp, lane: usize) -> Actor<'w> {
-        Actor { thread: warp.index * 32 + lane, seen: &warp.seen }
+        Actor { thread: warp.index * 32 + lane, seen: &warp.seen, alone: true }
     }
 
     fn tally(&mut self, instr: &Instr, mask: u32) {
@@ -85,6 +88,9 @@ impl<'a> Env<'a> {
                 } else {
                     warp.part(mask, target, instr.meet);
                 }
+                continue;
+            }
+            if active != warp.live && mask == active && self.lacks(warp, &instr.op, active) && warp.defer() {
                 continue;
             }
             if mask != 0 {
@@ -145,11 +151,6 @@ impl<'a> Env<'a> {
                 let value = logic.apply(a.lanes(&warp.predicates), b.lanes(&warp.predicates));
                 warp.put_predicate(*d, value, mask);
             }
-            Op::SelectPredicate { d, a, b, p } => {
-                let p = p.lanes(&warp.predicates);
-                let value = a.lanes(&warp.predicates) & p | b.lanes(&warp.predicates) & !p;
-                warp.put_predicate(*d, value, mask);
-            }
             Op::Carry { f, d, s, input, output } => {
                 let (a, b, c) = (warp.row(constants, s[0]), warp.row(constants, s[1]), warp.row(constants, s[2]));
                 let mut carry = 0;
@@ -179,7 +180,7 @@ impl<'a> Env<'a> {
             Op::Branch { .. } | Op::Nothing => {}
             Op::Load(access) => self.load(warp, access, mask)?,
             Op::Store(access) => self.store(warp, access, mask)?,
-            Op::Atomic { access, f, b, c } => self.atomic(warp, access, f, *b, *c, mask)?,
+            Op::Atomic { .. } => self.atomic(warp, &instr.op, mask)?,
             Op::AsyncCopy { .. } => self.async_copy(warp, &instr.op, mask)?,
             Op::AsyncCommit => {
                 for lane in lanes(mask) {

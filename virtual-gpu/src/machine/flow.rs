@@ -1,8 +1,8 @@
 //! Where lanes that part ways meet again: the immediate post-dominator of each branch.
 //!
 //! A branch that leaves the kernel early would make its end the only place where all meet, and lanes that go on would
-//! pass a barrier in parts. So jumps to a mere `ret` are left out of the graph first: lanes that take one are not waited
-//! for. Only where that leaves no way to the end, as in a loop that nothing but a return ends, do they count.
+//! pass a barrier in parts. So jumps to a mere `ret` are left out of the graph first: lanes that take one are not
+//! waited for. Only where that leaves no way to the end, as in a loop that nothing but a return ends, do they count.
 
 use super::program::{END, Guard, Instr, Op};
 

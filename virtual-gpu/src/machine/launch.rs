@@ -6,18 +6,19 @@ use std::sync::{Arc, Mutex};
 use super::barrier::Barrier;
 use super::counts::Counts;
 use super::exec::Env;
+use super::memory::tag;
 use super::program::*;
 use super::shared::{Fault, Shared};
 use super::trap::{Trap, TrapKind};
 use super::warp::{State, Warp};
 use super::{Kernel, Launch, Machine};
 
-/// The most shared memory that a block may have, with the opt-in (CUDA programming guide, table of compute capabilities).
-pub(super) fn most_shared(capability: (u32, u32)) -> usize {
+/// The most shared memory that a block may have, with the opt-in (CUDA programming guide, "Compute capabilities").
+pub(crate) fn most_shared(capability: (u32, u32)) -> usize {
     match capability {
         (..=6, _) => 48 << 10,
-        (7, 0) => 96 << 10,
-        (7, _) => 64 << 10,
+        (7, 5) => 64 << 10,
+        (7, _) => 96 << 10,
         (8, 0 | 7) => 163 << 10,
         (8, _) | (12.., _) => 99 << 10,
         _ => 227 << 10,
@@ -34,7 +35,7 @@ impl Machine {
             .map_err(|(kind, message)| unlocated(kernel, kind, message))?;
         let [gx, gy, gz] = launch.grid.map(u64::from);
         let blocks = gx * gy * gz;
-        let launch_number = LAUNCHES.fetch_add(1, Relaxed) & 0xff_ffff;
+        let launch_number = LAUNCHES.fetch_add(1, Relaxed);
         let allocations = self.memory.snapshot();
         let next = AtomicU64::new(0);
         // The trap of the first block that has one is told, whichever was found first.
@@ -55,7 +56,8 @@ impl Machine {
                     memory: &self.memory,
                     allocations: &allocations,
                     last: 0,
-                    tag: launch_number << 8 | (number & 0xffff_ffff) << 32,
+                    tag: tag(launch_number, number),
+                    acquired: false,
                     checks: self.config.checks,
                     count: self.config.count,
                     counts: std::mem::take(&mut counts),
@@ -240,6 +242,9 @@ fn stuck(env: &Env, warps: &[Warp], at: &Warp) -> Fault {
     let mut message = format!("{} of {wanted} threads are at barrier {id}", barrier.arrived);
     if gone > 0 {
         message += &format!("; {gone} threads have returned");
+        if barrier.expected == 0 {
+            message += " (cards wait for the rest only, but CUDA leaves a __syncthreads that not all reach undefined)";
+        }
     }
     if elsewhere {
         message += "; the others wait at another barrier";
@@ -297,6 +302,8 @@ fn special_value(
         Special::MaskGt => !(bit | (bit - 1)) & 0xffff_ffff,
         Special::DynamicShared => launch.dynamic_shared as u64,
         Special::TotalShared => shared as u64,
+        // No block executes so much that its clock would reach the upper half.
+        Special::ClockHigh => 0,
         Special::SmId | Special::GridId | Special::Clock | Special::Clock64 | Special::Timer => 0,
     }
 }

@@ -3,6 +3,7 @@
 //! Addresses are handed out once and never again, so that a use after free cannot land in a newer allocation, and
 //! neighbours stand apart, so that an index that is off by a little lands in nobody's memory.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,8 +33,16 @@ const GAP: u64 = 4096;
 const REMEMBERED: usize = 1 << 16;
 
 /// A shadow word stands for four bytes of memory: bits 0-3 say which were ever written; bits 4-7 which of them the
-/// last block to write here wrote; bits 8-31 name the launch, bits 32-63 that block.
+/// last block to write here wrote, bits 8-11 which of those it changed; bits 12-35 name that block, bits 36-63 the
+/// launch.
 pub(super) const WRITTEN: u64 = 0xf;
+pub(super) const BLOCK: u64 = 0xff_ffff << 12;
+pub(super) const LAUNCH: u64 = !0 << 36;
+
+/// Who writes, as a shadow word tells it. Numbers too large for their bits are cut: a race may then be overlooked.
+pub(super) fn tag(launch: u64, block: u64) -> u64 {
+    launch << 36 | block << 12 & BLOCK
+}
 
 pub(super) struct Allocation {
     pub base: u64,
@@ -43,17 +52,24 @@ pub(super) struct Allocation {
     shadow: Box<[AtomicU64]>,
 }
 
-fn zeroed(words: usize) -> Box<[AtomicU64]> {
-    let plain = vec![0u64; words].into_boxed_slice();
-    // SAFETY: `AtomicU64` has the size, alignment (on every 64-bit target) and bit patterns of `u64`. Going through
-    // `vec![0; n]` keeps untouched pages unmapped, which building atomics one by one would not.
-    unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
+/// `None` where the host has not that much: `vec!` would end the process.
+fn zeroed(words: usize) -> Option<Box<[AtomicU64]>> {
+    let layout = Layout::array::<AtomicU64>(words).ok()?;
+    if layout.size() == 0 {
+        return Some(Box::default());
+    }
+    // SAFETY: the layout is not empty. All zeros are `AtomicU64`s, and the box frees what was allocated with the layout
+    // that a slice of so many has. Pages that nobody touches stay unmapped.
+    unsafe {
+        let first = alloc_zeroed(layout).cast::<AtomicU64>();
+        (!first.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(first, words)))
+    }
 }
 
 impl Allocation {
-    fn new(base: u64, size: usize, checks: bool) -> Self {
-        let shadow = if checks { zeroed(size.div_ceil(4)) } else { Box::default() };
-        Allocation { base, size, words: zeroed(size.div_ceil(8)), shadow }
+    fn new(base: u64, size: usize, checks: bool) -> Option<Self> {
+        let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
+        Some(Allocation { base, size, words: zeroed(size.div_ceil(8))?, shadow })
     }
 
     pub fn contains(&self, address: u64, bytes: usize) -> bool {
@@ -171,9 +187,11 @@ impl Memory {
             return Err(MemoryError::OutOfMemory { wanted: bytes, free, total: self.total });
         }
         let base = table.next;
+        let full = MemoryError::OutOfMemory { wanted: bytes, free, total: self.total };
+        let made = Allocation::new(base, bytes, self.checks).ok_or(full)?;
         table.next = (base + bytes as u64 + GAP).next_multiple_of(ALIGN);
         table.used += bytes;
-        table.live.insert(base, Arc::new(Allocation::new(base, bytes, self.checks)));
+        table.live.insert(base, Arc::new(made));
         table.snapshot = None;
         Ok(base)
     }
@@ -205,7 +223,7 @@ impl Memory {
         table.snapshot.clone().unwrap_or_default()
     }
 
-    /// The allocation that holds `address`; an empty one, or the end of one, belongs to it as well.
+    /// The allocation that holds `address`. An empty one holds its own.
     pub fn find(&self, address: u64) -> Option<Arc<Allocation>> {
         let table = self.table();
         let (_, found) = table.live.range(..=address).next_back()?;
@@ -306,5 +324,19 @@ impl Memory {
             Some((_, text)) => text,
             None => "there are no allocations".to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_host_has() {
+        let memory = Memory::new(usize::MAX, true);
+        for bytes in [usize::MAX, usize::MAX / 2, 1 << 60] {
+            assert!(matches!(memory.alloc(bytes), Err(MemoryError::OutOfMemory { .. })), "{bytes}");
+        }
+        assert!(memory.alloc(0).is_ok() && memory.alloc(16).is_ok());
     }
 }

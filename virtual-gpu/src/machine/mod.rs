@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::ptx::{self, ast::Space};
 
 pub use counts::{Class, Counts};
+pub(crate) use launch::most_shared;
 use memory::Memory;
 pub use memory::MemoryError;
 pub use trap::{LoadError, Trap, TrapKind};
@@ -119,9 +120,9 @@ impl Machine {
     /// Decodes every function of a module and gives its variables memory.
     pub fn load(&self, ptx: &str) -> Result<Module, LoadError> {
         let tree = ptx::parse(ptx).map_err(|error| LoadError { line: error.line, message: error.message })?;
-        self.check_target(&tree)?;
+        let target = self.check_target(&tree)?;
         let mut module = Module { kernels: Vec::new(), globals: Vec::new(), memory: self.memory.clone() };
-        let mut names = decode::Names::default();
+        let mut names = decode::Names { target, ..decode::Names::default() };
         for variable in &tree.variables {
             if variable.space == Space::Shared {
                 names.shared.push(variable.clone());
@@ -162,12 +163,16 @@ impl Machine {
         Ok(module)
     }
 
-    /// PTX for a later architecture than the device's does not load.
-    fn check_target(&self, tree: &ptx::ast::Module) -> Result<(), LoadError> {
+    /// The number of the target. PTX for a later architecture than the device's does not load, nor does PTX for another one
+    /// alone (`sm_90a`) or for another family (`sm_100f`).
+    fn check_target(&self, tree: &ptx::ast::Module) -> Result<u32, LoadError> {
         let digits = tree.target.strip_prefix("sm_").unwrap_or(&tree.target);
         let (major, minor) = self.config.compute_capability;
+        let own = major * 10 + minor;
         match digits.trim_end_matches(['a', 'f']).parse::<u32>() {
-            Ok(target) if target <= major * 10 + minor => Ok(()),
+            Ok(target) if digits.ends_with('a') && target == own => Ok(target),
+            Ok(target) if digits.ends_with('f') && target <= own && target / 10 == major => Ok(target),
+            Ok(target) if digits.ends_with(|c: char| c.is_ascii_digit()) && target <= own => Ok(target),
             Ok(_) => Err(LoadError::new(1, format!("PTX for {} on a device of {major}.{minor}", tree.target))),
             Err(_) => Err(LoadError::new(1, format!("`{}` is no target", tree.target))),
         }

@@ -85,6 +85,8 @@ pub(super) struct Access {
     pub lanes: usize,
     /// `.volatile`, `.relaxed`, ...: no race with its like.
     pub strong: bool,
+    /// `.nc`: through a cache that the launch's own writes need not reach.
+    pub fixed: bool,
     pub regs: [R; 4],
     /// Loads: how many bits to sign-extend from (0: none), and what the registers hold.
     pub sign_from: u32,
@@ -146,6 +148,7 @@ pub(super) enum Special {
     DynamicShared,
     TotalShared,
     Clock,
+    ClockHigh,
     Clock64,
     Timer,
 }
@@ -196,12 +199,6 @@ pub(super) enum Op {
         a: Guard,
         b: Guard,
     },
-    SelectPredicate {
-        d: P,
-        a: Guard,
-        b: Guard,
-        p: Guard,
-    },
     /// `add.cc`, `madc`, ...: values with a carry in and out.
     Carry {
         f: Box<Carrying>,
@@ -224,6 +221,8 @@ pub(super) enum Op {
     Atomic {
         access: Access,
         f: Atomic,
+        /// What it is on shared memory, if that differs and a generic address may lead there.
+        on_shared: Option<Atomic>,
         b: R,
         c: R,
     },

@@ -1,13 +1,14 @@
 //! A block's shared memory, and a shadow that finds races on it.
 //!
-//! Time in a block is counted in generations: every barrier and every `bar.warp.sync` begins a new one. Each warp knows,
-//! for every warp of the block (itself included), up to which generation that warp's accesses are ordered before its
-//! own. Two accesses of different threads, one of them a write, race unless the earlier is so ordered, both are strong
-//! (atomic, volatile, relaxed), or the later writes what is there already. Ordered are accesses only
+//! Time in a block is counted in generations: every barrier and every `bar.warp.sync` begins a new one. Each warp
+//! knows, for every warp of the block (itself included), up to which generation that warp's accesses are ordered before
+//! its own. Two accesses of different threads, one of them a write, race unless the earlier is so ordered, both are
+//! strong (atomic, volatile, relaxed), or the later writes what is there already. Ordered are accesses only
 //!
 //! * of one thread,
 //! * on both sides of a barrier that both warps take part in (`bar.arrive` orders what came before it only),
-//! * of one warp, on both sides of a `bar.warp.sync` (whatever lanes its mask names). Shuffles and votes order nothing, as CUDA's manual has it.
+//! * of one warp, on both sides of a `bar.warp.sync` (whatever lanes its mask names). Shuffles and votes order nothing,
+//!   as CUDA's manual has it.
 //!
 //! A word has one cell while it is accessed as a whole, else one for each byte.
 
@@ -39,7 +40,7 @@ const ASYNC: u8 = 8;
 /// See the cells of the bytes.
 const SPLIT: u8 = 16;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Cell {
     written: u32,
     read: u32,
@@ -70,6 +71,8 @@ pub(super) enum Touch {
 pub(super) struct Actor<'a> {
     pub thread: usize,
     pub seen: &'a Seen,
+    /// Whether the thread acts for itself alone; else its own earlier accesses need ordering too.
+    pub alone: bool,
 }
 
 #[derive(Default)]
@@ -148,7 +151,7 @@ impl Shared {
         for at in from..until {
             check(&mut self.bytes[word][at % 4], at, actor, touch, self.generation)?;
         }
-        if until - from == 4 && !matches!(touch, Touch::Read | Touch::StrongRead) {
+        if self.bytes[word] == [self.bytes[word][0]; 4] {
             self.cells[word] = self.bytes[word][0];
         }
         Ok(())
@@ -156,7 +159,7 @@ impl Shared {
 }
 
 fn ordered(actor: Actor, thread: u16, generation: u32) -> bool {
-    usize::from(thread) == actor.thread || generation <= actor.seen[usize::from(thread) / 32]
+    actor.alone && usize::from(thread) == actor.thread || generation <= actor.seen[usize::from(thread) / 32]
 }
 
 fn fault(kind: TrapKind, actor: Actor, message: String) -> Result<(), Box<Fault>> {
@@ -173,7 +176,8 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
     if cell.flags & PENDING != 0 {
         let verb = if matches!(touch, Touch::Read | Touch::StrongRead) { "read" } else { "overwritten" };
         let message = format!(
-            "shared address {at:#x} is {verb} while a cp.async of thread {} to it is under way: its group was not waited for",
+            "shared address {at:#x} is {verb} while a cp.async of thread {} to it is under way: its group \
+             was not waited for",
             cell.writer
         );
         return fault(TrapKind::AsyncCopy, actor, message);
@@ -192,8 +196,8 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
             }
             if !writer_ordered && cell.flags & ASYNC != 0 {
                 let message = format!(
-                    "shared address {at:#x} is read, which thread {} filled by cp.async; it waited for the copy, but no \
-                     barrier since then published it",
+                    "shared address {at:#x} is read, which thread {} filled by cp.async; it waited for the copy, \
+                     but no barrier since then published it",
                     cell.writer
                 );
                 return fault(TrapKind::AsyncCopy, actor, message);

@@ -14,11 +14,11 @@ pub enum TrapKind {
     SharedOutOfBounds,
     /// Outside of the thread's local memory, or of the kernel's parameters.
     LocalOutOfBounds,
-    /// A read of memory that nobody wrote.
+    /// A read of global, shared or local memory that nobody wrote.
     Uninitialised,
     /// Two threads of a block, no barrier between them, and one of them wrote.
     SharedRace,
-    /// Two blocks wrote different values to the same place.
+    /// Two blocks wrote different values to the same place, or one read what another wrote in the same launch.
     GlobalRace,
     /// A barrier that not every thread of the block reached.
     PartialBarrier,

@@ -9,6 +9,8 @@ pub(super) struct Frame {
     pub pc: u32,
     pub meet: u32,
     pub mask: u32,
+    /// These lanes have come to what they do with others, and let the other side of their branch go first.
+    pub held: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(super) struct Warp {
     pub state: State,
     pub seen: Seen,
     pub local: Vec<u8>,
+    /// Which of its bytes were written.
+    pub local_written: Vec<bool>,
     pub copies: Vec<Copying>,
     /// Groups that each lane has committed.
     pub groups: [u32; 32],
@@ -56,13 +60,14 @@ impl Warp {
             registers: Vec::new(),
             predicates: Vec::new(),
             carry: 0,
-            now: Frame { pc: 0, meet: END, mask: 0 },
+            now: Frame { pc: 0, meet: END, mask: 0, held: false },
             stack: Vec::new(),
             lanes: 0,
             live: 0,
             state: State::Done,
             seen: [0; 32],
             local: Vec::new(),
+            local_written: Vec::new(),
             copies: Vec::new(),
             groups: [0; 32],
             at: 0,
@@ -76,13 +81,15 @@ impl Warp {
         self.predicates.resize(program.predicates, 0);
         self.predicates[0] = u32::MAX;
         self.carry = 0;
-        self.now = Frame { pc: 0, meet: END, mask: lanes };
+        self.now = Frame { pc: 0, meet: END, mask: lanes, held: false };
         self.stack.clear();
         (self.lanes, self.live) = (lanes, lanes);
         self.state = State::Ready;
         self.seen = [0; 32];
         self.local.clear();
         self.local.resize(local_bytes * 32, 0);
+        self.local_written.clear();
+        self.local_written.resize(local_bytes * 32, false);
         self.copies.clear();
         self.groups = [0; 32];
         self.at = 0;
@@ -122,8 +129,30 @@ impl Warp {
         if meet != END {
             self.stack.push(Frame { pc: meet, ..self.now });
         }
-        self.stack.push(Frame { pc: pc + 1, meet, mask: mask & !taken });
-        self.now = Frame { pc: target, meet, mask: taken };
+        self.stack.push(Frame { pc: pc + 1, meet, mask: mask & !taken, held: false });
+        self.now = Frame { pc: target, meet, mask: taken, held: false };
+    }
+
+    /// Lets the other side of a branch go first, and on with it if both have come to the same instruction. `false`:
+    /// there is none, or it waits elsewhere.
+    ///
+    /// What meets only where the kernel ends may still come together before: all but the lanes that return on the way.
+    #[cold]
+    pub fn defer(&mut self) -> bool {
+        match self.stack.last_mut() {
+            Some(other) if other.meet != self.now.meet || other.mask == 0 => false,
+            Some(other) if !other.held => {
+                self.now.held = true;
+                std::mem::swap(&mut self.now, other);
+                true
+            }
+            Some(other) if other.pc == self.now.pc => {
+                self.now.mask |= other.mask;
+                self.stack.pop();
+                true
+            }
+            _ => false,
+        }
     }
 
     pub fn exit(&mut self, lanes: u32) {

@@ -20,7 +20,7 @@ pub enum Space {
     Param,
 }
 
-/// The types of PTX (section 5.2), as far as registers, variables and instructions use them.
+/// The types of PTX (PTX ISA 9.0, "Types"), as far as registers, variables and instructions use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Type {
     Pred,

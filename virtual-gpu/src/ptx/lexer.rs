@@ -1,4 +1,4 @@
-//! Cuts PTX into tokens (PTX ISA 9.0, section 4.1 and 4.4-4.5).
+//! Cuts PTX into tokens (PTX ISA 9.0, "Syntax").
 
 use super::SyntaxError;
 

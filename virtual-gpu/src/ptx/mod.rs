@@ -1,7 +1,7 @@
 //! Reads PTX text: `lexer` cuts it into tokens, `parser` and `statement` make the tree of `ast`.
 //!
 //! Nothing here knows what an instruction means: names, modifiers and operands pass through as they stand, with the
-//! line they stood on. (PTX ISA 9.0, chapters 4 and 5: syntax, state spaces, types and variables.)
+//! line they stood on. (PTX ISA 9.0, "Syntax" and "State Spaces, Types, and Variables".)
 
 pub mod ast;
 mod lexer;

@@ -181,8 +181,8 @@ impl Parser {
         }
     }
 
-    /// `.loc file line column [, function_name label [+ offset], inlined_at file line column]`. What was inlined is told
-    /// by the place that it was inlined at: the caller's line is the one its author knows.
+    /// `.loc file line column [, function_name label [+ offset], inlined_at file line column]`. What was inlined is
+    /// told by the place that it was inlined at: the caller's line is the one its author knows.
     fn loc(&mut self) -> Parsed<()> {
         let mut place = (self.integer()? as u32, self.integer()? as u32);
         self.integer()?;

@@ -1,4 +1,4 @@
-//! Instructions and their operands (PTX ISA 9.0, sections 4.3 and 6).
+//! Instructions and their operands (PTX ISA 9.0, "Statements", "Instruction Operands").
 
 use super::ast::{Instruction, Operand};
 use super::lexer::Token;

@@ -72,7 +72,8 @@ fn all_bits_survive_the_way_there_and_back() {
     }
 }
 
-/// Every interval between two neighbours, in every rounding: its midpoint and what lies beside that and beside its ends.
+/// Every interval between two neighbours, in every rounding: its midpoint and what lies beside that and beside its
+/// ends.
 #[test]
 fn every_interval() {
     for kind in KINDS {

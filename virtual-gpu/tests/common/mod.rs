@@ -1,12 +1,10 @@
-//! What the tests share: a machine with a kernel, and arguments as bytes.
+//! What the tests share: numbers, arguments as bytes, a kernel around a body; and the two ways to run one, through the
+//! driver's C interface ([`driver`]) or on the machine behind it ([`machine`]).
 
 #![allow(dead_code)]
 
-use virtual_gpu::machine::{Config, Counts, Launch, Machine, Module, Trap};
-
-pub fn machine() -> Machine {
-    Machine::new(Config { count: true, ..Config::default() })
-}
+pub mod driver;
+pub mod machine;
 
 /// The bytes of a kernel's arguments, each at a multiple of its size.
 #[derive(Default)]
@@ -26,54 +24,6 @@ impl Args {
     pub fn int(self, value: usize) -> Self {
         self.push(&(value as u32).to_le_bytes())
     }
-}
-
-/// Values that go to a device and come back.
-pub trait Value: Copy + Default {
-    const SIZE: usize;
-    fn to_bytes(self) -> Vec<u8>;
-    fn of(bytes: &[u8]) -> Self;
-}
-
-macro_rules! values {
-    ($($t:ty),*) => {$(
-        impl Value for $t {
-            const SIZE: usize = size_of::<$t>();
-            fn to_bytes(self) -> Vec<u8> {
-                self.to_le_bytes().to_vec()
-            }
-            fn of(bytes: &[u8]) -> Self {
-                Self::from_le_bytes(bytes.try_into().expect("the value's size"))
-            }
-        }
-    )*};
-}
-values!(u8, u16, u32, u64, i32, f32, f64);
-
-pub fn upload<T: Value>(machine: &Machine, values: &[T]) -> u64 {
-    let address = machine.alloc(values.len() * T::SIZE).expect("memory");
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_bytes()).collect();
-    machine.write(address, &bytes).expect("in bounds");
-    address
-}
-
-pub fn download<T: Value>(machine: &Machine, address: u64, count: usize) -> Vec<T> {
-    let mut bytes = vec![0; count * T::SIZE];
-    machine.read(address, &mut bytes).expect("in bounds");
-    bytes.chunks_exact(T::SIZE).map(T::of).collect()
-}
-
-pub fn run(
-    machine: &Machine,
-    module: &Module,
-    name: &str,
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared: usize,
-    args: Args,
-) -> Result<Counts, Trap> {
-    let kernel = module.kernel(name).expect("the kernel");
-    machine.launch(&kernel, &Launch { grid, block, dynamic_shared: shared }, &args.0)
 }
 
 /// Numbers in (-1, 1) that are the same on every run.
@@ -101,12 +51,27 @@ impl Rng {
     }
 }
 
-/// A kernel `k` of one pointer, around a body that uses a fixed set of registers.
-pub fn kernel(body: &str) -> String {
+/// What a module begins with. Every driver since CUDA 12.0 reads this version.
+pub fn header(target: &str) -> String {
+    format!(".version 8.0\n.target {target}\n.address_size 64\n")
+}
+
+/// What nvcc made, as PTX 8.0: nothing in it is newer, and a driver of CUDA 12 reads it too.
+pub fn older(ptx: &str) -> String {
+    ptx.replacen(".version 9.0", ".version 8.0", 1)
+}
+
+/// A kernel around a body that uses a fixed set of registers, `%rd0` holding the parameter `out` and `%r0` the thread.
+pub fn entry(name: &str, params: &str, body: &str) -> String {
     format!(
-        ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 out)\n{{\n\
+        ".visible .entry {name}({params})\n{{\n\
          .reg .pred %p<16>;\n.reg .b16 %rs<16>;\n.reg .b32 %r<32>;\n.reg .b64 %rd<16>;\n.reg .f32 %f<16>;\n\
          .reg .f64 %fd<16>;\n.shared .align 16 .b8 tile[1024];\n.local .align 16 .b8 mine[64];\n\
          ld.param.u64 %rd0, [out];\nmov.u32 %r0, %tid.x;\n{body}\nret;\n}}\n"
     )
+}
+
+/// A module with one kernel `k` of one pointer.
+pub fn kernel(body: &str) -> String {
+    header("sm_80") + &entry("k", ".param .u64 out", body)
 }

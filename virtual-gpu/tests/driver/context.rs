@@ -5,12 +5,6 @@ use std::ffi::CStr;
 use super::*;
 use sys::CUdevice_attribute as Attribute;
 
-fn attribute(attribute: Attribute) -> i32 {
-    let mut value = 0;
-    ok(unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, 0) });
-    value
-}
-
 #[test]
 fn the_device_describes_itself() {
     start();

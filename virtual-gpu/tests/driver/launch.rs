@@ -101,3 +101,43 @@ fn streams_of_every_kind() {
     }
     assert_eq!(download::<u32>(a, 64), [5; 64]);
 }
+
+#[test]
+fn launches_with_attributes() {
+    let _context = context();
+    let (adder, to, value, stream) = (adder(), upload(&[0u32; 64]), 5u32, stream(NON_BLOCKING));
+    let mut arguments = [pointer(&to).cast_mut(), pointer(&value).cast_mut()];
+    let arguments = arguments.as_mut_ptr();
+    let mut attributes: [sys::CUlaunchAttribute; 1] = unsafe { std::mem::zeroed() };
+    let mut ex = |threads: u32, count: u32, attribute: sys::CUlaunchAttributeID, value: i32| {
+        attributes[0].id = attribute;
+        attributes[0].value.cooperative = value;
+        let config = sys::CUlaunchConfig {
+            gridDimX: 1,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: stream,
+            attrs: if count == 0 { null_mut() } else { attributes.as_mut_ptr() },
+            numAttrs: count,
+        };
+        unsafe { sys::cuLaunchKernelEx(&config, adder, arguments, null_mut()) }
+    };
+    use sys::CUlaunchAttributeID::*;
+    ok(ex(64, 0, CU_LAUNCH_ATTRIBUTE_IGNORE, 0));
+    ok(ex(64, 1, CU_LAUNCH_ATTRIBUTE_IGNORE, 0));
+    ok(ex(64, 1, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, 0));
+    ok(ex(32, 1, CU_LAUNCH_ATTRIBUTE_PRIORITY, 0));
+    ok(unsafe { sys::cuStreamSynchronize(stream) });
+    assert_eq!(download::<u32>(to, 64), [[20; 32], [15; 32]].concat());
+    assert_eq!(ex(0, 0, CU_LAUNCH_ATTRIBUTE_IGNORE, 0), CUDA_ERROR_INVALID_VALUE, "no threads");
+    assert_eq!(ex(1025, 0, CU_LAUNCH_ATTRIBUTE_IGNORE, 0), CUDA_ERROR_INVALID_VALUE, "too many threads");
+    if !real() {
+        let none = unsafe { sys::cuLaunchKernelEx(null(), adder, arguments, null_mut()) };
+        assert_eq!(none, CUDA_ERROR_INVALID_VALUE, "no configuration");
+        assert_eq!(ex(64, 1, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, 1), CUDA_ERROR_NOT_SUPPORTED);
+    }
+}

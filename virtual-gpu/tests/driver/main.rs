@@ -1,8 +1,4 @@
-//! The driver through its C interface, as a program meets it: looked up by name in a shared library.
-//!
-//! The library is loaded by its path, and cudarc's bindings then get it for `libcuda.so`. With
-//! `VIRTUAL_GPU_TESTS=real` nothing is loaded first, and the same tests judge the driver of a card, but for those that
-//! are about the virtual one alone.
+//! The driver by direct calls, and through cudarc.
 
 mod capture;
 mod context;
@@ -13,127 +9,25 @@ mod launch;
 mod memory;
 mod module;
 mod occupancy;
+mod pool;
 mod program;
+
+#[path = "../common/mod.rs"]
+mod common;
 
 use std::ffi::{CString, c_void};
 use std::path::PathBuf;
 use std::ptr::{null, null_mut};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use cudarc::driver::sys::{self, CUcontext, CUdeviceptr, CUfunction, CUmodule, CUresult, CUstream};
+use cudarc::driver::sys::{self, CUdeviceptr, CUfunction, CUresult, CUstream};
 
 use CUresult::*;
-
-/// The library that cargo has built beside this test.
-fn library() -> PathBuf {
-    let here = std::env::current_exe().unwrap();
-    let deps = here.parent().unwrap();
-    let found = [deps, deps.parent().unwrap()].map(|folder| folder.join("libvirtual_gpu.so"));
-    found.into_iter().find(|path| path.exists()).expect("cargo builds libvirtual_gpu.so with the tests")
-}
-
-/// Whether a card's driver is being tested.
-fn real() -> bool {
-    std::env::var("VIRTUAL_GPU_TESTS").is_ok_and(|driver| driver == "real")
-}
-
-unsafe extern "C" {
-    fn dlopen(file: *const std::ffi::c_char, flags: i32) -> *mut c_void;
-    fn dlsym(library: *mut c_void, name: *const std::ffi::c_char) -> *mut c_void;
-}
-
-const RTLD_NOW: i32 = 2;
-const RTLD_GLOBAL: i32 = 0x100;
-
-/// The loaded library.
-fn handle() -> *mut c_void {
-    let path = if real() { "libcuda.so.1".into() } else { library() };
-    let path = CString::new(path.to_str().unwrap()).unwrap();
-    let library = unsafe { dlopen(path.as_ptr(), RTLD_NOW | RTLD_GLOBAL) };
-    assert!(!library.is_null(), "{path:?} cannot be loaded");
-    library
-}
-
-/// The address of an exported function, or null.
-fn symbol(name: &str) -> *mut c_void {
-    unsafe { dlsym(handle(), CString::new(name).unwrap().as_ptr()) }
-}
-
-/// Loads and initialises the driver.
-fn start() {
-    static START: Once = Once::new();
-    START.call_once(|| {
-        handle();
-        ok(unsafe { sys::cuInit(0) });
-    });
-}
-
-#[track_caller]
-fn ok(result: CUresult) {
-    assert_eq!(result, CUDA_SUCCESS);
-}
-
-/// A context of the test's own, current in its thread. One test at a time: captures in one thread forbid calls in
-/// others.
-struct Context {
-    handle: CUcontext,
-    _alone: MutexGuard<'static, ()>,
-}
-
-fn context() -> Context {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    start();
-    let mut handle = null_mut();
-    ok(unsafe { sys::cuCtxCreate_v2(&mut handle, 0, 0) });
-    Context { handle, _alone: alone }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        unsafe { sys::cuCtxDestroy_v2(self.handle) };
-    }
-}
-
-fn alloc(bytes: usize) -> CUdeviceptr {
-    let mut address = 0;
-    ok(unsafe { sys::cuMemAlloc_v2(&mut address, bytes) });
-    address
-}
-
-/// Device memory with these values in it.
-fn upload<T: Copy>(values: &[T]) -> CUdeviceptr {
-    let address = alloc(size_of_val(values));
-    ok(unsafe { sys::cuMemcpyHtoD_v2(address, values.as_ptr().cast(), size_of_val(values)) });
-    address
-}
-
-fn download<T: Copy + Default>(address: CUdeviceptr, count: usize) -> Vec<T> {
-    let mut values = vec![T::default(); count];
-    ok(unsafe { sys::cuMemcpyDtoH_v2(values.as_mut_ptr().cast(), address, size_of_val(&values[..])) });
-    values
-}
+use common::driver::*;
 
 fn stream(flags: u32) -> CUstream {
     let mut stream = null_mut();
     ok(unsafe { sys::cuStreamCreate(&mut stream, flags) });
     stream
-}
-
-fn load(ptx: &str) -> Result<CUmodule, CUresult> {
-    let text = CString::new(ptx).unwrap();
-    let mut module = null_mut();
-    match unsafe { sys::cuModuleLoadData(&mut module, text.as_ptr().cast()) } {
-        CUDA_SUCCESS => Ok(module),
-        error => Err(error),
-    }
-}
-
-fn function(module: CUmodule, name: &str) -> CUfunction {
-    let name = CString::new(name).unwrap();
-    let mut function = null_mut();
-    ok(unsafe { sys::cuModuleGetFunction(&mut function, module, name.as_ptr()) });
-    function
 }
 
 /// Launches with one block of `threads`; `arguments` point to the values.

@@ -1,4 +1,4 @@
-//! Allocation, copies, fills, pinned memory, pools.
+//! Allocation, copies, fills, pinned memory, the default pool.
 
 use super::*;
 
@@ -20,6 +20,9 @@ fn copies_go_there_and_back() {
     let mut back = [0u32; 3];
     ok(unsafe { sys::cuMemcpy(back.as_mut_ptr() as CUdeviceptr, a + 4, 12) });
     assert_eq!(back, [1, 2, 3]);
+    ok(unsafe { sys::cuMemcpyAsync(b, a + 8, 12, stream) });
+    ok(unsafe { sys::cuStreamSynchronize(stream) });
+    assert_eq!(download::<u32>(b, 3), [2, 3, 4]);
 }
 
 #[test]
@@ -31,6 +34,8 @@ fn fills_by_width() {
     ok(unsafe { sys::cuMemsetD32Async(a + 8, 0xDEAD_BEEF, 2, NO_STREAM) });
     let expected = [0xAB, 0xAB, 0xAB, 0, 0x34, 0x12, 0x34, 0x12, 0xEF, 0xBE, 0xAD, 0xDE, 0xEF, 0xBE, 0xAD, 0xDE];
     assert_eq!(download::<u8>(a, 16), expected);
+    ok(unsafe { sys::cuMemsetD16Async(a + 4, 0x5678, 1, NO_STREAM) });
+    assert_eq!(download::<u16>(a + 4, 2), [0x5678, 0x1234]);
     assert_eq!(unsafe { sys::cuMemsetD32_v2(a + 2, 0, 1) }, CUDA_ERROR_INVALID_VALUE, "misaligned");
     assert_eq!(unsafe { sys::cuMemsetD32_v2(0, 0, 1) }, CUDA_ERROR_INVALID_VALUE, "null");
     ok(unsafe { sys::cuMemsetD8_v2(a, 0, 0) });
@@ -129,4 +134,98 @@ fn pools() {
     ok(unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut threshold).cast()) });
     assert_eq!(threshold, 12345);
     ok(unsafe { sys::cuMemPoolTrimTo(pool, 0) });
+}
+
+#[test]
+fn pitched_allocations() {
+    let _context = context();
+    let (mut address, mut pitch) = (0, 0);
+    ok(unsafe { sys::cuMemAllocPitch_v2(&mut address, &mut pitch, 100, 7, 4) });
+    assert!(pitch >= 100 && pitch % 32 == 0 && address.is_multiple_of(256), "{pitch} {address:#x}");
+    let (mut base, mut size) = (0, 0);
+    ok(unsafe { sys::cuMemGetAddressRange_v2(&mut base, &mut size, address) });
+    assert!(base == address && size >= 6 * pitch + 100, "{size}");
+    // The last row is there to its end.
+    ok(unsafe { sys::cuMemsetD8_v2(address + 6 * pitch as u64, 5, 100) });
+    assert_eq!(download::<u8>(address + 6 * pitch as u64, 100), [5; 100]);
+    let pitched = |width, height, element| {
+        let (mut address, mut pitch) = (0, 0);
+        unsafe { sys::cuMemAllocPitch_v2(&mut address, &mut pitch, width, height, element) }
+    };
+    assert_eq!(pitched(100, 7, 3), CUDA_ERROR_INVALID_VALUE, "elements of 4, 8 or 16 bytes");
+    assert_eq!(pitched(0, 7, 4), CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(pitched(100, 0, 4), CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(pitched(1 << 30, 1 << 30, 4), CUDA_ERROR_OUT_OF_MEMORY);
+    ok(unsafe { sys::cuMemFree_v2(address) });
+}
+
+#[test]
+fn copies_of_two_dimensions() {
+    let _context = context();
+    let (from, to) = (upload(&[0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]), upload(&[99u8; 12]));
+    let device = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
+    let copy = sys::CUDA_MEMCPY2D {
+        srcXInBytes: 1,
+        srcY: 0,
+        srcMemoryType: device,
+        srcHost: null(),
+        srcDevice: from,
+        srcArray: null_mut(),
+        srcPitch: 4,
+        dstXInBytes: 0,
+        dstY: 1,
+        dstMemoryType: device,
+        dstHost: null_mut(),
+        dstDevice: to,
+        dstArray: null_mut(),
+        dstPitch: 6,
+        WidthInBytes: 2,
+        Height: 1,
+    };
+    let result = unsafe { sys::cuMemcpy2D_v2(&copy) };
+    if real() {
+        ok(result);
+        assert_eq!(download::<u8>(to, 12), [99, 99, 99, 99, 99, 99, 1, 2, 99, 99, 99, 99]);
+    } else {
+        assert_eq!(result, CUDA_ERROR_NOT_SUPPORTED, "not here, and it says so");
+    }
+}
+
+#[test]
+fn copies_between_contexts() {
+    let first = context();
+    let (from, mut second) = (upload(&[1u32, 2, 3, 4]), null_mut());
+    ok(unsafe { sys::cuCtxCreate_v2(&mut second, 0, 0) });
+    let to = upload(&[0u32; 4]);
+    ok(unsafe { sys::cuMemcpyPeer(to, second, from, first.handle, 8) });
+    ok(unsafe { sys::cuCtxSynchronize() });
+    assert_eq!(download::<u32>(to, 4), [1, 2, 0, 0]);
+    let stream = stream(NON_BLOCKING);
+    ok(unsafe { sys::cuMemcpyPeerAsync(to + 8, second, from + 8, first.handle, 8, stream) });
+    ok(unsafe { sys::cuStreamSynchronize(stream) });
+    assert_eq!(download::<u32>(to, 4), [1, 2, 3, 4]);
+    assert_ne!(unsafe { sys::cuMemcpyPeer(to, second, from, first.handle, 1 << 40) }, CUDA_SUCCESS, "beyond the end");
+    ok(unsafe { sys::cuCtxDestroy_v2(second) });
+}
+
+#[test]
+fn what_an_address_is() {
+    let _context = context();
+    let a = alloc(1000);
+    let mut pinned = null_mut();
+    ok(unsafe { sys::cuMemHostAlloc(&mut pinned, 64, 0) });
+    let kind = |address: CUdeviceptr| {
+        let (mut kind, attribute) = (0u32, sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE);
+        match unsafe { sys::cuPointerGetAttribute((&raw mut kind).cast(), attribute, address) } {
+            CUDA_SUCCESS => Ok(kind),
+            error => Err(error),
+        }
+    };
+    assert_eq!(kind(a + 999), Ok(sys::CUmemorytype::CU_MEMORYTYPE_DEVICE as u32));
+    assert_eq!(kind(pinned as CUdeviceptr), Ok(sys::CUmemorytype::CU_MEMORYTYPE_HOST as u32));
+    assert_eq!(kind(0x10), Err(CUDA_ERROR_INVALID_VALUE));
+    let (mut base, attribute) = (0u64, sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR);
+    ok(unsafe { sys::cuPointerGetAttribute((&raw mut base).cast(), attribute, a + 10) });
+    assert_eq!(base, a);
+    ok(unsafe { sys::cuMemFreeHost(pinned) });
 }

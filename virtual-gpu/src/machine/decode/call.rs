@@ -1,4 +1,4 @@
-//! Calls of device functions (PTX ISA 9.0, section 9.7.12.5 and chapter 7): each is decoded into its caller, with
+//! Calls of device functions (PTX ISA 9.0, "Abstracting the ABI" and "call"): each is decoded into its caller, with
 //! registers and labels of its own. So there is no recursion, and nothing is called by address.
 
 use super::*;
@@ -97,14 +97,14 @@ impl Decoder {
             return form.fail("calls within calls without measure");
         }
         self.calls.push(Call { name: name.clone(), number: self.calls_made });
-        self.scopes.push(Scope { symbols, ..Scope::default() });
         for statement in function.body.as_deref().unwrap_or_default() {
             if let Statement::Variable(variable) = statement
-                && variable.space == Space::Shared
+                && let Some(symbol) = self.called_shared.get(&(name.clone(), variable.name.clone()))
             {
-                self.shared(variable);
+                symbols.insert(variable.name.clone(), *symbol);
             }
         }
+        self.scopes.push(Scope { symbols, ..Scope::default() });
         self.body(function.body.as_deref().unwrap_or_default())?;
         let end = self.label(END_OF_CALL);
         self.labels.insert(end, self.program.code.len() as u32);

@@ -1,4 +1,4 @@
-//! Conversions between types and between state spaces (PTX ISA 9.0, sections 9.7.9.20-22).
+//! Conversions between types and between state spaces (PTX ISA 9.0, "cvt", "cvta", "isspacep").
 
 use super::lanes::{one, two};
 use super::*;
@@ -135,7 +135,11 @@ impl Decoder {
             _ => f32::from_bits(value as u32),
         };
         let narrow_source = matches!(from, F(16 | 32) | Type::Bf16);
-        if relu && !matches!(to, F(16) | Type::Bf16 | Type::Tf32) {
+        let positive = matches!(to, F(16) | Type::Bf16 | Type::Tf32);
+        if relu && !(positive && matches!(rounding, Some(Rounding::Nearest | Rounding::Zero))) {
+            return None;
+        }
+        if ftz && to != F(32) && from != F(32) || sat && (to == Type::Bf16 || from == Type::Bf16) {
             return None;
         }
         Some(match (to, from) {
@@ -145,6 +149,10 @@ impl Decoder {
                     return None;
                 }
                 let (fb, fs, tb, ts) = (from.bits(), from.signed(), to.bits(), to.signed());
+                let all_fit = fs == ts && fb <= tb || !fs && ts && fb < tb;
+                if sat && all_fit {
+                    return None;
+                }
                 Box::new(move |v| convert::int_to_int(v, fb, fs, tb, ts, sat))
             }
             // To integers every conversion clamps, `.sat` or not.
@@ -217,7 +225,7 @@ impl Decoder {
             }
             (Type::Tf32, F(32)) => {
                 let r = rounding?;
-                if sat || ftz {
+                if sat || ftz || matches!(r, Rounding::Down | Rounding::Up) {
                     return None;
                 }
                 Box::new(move |v| {
@@ -238,7 +246,7 @@ impl Decoder {
             }
             (F(16) | Type::Bf16, _) if narrow_source => {
                 let kind = if to == Type::Bf16 { Half::Bf16 } else { Half::F16 };
-                if integral.is_some() && from != to || integral.is_none() && from != to && rounding.is_none() {
+                if integral.is_some() && from != to || (from != to && integral.is_none()) != rounding.is_some() {
                     return None;
                 }
                 Box::new(move |v| {

@@ -1,4 +1,5 @@
-//! Floating-point arithmetic (PTX ISA 9.0, sections 9.7.3-9.7.5): what the modifiers choose, on top of `arith`.
+//! Floating-point arithmetic (PTX ISA 9.0, "Floating Point Instructions" and "Half Precision ..."): what the modifiers
+//! choose, on top of `arith`.
 
 use super::lanes::{Lane, halves, one, three, two};
 use super::*;
@@ -61,6 +62,9 @@ impl Decoder {
         let (ftz, sat) = (form.take("ftz"), form.take("sat"));
         let (nan, relu) = (form.take("NaN"), form.take("relu"));
         if form.base == "testp" {
+            if exact.is_some() || approx || full || ftz || sat || nan || relu {
+                return form.unsupported();
+            }
             return self.testp(form, operands);
         }
         let ty = form.ty()?;
@@ -68,10 +72,12 @@ impl Decoder {
         let special = matches!(form.base, "ex2" | "lg2" | "sin" | "cos" | "tanh" | "rsqrt") || approx || full;
         // What a form does not have must not be asked of it.
         let rounds = matches!(form.base, "add" | "sub" | "mul" | "fma" | "mad" | "div" | "rcp" | "sqrt");
-        let saturates = matches!(form.base, "add" | "sub" | "mul" | "fma" | "mad") && ty != F(64);
+        let saturates = matches!(form.base, "add" | "sub" | "mul" | "fma" | "mad")
+            && !relu
+            && !matches!(ty, F(64) | Type::Bf16 | Type::Bf16x2);
         let compares = matches!(form.base, "min" | "max");
         if (exact.is_some() && (!rounds || special))
-            || (exact.is_none() && !special && matches!(form.base, "fma" | "div" | "rcp" | "sqrt"))
+            || (exact.is_none() && !special && matches!(form.base, "fma" | "mad" | "div" | "rcp" | "sqrt"))
             || exact == Some(crate::arith::Rounding::NearestAway)
             || (sat && !saturates)
             || (nan && (!compares || ty == F(64)))
@@ -79,6 +85,7 @@ impl Decoder {
             || (ftz && matches!(ty, F(64) | Type::Bf16 | Type::Bf16x2) && !special)
             || (special && !approx && !full)
             || (full && form.base != "div")
+            || (ftz && form.base == "copysign")
         {
             return form.unsupported();
         }
@@ -175,7 +182,7 @@ impl Decoder {
             "max" => packed(2, pairs, move |a, b, _| half::max16(kind, a, b, ftz, nan)),
             "abs" => packed(1, pairs, move |a, _, _| half::abs16(kind, a, ftz)),
             "neg" => packed(1, pairs, move |a, _, _| half::neg16(kind, a, ftz)),
-            "ex2" => packed(1, pairs, move |a, _, _| approx::ex2_16(kind, a, ftz)),
+            "ex2" if ftz == (kind == Half::Bf16) => packed(1, pairs, move |a, _, _| approx::ex2_16(kind, a, ftz)),
             "tanh" => packed(1, pairs, move |a, _, _| approx::tanh_16(kind, a)),
             _ => return form.unsupported(),
         };

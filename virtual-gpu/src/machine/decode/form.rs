@@ -26,6 +26,19 @@ impl<'a> Form<'a> {
         Err(LoadError::new(self.line, format!("instruction `{}` is not supported", self.name)))
     }
 
+    /// Whether architectures before sm_90 lack this ("Target ISA Notes" of each instruction).
+    pub fn needs_sm_90(&self) -> bool {
+        let has = |modifier: &str| self.modifiers.contains(&modifier);
+        let brain = has("bf16") || has("bf16x2");
+        match self.base {
+            "cvt" => has("tf32") && !has("rna") || brain && (!has("f32") || self.name == "cvt.ftz.f32.bf16"),
+            "add" | "sub" | "mul" | "ex2" | "tanh" | "setp" | "set" => brain,
+            "atom" | "red" => brain || has("cluster"),
+            "ld" | "st" | "fence" => has("cluster"),
+            _ => false,
+        }
+    }
+
     /// Takes a modifier, wherever it stands.
     pub fn take(&mut self, modifier: &str) -> bool {
         match self.modifiers.iter().position(|found| *found == modifier) {

@@ -1,4 +1,5 @@
-//! Integer arithmetic, logic and shifts (PTX ISA 9.0, sections 9.7.1, 9.7.2 and 9.7.8).
+//! Integer arithmetic, logic and shifts (PTX ISA 9.0, "Integer Arithmetic Instructions", "Extended-Precision
+//! Integer Arithmetic Instructions", "Logic and Shift Instructions").
 
 use super::lanes::{four, one, three, two};
 use super::*;

@@ -1,5 +1,5 @@
-//! Loads, stores, atomics, asynchronous copies and matrix loads (PTX ISA 9.0, sections 9.7.9.8-9.7.9.12, 9.7.9.25,
-//! 9.7.13.12-13 and 9.7.14.5.15).
+//! Loads, stores, atomics, asynchronous copies and matrix loads (PTX ISA 9.0, "ld", "st", "atom", "red", "cp.async",
+//! "ldmatrix").
 
 use super::*;
 use crate::arith::float;
@@ -92,15 +92,26 @@ impl Decoder {
         area.unwrap_or(Area::Generic)
     }
 
-    /// Whether the access is ordered, or at least promised to be whole (section 8: strong operations).
-    fn strength(form: &mut Form) -> bool {
-        let strong =
-            ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"].iter().any(|word| form.take(word));
-        for scope in ["cta", "gpu", "sys", "cluster"] {
-            form.take(scope);
+    /// Whether the access is ordered, or at least promised to be whole (PTX ISA 9.0, "Memory Consistency Model": strong
+    /// operations).
+    fn strength(form: &mut Form) -> Decoded<bool> {
+        let words: &[&str] = match form.base {
+            "ld" => &["volatile", "relaxed", "acquire"],
+            "st" => &["volatile", "relaxed", "release"],
+            "atom" => &["relaxed", "acquire", "release", "acq_rel"],
+            "red" => &["relaxed", "release"],
+            _ => &[],
+        };
+        let word = words.iter().find(|word| form.take(word));
+        let scope = ["cta", "gpu", "sys", "cluster"].iter().any(|scope| form.take(scope));
+        let access = matches!(form.base, "ld" | "st");
+        if access && scope != word.is_some_and(|word| *word != "volatile") {
+            return form.unsupported();
         }
-        form.take("weak");
-        strong
+        if access && word.is_none() {
+            form.take("weak");
+        }
+        Ok(word.is_some())
     }
 
     fn class(area: Area) -> Class {
@@ -113,27 +124,32 @@ impl Decoder {
     }
 
     /// What loads and stores have in common: the modifiers, then vector and type.
-    fn shape(form: &mut Form) -> Decoded<(Area, bool, usize, Type)> {
+    fn shape(form: &mut Form) -> Decoded<(Area, bool, bool, usize, Type)> {
         let area = Self::space(form);
-        let strong = Self::strength(form);
+        let strong = Self::strength(form)?;
         if form.take("L2::cache_hint") {
             return form.unsupported();
         }
         form.ignore(&HINTS);
-        for hint in ["ca", "cg", "cs", "lu", "cv", "wb", "wt", "unified"] {
-            form.take(hint);
+        let operators: &[&str] = match form.base {
+            "ld" => &["ca", "cg", "cs", "lu", "cv"],
+            "st" => &["wb", "cg", "cs", "wt"],
+            _ => &[],
+        };
+        let operator = operators.iter().any(|operator| form.take(operator));
+        let fixed = form.base == "ld" && form.take("nc");
+        if strong && (operator || fixed) || fixed && area != Area::Global {
+            return form.unsupported();
         }
-        if form.take("nc") && area != Area::Global {
+        if form.base == "ldu" && !matches!(area, Area::Global | Area::Generic) {
             return form.unsupported();
         }
         let lanes = form.any(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
         let ty = form.ty()?;
-        if !matches!(ty, B(8..=64) | U(_) | S(_) | F(_) | Type::F16x2 | Type::Bf16 | Type::Bf16x2)
-            || lanes * ty.bytes() > 16
-        {
+        if !matches!(ty, B(8..=64) | U(_) | S(_) | F(32 | 64)) || lanes * ty.bytes() > 16 {
             return form.unsupported();
         }
-        Ok((area, strong, lanes, ty))
+        Ok((area, strong, fixed, lanes, ty))
     }
 
     fn parts<'o>(form: &Form, operand: &'o Operand, lanes: usize) -> Decoded<&'o [Operand]> {
@@ -150,7 +166,7 @@ impl Decoder {
 
     fn load(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let constant = form.name.contains(".const");
-        let (area, strong, lanes, ty) = Self::shape(form)?;
+        let (area, strong, fixed, lanes, ty) = Self::shape(form)?;
         let [d, address] = self.operands(form, operands)?;
         let area = self.place(address, area);
         let (base, offset) = self.address(form, address, area)?;
@@ -164,15 +180,15 @@ impl Decoder {
             keep[i] = u64::MAX >> (64 - register.ty.bits());
         }
         let sign_from = if ty.signed() && ty.bits() < 64 { ty.bits() } else { 0 };
-        let access = Access { area, base, offset, size: ty.bytes(), lanes, strong, regs, sign_from, keep };
+        let access = Access { area, base, offset, size: ty.bytes(), lanes, strong, fixed, regs, sign_from, keep };
         made(Op::Load(access), if constant { Class::Constant } else { Self::class(area) })
     }
 
     fn store(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
-        let (area, strong, lanes, ty) = Self::shape(form)?;
+        let (area, strong, fixed, lanes, ty) = Self::shape(form)?;
         let [address, s] = self.operands(form, operands)?;
         let area = self.place(address, area);
-        if area == Area::Param || form.name.contains(".const") {
+        if area == Area::Param || fixed || form.name.contains(".const") {
             return form.unsupported();
         }
         let (base, offset) = self.address(form, address, area)?;
@@ -189,13 +205,14 @@ impl Decoder {
                 other => self.source(form, other, ty)?,
             };
         }
-        let access = Access { area, base, offset, size: ty.bytes(), lanes, strong, regs, sign_from: 0, keep: [0; 4] };
+        let (size, keep) = (ty.bytes(), [0; 4]);
+        let access = Access { area, base, offset, size, lanes, strong, fixed, regs, sign_from: 0, keep };
         made(Op::Store(access), Self::class(area))
     }
 
     fn atomic(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let area = Self::space(form);
-        Self::strength(form);
+        Self::strength(form)?;
         if matches!(area, Area::Local | Area::Param) || form.name.contains(".const") {
             return form.unsupported();
         }
@@ -207,6 +224,8 @@ impl Decoder {
             return form.unsupported();
         }
         let Some(f) = function(name, ty, area != Area::Shared) else { return form.unsupported() };
+        let on_shared =
+            if area == Area::Generic && (name, ty) == ("add", F(32)) { function(name, ty, false) } else { None };
         let returns = form.base == "atom";
         let wanted = 2 + usize::from(returns) + usize::from(name == "cas");
         if operands.len() != wanted || (name == "exch" || name == "cas") && !returns {
@@ -217,11 +236,11 @@ impl Decoder {
         let (base, offset) = self.address(form, &rest[0], area)?;
         let b = self.source(form, &rest[1], ty)?;
         let c = if name == "cas" { self.source(form, &rest[2], ty)? } else { b };
-        let regs = [d, NOWHERE, NOWHERE, NOWHERE];
+        let (size, keep, regs) = (ty.bytes(), [0; 4], [d, NOWHERE, NOWHERE, NOWHERE]);
         let access =
-            Access { area, base, offset, size: ty.bytes(), lanes: 1, strong: true, regs, sign_from: 0, keep: [0; 4] };
+            Access { area, base, offset, size, lanes: 1, strong: true, fixed: false, regs, sign_from: 0, keep };
         let flops = u32::from(name == "add" && matches!(ty, F(_)));
-        Ok(Made { op: Op::Atomic { access, f, b, c }, class: Class::Atomic, flops })
+        Ok(Made { op: Op::Atomic { access, f, on_shared, b, c }, class: Class::Atomic, flops })
     }
 
     fn load_matrix(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
@@ -288,14 +307,14 @@ impl Decoder {
     }
 }
 
-/// What an atomic makes of the old value and its operands (section 9.7.13.12). On global memory, sums of `.f32` flush
+/// What an atomic makes of the old value and its operands (PTX ISA 9.0, "atom"). On global memory, sums of `.f32` flush
 /// subnormal numbers to zero; on shared memory they do not.
 fn function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
     let nearest = float::Mode::NEAREST;
     let single = float::Mode { ftz: flush, ..nearest };
     Some(match (name, ty) {
         ("add", U(32) | S(32)) => Box::new(|old, b, _| (old as u32).wrapping_add(b as u32).into()),
-        ("add", U(64) | S(64)) => Box::new(|old, b, _| old.wrapping_add(b)),
+        ("add", U(64)) => Box::new(|old, b, _| old.wrapping_add(b)),
         ("add", F(32)) => Box::new(move |old, b, _| {
             float::add32(f32::from_bits(old as u32), f32::from_bits(b as u32), single).to_bits().into()
         }),

@@ -12,7 +12,7 @@ mod memory;
 mod select;
 mod sync;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::LoadError;
@@ -26,7 +26,7 @@ type Decoded<T> = Result<T, LoadError>;
 /// More rows than this are no kernel, but a mistake.
 const MOST_REGISTERS: u64 = 1 << 20;
 
-/// Bytes of a kernel's parameters (section 5.1.6.1).
+/// Bytes of a kernel's parameters (PTX ISA 9.0, "Kernel Function Parameters").
 const MOST_PARAMS: usize = 32_764;
 /// What a thread may have of local memory.
 const MOST_LOCAL: usize = 512 << 10;
@@ -34,6 +34,8 @@ const MOST_LOCAL: usize = 512 << 10;
 /// What the names of a module stand for.
 #[derive(Default)]
 pub(super) struct Names {
+    /// The architecture that the module is for: 80 for `sm_80`.
+    pub target: u32,
     /// `.global` and `.const` variables, by address.
     pub globals: HashMap<String, u64>,
     /// `.shared` ones of the module.
@@ -80,6 +82,7 @@ struct Scope {
 }
 
 pub(super) struct Decoder {
+    target: u32,
     scopes: Vec<Scope>,
     labels: HashMap<String, u32>,
     /// Branches, with the labels that they want.
@@ -91,6 +94,8 @@ pub(super) struct Decoder {
     static_shared: usize,
     local_bytes: usize,
     functions: HashMap<String, Arc<Function>>,
+    /// Shared variables of functions that are called, by function and name: one each, however many calls there are.
+    called_shared: HashMap<(String, String), Symbol>,
     /// The calls that are being decoded, the innermost last.
     calls: Vec<call::Call>,
     calls_made: usize,
@@ -122,6 +127,7 @@ pub(super) fn params(function: &Function) -> Vec<super::Param> {
 
 pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
     let mut decoder = Decoder {
+        target: names.target,
         scopes: vec![Scope::default()],
         labels: HashMap::new(),
         pending: Vec::new(),
@@ -132,6 +138,7 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
         static_shared: 0,
         local_bytes: 0,
         functions: names.functions.clone(),
+        called_shared: HashMap::new(),
         calls: Vec::new(),
         calls_made: 0,
     };
@@ -151,19 +158,26 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
         decoder.scopes[0].symbols.insert(result.name.clone(), symbol);
     }
     let body = function.body.as_deref().unwrap_or_default();
-    let fixed = names.shared.iter().filter(|variable| !variable.unsized_array);
+    // Of the module's shared variables a kernel has those that it, or what it calls, speaks of.
+    let (spoken_of, called) = reach(body, &names.functions);
+    let (mut unsized_arrays, fixed): (Vec<&Variable>, Vec<&Variable>) =
+        names.shared.iter().filter(|it| spoken_of.contains(it.name.as_str())).partition(|it| it.unsized_array);
     for variable in fixed {
         decoder.shared(variable);
     }
     // Arrays whose size the launch gives all begin where the others end.
-    let mut unsized_arrays: Vec<&Variable> = names.shared.iter().filter(|variable| variable.unsized_array).collect();
-    for statement in body {
-        match statement {
-            Statement::Variable(variable) if variable.space == Space::Shared && variable.unsized_array => {
-                unsized_arrays.push(variable);
+    for (function, body) in [(None, body)].into_iter().chain(called) {
+        for statement in body {
+            let Statement::Variable(variable) = statement else { continue };
+            match (variable.space, function) {
+                (Space::Shared, _) if variable.unsized_array => unsized_arrays.push(variable),
+                (Space::Shared, None) => decoder.shared(variable),
+                (Space::Shared, Some(function)) => {
+                    let symbol = Symbol::Shared(layout(&mut decoder.static_shared, variable) as u64);
+                    decoder.called_shared.insert((function.to_owned(), variable.name.clone()), symbol);
+                }
+                _ => {}
             }
-            Statement::Variable(variable) if variable.space == Space::Shared => decoder.shared(variable),
-            _ => {}
         }
     }
     let align = unsized_arrays.iter().map(|variable| variable.align).max();
@@ -174,6 +188,37 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
     }
     decoder.body(body)?;
     decoder.finish(params)
+}
+
+type Bodies<'a> = Vec<(Option<&'a str>, &'a [Statement])>;
+
+/// Every name that a body speaks of, with what it calls; and the functions among them, by name and body.
+fn reach<'a>(body: &'a [Statement], functions: &'a HashMap<String, Arc<Function>>) -> (HashSet<&'a str>, Bodies<'a>) {
+    let (mut names, mut called) = (HashSet::new(), Vec::new());
+    let mut open = vec![body];
+    while let Some(body) = open.pop() {
+        let mut operands: Vec<&Operand> = Vec::new();
+        for statement in body {
+            if let Statement::Instruction(instruction) = statement {
+                operands.extend(&instruction.operands);
+            }
+        }
+        while let Some(operand) = operands.pop() {
+            match operand {
+                Operand::Name(name) | Operand::Address { base: Some(name), .. } if names.insert(name.as_str()) => {
+                    if let Some((name, function)) = functions.get_key_value(name) {
+                        let body = function.body.as_deref().unwrap_or_default();
+                        open.push(body);
+                        called.push((Some(name.as_str()), body));
+                    }
+                }
+                Operand::Vector(parts) | Operand::List(parts) => operands.extend(parts),
+                Operand::Pair(a, b) => operands.extend([a.as_ref(), b.as_ref()]),
+                _ => {}
+            }
+        }
+    }
+    (names, called)
 }
 
 impl Decoder {
@@ -437,6 +482,9 @@ impl Decoder {
         };
         if form.base == "call" {
             return self.call(&mut form, guard, instruction);
+        }
+        if self.target < 90 && form.needs_sm_90() {
+            return form.fail("this form needs `.target sm_90`");
         }
         let made = self.make(&mut form, &instruction.operands)?;
         form.finish()?;

@@ -1,4 +1,4 @@
-//! Moves, comparisons and selections (PTX ISA 9.0, sections 9.7.5, 9.7.6 and 9.7.9.1-3).
+//! Moves, comparisons and selections (PTX ISA 9.0, "Comparison and Selection Instructions", "mov").
 
 use super::lanes::{Lane, compare, halves, one, three};
 use super::*;
@@ -101,7 +101,10 @@ impl Decoder {
                 let f = match by {
                     S(32) => three(|a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
                     // -0 counts as not negative, NaN as negative.
-                    F(32) => three(|a: u64, b: u64, c: f32| if c >= 0.0 { a } else { b }),
+                    F(32) => three(move |a: u64, b: u64, c: f32| {
+                        let c = if ftz { flush32(c) } else { c };
+                        if c >= 0.0 { a } else { b }
+                    }),
                     _ => return form.unsupported(),
                 };
                 if ftz && by != F(32) {
@@ -112,11 +115,8 @@ impl Decoder {
             _ => {
                 let ty = form.ty()?;
                 let [d, a, b, p] = self.operands(form, operands)?;
-                if ty == Type::Pred {
-                    let d = self.predicate_target(form, d)?;
-                    let (a, b) = (self.predicate(form, a)?, self.predicate(form, b)?);
-                    let p = self.predicate(form, p)?;
-                    return made(Op::SelectPredicate { d, a, b, p }, Class::Move);
+                if !matches!(ty, B(16 | 32 | 64) | U(16 | 32 | 64) | S(16 | 32 | 64) | F(32 | 64)) {
+                    return form.unsupported();
                 }
                 let d = self.target(form, d, ty.bits())?;
                 let (a, b) = (self.source(form, a, ty)?, self.source(form, b, ty)?);
@@ -133,6 +133,9 @@ impl Decoder {
             let (d, a) = (self.predicate_target(form, d)?, self.predicate(form, a)?);
             let b = Guard { p: FALSE, negated: false };
             return made(Op::Predicate { d, logic: Logic::Or, a, b }, Class::Move);
+        }
+        if ty == F(16) {
+            return form.unsupported();
         }
         match (d, a) {
             // mov.b32 d, {a, b}: the first is the lowest part.
@@ -153,7 +156,7 @@ impl Decoder {
                 };
                 made(Op::Pure { f, d, s }, Class::Move)
             }
-            // mov.b64 {a, b}, s: one move for each part. The source is none of the parts but the last, or is read first.
+            // mov.b64 {a, b}, s: the source is read before a part of it is written.
             (Operand::Vector(parts), _) => self.unpack(form, ty, parts, a),
             _ => {
                 if let Operand::Name(name) = a
@@ -172,8 +175,8 @@ impl Decoder {
     fn mov_special(&mut self, form: &Form, ty: Type, d: &Operand, special: Special, row: R) -> Decoded<Made> {
         let d = self.target(form, d, ty.bits())?;
         let wide = matches!(special, Special::Clock64 | Special::Timer);
-        if (wide && ty.bits() != 64) || ty.bits() < 16 {
-            return form.fail("the register is too small");
+        if (wide && ty.bits() != 64) || !(16..=64).contains(&ty.bits()) {
+            return form.fail("the register has not this register's size");
         }
         if matches!(special, Special::Clock | Special::Clock64 | Special::Timer) {
             return made(Op::Clock { d }, Class::Move);
@@ -206,6 +209,10 @@ impl Decoder {
         (relation, unordered): (Relation, bool),
     ) -> Decoded<Compare> {
         let float = matches!(ty, F(_) | Type::Bf16);
+        let unsigned = form.name.split('.').any(|part| matches!(part, "lo" | "ls" | "hi" | "hs"));
+        if unsigned && !matches!(ty, U(_)) {
+            return form.unsupported();
+        }
         if !float && (unordered || matches!(relation, Relation::Num | Relation::Nan) || ftz) {
             return form.unsupported();
         }
@@ -309,6 +316,10 @@ impl Decoder {
                 }
             }));
             return made(Op::Pure { f, d, s: [a, b, 0, 0] }, Class::Compare);
+        }
+        let half = matches!(ty, F(16) | Type::Bf16);
+        if matches!(to, U(16) | S(16)) && !half || to == F(32) && half {
+            return form.unsupported();
         }
         let yes = match to {
             U(32) | S(32) => 0xffff_ffff,

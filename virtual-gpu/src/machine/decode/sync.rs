@@ -1,5 +1,5 @@
-//! Special registers, and what the lanes of a warp or the threads of a block do together (PTX ISA 9.0, chapter 10 and
-//! sections 9.7.9.5-6, 9.7.13 and 9.7.14).
+//! Special registers, and what the lanes of a warp or the threads of a block do together (PTX ISA 9.0, "Special
+//! Registers", "shfl.sync", "Parallel Synchronization and Communication Instructions", "mma").
 
 use super::*;
 use crate::arith::half::Half;
@@ -37,7 +37,7 @@ pub(super) fn special(name: &str) -> Option<Special> {
         "dynamic_smem_size" => Special::DynamicShared,
         "total_smem_size" => Special::TotalShared,
         "clock" => Special::Clock,
-        "clock_hi" => Special::Clock,
+        "clock_hi" => Special::ClockHigh,
         "clock64" => Special::Clock64,
         "globaltimer" => Special::Timer,
         _ => return None,

@@ -1,0 +1,96 @@
+//! `mlpconv doctor`: what this machine and this build have, and how to get what they have not.
+
+use std::path::PathBuf;
+
+use mlpconv::data::FashionMnist;
+use mlpconv::{Cpu, Result};
+
+#[cfg(feature = "cuda")]
+use super::bytes;
+use super::say;
+
+/// Reports on driver, GPUs, kernels, data set and CPU. What is missing is no failure: there is always the CPU.
+pub fn doctor(data_dir: Option<PathBuf>) -> Result<()> {
+    cuda();
+    match FashionMnist::find(data_dir.as_deref())? {
+        Some(source) => line("data", format_args!("Fashion-MNIST in {source}")),
+        None => line("data", "Fashion-MNIST is not on this machine; `mlpconv data` fetches it, and so does `train`"),
+    }
+    let features = cpu_features();
+    let features =
+        if features.is_empty() { "none of its vector extensions are used".into() } else { features.join(" ") };
+    line("cpu", format_args!("{} threads, {features}", Cpu::<f32>::new().threads()));
+    Ok(())
+}
+
+fn line(what: &str, says: impl std::fmt::Display) {
+    say(format_args!("{what:<9}{says}"));
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() {
+    use mlpconv::Precision;
+    use mlpconv::device::cuda;
+
+    match cuda::driver_version() {
+        Ok((major, minor)) => line("driver", format_args!("CUDA {major}.{minor}")),
+        Err(error) => line("driver", error),
+    }
+    if cuda::driver_version().is_ok() {
+        match cuda::devices() {
+            Ok(devices) => {
+                for device in devices {
+                    let (major, minor) = device.capability;
+                    let enough = if device.capability < (8, 0) { " (the kernels need 8.0)" } else { "" };
+                    line(
+                        &format!("cuda:{}", device.ordinal),
+                        format_args!(
+                            "{}, compute capability {major}.{minor}{enough}, {} multiprocessors, {}",
+                            device.name,
+                            device.multiprocessors,
+                            bytes(device.memory)
+                        ),
+                    );
+                }
+            }
+            Err(error) => line("devices", error),
+        }
+    }
+    match cuda::missing() {
+        Some(why) => line("kernels", format_args!("not in this build: {why}")),
+        None => {
+            let modules = cuda::ptx(Precision::Fp32).count();
+            let isa = cuda::ptx(Precision::Fp32)
+                .next()
+                .and_then(|(_, text)| text.lines().find_map(|line| line.strip_prefix(".version ").map(str::trim)));
+            let isa = isa.unwrap_or("?");
+            line(
+                "kernels",
+                format_args!("{modules} modules, each in fp32, tf32 and bf16; PTX ISA {isa} for Ampere and newer"),
+            );
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() {
+    line("kernels", "this build has no CUDA backend; build it with the cargo feature cuda");
+}
+
+/// The vector extensions that the matrix products choose from.
+fn cpu_features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let all = [
+            ("sse4.1", is_x86_feature_detected!("sse4.1")),
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+    #[cfg(target_arch = "aarch64")]
+    return vec!["neon"];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    Vec::new()
+}

@@ -1,0 +1,96 @@
+//! Where the batches of a training run come from.
+
+use std::ops::Range;
+
+use super::Resident;
+use crate::data::{self, Loader};
+use crate::device::Backend;
+use crate::{Result, Shape};
+
+/// A source of batches: a loader, which prepares them on a thread of the host, or a data set on the device.
+pub enum Feed<'a, B: Backend> {
+    Loader(&'a Loader),
+    Resident(&'a Resident<B>),
+}
+
+impl<'a, B: Backend> From<&'a Loader> for Feed<'a, B> {
+    fn from(loader: &'a Loader) -> Self {
+        Feed::Loader(loader)
+    }
+}
+
+impl<'a, B: Backend> From<&'a Resident<B>> for Feed<'a, B> {
+    fn from(resident: &'a Resident<B>) -> Self {
+        Feed::Resident(resident)
+    }
+}
+
+impl<B: Backend> Clone for Feed<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Feed<'_, B> {}
+
+/// A batch of a feed.
+pub(super) enum Batch<'a, B: Backend> {
+    Loaded(data::Batch, Shape),
+    /// The batch of step `.1` of an epoch that has begun.
+    Resident(&'a Resident<B>, usize),
+}
+
+impl<B: Backend> Batch<'_, B> {
+    /// The number of images.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Batch::Loaded(batch, _) => batch.len(),
+            Batch::Resident(data, step) => data.batch(*step).len(),
+        }
+    }
+}
+
+impl<'a, B: Backend> Feed<'a, B> {
+    pub(super) fn loader(self) -> &'a Loader {
+        match self {
+            Feed::Loader(loader) => loader,
+            Feed::Resident(resident) => resident.loader(),
+        }
+    }
+
+    /// The batches of an epoch from step `first` on.
+    pub(super) fn epoch_from(self, epoch: u32, first: usize) -> Result<Batches<'a, B>> {
+        Ok(match self {
+            Feed::Loader(loader) => {
+                let config = loader.config();
+                let shape = Shape::image(config.batch_size, 1, config.height, config.width);
+                Batches::Loaded(loader.epoch_from(epoch, first)?, shape)
+            }
+            Feed::Resident(data) => {
+                data.begin(epoch)?;
+                Batches::Resident(data, first..data.loader().steps())
+            }
+        })
+    }
+}
+
+/// The batches of an epoch.
+pub(super) enum Batches<'a, B: Backend> {
+    Loaded(data::Batches, Shape),
+    Resident(&'a Resident<B>, Range<usize>),
+}
+
+impl<'a, B: Backend> Iterator for Batches<'a, B> {
+    type Item = Batch<'a, B>;
+
+    fn next(&mut self) -> Option<Batch<'a, B>> {
+        match self {
+            Batches::Loaded(batches, shape) => {
+                let batch = batches.next()?;
+                let shape = shape.with_batch(batch.len());
+                Some(Batch::Loaded(batch, shape))
+            }
+            Batches::Resident(data, steps) => Some(Batch::Resident(data, steps.next()?)),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Steps that a device has recorded, and when to record one.
+
+use crate::Result;
+use crate::device::{Backend, Recording};
+use crate::nn::Module;
+use crate::optim::Sgd;
+use crate::tape::ParamId;
+
+/// All that a recorded step depends on and does not read anew each time. What differs in any of it is other work.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Work {
+    data: u64,
+    images: usize,
+    params: Vec<ParamId>,
+    /// `None`: it is scored only.
+    training: Option<Rules>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Rules {
+    seed: u64,
+    momentum: f64,
+    nesterov: bool,
+    weight_decay: f64,
+    multipliers: Vec<f64>,
+}
+
+impl Work {
+    pub(super) fn scoring<B: Backend>(data: u64, images: usize, net: &impl Module<B>) -> Self {
+        let params = net.params().into_iter().map(|(_, param)| param.id()).collect();
+        Work { data, images, params, training: None }
+    }
+
+    pub(super) fn training<B: Backend>(
+        data: u64,
+        images: usize,
+        seed: u64,
+        net: &impl Module<B>,
+        optimizer: &Sgd<B>,
+    ) -> Self {
+        let multiplier = |param: &crate::Param<B>| crate::device::Real::to_f64(param.rate_multiplier);
+        let rules = Rules {
+            seed,
+            momentum: optimizer.momentum,
+            nesterov: optimizer.nesterov,
+            weight_decay: optimizer.weight_decay,
+            multipliers: net.params().into_iter().map(|(_, param)| multiplier(param)).collect(),
+        };
+        Work { training: Some(rules), ..Work::scoring(data, images, net) }
+    }
+}
+
+/// Work of this many kinds is kept: full and last batches, of training and test images, and as many of another run.
+const KEPT: usize = 8;
+
+/// What has been seen, most recent last.
+pub(super) struct Recorded<B: Backend> {
+    kinds: Vec<(Work, State<B>)>,
+}
+
+enum State<B: Backend> {
+    /// It has been done once. Whatever a first time needs (memory from the system, kernels, velocities) is there.
+    Seen,
+    Recorded(B::Recording),
+    /// The device does not record.
+    Plain,
+}
+
+impl<B: Backend> Default for Recorded<B> {
+    fn default() -> Self {
+        Recorded { kinds: Vec::new() }
+    }
+}
+
+impl<B: Backend> Recorded<B> {
+    /// Does `work`, as `step` says: by calling it, or by a replay. Returns whether it was replayed without `step` being
+    /// called, so that what `step` does on the host has to be made up for.
+    ///
+    /// # Errors
+    /// What `step` gives, or the device.
+    pub(super) fn run(&mut self, backend: &B, work: Work, step: &mut dyn FnMut() -> Result<()>) -> Result<bool> {
+        let known = self.kinds.iter().position(|(kind, _)| *kind == work);
+        let state = known.map(|at| self.kinds.remove(at).1);
+        let (state, replayed) = match state {
+            Some(State::Recorded(recording)) => {
+                recording.replay()?;
+                (State::Recorded(recording), true)
+            }
+            Some(State::Seen) => match backend.record(step)? {
+                Some(recording) => {
+                    recording.replay()?;
+                    (State::Recorded(recording), false)
+                }
+                None => {
+                    step()?;
+                    (State::Plain, false)
+                }
+            },
+            Some(State::Plain) => {
+                step()?;
+                (State::Plain, false)
+            }
+            None => {
+                step()?;
+                (State::Seen, false)
+            }
+        };
+        if self.kinds.len() == KEPT {
+            self.kinds.remove(0);
+        }
+        self.kinds.push((work, state));
+        Ok(replayed)
+    }
+}

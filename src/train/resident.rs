@@ -1,0 +1,103 @@
+//! A data set that lies on the device, whose batches are gathered, resized and scaled there.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::data::{Loader, Order};
+use crate::device::{Backend, Role};
+use crate::ops::gather::Plan;
+use crate::{Error, Result, Shape};
+
+/// What a [`Loader`] prepares, batch for batch and bit for bit, without a host that prepares it.
+pub struct Resident<B: Backend> {
+    backend: B,
+    plan: Plan<B>,
+    images: B::Bytes,
+    labels: B::Bytes,
+    order: Mutex<EpochOrder<B>>,
+    loader: Loader,
+    /// The largest label, and where it is.
+    largest_label: (u8, usize),
+    pub(super) id: u64,
+}
+
+/// The order of an epoch on the device: indices of images as little-endian `u32`s.
+struct EpochOrder<B: Backend> {
+    bytes: B::Bytes,
+    /// `None` before the first epoch.
+    epoch: Option<u32>,
+}
+
+impl<B: Backend> Resident<B> {
+    /// The data set of `loader`, with its batches and its order.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where the device has no room for it.
+    pub fn new(backend: &B, loader: Loader) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (dataset, config) = (loader.dataset(), loader.config());
+        let plan = Plan::new(backend, [dataset.height(), dataset.width()], [config.height, config.width])?;
+        let images = backend.upload_bytes(dataset.images())?;
+        let labels = backend.upload_bytes(dataset.labels())?;
+        let order = EpochOrder { bytes: backend.alloc_bytes(dataset.len() * size_of::<u32>())?, epoch: None };
+        let labelled = dataset.labels().iter().copied().enumerate().map(|(at, label)| (label, at));
+        let largest_label = labelled.max_by_key(|&(label, _)| label).unwrap_or_default();
+        let (backend, order, id) = (backend.clone(), Mutex::new(order), NEXT.fetch_add(1, Ordering::Relaxed));
+        Ok(Resident { backend, plan, images, labels, order, loader, largest_label, id })
+    }
+
+    /// The loader whose batches these are.
+    pub fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// The places, in the order of an epoch, of the images of step `step`.
+    pub(super) fn batch(&self, step: usize) -> Range<usize> {
+        let (size, len) = (self.loader.config().batch_size, self.loader.dataset().len());
+        (step * size).min(len)..((step + 1) * size).min(len)
+    }
+
+    pub(super) fn shape(&self, n: usize) -> Shape {
+        let config = self.loader.config();
+        Shape::image(n, 1, config.height, config.width)
+    }
+
+    /// Sees to it that the order of an epoch is on the device.
+    pub(super) fn begin(&self, epoch: u32) -> Result<()> {
+        let mut order = self.order();
+        // An order that is always the same is sent once.
+        let epoch = if self.loader.config().order == Order::Sequential { 0 } else { epoch };
+        if order.epoch != Some(epoch) {
+            let indices: Vec<u8> = self.loader.order(epoch).into_iter().flat_map(u32::to_le_bytes).collect();
+            self.backend.write_bytes(&mut order.bytes, &indices)?;
+            order.epoch = Some(epoch);
+        }
+        Ok(())
+    }
+
+    /// The images and labels at these places of the present epoch's order.
+    pub(super) fn gather(&self, places: Range<usize>) -> Result<(B::Buf, B::Bytes)> {
+        let n = places.len();
+        let mut x = self.backend.alloc(Role::Activation, self.shape(n).len())?;
+        let mut labels = self.backend.alloc_bytes(n)?;
+        let order = self.order();
+        self.plan.gather(&self.backend, &self.images, &self.labels, &order.bytes, places.start, &mut x, &mut labels)?;
+        Ok((x, labels))
+    }
+
+    /// # Errors
+    /// [`Error::Label`] if a label is not below `classes`.
+    pub(super) fn require_classes(&self, classes: usize) -> Result<()> {
+        let (label, position) = self.largest_label;
+        if usize::from(label) < classes {
+            return Ok(());
+        }
+        Err(Error::Label { op: "cross_entropy", label, position, classes })
+    }
+
+    fn order(&self) -> MutexGuard<'_, EpochOrder<B>> {
+        // A panic elsewhere may have left an epoch half sent; then its number is still the old one.
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

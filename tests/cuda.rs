@@ -1,0 +1,251 @@
+//! Whole networks on the CUDA kernels: a training step of the book's network in each precision against `Cpu<f64>`, twenty
+//! steps of `small` beside the CPU's, the same bits every time, and no allocation in the steady state.
+#![cfg(feature = "cuda")]
+
+mod gpu;
+
+use std::sync::Arc;
+
+use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::device::{Real, Role};
+use mlpconv::nn::{Module, Nin, Summary};
+use mlpconv::ops::cross_entropy::Meter;
+use mlpconv::optim::Sgd;
+use mlpconv::train::{Position, Preset, Trainer};
+use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Precision, Shape, Tape};
+
+/// What a step of training came to.
+struct Step {
+    loss: f64,
+    logits: Vec<f64>,
+    /// Of each parameter: its name, its gradient, and its values after the update.
+    params: Vec<(String, Vec<f64>, Vec<f64>)>,
+}
+
+fn wide<S: Real>(values: Vec<S>) -> Vec<f64> {
+    values.into_iter().map(Real::to_f64).collect()
+}
+
+/// Grey levels that every precision stores as they are.
+fn images<S: Real>(shape: Shape) -> Vec<S> {
+    let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 25;
+    (0..shape.len()).map(|i| S::from_f64(f64::from(noise(i)) / 128.0)).collect()
+}
+
+/// Forward, all gradients and one update of the book's network at its own size.
+fn step<B: Backend>(backend: &B) -> Step {
+    let (shape, labels) = (Shape::image(2, 1, 224, 224), [3, 7]);
+    let mut net = Nin::d2l(backend, 3).unwrap();
+    let mut tape = Tape::new(backend, Mode::Training { seed: 3, epoch: 1, step: 2 });
+    let x = tape.constant(backend.upload(Role::Activation, &images(shape)).unwrap(), shape).unwrap();
+    let y = net.forward(&mut tape, x).unwrap();
+    let logits = wide(backend.download(y.data()).unwrap());
+    let mut meter = Meter::new(backend).unwrap();
+    let loss = tape.cross_entropy(&y, &backend.upload_bytes(&labels).unwrap(), &mut meter).unwrap();
+    drop(y);
+    let grads = tape.backward(loss).unwrap();
+    let gradients: Vec<Vec<f64>> = net
+        .params()
+        .into_iter()
+        .map(|(_, param)| wide(backend.download(grads.of_param(param).expect("a gradient")).unwrap()))
+        .collect();
+    Sgd::new(backend).step(net.params_mut(), &grads, 0.1).unwrap();
+    let updated = net.params().into_iter().zip(gradients);
+    let params = updated.map(|((name, param), g)| (name, g, wide(backend.download(param.data()).unwrap()))).collect();
+    Step { loss: meter.read(backend).unwrap().loss, logits, params }
+}
+
+/// The distance of `got` from `want` over the length of `want`, as vectors.
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let length = norm(&mut want.iter().copied());
+    assert!(length > 0.0, "there is nothing to compare with");
+    norm(&mut got.iter().zip(want).map(|(a, b)| a - b)) / length
+}
+
+/// The relative error that a precision leaves in a layer's output: that of a product's operands, or of sums.
+fn unit(precision: Precision) -> f64 {
+    match precision {
+        Precision::Fp32 => 2f64.powi(-24),
+        Precision::Tf32 => 2f64.powi(-12),
+        Precision::Bf16 => 2f64.powi(-9),
+    }
+}
+
+/// What the outputs of twelve layers may be off, each of which adds an error of its own; twice that.
+fn forward_limit(precision: Precision) -> f64 {
+    2.0 * 12f64.sqrt() * unit(precision)
+}
+
+/// What a gradient may be off that has come through `branches` ReLUs and pools, the nearest to the parameter included. Where the
+/// numbers that decide a branch are off by a relative u, about a share u of the branches is taken the other way, and what
+/// flows back through those is another gradient altogether: each adds a relative error of √u, as squares; twice that.
+/// In a deep network it is more than rounding itself adds.
+fn backward_limit(precision: Precision, branches: usize) -> f64 {
+    2.0 * (branches as f64 * unit(precision)).sqrt()
+}
+
+/// The ReLUs and pools from a parameter's layer to the loss.
+fn branches(name: &str) -> usize {
+    let numbers: Vec<usize> = name.split('.').filter_map(|part| part.parse().ok()).collect();
+    let &[block, layer] = &numbers[..] else { panic!("{name} is not a parameter of a block") };
+    // Blocks are modules 0, 2, 4 and 7, with a pool after each but the last; their convolutions are layers 0, 2 and 4.
+    let after = [0, 2, 4, 7].iter().filter(|later| **later > block).count();
+    (3 - layer / 2) + 3 * after + after
+}
+
+fn the_books_network_at(precision: Precision) {
+    let Some(cuda) = gpu::gpu(precision) else { return };
+    let (want, got) = (step(&Cpu::<f64>::new()), step(&*cuda));
+    let (off, limit) = (distance(&got.logits, &want.logits), forward_limit(precision));
+    println!("{precision}: logits {off:.1e} (limit {limit:.1e}), loss {} and {}", got.loss, want.loss);
+    assert!(off <= limit, "{precision}: the logits are {off:e} off");
+    assert!((got.loss - want.loss).abs() <= limit, "{precision}: loss {} and {}", got.loss, want.loss);
+    assert_eq!(want.params.len(), 24);
+    for ((name, gradient, updated), (_, right_gradient, right_updated)) in got.params.iter().zip(&want.params) {
+        let (off, limit) = (distance(gradient, right_gradient), backward_limit(precision, branches(name)));
+        let moved = distance(updated, right_updated);
+        println!("{precision}: {name:<12} gradient {off:.1e} (limit {limit:.1e}), updated {moved:.1e}");
+        assert!(off <= limit, "{precision}: the gradient of {name} is {off:e} off, not {limit:e}");
+        // An update is as wrong as its gradient: by a tenth of it, and a rounding of the parameter.
+        let length = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let limit = 0.1 * off * length(right_gradient) / length(right_updated) + 2f64.powi(-23);
+        assert!(moved <= limit, "{precision}: {name} is {moved:e} off after the update, not {limit:e}");
+    }
+}
+
+#[test]
+fn the_books_network_in_fp32() {
+    the_books_network_at(Precision::Fp32);
+}
+
+#[test]
+fn the_books_network_in_tf32() {
+    the_books_network_at(Precision::Tf32);
+}
+
+#[test]
+fn the_books_network_in_bf16() {
+    the_books_network_at(Precision::Bf16);
+}
+
+/// A data set of `n` images with something to learn: each class is a bar at a place of its own, under noise.
+fn dataset(n: usize) -> Arc<Dataset> {
+    let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 26) as u8;
+    let pixel = |i: usize| {
+        let (image, row) = (i / 784, i % 784 / 28);
+        let lit = row / 2 == image % 10 + 2;
+        noise(i) + if lit { 190 } else { 0 }
+    };
+    let labels = (0..n).map(|i| (i % 10) as u8).collect();
+    Arc::new(Dataset::new((0..n * 784).map(pixel).collect(), labels, 28, 28, 10).unwrap())
+}
+
+/// The losses of `steps` steps of `small` with its recipe's momentum, shuffling and dropout, and the parameters after them.
+fn train<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<Vec<f32>>) {
+    let batch_size = 8;
+    let config = LoaderConfig { batch_size, height: 28, width: 28, order: Order::Shuffled { seed: 5 } };
+    let loader = Loader::new(dataset(10 * batch_size - 3), config).unwrap();
+    let net = Nin::small(backend, 5).unwrap();
+    let mut trainer = Trainer::new(backend, net, Sgd::new(backend).with_momentum(0.9), 5).unwrap();
+    let mut losses = Vec::new();
+    for epoch in 0.. {
+        trainer.position = Position { epoch, step: 0 };
+        for batch in loader.epoch(epoch).unwrap().take(steps - losses.len()) {
+            trainer.reset_reading().unwrap();
+            trainer.step(&batch.images, Shape::image(batch.len(), 1, 28, 28), &batch.labels, RATE).unwrap();
+            losses.push(trainer.reading().unwrap().loss);
+        }
+        if losses.len() == steps {
+            break;
+        }
+    }
+    let params = trainer.net.params().into_iter().map(|(_, param)| backend.download(param.data()).unwrap()).collect();
+    (losses, params)
+}
+
+const RATE: f64 = 0.005;
+
+/// The same seed gives the same batches and the same dropout; what is left is rounding. It changes a loss by the error of a
+/// forward pass, and an update by that of a gradient, which momentum lets grow by about a third from step to step.
+#[test]
+fn small_learns_as_on_the_cpu() {
+    let steps = 20;
+    let (want, _) = train(&Cpu::<f32>::new(), steps);
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!(mean(&want[15..]) < mean(&want[..5]) - 0.02, "there should be something to learn: {want:?}");
+    for precision in Precision::ALL {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        let (got, _) = train(&*cuda, steps);
+        for (step, (got, want)) in got.iter().zip(&want).enumerate() {
+            let updates = RATE * unit(precision).sqrt() * (4f64 / 3.0).powi(step as i32);
+            let limit = want * (forward_limit(precision) + updates);
+            println!("{precision}, step {step}: {got:.7}, {:.1e} off (limit {limit:.1e})", (got - want).abs());
+            assert!((got - want).abs() <= limit, "{precision}, step {step}: loss {got}, the CPU's {want}");
+        }
+    }
+}
+
+#[test]
+fn two_runs_give_the_same_bits() {
+    for precision in Precision::ALL {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        assert!(train(&*cuda, 3) == train(&*cuda, 3), "{precision}");
+    }
+}
+
+/// A device of the test's own, so that nobody else's buffers are counted.
+fn own(precision: Precision) -> Option<Cuda> {
+    drop(gpu::gpu(precision)?);
+    Some(Cuda::new(0, precision).unwrap())
+}
+
+#[test]
+fn a_step_takes_no_memory_once_it_has_run() {
+    for precision in Precision::ALL {
+        let Some(cuda) = own(precision) else { return };
+        let net = Nin::small(&cuda, 1).unwrap();
+        let mut trainer = Trainer::new(&cuda, net, Sgd::new(&cuda).with_momentum(0.9), 1).unwrap();
+        let shape = Shape::image(4, 1, 28, 28);
+        let mut step = || trainer.step(&images(shape), shape, &[1, 2, 3, 4], 0.01).unwrap();
+        step();
+        step();
+        let settled = cuda.memory();
+        step();
+        step();
+        assert_eq!(cuda.memory(), settled, "{precision}");
+    }
+}
+
+/// What `mlpconv summary` promises of memory, against what the buffers of a step really held.
+#[test]
+fn predicted_memory_is_what_a_step_takes() {
+    for precision in Precision::ALL {
+        let Some(cuda) = own(precision) else { return };
+        let (config, batch) = (Preset::Small.config(), 8);
+        let net = Preset::Small.net(&cuda, 1).unwrap();
+        let shape = Shape::image(batch, 1, 28, 28);
+        let summary = Summary::new(&net, shape).unwrap();
+        let mut trainer = Trainer::new(&cuda, net, config.optimizer(&cuda), 1).unwrap();
+        // The velocities are there from the second step on.
+        for _ in 0..2 {
+            trainer.step(&images(shape), shape, &vec![3; batch], 0.001).unwrap();
+        }
+        let measured = cuda.memory().peak as f64;
+        let predicted = summary.training_bytes(precision.activation_width(), config.momentum > 0.0) as f64;
+        println!("{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
+        // Besides, there are the partial sums of one weight's gradient at a time.
+        assert!(predicted <= measured * 1.02, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
+        assert!(measured <= 2.0 * predicted + 4e6, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
+    }
+}
+
+#[test]
+fn initial_values_do_not_depend_on_the_device() {
+    let Some(cuda) = gpu::gpu(Precision::Bf16) else { return };
+    let (a, b) = (Nin::small(&*cuda, 9).unwrap(), Nin::small(&Cpu::<f32>::new(), 9).unwrap());
+    for ((name, a), (_, b)) in a.params().into_iter().zip(b.params()) {
+        assert!(cuda.download(a.data()).unwrap() == b.data()[..], "{name}");
+    }
+}

@@ -1,0 +1,331 @@
+//! One line for each instruction form: a body, what it is given, and what it must leave. The values were worked out by
+//! hand or by Rust's own arithmetic, and are what the PTX manual promises for every card from sm_80 on: what it leaves
+//! open is either kept out of the result or given the bound that it states.
+
+mod convert;
+mod float;
+mod integer;
+mod memory;
+mod select;
+mod warp;
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Once;
+
+use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+use cudarc::driver::sys::CUresult;
+
+use common::driver::*;
+use common::{Args, entry, header, older};
+
+// How the result gets into `%rd1`, which every lane stores.
+const F32: &str = "mov.b32 %r1, %f1; cvt.u64.u32 %rd1, %r1;";
+const R32: &str = "cvt.u64.u32 %rd1, %r1;";
+const R16: &str = "cvt.u64.u16 %rd1, %rs1;";
+const F64: &str = "mov.b64 %rd1, %fd1;";
+const P: &str = "selp.b64 %rd1, 1, 0, %p1;";
+const R64: &str = "";
+
+const M1: u64 = 0xffff_ffff;
+
+fn f(value: f32) -> u64 {
+    value.to_bits().into()
+}
+
+fn d(value: f64) -> u64 {
+    value.to_bits()
+}
+
+enum Wanted {
+    Every(u64),
+    ByLane(Box<dyn Fn(u64) -> u64>),
+    /// What the bits stand for, and how far from that they may be.
+    Near(fn(u64) -> f64, f64, f64),
+}
+
+/// A body for a block of `threads`. The inputs are in memory, so that no compiler can work out the result: `%rd9`
+/// points to them, `%rd2-4` and `%fd2-4` hold the first three, `%r2-4`, `%f2-4` and `%rs2-4` their lower parts.
+struct Form {
+    body: String,
+    inputs: Vec<u64>,
+    threads: u32,
+    wanted: Wanted,
+}
+
+/// A body, where it leaves its result, its inputs, and the result.
+type Row<'a> = (&'a str, &'a str, [u64; 3], u64);
+
+fn form(body: impl AsRef<str>, result: &str, inputs: [u64; 3], wanted: Wanted) -> Form {
+    Form { body: format!("{}\n{result}", body.as_ref()), inputs: inputs.into(), threads: 32, wanted }
+}
+
+fn rows(table: &[Row]) -> Vec<Form> {
+    table.iter().map(|(body, result, inputs, wanted)| form(body, result, *inputs, Wanted::Every(*wanted))).collect()
+}
+
+/// Bytes of output for each form: a word of 64 bits for each thread, then room that a body may use.
+const ROOM: usize = 1024;
+
+/// What bodies may use of a module.
+const SHARED_BY_ALL: &str = "\
+.const .align 8 .u32 fixed[2] = {11, 22};
+.global .align 8 .u32 counter[2] = {33, 44};
+.func (.param .b32 result) twice(.param .b32 value)
+{
+.reg .b32 %r<3>;
+ld.param.b32 %r1, [value];
+add.s32 %r2, %r1, %r1;
+st.param.b32 [result], %r2;
+ret;
+}
+";
+
+fn module(target: &str, forms: &[Form]) -> String {
+    let mut text = header(target) + SHARED_BY_ALL;
+    for (i, form) in forms.iter().enumerate() {
+        let mut body = "ld.param.u64 %rd9, [in];\nld.global.v2.u64 {%rd2, %rd3}, [%rd9];\n".to_owned();
+        body += "ld.global.u64 %rd4, [%rd9+16];\nmov.u64 %rd1, 0;\n";
+        for n in 2..5 {
+            body += &format!("cvt.u32.u64 %r{n}, %rd{n};\nmov.b32 %f{n}, %r{n};\n");
+            body += &format!("mov.b64 %fd{n}, %rd{n};\ncvt.u16.u32 %rs{n}, %r{n};\n");
+        }
+        body += &form.body;
+        body += "\nmul.wide.u32 %rd10, %r0, 8;\nadd.s64 %rd10, %rd0, %rd10;\nst.global.u64 [%rd10], %rd1;";
+        text += &entry(&format!("form{i}"), ".param .u64 out, .param .u64 in", &body);
+    }
+    text
+}
+
+fn wrong(form: &Form, found: &[u64]) -> Option<String> {
+    let Form { body, inputs, wanted, .. } = form;
+    let lane = found.iter().enumerate().position(|(lane, found)| match wanted {
+        Wanted::Every(wanted) => found != wanted,
+        Wanted::ByLane(wanted) => *found != wanted(lane as u64),
+        // NaN is near to nothing.
+        Wanted::Near(read, wanted, bound) => !((read(*found) - wanted).abs() <= *bound || read(*found) == *wanted),
+    })?;
+    let wanted = match wanted {
+        Wanted::Every(wanted) => format!("{wanted:#x}"),
+        Wanted::ByLane(wanted) => format!("{:#x}", wanted(lane as u64)),
+        Wanted::Near(read, wanted, bound) => format!("{wanted:e}, give or take {bound:e} ({:e})", read(found[lane])),
+    };
+    Some(format!("{}\n{inputs:x?}: lane {lane} has {:#x}, not {wanted}\n", body.trim(), found[lane]))
+}
+
+/// A context on a device that has all of the forms, if it is the virtual one.
+fn newest() -> Context {
+    static NEWEST: Once = Once::new();
+    NEWEST.call_once(|| {
+        // SAFETY: every test comes here first, and nothing else in this process writes or reads the environment by C.
+        unsafe { std::env::set_var("VIRTUAL_GPU_SM", "9.0") }
+    });
+    context()
+}
+
+/// Runs the forms, all of one module, and tells of every one that is wrong.
+fn judge(target: &str, forms: &[Form]) {
+    let _context = newest();
+    if target == "sm_90" && attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) < 9 {
+        eprintln!("{} forms are not tested: they need a card of sm_90", forms.len());
+        return;
+    }
+    let module = compile(&module(target, forms));
+    let out = upload(&vec![0u8; ROOM * forms.len()]);
+    // Each form's inputs begin where a copy of 16 bytes may.
+    let (mut inputs, mut starts) = (Vec::new(), Vec::new());
+    for form in forms {
+        starts.push(8 * inputs.len());
+        inputs.extend(&form.inputs);
+        inputs.resize(inputs.len().next_multiple_of(2), 0);
+    }
+    let inputs = upload(&inputs);
+    for (i, form) in forms.iter().enumerate() {
+        let args = Args::default().ptr(out + (i * ROOM) as u64).ptr(inputs + starts[i] as u64);
+        let result = run(function(module, &format!("form{i}")), [1, 1, 1], [form.threads, 1, 1], 0, &args);
+        assert_eq!(result, CUresult::CUDA_SUCCESS, "{}", form.body);
+    }
+    let found: Vec<u64> = download(out, ROOM / 8 * forms.len());
+    let wrong: Vec<String> = forms
+        .iter()
+        .zip(found.chunks(ROOM / 8))
+        .filter_map(|(form, found)| wrong(form, &found[..form.threads as usize]))
+        .collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), forms.len(), wrong.join("\n"));
+}
+
+/// A test for each group of forms, and a list of all for the compiler.
+macro_rules! groups {
+    ($($name:ident: $target:literal, $forms:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                judge($target, &$forms());
+            }
+        )*
+        const GROUPS: &[(&str, &str, fn() -> Vec<Form>)] = &[$((stringify!($name), $target, $forms)),*];
+    };
+}
+
+groups! {
+    integers: "sm_80", integer::arithmetic;
+    integers_of_every_type: "sm_80", integer::of_every_type;
+    logic_and_bits: "sm_80", integer::logic_and_bits;
+    moves_and_selections: "sm_80", select::moves;
+    comparisons: "sm_80", select::comparisons;
+    comparisons_of_sm_90: "sm_90", select::comparisons_of_sm_90;
+    floats: "sm_80", float::exact;
+    floats_in_every_direction: "sm_80", float::rounded;
+    approximations: "sm_80", float::approximate;
+    halves: "sm_80", float::halves;
+    halves_of_sm_90: "sm_90", float::halves_of_sm_90;
+    conversions: "sm_80", convert::floats;
+    conversions_of_sm_90: "sm_90", convert::floats_of_sm_90;
+    conversions_of_integers: "sm_80", convert::integers;
+    loads_and_stores: "sm_80", memory::loads_and_stores;
+    atomics: "sm_80", memory::atomics;
+    atomics_of_sm_90: "sm_90", memory::atomics_of_sm_90;
+    copies: "sm_80", memory::copies;
+    across_lanes: "sm_80", warp::across_lanes;
+    barriers: "sm_80", warp::barriers;
+    matrix_products: "sm_80", warp::matrix_products;
+    control_flow: "sm_80", warp::control_flow;
+}
+
+/// What looks like a form and is none, on any card.
+const REFUSED: &[&str] = &[
+    "add.sat.bf16 %rs1, %rs2, %rs3;",
+    "add.sat.u32 %r1, %r2, %r3;",
+    "mad.f32 %f1, %f2, %f3, %f4;",
+    "mad.f64 %fd1, %fd2, %fd3, %fd4;",
+    "fma.f32 %f1, %f2, %f3, %f4;",
+    "fma.rn.sat.bf16 %rs1, %rs2, %rs3, %rs4;",
+    "fma.rn.sat.relu.f16 %rs1, %rs2, %rs3, %rs4;",
+    "ex2.approx.bf16 %rs1, %rs2;",
+    "ex2.approx.ftz.f16 %rs1, %rs2;",
+    "copysign.ftz.f32 %f1, %f2, %f3;",
+    "testp.approx.finite.f32 %p1, %f2;",
+    "testp.ftz.finite.f32 %p1, %f2;",
+    "cvt.f16.f32 %rs1, %f2;",
+    "cvt.rm.relu.f16.f32 %rs1, %f2;",
+    "cvt.rn.f16.f16 %rs1, %rs2;",
+    "cvt.rn.sat.bf16.f32 %rs1, %f2;",
+    "cvt.rna.relu.tf32.f32 %r1, %f2;",
+    "cvt.rp.tf32.f32 %r1, %f2;",
+    "cvt.rzi.ftz.s32.f16 %r1, %rs2;",
+    "cvt.sat.f32.bf16 %f1, %rs2;",
+    "cvt.sat.s32.s32 %r1, %r2;",
+    "cvt.sat.s64.u32 %rd1, %r2;",
+    "mov.f16 %rs1, %rs2;",
+    "selp.f16 %rs1, %rs2, %rs3, %p1;",
+    "selp.pred %p1, %p2, %p3, %p4;",
+    "set.lt.f32.f16 %f1, %rs2, %rs3;",
+    "set.lt.s16.f32 %rs1, %f2, %f3;",
+    "setp.lo.f32 %p1, %f2, %f3;",
+    "setp.lo.s32 %p1, %r2, %r3;",
+    "setp.num.s32 %p1, %r2, %r3;",
+    "ld.acquire.global.u32 %r1, [%rd0];",
+    "ld.global.f16 %rs1, [%rd0];",
+    "ld.global.nc.relaxed.gpu.u32 %r1, [%rd0];",
+    "ld.global.wb.u32 %r1, [%rd0];",
+    "ld.gpu.global.u32 %r1, [%rd0];",
+    "ld.release.gpu.global.u32 %r1, [%rd0];",
+    "ld.volatile.global.cg.u32 %r1, [%rd0];",
+    "ldu.global.cg.u32 %r1, [%rd0];",
+    "ldu.shared.u32 %r1, [%r8];",
+    "st.acquire.gpu.global.u32 [%rd0], %r1;",
+    "st.global.bf16 [%rd0], %rs1;",
+    "st.global.ca.u32 [%rd0], %r1;",
+    "st.global.nc.u32 [%rd0], %r1;",
+    "st.relaxed.global.u32 [%rd0], %r1;",
+    "atom.global.add.s64 %rd1, [%rd0], %rd2;",
+    "atom.volatile.global.add.u32 %r1, [%rd0], %r2;",
+    "atom.weak.global.add.u32 %r1, [%rd0], %r2;",
+    "red.acq_rel.gpu.global.add.u32 [%rd0], %r2;",
+    "red.acquire.gpu.global.add.u32 [%rd0], %r2;",
+];
+
+/// The modules that no compiler may accept: what is no form, and what sm_80 lacks.
+fn refused() -> Vec<(String, &'static str)> {
+    let none = REFUSED.iter().map(|body| (form(body, "", [0; 3], Wanted::Every(0)), "sm_90"));
+    let newer = GROUPS.iter().filter(|group| group.1 == "sm_90").flat_map(|group| group.2());
+    none.chain(newer.map(|form| (form, "sm_80"))).map(|(form, target)| (module(target, &[form]), target)).collect()
+}
+
+#[test]
+fn what_is_no_form_is_refused() {
+    let _context = newest();
+    for (text, target) in refused() {
+        assert!(load(&text).is_err(), "{target} loads\n{text}");
+    }
+}
+
+/// NVIDIA's compiler, where `make test` installs it or on the path.
+fn ptxas() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let installed = std::fs::read_dir(root.join("target/nvcc/lib")).into_iter().flatten().flatten();
+    let installed = installed.map(|python| python.path().join("site-packages/nvidia/cu13/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    installed.chain(std::env::split_paths(&path)).map(|folder| folder.join("ptxas")).find(|ptxas| ptxas.exists())
+}
+
+/// What a card's driver would refuse must not be among the tests, and needs no card to be found.
+#[test]
+fn the_compiler_accepts_every_form() {
+    let Some(ptxas) = ptxas() else {
+        assert!(std::env::var_os("CI").is_none(), "no ptxas: `make test` installs it");
+        eprintln!("not tested: there is no ptxas (`make test` installs it)");
+        return;
+    };
+    let folder = std::env::temp_dir().join(format!("virtual-gpu-forms-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut texts = vec![("driver".to_owned(), "sm_80", include_str!("../driver/kernels.ptx").to_owned())];
+    let kernels = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels")).expect("a folder");
+    for path in
+        kernels.map(|file| file.expect("a file").path()).filter(|path| path.extension().is_some_and(|e| e == "ptx"))
+    {
+        let text = older(&std::fs::read_to_string(&path).expect("a text"));
+        texts.push((path.file_stem().expect("a name").to_string_lossy().into_owned(), "sm_80", text));
+    }
+    // Everything of one target in one module: the compiler takes longer to start than for a form.
+    for target in ["sm_80", "sm_90"] {
+        let groups = GROUPS.iter().filter(|group| group.1 == target);
+        let forms: Vec<Form> = groups.flat_map(|group| group.2()).collect();
+        texts.push((target.to_owned(), target, module(target, &forms)));
+    }
+    for (i, (text, target)) in refused().into_iter().enumerate() {
+        texts.push((format!("refused{i}"), target, text));
+    }
+    let mut running = Vec::new();
+    for (name, target, text) in &texts {
+        let path = folder.join(name).with_extension("ptx");
+        std::fs::write(&path, text).expect("writes");
+        let newer = (*target == "sm_80" && !name.starts_with("refused")).then_some("sm_90");
+        for architecture in std::iter::once(*target).chain(newer) {
+            let mut command = Command::new(&ptxas);
+            command.args(["-O0", "-arch", architecture, "-o", "/dev/null"]).arg(&path).stderr(Stdio::piped());
+            running.push((name, architecture, text, command.spawn().expect("runs")));
+        }
+    }
+    for (name, architecture, text, compiler) in running {
+        let output = compiler.wait_with_output().expect("ends");
+        let wanted = !name.starts_with("refused");
+        assert!(output.status.success() == wanted, "{name} for {architecture}: {}", complaints(text, &output.stderr));
+    }
+    std::fs::remove_dir_all(&folder).expect("ours");
+}
+
+/// The compiler's errors, each with the line it is about.
+fn complaints(text: &str, log: &[u8]) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let with_line = |error: &str| {
+        let number: Option<usize> = error
+            .split_once("line ")
+            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        format!("{error}\n    {}\n", number.and_then(|n| lines.get(n - 1)).unwrap_or(&""))
+    };
+    String::from_utf8_lossy(log).lines().map(with_line).collect()
+}
