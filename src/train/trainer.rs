@@ -81,7 +81,8 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             return Ok(0);
         }
         data.begin(epoch)?;
-        let moment = Moment { rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32, epoch, step, first: places.start as u32 };
+        let moment =
+            Moment { rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32, epoch, step, first: places.start as u32 };
         self.backend.set_moment(&moment)?;
         let work = Work::training(data.id, n, self.seed, &self.net, &self.optimizer);
         let backend = self.backend.clone();
