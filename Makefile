@@ -4,10 +4,11 @@ SHELL := bash
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train test test-fetch errors resources counters bench compare parity ptx ptx-check lint
+.PHONY: help data train train-cuda test test-fetch errors resources counters bench compare parity ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
+	@echo "make train-cuda  train for a few steps on the CUDA kernels: on the GPU, or without one on the virtual GPU"
 	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make errors      measure how far off every kernel is, and write kernels/ERRORS.md"
@@ -25,6 +26,12 @@ data:
 
 train:
 	$(CARGO) run --release --bin train
+
+# The virtual GPU stands in for the driver of whoever loads it first.
+train-cuda: target/nvcc/installed
+	$(CARGO) build --release --workspace
+	$(if $(wildcard /dev/nvidiactl),,LD_PRELOAD=$(CURDIR)/target/release/libvirtual_gpu.so) target/release/train --device cuda \
+		--preset small --epochs 1 --batch-size 16 --train-limit 64 --test-limit 32 --log-every 1
 
 test: data ptx-check
 	$(CARGO) test --workspace
@@ -55,7 +62,10 @@ parity: peer
 		--lr 0.01 --out $$(mktemp -d)/run | tee target/parity.log
 	$(PYTHON) tests/pytorch/check_weights.py $$(awk '$$1 == "weights" {print $$2}' target/parity.log)
 
-lint:
+# Nothing is skipped for want of the kernels where the compiler is installed first.
+lint test: export MLPCONV_REQUIRE_CUDA = 1
+
+lint: target/nvcc/installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
@@ -83,7 +93,7 @@ target/nvcc/installed:
 	python3 -m venv target/nvcc
 	target/nvcc/bin/pip install --quiet nvidia-cuda-nvcc==13.0.88 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \
 		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*'
-	touch $@
+	touch $@ build.rs
 
 # PyTorch is only ever the peer that this project is compared with. From PyPI it brings gigabytes of CUDA along; where it is
 # installed already, say PYTHON=python3.

@@ -11,7 +11,7 @@ use mlpconv::device::{Real, Role};
 use mlpconv::nn::{Module, Nin, Summary};
 use mlpconv::ops::cross_entropy::Meter;
 use mlpconv::optim::Sgd;
-use mlpconv::train::{Position, Preset, Trainer};
+use mlpconv::train::{Position, Preset, Resident, Trainer};
 use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Precision, Shape, Tape};
 
 /// What a step of training came to.
@@ -142,11 +142,15 @@ fn dataset(n: usize) -> Arc<Dataset> {
     Arc::new(Dataset::new((0..n * 784).map(pixel).collect(), labels, 28, 28, 10).unwrap())
 }
 
+/// Three batches of eight images an epoch, the last of them short.
+fn loader() -> Loader {
+    let config = LoaderConfig { batch_size: 8, height: 28, width: 28, order: Order::Shuffled { seed: 5 } };
+    Loader::new(dataset(21), config).unwrap()
+}
+
 /// The losses of `steps` steps of `small` with its recipe's momentum, shuffling and dropout, and the parameters after them.
 fn train<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<Vec<f32>>) {
-    let batch_size = 8;
-    let config = LoaderConfig { batch_size, height: 28, width: 28, order: Order::Shuffled { seed: 5 } };
-    let loader = Loader::new(dataset(10 * batch_size - 3), config).unwrap();
+    let loader = loader();
     let net = Nin::small(backend, 5).unwrap();
     let mut trainer = Trainer::new(backend, net, Sgd::new(backend).with_momentum(0.9), 5).unwrap();
     let mut losses = Vec::new();
@@ -154,7 +158,9 @@ fn train<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<
         trainer.position = Position { epoch, step: 0 };
         for batch in loader.epoch(epoch).unwrap().take(steps - losses.len()) {
             trainer.reset_reading().unwrap();
-            trainer.step(&batch.images, Shape::image(batch.len(), 1, 28, 28), &batch.labels, RATE).unwrap();
+            trainer
+                .step(&batch.images, Shape::image(batch.len(), 1, 28, 28), &batch.labels, RATE / f64::from(epoch + 1))
+                .unwrap();
             losses.push(trainer.reading().unwrap().loss);
         }
         if losses.len() == steps {
@@ -192,6 +198,38 @@ fn two_runs_give_the_same_bits() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         assert!(train(&*cuda, 3) == train(&*cuda, 3), "{precision}");
+    }
+}
+
+/// Steps on a data set that lies on the device: the losses of each, and the parameters after them. From its third time on a
+/// step is a replay.
+fn train_resident<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<Vec<f32>>) {
+    let net = Nin::small(backend, 5).unwrap();
+    let mut trainer = Trainer::new(backend, net, Sgd::new(backend).with_momentum(0.9), 5).unwrap();
+    let data = Resident::new(backend, loader()).unwrap();
+    let mut losses = Vec::new();
+    for epoch in 0.. {
+        trainer.position = Position { epoch, step: 0 };
+        for _ in 0..data.loader().steps().min(steps - losses.len()) {
+            trainer.reset_reading().unwrap();
+            assert!(trainer.step_resident(&data, RATE / f64::from(epoch + 1)).unwrap() > 0);
+            losses.push(trainer.reading().unwrap().loss);
+        }
+        if losses.len() == steps {
+            break;
+        }
+    }
+    let params = trainer.net.params().into_iter().map(|(_, param)| backend.download(param.data()).unwrap()).collect();
+    (losses, params)
+}
+
+/// Resized and normalised on the device, in an order that changes with the epoch, at a rate that does, with dropout, and from the
+/// third time on as the replay of a recorded graph: the bits are those of steps on batches from the host.
+#[test]
+fn replayed_steps_on_resident_data_are_steps_on_the_hosts_batches_to_the_bit() {
+    for precision in Precision::ALL {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        assert!(train_resident(&*cuda, 7) == train(&*cuda, 7), "{precision}");
     }
 }
 
@@ -235,8 +273,8 @@ fn predicted_memory_is_what_a_step_takes() {
         let measured = cuda.memory().peak as f64;
         let predicted = summary.training_bytes(precision.activation_width(), config.momentum > 0.0) as f64;
         println!("{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
-        // Besides, there are the partial sums of one weight's gradient at a time.
-        assert!(predicted <= measured * 1.02, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
+        // Pixels that no pool reads are predicted, but not computed; besides, there are the partial sums of a weight's gradient.
+        assert!(predicted <= measured * 1.15, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
         assert!(measured <= 2.0 * predicted + 4e6, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
+use mlpconv::data::Loader;
 use mlpconv::optim::Schedule;
-use mlpconv::train::{Event, Position, Preset, Run, TrainConfig, Trainer};
+use mlpconv::train::{Event, Feed, Position, Preset, Resident, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
 use console::device::{Choice, DeviceArgs, on_device};
@@ -162,7 +163,13 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     on_interrupt(stop.clone())?;
     let plan = run.config.plan(args.log_every.unwrap_or(train.steps().div_ceil(10)));
     let mut report = Report::new(run.config.preset, epochs);
-    let ended = trainer.fit(&train, &test, &plan, &mut |trainer, event| {
+    let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
+    let residents = (resident(&train)?, resident(&test)?);
+    let (train, test) = match &residents {
+        (Some(train), Some(test)) => (Feed::from(train), Feed::from(test)),
+        _ => (Feed::from(&train), Feed::from(&test)),
+    };
+    let ended = trainer.fit(train, test, &plan, &mut |trainer, event| {
         report.show(&event);
         if let Event::Epoch { metrics, .. } = &event {
             run.append(metrics)?;

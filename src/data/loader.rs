@@ -41,7 +41,7 @@ pub struct LoaderConfig {
 ///
 /// Images are resized as Pillow does ([`Resizer`]) and scaled to `[0, 1]` as torchvision's `ToTensor` does: grey
 /// level / 255 in `f32`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loader {
     dataset: Arc<Dataset>,
     config: LoaderConfig,

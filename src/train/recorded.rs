@@ -1,7 +1,7 @@
 //! Steps that a device has recorded, and when to record one.
 
 use crate::Result;
-use crate::device::{Backend, Recording};
+use crate::device::{Backend, Moment, Recording};
 use crate::nn::Module;
 use crate::optim::Sgd;
 use crate::tape::ParamId;
@@ -74,21 +74,27 @@ impl<B: Backend> Default for Recorded<B> {
 
 impl<B: Backend> Recorded<B> {
     /// Does `work`, as `step` says: by calling it, or by a replay. Returns whether it was replayed without `step` being
-    /// called, so that what `step` does on the host has to be made up for.
+    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `moment`.
     ///
     /// # Errors
     /// What `step` gives, or the device.
-    pub(super) fn run(&mut self, backend: &B, work: Work, step: &mut dyn FnMut() -> Result<()>) -> Result<bool> {
+    pub(super) fn run(
+        &mut self,
+        backend: &B,
+        work: Work,
+        moment: &Moment,
+        step: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<bool> {
         let known = self.kinds.iter().position(|(kind, _)| *kind == work);
         let state = known.map(|at| self.kinds.remove(at).1);
         let (state, replayed) = match state {
             Some(State::Recorded(recording)) => {
-                recording.replay()?;
+                recording.replay(moment)?;
                 (State::Recorded(recording), true)
             }
-            Some(State::Seen) => match backend.record(step)? {
+            Some(State::Seen) => match backend.record(moment, step)? {
                 Some(recording) => {
-                    recording.replay()?;
+                    recording.replay(moment)?;
                     (State::Recorded(recording), false)
                 }
                 None => {

@@ -46,21 +46,23 @@ impl Layer {
     }
 }
 
-fn layer(name: &'static str, batch: usize, [c, k, filter, stride, pad, size]: [usize; 6]) -> Layer {
+fn layer(name: &'static str, batch: usize, [c, k, filter, stride, pad, size, out]: [usize; 7]) -> Layer {
     let (x, w) = (Shape::image(batch, c, size, size), Shape::weight(k, c, filter, filter));
-    Layer { name, shape: ConvShape::new("counters", x, w, stride, pad).expect("the layers below fit") }
+    let whole = ConvShape::new("counters", x, w, stride, pad).expect("the layers below fit");
+    Layer { name, shape: whole.cropped(out, out) }
 }
 
-/// Every convolution of different extents at 224×224, with as many images as fill a tile of pixels.
+/// Every convolution of different extents at 224×224, without the pixels that no pool reads, with as many images as fill
+/// a tile of pixels.
 pub fn layers() -> [Layer; 8] {
     [
-        layer("1→96, 11×11/4", 1, [1, 96, 11, 4, 0, 224]),
-        layer("96→96, 1×1", 1, [96, 96, 1, 1, 0, 54]),
-        layer("96→256, 5×5", 1, [96, 256, 5, 1, 2, 26]),
-        layer("256→256, 1×1", 1, [256, 256, 1, 1, 0, 26]),
-        layer("256→384, 3×3", 1, [256, 384, 3, 1, 1, 12]),
-        layer("384→384, 1×1", 1, [384, 384, 1, 1, 0, 12]),
-        layer("384→10, 3×3", 6, [384, 10, 3, 1, 1, 5]),
-        layer("10→10, 1×1", 6, [10, 10, 1, 1, 0, 5]),
+        layer("1→96, 11×11/4", 1, [1, 96, 11, 4, 0, 224, 53]),
+        layer("96→96, 1×1", 1, [96, 96, 1, 1, 0, 53, 53]),
+        layer("96→256, 5×5", 1, [96, 256, 5, 1, 2, 26, 25]),
+        layer("256→256, 1×1", 1, [256, 256, 1, 1, 0, 25, 25]),
+        layer("256→384, 3×3", 2, [256, 384, 3, 1, 1, 12, 11]),
+        layer("384→384, 1×1", 2, [384, 384, 1, 1, 0, 11, 11]),
+        layer("384→10, 3×3", 6, [384, 10, 3, 1, 1, 5, 5]),
+        layer("10→10, 1×1", 6, [10, 10, 1, 1, 0, 5, 5]),
     ]
 }

@@ -15,8 +15,8 @@ const HEAD: &str = "\
 # What the convolutions' kernels do
 
 Every launch of the book's network's convolutions in training, at 224×224, as the virtual GPU (108 multiprocessors)
-counts it: exact figures, the same on every run. One image, or six where an image has 25 pixels. Written by
-`make counters`; `cargo test --test counters` holds the kernels and this file to each other.
+counts it: exact figures, the same on every run. One image, or as many as have 128 pixels (two of 11×11, six of 5×5).
+Written by `make counters`; `cargo test --test counters` holds the kernels and this file to each other.
 
 * **grid**: blocks, times splits of the sum.
 * **useful**: multiply-adds of the problem, of those executed. The rest are rows, columns and steps that tiles have too

@@ -46,6 +46,8 @@ pub struct Choice {
     /// As `--device` and a run's settings name it.
     pub name: String,
     pub precision: Precision,
+    /// Whether the data set lies on the device, which then prepares its batches itself.
+    pub resident: bool,
     pub why: String,
     /// What trains in reasonable time there, and how to get the other.
     pub preset: Preset,
@@ -89,7 +91,8 @@ fn cpu(args: &DeviceArgs, precision: Option<Precision>, why: String) -> Result<C
         None => Cpu::new(),
     });
     let why_preset = "the default on a CPU; --preset d2l is the book's network";
-    Ok(Choice { backend, name: "cpu".into(), precision: Precision::Fp32, why, preset: Preset::Small, why_preset })
+    let (name, precision, preset) = ("cpu".into(), Precision::Fp32, Preset::Small);
+    Ok(Choice { backend, name, precision, resident: false, why, preset, why_preset })
 }
 
 #[cfg(feature = "cuda")]
@@ -97,7 +100,8 @@ fn cuda(ordinal: usize, precision: Option<Precision>, why: String) -> Result<Cho
     let precision = precision.unwrap_or(Precision::Tf32);
     let backend = Chosen::Cuda(Cuda::new(ordinal, precision)?);
     let why_preset = "the default on a GPU; --preset small trains a smaller one in moments";
-    Ok(Choice { backend, name: format!("cuda:{ordinal}"), precision, why, preset: Preset::D2l, why_preset })
+    let (name, preset) = (format!("cuda:{ordinal}"), Preset::D2l);
+    Ok(Choice { backend, name, precision, resident: true, why, preset, why_preset })
 }
 
 #[cfg(not(feature = "cuda"))]
