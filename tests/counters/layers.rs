@@ -14,9 +14,10 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// The passes that training runs, in the order of their launches: nobody wants the images' gradient.
+    /// The passes that training runs, in the order of their launches: nobody wants the gradient of the images, whose blocks have
+    /// 16 channels.
     pub fn passes(&self) -> &'static [&'static str] {
-        if self.shape.c == 1 { &["fprop", "wgrad"] } else { &["fprop", "dgrad", "wgrad"] }
+        if self.shape.c == 16 { &["fprop", "wgrad"] } else { &["fprop", "dgrad", "wgrad"] }
     }
 
     /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients.
@@ -52,11 +53,12 @@ fn layer(name: &'static str, batch: usize, [c, k, filter, stride, pad, size, out
     Layer { name, shape: whole.cropped(out, out) }
 }
 
-/// Every convolution of different extents at 224×224, without the pixels that no pool reads, with as many images as fill
+/// Every convolution of different extents at 224×224, as its GEMM is launched, without the pixels that no pool reads, with as many images as fill
 /// a tile of pixels.
 pub fn layers() -> [Layer; 8] {
     [
-        layer("1→96, 11×11/4", 1, [1, 96, 11, 4, 0, 224, 53]),
+        // 1→96, 11×11 at stride 4, as the backend runs it: in blocks of 4×4 pixels.
+        layer("16→96, 3×3", 1, [16, 96, 3, 1, 0, 55, 53]),
         layer("96→96, 1×1", 1, [96, 96, 1, 1, 0, 53, 53]),
         layer("96→256, 5×5", 1, [96, 256, 5, 1, 2, 26, 25]),
         layer("256→256, 1×1", 1, [256, 256, 1, 1, 0, 25, 25]),

@@ -35,10 +35,10 @@ Written by `make counters`; `cargo test --test counters` holds the kernels and t
 
 Kernels of whole tiles must read and write no more than 1.25 of the least, have no conflict, and access 16 bytes at a
 time in their loops; the test fails otherwise. Those whose names end in `_any` are for channels that 16 bytes do not
-divide (the first layer's one, the last layers' ten) and promise nothing. They read element by element whatever does not
-lie in whole chunks, so they ask for a sector once for each instruction that wants some of it, and their tiles are far
-too large for ten channels. The first layer's patches overlap within a warp, hence less than the least. The images' own
-gradient nobody asks for.
+divide (the last layers' ten) and promise nothing. They read element by element whatever does not lie in whole chunks, so
+they ask for a sector once for each instruction that wants some of it, and their tiles are far too large for ten
+channels. The first layer, 11×11/4 over one channel, is run as 3×3 over the 16 pixels of a block (`conv2d_to_blocks`, not
+counted here); the images' own gradient nobody asks for.
 ";
 
 /// The compiler, as its PTX names it.
