@@ -188,6 +188,8 @@ def measure_gpu(args):
         # As mlpconv names it, without ordinal and precision.
         data["device"] = new["mlpconv fp32"]["device"].split(", ", 1)[1].rsplit(", ", 1)[0]
         data["interpreter"] = "Virtual GPU" in data["device"]
+        if data["interpreter"] and args.record:
+            sys.exit("timings of an interpreter are not recorded")
         if args.modes != ["none"]:
             # What does not change from round to round is asked for once.
             peer = theirs(args, ",".join(args.modes), ["--ceilings", "--convs"] if i == 0 else [])
