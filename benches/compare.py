@@ -95,7 +95,7 @@ def convolutions(args):
         return None
     with tempfile.TemporaryDirectory() as folder:
         quick = ["--quick"] if args.quick else []
-        run([args.bench, "--bench", "^nin", *quick], {"CARGO_TARGET_DIR": folder, "MLPCONV_BENCH_BATCH": str(args.batch)})
+        run([args.bench, "--bench", "^whole", *quick], {"CARGO_TARGET_DIR": folder, "MLPCONV_BENCH_BATCH": str(args.batch)})
         with open(os.path.join(folder, "bench/convolution.json")) as file:
             return json.load(file)
 
@@ -258,7 +258,7 @@ def conv_table(data):
     key = {"bfloat16": "bf16", "float32": "tf32", "fwd": "fprop"}
     peers = {(r["conv"].split()[0], key.get(r["pass"], r["pass"]), key[r["dtype"]]): r["us"] for r in data["peer_convs"] or []}
     rows = {}
-    for r in data["bench"]["rows"]:
+    for r in (r for r in data["bench"]["rows"] if r["group"] == "whole"):
         rows.setdefault((r["case"], r["pass"]), {})[r["precision"]] = r
     lines = ["| convolution | pass | fp32, µs | of the floor | tf32, µs | of the floor | PyTorch | ours ÷ theirs "
              "| bf16, µs | of the floor | PyTorch | ours ÷ theirs |", "|---|---|" + "---:|" * 10]
@@ -282,7 +282,7 @@ def gpu_table(data):
     lines = [*steps_table(data, "peak_bytes", 0), "", note]
     if data["bench"]:
         what = ("The convolutions alone, GPU time; \"ours ÷ theirs\" is of speeds. Ours have bias, ReLU, its mask and the "
-                "bias's gradient in them, PyTorch's have not. The floor is the larger of FLOPs and bytes at the card's peak "
+                "bias's gradient in them, PyTorch's have not; all pixels are computed. The floor is the larger of FLOPs and bytes at the card's peak "
                 "rates; what lies in the card's cache can beat it.")
         lines += ["", what, "", *conv_table(data)]
     if data["interpreter"]:

@@ -20,20 +20,40 @@ const BATCH: [usize; 2] = [128, 8];
 const PASSES: [&str; 3] = ["fprop", "dgrad", "wgrad"];
 
 struct Case {
-    name: &'static str,
+    name: String,
     shape: ConvShape,
     /// The network's input wants no gradient.
     first: bool,
 }
 
-fn case(batch: usize, name: &'static str, [c, k, filter, stride, pad, size]: [usize; 6]) -> Case {
+fn case(batch: usize, name: &str, [c, k, filter, stride, pad, size]: [usize; 6]) -> Case {
     let (x, w) = (Shape::image(batch, c, size, size), Shape::weight(k, c, filter, filter));
     let shape = ConvShape::new("bench", x, w, stride, pad).expect("the cases below fit");
-    Case { name, shape, first: c == 1 }
+    Case { name: name.into(), shape, first: c == 1 }
 }
 
-/// The convolutions as the network has them; each of the 1×1 is there twice.
+/// The convolutions as the network has them: the first of a block computes the pixels alone that the pool after it reads.
+/// Each of the 1×1 is there twice.
 fn network(batch: usize) -> Vec<Case> {
+    let read = |name: &str, [c, k, filter, stride, pad, size]: [usize; 6], read: usize| {
+        let mut case = case(batch, name, [c, k, filter, stride, pad, size]);
+        case.shape = case.shape.cropped(read, read);
+        case
+    };
+    vec![
+        read("conv1 11x11 s4 1-96", [1, 96, 11, 4, 0, 224], 53),
+        case(batch, "pointwise1 96-96", [96, 96, 1, 1, 0, 53]),
+        read("conv2 5x5 96-256", [96, 256, 5, 1, 2, 26], 25),
+        case(batch, "pointwise2 256-256", [256, 256, 1, 1, 0, 25]),
+        read("conv3 3x3 256-384", [256, 384, 3, 1, 1, 12], 11),
+        case(batch, "pointwise3 384-384", [384, 384, 1, 1, 0, 11]),
+        case(batch, "conv4 3x3 384-10", [384, 10, 3, 1, 1, 5]),
+        case(batch, "pointwise4 10-10", [10, 10, 1, 1, 0, 5]),
+    ]
+}
+
+/// Those of the network that leave pixels out, with all of them, as PyTorch computes them.
+fn whole(batch: usize) -> Vec<Case> {
     vec![
         case(batch, "conv1 11x11 s4 1-96", [1, 96, 11, 4, 0, 224]),
         case(batch, "pointwise1 96-96", [96, 96, 1, 1, 0, 54]),
@@ -41,8 +61,6 @@ fn network(batch: usize) -> Vec<Case> {
         case(batch, "pointwise2 256-256", [256, 256, 1, 1, 0, 26]),
         case(batch, "conv3 3x3 256-384", [256, 384, 3, 1, 1, 12]),
         case(batch, "pointwise3 384-384", [384, 384, 1, 1, 0, 12]),
-        case(batch, "conv4 3x3 384-10", [384, 10, 3, 1, 1, 5]),
-        case(batch, "pointwise4 10-10", [10, 10, 1, 1, 0, 5]),
     ]
 }
 
@@ -58,18 +76,19 @@ fn equal_arithmetic(batch: usize) -> Vec<Case> {
 /// All cases on one backend.
 fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize) {
     let precision = backend.precision();
-    for (title, cases) in [("nin", network(batch)), ("equal arithmetic", equal_arithmetic(batch))] {
+    let groups = [("nin", network(batch)), ("whole", whole(batch)), ("equal arithmetic", equal_arithmetic(batch))];
+    for (title, cases) in groups {
         for pass in PASSES {
             let mut group = criterion.benchmark_group(format!("{title} {precision} {pass}"));
             for case in cases.iter().filter(|case| !(case.first && pass == "dgrad")) {
                 group.throughput(Throughput::Elements(case.shape.macs() as u64));
                 let mut work = None;
                 // Its buffers are made only if it is one of those that the command line asks for.
-                let times = bench(&mut group, case.name, &mut |count| {
+                let times = bench(&mut group, &case.name, &mut |count| {
                     work.get_or_insert_with(|| Work::new(backend, case, pass)).time(count)
                 });
                 if let Some(times) = times {
-                    table.push(row(case, pass, backend, times));
+                    table.push(row(title, case, pass, backend, times));
                 }
             }
             group.finish();
@@ -137,7 +156,7 @@ impl<'a, B: Timed> Work<'a, B> {
     }
 }
 
-fn row<B: Timed>(case: &Case, pass: &str, backend: &B, times: Times) -> Row {
+fn row<B: Timed>(group: &'static str, case: &Case, pass: &str, backend: &B, times: Times) -> Row {
     let g = case.shape;
     let precision = backend.precision();
     let width = precision.activation_width();
@@ -150,7 +169,8 @@ fn row<B: Timed>(case: &Case, pass: &str, backend: &B, times: Times) -> Row {
         _ => x + y + w * 4 + g.k * 4,
     };
     Row {
-        case: case.name.into(),
+        group,
+        case: case.name.clone(),
         pass: pass.into(),
         precision,
         times,

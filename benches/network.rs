@@ -93,7 +93,7 @@ impl<B: Timed> Bench<'_, B> {
                 }
                 let (data, trainer) = prepared.as_mut().expect("it was just made");
                 trainer.record = record;
-                let mut all = || trainer.evaluate(&*data, &mut |_, _| Ok(ControlFlow::Continue(()))).map(drop);
+                let all = || trainer.evaluate(&*data, &mut |_, _| Ok(ControlFlow::Continue(()))).map(drop);
                 if first && record {
                     // Three batches at least, as in training.
                     (0..3usize.div_ceil(self.steps)).try_for_each(|_| all())?;
@@ -111,6 +111,7 @@ impl<B: Timed> Bench<'_, B> {
         let net = Preset::D2l.net(self.backend, 0).expect("memory");
         let summary = Summary::new(&net, Shape::image(batch, 1, self.size, self.size)).expect("the images fit");
         Row {
+            group: "network",
             case: format!("{case}, batch {batch}"),
             pass: way.into(),
             precision: self.backend.precision(),

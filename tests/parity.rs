@@ -1,6 +1,9 @@
 //! The crate against PyTorch: a narrow d2l NiN whose logits, gradients and losses PyTorch has computed
 //! (tests/fixtures/parity), and the weights files that the two exchange.
 
+#[cfg(feature = "cuda")]
+mod gpu;
+
 use mlpconv::device::{Backend, Real};
 use mlpconv::nn::Nin;
 use safetensors::{Dtype, SafeTensors};
@@ -154,6 +157,16 @@ mod numbers {
     fn logits_are_pytorchs() {
         logits(&Cpu::<f64>::new());
         logits(&Cpu::<f32>::new());
+    }
+
+    /// In fp32, on the CUDA kernels.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_computes_and_learns_as_pytorch() {
+        let Some(cuda) = crate::gpu::gpu(mlpconv::Precision::Fp32) else { return };
+        logits(&*cuda);
+        gradients(&*cuda);
+        losses(&*cuda);
     }
 
     #[test]

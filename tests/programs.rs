@@ -1,5 +1,8 @@
 //! The programs as their users meet them: as processes, on the real data set, cut down to a few batches.
 
+#[cfg(feature = "cuda")]
+mod gpu;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs, io, io::Write as _};
@@ -85,6 +88,8 @@ impl Place {
         let mut command = Command::new(program);
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env("MLPCONV_DATA", &self.data);
         command.env_remove("RAYON_NUM_THREADS").stdin(Stdio::null());
+        // Programs are to find the same machine everywhere: one without a GPU, but for those that are given a virtual one.
+        command.env("CUDA_VISIBLE_DEVICES", "");
         command
     }
 
@@ -132,7 +137,7 @@ mod runs {
         assert_eq!(names(&folder), ["config.toml", "metrics.jsonl", "state.safetensors", "weights.safetensors"]);
 
         let device = said.line("device ");
-        assert!(device.contains("CPU") && device.contains("(the best device of this build"), "{device}");
+        assert!(device.contains("CPU") && device.contains("(") && device.contains("CUDA"), "{device}");
         let preset = Preset::Small.config();
         let size = preset.resize;
         let line = said.line("preset ");
@@ -375,7 +380,10 @@ mod refusals {
         refuse("--preset huge", &["--preset", "neither d2l nor small"]);
         refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
         // No machine has so many, whether or not the build can drive one.
-        refuse("--device cuda:99", &["device cuda:99", "--device cpu"]);
+        refuse("--device cuda:99", &["cuda", "--device cpu"]);
+        refuse("--device cuda:one", &["device cuda:one", "not a number"]);
+        refuse("--device cpu --precision bf16", &["fp32", "--precision"]);
+        refuse("--precision fp8", &["fp8", "fp32, tf32, bf16"]);
         refuse("--data-dir elsewhere", &["elsewhere", "--data-dir", "train-images-idx3-ubyte"]);
         refuse("--resume elsewhere", &["elsewhere", "config.toml", "train --out"]);
         refuse("--resume elsewhere --lr 0.1", &["--resume"]);
@@ -484,13 +492,86 @@ mod trouble {
     }
 }
 
+/// On a GPU. Programs find the virtual one if its library is loaded before them.
+#[cfg(feature = "cuda")]
+mod on_a_gpu {
+    use mlpconv::Precision;
+
+    use super::*;
+    use crate::gpu;
+
+    fn with_gpu(mut command: Command) -> Finished {
+        if !gpu::real() {
+            command.env("LD_PRELOAD", gpu::library());
+        }
+        command.env_remove("CUDA_VISIBLE_DEVICES");
+        Finished::of(&mut command)
+    }
+
+    #[test]
+    fn a_run_begins_there_goes_on_there_and_is_evaluated_anywhere() {
+        let Some(place) = Place::new() else { return };
+        if gpu::gpu(Precision::Bf16).is_none() {
+            return;
+        }
+        let options = "--preset small --train-limit 20 --test-limit 10 --batch-size 8 --log-every 1";
+        let train = |line: &str| with_gpu(place.command(TRAIN, line)).good();
+        let whole = train(&format!("--device cuda --precision bf16 {options} --epochs 2 --out whole"));
+        let device = whole.line("device ");
+        assert!(device.contains("cuda:0") && device.contains("bf16 (as --device says)"), "{device}");
+        let config = fs::read_to_string(place.path("whole/config.toml")).unwrap();
+        assert!(config.contains("device = \"cuda:0\"") && config.contains("precision = \"bf16\""), "{config}");
+
+        // The second epoch apart from the first, on the device and in the precision of the run.
+        train(&format!("--device cuda:0 --precision bf16 {options} --epochs 1 --out parts"));
+        let config = place.path("parts/config.toml");
+        fs::write(&config, fs::read_to_string(&config).unwrap().replace("epochs = 1", "epochs = 2")).unwrap();
+        let resumed = train("--resume parts");
+        assert!(resumed.line("device ").contains("bf16 (as the run began)"), "{}", resumed.stdout);
+        assert!(place.weights("whole") == place.weights("parts"), "a resumed run ends elsewhere");
+
+        let there = with_gpu(place.command(MLPCONV, "evaluate whole --device cuda --precision bf16")).good().stdout;
+        let metrics: Vec<EpochMetrics> = Run::open(place.path("whole")).unwrap().metrics().unwrap();
+        assert!(there.starts_with(&format!("test loss {:.4}", metrics[1].test_loss)), "{there}");
+        let here = place.mlpconv("evaluate whole --device cpu").good().stdout;
+        let loss = |said: &str| said.split_whitespace().nth(2).unwrap().trim_end_matches(',').parse::<f64>().unwrap();
+        assert!((loss(&there) - loss(&here)).abs() < 0.05, "{there}{here}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_would() {
+        let Some(place) = Place::new() else { return };
+        if gpu::real() || gpu::gpu(Precision::Fp32).is_none() {
+            return;
+        }
+        let mut command = place.command(TRAIN, "--device cuda --precision fp32 --preset d2l --batch-size 4096");
+        command.env("VIRTUAL_GPU_MEMORY", "256M");
+        with_gpu(command).bad(&["batch-size", "4096 images", "--batch-size", "would fit"]);
+        assert!(!place.path("runs").exists(), "a run that cannot begin leaves a folder behind");
+        let there = with_gpu(place.command(MLPCONV, "doctor")).good();
+        assert!(there.line("cuda:0").contains("compute capability"), "{}", there.stdout);
+        place.train("--preset small --batch-size 100000 --resize 1024").bad(&["batch-size", "would fit"]);
+    }
+}
+
 mod looks {
     //! What `mlpconv` tells without any data.
 
     use super::*;
 
     fn mlpconv(line: &str) -> Finished {
-        Finished::of(Command::new(MLPCONV).args(line.split_whitespace())).good()
+        let mut command = Command::new(MLPCONV);
+        command.args(line.split_whitespace()).env("CUDA_VISIBLE_DEVICES", "");
+        Finished::of(&mut command).good()
+    }
+
+    #[test]
+    fn the_doctor_has_a_line_for_everything() {
+        let said = mlpconv("doctor").stdout;
+        for what in ["kernels", "data", "cpu"] {
+            let line = said.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}"));
+            assert!(line.len() > what.len() + 10, "{said}");
+        }
     }
 
     #[test]

@@ -10,13 +10,14 @@ use super::{Ceiling, Times};
 
 /// A measured piece of work.
 pub struct Row {
+    pub group: &'static str,
     pub case: String,
     pub pass: String,
     pub precision: Precision,
     pub times: Times,
     /// Two a multiply-add.
     pub flops: f64,
-    /// Every tensor once; `None` where nobody has counted them.
+    /// Every tensor once; `None` for whole networks, which have no floor here.
     pub bytes: Option<f64>,
     /// Of the batch.
     pub images: usize,
@@ -66,7 +67,8 @@ impl Table {
     /// Seconds by FLOPs and by bytes, where they are known, and the share of the higher floor that was reached.
     fn floors(&self, row: &Row) -> (Option<f64>, Option<f64>, Option<f64>) {
         let ceiling = self.of(row.precision);
-        let floors = (ceiling.by_flops(row.flops), row.bytes.map(|bytes| ceiling.by_bytes(bytes)));
+        let Some(bytes) = row.bytes else { return (None, None, None) };
+        let floors = (ceiling.by_flops(row.flops), Some(ceiling.by_bytes(bytes)));
         let highest = [floors.0, floors.1].into_iter().flatten().reduce(f64::max);
         (floors.0, floors.1, highest.map(|floor| floor / row.times.median))
     }
@@ -87,8 +89,19 @@ impl Table {
             "floor: the least time by FLOPs and by bytes, each tensor moved once; share: the higher floor / time\n"
         );
         println!(
-            "{:<24} {:<12} {:<5} {:>12} {:>9} {:>10} {:>9} {:>8} {:>12} {:>12} {:>6}",
-            "case", "pass", "", "time, us", "+-", "images/s", "TFLOP/s", "GB/s", "flop floor", "byte floor", "share"
+            "{:<16} {:<24} {:<6} {:<5} {:>12} {:>9} {:>10} {:>9} {:>8} {:>12} {:>12} {:>6}",
+            "",
+            "case",
+            "pass",
+            "",
+            "time, us",
+            "+-",
+            "images/s",
+            "TFLOP/s",
+            "GB/s",
+            "flop floor",
+            "byte floor",
+            "share"
         );
         for row in &self.rows {
             let (by_flops, by_bytes, share) = self.floors(row);
@@ -96,7 +109,8 @@ impl Table {
             let number =
                 |value: Option<f64>, digits: usize| value.map_or("".into(), |value| format!("{value:.digits$}"));
             println!(
-                "{:<24} {:<12} {:<5} {:>12.2} {:>9.2} {:>10.0} {:>9.3} {:>8} {:>12} {:>12} {:>6}",
+                "{:<16} {:<24} {:<6} {:<5} {:>12.2} {:>9.2} {:>10.0} {:>9.3} {:>8} {:>12} {:>12} {:>6}",
+                row.group,
                 row.case,
                 row.pass,
                 row.precision.name(),
@@ -117,7 +131,7 @@ impl Table {
             let (by_flops, by_bytes, share) = self.floors(row);
             let (microseconds, seconds) = (|seconds: f64| seconds * 1e6, row.times.median);
             json!({
-                "case": row.case, "pass": row.pass, "precision": row.precision, "images": row.images,
+                "group": row.group, "case": row.case, "pass": row.pass, "precision": row.precision, "images": row.images,
                 "us": microseconds(seconds), "us_range": [microseconds(row.times.least), microseconds(row.times.most)],
                 "samples": row.times.samples, "images_s": row.images as f64 / seconds,
                 "tflops": row.flops / seconds / 1e12, "gb_s": row.bytes.map(|bytes| bytes / seconds / 1e9),

@@ -114,16 +114,13 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
 
-    /// What recorded work is to find when it is replayed next.
-    fn set_moment(&self, moment: &Moment) -> Result<()>;
-
     /// Records the device work that `work` asks for instead of doing it, to be replayed; `None`, and `work` not called, on a
     /// device that gains nothing by it.
     ///
     /// What `work` does on the host is done once, now: it may not exchange data with the device, and what it tells kernels
-    /// of rate, epoch, step and place must be the [`Moment`] that was set before. Buffers that it takes and drops are the
+    /// of rate, epoch, step and place must be that of `moment`. Buffers that it takes and drops are the
     /// recording's own; those that it merely uses must stay where they are.
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
+    fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
 
     /// Waits until everything asked for so far has happened.
     fn synchronize(&self) -> Result<()>;
@@ -156,8 +153,8 @@ pub struct Moment {
 
 /// Work that a device has recorded, see [`Device::record`].
 pub trait Recording: Send + 'static {
-    /// Asks for the recorded work once more.
-    fn replay(&self) -> Result<()>;
+    /// Asks for the recorded work once more, at another moment.
+    fn replay(&self, moment: &Moment) -> Result<()>;
 }
 
 /// What every buffer can say of itself.

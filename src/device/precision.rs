@@ -13,7 +13,8 @@ use crate::{Error, Result};
 pub enum Precision {
     /// fp32 throughout: products and sums are exact to the last bit of fp32.
     Fp32,
-    /// Activations are fp32; the operands of convolutions are rounded to TF32 (10 bits of fraction) for the tensor cores.
+    /// Activations are fp32; the operands of convolutions, a bias's gradient included, are rounded to TF32 (10 bits of
+    /// fraction) for the tensor cores.
     Tf32,
     /// Activations and their gradients are stored as bf16 (7 bits of fraction), and so are the weights that the tensor
     /// cores read; the optimiser updates fp32 masters.

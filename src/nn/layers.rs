@@ -42,6 +42,24 @@ impl<B: Backend> Conv2d<B> {
     fn shape(&self, input: Shape) -> Result<ConvShape> {
         ConvShape::new("conv2d", input, self.weight.shape(), self.stride, self.pad)
     }
+
+    /// The rows and columns of its output, for an input of shape `input`, that `reader` reads in the end, where
+    /// whatever comes between keeps them as they are.
+    pub(super) fn read_by(&self, reader: &dyn Module<B>, input: Shape) -> Result<[usize; 2]> {
+        let read = reader.reads(self.shape(input)?.output());
+        Ok([read.h(), read.w()])
+    }
+
+    /// [`Module::forward`] as far as the first `extents` rows and columns, where that leaves something out.
+    pub(super) fn forward_cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2]) -> Result<Var<B>> {
+        let whole = self.shape(x.shape())?;
+        // A 1x1 convolution would first have to copy the part of its input that is read.
+        if whole.is_pointwise() || extents == [whole.p, whole.q] {
+            return self.forward(tape, x);
+        }
+        let (w, b) = (tape.param(&self.weight), tape.param(&self.bias));
+        tape.conv2d_cropped(&x, &w, Some(&b), self.stride, self.pad, self.relu, extents)
+    }
 }
 
 impl<B: Backend> Module<B> for Conv2d<B> {
@@ -53,6 +71,11 @@ impl<B: Backend> Module<B> for Conv2d<B> {
         } else {
             tape.conv2d(&x, &w, Some(&b), self.stride, self.pad, self.relu)
         }
+    }
+
+    fn forward_for(&self, tape: &mut Tape<B>, x: Var<B>, reader: &dyn Module<B>) -> Result<Var<B>> {
+        let extents = self.read_by(reader, x.shape())?;
+        self.forward_cropped(tape, x, extents)
     }
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
@@ -94,6 +117,11 @@ pub struct MaxPool {
 impl<B: Backend> Module<B> for MaxPool {
     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
         tape.maxpool(&x, self.window, self.stride)
+    }
+
+    fn reads(&self, input: Shape) -> Shape {
+        // Where the pool does not fit, it says so itself when it runs.
+        PoolShape::new("maxpool", input, self.window, self.stride).map_or(input, |shape| shape.read())
     }
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {

@@ -21,6 +21,18 @@ pub trait Module<B: Backend>: Send + Sync {
     /// Runs the module. It takes `x` by value, so that in inference a value is freed as soon as it has been used.
     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>>;
 
+    /// [`Module::forward`] for `reader`, which is all that will look at the output: what it does not read
+    /// ([`Module::reads`]) need not be computed, and may be left out at the end of rows and columns.
+    fn forward_for(&self, tape: &mut Tape<B>, x: Var<B>, reader: &dyn Module<B>) -> Result<Var<B>> {
+        let _ = reader;
+        self.forward(tape, x)
+    }
+
+    /// The part of an input of shape `input` that has an effect on the output, from the first row and column on.
+    fn reads(&self, input: Shape) -> Shape {
+        input
+    }
+
     /// What the module does to an input of shape `input`: a line for each layer, appended to `lines` under names that
     /// begin with `path`. Returns the output's shape.
     ///

@@ -36,6 +36,13 @@ impl<B: Backend> Module<B> for NinBlock<B> {
         self.convs.iter().try_fold(x, |x, conv| conv.forward(tape, x))
     }
 
+    fn forward_for(&self, tape: &mut Tape<B>, x: Var<B>, reader: &dyn Module<B>) -> Result<Var<B>> {
+        let [conv, mixes @ ..] = &self.convs;
+        let extents = conv.read_by(reader, x.shape())?;
+        let x = conv.forward_cropped(tape, x, extents)?;
+        mixes.iter().try_fold(x, |x, conv| conv.forward(tape, x))
+    }
+
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
         let mut convs = self.convs.iter().zip(NAMES);
         convs.try_fold(input, |input, (conv, name)| conv.describe(&join(path, name), input, lines))
@@ -100,6 +107,12 @@ impl<B: Backend> Nin<B> {
             .push(GlobalAvgPool)
             .push(Flatten);
         Ok(Nin { layers })
+    }
+
+    /// Computing the dead pixels too: see [`Sequential::with_dead_pixels`].
+    pub fn with_dead_pixels(mut self) -> Self {
+        self.layers = self.layers.with_dead_pixels();
+        self
     }
 
     /// The layers, in order.

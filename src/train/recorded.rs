@@ -1,7 +1,7 @@
 //! Steps that a device has recorded, and when to record one.
 
 use crate::Result;
-use crate::device::{Backend, Recording};
+use crate::device::{Backend, Moment, Recording};
 use crate::nn::Module;
 use crate::optim::Sgd;
 use crate::tape::ParamId;
@@ -73,8 +73,9 @@ impl<B: Backend> Default for Recorded<B> {
 }
 
 impl<B: Backend> Recorded<B> {
-    /// Does `work`, as `step` says: by calling it, or, if `record` allows, by a replay. Returns whether it was replayed without `step` being
-    /// called, so that what `step` does on the host has to be made up for.
+    /// Does `work`, as `step` says: by calling it, or by a replay. Returns whether it was replayed without `step` being
+    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `moment`; without a
+    /// moment nothing is recorded or replayed.
     ///
     /// # Errors
     /// What `step` gives, or the device.
@@ -82,22 +83,20 @@ impl<B: Backend> Recorded<B> {
         &mut self,
         backend: &B,
         work: Work,
-        record: bool,
+        moment: Option<&Moment>,
         step: &mut dyn FnMut() -> Result<()>,
     ) -> Result<bool> {
-        if !record {
-            return step().map(|()| false);
-        }
+        let Some(moment) = moment else { return step().map(|()| false) };
         let known = self.kinds.iter().position(|(kind, _)| *kind == work);
         let state = known.map(|at| self.kinds.remove(at).1);
         let (state, replayed) = match state {
             Some(State::Recorded(recording)) => {
-                recording.replay()?;
+                recording.replay(moment)?;
                 (State::Recorded(recording), true)
             }
-            Some(State::Seen) => match backend.record(step)? {
+            Some(State::Seen) => match backend.record(moment, step)? {
                 Some(recording) => {
-                    recording.replay()?;
+                    recording.replay(moment)?;
                     (State::Recorded(recording), false)
                 }
                 None => {

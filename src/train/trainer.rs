@@ -86,11 +86,10 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         data.begin(epoch)?;
         let moment =
             Moment { rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32, epoch, step, first: places.start as u32 };
-        self.backend.set_moment(&moment)?;
         let work = Work::training(data.id, n, self.seed, &self.net, &self.optimizer);
         let backend = self.backend.clone();
         let mut recorded = std::mem::take(self.recorded.get_mut());
-        let replayed = recorded.run(&backend, work, self.record, &mut || {
+        let replayed = recorded.run(&backend, work, self.record.then_some(&moment), &mut || {
             let (x, labels) = data.gather(places.clone())?;
             self.learn(x, data.shape(n), rate, |_, logits| data.require_classes(logits.c()).map(|()| labels))
         });
@@ -142,9 +141,10 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     pub(super) fn score_resident(&self, data: &Resident<B>, step: usize) -> Result<()> {
         let places = data.batch(step);
         let n = places.len();
-        self.backend.set_moment(&Moment { first: places.start as u32, ..Moment::default() })?;
+        let moment = Moment { first: places.start as u32, ..Moment::default() };
         let work = Work::scoring(data.id, n, &self.net);
-        let replayed = self.recorded.borrow_mut().run(&self.backend, work, self.record, &mut || {
+        let moment = self.record.then_some(&moment);
+        let replayed = self.recorded.borrow_mut().run(&self.backend, work, moment, &mut || {
             let (x, labels) = data.gather(places.clone())?;
             let (tape, logits) = self.forward(x, data.shape(n), Mode::Inference)?;
             data.require_classes(logits.shape().c())?;

@@ -1,6 +1,9 @@
 //! GPUs for tests: the virtual one, which cargo has built beside the tests, or with `MLPCONV_TESTS=real` the machine's
 //! own.
 
+// Each binary of tests uses a part of this.
+#![allow(dead_code)]
+
 use std::io::Write;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -68,7 +71,7 @@ fn start() {
 }
 
 /// The library that cargo has built beside this test.
-fn library() -> PathBuf {
+pub fn library() -> PathBuf {
     let here = env::current_exe().unwrap();
     let deps = here.parent().unwrap();
     let found = [deps, deps.parent().unwrap()].map(|folder| folder.join("libvirtual_gpu.so"));

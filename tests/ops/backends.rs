@@ -17,10 +17,12 @@ macro_rules! on_every_backend {
                 super::$statement(&mlpconv::Cpu::<f32>::new(), Arithmetic::CpuF32);
             }
 
-            on_every_backend!(@cuda $statement: cuda_fp32 Fp32 CudaFp32, cuda_tf32 Tf32 CudaTf32, cuda_bf16 Bf16 CudaBf16);
+            on_every_backend!(@cuda $statement cuda_fp32 Fp32 CudaFp32);
+            on_every_backend!(@cuda $statement cuda_tf32 Tf32 CudaTf32);
+            on_every_backend!(@cuda $statement cuda_bf16 Bf16 CudaBf16);
         }
     )+};
-    (@cuda $statement:ident: $($test:ident $precision:ident $arithmetic:ident),+) => {$(
+    (@cuda $statement:ident $test:ident $precision:ident $arithmetic:ident) => {
         #[cfg(feature = "cuda")]
         #[test]
         fn $test() {
@@ -28,5 +30,5 @@ macro_rules! on_every_backend {
                 super::$statement(&*gpu, Arithmetic::$arithmetic);
             }
         }
-    )+};
+    };
 }

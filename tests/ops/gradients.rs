@@ -1,8 +1,8 @@
 //! Every op's gradient against central finite differences, in f64, on every case of the table.
 //!
 //! # The tolerance
-//! All ops but the loss are piecewise linear in each of their inputs, so a central difference is exact up to rounding as
-//! long as no kink (a ReLU's zero, two values of a pooling window changing places) lies within the step: the step is
+//! All ops but the loss are piecewise linear in each of their inputs, so a central difference is exact up to rounding
+//! as long as no kink (a ReLU's zero, two values of a pooling window changing places) lies within the step: the step is
 //! taken from the distance to the nearest kink. Rounding leaves `Σ|g|·ε / h`, where ε bounds the error of an output;
 //! the loss adds its third derivative.
 

@@ -1,4 +1,7 @@
 //! The tests of the ops, in one binary. They are written from the ops' contracts, not from any backend's kernels.
+//!
+//! What they say of backends in general is tested on each: the CPU in f64 and f32, and CUDA at every precision, on the
+//! virtual GPU or, with `MLPCONV_TESTS=real`, on the machine's own.
 
 #[macro_use]
 mod backends;

@@ -76,7 +76,8 @@ fn a_bias_reaches_all_of_its_channel_and_no_other<B: Backend>(backend: &B, _: Ar
     }
 }
 
-/// A NaN in what comes back shows in every gradient; an activation that is NaN is not positive, so a fused ReLU stops it.
+/// A NaN in what comes back shows in every gradient; an activation that is NaN is not positive, so a fused ReLU
+/// stops it.
 fn a_gradient_of_nan_comes_through<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for case in affine_cases().map(Case::linear) {
         let (inputs, mut seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));

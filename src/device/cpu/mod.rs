@@ -130,7 +130,7 @@ impl<T: Real> Cpu<T> {
 pub enum NoRecording {}
 
 impl Recording for NoRecording {
-    fn replay(&self) -> Result<()> {
+    fn replay(&self, _moment: &Moment) -> Result<()> {
         match *self {}
     }
 }
@@ -201,11 +201,7 @@ impl<T: Real> Device for Cpu<T> {
         Ok(())
     }
 
-    fn set_moment(&self, _moment: &Moment) -> Result<()> {
-        Ok(())
-    }
-
-    fn record(&self, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<NoRecording>> {
+    fn record(&self, _moment: &Moment, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<NoRecording>> {
         Ok(None)
     }
 

@@ -1,7 +1,7 @@
 //! What changes from step to step and is no tensor: kernels read it from device memory, so that a recorded launch does, each
 //! time it is replayed, what the step then needs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{self, CUdeviceptr};
 
@@ -25,7 +25,7 @@ const WORDS: usize = 4;
 pub(super) struct Clock {
     words: Block,
     /// What the device's words will be once all work so far is done; `None` before they are first set.
-    known: Mutex<[Option<u32>; WORDS]>,
+    known: Mutex<Known>,
 }
 
 impl Clock {
@@ -34,43 +34,53 @@ impl Clock {
     }
 }
 
+/// A word that has been set, and stays as it is until this is dropped: after the launch that reads it.
+pub(crate) struct Set<'a> {
+    pub(crate) address: CUdeviceptr,
+    _words: MutexGuard<'a, Known>,
+}
+
+type Known = [Option<u32>; WORDS];
+
 impl Cuda {
-    /// Where kernels find the learning rate, a float, once it has been set to `rate`.
-    pub(crate) fn rate(&self, rate: f32) -> Result<CUdeviceptr> {
-        self.set_word(Word::Rate, rate.to_bits())
+    /// Where kernels find the learning rate, a float.
+    pub(crate) fn rate(&self, rate: f32) -> Result<Set<'_>> {
+        self.set([(Word::Rate, rate.to_bits())])
     }
 
-    /// Where kernels find epoch and step, two words, once they have been set.
-    pub(crate) fn position(&self, epoch: u32, step: u32) -> Result<CUdeviceptr> {
-        self.set_word(Word::Step, step)?;
-        self.set_word(Word::Epoch, epoch)
+    /// Where kernels find epoch and step, two words.
+    pub(crate) fn position(&self, epoch: u32, step: u32) -> Result<Set<'_>> {
+        self.set([(Word::Epoch, epoch), (Word::Step, step)])
     }
 
-    /// Where kernels find the place of a batch's first image in the order of its epoch, once it has been set.
-    pub(crate) fn first(&self, first: u32) -> Result<CUdeviceptr> {
-        self.set_word(Word::First, first)
+    /// Where kernels find the place of a batch's first image in the order of its epoch.
+    pub(crate) fn first(&self, first: u32) -> Result<Set<'_>> {
+        self.set([(Word::First, first)])
     }
 
-    pub(super) fn set_words(&self, moment: &Moment) -> Result<()> {
-        self.rate(moment.rate)?;
-        self.position(moment.epoch, moment.step)?;
-        self.first(moment.first)?;
-        Ok(())
+    /// All words, for work that is recorded or replayed.
+    pub(super) fn moment(&self, moment: &Moment) -> Result<Set<'_>> {
+        let Moment { rate, epoch, step, first } = *moment;
+        self.set([(Word::Rate, rate.to_bits()), (Word::Epoch, epoch), (Word::Step, step), (Word::First, first)])
     }
 
-    fn set_word(&self, word: Word, value: u32) -> Result<CUdeviceptr> {
+    fn set<const N: usize>(&self, words: [(Word, u32); N]) -> Result<Set<'_>> {
         let clock = &self.shared.clock;
-        let address = clock.words.address() + (word as usize * size_of::<u32>()) as u64;
+        let address = |word: Word| clock.words.address() + (word as usize * size_of::<u32>()) as u64;
+        // A panic elsewhere leaves no word half known.
         let mut known = clock.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Work that is recorded finds the word as it is: `set_words` comes before, so nothing is set in its midst.
-        if known[word as usize] != Some(value) {
+        for (word, value) in words {
+            // Work that is being recorded finds the words as they are, so that no setting becomes part of it.
+            if known[word as usize] == Some(value) {
+                continue;
+            }
             self.bind()?;
             // SAFETY: the word is the clock's.
-            unsafe { sys::cuMemsetD32Async(address, value, 1, self.shared.stream.cu_stream()) }
+            unsafe { sys::cuMemsetD32Async(address(word), value, 1, self.shared.stream.cu_stream()) }
                 .result()
                 .map_err(CudaError::driver("cuMemsetD32Async"))?;
             known[word as usize] = Some(value);
         }
-        Ok(address)
+        Ok(Set { address: address(words[0].0), _words: known })
     }
 }

@@ -12,7 +12,9 @@ pub enum CudaError {
     #[error("the CUDA driver finds no GPU (is one hidden by CUDA_VISIBLE_DEVICES?); say --device cpu")]
     NoDevice,
 
-    #[error("there is no device {asked}: the driver has {count} (numbered from 0)")]
+    #[error(
+        "there is no device {asked}: the driver has {count}, numbered from 0; say --device cuda:0, or --device cpu"
+    )]
     NoSuchDevice { asked: usize, count: usize },
 
     #[error("this build has no kernels: {why}")]

@@ -150,7 +150,7 @@ mod tests {
             let multiples =
                 [0, 1, 2, 3, 1000, top / value - 1, top / value].map(|i: u32| i.saturating_mul(value).min(top));
             for n in multiples.into_iter().flat_map(near).chain([top]) {
-                let high = (u64::from(2 * n) * u64::from(multiplier) >> 32) as u32;
+                let high = ((u64::from(2 * n) * u64::from(multiplier)) >> 32) as u32;
                 assert_eq!(high >> shift, n / value, "{n} / {value}");
             }
         }

@@ -32,6 +32,7 @@ pub use kernels::{missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
 use clock::Clock;
+pub(crate) use clock::Set;
 use kernels::Kernels;
 use pool::{Block, Pool};
 
@@ -350,12 +351,8 @@ impl Device for Cuda {
         }
     }
 
-    fn set_moment(&self, moment: &Moment) -> Result<()> {
-        self.set_words(moment)
-    }
-
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
-        self.capture(work).map(Some)
+    fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
+        self.capture(moment, work).map(Some)
     }
 
     fn synchronize(&self) -> Result<()> {

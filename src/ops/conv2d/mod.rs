@@ -64,6 +64,33 @@ impl<B: Backend> Tape<B> {
         relu: bool,
     ) -> Result<Var<B>> {
         let shape = ConvShape::new("conv2d", x.shape(), w.shape(), stride, pad)?;
+        self.conv2d_of(shape, x, w, bias, relu)
+    }
+
+    /// [`Tape::conv2d`] as far as the first `extents` rows and columns of its output.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn conv2d_cropped(
+        &mut self,
+        x: &Var<B>,
+        w: &Var<B>,
+        bias: Option<&Var<B>>,
+        stride: usize,
+        pad: usize,
+        relu: bool,
+        [p, q]: [usize; 2],
+    ) -> Result<Var<B>> {
+        let shape = ConvShape::new("conv2d", x.shape(), w.shape(), stride, pad)?;
+        self.conv2d_of(shape.cropped(p, q), x, w, bias, relu)
+    }
+
+    fn conv2d_of(
+        &mut self,
+        shape: ConvShape,
+        x: &Var<B>,
+        w: &Var<B>,
+        bias: Option<&Var<B>>,
+        relu: bool,
+    ) -> Result<Var<B>> {
         affine::require_bias("conv2d", bias, shape.k)?;
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, shape.output().len())?;

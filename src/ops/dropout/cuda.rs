@@ -3,22 +3,23 @@
 use super::{Dropout, Mask};
 use crate::Result;
 use crate::device::Buffer;
-use crate::device::cuda::{Args, Buf, Cuda, Geometry};
+use crate::device::cuda::{Args, Buf, Cuda, Geometry, Set};
 use crate::ops::Grad;
 
 impl Cuda {
     /// What both directions take after their tensors.
-    fn dropout_args(&self, args: Args, mask: &Mask, len: usize) -> Result<Args> {
+    fn dropout_args<'a>(&'a self, args: Args, mask: &Mask, len: usize) -> Result<(Args, Set<'a>)> {
         let ([low, high], [step, epoch, purpose]) = mask.stream.words();
-        let args = args.address(self.position(epoch, step)?).value([low, high, purpose]);
-        Ok(args.value(mask.threshold).float(mask.scale as f32).int(len))
+        let position = self.position(epoch, step)?;
+        let args = args.address(position.address).value([low, high, purpose]);
+        Ok((args.value(mask.threshold).float(mask.scale as f32).int(len), position))
     }
 }
 
 impl Dropout for Cuda {
     fn dropout_fprop(&self, mask: &Mask, x: &Buf, y: &mut Buf) -> Result<()> {
         let (x, len) = (self.operand(x)?, x.len());
-        let args = self.dropout_args(Args::new().output(y).input(&x), mask, len)?;
+        let (args, _position) = self.dropout_args(Args::new().output(y).input(&x), mask, len)?;
         self.launch("dropout", "dropout_fprop", Geometry::linear(len.div_ceil(self.vector())), args)
     }
 
@@ -26,8 +27,10 @@ impl Dropout for Cuda {
         let len = dy.len();
         let (dy, mut dx) = (self.operand(dy)?, self.result(dx)?);
         let accumulate = dx.accumulate();
-        let args = self.dropout_args(Args::new().output(dx.buf()).input(&dy), mask, len)?.flag(accumulate);
-        self.launch("dropout", "dropout_dgrad", Geometry::linear(len.div_ceil(self.vector())), args)?;
+        let (args, position) = self.dropout_args(Args::new().output(dx.buf()).input(&dy), mask, len)?;
+        let geometry = Geometry::linear(len.div_ceil(self.vector()));
+        self.launch("dropout", "dropout_dgrad", geometry, args.flag(accumulate))?;
+        drop(position);
         dx.finish()
     }
 }

@@ -1,0 +1,74 @@
+//! Pixels that no pool ever reads: leaving them out changes nothing.
+
+#[cfg(feature = "cuda")]
+mod gpu;
+
+use mlpconv::device::{Real, Role};
+use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Module, Sequential};
+use mlpconv::ops::cross_entropy::Meter;
+use mlpconv::{Backend, Cpu, Mode, Shape, Tape};
+
+/// Logits, and the gradients of all parameters, of two blocks with 3×3 pools at stride 2 behind them: of 12×17 pixels the first
+/// pool reads 11×17, of 5×8 the second 5×7.
+fn run<B: Backend>(backend: &B, dead_pixels: bool) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let mut build = Builder::new(backend, Init::He, 3).with_bias(Init::FanIn);
+    let pool = MaxPool { window: 3, stride: 2 };
+    let net = Sequential::new()
+        .push(build.nin_block(1, 16, 5, 2, 2).unwrap())
+        .push(pool)
+        .push(build.nin_block(16, 24, 3, 1, 1).unwrap())
+        .push(pool)
+        .push(build.nin_block(24, 10, 3, 1, 1).unwrap().with_linear_output())
+        .push(GlobalAvgPool)
+        .push(Flatten);
+    let net = if dead_pixels { net.with_dead_pixels() } else { net };
+    let shape = Shape::image(3, 1, 24, 34);
+    let noise = |i: usize| f64::from((i as u32).wrapping_mul(2_654_435_761) >> 25) / 128.0;
+    let images: Vec<B::Scalar> = (0..shape.len()).map(|i| Real::from_f64(noise(i))).collect();
+    let mut tape = Tape::new(backend, Mode::Training { seed: 1, epoch: 0, step: 0 });
+    let x = tape.constant(backend.upload(Role::Activation, &images).unwrap(), shape).unwrap();
+    let y = net.forward(&mut tape, x).unwrap();
+    let wide = |values: Vec<B::Scalar>| values.into_iter().map(Real::to_f64).collect::<Vec<f64>>();
+    let logits = wide(backend.download(y.data()).unwrap());
+    let mut meter = Meter::new(backend).unwrap();
+    let loss = tape.cross_entropy(&y, &backend.upload_bytes(&[1, 5, 8]).unwrap(), &mut meter).unwrap();
+    let grads = tape.backward(loss).unwrap();
+    let gradients = net.params().into_iter().map(|(_, p)| wide(backend.download(grads.of_param(p).unwrap()).unwrap()));
+    (logits, gradients.collect())
+}
+
+/// Each pixel that is computed is computed alike. A weight's gradient is a sum over pixels, fewer of them and so in another
+/// order; `unit` is the rounding of such a sum.
+fn leaving_them_out_changes_nothing<B: Backend>(backend: &B, unit: f64) {
+    let ((all, all_gradients), (read, read_gradients)) = (run(backend, true), run(backend, false));
+    assert_eq!(all, read, "logits");
+    assert_eq!(all_gradients.len(), 18);
+    let mut different = 0;
+    for (i, (all, read)) in all_gradients.iter().zip(&read_gradients).enumerate() {
+        let largest = all.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+        assert!(largest > 0.0, "parameter {i} has no gradient");
+        for (all, read) in all.iter().zip(read) {
+            // The sums have up to 3·12·17 terms, as large as the largest sum or smaller by cancellation.
+            assert!((all - read).abs() <= 612.0 * unit * largest, "parameter {i}: {all} and {read}");
+            different += usize::from(all != read);
+        }
+    }
+    println!("{different} elements of gradients differ in their last bits");
+}
+
+#[test]
+fn on_the_cpu() {
+    leaving_them_out_changes_nothing(&Cpu::<f64>::new(), 2f64.powi(-53));
+    leaving_them_out_changes_nothing(&Cpu::<f32>::new(), 2f64.powi(-24));
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn on_a_gpu() {
+    for precision in mlpconv::Precision::ALL {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        // Where sums begin and end may move a rounding to bf16 of a gradient on its way down.
+        let unit = if precision == mlpconv::Precision::Bf16 { 2f64.powi(-18) } else { 2f64.powi(-23) };
+        leaving_them_out_changes_nothing(&*cuda, unit);
+    }
+}
