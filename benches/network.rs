@@ -20,6 +20,9 @@ const BATCH: [usize; 2] = [128, 8];
 /// Random images and labels do not make the network diverge at this rate.
 const RATE: f64 = 0.01;
 
+/// A data set on the device, and what learns from it.
+type Prepared<B> = (Resident<B>, Trainer<B, Nin<B>>);
+
 /// What is benched on one backend.
 struct Bench<'a, B: Timed> {
     backend: &'a B,
@@ -32,7 +35,7 @@ struct Bench<'a, B: Timed> {
 
 impl<B: Timed> Bench<'_, B> {
     /// Random images that lie on the device, and a trainer for them.
-    fn prepare(&self, batch: usize, order: Order) -> Result<(Resident<B>, Trainer<B, Nin<B>>)> {
+    fn prepare(&self, batch: usize, order: Order) -> Result<Prepared<B>> {
         let n = batch * self.steps;
         let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761);
         let pixels = (0..n * 28 * 28).map(|i| (noise(i) >> 24) as u8).collect();

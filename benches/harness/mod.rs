@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use mlpconv::device::Recording;
+use mlpconv::device::{Moment, Recording};
 use mlpconv::{Backend, Cpu, Precision, Result};
 #[cfg(feature = "cuda")]
 use mlpconv::{Cuda, Device};
@@ -108,11 +108,11 @@ impl Timed for Cuda {
         }
         if recording.is_none() {
             work()?;
-            *recording = self.record(&mut || (0..RECORDED).try_for_each(|_| work()))?;
+            *recording = self.record(&Moment::default(), &mut || (0..RECORDED).try_for_each(|_| work()))?;
         }
         let graph = recording.as_ref().expect("this device records");
         let replays = count.div_ceil(RECORDED);
-        let taken = self.elapsed(|| (0..replays).try_for_each(|_| graph.replay()))?;
+        let taken = self.elapsed(|| (0..replays).try_for_each(|_| graph.replay(&Moment::default())))?;
         Ok(taken.mul_f64(count as f64 / (replays * RECORDED) as f64))
     }
 }
