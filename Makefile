@@ -4,10 +4,11 @@ SHELL := bash
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train test test-fetch errors bench compare tables parity ptx ptx-check lint
+.PHONY: help data train train-cuda test test-fetch errors bench compare tables parity ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
+	@echo "make train-cuda  train for a few steps on the CUDA kernels: on the GPU, or without one on the virtual GPU"
 	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make errors      measure how far off every kernel is, and write kernels/ERRORS.md"
@@ -24,6 +25,12 @@ data:
 
 train:
 	$(CARGO) run --release --bin train
+
+# The virtual GPU stands in for the driver of whoever loads it first.
+train-cuda: target/nvcc/installed
+	$(CARGO) build --release --workspace
+	$(if $(wildcard /dev/nvidiactl),,LD_PRELOAD=$(CURDIR)/target/release/libvirtual_gpu.so) target/release/train --device cuda \
+		--preset small --epochs 1 --batch-size 16 --train-limit 64 --test-limit 32 --log-every 1
 
 test: data ptx-check
 	$(CARGO) test --workspace

@@ -30,7 +30,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`error`], [`shape`], [`rng`] | one error type; shapes as arithmetic; random numbers as functions of a counter |
-//! | [`device`] | where tensors live: the [`Device`] and [`Backend`] traits, and the CPU |
+//! | [`device`] | where tensors live: the [`Device`] and [`Backend`] traits, the CPU, and GPUs |
 //! | [`tape`] | reverse-mode differentiation: what ran is what runs backward |
 //! | [`ops`] | one folder an op: contract, forward, backward, kernels |
 //! | [`nn`], [`optim`] | layers, NiN's block and presets, what a network costs; SGD and rate schedules |
@@ -49,7 +49,9 @@
 //! * **Random numbers are functions of (seed, purpose, epoch, step, element).** There is no generator to save, so a run
 //!   that was interrupted goes on exactly as if it had not been.
 //! * **Once every batch size has been seen, a step takes no buffer from the system:** they come from a pool and go back
-//!   to it. (The GEMM library packs its panels in memory of its own.)
+//!   to it. (The CPU's GEMM library packs its panels in memory of its own.)
+//! * **What a kernel reads does not depend on when it runs.** One GPU has one stream, and what changes from step to step lies in
+//!   device memory; so a step can be recorded as a graph, and a replay gives the bits of the step.
 //! * **A gradient is owned once.** The first contributor overwrites, later ones add; nothing is cleared beforehand.
 //! * **A ReLU costs no pass of its own:** it is in the epilogue of the op before it, in both directions (see [`ops`]).
 //! * **Precision belongs to the backend,** never to the graph: networks are written once, for any [`Backend`].
@@ -57,8 +59,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! Broadcasting, strided views, graph rewriting, a type for every dtype, batch norm, optimisers other than SGD, more
-//! than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
+//! Broadcasting, strided views, graph rewriting, a type for every dtype, batch norm, optimisers other than SGD, atomics in
+//! sums, more than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
 
 pub mod data;
 pub mod device;
