@@ -95,7 +95,8 @@ def convolutions(args):
         return None
     with tempfile.TemporaryDirectory() as folder:
         quick = ["--quick"] if args.quick else []
-        run([args.bench, "--bench", "^whole", *quick], {"CARGO_TARGET_DIR": folder, "MLPCONV_BENCH_BATCH": str(args.batch)})
+        environment = {"CARGO_TARGET_DIR": folder, "MLPCONV_BENCH_BATCH": str(args.batch)}
+        run([args.bench, "--bench", "^whole", *quick], environment)
         with open(os.path.join(folder, "bench/convolution.json")) as file:
             return json.load(file)
 
@@ -124,7 +125,8 @@ def driver(args):
     said = subprocess.run([args.mlpconv, "doctor"], capture_output=True, text=True).stdout
     cuda = re.search(r"^driver\s+(CUDA \S+)", said, re.MULTILINE)
     try:
-        smi = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True)
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        smi = subprocess.run(query, capture_output=True, text=True)
         version = smi.stdout.split("\n")[0].strip() if smi.returncode == 0 else ""
     except OSError:
         version = ""
@@ -140,7 +142,8 @@ def no_gpu(args):
         return f"mlpconv: {mine.stderr.strip()}"
     if args.modes == ["none"]:
         return None
-    sees = subprocess.run([sys.executable, "-c", "import torch; print(torch.cuda.is_available())"], capture_output=True, text=True)
+    ask = [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"]
+    sees = subprocess.run(ask, capture_output=True, text=True)
     return None if sees.stdout.strip() == "True" else f"PyTorch sees none {sees.stderr.strip().splitlines()[-1:]}"
 
 
@@ -230,8 +233,8 @@ def steps_table(data, memory, digits):
         values = [r[key] for r in results[name]]
         return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
 
-    lines = ["| | training, images/s | (range) | ours ÷ theirs | inference, images/s | ours ÷ theirs | peak memory | ours ÷ theirs |",
-             "|---|---:|---:|---:|---:|---:|---:|---:|"]
+    lines = ["| | training, images/s | (range) | ours ÷ theirs | inference, images/s | ours ÷ theirs "
+             "| peak memory | ours ÷ theirs |", "|---|---:|---:|---:|---:|---:|---:|---:|"]
     named = [name for name in results if name.startswith("mlpconv ")]
     rows = [name for mine in named for name in [mine] + [
         other for other in results if other.startswith("PyTorch " + mine.split()[1])]]
@@ -240,7 +243,8 @@ def steps_table(data, memory, digits):
 
         def ratio(key):
             return "" if name == mine else f"**{median(results[mine], key) / median(results[name], key):.2f}**"
-        lines.append(f"| {name} | {median(results[name], 'train_img_s'):.{digits}f} | {spread(name, 'train_img_s')} | {ratio('train_img_s')} "
+        lines.append(f"| {name} | {median(results[name], 'train_img_s'):.{digits}f} "
+                     f"| {spread(name, 'train_img_s')} | {ratio('train_img_s')} "
                      f"| {median(results[name], 'infer_img_s'):.{digits}f} | {ratio('infer_img_s')} "
                      f"| {median(results[name], memory) / 2**20:.0f} MiB | {ratio(memory)} |")
     return lines
@@ -249,14 +253,16 @@ def steps_table(data, memory, digits):
 def cpu_table(data):
     note = (f"{data['cpu']}, {data['threads']} threads; batch {data['batch']} at 224×224; PyTorch {data['torch']} "
             f"(`fp32` is its default layout, `fp32-cl` channels_last); median of {data['rounds']} rounds of "
-            f"{data['steps']} steps, in turn; memory is the whole process's, libraries included; {data['date']}, commit {data['commit']}.")
+            f"{data['steps']} steps, in turn; memory is the whole process's, libraries included; "
+            f"{data['date']}, commit {data['commit']}.")
     return "\n".join([*steps_table(data, "rss", 1), "", note])
 
 
 def conv_table(data):
     """Each convolution alone, ours beside PyTorch's, in the precisions that both were timed in."""
     key = {"bfloat16": "bf16", "float32": "tf32", "fwd": "fprop"}
-    peers = {(r["conv"].split()[0], key.get(r["pass"], r["pass"]), key[r["dtype"]]): r["us"] for r in data["peer_convs"] or []}
+    peers = {(r["conv"].split()[0], key.get(r["pass"], r["pass"]), key[r["dtype"]]): r["us"]
+             for r in data["peer_convs"] or []}
     rows = {}
     for r in (r for r in data["bench"]["rows"] if r["group"] == "whole"):
         rows.setdefault((r["case"], r["pass"]), {})[r["precision"]] = r
@@ -276,14 +282,15 @@ def conv_table(data):
 
 
 def gpu_table(data):
-    note = (f"{data['device']}, driver {data['driver']}; batch {data['batch']} at 224×224; PyTorch {data['torch']} (`-cl`: "
-            f"channels_last, `-compile`: torch.compile with max-autotune); median of {data['rounds']} rounds of "
-            f"{data['steps']} steps, in turn; memory is what tensors hold at most; {data['date']}, commit {data['commit']}.")
+    note = (f"{data['device']}, driver {data['driver']}; batch {data['batch']} at 224×224; "
+            f"PyTorch {data['torch']} (`-cl`: channels_last, `-compile`: torch.compile with max-autotune); median of {data['rounds']} rounds of "
+            f"{data['steps']} steps, in turn; ours leaves out the pixels that no pool reads; "
+            f"memory is what tensors hold at most; {data['date']}, commit {data['commit']}.")
     lines = [*steps_table(data, "peak_bytes", 0), "", note]
     if data["bench"]:
-        what = ("The convolutions alone, GPU time; \"ours ÷ theirs\" is of speeds. Ours have bias, ReLU, its mask and the "
-                "bias's gradient in them, PyTorch's have not; all pixels are computed. The floor is the larger of FLOPs and bytes at the card's peak "
-                "rates; what lies in the card's cache can beat it.")
+        what = ("The convolutions alone, GPU time; \"ours ÷ theirs\" is of speeds. Ours have bias, ReLU, its mask and "
+                "the bias's gradient in them, PyTorch's have not; all pixels are computed. The floor is the larger of "
+                "FLOPs and bytes at the card's peak rates; what lies in the card's cache can beat it.")
         lines += ["", what, "", *conv_table(data)]
     if data["interpreter"]:
         lines = ["THE DEVICE IS AN INTERPRETER: these times say nothing about any kernel.", "", *lines]

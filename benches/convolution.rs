@@ -1,5 +1,5 @@
-//! `cargo bench --bench convolution`: every convolution of d2l's NiN, and 1×1 against k×k at equal arithmetic, on a GPU in
-//! each precision if there is one, else on the CPU. See `benches/README.md`.
+//! `cargo bench --bench convolution`: every convolution of d2l's NiN, and 1×1 against k×k at equal arithmetic, on a
+//! GPU in each precision if there is one, else on the CPU. See `benches/README.md`.
 
 mod harness;
 
@@ -32,8 +32,8 @@ fn case(batch: usize, name: &str, [c, k, filter, stride, pad, size]: [usize; 6])
     Case { name: name.into(), shape, first: c == 1 }
 }
 
-/// The convolutions as the network has them: the first of a block computes the pixels alone that the pool after it reads.
-/// Each of the 1×1 is there twice.
+/// The convolutions as the network has them: the first of a block computes the pixels alone that the pool after it
+/// reads. Each of the 1×1 is there twice.
 fn network(batch: usize) -> Vec<Case> {
     let read = |name: &str, [c, k, filter, stride, pad, size]: [usize; 6], read: usize| {
         let mut case = case(batch, name, [c, k, filter, stride, pad, size]);

@@ -95,8 +95,8 @@ impl Timed for Cuda {
         self.elapsed(work)
     }
 
-    /// By replays of a graph, as the network runs its kernels: a small one is over before the host has asked for the next. Few
-    /// are launched one by one, which also makes whatever a first time needs.
+    /// By replays of a graph, as the network runs its kernels: a small one is over before the host has asked for
+    /// the next. Few are launched one by one, which also makes whatever a first time needs.
     fn repeated(
         &self,
         count: u64,
@@ -155,8 +155,8 @@ impl Times {
     }
 }
 
-/// Benches `sample`, which does its work as often as it is told and says how long that took. `None` where the command line
-/// asks for other benches.
+/// Benches `sample`, which does its work as often as it is told and says how long that took. `None` where the command
+/// line asks for other benches.
 pub fn bench(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,

@@ -79,7 +79,7 @@ impl Table {
             println!("THE DEVICE IS AN INTERPRETER: these times say nothing about any kernel.");
         }
         for (precision, ceiling) in &self.ceilings {
-            let flops = ceiling.flops.map_or("?".into(), |flops| format!("{:.2}", flops / 1e12));
+            let flops = ceiling.flops.map_or("?".into(), |flops| format!("{:.3}", flops / 1e12));
             println!("{precision}: at most {flops} TFLOP/s ({})", ceiling.flops_are);
         }
         if let Some((_, ceiling)) = self.ceilings.first() {
@@ -141,7 +141,8 @@ impl Table {
         };
         let ceiling = |(precision, ceiling): &(Precision, Ceiling)| {
             json!({
-                "precision": precision, "tflops": ceiling.flops.map(|flops| flops / 1e12), "tflops_are": ceiling.flops_are,
+                "precision": precision,
+                "tflops": ceiling.flops.map(|flops| flops / 1e12), "tflops_are": ceiling.flops_are,
                 "gb_s": ceiling.bytes / 1e9, "gb_s_are": ceiling.bytes_are,
             })
         };

@@ -158,8 +158,8 @@ fn from_host<B: Backend<Scalar = f32>>(
     Ok(Measured { times: Times { train, infer }, eager: None, memory, loss: trainer.reading()?.loss })
 }
 
-/// Batches of a data set on the device, in rounds of `steps` steps that are waited for at the end: recorded and eager in
-/// turn, so that whatever else the machine does falls on both.
+/// Batches of a data set on the device, in rounds of `steps` steps that are waited for at the end: recorded and eager
+/// in turn, so that whatever else the machine does falls on both.
 fn resident<B: Backend<Scalar = f32>>(
     mut trainer: Trainer<B, Nin<B>>,
     config: &TrainConfig,
