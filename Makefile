@@ -4,7 +4,8 @@ SHELL := bash
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train train-cuda test test-fetch errors bench compare tables parity ptx ptx-check lint
+.PHONY: help data train train-cuda test test-fetch errors resources counters bench compare tables parity ptx \
+	ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -12,6 +13,8 @@ help:
 	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make errors      measure how far off every kernel is, and write kernels/ERRORS.md"
+	@echo "make resources   ask ptxas for every kernel's registers and shared memory, and write kernels/RESOURCES.md"
+	@echo "make counters    count the convolutions' traffic on the virtual GPU, and write kernels/COUNTERS.md"
 	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
 	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
@@ -41,6 +44,13 @@ test-fetch:
 errors: target/nvcc/installed
 	MLPCONV_REQUIRE_CUDA=1 $(CARGO) test --test ops a_table_of_the_errors_is_written
 	cp $${CARGO_TARGET_DIR:-target}/cuda-errors.md kernels/ERRORS.md
+
+# It fails where a kernel spills.
+resources: target/nvcc/installed
+	MLPCONV_REQUIRE_CUDA=1 $(CARGO) run --quiet --example resources -- kernels/RESOURCES.md
+
+counters: target/nvcc/installed
+	MLPCONV_REQUIRE_CUDA=1 MLPCONV_COUNTERS=$(CURDIR)/kernels/COUNTERS.md $(CARGO) test --test counters
 
 bench:
 	$(CARGO) bench

@@ -283,7 +283,8 @@ def conv_table(data):
 
 def gpu_table(data):
     note = (f"{data['device']}, driver {data['driver']}; batch {data['batch']} at 224×224; "
-            f"PyTorch {data['torch']} (`-cl`: channels_last, `-compile`: torch.compile with max-autotune); median of {data['rounds']} rounds of "
+            f"PyTorch {data['torch']} (`-cl`: channels_last, `-compile`: torch.compile with "
+            f"max-autotune); median of {data['rounds']} rounds of "
             f"{data['steps']} steps, in turn; ours leaves out the pixels that no pool reads; "
             f"memory is what tensors hold at most; {data['date']}, commit {data['commit']}.")
     lines = [*steps_table(data, "peak_bytes", 0), "", note]

@@ -82,3 +82,62 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     conv2d_reduce(const __grid_constant__ Split split, int dw_length, int length, int splits) {
     reduce_splits(split, dw_length, length, splits);
 }
+
+// A strided convolution of few channels is one of stride 1 over blocks of stride x stride pixels, whose pixels are its channels
+// (space to depth): 11x11 at stride 4 over one channel becomes 3x3 over 16, which the kernels read 16 bytes at a time.
+// Padding becomes zeros, and so do taps beyond the filter.
+//
+//     conv2d_to_blocks           to[n][h'][w'][s·s·c] = x            a thread for each pack of `to`
+//     conv2d_filters_to_blocks   to[k][r'][s'][s·s·c] = w            a thread for each element of `to`
+//     conv2d_filters_of_blocks   dw[k][r][s][c] (+)= from            a thread for each element of `from`
+struct Blocks {
+    int h, w, c, r, s, stride, pad;
+    // Of the blocks: rows and columns of the image, and of the filter.
+    int rows, columns, filter_rows, filter_columns;
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    conv2d_to_blocks(Storage *to, const Storage *x, const __grid_constant__ Blocks g, unsigned packs) {
+    const unsigned pack = blockIdx.x * unsigned(THREADS) + threadIdx.x;
+    if (pack >= packs) return;
+    const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
+    const unsigned block = pack * VECTOR / depth, first = pack * VECTOR % depth;
+    const unsigned column = block % g.columns, row = block / g.columns % g.rows, n = block / g.columns / g.rows;
+    Pack values;
+#pragma unroll
+    for (unsigned i = 0; i < VECTOR; i++) {
+        const unsigned down = (first + i) / line, right = (first + i) % line / g.c, c = (first + i) % g.c;
+        const unsigned h = row * g.stride + down - g.pad, w = column * g.stride + right - g.pad;
+        // Left of the image and above it they are large.
+        const bool inside = h < unsigned(g.h) && w < unsigned(g.w);
+        values.lane[i] = inside ? x[((size_t(n) * g.h + h) * g.w + w) * g.c + c] : to_storage(0.0f);
+    }
+    store_pack(to + size_t(pack) * VECTOR, values);
+}
+
+// Where element `at` of a filter in blocks lies in the filter, -1 beyond it.
+static __device__ __forceinline__ int tap_of_block(unsigned at, const Blocks &g) {
+    const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
+    const unsigned in = at % depth, block = at / depth;
+    const unsigned s = block % g.filter_columns * g.stride + in % line / g.c;
+    const unsigned r = block / g.filter_columns % g.filter_rows * g.stride + in / line;
+    const unsigned k = block / g.filter_columns / g.filter_rows;
+    return r < unsigned(g.r) && s < unsigned(g.s) ? ((k * g.r + r) * g.s + s) * g.c + in % g.c : -1;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    conv2d_filters_to_blocks(Storage *to, const Storage *w, const __grid_constant__ Blocks g, unsigned length) {
+    const unsigned at = blockIdx.x * unsigned(THREADS) + threadIdx.x;
+    if (at >= length) return;
+    const int tap = tap_of_block(at, g);
+    to[at] = tap < 0 ? to_storage(0.0f) : w[tap];
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    conv2d_filters_of_blocks(float *dw, const float *from, const __grid_constant__ Blocks g, unsigned length,
+                             int accumulate) {
+    const unsigned at = blockIdx.x * unsigned(THREADS) + threadIdx.x;
+    if (at >= length) return;
+    const int tap = tap_of_block(at, g);
+    if (tap >= 0) dw[tap] = accumulate ? dw[tap] + from[at] : from[at];
+}

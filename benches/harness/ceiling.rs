@@ -64,8 +64,8 @@ impl Ceiling {
 }
 
 /// Multiply-adds a multiprocessor can do each clock, by the whitepapers of NVIDIA's architectures: FMAs in fp32, the
-/// dense rate of the tensor cores otherwise. Where cards of one capability differ it is the fastest one's; mma.sync, which
-/// every kernel here uses, does not reach it from 9.0 on, where only instructions of those architectures do.
+/// dense rate of the tensor cores otherwise. Where cards of one capability differ it is the fastest one's; mma.sync,
+/// which every kernel here uses, does not reach it from 9.0 on, where only instructions of those architectures do.
 #[cfg(feature = "cuda")]
 fn multiply_adds(capability: (u32, u32), precision: Precision) -> Option<usize> {
     let [fp32, tf32, bf16] = match capability {

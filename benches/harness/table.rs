@@ -131,7 +131,8 @@ impl Table {
             let (by_flops, by_bytes, share) = self.floors(row);
             let (microseconds, seconds) = (|seconds: f64| seconds * 1e6, row.times.median);
             json!({
-                "group": row.group, "case": row.case, "pass": row.pass, "precision": row.precision, "images": row.images,
+                "group": row.group, "case": row.case, "pass": row.pass,
+                "precision": row.precision, "images": row.images,
                 "us": microseconds(seconds), "us_range": [microseconds(row.times.least), microseconds(row.times.most)],
                 "samples": row.times.samples, "images_s": row.images as f64 / seconds,
                 "tflops": row.flops / seconds / 1e12, "gb_s": row.bytes.map(|bytes| bytes / seconds / 1e9),

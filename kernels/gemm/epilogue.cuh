@@ -10,19 +10,18 @@ struct Activate {
     const float *bias;
     int relu, m, n;
 
+    // The bias, while a thread has whole columns: once for all of their rows.
+    template <class Core>
+    __device__ void begin(Core &core, int first_column) const {
+        if (bias == nullptr) return;
+        core.add_to_columns([&](int column) {
+            const int at = first_column + column;
+            return at < n ? bias[at] : 0.0f;
+        });
+    }
+
     template <int N>
     __device__ void operator()(int row, int column, float (&value)[N]) const {
-        if (bias != nullptr) {
-            if constexpr (N == 1) {
-                value[0] += bias[column];
-            } else {
-#pragma unroll
-                for (int i = 0; i < N; i += 4) {
-                    const float4 part = *reinterpret_cast<const float4 *>(bias + column + i);
-                    value[i] += part.x, value[i + 1] += part.y, value[i + 2] += part.z, value[i + 3] += part.w;
-                }
-            }
-        }
         if (relu) {
 #pragma unroll
             for (int i = 0; i < N; i++) value[i] = value[i] < 0.0f ? 0.0f : value[i];
@@ -37,6 +36,9 @@ struct Mask {
     Storage *dx;
     const Storage *mask;
     int accumulate, m, n;
+
+    template <class Core>
+    __device__ void begin(Core &, int) const {}
 
     template <int N>
     __device__ void operator()(int row, int column, float (&value)[N]) const {
@@ -62,6 +64,9 @@ struct Add {
     static constexpr int WIDTH = 4;
     float *dw;
     int accumulate, m, n;
+
+    template <class Core>
+    __device__ void begin(Core &, int) const {}
 
     template <int N>
     __device__ void operator()(int row, int column, float (&value)[N]) const {
@@ -96,19 +101,18 @@ __device__ __forceinline__ Place place(int n) {
 
 // Reads neighbours that lie at a multiple of their number.
 template <int WIDTH>
-__device__ __forceinline__ void read(float (&value)[WIDTH], const float *slice, int at) {
-    // Eight floats are two reads. Lanes whose floats begin in an odd round over the banks read the second half first,
-    // or each read would leave every other four banks idle.
+__device__ __forceinline__ void read(float (&value)[WIDTH], unsigned from) {
+    // Eight floats are two reads. Every other four lanes read the second half first, or each read would leave every
+    // other four banks idle.
     if constexpr (WIDTH == 8) {
-        const bool odd = at / 32 % 2 == 1;
-        const float4 one = *reinterpret_cast<const float4 *>(slice + at + (odd ? 4 : 0));
-        const float4 other = *reinterpret_cast<const float4 *>(slice + at + (odd ? 0 : 4));
+        const bool odd = threadIdx.x / 4 % 2 == 1;
+        const float4 one = load_shared4(from + (odd ? 16 : 0)), other = load_shared4(from + (odd ? 0 : 16));
         value[0] = odd ? other.x : one.x, value[4] = odd ? one.x : other.x;
         value[1] = odd ? other.y : one.y, value[5] = odd ? one.y : other.y;
         value[2] = odd ? other.z : one.z, value[6] = odd ? one.z : other.z;
         value[3] = odd ? other.w : one.w, value[7] = odd ? one.w : other.w;
     } else {
-        const float4 all = *reinterpret_cast<const float4 *>(slice + at);
+        const float4 all = load_shared4(from);
         value[0] = all.x, value[1] = all.y, value[2] = all.z, value[3] = all.w;
     }
 }
@@ -116,19 +120,18 @@ __device__ __forceinline__ void read(float (&value)[WIDTH], const float *slice, 
 // Sends a block's sums through shared memory, so that global memory is accessed row by row, in 16 bytes a lane where n
 // allows. Each warp has a slice of its own; the block has to be done with its tiles.
 template <class T, class Core, class Output>
-__device__ __forceinline__ void finish(const Core &core, float *shared, Place block, const Output &output) {
-    // With 8 more columns, the 4 rows that half a warp writes to at once begin in different quarters of the banks.
-    constexpr int PITCH = T::WARP_N + 8;
-    static_assert(PITCH % 4 == 0, "slices are read in 16 bytes");
+__device__ __forceinline__ void finish(Core &core, unsigned shared, Place block, const Output &output) {
+    static_assert(Core::PITCH <= T::WARP_N + 8 && Core::PITCH % 4 == 0, "room for all slices, read in 16 bytes");
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    float *slice = shared + warp * 16 * PITCH;
+    const unsigned slice = shared + warp * 16 * Core::PITCH * sizeof(float);
     const int first_row = block.row + warp / T::WARPS_N * T::WARP_M;
     const int first_column = block.column + warp % T::WARPS_N * T::WARP_N;
     const bool wide = output.n % Output::WIDTH == 0;
+    output.begin(core, first_column);
 #pragma unroll
     for (int i = 0; i < Core::SLICES; i++) {
         __syncwarp();
-        core.write(i, slice, PITCH);
+        core.write(i, slice);
         __syncwarp();
         if (wide) {
             constexpr int WIDTH = Output::WIDTH, CHUNKS = T::WARP_N / WIDTH;
@@ -138,7 +141,7 @@ __device__ __forceinline__ void finish(const Core &core, float *shared, Place bl
                 const int at = pass * 32 + lane, row = at / CHUNKS, column = at % CHUNKS * WIDTH;
                 if (first_row + 16 * i + row < output.m && first_column + column < output.n) {
                     float value[WIDTH];
-                    read(value, slice, row * PITCH + column);
+                    read(value, slice + Core::place(row, column) * sizeof(float));
                     output(first_row + 16 * i + row, first_column + column, value);
                 }
             }
@@ -147,7 +150,8 @@ __device__ __forceinline__ void finish(const Core &core, float *shared, Place bl
             for (int at = lane; at < 16 * T::WARP_N; at += 32) {
                 const int row = at / T::WARP_N, column = at % T::WARP_N;
                 if (first_row + 16 * i + row < output.m && first_column + column < output.n) {
-                    float value[1] = {slice[row * PITCH + column]};
+                    const unsigned from = slice + Core::place(row, column) * sizeof(float);
+                    float value[1] = {__uint_as_float(load_shared(from))};
                     output(first_row + 16 * i + row, first_column + column, value);
                 }
             }

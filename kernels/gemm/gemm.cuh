@@ -114,7 +114,7 @@ struct Block {
     template <class LoaderA, class LoaderB, class Output>
     __device__ void run(LoaderA &a, LoaderB &b, int tiles, const Output &output) {
         accumulate<T>(core, a, b, tiles, shared_address(shared_memory));
-        finish<T>(core, reinterpret_cast<float *>(shared_memory), place<T>(output.n), output);
+        finish<T>(core, shared_address(shared_memory), place<T>(output.n), output);
     }
 };
 
@@ -154,7 +154,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
         });
     }
     if (dw != nullptr) {
-        finish<T>(block.core, reinterpret_cast<float *>(shared_memory), place<T>(n), Add{dw, accumulate_dw, m, n});
+        finish<T>(block.core, shared_address(shared_memory), place<T>(n), Add{dw, accumulate_dw, m, n});
     }
 }
 

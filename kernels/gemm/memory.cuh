@@ -63,6 +63,21 @@ __device__ __forceinline__ float4 load_shared4(unsigned from) {
     return value;
 }
 
+__device__ __forceinline__ void store_shared(unsigned to, float value) {
+    asm volatile("st.shared.f32 [%0], %1;\n" ::"r"(to), "f"(value) : "memory");
+}
+
+// As one access, which the compiler would not always make of a float2.
+__device__ __forceinline__ void store_shared2(unsigned to, float2 value) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};\n" ::"r"(to), "f"(value.x), "f"(value.y) : "memory");
+}
+
+__device__ __forceinline__ void store_shared4(unsigned to, float4 value) {
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"r"(to), "f"(value.x), "f"(value.y), "f"(value.z),
+                 "f"(value.w)
+                 : "memory");
+}
+
 __device__ __forceinline__ void store_shared4(unsigned to, uint4 value) {
     asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z),
                  "r"(value.w)

@@ -169,15 +169,42 @@ struct Core {
         multiply(1);
     }
 
-    // Writes 16 rows of the product as `slice[16][pitch]`.
-    __device__ void write(int i, float *slice, int pitch) const {
-        const int lane = threadIdx.x % 32;
-        float *at = slice + lane / 4 * pitch + lane % 4 * 2;
+    // Adds `value(column of the warp's tile)` to all of each column.
+    template <class Value>
+    __device__ void add_to_columns(Value value) {
+#pragma unroll
+        for (int j = 0; j < 2 * COLUMNS; j++) {
+            const int column = 8 * j + threadIdx.x % 4 * 2;
+            const float one = value(column), other = value(column + 1);
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+                auto &sum = sums[i][j / 2][j % 2];
+                sum[0] += one, sum[1] += other, sum[2] += one, sum[3] += other;
+            }
+        }
+    }
+
+    // Where floats of a slice of 16 rows lie. Half a warp writes eight floats of each of four rows at once: with eight
+    // floats more than the tile has, rows begin in different quarters of the banks. Rows of 48 floats begin in
+    // alternate halves; there eights trade places in every other pair of rows, and no gap comes between rows, for
+    // readers go on from one to the next within a pass.
+    static constexpr bool TRADES = T::WARP_N % 32 == 16;
+    static constexpr int PITCH = T::WARP_N + (TRADES ? 0 : 8);
+    __device__ static int place(int row, int column) {
+        return row * PITCH + (TRADES ? column ^ (row & 2) << 2 : column);
+    }
+
+    // Writes slice `i`.
+    __device__ void write(int i, unsigned slice) const {
+        const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+        const unsigned even = slice + place(row, column) * sizeof(float);
+        const unsigned odd = slice + place(row, column + 8) * sizeof(float);
 #pragma unroll
         for (int j = 0; j < 2 * COLUMNS; j++) {
             const auto &value = sums[i][j / 2][j % 2];
-            *reinterpret_cast<float2 *>(at + 8 * j) = make_float2(value[0], value[1]);
-            *reinterpret_cast<float2 *>(at + 8 * j + 8 * pitch) = make_float2(value[2], value[3]);
+            const unsigned at = (j % 2 == 0 ? even : odd) + j / 2 * 16 * sizeof(float);
+            store_shared2(at, make_float2(value[0], value[1]));
+            store_shared2(at + 8 * PITCH * sizeof(float), make_float2(value[2], value[3]));
         }
     }
 

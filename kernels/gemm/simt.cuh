@@ -131,20 +131,41 @@ struct Core {
         return A == Major::K ? lane_row() + 4 * i : lane_row() * 4 + i / 4 * 16 + i % 4;
     }
 
-    // Writes 16 rows of the product as `slice[16][pitch]`.
-    __device__ void write(int slice_, float *slice, int pitch) const {
+    // Adds `value(column of the warp's tile)` to all of each column.
+    template <class Value>
+    __device__ void add_to_columns(Value value) {
+        static_assert(B == Major::K, "columns lie 8 apart");
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+            const float addend = value(lane_column() + 8 * j);
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) sums[i][j] += addend;
+        }
+    }
+
+    // Where floats of a slice of 16 rows lie. Written at once are eight neighbours of each of four rows, which eight
+    // floats more than the tile has let begin in different quarters of the banks; or 16 of two rows, next to each other
+    // or four apart, of which one has its sixteens trade places.
+    static constexpr int PITCH = T::WARP_N + (B == Major::K ? 8 : 0);
+    __device__ static int place(int row, int column) {
+        return row * PITCH + (B == Major::K ? column : column ^ (row >> (A == Major::K ? 0 : 2) & 1) << 4);
+    }
+
+    // Writes slice `slice_index`.
+    __device__ void write(int slice_index, unsigned slice) const {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            float *at = slice + row(i) * pitch;
-            const auto &value = sums[4 * slice_ + i];
+            const auto &value = sums[4 * slice_index + i];
             if constexpr (B == Major::K) {
+                const unsigned at = slice + place(row(i), lane_column()) * sizeof(float);
 #pragma unroll
-                for (int j = 0; j < COLUMNS; j++) at[lane_column() + 8 * j] = value[j];
+                for (int j = 0; j < COLUMNS; j++) store_shared(at + 8 * j * sizeof(float), value[j]);
             } else {
+                const unsigned at = slice + place(row(i), lane_column() * 4) * sizeof(float);
 #pragma unroll
                 for (int j = 0; j < COLUMNS; j += 4) {
-                    *reinterpret_cast<float4 *>(at + lane_column() * 4 + 8 * j) =
-                        make_float4(value[j], value[j + 1], value[j + 2], value[j + 3]);
+                    const float4 four = make_float4(value[j], value[j + 1], value[j + 2], value[j + 3]);
+                    store_shared4(at + 8 * j * sizeof(float), four);
                 }
             }
         }

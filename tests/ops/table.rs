@@ -91,6 +91,10 @@ fn conv2d() -> Vec<Case> {
         conv([1, 1, 53, 53], [3, 11, 11], 4, 0),
         conv([1, 3, 25, 25], [2, 5, 5], 1, 2),
         rectified(conv([3, 4, 11, 11], [3, 3, 3], 1, 1)),
+        // Few channels and a stride, which a GPU takes as blocks of pixels: padded, with filters that fill no block.
+        conv([2, 1, 25, 22], [16, 11, 11], 4, 2),
+        unbiased(rectified(conv([1, 2, 9, 12], [8, 4, 4], 2, 1))),
+        rectified(conv([3, 4, 7, 7], [24, 3, 4], 2, 3)),
         // A remainder that no window reaches.
         conv([1, 2, 8, 8], [2, 3, 3], 3, 0),
         // Channels that wide accesses divide, and tiles do not.

@@ -13,6 +13,9 @@ pub const FLATTEN_TILE: usize = 32;
 /// Parameters that one launch of the optimiser updates: as many as its arguments have room for.
 pub const SGD_ITEMS: usize = 64;
 
+/// Bytes of shared memory that a block of the gather may have. Several blocks fit a multiprocessor.
+pub const GATHER_SHARED: usize = 32 << 10;
+
 /// Bytes of the GEMM's K that a tile spans.
 pub const TILE_BYTES: usize = 64;
 

@@ -5,8 +5,9 @@ use bytemuck::NoUninit;
 use super::Conv2d;
 use crate::Result;
 use crate::device::cuda::gemm::{self, Product, geometry, tile, whole_vectors};
-use crate::device::cuda::{Args, Buf, Cuda, divisor};
-use crate::ops::Grad;
+use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
+use crate::device::{Buffer, Device, Precision, Role};
+use crate::ops::{Grad, Write};
 use crate::shape::ConvShape;
 
 const OP: &str = "conv2d";
@@ -44,8 +45,66 @@ impl Convolution {
     }
 }
 
+/// The kernels' `Blocks`, and the convolution over blocks of stride × stride pixels that a strided one of few channels is.
+struct Blocks {
+    /// h, w, c, r, s, stride, pad; rows and columns of blocks in the image, and in the filter.
+    extents: [i32; 11],
+    shape: ConvShape,
+}
+
+impl Blocks {
+    /// `None` where `g` is as well off without: its channels are whole vectors, or those of the blocks are not, or the zeros
+    /// that fill the filter up to whole blocks are more than a quarter of it.
+    fn new(precision: Precision, g: &ConvShape) -> Option<Self> {
+        let &ConvShape { n, h, w, c, k, r, s, p, q, stride, pad } = g;
+        let (rows, columns) = (r.div_ceil(stride), s.div_ceil(stride));
+        let depth = c.checked_mul(stride)?.checked_mul(stride)?;
+        let worth = rows.checked_mul(columns)?.checked_mul(depth)? * 4 <= g.taps() * 5;
+        if whole_vectors(precision, &[c]) || !whole_vectors(precision, &[depth, k]) || !worth {
+            return None;
+        }
+        let (h_blocks, w_blocks) = (p + rows - 1, q + columns - 1);
+        let all = [h, w, c, r, s, stride, pad, h_blocks, w_blocks, rows, columns];
+        let shape =
+            ConvShape { n, h: h_blocks, w: w_blocks, c: depth, k, r: rows, s: columns, p, q, stride: 1, pad: 0 };
+        // Extents that no tensor has are refused by whoever runs the convolution as it is.
+        let countable = gemm::require_countable(OP, &all).is_ok() && i32::try_from(shape.input().len()).is_ok();
+        countable.then(|| Blocks { extents: all.map(|extent| extent as i32), shape })
+    }
+
+    fn image(&self, cuda: &Cuda, x: &Buf) -> Result<Buf> {
+        let (x, len) = (cuda.operand(x)?, self.shape.input().len());
+        let mut blocks = cuda.alloc(Role::Activation, len)?;
+        let packs = len / cuda.vector();
+        let args = Args::new().output(&mut blocks).input(&x).value(self.extents).int(packs);
+        cuda.launch(OP, "conv2d_to_blocks", Geometry::linear(packs), args)?;
+        Ok(blocks)
+    }
+
+    fn filters(&self, cuda: &Cuda, w: &Buf) -> Result<Buf> {
+        let (w, len) = (cuda.operand(w)?, self.shape.weight().len());
+        let mut blocks = cuda.alloc(Role::Activation, len)?;
+        let args = Args::new().output(&mut blocks).input(&w).value(self.extents).int(len);
+        cuda.launch(OP, "conv2d_filters_to_blocks", Geometry::linear(len), args)?;
+        Ok(blocks)
+    }
+
+    /// Brings the gradient of filters in blocks to where that of the filters belongs.
+    fn gradient(&self, cuda: &Cuda, blocks: &Buf, dw: &mut Grad<Buf>) -> Result<()> {
+        let mut dw = cuda.result_f32(dw)?;
+        let (accumulate, len) = (dw.accumulate(), blocks.len());
+        let args = Args::new().output(dw.buf()).input(blocks).value(self.extents).int(len).flag(accumulate);
+        cuda.launch(OP, "conv2d_filters_of_blocks", Geometry::linear(len), args)?;
+        dw.finish()
+    }
+}
+
 impl Conv2d for Cuda {
     fn conv2d_fprop(&self, g: &ConvShape, x: &Buf, w: &Buf, bias: Option<&Buf>, relu: bool, y: &mut Buf) -> Result<()> {
+        if let Some(blocks) = Blocks::new(self.precision(), g) {
+            let (x, w) = (blocks.image(self, x)?, blocks.filters(self, w)?);
+            return self.conv2d_fprop(&blocks.shape, &x, &w, bias, relu, y);
+        }
         let extents = Convolution::new(g)?;
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
@@ -72,14 +131,42 @@ impl Conv2d for Cuda {
         g: &ConvShape,
         x: &Buf,
         dy: &Buf,
-        dw: Option<&mut Grad<Buf>>,
+        mut dw: Option<&mut Grad<Buf>>,
         db: Option<&mut Grad<Buf>>,
     ) -> Result<()> {
+        if let (Some(blocks), Some(dw)) = (Blocks::new(self.precision(), g), &mut dw) {
+            let x = blocks.image(self, x)?;
+            let mut in_blocks = Grad::new(self.scratch(blocks.shape.weight().len())?, Write::Overwrite);
+            self.conv2d_wgrad(&blocks.shape, &x, dy, Some(&mut in_blocks), db)?;
+            return blocks.gradient(self, &in_blocks.buf, dw);
+        }
         let extents = Convolution::new(g)?;
         // The aligned kernels keep a row and a column of the padded image in one word.
         let small = g.h.max(g.w) + 2 * g.pad < 1 << 15;
         let aligned = small && whole_vectors(self.precision(), &[g.c, g.k]);
         let product = Product { m: g.k, n: g.taps(), k: g.pixels() };
         gemm::weight_gradient(self, OP, product, aligned, x, dy, dw, db, |args| args.value(extents))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Shape;
+
+    #[test]
+    fn blocks_are_for_few_channels_and_a_stride() {
+        let of = |x, w, stride, pad| {
+            let g = ConvShape::new("test", x, w, stride, pad).unwrap();
+            Precision::ALL.map(|precision| Blocks::new(precision, &g).map(|blocks| blocks.shape.input()))
+        };
+        let first = of(Shape::image(2, 1, 224, 224), Shape::weight(96, 1, 11, 11), 4, 0);
+        assert_eq!(first, [Some(Shape::image(2, 16, 56, 56)); 3]);
+        // 3×3 blocks of 2×2 pixels: 36 taps for 25.
+        assert_eq!(of(Shape::image(2, 1, 28, 28), Shape::weight(48, 1, 5, 5), 2, 2), [None; 3]);
+        // Four channels are a vector of floats, and two of bf16 are not.
+        let four = of(Shape::image(1, 4, 9, 9), Shape::weight(8, 4, 2, 2), 2, 0);
+        assert_eq!(four, [None, None, Some(Shape::image(1, 16, 4, 4))]);
+        assert_eq!(of(Shape::image(1, 3, 9, 9), Shape::weight(10, 3, 4, 4), 4, 1), [None; 3]);
     }
 }

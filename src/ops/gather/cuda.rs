@@ -2,7 +2,7 @@
 
 use super::{Gather, Plan};
 use crate::device::Buffer;
-use crate::device::cuda::tiles::THREADS;
+use crate::device::cuda::tiles::{GATHER_SHARED, THREADS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
 use crate::{Error, Result};
 
@@ -17,9 +17,6 @@ struct Tile {
     source_rows: usize,
 }
 
-/// Shared memory for a tile. Several blocks fit a multiprocessor.
-const ROOM: usize = 32 << 10;
-
 /// The tallest tile, out of the widest, that has room; `None` if not even one row of few columns has. `first` and `taps`
 /// are the filters of the `height` rows; 16 columns, the fewest, are whole packs in any precision.
 fn tile(first: &[u32], taps: usize, width: usize) -> Option<Tile> {
@@ -31,7 +28,7 @@ fn tile(first: &[u32], taps: usize, width: usize) -> Option<Tile> {
     [256, 128, 64, 32, 16].into_iter().find_map(|columns| {
         let columns = columns.min(width);
         let stride = columns.next_multiple_of(16);
-        let (rows, source_rows) = heights.into_iter().find(|(_, source_rows)| source_rows * stride <= ROOM)?;
+        let (rows, source_rows) = heights.into_iter().find(|(_, source_rows)| source_rows * stride <= GATHER_SHARED)?;
         Some(Tile { rows, columns, stride, source_rows })
     })
 }
@@ -88,7 +85,7 @@ mod tests {
 
         for (from, to) in [([1, 1], [1, 1]), ([28, 28], [1, 999]), ([4000, 3], [7, 300]), ([900, 2], [1, 5])] {
             let tile = of(from, to).unwrap();
-            assert!(tile.source_rows * tile.stride <= ROOM && tile.columns <= to[1], "{tile:?}");
+            assert!(tile.source_rows * tile.stride <= GATHER_SHARED && tile.columns <= to[1], "{tile:?}");
             assert!(tile.columns == to[1] || tile.columns.is_multiple_of(16), "{tile:?}");
         }
     }

@@ -1,0 +1,68 @@
+//! The convolutions of the book's network, and their launches.
+
+use mlpconv::device::Role;
+use mlpconv::device::cuda::Buf;
+use mlpconv::ops::conv2d::Conv2d;
+use mlpconv::ops::pointwise::{Pointwise, PointwiseShape};
+use mlpconv::ops::{Grad, Write};
+use mlpconv::shape::ConvShape;
+use mlpconv::{Cuda, Device, Shape};
+
+pub struct Layer {
+    pub name: &'static str,
+    pub shape: ConvShape,
+}
+
+impl Layer {
+    /// The passes that training runs, in the order of their launches: nobody wants the images' gradient.
+    pub fn passes(&self) -> &'static [&'static str] {
+        if self.shape.c == 1 { &["fprop", "wgrad"] } else { &["fprop", "dgrad", "wgrad"] }
+    }
+
+    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients.
+    pub fn run(&self, gpu: &Cuda) -> mlpconv::Result<()> {
+        let g = &self.shape;
+        let upload = |role: Role, len: usize| gpu.upload(role, &vec![0.5; len]);
+        let (x, dy) = (upload(Role::Activation, g.input().len())?, upload(Role::Activation, g.output().len())?);
+        let (w, bias) = (upload(Role::Parameter, g.weight().len())?, upload(Role::Parameter, g.k)?);
+        let mut y = gpu.alloc(Role::Activation, g.output().len())?;
+        let grad = |role: Role, len: usize| -> mlpconv::Result<Grad<Buf>> {
+            Ok(Grad::new(gpu.alloc(role, len)?, Write::Overwrite))
+        };
+        let mut dx = grad(Role::Activation, g.input().len())?;
+        let (mut dw, mut db) = (grad(Role::Parameter, g.weight().len())?, grad(Role::Parameter, g.k)?);
+        let matrix = PointwiseShape { m: g.pixels(), c: g.c, k: g.k };
+        for &pass in self.passes() {
+            match (pass, g.is_pointwise()) {
+                ("fprop", true) => gpu.pointwise_fprop(&matrix, &x, &w, Some(&bias), true, &mut y)?,
+                ("fprop", false) => gpu.conv2d_fprop(g, &x, &w, Some(&bias), true, &mut y)?,
+                ("dgrad", true) => gpu.pointwise_dgrad(&matrix, &dy, &w, Some(&x), &mut dx)?,
+                ("dgrad", false) => gpu.conv2d_dgrad(g, &dy, &w, Some(&x), &mut dx)?,
+                (_, true) => gpu.pointwise_wgrad(&matrix, &x, &dy, Some(&mut dw), Some(&mut db))?,
+                (_, false) => gpu.conv2d_wgrad(g, &x, &dy, Some(&mut dw), Some(&mut db))?,
+            }
+        }
+        gpu.synchronize()
+    }
+}
+
+fn layer(name: &'static str, batch: usize, [c, k, filter, stride, pad, size, out]: [usize; 7]) -> Layer {
+    let (x, w) = (Shape::image(batch, c, size, size), Shape::weight(k, c, filter, filter));
+    let whole = ConvShape::new("counters", x, w, stride, pad).expect("the layers below fit");
+    Layer { name, shape: whole.cropped(out, out) }
+}
+
+/// Every convolution of different extents at 224×224, without the pixels that no pool reads, with as many images as fill
+/// a tile of pixels.
+pub fn layers() -> [Layer; 8] {
+    [
+        layer("1→96, 11×11/4", 1, [1, 96, 11, 4, 0, 224, 53]),
+        layer("96→96, 1×1", 1, [96, 96, 1, 1, 0, 53, 53]),
+        layer("96→256, 5×5", 1, [96, 256, 5, 1, 2, 26, 25]),
+        layer("256→256, 1×1", 1, [256, 256, 1, 1, 0, 25, 25]),
+        layer("256→384, 3×3", 2, [256, 384, 3, 1, 1, 12, 11]),
+        layer("384→384, 1×1", 2, [384, 384, 1, 1, 0, 11, 11]),
+        layer("384→10, 3×3", 6, [384, 10, 3, 1, 1, 5, 5]),
+        layer("10→10, 1×1", 6, [10, 10, 1, 1, 0, 5, 5]),
+    ]
+}

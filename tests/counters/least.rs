@@ -1,0 +1,108 @@
+//! The least that a launch can ask of global memory, by its tiles.
+//!
+//! A block reads the rows of A and the columns of B that its tile has, over all of K (in wgrad, over its split's part),
+//! and nothing of them can come from another block. So A is read once for each tile of n, B once for each tile of m.
+//! A patch's elements in the padding are in no memory. An image's pixel is under several of a filter's taps and counts
+//! as often: the matrix of patches is what is read, and that its elements are the same bytes is the caches' affair.
+//!
+//! What lies together is read together, as a *run*: a pixel's channels under one tap, a row of the weights, as much of
+//! either as the tile has. A run costs the 32-byte sectors that it touches. All tensors begin at a sector.
+//!
+//! In the epilogue a block reads its columns' bias once, or the mask of its results, and writes the results once; in
+//! wgrad, one result for each split, and db as one more column.
+
+use mlpconv::device::cuda::tiles::Tile;
+use mlpconv::shape::ConvShape;
+
+/// Bytes of a sector, the unit of memory traffic.
+pub const SECTOR: usize = 32;
+
+/// What a launch reads and writes at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// In sectors, by its tiles.
+    pub loads: usize,
+    pub stores: usize,
+    /// In bytes, if each tensor went over the bus once.
+    pub tensors: usize,
+}
+
+/// The sectors that `len` elements of `width` bytes touch, from element `first`.
+fn run(width: usize, first: usize, len: usize) -> usize {
+    if len == 0 { 0 } else { ((first + len) * width).div_ceil(SECTOR) - first * width / SECTOR }
+}
+
+/// The tiles of `extent`: where each begins, and how much of it there is.
+fn tiles(extent: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..extent).step_by(tile).map(move |first| (first, tile.min(extent - first)))
+}
+
+/// Rows of `columns` elements, cut into tiles of columns.
+fn rows(width: usize, rows: usize, columns: usize, tile: usize) -> usize {
+    let row = |row: usize| tiles(columns, tile).map(move |(first, len)| run(width, row * columns + first, len));
+    (0..rows).flat_map(row).sum()
+}
+
+/// Each output pixel and tap, with the input pixel that they meet in, if it is inside.
+fn taps(g: &ConvShape) -> impl Iterator<Item = (usize, usize, usize)> {
+    let &ConvShape { h, w, r, s, p, q, stride, pad, .. } = g;
+    (0..g.pixels()).flat_map(move |pixel| {
+        (0..r * s).filter_map(move |tap| {
+            let (n, y, x) = (pixel / (p * q), pixel / q % p * stride + tap / s, pixel % q * stride + tap % s);
+            let inside = (pad..pad + h).contains(&y) && (pad..pad + w).contains(&x);
+            inside.then(|| (pixel, tap, (n * h + y - pad) * w + x - pad))
+        })
+    })
+}
+
+/// The GEMM's m and n.
+pub fn product(pass: &str, g: &ConvShape) -> (usize, usize) {
+    match pass {
+        "fprop" => (g.pixels(), g.k),
+        "dgrad" => (g.n * g.h * g.w, g.c),
+        _ => (g.k, g.taps()),
+    }
+}
+
+/// What the kernel of `pass` needs with `tile`, where activations are of `width` bytes and wgrad has `splits`.
+pub fn gemm(pass: &str, g: &ConvShape, tile: &Tile, width: usize, splits: usize) -> Traffic {
+    let (m, n) = product(pass, g);
+    let (tiles_m, tiles_n) = (m.div_ceil(tile.m), n.div_ceil(tile.n));
+    let [x, y, w] = [g.input(), g.output(), g.weight()].map(|shape| shape.len());
+    let results = |width| rows(width, m, n, tile.n);
+    let (a, b, epilogue, stores, tensors): (usize, usize, usize, usize, usize) = match pass {
+        "fprop" => {
+            let a = taps(g).map(|(_, _, at)| run(width, at * g.c, g.c)).sum();
+            let bias = tiles_m * rows(4, 1, n, tile.n);
+            (a, rows(width, n, g.taps(), g.taps()), bias, results(width), (x + y + w) * width + 4 * n)
+        }
+        "dgrad" => {
+            let a = taps(g).map(|(pixel, _, _)| run(width, pixel * g.k, g.k)).sum();
+            let b = rows(width, g.k * g.r * g.s, n, tile.n);
+            (a, b, results(width), results(width), (y + w + 2 * x) * width)
+        }
+        _ => {
+            // A tile of n begins and ends anywhere in a tap's channels.
+            let part = |tap: usize, (first, len): (usize, usize)| {
+                let (begin, end) = (first.max(tap * g.c), (first + len).min((tap + 1) * g.c));
+                (begin - tap * g.c, end.saturating_sub(begin))
+            };
+            let b = taps(g).flat_map(|(_, tap, at)| {
+                let parts = tiles(n, tile.n).map(move |columns| part(tap, columns));
+                parts.map(move |(begin, len)| run(width, at * g.c + begin, len))
+            });
+            let db = tiles(m, tile.m).map(|(first, len)| run(4, if splits == 1 { first } else { m * n + first }, len));
+            let stores = splits * (results(4) + db.sum::<usize>());
+            (rows(width, g.pixels(), m, tile.m), b.sum(), 0, stores, (x + y) * width + 4 * (w + m))
+        }
+    };
+    Traffic { loads: a * tiles_n + b * tiles_m + epilogue, stores, tensors }
+}
+
+/// What the sum of wgrad's splits needs.
+pub fn reduce(g: &ConvShape, splits: usize) -> Traffic {
+    let (dw, db) = (g.weight().len(), g.k);
+    let stride = (dw + db).next_multiple_of(4);
+    let loads = (0..splits).map(|split| run(4, split * stride, dw + db)).sum();
+    Traffic { loads, stores: run(4, 0, dw) + run(4, 0, db), tensors: 4 * (splits + 1) * (dw + db) }
+}

@@ -1,0 +1,212 @@
+//! What the convolutions' kernels do with memory and the arithmetic units, as the virtual GPU counts it: held to what
+//! their tiles need at least, and to the committed `kernels/COUNTERS.md`.
+#![cfg(feature = "cuda")]
+
+#[path = "../gpu/mod.rs"]
+mod gpu;
+/// The launches.
+mod layers;
+/// What tiles need.
+mod least;
+/// What the PTX says.
+mod loops;
+/// The report.
+mod report;
+
+use std::process::Command;
+use std::{env, fs};
+
+use mlpconv::Precision;
+use mlpconv::device::cuda::tiles::{FP32_TILES, MMA_TILES, Tile};
+use mlpconv::device::cuda::{missing, ptx};
+use serde_json::Value;
+
+use layers::layers;
+use least::{SECTOR, Traffic};
+
+/// Aligned kernels may read this much more than their tiles need.
+const EXCESS: f64 = 1.25;
+
+/// A launch, with what it counted.
+pub struct Row {
+    layer: &'static str,
+    pass: &'static str,
+    kernel: String,
+    grid: [usize; 2],
+    /// Whether all channels are read 16 bytes at a time.
+    aligned: bool,
+    /// Multiply-adds that the problem has, and that were executed; instructions of a warp for each `mma`, or `fma`.
+    arithmetic: Option<Arithmetic>,
+    loads: Access,
+    stores: Access,
+    least: Traffic,
+    conflicts: usize,
+    /// Bytes of the main loop's accesses to global memory.
+    widths: Vec<usize>,
+}
+
+struct Arithmetic {
+    useful: f64,
+    instructions: f64,
+}
+
+struct Access {
+    bytes: usize,
+    sectors: usize,
+}
+
+impl Access {
+    fn efficiency(&self) -> f64 {
+        self.bytes as f64 / (self.sectors * SECTOR) as f64
+    }
+}
+
+/// In a process of its own: the driver looks for `VIRTUAL_GPU_COUNTS` when it is initialised, and then no more.
+#[test]
+#[ignore = "`the_kernels_waste_nothing` starts it"]
+fn launches() {
+    for precision in Precision::ALL {
+        let gpu = gpu::gpu(precision).expect("kernels");
+        for layer in layers() {
+            layer.run(&gpu).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_kernels_waste_nothing() {
+    if missing().is_some() {
+        // Says so, or fails where kernels are required.
+        assert!(gpu::gpu(Precision::Fp32).is_none());
+        return;
+    }
+    let counts = tempfile::NamedTempFile::new().unwrap();
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", "launches", "--ignored", "--nocapture"]).env("VIRTUAL_GPU_COUNTS", counts.path());
+    // The figures are those of one device. Bugs are for other tests to find.
+    child.env_remove("VIRTUAL_GPU_SM").env_remove("MLPCONV_TESTS").env("VIRTUAL_GPU_CHECKS", "off");
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(counts.path()).unwrap();
+    let mut launches = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).peekable();
+    let mut tables = Vec::new();
+    for precision in Precision::ALL {
+        let mut rows = Vec::new();
+        for layer in layers() {
+            for pass in layer.passes() {
+                rows.push(row(precision, &layer, pass, &launches.next().expect("a launch")));
+                if let Some(sum) = launches.next_if(|next| next["kernel"].as_str().unwrap().ends_with("_reduce")) {
+                    let splits = rows.last().unwrap().grid[1];
+                    rows.push(reduce_row(&layer, splits, &sum));
+                }
+            }
+        }
+        tables.push((precision, rows));
+    }
+    assert!(launches.next().is_none(), "launches that nobody expects");
+
+    let report = report::markdown(&tables);
+    let written = report::write(&report);
+    let problems: Vec<String> = tables.iter().flat_map(|(precision, rows)| problems(*precision, rows)).collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    if !written {
+        report::compare(&report);
+    }
+}
+
+fn number(launch: &Value, name: &str) -> usize {
+    launch["counts"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {launch}")) as usize
+}
+
+fn grid(launch: &Value) -> [usize; 2] {
+    [0, 1].map(|axis| launch["grid"][axis].as_u64().unwrap() as usize)
+}
+
+fn loads(launch: &Value) -> Access {
+    Access { bytes: number(launch, "global_load_bytes"), sectors: number(launch, "global_load_sectors") }
+}
+
+fn stores(launch: &Value) -> Access {
+    Access { bytes: number(launch, "global_store_bytes"), sectors: number(launch, "global_store_sectors") }
+}
+
+fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: &Value) -> Row {
+    let kernel = launch["kernel"].as_str().unwrap().to_owned();
+    let (op, rest) = kernel.split_once('_').unwrap();
+    let tile = rest.strip_prefix(pass).and_then(|name| name.strip_prefix('_')).expect("the launches' order");
+    let tile = tiles(precision).iter().find(|known| known.name() == tile).expect("a tile of the table");
+    let grid = grid(launch);
+    let g = &layer.shape;
+    let (m, n) = least::product(pass, g);
+    assert_eq!(grid[0], m.div_ceil(tile.m) * n.div_ceil(tile.n), "{kernel}");
+    // A warp's `mma` is 16×8×8 or 16×8×16 products; a thread's `fma` is one.
+    let (steps, each) = match precision {
+        Precision::Fp32 => (number(launch, "flops") / 2 / 32, 32),
+        Precision::Tf32 => (number(launch, "mma"), 1024),
+        Precision::Bf16 => (number(launch, "mma"), 2048),
+    };
+    let arithmetic = Arithmetic {
+        useful: g.macs() as f64 / (steps * each) as f64,
+        instructions: number(launch, "warp_instructions") as f64 / steps as f64,
+    };
+    let (_, text) = ptx(precision).find(|(module, _)| *module == op).expect("a module for each op");
+    Row {
+        layer: layer.name,
+        pass,
+        grid,
+        aligned: tile.aligned,
+        arithmetic: Some(arithmetic),
+        loads: loads(launch),
+        stores: stores(launch),
+        least: least::gemm(pass, g, tile, precision.activation_width(), grid[1]),
+        conflicts: number(launch, "shared_bank_conflicts"),
+        widths: loops::access_widths(text, &kernel).unwrap_or_else(|| panic!("{kernel} has no main loop")),
+        kernel,
+    }
+}
+
+fn reduce_row(layer: &layers::Layer, splits: usize, launch: &Value) -> Row {
+    Row {
+        layer: layer.name,
+        pass: "sum of splits",
+        kernel: launch["kernel"].as_str().unwrap().to_owned(),
+        grid: grid(launch),
+        aligned: (layer.shape.weight().len() + layer.shape.k).is_multiple_of(4),
+        arithmetic: None,
+        loads: loads(launch),
+        stores: stores(launch),
+        least: least::reduce(&layer.shape, splits),
+        conflicts: number(launch, "shared_bank_conflicts"),
+        widths: Vec::new(),
+    }
+}
+
+fn tiles(precision: Precision) -> &'static [Tile] {
+    match precision {
+        Precision::Fp32 => &FP32_TILES,
+        Precision::Tf32 | Precision::Bf16 => &MMA_TILES,
+    }
+}
+
+/// What an aligned kernel must not do.
+fn problems(precision: Precision, rows: &[Row]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for row in rows.iter().filter(|row| row.aligned) {
+        let mut problem = |what: String| {
+            problems.push(format!("{precision}, {}, {}, {}: {what}", row.layer, row.pass, row.kernel));
+        };
+        for (what, access, least) in [("loads", &row.loads, row.least.loads), ("stores", &row.stores, row.least.stores)]
+        {
+            if access.sectors as f64 > EXCESS * least as f64 {
+                problem(format!("{what} {} sectors, where its tiles need {least}", access.sectors));
+            }
+        }
+        if row.conflicts != 0 {
+            problem(format!("{} bank conflicts", row.conflicts));
+        }
+        if row.widths.iter().any(|&bytes| bytes != 16) {
+            problem(format!("accesses of {:?} bytes in its main loop", row.widths));
+        }
+    }
+    problems
+}
