@@ -3,9 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use mlpconv::Precision;
 #[cfg(feature = "cuda")]
-use mlpconv::{Cuda, Device, device::Role, ops::relu::Relu};
+use mlpconv::{Cuda, Device, Precision, device::Role, ops::relu::Relu};
 use rayon::prelude::*;
 
 /// Multiply-adds and bytes a second, each with where it comes from.

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use mlpconv::device::{Moment, Recording};
 use mlpconv::{Backend, Cpu, Precision, Result};
 #[cfg(feature = "cuda")]
-use mlpconv::{Cuda, Device};
+use mlpconv::{
+    Cuda, Device,
+    device::{Moment, Recording},
+};
 
 pub use ceiling::Ceiling;
 pub use table::{Row, Table};
