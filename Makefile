@@ -4,7 +4,8 @@ SHELL := bash
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train train-cuda test test-fetch errors resources counters bench compare parity ptx ptx-check lint
+.PHONY: help data train train-cuda test test-fetch errors resources counters bench compare tables parity ptx \
+	ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -14,8 +15,9 @@ help:
 	@echo "make errors      measure how far off every kernel is, and write kernels/ERRORS.md"
 	@echo "make resources   ask ptxas for every kernel's registers and shared memory, and write kernels/RESOURCES.md"
 	@echo "make counters    count the convolutions' traffic on the virtual GPU, and write kernels/COUNTERS.md"
-	@echo "make bench       time each convolution, and 1x1 against kxk"
+	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
+	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
@@ -55,7 +57,11 @@ bench:
 
 compare: peer
 	$(CARGO) build --release --bin mlpconv
-	$(PYTHON) benches/compare.py --json benches/results/cpu.json --readme README.md
+	! command -v nvidia-smi >/dev/null || $(CARGO) bench --no-run --bench convolution
+	$(PYTHON) benches/compare.py --record
+
+tables:
+	python3 benches/compare.py --tables
 
 parity: peer
 	$(CARGO) run --release --bin train -- --preset d2l --train-limit 64 --test-limit 32 --epochs 1 --batch-size 16 \
@@ -67,6 +73,7 @@ lint test: export MLPCONV_REQUIRE_CUDA = 1
 
 lint: target/nvcc/installed
 	$(CARGO) fmt --all --check
+	python3 benches/compare.py --tables --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items

@@ -1,57 +1,115 @@
 #!/usr/bin/env python3
-"""One training step of d2l's NiN, ours and PyTorch's, side by side on this machine's CPU.
+"""One training step of d2l's NiN, ours and PyTorch's, side by side: on the GPU if there is one, else on the CPU.
 
-    make compare                       (or: python3 benches/compare.py, with PyTorch installed)
+    make compare                                  builds, measures, writes benches/results/ and the README's table
+    python3 benches/compare.py                    the same with what is built or staged, printing the table only
+    python3 benches/compare.py --tables           measures nothing: the README's tables from benches/results/
+    python3 benches/compare.py --tables --check   fails if the README's tables are others than those
 
-The programs run in turn, ours and each of PyTorch's modes, several times over, so that whatever else the machine does
-falls on all of them. A figure is the median over the rounds; of a round, the program's own median over its
-steps. Memory is the peak resident set of the whole process, as the operating system counts it. The ratios are the
-result: absolute times belong to one machine on one day.
+The programs run in turn, ours and PyTorch's, several times over, so that whatever else the machine does falls on all
+of them. A figure is the median over the rounds; of a round, the program's own median. On a CPU memory is the peak
+resident set of the whole process, as the operating system counts it; on a GPU it is what tensors hold at most. The
+ratios are the result: absolute times belong to one machine on one day.
+
+Ours is found in cargo's target folder, or in .gpu/, where a machine without a Rust toolchain has it; --mlpconv and
+--bench name other programs. PyTorch is what the Python that runs this has.
 """
 import argparse
 import datetime
+import glob
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BEGIN, END = "<!-- compare: begin -->", "<!-- compare: end -->"
+MARKERS = {"cpu": "compare", "gpu": "gpu"}
+UNMEASURED = "Not measured yet."
+# Of ours, the modes of PyTorch that compute alike.
+PRECISIONS = ["fp32", "tf32", "bf16"]
 
 
-def run(args, command):
+# What runs.
+
+def first_of(*paths):
+    return next((path for path in paths if path and os.path.exists(path)), None)
+
+
+def target(*parts):
+    return os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), *parts)
+
+
+def find_programs(args):
+    args.mlpconv = args.mlpconv or first_of(target("release/mlpconv"), os.path.join(ROOT, ".gpu/bin/mlpconv"))
+    if not args.mlpconv:
+        sys.exit("mlpconv is not built: cargo build --release --bin mlpconv, or name it with --mlpconv")
+    if not args.bench:
+        built = [path for path in glob.glob(target("release/deps/convolution-*")) if os.access(path, os.X_OK)]
+        built.sort(key=os.path.getmtime)
+        args.bench = first_of(*built[-1:], os.path.join(ROOT, ".gpu/benches/convolution"))
+
+
+def run(command, environment=None):
     """Runs a command to its end: its standard output, and its peak resident set in bytes."""
-    # PyTorch counts cores, rayon hardware threads: both are told.
-    threads = {"OMP_NUM_THREADS": str(args.threads), "RAYON_NUM_THREADS": str(args.threads)}
     with tempfile.TemporaryFile() as out:
-        pid = os.posix_spawnp(command[0], command, {**os.environ, **threads}, file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
+        pid = os.posix_spawnp(command[0], command, {**os.environ, **(environment or {})},
+                              file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
         _, status, usage = os.wait4(pid, 0)
-        if status != 0:
-            sys.exit(f"{' '.join(command)} failed")
         out.seek(0)
+        text = out.read().decode()
+        if status != 0:
+            sys.exit(f"{text}\n{' '.join(command)} failed")
         # In kilobytes, but for macOS, which counts bytes.
-        return out.read().decode(), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return text, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def ours(args):
-    command = [os.path.join(ROOT, "target/release/mlpconv"), "time", "--preset", "d2l", "--device", "cpu", "--json",
-               "--batch-size", str(args.batch), "--steps", str(args.steps)]
-    out, rss = run(args, command)
+def ours(args, precision, options=()):
+    command = [args.mlpconv, "time", "--preset", "d2l", "--device", args.device, "--precision", precision, "--json",
+               "--batch-size", str(args.batch), "--steps", str(args.steps), *options]
+    out, rss = run(command, args.threads_told)
     return {**json.loads(out), "rss": rss}
 
 
-def theirs(args, mode):
+def theirs(args, modes, options=()):
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, os.path.join(ROOT, "tests/pytorch/torch_nin.py"), "--device", "cpu", "--modes", mode,
-                   "--batch", str(args.batch), "--steps", str(args.steps), "--json", file.name]
-        _, rss = run(args, command)
+        command = [sys.executable, args.peer, "--device", args.device, "--modes", modes,
+                   "--batch", str(args.batch), "--steps", str(args.steps), "--json", file.name, *options]
+        out, rss = run(command, args.threads_told)
         result = json.load(file)
+    failed = [line for line in out.splitlines() if " failed: " in line]
+    for line in failed:
+        print(f"PyTorch: {line}", flush=True)
     if not result["steps"]:
-        sys.exit(f"PyTorch's mode {mode} failed")
-    return {**result["steps"][0], "rss": rss, "torch": result["torch"]}
+        sys.exit(f"PyTorch's mode {modes} failed")
+    return {**result, "failed": failed, "rss": rss}
+
+
+def convolutions(args):
+    """Each convolution alone, by our bench; None where it is not built."""
+    if not args.bench:
+        print("the convolutions are left out: their bench is not built (cargo bench --no-run), nor named by --bench")
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        quick = ["--quick"] if args.quick else []
+        environment = {"CARGO_TARGET_DIR": folder, "MLPCONV_BENCH_BATCH": str(args.batch)}
+        run([args.bench, "--bench", "^whole", *quick], environment)
+        with open(os.path.join(folder, "bench/convolution.json")) as file:
+            return json.load(file)
+
+
+# Where it runs.
+
+def git(*args):
+    return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True).stdout.strip()
+
+
+def commit():
+    changed = git("status", "--porcelain", "--", "src", "kernels", "build.rs", "Cargo.toml", "Cargo.lock")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
 def cpu_name():
@@ -62,81 +120,261 @@ def cpu_name():
         return platform.processor() or platform.machine()
 
 
-def git(*args):
-    return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True).stdout.strip()
+def driver(args):
+    """The driver's version, as nvidia-smi has it, and the CUDA version that it supports."""
+    said = subprocess.run([args.mlpconv, "doctor"], capture_output=True, text=True).stdout
+    cuda = re.search(r"^driver\s+(CUDA \S+)", said, re.MULTILINE)
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        smi = subprocess.run(query, capture_output=True, text=True)
+        version = smi.stdout.split("\n")[0].strip() if smi.returncode == 0 else ""
+    except OSError:
+        version = ""
+    return ", ".join(part for part in (version, cuda and cuda[1]) if part)
 
 
-def measure(args):
+def no_gpu(args):
+    """Why a GPU cannot be compared on; None if it can."""
+    probe = [args.mlpconv, "time", "--preset", "small", "--device", "cuda", "--precision", "fp32", "--batch-size", "1",
+             "--steps", "1", "--rounds", "1"]
+    mine = subprocess.run(probe, capture_output=True, text=True)
+    if mine.returncode != 0:
+        return f"mlpconv: {mine.stderr.strip()}"
+    if args.modes == ["none"]:
+        return None
+    ask = [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"]
+    sees = subprocess.run(ask, capture_output=True, text=True)
+    return None if sees.stdout.strip() == "True" else f"PyTorch sees none {sees.stderr.strip().splitlines()[-1:]}"
+
+
+# Measuring.
+
+def report(args, i, name, result):
+    rss = result["rss"] if args.device == "cpu" else result["peak_bytes"] or 0
+    print(f"round {i + 1}/{args.rounds}  {name:24} train {result['train_img_s']:8.1f} img/s  "
+          f"infer {result['infer_img_s']:8.1f} img/s  peak {rss / 2**20:6.0f} MiB", flush=True)
+
+
+def measure_cpu(args):
     rounds = {"mlpconv fp32": [], **{f"PyTorch {mode}": [] for mode in args.modes}}
+    version = None
     for i in range(args.rounds):
         for name, results in rounds.items():
-            results.append(ours(args) if name == "mlpconv fp32" else theirs(args, name.split()[1]))
-            last = results[-1]
-            print(f"round {i + 1}/{args.rounds}  {name:18} train {last['train_img_s']:6.1f} img/s  "
-                  f"infer {last['infer_img_s']:6.1f} img/s  peak {last['rss'] / 2**20:6.0f} MiB", flush=True)
-    peer = rounds[f"PyTorch {args.modes[0]}"][0]
-    commit = git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "src", "Cargo.lock") else "")
+            if name == "mlpconv fp32":
+                results.append(ours(args, "fp32"))
+            else:
+                peer = theirs(args, name.split()[1])
+                version = peer["torch"]
+                results.append({**peer["steps"][0], "rss": peer["rss"]})
+            report(args, i, name, results[-1])
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit, "cpu": cpu_name(), "threads": args.threads,
-        "torch": peer["torch"], "batch": args.batch, "rounds": args.rounds, "steps": args.steps,
+        "date": datetime.date.today().isoformat(), "commit": args.commit, "cpu": cpu_name(), "threads": args.threads,
+        "torch": version, "batch": args.batch, "rounds": args.rounds, "steps": args.steps,
         "results": {name: [{key: r[key] for key in ("train_img_s", "infer_img_s", "rss")} for r in results]
                     for name, results in rounds.items()},
     }
 
 
-def table(data):
-    def median(name, key):
-        return statistics.median(r[key] for r in data["results"][name])
-
-    def spread(name, key):
-        values = [r[key] for r in data["results"][name]]
-        return f"{min(values):.1f} to {max(values):.1f}"
-
-    mine = "mlpconv fp32"
-    lines = ["| | training, images/s | (range) | ours ÷ theirs | inference, images/s | ours ÷ theirs | peak memory | ours ÷ theirs |",
-             "|---|---:|---:|---:|---:|---:|---:|---:|"]
-    for name in data["results"]:
-        def ratio(key):
-            return "" if name == mine else f"**{median(mine, key) / median(name, key):.2f}**"
-        lines.append(f"| {name} | {median(name, 'train_img_s'):.1f} | {spread(name, 'train_img_s')} | {ratio('train_img_s')} "
-                     f"| {median(name, 'infer_img_s'):.1f} | {ratio('infer_img_s')} "
-                     f"| {median(name, 'rss') / 2**20:.0f} MiB | {ratio('rss')} |")
-    lines.append("")
-    lines.append(f"{data['cpu']}, {data['threads']} threads; batch {data['batch']} at 224×224; PyTorch {data['torch']} "
-                 f"(`fp32` is its default layout, `fp32-cl` channels_last); median of {data['rounds']} rounds of "
-                 f"{data['steps']} steps, in turn; memory is the whole process's, libraries included; {data['date']}, commit {data['commit']}.")
-    return "\n".join(lines)
+def summary(results):
+    def spread(values):
+        return {"median": statistics.median(values), "least": min(values), "most": max(values), "n": len(values)}
+    keys = ("train_img_s", "infer_img_s", "peak_bytes")
+    return {key: spread([r[key] for r in results]) for key in keys if all(r[key] is not None for r in results)}
 
 
-def main():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--batch", type=int, default=64)
-    ap.add_argument("--steps", type=int, default=4, help="timed steps a round, after one to warm up")
-    ap.add_argument("--threads", type=int, default=os.cpu_count())
-    ap.add_argument("--rounds", type=int, default=3)
-    ap.add_argument("--modes", type=lambda text: text.split(","), default=["fp32", "fp32-cl"])
-    ap.add_argument("--json", metavar="FILE", help="write the measurements")
-    ap.add_argument("--from-json", metavar="FILE", help="measure nothing: use what an earlier run wrote")
-    ap.add_argument("--readme", metavar="FILE", help="put the table between this file's markers")
-    args = ap.parse_args()
-    if args.from_json:
-        with open(args.from_json) as file:
-            data = json.load(file)
-    else:
-        data = measure(args)
+def measure_gpu(args):
+    data = {"date": datetime.date.today().isoformat(), "commit": args.commit, "driver": driver(args), "torch": None,
+            "batch": args.batch, "steps": args.steps, "rounds": 0, "results": {}, "summary": {},
+            "bench": convolutions(args), "peer_convs": None, "peer_ceilings": None, "peer_failed": []}
+    for i in range(args.rounds):
+        new = {f"mlpconv {precision}": ours(args, precision, ["--rounds", "3"]) for precision in PRECISIONS}
+        # As mlpconv names it, without ordinal and precision.
+        data["device"] = new["mlpconv fp32"]["device"].split(", ", 1)[1].rsplit(", ", 1)[0]
+        data["interpreter"] = "Virtual GPU" in data["device"]
+        if data["interpreter"] and args.record:
+            sys.exit("timings of an interpreter are not recorded")
+        if args.modes != ["none"]:
+            # What does not change from round to round is asked for once.
+            peer = theirs(args, ",".join(args.modes), ["--ceilings", "--convs"] if i == 0 else [])
+            new.update({f"PyTorch {step['mode']}": step for step in peer["steps"]})
+            data["torch"] = peer["torch"]
+            data["peer_failed"] += peer["failed"]
+            if i == 0:
+                data["peer_convs"], data["peer_ceilings"] = peer.get("convs"), peer.get("ceilings")
+        for name, result in new.items():
+            data["results"].setdefault(name, []).append({**result, "round": i})
+            report(args, i, name, {"rss": 0, **result})
+        data["rounds"] = i + 1
+        data["summary"] = {name: summary(results) for name, results in data["results"].items()}
+        # After each round, lest a machine that is lent for a while takes them all away.
+        save(args, data)
+    return data
+
+
+def save(args, data):
     if args.json:
         os.makedirs(os.path.dirname(args.json) or ".", exist_ok=True)
         with open(args.json, "w") as file:
             json.dump(data, file, indent=1)
             file.write("\n")
-    text = table(data)
-    print(text)
+
+
+# Tables.
+
+def median(results, key):
+    return statistics.median(r[key] for r in results)
+
+
+def steps_table(data, memory, digits):
+    """A row for each program; PyTorch's beside ours of the same precision."""
+    results = data["results"]
+
+    def spread(name, key):
+        values = [r[key] for r in results[name]]
+        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+    lines = ["| | training, images/s | (range) | ours ÷ theirs | inference, images/s | ours ÷ theirs "
+             "| peak memory | ours ÷ theirs |", "|---|---:|---:|---:|---:|---:|---:|---:|"]
+    named = [name for name in results if name.startswith("mlpconv ")]
+    rows = [name for mine in named for name in [mine] + [
+        other for other in results if other.startswith("PyTorch " + mine.split()[1])]]
+    for name in rows:
+        mine = "mlpconv " + name.split()[1].split("-")[0]
+
+        def ratio(key):
+            return "" if name == mine else f"**{median(results[mine], key) / median(results[name], key):.2f}**"
+        lines.append(f"| {name} | {median(results[name], 'train_img_s'):.{digits}f} "
+                     f"| {spread(name, 'train_img_s')} | {ratio('train_img_s')} "
+                     f"| {median(results[name], 'infer_img_s'):.{digits}f} | {ratio('infer_img_s')} "
+                     f"| {median(results[name], memory) / 2**20:.0f} MiB | {ratio(memory)} |")
+    return lines
+
+
+def cpu_table(data):
+    note = (f"{data['cpu']}, {data['threads']} threads; batch {data['batch']} at 224×224; PyTorch {data['torch']} "
+            f"(`fp32` is its default layout, `fp32-cl` channels_last); median of {data['rounds']} rounds of "
+            f"{data['steps']} steps, in turn; memory is the whole process's, libraries included; "
+            f"{data['date']}, commit {data['commit']}.")
+    return "\n".join([*steps_table(data, "rss", 1), "", note])
+
+
+def conv_table(data):
+    """Each convolution alone, ours beside PyTorch's, in the precisions that both were timed in."""
+    key = {"bfloat16": "bf16", "float32": "tf32", "fwd": "fprop"}
+    peers = {(r["conv"].split()[0], key.get(r["pass"], r["pass"]), key[r["dtype"]]): r["us"]
+             for r in data["peer_convs"] or []}
+    rows = {}
+    for r in (r for r in data["bench"]["rows"] if r["group"] == "whole"):
+        rows.setdefault((r["case"], r["pass"]), {})[r["precision"]] = r
+    lines = ["| convolution | pass | fp32, µs | of the floor | tf32, µs | of the floor | PyTorch | ours ÷ theirs "
+             "| bf16, µs | of the floor | PyTorch | ours ÷ theirs |", "|---|---|" + "---:|" * 10]
+    for (case, kind), measured in rows.items():
+        cells = []
+        for precision in PRECISIONS:
+            mine = measured.get(precision)
+            share = mine and mine["share"]
+            cells += [f"{mine['us']:.1f}" if mine else "", f"{share:.0%}" if share else ""]
+            if precision != "fp32":
+                theirs_us = peers.get((case.split()[0].replace("pointwise", "pw"), kind, precision))
+                cells += [f"{theirs_us:.1f}", f"**{theirs_us / mine['us']:.2f}**"] if mine and theirs_us else ["", ""]
+        lines.append(f"| {case} | {kind} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def gpu_table(data):
+    note = (f"{data['device']}, driver {data['driver']}; batch {data['batch']} at 224×224; "
+            f"PyTorch {data['torch']} (`-cl`: channels_last, `-compile`: torch.compile with "
+            f"max-autotune); median of {data['rounds']} rounds of "
+            f"{data['steps']} steps, in turn; ours leaves out the pixels that no pool reads; "
+            f"memory is what tensors hold at most; {data['date']}, commit {data['commit']}.")
+    lines = [*steps_table(data, "peak_bytes", 0), "", note]
+    if data["bench"]:
+        what = ("The convolutions alone, GPU time; \"ours ÷ theirs\" is of speeds. Ours have bias, ReLU, its mask and "
+                "the bias's gradient in them, PyTorch's have not; all pixels are computed. The floor is the larger of "
+                "FLOPs and bytes at the card's peak rates; what lies in the card's cache can beat it.")
+        lines += ["", what, "", *conv_table(data)]
+    if data["interpreter"]:
+        lines = ["THE DEVICE IS AN INTERPRETER: these times say nothing about any kernel.", "", *lines]
+    return "\n".join(lines)
+
+
+def write_readme(path, kind, data, check=False):
+    """Puts a table between its markers. Returns whether it was there already."""
+    if data is None:
+        text = UNMEASURED
+    elif data.get("interpreter"):
+        sys.exit("timings of an interpreter do not go into the README")
+    else:
+        text = gpu_table(data) if kind == "gpu" else cpu_table(data)
+    begin, end = (f"<!-- {MARKERS[kind]}: {which} -->" for which in ("begin", "end"))
+    with open(path) as file:
+        old = file.read()
+    before, rest = old.split(begin)
+    new = f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
+    if new != old and not check:
+        with open(path, "w") as file:
+            file.write(new)
+    return new == old
+
+
+def tables(args):
+    readme = args.readme or os.path.join(ROOT, "README.md")
+    same = True
+    for kind in MARKERS:
+        path = first_of(os.path.join(ROOT, "benches/results", f"{kind}.json"))
+        data = None
+        if path:
+            with open(path) as file:
+                data = json.load(file)
+        same &= write_readme(readme, kind, data, args.check)
+    if args.check and not same:
+        sys.exit(f"{readme}: its tables are not those of benches/results/; run python3 benches/compare.py --tables")
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    ap.add_argument("--batch", type=int, help="images a batch (64 on a CPU, 128 on a GPU)")
+    ap.add_argument("--steps", type=int, help="timed steps a round, after some to warm up (4 on a CPU, 50 on a GPU)")
+    ap.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU")
+    ap.add_argument("--rounds", type=int, default=3)
+    ap.add_argument("--modes", type=lambda text: text.split(","), help="PyTorch's, or all; none: ours alone, on a GPU")
+    ap.add_argument("--quick", action="store_true", help="less time on each convolution")
+    ap.add_argument("--mlpconv", metavar="FILE", help="the program")
+    ap.add_argument("--bench", metavar="FILE", help="the bench of the convolutions")
+    ap.add_argument("--peer", metavar="FILE", default=os.path.join(ROOT, "tests/pytorch/torch_nin.py"))
+    ap.add_argument("--commit", default=commit(), help="what was built, where git cannot tell")
+    ap.add_argument("--json", metavar="FILE", help="write the measurements")
+    ap.add_argument("--record", action="store_true", help="write them to benches/results/, and the README's table")
+    ap.add_argument("--readme", metavar="FILE", help="put the table between this file's markers")
+    ap.add_argument("--tables", action="store_true", help="measure nothing: all tables from benches/results/")
+    ap.add_argument("--check", action="store_true", help="with --tables: change nothing, fail if there is a difference")
+    args = ap.parse_args()
+    if args.tables:
+        return tables(args)
+
+    find_programs(args)
+    if args.device == "auto":
+        why = no_gpu(args)
+        args.device = "cpu" if why else "cuda"
+        print(f"on the {'CPU, since there is no GPU to compare on: ' + why if why else 'GPU'}", flush=True)
+    kind = "cpu" if args.device == "cpu" else "gpu"
+    gpu = kind == "gpu"
+    if not args.commit:
+        sys.exit("git cannot tell what was built here: say --commit")
+    args.batch = args.batch or (128 if gpu else 64)
+    args.steps = args.steps or (50 if gpu else 4)
+    args.modes = args.modes or (["all"] if gpu else ["fp32", "fp32-cl"])
+    # PyTorch counts cores, rayon hardware threads: both are told.
+    args.threads_told = {} if gpu else {"OMP_NUM_THREADS": str(args.threads), "RAYON_NUM_THREADS": str(args.threads)}
+    if args.record:
+        args.json = args.json or os.path.join(ROOT, "benches/results", f"{kind}.json")
+        args.readme = args.readme or os.path.join(ROOT, "README.md")
+    data = measure_gpu(args) if gpu else measure_cpu(args)
+    save(args, data)
+    print(gpu_table(data) if gpu else cpu_table(data))
     if args.readme:
-        with open(args.readme) as file:
-            before, rest = file.read().split(BEGIN)
-        after = rest.split(END)[1]
-        with open(args.readme, "w") as file:
-            file.write(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        write_readme(args.readme, kind, data)
 
 
 if __name__ == "__main__":

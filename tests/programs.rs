@@ -539,6 +539,29 @@ mod on_a_gpu {
     }
 
     #[test]
+    fn replayed_and_eager_steps_are_timed() {
+        if gpu::gpu(Precision::Bf16).is_none() {
+            return;
+        }
+        let timed = |options: &str| {
+            let line = format!("time --preset small --device cuda --precision bf16 --batch-size 2 {options}");
+            let mut command = Command::new(MLPCONV);
+            command.args(line.split_whitespace());
+            with_gpu(command).good().stdout
+        };
+        let json: serde_json::Value = serde_json::from_str(&timed("--steps 2 --rounds 1 --json")).unwrap();
+        assert_eq!(
+            (&json["precision"], &json["recorded"], &json["resident"]),
+            (&"bf16".into(), &true.into(), &true.into())
+        );
+        for what in ["train_ms", "infer_ms", "eager_train_ms", "eager_infer_ms", "loss", "peak_bytes", "reserved_bytes"]
+        {
+            assert!(json[what].as_f64().unwrap() > 0.0, "{what}: {json}");
+        }
+        assert!(timed("--steps 1 --rounds 1").contains("training, eager"));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
         let Some(place) = Place::new() else { return };
         if gpu::real() || gpu::gpu(Precision::Fp32).is_none() {

@@ -5,14 +5,14 @@ mod console;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use mlpconv::train::{Preset, Run, TrainConfig, Trainer};
-use mlpconv::{Backend, Cpu, Error, Result, Shape, weights};
+use mlpconv::{Backend, Cpu, Result, weights};
 
 use console::device::{DeviceArgs, choose, on_device};
 use console::doctor::doctor;
+use console::time::{Timing, time};
 use console::{bytes, grouped, metric, say};
 
 /// Looks at Network in Network: its costs, its accuracy, its speed.
@@ -67,16 +67,19 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Times training steps and inference on random images
+    /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
     Time {
         #[arg(long, default_value = "d2l")]
         preset: Preset,
         /// Images a batch
         #[arg(long, default_value_t = 64)]
         batch_size: usize,
-        /// Steps to time, after one to warm up
-        #[arg(long, default_value_t = 5)]
-        steps: usize,
+        /// Steps to time, after some to warm up [default: 5 on a CPU, 100 a round on a GPU]
+        #[arg(long)]
+        steps: Option<usize>,
+        /// On a GPU: rounds of as many steps, of which the median is told
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
         #[command(flatten)]
         device: DeviceArgs,
         /// One line of JSON instead of text
@@ -93,8 +96,11 @@ fn main() -> ExitCode {
         }
         Command::Data { data_dir } => data(data_dir),
         Command::Doctor { data_dir } => doctor(data_dir),
-        Command::Time { preset, batch_size, steps, device, json } => choose(&device, None)
-            .and_then(|device| on_device!(&device.backend, backend => time(preset, batch_size, steps, backend, json))),
+        Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
+            let timing = Timing { preset, batch, steps, rounds, json };
+            choose(&device, None)
+                .and_then(|device| on_device!(&device.backend, backend => time(&timing, &device, backend)))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -204,52 +210,5 @@ fn data(folder: Option<PathBuf>) -> Result<()> {
     let data = console::data::load(folder.as_deref())?;
     let (train, test) = (grouped(data.train.len()), grouped(data.test.len()));
     say(format_args!("Fashion-MNIST: {train} training and {test} test images in {}", data.source));
-    Ok(())
-}
-
-fn time<B: Backend<Scalar = f32>>(preset: Preset, batch: usize, steps: usize, backend: &B, json: bool) -> Result<()> {
-    if steps == 0 {
-        return Err(Error::Config { what: "steps".into(), problem: "must be at least 1".into() });
-    }
-    let config = TrainConfig { batch_size: batch, ..preset.config() };
-    config.validate()?;
-    let shape = Shape::image(batch, 1, config.resize, config.resize);
-    // Random bits in place of random numbers: a multiplicative hash of the position.
-    let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 8;
-    let images: Vec<f32> = (0..shape.len()).map(|i| noise(i) as f32 / (1 << 24) as f32).collect();
-    let labels: Vec<u8> = (0..batch).map(|i| (noise(i) % 10) as u8).collect();
-    let net = preset.net(backend, 0)?;
-    console::require_memory(backend, &net, &config)?;
-    let mut trainer = Trainer::new(backend, net, config.optimizer(backend), 0)?;
-
-    let median = |run: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
-        run()?;
-        let mut seconds = Vec::with_capacity(steps);
-        for _ in 0..steps {
-            let began = Instant::now();
-            run()?;
-            backend.synchronize()?;
-            seconds.push(began.elapsed().as_secs_f64());
-        }
-        seconds.sort_by(f64::total_cmp);
-        Ok((seconds[(steps - 1) / 2] + seconds[steps / 2]) / 2.0)
-    };
-    let train = median(&mut || trainer.step(&images, shape, &labels, 0.01))?;
-    let memory = backend.memory();
-    let infer = median(&mut || trainer.predict(&images, shape).map(drop))?;
-    let per_second = |seconds: f64| batch as f64 / seconds;
-    if json {
-        say(serde_json::json!({
-            "preset": preset, "device": backend.name(), "batch": batch, "size": config.resize, "steps": steps,
-            "train_ms": train * 1e3, "train_img_s": per_second(train),
-            "infer_ms": infer * 1e3, "infer_img_s": per_second(infer),
-            "peak_bytes": memory.peak,
-        }));
-    } else {
-        say(format_args!("{preset} at {0}x{0}, batch {batch}, {1}, median of {steps}", config.resize, backend.name()));
-        say(format_args!("training   {:9.2} ms  {:8.1} images/s", train * 1e3, per_second(train)));
-        say(format_args!("inference  {:9.2} ms  {:8.1} images/s", infer * 1e3, per_second(infer)));
-        say(format_args!("memory     {} in buffers at the peak of a step", bytes(memory.peak)));
-    }
     Ok(())
 }

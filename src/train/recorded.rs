@@ -74,7 +74,8 @@ impl<B: Backend> Default for Recorded<B> {
 
 impl<B: Backend> Recorded<B> {
     /// Does `work`, as `step` says: by calling it, or by a replay. Returns whether it was replayed without `step` being
-    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `moment`.
+    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `moment`; without a
+    /// moment nothing is recorded or replayed.
     ///
     /// # Errors
     /// What `step` gives, or the device.
@@ -82,9 +83,10 @@ impl<B: Backend> Recorded<B> {
         &mut self,
         backend: &B,
         work: Work,
-        moment: &Moment,
+        moment: Option<&Moment>,
         step: &mut dyn FnMut() -> Result<()>,
     ) -> Result<bool> {
+        let Some(moment) = moment else { return step().map(|()| false) };
         let known = self.kinds.iter().position(|(kind, _)| *kind == work);
         let state = known.map(|at| self.kinds.remove(at).1);
         let (state, replayed) = match state {

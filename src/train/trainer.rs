@@ -28,6 +28,8 @@ pub struct Trainer<B: Backend, N: Module<B>> {
     pub optimizer: Sgd<B>,
     /// With the seed, what dropout draws from.
     pub position: Position,
+    /// Whether a device that can record work does so; the bits are the same without.
+    pub record: bool,
     /// Spent on the steps of this epoch so far.
     pub(super) epoch_time: Duration,
     seed: u64,
@@ -46,6 +48,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             net,
             optimizer,
             position: Position::default(),
+            record: true,
             epoch_time: Duration::ZERO,
             seed,
             meter: Meter::new(backend)?,
@@ -86,7 +89,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let work = Work::training(data.id, n, self.seed, &self.net, &self.optimizer);
         let backend = self.backend.clone();
         let mut recorded = std::mem::take(self.recorded.get_mut());
-        let replayed = recorded.run(&backend, work, &moment, &mut || {
+        let replayed = recorded.run(&backend, work, self.record.then_some(&moment), &mut || {
             let (x, labels) = data.gather(places.clone())?;
             self.learn(x, data.shape(n), rate, |_, logits| data.require_classes(logits.c()).map(|()| labels))
         });
@@ -140,7 +143,8 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let n = places.len();
         let moment = Moment { first: places.start as u32, ..Moment::default() };
         let work = Work::scoring(data.id, n, &self.net);
-        let replayed = self.recorded.borrow_mut().run(&self.backend, work, &moment, &mut || {
+        let moment = self.record.then_some(&moment);
+        let replayed = self.recorded.borrow_mut().run(&self.backend, work, moment, &mut || {
             let (x, labels) = data.gather(places.clone())?;
             let (tape, logits) = self.forward(x, data.shape(n), Mode::Inference)?;
             data.require_classes(logits.shape().c())?;

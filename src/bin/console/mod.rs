@@ -7,6 +7,7 @@ pub mod data;
 pub mod device;
 pub mod doctor;
 pub mod report;
+pub mod time;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _, stdout};

@@ -20,6 +20,10 @@ pub struct CudaDevice {
     pub multiprocessors: usize,
     /// Bytes of device memory.
     pub memory: usize,
+    /// The highest clock of the multiprocessors, in Hz; `None` where the driver does not tell.
+    pub clock: Option<u64>,
+    /// Bytes a second over the whole bus of the memory, at its highest clock; `None` as above.
+    pub bandwidth: Option<u64>,
 }
 
 /// The driver's version, as the CUDA version that it supports: (13, 0).
@@ -52,6 +56,10 @@ fn device(ordinal: i32) -> std::result::Result<CudaDevice, DriverError> {
     // SAFETY: the driver has just given this device.
     let attribute = |which| unsafe { result::device::get_attribute(device, which) };
     let number = |which| attribute(which).map(|value| u32::try_from(value).unwrap_or(0));
+    // Some drivers do not know these, others say 0.
+    let told = |which| number(which).ok().filter(|&value| value > 0).map(u64::from);
+    let memory_kilohertz = told(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE);
+    let bus_bits = told(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
     Ok(CudaDevice {
         ordinal: ordinal as usize,
         name: result::device::get_name(device)?,
@@ -62,6 +70,9 @@ fn device(ordinal: i32) -> std::result::Result<CudaDevice, DriverError> {
         multiprocessors: number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
         // SAFETY: as above.
         memory: unsafe { result::device::total_mem(device)? },
+        clock: told(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE).map(|kilohertz| kilohertz * 1000),
+        // Data moves on both edges of the clock.
+        bandwidth: memory_kilohertz.zip(bus_bits).map(|(kilohertz, bits)| 2 * kilohertz * 1000 * bits / 8),
     })
 }
 

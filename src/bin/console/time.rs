@@ -1,0 +1,224 @@
+//! Timing of training steps and of inference on random images.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::device::Memory;
+use mlpconv::nn::Nin;
+use mlpconv::train::{Position, Preset, Resident, TrainConfig, Trainer};
+use mlpconv::{Backend, Error, Result, Shape};
+
+use super::device::Choice;
+use super::{bytes, require_memory, say};
+
+/// What to time.
+pub struct Timing {
+    pub preset: Preset,
+    pub batch: usize,
+    pub steps: Option<usize>,
+    pub rounds: usize,
+    pub json: bool,
+}
+
+/// Seconds a step: of every step where each was timed by itself, else of each round.
+struct Seconds(Vec<f64>);
+
+impl Seconds {
+    fn of(mut seconds: Vec<f64>) -> Self {
+        seconds.sort_by(f64::total_cmp);
+        Seconds(seconds)
+    }
+
+    fn median(&self) -> f64 {
+        let n = self.0.len();
+        (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0
+    }
+
+    /// The shortest and the longest.
+    fn range(&self) -> [f64; 2] {
+        [self.0[0], self.0[self.0.len() - 1]]
+    }
+}
+
+/// A training step and inference, one way of running them.
+struct Times {
+    train: Seconds,
+    infer: Seconds,
+}
+
+/// What came of it.
+struct Measured {
+    times: Times,
+    /// The same work asked for launch by launch; `None` on a device that records nothing.
+    eager: Option<Times>,
+    memory: Memory,
+    loss: f64,
+}
+
+/// Small enough that random images and labels do not make the network diverge.
+const RATE: f64 = 0.01;
+
+/// Pixels without a pattern: a multiplicative hash of the position.
+fn noise(i: usize) -> u32 {
+    (i as u32).wrapping_mul(2_654_435_761) >> 8
+}
+
+/// Times `timing.preset` on `backend`, as `train` would run it there.
+pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend: &B) -> Result<()> {
+    let &Timing { preset, batch, rounds, json, .. } = timing;
+    // A GPU's step is so short that a hundred are needed to tell one from the next.
+    let steps = timing.steps.unwrap_or(if device.resident { 100 } else { 5 });
+    for (what, count) in [("steps", steps), ("rounds", rounds)] {
+        if count == 0 {
+            return Err(Error::Config { what: what.into(), problem: "must be at least 1".into() });
+        }
+    }
+    let config = TrainConfig { batch_size: batch, precision: device.precision, ..preset.config() };
+    config.validate()?;
+    let net = preset.net(backend, 0)?;
+    require_memory(backend, &net, &config)?;
+    let trainer = Trainer::new(backend, net, config.optimizer(backend), 0)?;
+    let Measured { times, eager, memory, loss } = match device.resident {
+        true => resident(trainer, &config, steps, rounds)?,
+        false => from_host(trainer, &config, steps)?,
+    };
+    if !loss.is_finite() {
+        return Err(Error::Diverged { loss, epoch: 1, step: steps });
+    }
+
+    let per_second = |seconds: f64| batch as f64 / seconds;
+    let milliseconds = |seconds: &Seconds| seconds.range().map(|least_or_most| least_or_most * 1e3);
+    if json {
+        let mut line = serde_json::json!({
+            "preset": preset, "device": backend.name(), "precision": device.precision, "batch": batch,
+            "size": config.resize, "steps": steps, "rounds": if device.resident { rounds } else { 1 },
+            "resident": device.resident, "recorded": eager.is_some(), "loss": loss,
+            "train_ms": times.train.median() * 1e3, "train_img_s": per_second(times.train.median()),
+            "train_ms_range": milliseconds(&times.train),
+            "infer_ms": times.infer.median() * 1e3, "infer_img_s": per_second(times.infer.median()),
+            "infer_ms_range": milliseconds(&times.infer),
+            "peak_bytes": memory.peak, "reserved_bytes": memory.reserved,
+        });
+        if let Some(eager) = &eager {
+            line["eager_train_ms"] = (eager.train.median() * 1e3).into();
+            line["eager_train_ms_range"] = milliseconds(&eager.train).to_vec().into();
+            line["eager_infer_ms"] = (eager.infer.median() * 1e3).into();
+            line["eager_infer_ms_range"] = milliseconds(&eager.infer).to_vec().into();
+        }
+        say(line);
+        return Ok(());
+    }
+    let how = match device.resident {
+        true => format!("median of {rounds} rounds of {steps} steps from data on the device"),
+        false => format!("median of {steps}"),
+    };
+    say(format_args!("{preset} at {0}x{0}, batch {batch}, {1}, {how}", config.resize, backend.name()));
+    let line = |what: &str, seconds: &Seconds| {
+        let ([least, most], median) = (milliseconds(seconds), seconds.median());
+        let rate = per_second(median);
+        say(format_args!("{what:<17}{:9.3} ms  {rate:9.1} images/s  ({least:.3} to {most:.3} ms)", median * 1e3));
+    };
+    line("training", &times.train);
+    line("inference", &times.infer);
+    if let Some(eager) = &eager {
+        line("training, eager", &eager.train);
+        line("inference, eager", &eager.infer);
+    }
+    let (peak, reserved) = (bytes(memory.peak), bytes(memory.reserved));
+    say(format_args!("memory           {peak} in buffers at the peak of a step, {reserved} taken from the system"));
+    Ok(())
+}
+
+/// Batches that the host sends, each step timed by itself.
+fn from_host<B: Backend<Scalar = f32>>(
+    mut trainer: Trainer<B, Nin<B>>,
+    config: &TrainConfig,
+    steps: usize,
+) -> Result<Measured> {
+    let backend = trainer.backend.clone();
+    let shape = Shape::image(config.batch_size, 1, config.resize, config.resize);
+    let images: Vec<f32> = (0..shape.len()).map(|i| noise(i) as f32 / (1 << 24) as f32).collect();
+    let labels: Vec<u8> = (0..config.batch_size).map(|i| (noise(i) % 10) as u8).collect();
+    let each = |run: &mut dyn FnMut() -> Result<()>| -> Result<Seconds> {
+        run()?;
+        let mut seconds = Vec::with_capacity(steps);
+        for _ in 0..steps {
+            let began = Instant::now();
+            run()?;
+            backend.synchronize()?;
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+        Ok(Seconds::of(seconds))
+    };
+    let train = each(&mut || trainer.step(&images, shape, &labels, RATE))?;
+    let memory = backend.memory();
+    let infer = each(&mut || trainer.predict(&images, shape).map(drop))?;
+    Ok(Measured { times: Times { train, infer }, eager: None, memory, loss: trainer.reading()?.loss })
+}
+
+/// Batches of a data set on the device, in rounds of `steps` steps that are waited for at the end: recorded and eager
+/// in turn, so that whatever else the machine does falls on both.
+fn resident<B: Backend<Scalar = f32>>(
+    mut trainer: Trainer<B, Nin<B>>,
+    config: &TrainConfig,
+    steps: usize,
+    rounds: usize,
+) -> Result<Measured> {
+    let backend = trainer.backend.clone();
+    let loader = |order| {
+        let n = steps * config.batch_size;
+        let pixels = (0..n * 28 * 28).map(|i| (noise(i) >> 16) as u8).collect();
+        let labels = (0..n).map(|i| (noise(i) % 10) as u8).collect();
+        let shape = LoaderConfig { batch_size: config.batch_size, height: config.resize, width: config.resize, order };
+        Loader::new(Arc::new(Dataset::new(pixels, labels, 28, 28, 10)?), shape)
+    };
+    let train_data = Resident::new(&backend, loader(Order::Shuffled { seed: 0 })?)?;
+    let test_data = Resident::new(&backend, loader(Order::Sequential)?)?;
+
+    // A step is recorded when it comes up again and replayed from then on: three are the least to warm up.
+    let warm_up = 3usize.div_ceil(steps).max(1);
+    let mut epoch = 0;
+    let mut train = |trainer: &mut Trainer<B, Nin<B>>, record| -> Result<f64> {
+        (trainer.record, trainer.position) = (record, Position { epoch, step: 0 });
+        epoch += 1;
+        backend.synchronize()?;
+        let began = Instant::now();
+        for _ in 0..steps {
+            trainer.step_resident(&train_data, RATE)?;
+        }
+        backend.synchronize()?;
+        Ok(began.elapsed().as_secs_f64() / steps as f64)
+    };
+    let infer = |trainer: &mut Trainer<B, Nin<B>>, record| -> Result<f64> {
+        trainer.record = record;
+        let began = Instant::now();
+        // It waits for its reading.
+        trainer.evaluate(&test_data, &mut |_, _| Ok(ControlFlow::Continue(())))?;
+        Ok(began.elapsed().as_secs_f64() / steps as f64)
+    };
+    for _ in 0..warm_up {
+        train(&mut trainer, true)?;
+    }
+    let memory = backend.memory();
+    for _ in 0..warm_up {
+        infer(&mut trainer, true)?;
+    }
+    train(&mut trainer, false)?;
+    infer(&mut trainer, false)?;
+    trainer.reset_reading()?;
+    let mut seconds: [Vec<f64>; 4] = Default::default();
+    for _ in 0..rounds {
+        let round = [
+            train(&mut trainer, true)?,
+            infer(&mut trainer, true)?,
+            train(&mut trainer, false)?,
+            infer(&mut trainer, false)?,
+        ];
+        seconds.iter_mut().zip(round).for_each(|(all, one)| all.push(one));
+    }
+    let [train, infer, eager_train, eager_infer] = seconds.map(Seconds::of);
+    let eager = Some(Times { train: eager_train, infer: eager_infer });
+    Ok(Measured { times: Times { train, infer }, eager, memory, loss: trainer.reading()?.loss })
+}
