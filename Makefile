@@ -26,16 +26,18 @@ help:
 data:
 	$(CARGO) run --quiet --bin mlpconv -- data
 
-train:
+# A machine with a driver gets the compiler for its GPU; others train on the CPU.
+train: $(if $(wildcard /dev/nvidiactl),target/nvcc/installed)
 	$(CARGO) run --release --bin train
 
 # The virtual GPU stands in for the driver of whoever loads it first.
 train-cuda: target/nvcc/installed
-	$(CARGO) build --release --workspace
-	$(if $(wildcard /dev/nvidiactl),,LD_PRELOAD=$(CURDIR)/target/release/libvirtual_gpu.so) target/release/train --device cuda \
+	MLPCONV_REQUIRE_CUDA=1 $(CARGO) build --release --workspace
+	release=$$(realpath $${CARGO_TARGET_DIR:-target})/release; \
+	$(if $(wildcard /dev/nvidiactl),,LD_PRELOAD=$$release/libvirtual_gpu.so) $$release/train --device cuda \
 		--preset small --epochs 1 --batch-size 16 --train-limit 64 --test-limit 32 --log-every 1
 
-test: data ptx-check
+test: target/nvcc/installed data ptx-check
 	$(CARGO) test --workspace
 
 test-fetch:
@@ -64,8 +66,8 @@ tables:
 	python3 benches/compare.py --tables
 
 parity: peer
-	$(CARGO) run --release --bin train -- --preset d2l --train-limit 64 --test-limit 32 --epochs 1 --batch-size 16 \
-		--lr 0.01 --out $$(mktemp -d)/run | tee target/parity.log
+	$(CARGO) run --release --bin train -- --device cpu --preset d2l --train-limit 64 --test-limit 32 --epochs 1 \
+		--batch-size 16 --lr 0.01 --out $$(mktemp -d)/run | tee target/parity.log
 	$(PYTHON) tests/pytorch/check_weights.py $$(awk '$$1 == "weights" {print $$2}' target/parity.log)
 
 # Nothing is skipped for want of the kernels where the compiler is installed first.
@@ -83,7 +85,7 @@ ptx: target/nvcc/installed
 	mkdir -p target/ptx
 	for kernel in virtual-gpu/tests/kernels/*.cu; do \
 		ptx=target/ptx/$$(basename $${kernel%.cu}).ptx; \
-		$(NVCC) -ptx -arch=compute_80 -lineinfo -O3 $$kernel -o $$ptx && \
+		$(PYPI_NVCC) -ptx -arch=compute_80 -lineinfo -O3 $$kernel -o $$ptx && \
 		sed -i -E 's|(\.file\t[0-9]+ ")[^"]*/|\1|' $$ptx || exit 1; \
 	done
 
@@ -95,7 +97,7 @@ ptx-check: ptx
 	done
 
 # The compiler runs without a GPU and without a CUDA toolkit.
-NVCC = $(wildcard target/nvcc/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)
+PYPI_NVCC = $(wildcard target/nvcc/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)
 target/nvcc/installed:
 	python3 -m venv target/nvcc
 	target/nvcc/bin/pip install --quiet nvidia-cuda-nvcc==13.0.88 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \

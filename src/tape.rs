@@ -73,7 +73,7 @@ pub enum Mode {
 struct TapeId(u64);
 
 /// A number that nobody else has.
-fn unique() -> u64 {
+pub(crate) fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -125,7 +125,7 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     let size = config.resize;
     let net = config.preset.net(&backend, config.seed)?;
     let summary = console::summarize(config.preset, &net, 1, size)?;
-    console::require_memory(&backend, &net, &config)?;
+    console::require_memory(&backend, &net, &TrainConfig { precision: device.precision, ..config.clone() })?;
 
     let (params, macs) = (grouped(summary.params()), metric(summary.forward_macs()));
     let why = match (&resumed, args.preset) {

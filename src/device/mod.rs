@@ -119,8 +119,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     ///
     /// What `work` does on the host is done once, now: it may not exchange data with the device, and what it tells kernels
     /// of rate, epoch, step and place must be that of `moment`. Buffers that it takes and drops are the
-    /// recording's own; those that it merely uses must stay where they are.
+    /// recording's own; those that it merely uses must stay where they are. No other thread may use the device meanwhile.
     fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
+
+    /// Does `work` as [`Device::record`] would record it, in buffers that recordings share: none of them may outlive it but
+    /// those that stay for good.
+    fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
     /// Waits until everything asked for so far has happened.
     fn synchronize(&self) -> Result<()>;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::device::{Backend, Real, Role};
 use crate::ops::sgd::{Item, Rule};
-use crate::tape::{Grads, Param, ParamId};
+use crate::tape::{Grads, Param, ParamId, unique};
 use crate::{Error, Result};
 
 /// Stochastic gradient descent by PyTorch's rule (see [`ops::sgd`](crate::ops::sgd::Sgd)), with its velocities.
@@ -13,14 +13,22 @@ pub struct Sgd<B: Backend> {
     pub momentum: f64,
     pub nesterov: bool,
     pub weight_decay: f64,
-    /// Empty before the first update, and without momentum.
+    /// Empty before the first update, and without momentum. A velocity stays where it is once it is there: recorded
+    /// updates name its address.
     velocity: HashMap<ParamId, B::Buf>,
+    id: u64,
 }
 
 impl<B: Backend> Sgd<B> {
     /// Plain SGD.
     pub fn new(backend: &B) -> Self {
-        Sgd { backend: backend.clone(), momentum: 0.0, nesterov: false, weight_decay: 0.0, velocity: HashMap::new() }
+        let (backend, velocity, id) = (backend.clone(), HashMap::new(), unique());
+        Sgd { backend, momentum: 0.0, nesterov: false, weight_decay: 0.0, velocity, id }
+    }
+
+    /// Tells this optimiser, with its velocities, from every other.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// With `momentum` in [0, 1); 0 keeps no velocity.
@@ -87,6 +95,9 @@ impl<B: Backend> Sgd<B> {
     pub fn set_velocity(&mut self, param: &Param<B>, values: &[B::Scalar]) -> Result<()> {
         if values.len() != param.shape().len() {
             return Err(Error::shape("sgd", format!("{} velocities for a {}", values.len(), param.shape())));
+        }
+        if let Some(velocity) = self.velocity.get_mut(&param.id()) {
+            return self.backend.write(velocity, values);
         }
         self.velocity.insert(param.id(), self.backend.upload(Role::Parameter, values)?);
         Ok(())

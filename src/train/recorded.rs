@@ -6,7 +6,8 @@ use crate::nn::Module;
 use crate::optim::Sgd;
 use crate::tape::ParamId;
 
-/// All that a recorded step depends on and does not read anew each time. What differs in any of it is other work.
+/// All that a recorded step depends on and does not read anew each time, but for settings of the network's own modules, which
+/// do not change. What differs in any of it is other work.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Work {
     data: u64,
@@ -19,6 +20,7 @@ pub(super) struct Work {
 #[derive(Clone, Debug, PartialEq)]
 struct Rules {
     seed: u64,
+    optimizer: u64,
     momentum: f64,
     nesterov: bool,
     weight_decay: f64,
@@ -41,6 +43,7 @@ impl Work {
         let multiplier = |param: &crate::Param<B>| crate::device::Real::to_f64(param.rate_multiplier);
         let rules = Rules {
             seed,
+            optimizer: optimizer.id(),
             momentum: optimizer.momentum,
             nesterov: optimizer.nesterov,
             weight_decay: optimizer.weight_decay,
@@ -109,7 +112,7 @@ impl<B: Backend> Recorded<B> {
                 (State::Plain, false)
             }
             None => {
-                step()?;
+                backend.rehearse(step)?;
                 (State::Seen, false)
             }
         };

@@ -9,7 +9,8 @@ use mlpconv::{Cuda, device::cuda::CudaError};
 /// Where to compute, and how exactly.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one; with --resume, where the run began]
+    /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one; with --resume, where the run began: to go on
+    /// elsewhere, say so each time]
     #[arg(long)]
     pub device: Option<String>,
     /// fp32, tf32 or bf16 [default: tf32 on a GPU, as PyTorch's convolutions; a CPU has fp32 alone]
@@ -63,14 +64,18 @@ pub fn choose(args: &DeviceArgs, resumed: Option<&TrainConfig>) -> Result<Choice
     let began = resumed.map(|config| (config.device.as_str(), "as the run began"));
     let precision = args.precision.or(resumed.map(|config| config.precision));
     match asked.or(began).unwrap_or(("auto", "")) {
-        ("auto", _) => auto(args, precision),
-        ("cpu", why) => cpu(args, precision, why.into()),
+        ("auto", _) => auto(args, resumed, precision),
+        ("cpu", why) => cpu(args, resumed, precision, why.into()),
         (device, why) if device == "cuda" || device.starts_with("cuda:") => {
             let ordinal = device.strip_prefix("cuda:").map_or(Ok(0), str::parse);
             let not_a_number = |_| {
                 let problem = "what follows the colon is not a number; --device takes cuda or cuda:N".into();
                 Error::Device { device: device.into(), problem }
             };
+            if args.threads.is_some() {
+                let problem = "an option of the CPU's; leave it out, or say --device cpu".into();
+                return Err(Error::Config { what: "threads".into(), problem });
+            }
             cuda(ordinal.map_err(not_a_number)?, precision, why.into())
         }
         (device, _) => {
@@ -80,10 +85,13 @@ pub fn choose(args: &DeviceArgs, resumed: Option<&TrainConfig>) -> Result<Choice
     }
 }
 
-fn cpu(args: &DeviceArgs, precision: Option<Precision>, why: String) -> Result<Choice> {
+fn cpu(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Precision>, why: String) -> Result<Choice> {
     if let Some(precision) = precision.filter(|precision| *precision != Precision::Fp32) {
-        let problem =
-            format!("the CPU computes in fp32 alone, not in {precision}; leave --precision out, or use a GPU");
+        let remedy = match (args.precision, resumed) {
+            (None, Some(_)) => "in which the run began; add --precision fp32",
+            _ => "leave --precision out",
+        };
+        let problem = format!("({why}) the CPU computes in fp32 alone, not in {precision}; {remedy}, or use a GPU");
         return Err(Error::Device { device: "cpu".into(), problem });
     }
     let backend = Chosen::Cpu(match args.threads {
@@ -112,10 +120,10 @@ fn cuda(ordinal: usize, _: Option<Precision>, _: String) -> Result<Choice> {
 
 /// A GPU if one can be used, else the CPU; never an error for lack of a GPU.
 #[cfg(feature = "cuda")]
-fn auto(args: &DeviceArgs, precision: Option<Precision>) -> Result<Choice> {
+fn auto(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Precision>) -> Result<Choice> {
     // Who asks for threads means the CPU's.
     if args.threads.is_some() {
-        return cpu(args, precision, "as --threads is an option of the CPU's".into());
+        return cpu(args, resumed, precision, "as --threads is an option of the CPU's".into());
     }
     match cuda(0, precision, "the first GPU; --device cpu is the other choice".into()) {
         Ok(choice) => Ok(choice),
@@ -126,13 +134,13 @@ fn auto(args: &DeviceArgs, precision: Option<Precision>) -> Result<Choice> {
                 CudaError::KernelsNotBuilt { .. } => "this build has no CUDA kernels; mlpconv doctor says why".into(),
                 other => other.to_string(),
             };
-            cpu(args, precision, why)
+            cpu(args, resumed, precision, why)
         }
         Err(error) => Err(error),
     }
 }
 
 #[cfg(not(feature = "cuda"))]
-fn auto(args: &DeviceArgs, precision: Option<Precision>) -> Result<Choice> {
-    cpu(args, precision, "this build has no CUDA backend".into())
+fn auto(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Precision>) -> Result<Choice> {
+    cpu(args, resumed, precision, "this build has no CUDA backend".into())
 }

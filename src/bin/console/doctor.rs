@@ -39,6 +39,9 @@ fn cuda() {
     if cuda::driver_version().is_ok() {
         match cuda::devices() {
             Ok(devices) => {
+                if let (None, Err(error)) = (cuda::missing(), mlpconv::Cuda::new(0, Precision::Fp32)) {
+                    line("cuda:0", format_args!("cannot be used: {error}"));
+                }
                 for device in devices {
                     let (major, minor) = device.capability;
                     let enough = if device.capability < (8, 0) { " (the kernels need 8.0)" } else { "" };

@@ -205,6 +205,10 @@ impl<T: Real> Device for Cpu<T> {
         Ok(None)
     }
 
+    fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        work()
+    }
+
     fn synchronize(&self) -> Result<()> {
         Ok(())
     }

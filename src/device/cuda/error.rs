@@ -27,8 +27,8 @@ pub enum CudaError {
     Unsupported { name: String, capability: (u32, u32) },
 
     #[error(
-        "the driver, of CUDA {}.{}, is older than the kernels' PTX (ISA {isa}); update the driver (580 or newer for ISA 9.0), or \
-         build with the nvcc of an older toolkit ($NVCC)",
+        "the driver, of CUDA {}.{}, is older than the kernels' PTX (ISA {isa}); update the driver (580 or newer for ISA 9.0), \
+         build with the nvcc of an older toolkit ($NVCC), or say --device cpu",
         driver.0, driver.1
     )]
     DriverTooOld { driver: (u32, u32), isa: String },

@@ -1,8 +1,11 @@
 //! Work recorded as a CUDA graph: the launches of a whole training step, asked for again by a single call.
 
-use cudarc::driver::CudaGraph;
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use std::sync::Arc;
 
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaGraph, CudaStream};
+
+use super::pool::{Pool, Recorded};
 use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::{Moment, Recording};
@@ -10,6 +13,7 @@ use crate::device::{Moment, Recording};
 /// A recorded piece of work. Its launches name addresses, so the blocks that they use are lent to recordings only.
 pub struct Graph {
     graph: CudaGraph,
+    _blocks: Recorded,
     /// Holds the memory, and the clock.
     cuda: Cuda,
 }
@@ -24,21 +28,47 @@ impl Recording for Graph {
     }
 }
 
+/// A stream that records. It does so no longer when this is dropped, whatever has happened meanwhile.
+struct Capture<'a> {
+    stream: &'a Arc<CudaStream>,
+    ended: bool,
+}
+
+impl<'a> Capture<'a> {
+    fn begin(stream: &'a Arc<CudaStream>) -> Result<Self> {
+        // Memory may be taken from the driver while it lasts.
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        stream.begin_capture(mode).map_err(CudaError::driver("cuStreamBeginCapture"))?;
+        Ok(Capture { stream, ended: false })
+    }
+
+    fn end(mut self) -> Result<CudaGraph> {
+        self.ended = true;
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        let graph = graph.map_err(CudaError::driver("cuStreamEndCapture"))?;
+        let empty = || CudaError::Driver { call: "cuStreamEndCapture", problem: "nothing was recorded".into() };
+        Ok(graph.ok_or_else(empty)?)
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // What was recorded before the failure goes with it; the failure itself has been told.
+            let _ = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        }
+    }
+}
+
 impl Cuda {
     /// Records what `work` launches, without running any of it.
     pub(super) fn capture(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         drop(self.moment(moment)?);
-        // Another thread may allocate meanwhile, and so may this one.
-        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-        self.shared.stream.begin_capture(mode).map_err(CudaError::driver("cuStreamBeginCapture"))?;
-        self.shared.pool.lend_to_recordings(true);
-        let worked = work();
-        self.shared.pool.lend_to_recordings(false);
-        // The capture is ended whether or not the work could be asked for.
-        let captured = self.shared.stream.end_capture(CUgraphInstantiate_flags(0));
-        worked?;
-        let graph = captured.map_err(CudaError::driver("cuStreamEndCapture"))?;
-        let empty = || CudaError::Driver { call: "cuStreamEndCapture", problem: "nothing was recorded".into() };
-        Ok(Graph { graph: graph.ok_or_else(empty)?, cuda: self.clone() })
+        let capture = Capture::begin(&self.shared.stream)?;
+        let lent = Pool::lend_to_recordings(&self.shared.pool);
+        work()?;
+        drop(lent);
+        let graph = capture.end()?;
+        Ok(Graph { graph, _blocks: Recorded::new(&self.shared.pool), cuda: self.clone() })
     }
 }

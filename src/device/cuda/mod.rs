@@ -136,6 +136,8 @@ impl Cuda {
         let pool = Pool::new(&context, format!("cuda:{ordinal}"));
         let clock = Clock::new(&pool)?;
         let kernels = Kernels::new(&context, precision)?;
+        // A driver that is too old for the kernels is known at once.
+        kernels.function("cast", "cast_to_float", 0)?;
         Ok(Cuda { shared: Arc::new(Shared { device, precision, kernels, clock, pool, stream, context }) })
     }
 
@@ -353,6 +355,11 @@ impl Device for Cuda {
 
     fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
         self.capture(moment, work).map(Some)
+    }
+
+    fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let _lent = Pool::lend_to_recordings(&self.shared.pool);
+        work()
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -54,6 +54,8 @@ struct State {
     /// recordings share them, since none leaves anything in them.
     recorded: Waiting,
     recording: bool,
+    /// How many recordings there are.
+    recordings: usize,
     memory: Memory,
 }
 
@@ -96,18 +98,26 @@ impl Pool {
         Ok(Block { allocation: Some(allocation), recorded, pool: pool.clone() })
     }
 
-    /// From now on blocks are taken for work that is recorded, or no longer.
-    pub(super) fn lend_to_recordings(&self, recording: bool) {
-        self.lock().recording = recording;
+    /// Until the result is dropped, blocks are taken for work that is recorded, or that leaves nothing behind, as such
+    /// work does.
+    pub(super) fn lend_to_recordings(pool: &Arc<Self>) -> Lent {
+        pool.lock().recording = true;
+        Lent(pool.clone())
     }
 
     fn fresh(&self, state: &mut State, bytes: usize) -> Result<Allocation> {
         let allocation = Allocation::new(&self.context, bytes).or_else(|error| {
-            if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY || state.free.is_empty() {
+            if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
                 return Err(error);
             }
-            let waiting: usize = state.free.values().flatten().map(|allocation| allocation.bytes).sum();
-            state.free.clear();
+            let mut given_back = std::mem::take(&mut state.free);
+            if state.recordings == 0 {
+                for (size, allocations) in std::mem::take(&mut state.recorded) {
+                    given_back.entry(size).or_default().extend(allocations);
+                }
+            }
+            let waiting: usize = given_back.values().flatten().map(|allocation| allocation.bytes).sum();
+            drop(given_back);
             state.memory.reserved -= waiting;
             Allocation::new(&self.context, bytes)
         });
@@ -119,7 +129,8 @@ impl Pool {
             }
             Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
                 let free = result::mem_get_info().map_or(0, |(free, _)| free);
-                let (device, in_use) = (self.device.clone(), state.memory.in_use);
+                // What recordings hold is of no use to others.
+                let (device, in_use) = (self.device.clone(), state.memory.reserved);
                 Err(Error::Memory { device, bytes, in_use, free: Some(free) })
             }
             Err(error) => Err(CudaError::driver("cuMemAlloc")(error)),
@@ -133,6 +144,37 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the lock is held, and if something did, the lists would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Blocks are lent to recordings as long as this lives.
+pub(super) struct Lent(Arc<Pool>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.lock().recording = false;
+    }
+}
+
+/// A recording that uses recorded blocks. With the last of them they are free for all.
+pub(super) struct Recorded(Arc<Pool>);
+
+impl Recorded {
+    pub(super) fn new(pool: &Arc<Pool>) -> Self {
+        pool.lock().recordings += 1;
+        Recorded(pool.clone())
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.recordings -= 1;
+        if state.recordings == 0 {
+            for (size, allocations) in std::mem::take(&mut state.recorded) {
+                state.free.entry(size).or_default().extend(allocations);
+            }
+        }
     }
 }
 
@@ -156,7 +198,9 @@ impl Drop for Block {
         let Some(allocation) = self.allocation.take() else { return };
         let mut state = self.pool.lock();
         state.memory.in_use -= allocation.bytes;
-        let waiting = if self.recorded { &mut state.recorded } else { &mut state.free };
+        // Where there is no recording, nothing is kept for one, but for the work that may be recorded next.
+        let kept = self.recorded && (state.recordings > 0 || state.recording);
+        let waiting = if kept { &mut state.recorded } else { &mut state.free };
         waiting.entry(allocation.bytes).or_default().push(allocation);
     }
 }
