@@ -183,6 +183,7 @@ pub trait Backend:
     + ops::cross_entropy::CrossEntropy
     + ops::gather::Gather
     + ops::sgd::Sgd
+    + ops::mlpconv::MlpConv
 {
 }
 
@@ -198,5 +199,6 @@ impl<D> Backend for D where
         + ops::cross_entropy::CrossEntropy
         + ops::gather::Gather
         + ops::sgd::Sgd
+        + ops::mlpconv::MlpConv
 {
 }

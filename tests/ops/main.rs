@@ -35,6 +35,8 @@ mod gradients;
 mod layout;
 /// The loss and its meter.
 mod loss;
+/// A block of convolutions, fused or not.
+mod mlpconv;
 /// A steady state of memory.
 mod memory;
 /// The ops' formulas as loops.
