@@ -35,10 +35,10 @@ mod gradients;
 mod layout;
 /// The loss and its meter.
 mod loss;
-/// A block of convolutions, fused or not.
-mod mlpconv;
 /// A steady state of memory.
 mod memory;
+/// A block of convolutions, fused or not.
+mod mlpconv;
 /// The ops' formulas as loops.
 mod naive;
 /// What becomes of NaN.

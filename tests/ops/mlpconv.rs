@@ -57,9 +57,19 @@ impl Block {
         MlpConvShape::new(x, [w1, w2, w3], self.stride, self.pad).unwrap()
     }
 
-    /// Numbers with many digits, such that about half of what goes through a ReLU is positive.
+    /// Numbers with many digits. The weights are sparse, so that what the sums lose does not hide how values between the
+    /// layers are rounded.
     fn draw(&self) -> Vec<Vec<f64>> {
-        self.inputs().iter().enumerate().map(|(i, shape)| draw::spread(300 + i as u64, shape.len())).collect()
+        let input = |(i, shape): (usize, &Shape)| {
+            let mut values = draw::spread(300 + i as u64, shape.len());
+            if shape.dims().len() == 4 && i > 0 {
+                let share = 8.0 / (shape.len() / shape.n()) as f64;
+                let places = draw::spread(350 + i as u64, shape.len());
+                values.iter_mut().zip(places).filter(|(_, place)| place.abs() >= share).for_each(|(w, _)| *w = 0.0);
+            }
+            values
+        };
+        self.inputs().iter().enumerate().map(input).collect()
     }
 
     /// Small whole numbers and few of them, so that no precision rounds anything.
@@ -81,6 +91,11 @@ impl Block {
     fn apply<B: Backend>(&self, tape: &mut Tape<B>, vars: &[Var<B>]) -> Var<B> {
         let [x, w1, b1, w2, b2, w3, b3] = vars else { panic!("seven inputs") };
         tape.mlpconv(x.clone(), [w1, b1, w2, b2, w3, b3], self.stride, self.pad, self.relu).unwrap()
+    }
+
+    /// [`Block::draw`] and [`Block::seed`].
+    fn drawn(&self) -> Vec<Vec<f64>> {
+        self.draw().into_iter().chain([self.seed()]).collect()
     }
 
     fn seed(&self) -> Vec<f64> {
@@ -167,8 +182,8 @@ fn product(
     for (i, sum) in sums.iter_mut().enumerate() {
         for k in 0..k {
             let (a, b) = (a(i / n, k), b(i % n, k));
-            // Zeros of the padding are terms too, which the bound need not know.
-            if a.lo != 0.0 || a.hi != 0.0 {
+            // Terms of zero round nothing.
+            if [a, b].iter().all(|factor| factor.lo != 0.0 || factor.hi != 0.0) {
                 sum.add(a, b);
             }
         }
@@ -285,7 +300,7 @@ fn within(what: &str, got: &[f64], want: &[Interval], exact: bool) {
         size += want.lo.abs().max(want.hi.abs());
     }
     // Intervals that let anything pass would be no check.
-    assert!(width <= if exact { 0.0 } else { 0.01 * size }, "{what}: {width} of {size}");
+    assert!(width <= if exact { 0.0 } else { 0.02 * size }, "{what}: {width} of {size}");
 }
 
 fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exact: bool) {
@@ -339,21 +354,21 @@ fn inference_gives_the_same_values<B: Backend>(backend: &B, _: Arithmetic) {
 }
 
 /// The gradients of x, w1, b1, w2, b2, w3, b3 by the kernels themselves, of which `wanted` are, written to buffers that
-/// hold `held`.
+/// hold `held`. `inputs` are those seven and the gradient of the output.
 fn backward<B: Backend>(
     backend: &B,
     block: &Block,
+    inputs: Vec<Vec<f64>>,
     mask: bool,
     wanted: [bool; 7],
-    held: impl Fn(usize) -> f64,
+    held: f64,
     write: Write,
 ) -> Vec<Vec<f64>> {
-    let (shapes, inputs) = (block.inputs(), block.draw());
-    let bufs: Vec<B::Buf> =
-        (0..7).map(|i| case::upload_as(ROLES[i], backend, shapes[i], &inputs[i])).collect();
-    let dy = case::upload(backend, block.shape().output(), &block.seed());
+    let shapes = block.inputs();
+    let bufs: Vec<B::Buf> = (0..7).map(|i| case::upload_as(ROLES[i], backend, shapes[i], &inputs[i])).collect();
+    let dy = case::upload(backend, block.shape().output(), &inputs[7]);
     let grad = |i: usize| {
-        let values: Vec<f64> = (0..shapes[i].len()).map(&held).collect();
+        let values = vec![held; shapes[i].len()];
         Grad::new(case::upload_as(ROLES[i], backend, shapes[i], &values), write)
     };
     let mut grads: Vec<Grad<B::Buf>> = (0..7).map(grad).collect();
@@ -371,27 +386,22 @@ fn some() -> impl Iterator<Item = Block> {
     table::blocks().into_iter().skip(2).step_by(3)
 }
 
-fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, _: Arithmetic) {
     for block in some() {
-        let run = |held: f64, write| backward(backend, &block, false, [true; 7], move |_| held, write);
+        let given: Vec<_> = block.whole().into_iter().chain([draw::signs(9, block.seed().len())]).collect();
+        let run = |held: f64, write| backward(backend, &block, given.clone(), false, [true; 7], held, write);
         let fresh = run(f64::NAN, Write::Overwrite);
         assert!(run(7.0, Write::Overwrite) == fresh, "{block:?}: what a buffer held shows in what overwrites it");
-        let added = run(0.5, Write::Accumulate);
-        for (i, (added, fresh)) in added.iter().zip(&fresh).enumerate() {
-            for (added, fresh) in added.iter().zip(fresh) {
-                // The sums' last bits, and for x those that a stored sum has.
-                let storage = if i == 0 { arithmetic.storage_unit() } else { 0.0 };
-                let tolerance = (2.0 * storage + 4.0 * arithmetic.unit()) * (fresh.abs() + 0.5);
-                let error = (added - fresh - 0.5).abs();
-                assert!(error <= tolerance, "{block:?}: {} is {added}, not {fresh} and a half", NAMES[i]);
-            }
+        let added = run(3.0, Write::Accumulate);
+        for (name, (added, fresh)) in NAMES.iter().zip(added.iter().zip(fresh)) {
+            assert!(fresh.iter().map(|fresh| fresh + 3.0).eq(added.iter().copied()), "{block:?}: {name}");
         }
     }
 }
 
 fn gradients_that_are_not_wanted_change_nothing<B: Backend>(backend: &B, _: Arithmetic) {
     for block in some() {
-        let run = |wanted| backward(backend, &block, false, wanted, |_| 3.0, Write::Overwrite);
+        let run = |wanted| backward(backend, &block, block.drawn(), false, wanted, 3.0, Write::Overwrite);
         let all = run([true; 7]);
         for only in 0..7 {
             for wanted in [std::array::from_fn(|i| i == only), std::array::from_fn(|i| i != only)] {
@@ -408,7 +418,7 @@ fn gradients_that_are_not_wanted_change_nothing<B: Backend>(backend: &B, _: Arit
 
 fn a_mask_zeroes_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, _: Arithmetic) {
     for block in some() {
-        let run = |mask| backward(backend, &block, mask, [true; 7], |_| f64::NAN, Write::Overwrite);
+        let run = |mask| backward(backend, &block, block.drawn(), mask, [true; 7], f64::NAN, Write::Overwrite);
         let (masked, plain) = (run(true), run(false));
         let x = &block.draw()[0];
         let kept = x.iter().zip(&plain[0]).map(|(&x, &dx)| if x > 0.0 { dx } else { 0.0 });
@@ -419,15 +429,7 @@ fn a_mask_zeroes_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, 
 
 /// A variable that is several of the block's parameters has the sum of their gradients.
 fn tied_parameters_get_both_gradients<B: Backend>(backend: &B, _: Arithmetic) {
-    let block = Block {
-        x: [2, 1, 9, 11],
-        k: [64; 3],
-        filter: [3, 3],
-        stride: 2,
-        pad: 1,
-        relu: true,
-        fused: true,
-    };
+    let block = Block { x: [2, 1, 9, 11], k: [64; 3], filter: [3, 3], stride: 2, pad: 1, relu: true, fused: true };
     let mut inputs = block.whole();
     inputs[5] = inputs[3].clone();
     inputs[6] = inputs[4].clone();
@@ -463,8 +465,7 @@ fn ops_take_any_role<B: Backend>(backend: &B, _: Arithmetic) {
 /// Kernels that read more taps than a filter has must not see what lies there.
 fn an_infinity_beside_a_window_is_not_seen<B: Backend>(backend: &B, _: Arithmetic) {
     for filter in [[1, 1], [2, 3], [3, 2], [5, 6]] {
-        let block =
-            Block { x: [1, 1, 8, 8], k: [64; 3], filter, stride: 8, pad: 0, relu: true, fused: true };
+        let block = Block { x: [1, 1, 8, 8], k: [64; 3], filter, stride: 8, pad: 0, relu: true, fused: true };
         let mut inputs = block.draw();
         let clean = run(backend, &block, &inputs, &block.seed(), ROLES);
         for (i, x) in inputs[0].iter_mut().enumerate() {
