@@ -51,6 +51,11 @@ impl Slot {
     pub fn needs_grad(self) -> bool {
         self.needs_grad
     }
+
+    /// Whether both are the same variable of the same tape.
+    pub(crate) fn is(self, other: Slot) -> bool {
+        self.tape == other.tape && self.id == other.id
+    }
 }
 
 /// The backward half of an op. It owns what the forward half saved, and frees it by being consumed.

@@ -184,6 +184,7 @@ pub trait Backend:
     + ops::cross_entropy::CrossEntropy
     + ops::gather::Gather
     + ops::sgd::Sgd
+    + ops::mlpconv::MlpConv
 {
 }
 
@@ -199,5 +200,6 @@ impl<D> Backend for D where
         + ops::cross_entropy::CrossEntropy
         + ops::gather::Gather
         + ops::sgd::Sgd
+        + ops::mlpconv::MlpConv
 {
 }

@@ -32,6 +32,19 @@ impl<B: Backend> Conv2d<B> {
         self.relu = relu;
     }
 
+    pub(super) fn relu(&self) -> bool {
+        self.relu
+    }
+
+    pub(super) fn stride_and_pad(&self) -> (usize, usize) {
+        (self.stride, self.pad)
+    }
+
+    /// Weight and bias as variables of `tape`.
+    pub(super) fn vars(&self, tape: &mut Tape<B>) -> [Var<B>; 2] {
+        [tape.param(&self.weight), tape.param(&self.bias)]
+    }
+
     /// Learns at `multiplier` times the optimiser's rate.
     pub fn with_rate(mut self, multiplier: B::Scalar) -> Self {
         self.weight.rate_multiplier = multiplier;

@@ -33,7 +33,12 @@ impl<B: Backend> NinBlock<B> {
 
 impl<B: Backend> Module<B> for NinBlock<B> {
     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
-        self.convs.iter().try_fold(x, |x, conv| conv.forward(tape, x))
+        let [first, second, third] = &self.convs;
+        let params: Vec<Var<B>> = self.convs.iter().flat_map(|conv| conv.vars(tape)).collect();
+        let [w1, b1, w2, b2, w3, b3] = &params[..] else { unreachable!("three convolutions") };
+        debug_assert!(first.relu() && second.relu(), "the block's own");
+        let (stride, pad) = first.stride_and_pad();
+        tape.mlpconv(x, [w1, b1, w2, b2, w3, b3], stride, pad, third.relu())
     }
 
     fn forward_for(&self, tape: &mut Tape<B>, x: Var<B>, reader: &dyn Module<B>) -> Result<Var<B>> {

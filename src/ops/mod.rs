@@ -31,6 +31,7 @@ pub mod flatten;
 pub mod gather;
 pub mod global_avgpool;
 pub mod maxpool;
+pub mod mlpconv;
 pub mod pointwise;
 pub mod relu;
 pub mod sgd;

@@ -59,7 +59,7 @@ impl Arithmetic {
     }
 
     /// That of a convolution's sums: tensor cores may cut off instead of rounding, which errs twice as far.
-    fn product_unit(self) -> f64 {
+    pub fn product_unit(self) -> f64 {
         match self {
             CudaTf32 | CudaBf16 => 2f64.powi(-23),
             _ => self.unit(),

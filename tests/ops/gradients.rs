@@ -32,6 +32,7 @@ fn every_op_folder_is_in_the_table() {
             Cases::Tape(cases) => cases.len(),
             Cases::Rule(cases) => cases.len(),
             Cases::Data(cases) => cases.len(),
+            Cases::Blocks(cases) => cases.len(),
         };
         assert!(count >= 8, "{name} has only {count} cases");
     }
@@ -44,7 +45,7 @@ fn gradients_agree_with_finite_differences() {
         match cases {
             Cases::Tape(cases) => cases.iter().for_each(|case| check(&backend, case)),
             // Ops without a gradient have tests of their own.
-            Cases::Rule(_) | Cases::Data(_) => {}
+            Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) => {}
         }
     }
 }

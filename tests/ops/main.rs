@@ -40,6 +40,8 @@ mod layout;
 mod loss;
 /// A steady state of memory.
 mod memory;
+/// A block of convolutions, fused or not.
+mod mlpconv;
 /// The ops' formulas as loops.
 mod naive;
 /// What becomes of NaN.

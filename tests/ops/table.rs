@@ -5,6 +5,7 @@ use mlpconv::Shape;
 
 use crate::case::{Case, Conv};
 use crate::gather::Batches;
+use crate::mlpconv::Block;
 use crate::update::Update;
 
 /// One row of the table: the name of an op's folder, and its cases.
@@ -17,6 +18,8 @@ pub enum Cases {
     Rule(Vec<Update>),
     /// Batches of a data set, whose pixels want no gradient.
     Data(Vec<Batches>),
+    /// Blocks of convolutions, whose rounding errors go through each other.
+    Blocks(Vec<Block>),
 }
 
 pub fn table() -> Vec<Row> {
@@ -28,6 +31,7 @@ pub fn table() -> Vec<Row> {
         ("gather", Cases::Data(gather())),
         ("global_avgpool", Cases::Tape(global_avgpool())),
         ("maxpool", Cases::Tape(maxpool())),
+        ("mlpconv", Cases::Blocks(mlpconv())),
         ("pointwise", Cases::Tape(pointwise())),
         ("relu", Cases::Tape(relu())),
         ("sgd", Cases::Rule(sgd())),
@@ -38,7 +42,7 @@ pub fn table() -> Vec<Row> {
 pub fn tape_cases() -> Vec<Case> {
     let cases = table().into_iter().filter_map(|(_, cases)| match cases {
         Cases::Tape(cases) => Some(cases),
-        Cases::Rule(_) | Cases::Data(_) => None,
+        Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) => None,
     });
     cases.flatten().collect()
 }
@@ -51,6 +55,11 @@ pub fn updates() -> Vec<Update> {
 /// The cases of batches.
 pub fn batches() -> Vec<Batches> {
     gather()
+}
+
+/// The blocks.
+pub fn blocks() -> Vec<Block> {
+    mlpconv()
 }
 
 /// A convolution with bias and without ReLU.
@@ -249,4 +258,32 @@ fn gather() -> Vec<Batches> {
         (1, [900, 5], [3, 33], 1),
     ];
     cases.map(|(images, from, to, batch)| Batches { images, from, to, batch }).to_vec()
+}
+
+fn mlpconv() -> Vec<Block> {
+    let block = |x, k, filter, stride, pad| Block { x, k, filter, stride, pad, relu: true, fused: true };
+    let composed = |block| Block { fused: false, ..block };
+    let linear = |block| Block { relu: false, ..block };
+    vec![
+        // The network's first filter, on fewer pixels than a tile has.
+        block([2, 1, 40, 40], [96, 96, 96], [11, 11], 4, 0),
+        // Pixels, channels and taps that divide nothing; several tiles of one image.
+        block([1, 1, 64, 56], [64, 96, 88], [11, 10], 2, 1),
+        linear(block([1, 1, 9, 9], [56, 64, 72], [3, 3], 2, 0)),
+        linear(block([3, 1, 12, 10], [96, 96, 96], [5, 4], 2, 1)),
+        // Several channels, whose taps lie side by side.
+        block([1, 2, 8, 9], [56, 56, 56], [3, 3], 1, 1),
+        linear(block([2, 4, 6, 10], [88, 80, 96], [2, 2], 1, 0)),
+        // One pixel; windows that see nothing but padding, and pixels that no window sees.
+        block([3, 1, 1, 1], [96, 64, 56], [1, 1], 2, 0),
+        block([1, 1, 20, 16], [72, 96, 64], [7, 3], 6, 8),
+        // Images of one column and of one row.
+        block([1, 1, 300, 4], [56, 56, 64], [3, 4], 2, 0),
+        linear(block([2, 1, 3, 290], [64, 56, 56], [3, 2], 2, 0)),
+        // What the kernels leave to the convolutions: channels, strides and filters.
+        composed(block([1, 3, 7, 7], [5, 7, 11], [3, 3], 1, 1)),
+        composed(linear(block([2, 8, 3, 3], [8, 16, 8], [1, 1], 1, 0))),
+        composed(block([1, 1, 14, 14], [48, 48, 48], [5, 5], 2, 2)),
+        composed(block([1, 1, 9, 7], [96, 96, 96], [3, 3], 1, 0)),
+    ]
 }

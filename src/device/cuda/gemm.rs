@@ -90,18 +90,25 @@ pub(crate) fn splits(blocks: usize, steps: usize, len: usize, slots: usize) -> S
 /// The kernels' `Split`: where wgrad's results go, and how its sum is divided.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Split {
-    dw: u64,
-    db: u64,
-    partial: u64,
-    stride: i32,
-    tiles: i32,
-    accumulate_dw: i32,
-    accumulate_db: i32,
+pub(crate) struct Split {
+    pub(crate) dw: u64,
+    pub(crate) db: u64,
+    pub(crate) partial: u64,
+    pub(crate) stride: i32,
+    pub(crate) tiles: i32,
+    pub(crate) accumulate_dw: i32,
+    pub(crate) accumulate_db: i32,
 }
 
 // SAFETY: no gaps between the fields.
 unsafe impl NoUninit for Split {}
+
+impl Split {
+    /// Of the kernels that add up partial results of `len` elements.
+    pub(crate) fn geometry(len: usize) -> Geometry {
+        Geometry { grid: [len.div_ceil(THREADS / 2), 1, 1], block: THREADS, shared: 0 }
+    }
+}
 
 /// Launches the wgrad kernel of `op` for `product`, whose n is r·s·c, and the sum of its splits. `extents` adds the arguments
 /// after x and dy.
@@ -145,8 +152,7 @@ pub(crate) fn weight_gradient(
     cuda.launch(op, &format!("{op}_wgrad_{}", tile.name()), geometry(tile, m, n, splits.count), args)?;
     if splits.count > 1 {
         let args = Args::new().value(split).int(dw_len).int(len).int(splits.count);
-        let geometry = Geometry { grid: [len.div_ceil(THREADS / 2), 1, 1], block: THREADS, shared: 0 };
-        cuda.launch(op, &format!("{op}_reduce"), geometry, args)?;
+        cuda.launch(op, &format!("{op}_reduce"), Split::geometry(len), args)?;
     }
     dw.map_or(Ok(()), |dw| dw.finish())?;
     db.map_or(Ok(()), |db| db.finish())

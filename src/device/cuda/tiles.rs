@@ -19,6 +19,14 @@ pub const GATHER_SHARED: usize = 32 << 10;
 /// Bytes of the GEMM's K that a tile spans.
 pub const TILE_BYTES: usize = 64;
 
+/// Columns that the block of a network in network computes of each product, and the warps of a block of threads.
+pub const MLPCONV_CHANNELS: usize = 96;
+pub const MLPCONV_WARPS: usize = 8;
+
+/// Pixels of its tiles: 32 a warp, and 16 where results of the warps' own take most registers.
+pub const MLPCONV_FPROP_PIXELS: usize = 256;
+pub const MLPCONV_BACKWARD_PIXELS: usize = 128;
+
 /// How a GEMM kernel's block divides its work; `kernels/README.md` says what to consider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -96,6 +104,10 @@ pub fn defines() -> Vec<(String, String)> {
         ("FLATTEN_TILE", FLATTEN_TILE),
         ("SGD_ITEMS", SGD_ITEMS),
         ("TILE_BYTES", TILE_BYTES),
+        ("MLPCONV_CHANNELS", MLPCONV_CHANNELS),
+        ("MLPCONV_WARPS", MLPCONV_WARPS),
+        ("MLPCONV_FPROP_PIXELS", MLPCONV_FPROP_PIXELS),
+        ("MLPCONV_BACKWARD_PIXELS", MLPCONV_BACKWARD_PIXELS),
     ];
     let lists = [("FP32_TILES(X)", list(&FP32_TILES)), ("MMA_TILES(X)", list(&MMA_TILES))];
     let constants = constants.map(|(name, value)| (name, value.to_string()));

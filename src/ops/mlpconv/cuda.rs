@@ -1,0 +1,305 @@
+//! The block on a GPU: launches of `kernels/mlpconv.cu` in bf16, for shapes whose weights fit shared memory.
+
+use bytemuck::NoUninit;
+
+use super::{MlpConv, MlpConvShape, Params, Wanted, composed};
+use crate::Result;
+use crate::device::cuda::gemm::Split;
+use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_WARPS};
+use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
+use crate::device::{Device, Precision, Role};
+use crate::ops::{Grad, Write};
+use crate::shape::ConvShape;
+
+const OP: &str = "mlpconv";
+
+/// What a block has of shared memory on every GPU since Ampere.
+const SHARED: usize = 99 << 10;
+
+/// Bytes of a 96×96 matrix in shared memory.
+const SQUARE: usize = MLPCONV_CHANNELS * MLPCONV_CHANNELS * 2;
+
+/// How the kernels take a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    /// Of the convolution as one of a single channel, w, s and what is horizontal multiplied by the channels.
+    h: usize,
+    w: usize,
+    r: usize,
+    s: usize,
+    stride: [usize; 2],
+    pad: [usize; 2],
+    /// The filter in squares of 4×4 taps.
+    squares: [usize; 2],
+    /// Bytes of a line of w1 in shared memory.
+    w1_pitch: usize,
+    /// Elements of a line of the image in shared memory, and where its first column lies.
+    pitch: usize,
+    origin: usize,
+    /// Lines are copied 16 bytes at a time.
+    whole: bool,
+}
+
+impl Plan {
+    /// `None` where the kernels do not apply or gain nothing. They compute 96 columns of each product, which is no loss
+    /// where memory is the bound, as long as half of them are wanted; they read two neighbouring taps at once, which begin
+    /// at an even element where the horizontal stride is even; and weights and image lines have to fit shared memory.
+    fn new(shape: &MlpConvShape) -> Option<Self> {
+        let &ConvShape { h, w, c, r, s, q, stride, pad, .. } = &shape.conv;
+        let channels = [shape.conv.k, shape.k2, shape.k3];
+        let suit = |&k: &usize| k.is_multiple_of(8) && 2 * k > MLPCONV_CHANNELS && k <= MLPCONV_CHANNELS;
+        // Larger ones have no room; so much for overflows.
+        let small = |&extent: &usize| extent < 1 << 14;
+        if !channels.iter().all(suit) || ![h, w, c, r, s, pad].iter().all(small) {
+            return None;
+        }
+        // A filter that is never moved may have any stride.
+        let stride = stride.min((h.max(w) + 2 * pad).next_multiple_of(2));
+        let (w, s, stride, pad) = (w * c, s * c, [stride, stride * c], [pad, pad * c]);
+        if !stride[1].is_multiple_of(2) {
+            return None;
+        }
+        let squares = [r.div_ceil(4), s.div_ceil(4)];
+        // One chunk more than an even number: the same bank for no two neighbouring lines.
+        let w1_pitch = 32 * squares[0] * squares[1] + 16;
+        // Windows begin at even elements.
+        let origin = pad[1].next_multiple_of(8) + pad[1] % 2;
+        let columns = origin - pad[1] + (q - 1) * stride[1] + 4 * squares[1];
+        // Half a round over the banks beside whole ones: what a lane's neighbours read of two lines at once are
+        // different halves.
+        let pitch = columns.saturating_sub(32).next_multiple_of(64) + 32;
+        let whole = w.is_multiple_of(8) && origin.is_multiple_of(8);
+        let plan = Plan { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
+        let fits = [false, true].iter().all(|&backward| plan.shared(&shape.conv, backward) <= SHARED);
+        fits.then_some(plan)
+    }
+
+    /// Bytes of shared memory: w2, w3, w1, the image, and backward two tiles of half a block's pixels.
+    fn shared(&self, conv: &ConvShape, backward: bool) -> usize {
+        let pixels = if backward { MLPCONV_BACKWARD_PIXELS } else { MLPCONV_FPROP_PIXELS };
+        // Output rows that so many pixels may lie in.
+        let rows = ((pixels - 2) / conv.q + 2).min(conv.p);
+        let image = ((rows - 1) * self.stride[0] + 4 * self.squares[0]) * self.pitch * 2;
+        let tiles = if backward { pixels * MLPCONV_CHANNELS * 2 } else { 0 };
+        2 * SQUARE + tiles + MLPCONV_CHANNELS * self.w1_pitch + image
+    }
+}
+
+/// The kernels' `Extents`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extents {
+    ints: [i32; 23],
+    /// By q, tiles of an image, chunks of an image's line, squares of a filter's line.
+    divisors: [[u32; 3]; 4],
+}
+
+// SAFETY: words.
+unsafe impl NoUninit for Extents {}
+
+/// A launch: extents, grid and block.
+struct Launch {
+    extents: Extents,
+    geometry: Geometry,
+    /// A block's partial results, in floats.
+    stride: usize,
+}
+
+impl Launch {
+    fn new(shape: &MlpConvShape, plan: &Plan, backward: bool, multiprocessors: usize) -> Self {
+        let &ConvShape { n, k, p, q, .. } = &shape.conv;
+        let size = if backward { MLPCONV_BACKWARD_PIXELS } else { MLPCONV_FPROP_PIXELS };
+        let (pixels, of_image) = (p * q, (p * q).div_ceil(size));
+        let tiles = n * of_image;
+        // As few blocks as are done as soon: each loads all weights and leaves partial results.
+        let blocks = tiles.div_ceil(tiles.div_ceil(multiprocessors));
+        let stride = shape.k3 * (shape.k2 + 1) + shape.k2 * (k + 1);
+        let Plan { h, w, r, s, stride: [stride_y, stride_x], pad: [pad_y, pad_x], .. } = *plan;
+        let Plan { squares: [squares_y, squares_x], w1_pitch, pitch, origin, whole, .. } = *plan;
+        let conv = [h, w, r, s, p, q, stride_y, stride_x, pad_y, pad_x];
+        let output = [k, shape.k2, shape.k3, pixels, of_image, tiles];
+        let layout = [squares_y, squares_x, w1_pitch, pitch, origin, whole.into(), stride];
+        let mut ints = [0; 23];
+        let all = conv.into_iter().chain(output).chain(layout);
+        ints.iter_mut().zip(all).for_each(|(word, int)| *word = int as i32);
+        Launch {
+            extents: Extents { ints, divisors: [q, of_image, pitch / 8, squares_x].map(divisor) },
+            geometry: Geometry {
+                grid: [blocks, 1, 1],
+                block: 32 * MLPCONV_WARPS,
+                shared: plan.shared(&shape.conv, backward),
+            },
+            stride,
+        }
+    }
+}
+
+impl Cuda {
+    fn plan(&self, shape: &MlpConvShape) -> Option<Plan> {
+        // In fp32 and TF32 a layer's sums are no fragments of the next one's factors, and the weights take twice the room.
+        if self.precision() == Precision::Bf16 { Plan::new(shape) } else { None }
+    }
+}
+
+impl MlpConv for Cuda {
+    fn fuses(&self, shape: &MlpConvShape) -> bool {
+        self.plan(shape).is_some()
+    }
+
+    fn mlpconv_fprop(
+        &self,
+        shape: &MlpConvShape,
+        x: &Buf,
+        params: &Params<'_, Buf>,
+        relu: bool,
+        y: &mut Buf,
+    ) -> Result<()> {
+        let Some(plan) = self.plan(shape) else { return composed::fprop(self, shape, x, params, relu, y) };
+        let Launch { extents, geometry, .. } = Launch::new(shape, &plan, false, self.multiprocessors());
+        let x = self.operand(x)?;
+        let [w1, w2, w3] = [self.operand(params.w[0])?, self.operand(params.w[1])?, self.operand(params.w[2])?];
+        let [b1, b2, b3] =
+            [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?, self.operand_f32(params.b[2])?];
+        let args = Args::new().output(y).input(&x).input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).input(&b3);
+        self.launch(OP, "mlpconv_fprop", geometry, args.flag(relu).value(extents))
+    }
+
+    fn mlpconv_backward(
+        &self,
+        shape: &MlpConvShape,
+        x: &Buf,
+        params: &Params<'_, Buf>,
+        dy: &Buf,
+        mask: Option<&Buf>,
+        wanted: Wanted<'_, Buf>,
+    ) -> Result<()> {
+        let Some(plan) = self.plan(shape) else {
+            return composed::backward(self, shape, x, params, dy, mask, wanted);
+        };
+        let Launch { extents, geometry, stride } = Launch::new(shape, &plan, true, self.multiprocessors());
+        let blocks = geometry.grid[0];
+        let mut dz1 = self.alloc(Role::Activation, shape.conv.output().len())?;
+        let mut partial = self.scratch(blocks * stride)?;
+        {
+            let (x, dy) = (self.operand(x)?, self.operand(dy)?);
+            let [w1, w2, w3] = [self.operand(params.w[0])?, self.operand(params.w[1])?, self.operand(params.w[2])?];
+            let [b1, b2] = [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?];
+            let args = Args::new().output(&mut dz1).output(&mut partial).input(&x).input(&dy);
+            let args = args.input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).value(extents);
+            self.launch(OP, "mlpconv_backward", geometry, args)?;
+        }
+        let [dw1, dw2, dw3] = wanted.dw;
+        let [db1, db2, db3] = wanted.db;
+        let (second, third) = (shape.second(), shape.third());
+        let partials = |start: usize| Partials { buf: &partial, start, stride, blocks };
+        self.sum(partials(0), third.k, third.c, dw3, db3)?;
+        self.sum(partials(third.k * (third.c + 1)), second.k, second.c, dw2, db2)?;
+        drop(partial);
+        composed::first(self, shape, x, params, &dz1, mask, wanted.dx, dw1, db1)
+    }
+}
+
+/// What the blocks of the backward kernel have left of a layer's gradients.
+struct Partials<'a> {
+    buf: &'a Buf,
+    start: usize,
+    stride: usize,
+    blocks: usize,
+}
+
+impl Cuda {
+    /// A layer's dw and db, the sums of all blocks' partial results.
+    fn sum(
+        &self,
+        partials: Partials<'_>,
+        k: usize,
+        c: usize,
+        dw: Option<&mut Grad<Buf>>,
+        db: Option<&mut Grad<Buf>>,
+    ) -> Result<()> {
+        if dw.is_none() && db.is_none() {
+            return Ok(());
+        }
+        // The one that is not wanted has to go somewhere.
+        let mut unwanted = Grad::new(self.scratch(if dw.is_none() { k * c } else { k })?, Write::Overwrite);
+        let (dw, db) = match (dw, db) {
+            (Some(dw), Some(db)) => (dw, db),
+            (Some(dw), None) => (dw, &mut unwanted),
+            (None, db) => (&mut unwanted, db.expect("one of them is wanted")),
+        };
+        let (mut dw, mut db) = (self.result_f32(dw)?, self.result_f32(db)?);
+        let split = Split {
+            dw: dw.buf().address(),
+            db: db.buf().address(),
+            partial: partials.buf.address() + (partials.start * size_of::<f32>()) as u64,
+            stride: partials.stride as i32,
+            tiles: 0,
+            accumulate_dw: dw.accumulate().into(),
+            accumulate_db: db.accumulate().into(),
+        };
+        let len = k * c + k;
+        let args = Args::new().value(split).int(k * c).int(len).int(partials.blocks);
+        self.launch(OP, "mlpconv_reduce", Split::geometry(len), args)?;
+        dw.finish()?;
+        db.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Shape;
+
+    fn shape(x: [usize; 4], k: [usize; 3], filter: [usize; 2], stride: usize, pad: usize) -> MlpConvShape {
+        let [n, c, h, w] = x;
+        let weights = [Shape::weight(k[0], c, filter[0], filter[1]), Shape::weight(k[1], k[0], 1, 1)];
+        let weights = [weights[0], weights[1], Shape::weight(k[2], k[1], 1, 1)];
+        MlpConvShape::new(Shape::image(n, c, h, w), weights, stride, pad).unwrap()
+    }
+
+    #[test]
+    fn the_networks_first_block_fits_and_no_other() {
+        let first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
+        let plan = Plan::new(&first).unwrap();
+        assert_eq!((plan.squares, plan.pitch, plan.origin, plan.whole), ([3, 3], 224, 0, true));
+        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (80_384, SHARED));
+        for (backward, tiles, blocks) in [(false, 1536, 128), (true, 2944, 128)] {
+            let launch = Launch::new(&first, &plan, backward, 132);
+            assert_eq!((launch.extents.ints[15], launch.geometry.grid), (tiles, [blocks, 1, 1]));
+            assert_eq!(launch.stride, 2 * 96 * 97);
+        }
+        assert_eq!(Plan::new(&shape([128, 96, 26, 26], [256; 3], [5, 5], 1, 2)), None);
+        assert_eq!(Plan::new(&shape([128, 256, 12, 12], [384; 3], [3, 3], 1, 1)), None);
+        assert_eq!(Plan::new(&shape([128, 384, 5, 5], [10; 3], [3, 3], 1, 1)), None);
+    }
+
+    #[test]
+    fn what_kernels_cannot_or_should_not_do_is_composed() {
+        let plan = |k, filter, stride, pad| Plan::new(&shape([1, 1, 224, 224], k, filter, stride, pad));
+        assert!(plan([56, 64, 96], [11, 11], 2, 3).is_some());
+        for k in [[48, 96, 96], [96, 104, 96], [96, 96, 92]] {
+            assert_eq!(plan(k, [11, 11], 4, 0), None, "{k:?}");
+        }
+        assert_eq!(plan([96; 3], [11, 11], 3, 0), None, "an odd stride");
+        assert_eq!(plan([96; 3], [24, 24], 4, 0), None, "too large a filter");
+        assert_eq!(plan([96; 3], [11, 11], 4, 1 << 20), None, "too much padding");
+        assert_eq!(Plan::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0)), None, "lines that are too long");
+    }
+
+    /// Every plan's windows stay within the lines that are in shared memory.
+    #[test]
+    fn windows_stay_within_their_lines() {
+        for (x, filter, stride, pad) in [
+            ([1, 1, 224, 224], [11, 11], 4, 0),
+            ([2, 2, 9, 11], [3, 5], 1, 2),
+            ([1, 1, 30, 31], [7, 1], 6, 9),
+            ([3, 1, 1, 1], [1, 1], 2, 0),
+        ] {
+            let shape = shape(x, [96; 3], filter, stride, pad);
+            let plan = Plan::new(&shape).unwrap();
+            let last = plan.origin - plan.pad[1] + (shape.conv.q - 1) * plan.stride[1] + 4 * plan.squares[1];
+            assert!(last <= plan.pitch && plan.pitch % 64 == 32, "{plan:?}");
+            assert!(plan.origin >= plan.pad[1] && (plan.origin - plan.pad[1]) % 2 == 0, "{plan:?}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The block of a network in network: a convolution and two 1×1 convolutions, a ReLU after each, as one op.
+//!
+//! Early in a network, where images are large and channels few, the three are bound by memory: they write and read much
+//! more than they multiply. A backend that can keeps what is between them to itself ([`MlpConv::fuses`]), and computes it
+//! once more on the way back. Elsewhere the block is its three convolutions.
+
+mod composed;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use std::sync::Arc;
+
+use super::conv2d::Conv2d;
+use super::pointwise::{Pointwise, PointwiseShape};
+use super::{Grad, affine};
+use crate::device::{Backend, Device, Role};
+use crate::shape::ConvShape;
+use crate::tape::{Backward, Grads, Slot, Tape, Var};
+use crate::{Error, Result, Shape};
+
+/// The extents of the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MlpConvShape {
+    /// The first convolution.
+    pub conv: ConvShape,
+    /// Channels of the second and third convolution's outputs.
+    pub k2: usize,
+    pub k3: usize,
+}
+
+impl MlpConvShape {
+    /// A block on input `x`, with weights `w`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] as by [`ConvShape::new`], and for second and third weights that are not 1×1 or do not fit the
+    /// channels.
+    pub fn new(x: Shape, w: [Shape; 3], stride: usize, pad: usize) -> Result<Self> {
+        let conv = ConvShape::new("mlpconv", x, w[0], stride, pad)?;
+        let second = ConvShape::new("mlpconv", conv.output(), w[1], 1, 0)?;
+        let third = ConvShape::new("mlpconv", second.output(), w[2], 1, 0)?;
+        match [second, third].iter().find(|conv| !conv.is_pointwise()) {
+            Some(conv) => Err(Error::shape("mlpconv", format!("needs weights [K, C, 1, 1], got {}", conv.weight()))),
+            None => Ok(MlpConvShape { conv, k2: second.k, k3: third.k }),
+        }
+    }
+
+    pub fn output(&self) -> Shape {
+        let ConvShape { n, p, q, .. } = self.conv;
+        Shape::image(n, self.k3, p, q)
+    }
+
+    /// The second convolution.
+    pub fn second(&self) -> PointwiseShape {
+        PointwiseShape { m: self.conv.pixels(), c: self.conv.k, k: self.k2 }
+    }
+
+    /// The third.
+    pub fn third(&self) -> PointwiseShape {
+        PointwiseShape { m: self.conv.pixels(), c: self.k2, k: self.k3 }
+    }
+}
+
+/// The weights and biases of the block's convolutions.
+pub struct Params<'a, Buf> {
+    pub w: [&'a Buf; 3],
+    pub b: [&'a Buf; 3],
+}
+
+/// The gradients that are wanted of a block.
+pub struct Wanted<'a, Buf> {
+    pub dx: Option<&'a mut Grad<Buf>>,
+    pub dw: [Option<&'a mut Grad<Buf>>; 3],
+    pub db: [Option<&'a mut Grad<Buf>>; 3],
+}
+
+/// The kernels of the block. Provided are those that call its convolutions' one after the other: what every other
+/// implementation is measured by.
+pub trait MlpConv: Conv2d + Pointwise {
+    /// Whether this backend does better for `shape` than the three convolutions on a tape, which keep what is between
+    /// them and need not compute it again.
+    fn fuses(&self, _shape: &MlpConvShape) -> bool {
+        false
+    }
+
+    /// `a1 = relu(conv(x, w1) + b1)`, `a2 = relu(a1 · w2 + b2)`, `y = act(a2 · w3 + b3)`, where `act` is ReLU if `relu`;
+    /// a1 and a2 are rounded as activations are when they are stored.
+    fn mlpconv_fprop(
+        &self,
+        shape: &MlpConvShape,
+        x: &Self::Buf,
+        params: &Params<'_, Self::Buf>,
+        relu: bool,
+        y: &mut Self::Buf,
+    ) -> Result<()> {
+        composed::fprop(self, shape, x, params, relu, y)
+    }
+
+    /// The gradients that are wanted, from the gradient `dy` of y before its ReLU. That of x is zeroed where `mask`,
+    /// the input itself, is not positive.
+    fn mlpconv_backward(
+        &self,
+        shape: &MlpConvShape,
+        x: &Self::Buf,
+        params: &Params<'_, Self::Buf>,
+        dy: &Self::Buf,
+        mask: Option<&Self::Buf>,
+        wanted: Wanted<'_, Self::Buf>,
+    ) -> Result<()> {
+        composed::backward(self, shape, x, params, dy, mask, wanted)
+    }
+}
+
+impl<B: Backend> Tape<B> {
+    /// Convolves images `x` with `w1` `[K, C, R, S]`, then pixel by pixel with `w2` and `w3` `[K, C, 1, 1]`, each with a
+    /// bias and a ReLU, after the last if `relu` is set. `params` are w1, b1, w2, b2, w3, b3.
+    ///
+    /// It takes `x` by value, so that in inference it is freed as soon as it has been used.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where [`MlpConvShape::new`] gives it, or for a bias that does not have an element for each channel.
+    pub fn mlpconv(
+        &mut self,
+        x: Var<B>,
+        params: [&Var<B>; 6],
+        stride: usize,
+        pad: usize,
+        relu: bool,
+    ) -> Result<Var<B>> {
+        let [w1, b1, w2, b2, w3, b3] = params;
+        let shape = MlpConvShape::new(x.shape(), [w1, w2, w3].map(Var::shape), stride, pad)?;
+        for (bias, k) in [(b1, shape.conv.k), (b2, shape.k2), (b3, shape.k3)] {
+            affine::require_bias("mlpconv", Some(bias), k)?;
+        }
+        // What is there more than once would get its gradients from one kernel at the same time.
+        let slots = [x.slot, w1.slot, b1.slot, w2.slot, b2.slot, w3.slot, b3.slot];
+        let distinct = (1..slots.len()).all(|i| !slots[..i].iter().any(|slot| slot.is(slots[i])));
+        if distinct && self.backend().fuses(&shape) {
+            return self.fused(shape, x, params, relu);
+        }
+        let a1 = if shape.conv.is_pointwise() {
+            self.pointwise(&x, w1, Some(b1), true)?
+        } else {
+            self.conv2d(&x, w1, Some(b1), stride, pad, true)?
+        };
+        drop(x);
+        let a2 = self.pointwise(&a1, w2, Some(b2), true)?;
+        drop(a1);
+        self.pointwise(&a2, w3, Some(b3), relu)
+    }
+
+    fn fused(&mut self, shape: MlpConvShape, x: Var<B>, params: [&Var<B>; 6], relu: bool) -> Result<Var<B>> {
+        let [w1, b1, w2, b2, w3, b3] = params;
+        let backend = self.backend().clone();
+        let mut y = backend.alloc(Role::Activation, shape.output().len())?;
+        let given = Params { w: [w1, w2, w3].map(Var::data), b: [b1, b2, b3].map(Var::data) };
+        backend.mlpconv_fprop(&shape, x.data(), &given, relu, &mut y)?;
+
+        let inputs = [&x].into_iter().chain(params).map(|input| input.slot);
+        let output = self.output(shape.output(), y, inputs, relu)?;
+        let owned = |vars: [&Var<B>; 3]| vars.map(|var| (var.slot, var.data.clone()));
+        let (w, b) = (owned([w1, w2, w3]), owned([b1, b2, b3]));
+        self.record(&output, || Node { shape, x, w, b, y: output.slot });
+        Ok(output)
+    }
+}
+
+struct Node<B: Device> {
+    shape: MlpConvShape,
+    x: Var<B>,
+    w: [(Slot, Arc<B::Buf>); 3],
+    b: [(Slot, Arc<B::Buf>); 3],
+    y: Slot,
+}
+
+impl<B: Backend> Backward<B> for Node<B> {
+    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
+        let Some(dy) = grads.take(self.y) else { return Ok(()) };
+        let params = Params { w: self.w.each_ref().map(|(_, w)| &**w), b: self.b.each_ref().map(|(_, b)| &**b) };
+        let mut dx = grads.open(self.x.slot)?;
+        // w1, w2, w3, b1, b2, b3.
+        let all = || self.w.iter().chain(&self.b);
+        let mut given = all().map(|(slot, _)| grads.open(*slot)).collect::<Result<Vec<_>>>()?;
+        let [dw1, dw2, dw3, db1, db2, db3] = &mut given[..] else { unreachable!("six parameters") };
+        let wanted = Wanted {
+            dx: dx.as_mut(),
+            dw: [dw1, dw2, dw3].map(Option::as_mut),
+            db: [db1, db2, db3].map(Option::as_mut),
+        };
+        let mask = self.x.slot.relu.then_some(self.x.data());
+        backend.mlpconv_backward(&self.shape, self.x.data(), &params, &dy, mask, wanted)?;
+        // Parameters are seldom another op's output, so the kernels have no mask for them.
+        for ((slot, data), grad) in all().zip(&mut given) {
+            if let Some(grad) = grad.as_mut().filter(|_| slot.relu) {
+                backend.relu_mask(data, &mut grad.buf)?;
+            }
+        }
+        grads.close(given.into_iter().flatten().chain(dx));
+        Ok(())
+    }
+}

@@ -1,0 +1,503 @@
+//! The block of a network in network: one op that a backend may compute in one kernel or as three convolutions.
+//!
+//! The reference computes with intervals: each sum with the bound n·u·Σ|a·b| of its rounding to either side, each value
+//! between two layers rounded as it is when it is stored (which leaves most of them one number again), each mask both
+//! ways where it is not certain. Any program that rounds where the contract says lies within, and hardly another one.
+
+use mlpconv::device::Role;
+use mlpconv::ops::mlpconv::{MlpConvShape, Params, Wanted};
+use mlpconv::ops::{Grad, Write};
+use mlpconv::{Backend, Cpu, Mode, Shape, Tape, Var};
+
+use crate::arithmetic::Arithmetic;
+use crate::case::{self, TRAINING, tensor};
+use crate::{draw, layout, table};
+
+on_every_backend!(
+    values_and_gradients_lie_within_the_references_intervals,
+    whole_numbers_come_out_as_they_are,
+    running_again_gives_the_same_bits,
+    inference_gives_the_same_values,
+    kernels_overwrite_or_add_as_they_are_told,
+    gradients_that_are_not_wanted_change_nothing,
+    a_mask_zeroes_what_is_not_positive_and_nothing_else,
+    tied_parameters_get_both_gradients,
+    ops_take_any_role,
+    an_infinity_beside_a_window_is_not_seen,
+);
+
+/// A block on images `x` `[N, C, H, W]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    pub x: [usize; 4],
+    /// Output channels of its convolutions.
+    pub k: [usize; 3],
+    pub filter: [usize; 2],
+    pub stride: usize,
+    pub pad: usize,
+    pub relu: bool,
+    /// Whether a GPU in bf16 has kernels for it.
+    pub fused: bool,
+}
+
+/// Output and gradients: of x, w1, b1, w2, b2, w3, b3.
+type Outcome = (Vec<f64>, Vec<Vec<f64>>);
+
+impl Block {
+    /// x, w1, b1, w2, b2, w3, b3.
+    fn inputs(&self) -> [Shape; 7] {
+        let ([_, c, ..], [a, b, d], [r, s]) = (self.x, self.k, self.filter);
+        let w = Shape::weight;
+        let vector = Shape::vector;
+        [tensor(self.x), w(a, c, r, s), vector(a), w(b, a, 1, 1), vector(b), w(d, b, 1, 1), vector(d)]
+    }
+
+    fn shape(&self) -> MlpConvShape {
+        let [x, w1, _, w2, _, w3, _] = self.inputs();
+        MlpConvShape::new(x, [w1, w2, w3], self.stride, self.pad).unwrap()
+    }
+
+    /// Numbers with many digits. The weights are sparse, so that what the sums lose does not hide how values between the
+    /// layers are rounded.
+    fn draw(&self) -> Vec<Vec<f64>> {
+        let input = |(i, shape): (usize, &Shape)| {
+            let mut values = draw::spread(300 + i as u64, shape.len());
+            if shape.dims().len() == 4 && i > 0 {
+                let share = 8.0 / (shape.len() / shape.n()) as f64;
+                let places = draw::spread(350 + i as u64, shape.len());
+                values.iter_mut().zip(places).filter(|(_, place)| place.abs() >= share).for_each(|(w, _)| *w = 0.0);
+            }
+            values
+        };
+        self.inputs().iter().enumerate().map(input).collect()
+    }
+
+    /// Small whole numbers and few of them, so that no precision rounds anything.
+    fn whole(&self) -> Vec<Vec<f64>> {
+        let sparse = |seed: u64, len: usize, row: usize| -> Vec<f64> {
+            // About three of a row are not zero.
+            let (places, signs) = (draw::spread(seed, len), draw::signs(seed, len));
+            let share = 3.0 / row as f64;
+            places.iter().zip(signs).map(|(place, sign)| if place.abs() < share { sign } else { 0.0 }).collect()
+        };
+        let input = |(i, shape): (usize, &Shape)| match i {
+            0 => draw::spread(400, shape.len()).into_iter().map(|x| (2.5 * x).round()).collect(),
+            1 | 3 | 5 => sparse(400 + i as u64, shape.len(), shape.len() / shape.n()),
+            _ => draw::signs(400 + i as u64, shape.len()),
+        };
+        self.inputs().iter().enumerate().map(input).collect()
+    }
+
+    fn apply<B: Backend>(&self, tape: &mut Tape<B>, vars: &[Var<B>]) -> Var<B> {
+        let [x, w1, b1, w2, b2, w3, b3] = vars else { panic!("seven inputs") };
+        tape.mlpconv(x.clone(), [w1, b1, w2, b2, w3, b3], self.stride, self.pad, self.relu).unwrap()
+    }
+
+    /// [`Block::draw`] and [`Block::seed`].
+    fn drawn(&self) -> Vec<Vec<f64>> {
+        self.draw().into_iter().chain([self.seed()]).collect()
+    }
+
+    fn seed(&self) -> Vec<f64> {
+        draw::spread(333, self.shape().output().len())
+    }
+}
+
+const ROLES: [Role; 7] = [
+    Role::Activation,
+    Role::Parameter,
+    Role::Parameter,
+    Role::Parameter,
+    Role::Parameter,
+    Role::Parameter,
+    Role::Parameter,
+];
+
+fn run<B: Backend>(backend: &B, block: &Block, inputs: &[Vec<f64>], seed: &[f64], roles: [Role; 7]) -> Outcome {
+    let mut tape = Tape::new(backend, TRAINING);
+    let vars = block.inputs().into_iter().zip(roles).zip(inputs);
+    let vars: Vec<_> = vars.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, x)).collect();
+    let y = block.apply(&mut tape, &vars);
+    assert_eq!(y.shape(), block.shape().output());
+    let values = case::download(backend, y.shape(), y.data());
+    let grads = tape.backward_from(&y, case::upload(backend, y.shape(), seed)).unwrap();
+    let gradient = |var: &Var<B>| case::download(backend, var.shape(), grads.of(var).unwrap());
+    (values, vars.iter().map(gradient).collect())
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Interval {
+    lo: f64,
+    hi: f64,
+}
+
+impl Interval {
+    fn of(value: f64) -> Self {
+        Interval { lo: value, hi: value }
+    }
+
+    fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        Interval { lo: f(self.lo), hi: f(self.hi) }
+    }
+
+    /// A gradient where `value` is positive, zero where it is not, and either where that is not certain.
+    fn masked(self, value: Interval) -> Self {
+        let lo = if value.lo > 0.0 { self.lo } else { self.lo.min(0.0) };
+        let hi = if value.lo > 0.0 { self.hi } else { self.hi.max(0.0) };
+        if value.hi > 0.0 { Interval { lo, hi } } else { Interval::default() }
+    }
+}
+
+/// A sum under way.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    value: Interval,
+    magnitude: f64,
+    terms: usize,
+}
+
+impl Sum {
+    fn add(&mut self, a: Interval, b: Interval) {
+        let products = [a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi];
+        self.value.lo += products.into_iter().fold(f64::INFINITY, f64::min);
+        self.value.hi += products.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        self.magnitude += products.into_iter().fold(0.0, |largest: f64, product| largest.max(product.abs()));
+        self.terms += 1;
+    }
+
+    /// With its rounding, and with that of this reference.
+    fn rounded(self, unit: f64) -> Interval {
+        let error = 2.0 * self.terms as f64 * unit * self.magnitude;
+        Interval { lo: self.value.lo - error, hi: self.value.hi + error }
+    }
+}
+
+/// `out[m][n] = Σ_k a(m, k) · b(n, k)`.
+fn product(
+    [m, n, k]: [usize; 3],
+    a: impl Fn(usize, usize) -> Interval,
+    b: impl Fn(usize, usize) -> Interval,
+) -> Vec<Sum> {
+    let mut sums = vec![Sum::default(); m * n];
+    for (i, sum) in sums.iter_mut().enumerate() {
+        for k in 0..k {
+            let (a, b) = (a(i / n, k), b(i % n, k));
+            // Terms of zero round nothing.
+            if [a, b].iter().all(|factor| factor.lo != 0.0 || factor.hi != 0.0) {
+                sum.add(a, b);
+            }
+        }
+    }
+    sums
+}
+
+/// The block's formulas: output, and gradients given that of the output before its ReLU, as `dy` makes it of the output.
+struct Reference {
+    y: Vec<Interval>,
+    gradients: Vec<Vec<Interval>>,
+}
+
+impl Reference {
+    fn new(block: &Block, inputs: &[Vec<f64>], arithmetic: Arithmetic, exact: bool, y: &[f64], seed: &[f64]) -> Self {
+        let unit = if exact { 0.0 } else { arithmetic.product_unit() };
+        let stored = |value: f64| arithmetic.stored(value);
+        let factor = |value: f64| arithmetic.operand(arithmetic.stored(value));
+        let shape = block.shape();
+        let (g, [k1, k2, k3], m) = (shape.conv, block.k, shape.conv.pixels());
+        let taps = g.taps();
+        // The place in x of (pixel, tap), both in logical order; none in the padding.
+        let places: Vec<Option<usize>> = (0..m * taps)
+            .map(|i| {
+                let ([n, p, q], [c, r, s]) = (split(i / taps, [g.p, g.q]), split(i % taps, [g.r, g.s]));
+                let h = (p * g.stride + r).checked_sub(g.pad).filter(|&h| h < g.h)?;
+                let w = (q * g.stride + s).checked_sub(g.pad).filter(|&w| w < g.w)?;
+                Some(layout::index(block.x, [n, c, h, w]))
+            })
+            .collect();
+        let factors = |i: usize| inputs[i].iter().map(|&value| Interval::of(factor(value))).collect::<Vec<_>>();
+        let (x, w1, w2, w3) = (factors(0), factors(1), factors(3), factors(5));
+        let patch = |pixel: usize, tap: usize| places[pixel * taps + tap].map_or(Interval::default(), |at| x[at]);
+        // A layer's values as they are stored, rows of channels.
+        let activate = |sums: Vec<Sum>, bias: &[f64], relu: bool| -> Vec<Interval> {
+            let value = |(i, mut sum): (usize, Sum)| {
+                sum.add(Interval::of(bias[i % bias.len()]), Interval::of(1.0));
+                sum.rounded(unit).map(|value| stored(if relu { value.max(0.0) } else { value }))
+            };
+            sums.into_iter().enumerate().map(value).collect()
+        };
+        let operands =
+            |values: &[Interval]| values.iter().map(|value| value.map(|v| arithmetic.operand(v))).collect::<Vec<_>>();
+        let a1 = activate(product([m, k1, taps], patch, |k, tap| w1[k * taps + tap]), &inputs[2], true);
+        let f1 = operands(&a1);
+        let a2 = activate(product([m, k2, k1], |i, k| f1[i * k1 + k], |n, k| w2[n * k1 + k]), &inputs[4], true);
+        let f2 = operands(&a2);
+        let third = product([m, k3, k2], |i, k| f2[i * k2 + k], |n, k| w3[n * k2 + k]);
+        let rows = activate(third, &inputs[6], block.relu);
+
+        // From (pixel, channel) to logical order, and back.
+        let logical = |pixel: usize, k: usize| {
+            let [n, p, q] = split(pixel, [g.p, g.q]);
+            layout::index([g.n, k3, g.p, g.q], [n, k, p, q])
+        };
+        let mut outputs = vec![Interval::default(); m * k3];
+        let mut dy = vec![Interval::default(); m * k3];
+        for i in 0..m * k3 {
+            let at = logical(i / k3, i % k3);
+            outputs[at] = rows[i];
+            dy[i] = Interval::of(if block.relu && y[at] <= 0.0 { 0.0 } else { factor(seed[at]) });
+        }
+
+        let back = |sums: Vec<Sum>, values: &[Interval]| -> Vec<Interval> {
+            let gradient = |(sum, &value): (Sum, &Interval)| sum.rounded(unit).masked(value).map(stored);
+            sums.into_iter().zip(values).map(gradient).collect()
+        };
+        let dz2 = back(product([m, k2, k3], |i, k| dy[i * k3 + k], |c, k| w3[k * k2 + c]), &a2);
+        let d2 = operands(&dz2);
+        let dz1 = back(product([m, k1, k2], |i, k| d2[i * k2 + k], |c, k| w2[k * k1 + c]), &a1);
+        let d1 = operands(&dz1);
+        let kept = |sums: Vec<Sum>| sums.into_iter().map(|sum| sum.rounded(unit)).collect::<Vec<_>>();
+        let weights = |d: &[Interval], k: usize, c: usize, value: &dyn Fn(usize, usize) -> Interval| {
+            kept(product([k, c, m], |k_, i| d[i * k + k_], |c, i| value(i, c)))
+        };
+        let biases =
+            |d: &[Interval], k: usize| kept(product([k, 1, m], |k_, i| d[i * k + k_], |_, _| Interval::of(1.0)));
+        let mut dx = vec![Sum::default(); inputs[0].len()];
+        for (i, at) in places.iter().enumerate() {
+            let (pixel, tap) = (i / taps, i % taps);
+            if let Some(at) = *at {
+                for k in 0..k1 {
+                    dx[at].add(d1[pixel * k1 + k], w1[k * taps + tap]);
+                }
+            }
+        }
+        let dx = dx.into_iter().map(|sum| sum.rounded(unit).map(stored)).collect();
+        let gradients = vec![
+            dx,
+            weights(&d1, k1, taps, &patch),
+            biases(&d1, k1),
+            weights(&d2, k2, k1, &|i, c| f1[i * k1 + c]),
+            biases(&d2, k2),
+            weights(&dy, k3, k2, &|i, c| f2[i * k2 + c]),
+            biases(&dy, k3),
+        ];
+        Reference { y: outputs, gradients }
+    }
+}
+
+/// `index` as coordinates whose last two extents are given.
+fn split(index: usize, [a, b]: [usize; 2]) -> [usize; 3] {
+    [index / (a * b), index / b % a, index % b]
+}
+
+const NAMES: [&str; 7] = ["x", "w1", "b1", "w2", "b2", "w3", "b3"];
+
+fn within(what: &str, got: &[f64], want: &[Interval], exact: bool) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let (mut width, mut size) = (0.0, 0.0);
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!(want.lo <= *got && *got <= want.hi, "{what}[{i}] is {got}, not of {want:?}");
+        width += want.hi - want.lo;
+        size += want.lo.abs().max(want.hi.abs());
+    }
+    // Intervals that let anything pass would be no check.
+    assert!(width <= if exact { 0.0 } else { 0.02 * size }, "{what}: {width} of {size}");
+}
+
+fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exact: bool) {
+    let inputs = if exact { block.whole() } else { block.draw() };
+    let seed = if exact { draw::signs(9, block.seed().len()) } else { block.seed() };
+    let (y, gradients) = run(backend, block, &inputs, &seed, ROLES);
+    let reference = Reference::new(block, &inputs, arithmetic, exact, &y, &seed);
+    let positive = y.iter().filter(|&&y| y > 0.0).count();
+    assert!(y.len() < 200 || positive > y.len() / 8 && positive < y.len(), "{block:?}: {positive} of {}", y.len());
+    within(&format!("{block:?}: y"), &y, &reference.y, exact);
+    for ((name, got), want) in NAMES.iter().zip(&gradients).zip(&reference.gradients) {
+        within(&format!("{block:?}: gradient of {name}"), got, want, exact);
+    }
+}
+
+fn values_and_gradients_lie_within_the_references_intervals<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    for block in table::blocks() {
+        let fused = block.fused && arithmetic == Arithmetic::CudaBf16;
+        assert_eq!(backend.fuses(&block.shape()), fused, "{block:?}");
+        check(backend, arithmetic, &block, false);
+    }
+}
+
+fn whole_numbers_come_out_as_they_are<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    table::blocks().iter().for_each(|block| check(backend, arithmetic, block, true));
+}
+
+fn bits((y, gradients): Outcome) -> Vec<Vec<u64>> {
+    std::iter::once(y).chain(gradients).map(|row| row.into_iter().map(f64::to_bits).collect()).collect()
+}
+
+fn running_again_gives_the_same_bits<B: Backend>(backend: &B, _: Arithmetic) {
+    for block in table::blocks() {
+        let run = || bits(run(backend, &block, &block.draw(), &block.seed(), ROLES));
+        assert!(run() == run(), "{block:?}");
+    }
+}
+
+fn inference_gives_the_same_values<B: Backend>(backend: &B, _: Arithmetic) {
+    for block in table::blocks() {
+        let forward = |mode| {
+            let mut tape = Tape::new(backend, mode);
+            let inputs = block.inputs().into_iter().zip(ROLES).zip(block.draw());
+            let vars = inputs.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, &x));
+            let vars: Vec<_> = vars.collect();
+            let y = block.apply(&mut tape, &vars);
+            case::download(backend, y.shape(), y.data())
+        };
+        assert!(forward(Mode::Inference) == forward(TRAINING), "{block:?}");
+    }
+}
+
+/// The gradients of x, w1, b1, w2, b2, w3, b3 by the kernels themselves, of which `wanted` are, written to buffers that
+/// hold `held`. `inputs` are those seven and the gradient of the output.
+fn backward<B: Backend>(
+    backend: &B,
+    block: &Block,
+    inputs: Vec<Vec<f64>>,
+    mask: bool,
+    wanted: [bool; 7],
+    held: f64,
+    write: Write,
+) -> Vec<Vec<f64>> {
+    let shapes = block.inputs();
+    let bufs: Vec<B::Buf> = (0..7).map(|i| case::upload_as(ROLES[i], backend, shapes[i], &inputs[i])).collect();
+    let dy = case::upload(backend, block.shape().output(), &inputs[7]);
+    let grad = |i: usize| {
+        let values = vec![held; shapes[i].len()];
+        Grad::new(case::upload_as(ROLES[i], backend, shapes[i], &values), write)
+    };
+    let mut grads: Vec<Grad<B::Buf>> = (0..7).map(grad).collect();
+    let mut lent: Vec<_> = grads.iter_mut().zip(wanted).map(|(grad, wanted)| wanted.then_some(grad)).collect();
+    let mut take = |i: usize| lent[i].take();
+    let wanted = Wanted { dx: take(0), dw: [take(1), take(3), take(5)], db: [take(2), take(4), take(6)] };
+    let [x, w1, b1, w2, b2, w3, b3] = &bufs[..] else { unreachable!() };
+    let params = Params { w: [w1, w2, w3], b: [b1, b2, b3] };
+    backend.mlpconv_backward(&block.shape(), x, &params, &dy, mask.then_some(x), wanted).unwrap();
+    (0..7).map(|i| case::download(backend, shapes[i], &grads[i].buf)).collect()
+}
+
+/// A few of the blocks, fused and not.
+fn some() -> impl Iterator<Item = Block> {
+    table::blocks().into_iter().skip(2).step_by(3)
+}
+
+fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, _: Arithmetic) {
+    for block in some() {
+        let given: Vec<_> = block.whole().into_iter().chain([draw::signs(9, block.seed().len())]).collect();
+        let run = |held: f64, write| backward(backend, &block, given.clone(), false, [true; 7], held, write);
+        let fresh = run(f64::NAN, Write::Overwrite);
+        assert!(run(7.0, Write::Overwrite) == fresh, "{block:?}: what a buffer held shows in what overwrites it");
+        let added = run(3.0, Write::Accumulate);
+        for (name, (added, fresh)) in NAMES.iter().zip(added.iter().zip(fresh)) {
+            assert!(fresh.iter().map(|fresh| fresh + 3.0).eq(added.iter().copied()), "{block:?}: {name}");
+        }
+    }
+}
+
+fn gradients_that_are_not_wanted_change_nothing<B: Backend>(backend: &B, _: Arithmetic) {
+    for block in some() {
+        let run = |wanted| backward(backend, &block, block.drawn(), false, wanted, 3.0, Write::Overwrite);
+        let all = run([true; 7]);
+        for only in 0..7 {
+            for wanted in [std::array::from_fn(|i| i == only), std::array::from_fn(|i| i != only)] {
+                for (i, got) in run(wanted).into_iter().enumerate() {
+                    let same = if wanted[i] { got == all[i] } else { got.iter().all(|&value| value == 3.0) };
+                    // A bias alone takes another tile, whose sums have another order.
+                    let alone = wanted[i] && i == 2 && !wanted[1];
+                    assert!(same || alone, "{block:?}, {wanted:?}: {}", NAMES[i]);
+                }
+            }
+        }
+    }
+}
+
+fn a_mask_zeroes_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, _: Arithmetic) {
+    for block in some() {
+        let run = |mask| backward(backend, &block, block.drawn(), mask, [true; 7], f64::NAN, Write::Overwrite);
+        let (masked, plain) = (run(true), run(false));
+        let x = &block.draw()[0];
+        let kept = x.iter().zip(&plain[0]).map(|(&x, &dx)| if x > 0.0 { dx } else { 0.0 });
+        assert!(masked[0].iter().copied().eq(kept), "{block:?}");
+        assert!(masked[1..] == plain[1..], "{block:?}");
+    }
+}
+
+/// A variable that is several of the block's parameters has the sum of their gradients.
+fn tied_parameters_get_both_gradients<B: Backend>(backend: &B, _: Arithmetic) {
+    let block = Block { x: [2, 1, 9, 11], k: [64; 3], filter: [3, 3], stride: 2, pad: 1, relu: true, fused: true };
+    let mut inputs = block.whole();
+    inputs[5] = inputs[3].clone();
+    inputs[6] = inputs[4].clone();
+    let seed = draw::signs(5, block.seed().len());
+    let (y, apart) = run(backend, &block, &inputs, &seed, ROLES);
+    let mut tape = Tape::new(backend, TRAINING);
+    let vars = block.inputs().into_iter().zip(ROLES).zip(&inputs);
+    let mut vars: Vec<_> = vars.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, x)).collect();
+    vars[5] = vars[3].clone();
+    vars[6] = vars[4].clone();
+    let tied = block.apply(&mut tape, &vars);
+    assert_eq!(case::download(backend, tied.shape(), tied.data()), y);
+    let grads = tape.backward_from(&tied, case::upload(backend, tied.shape(), &seed)).unwrap();
+    for (i, both) in [(0, None), (1, None), (2, None), (3, Some(5)), (4, Some(6))] {
+        let got = case::download(backend, vars[i].shape(), grads.of(&vars[i]).unwrap());
+        let add = |(at, &value): (usize, &f64)| value + both.map_or(0.0, |both: usize| apart[both][at]);
+        let want: Vec<f64> = apart[i].iter().enumerate().map(add).collect();
+        assert_eq!(got, want, "{}", NAMES[i]);
+    }
+}
+
+fn ops_take_any_role<B: Backend>(backend: &B, _: Arithmetic) {
+    let swapped = ROLES.map(|role| if role == Role::Activation { Role::Parameter } else { Role::Activation });
+    for block in some() {
+        let (inputs, seed) = (block.whole(), draw::signs(5, block.seed().len()));
+        let usual = run(backend, &block, &inputs, &seed, ROLES);
+        let other = run(backend, &block, &inputs, &seed, swapped);
+        // Sums over pixels have more digits than an activation.
+        assert!(usual.0 == other.0 && usual.1[0] == other.1[0], "{block:?}");
+    }
+}
+
+/// Kernels that read more taps than a filter has must not see what lies there.
+fn an_infinity_beside_a_window_is_not_seen<B: Backend>(backend: &B, _: Arithmetic) {
+    for filter in [[1, 1], [2, 3], [3, 2], [5, 6]] {
+        let block = Block { x: [1, 1, 8, 8], k: [64; 3], filter, stride: 8, pad: 0, relu: true, fused: true };
+        let mut inputs = block.draw();
+        let clean = run(backend, &block, &inputs, &block.seed(), ROLES);
+        for (i, x) in inputs[0].iter_mut().enumerate() {
+            if i / 8 >= filter[0] || i % 8 >= filter[1] {
+                *x = if i % 3 == 0 { f64::INFINITY } else { f64::NAN };
+            }
+        }
+        assert!(bits(run(backend, &block, &inputs, &block.seed(), ROLES)) == bits(clean), "{filter:?}");
+    }
+}
+
+/// The CPU has no kernels of its own for the block: to the bit it is what its convolutions are.
+#[test]
+fn on_a_cpu_it_is_three_convolutions() {
+    let backend = Cpu::<f32>::new();
+    for block in table::blocks() {
+        let (inputs, seed) = (block.draw(), block.seed());
+        let mut tape = Tape::new(&backend, TRAINING);
+        let vars = block.inputs().into_iter().zip(ROLES).zip(&inputs);
+        let vars: Vec<_> = vars.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, x)).collect();
+        let [x, w1, b1, w2, b2, w3, b3] = &vars[..] else { unreachable!() };
+        let a1 = if block.shape().conv.is_pointwise() {
+            tape.pointwise(x, w1, Some(b1), true).unwrap()
+        } else {
+            tape.conv2d(x, w1, Some(b1), block.stride, block.pad, true).unwrap()
+        };
+        let a2 = tape.pointwise(&a1, w2, Some(b2), true).unwrap();
+        let y = tape.pointwise(&a2, w3, Some(b3), block.relu).unwrap();
+        let values = case::download(&backend, y.shape(), y.data());
+        let grads = tape.backward_from(&y, case::upload(&backend, y.shape(), &seed)).unwrap();
+        let gradients = vars.iter().map(|var| case::download(&backend, var.shape(), grads.of(var).unwrap()));
+        let composed = (values, gradients.collect());
+        assert!(bits(run(&backend, &block, &inputs, &seed, ROLES)) == bits(composed), "{block:?}");
+    }
+}
