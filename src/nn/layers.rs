@@ -64,7 +64,7 @@ impl<B: Backend> Conv2d<B> {
     }
 
     /// [`Module::forward`] as far as the first `extents` rows and columns, where that leaves something out.
-    pub(super) fn forward_cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2]) -> Result<Var<B>> {
+    fn forward_cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2]) -> Result<Var<B>> {
         let whole = self.shape(x.shape())?;
         // A 1x1 convolution would first have to copy the part of its input that is read.
         if whole.is_pointwise() || extents == [whole.p, whole.q] {

@@ -127,8 +127,25 @@ impl<B: Backend> Tape<B> {
         pad: usize,
         relu: bool,
     ) -> Result<Var<B>> {
+        self.mlpconv_cropped(x, params, stride, pad, relu, [usize::MAX; 2])
+    }
+
+    /// [`Tape::mlpconv`] as far as the first `extents` rows and columns of its output. A first convolution of 1×1 is not
+    /// cropped: it would have to copy the part of its input that is read.
+    pub(crate) fn mlpconv_cropped(
+        &mut self,
+        x: Var<B>,
+        params: [&Var<B>; 6],
+        stride: usize,
+        pad: usize,
+        relu: bool,
+        [p, q]: [usize; 2],
+    ) -> Result<Var<B>> {
         let [w1, b1, w2, b2, w3, b3] = params;
-        let shape = MlpConvShape::new(x.shape(), [w1, w2, w3].map(Var::shape), stride, pad)?;
+        let mut shape = MlpConvShape::new(x.shape(), [w1, w2, w3].map(Var::shape), stride, pad)?;
+        if !shape.conv.is_pointwise() {
+            shape.conv = shape.conv.cropped(p, q);
+        }
         for (bias, k) in [(b1, shape.conv.k), (b2, shape.k2), (b3, shape.k3)] {
             affine::require_bias("mlpconv", Some(bias), k)?;
         }
@@ -141,7 +158,7 @@ impl<B: Backend> Tape<B> {
         let a1 = if shape.conv.is_pointwise() {
             self.pointwise(&x, w1, Some(b1), true)?
         } else {
-            self.conv2d(&x, w1, Some(b1), stride, pad, true)?
+            self.conv2d_cropped(&x, w1, Some(b1), stride, pad, true, [p, q])?
         };
         drop(x);
         let a2 = self.pointwise(&a1, w2, Some(b2), true)?;
