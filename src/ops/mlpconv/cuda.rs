@@ -5,16 +5,15 @@ use bytemuck::NoUninit;
 use super::{MlpConv, MlpConvShape, Params, Wanted, composed};
 use crate::Result;
 use crate::device::cuda::gemm::Split;
-use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_WARPS};
+use crate::device::cuda::tiles::{
+    MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_SHARED, MLPCONV_WARPS,
+};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
 use crate::device::{Device, Precision, Role};
 use crate::ops::{Grad, Write};
 use crate::shape::ConvShape;
 
 const OP: &str = "mlpconv";
-
-/// What a block has of shared memory on every GPU since Ampere.
-const SHARED: usize = 99 << 10;
 
 /// Bytes of a 96×96 matrix in shared memory.
 const SQUARE: usize = MLPCONV_CHANNELS * MLPCONV_CHANNELS * 2;
@@ -70,7 +69,7 @@ impl Plan {
         let pitch = columns.saturating_sub(32).next_multiple_of(64) + 32;
         let whole = w.is_multiple_of(8) && origin.is_multiple_of(8);
         let plan = Plan { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
-        let fits = [false, true].iter().all(|&backward| plan.shared(&shape.conv, backward) <= SHARED);
+        let fits = [false, true].iter().all(|&backward| plan.shared(&shape.conv, backward) <= MLPCONV_SHARED);
         fits.then_some(plan)
     }
 
@@ -262,7 +261,7 @@ mod tests {
         let first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
         let plan = Plan::new(&first).unwrap();
         assert_eq!((plan.squares, plan.pitch, plan.origin, plan.whole), ([3, 3], 224, 0, true));
-        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (80_384, SHARED));
+        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (80_384, MLPCONV_SHARED));
         for (backward, tiles, blocks) in [(false, 1536, 128), (true, 2944, 128)] {
             let launch = Launch::new(&first, &plan, backward, 132);
             assert_eq!((launch.extents.ints[15], launch.geometry.grid), (tiles, [blocks, 1, 1]));
