@@ -298,7 +298,7 @@ mod tests {
             let plan = Plan::new(&shape).unwrap();
             let last = plan.origin - plan.pad[1] + (shape.conv.q - 1) * plan.stride[1] + 4 * plan.squares[1];
             assert!(last <= plan.pitch && plan.pitch % 64 == 32, "{plan:?}");
-            assert!(plan.origin >= plan.pad[1] && (plan.origin - plan.pad[1]) % 2 == 0, "{plan:?}");
+            assert!(plan.origin >= plan.pad[1] && (plan.origin - plan.pad[1]).is_multiple_of(2), "{plan:?}");
         }
     }
 }
