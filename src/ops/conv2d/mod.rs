@@ -63,8 +63,7 @@ impl<B: Backend> Tape<B> {
         pad: usize,
         relu: bool,
     ) -> Result<Var<B>> {
-        let shape = ConvShape::new("conv2d", x.shape(), w.shape(), stride, pad)?;
-        self.conv2d_of(shape, x, w, bias, relu)
+        self.conv2d_cropped(x, w, bias, stride, pad, relu, [usize::MAX; 2])
     }
 
     /// [`Tape::conv2d`] as far as the first `extents` rows and columns of its output.
@@ -79,18 +78,7 @@ impl<B: Backend> Tape<B> {
         relu: bool,
         [p, q]: [usize; 2],
     ) -> Result<Var<B>> {
-        let shape = ConvShape::new("conv2d", x.shape(), w.shape(), stride, pad)?;
-        self.conv2d_of(shape.cropped(p, q), x, w, bias, relu)
-    }
-
-    fn conv2d_of(
-        &mut self,
-        shape: ConvShape,
-        x: &Var<B>,
-        w: &Var<B>,
-        bias: Option<&Var<B>>,
-        relu: bool,
-    ) -> Result<Var<B>> {
+        let shape = ConvShape::new("conv2d", x.shape(), w.shape(), stride, pad)?.cropped(p, q);
         affine::require_bias("conv2d", bias, shape.k)?;
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, shape.output().len())?;
