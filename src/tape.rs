@@ -160,12 +160,25 @@ impl<B: Backend> Tape<B> {
         inputs: impl IntoIterator<Item = Slot>,
         relu: bool,
     ) -> Result<Var<B>> {
+        Ok(Var { slot: self.unstored(shape, inputs, relu)?, data: Arc::new(data) })
+    }
+
+    /// For ops: a value computed from `inputs` that stays within a kernel. It has a gradient, and no data.
+    ///
+    /// # Errors
+    /// As [`Tape::output`].
+    pub(crate) fn unstored(
+        &mut self,
+        shape: Shape,
+        inputs: impl IntoIterator<Item = Slot>,
+        relu: bool,
+    ) -> Result<Slot> {
         let mut needs_grad = false;
         for input in inputs {
             self.require_own(input)?;
             needs_grad |= input.needs_grad;
         }
-        Ok(Var { slot: self.slot(shape, Role::Activation, needs_grad, relu), data: Arc::new(data) })
+        Ok(self.slot(shape, Role::Activation, needs_grad, relu))
     }
 
     fn require_own(&self, slot: Slot) -> Result<()> {
@@ -182,8 +195,8 @@ impl<B: Backend> Tape<B> {
     }
 
     /// For ops: appends the backward half that `node` makes, if `output` takes part in a gradient.
-    pub(crate) fn record<N: Backward<B> + 'static>(&mut self, output: &Var<B>, node: impl FnOnce() -> N) {
-        if output.slot.needs_grad {
+    pub(crate) fn record<N: Backward<B> + 'static>(&mut self, output: Slot, node: impl FnOnce() -> N) {
+        if output.needs_grad {
             self.nodes.push(Box::new(node()));
         }
     }

@@ -132,6 +132,10 @@ impl<B: Backend> Module<B> for MaxPool {
         tape.maxpool(&x, self.window, self.stride)
     }
 
+    fn as_pool(&self) -> Option<MaxPool> {
+        Some(*self)
+    }
+
     fn reads(&self, input: Shape) -> Shape {
         // Where the pool does not fit, it says so itself when it runs.
         PoolShape::new("maxpool", input, self.window, self.stride).map_or(input, |shape| shape.read())

@@ -28,6 +28,17 @@ pub trait Module<B: Backend>: Send + Sync {
         self.forward(tape, x)
     }
 
+    /// [`Module::forward`] and the max pool that follows, in one go where the backend can.
+    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool) -> Result<Var<B>> {
+        let y = self.forward_for(tape, x, &pool)?;
+        pool.forward(tape, y)
+    }
+
+    /// The max pool that this module is, if it is one: then whatever comes before may do its work ([`Module::forward_pooled`]).
+    fn as_pool(&self) -> Option<MaxPool> {
+        None
+    }
+
     /// The part of an input of shape `input` that has an effect on the output, from the first row and column on.
     fn reads(&self, input: Shape) -> Shape {
         input

@@ -32,25 +32,31 @@ impl<B: Backend> NinBlock<B> {
 }
 
 impl<B: Backend> NinBlock<B> {
-    /// As far as the first `extents` rows and columns of the output.
-    fn cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2]) -> Result<Var<B>> {
+    /// As far as the first `extents` rows and columns of the output, and pooled.
+    fn cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2], pool: Option<MaxPool>) -> Result<Var<B>> {
         let [first, second, third] = &self.convs;
         let params: Vec<Var<B>> = self.convs.iter().flat_map(|conv| conv.vars(tape)).collect();
         let [w1, b1, w2, b2, w3, b3] = &params[..] else { unreachable!("three convolutions") };
         debug_assert!(first.relu() && second.relu(), "the block's own");
         let (stride, pad) = first.stride_and_pad();
-        tape.mlpconv_cropped(x, [w1, b1, w2, b2, w3, b3], stride, pad, third.relu(), extents)
+        let pool = pool.map(|pool| [pool.window, pool.stride]);
+        tape.mlpconv_cropped(x, [w1, b1, w2, b2, w3, b3], stride, pad, third.relu(), extents, pool)
     }
 }
 
 impl<B: Backend> Module<B> for NinBlock<B> {
     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
-        self.cropped(tape, x, [usize::MAX; 2])
+        self.cropped(tape, x, [usize::MAX; 2], None)
     }
 
     fn forward_for(&self, tape: &mut Tape<B>, x: Var<B>, reader: &dyn Module<B>) -> Result<Var<B>> {
         let extents = self.convs[0].read_by(reader, x.shape())?;
-        self.cropped(tape, x, extents)
+        self.cropped(tape, x, extents, None)
+    }
+
+    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool) -> Result<Var<B>> {
+        let extents = self.convs[0].read_by(&pool, x.shape())?;
+        self.cropped(tape, x, extents, Some(pool))
     }
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {

@@ -46,11 +46,21 @@ impl<B: Backend> Sequential<B> {
 }
 
 impl<B: Backend> Module<B> for Sequential<B> {
-    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
-        self.modules.iter().enumerate().try_fold(x, |x, (i, module)| match self.modules.get(i + 1) {
-            Some(reader) if !self.dead_pixels => module.forward_for(tape, x, &**reader),
-            _ => module.forward(tape, x),
-        })
+    fn forward(&self, tape: &mut Tape<B>, mut x: Var<B>) -> Result<Var<B>> {
+        let mut modules = self.modules.iter().peekable();
+        while let Some(module) = modules.next() {
+            x = match modules.peek() {
+                Some(reader) if !self.dead_pixels => match reader.as_pool() {
+                    Some(pool) => {
+                        modules.next();
+                        module.forward_pooled(tape, x, pool)?
+                    }
+                    None => module.forward_for(tape, x, &***reader)?,
+                },
+                _ => module.forward(tape, x)?,
+            };
+        }
+        Ok(x)
     }
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {

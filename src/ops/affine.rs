@@ -31,22 +31,22 @@ pub(super) fn require_bias<B: Device>(op: &'static str, bias: Option<&Var<B>>, k
     }
 }
 
-/// Puts the result `y` of an affine op on the tape, with its backward half.
-#[allow(clippy::too_many_arguments)]
+/// The inputs of an affine op.
+pub(super) fn inputs<B: Device>(x: &Var<B>, w: &Var<B>, bias: Option<&Var<B>>) -> impl Iterator<Item = Slot> {
+    [x.slot, w.slot].into_iter().chain(bias.map(|bias| bias.slot))
+}
+
+/// Puts the backward half of an affine op on the tape, `y` being its result.
 pub(super) fn record<B: Backend>(
     tape: &mut Tape<B>,
     passes: impl Passes<B>,
     x: &Var<B>,
     w: &Var<B>,
     bias: Option<&Var<B>>,
-    shape: Shape,
-    y: B::Buf,
-    relu: bool,
-) -> Result<Var<B>> {
+    y: Slot,
+) {
     let bias = bias.map(|bias| bias.slot);
-    let output = tape.output(shape, y, [x.slot, w.slot].into_iter().chain(bias), relu)?;
-    tape.record(&output, || Node { passes, x: x.clone(), w: w.slot, w_data: w.data.clone(), bias, y: output.slot });
-    Ok(output)
+    tape.record(y, || Node { passes, x: x.clone(), w: w.slot, w_data: w.data.clone(), bias, y });
 }
 
 struct Node<B: Device, P> {

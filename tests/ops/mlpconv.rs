@@ -377,7 +377,7 @@ fn backward<B: Backend>(
     let wanted = Wanted { dx: take(0), dw: [take(1), take(3), take(5)], db: [take(2), take(4), take(6)] };
     let [x, w1, b1, w2, b2, w3, b3] = &bufs[..] else { unreachable!() };
     let params = Params { w: [w1, w2, w3], b: [b1, b2, b3] };
-    backend.mlpconv_backward(&block.shape(), x, &params, &dy, mask.then_some(x), wanted).unwrap();
+    backend.mlpconv_backward(&block.shape(), x, &params, &dy, None, mask.then_some(x), wanted).unwrap();
     (0..7).map(|i| case::download(backend, shapes[i], &grads[i].buf)).collect()
 }
 

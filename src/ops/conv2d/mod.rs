@@ -84,7 +84,9 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, shape.output().len())?;
         backend.conv2d_fprop(&shape, &x.data, &w.data, bias.map(|b| b.data()), relu, &mut y)?;
 
-        affine::record(self, shape, x, w, bias, shape.output(), y, relu)
+        let output = self.output(shape.output(), y, affine::inputs(x, w, bias), relu)?;
+        affine::record(self, shape, x, w, bias, output.slot);
+        Ok(output)
     }
 }
 

@@ -56,7 +56,7 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, x.data.len())?;
         backend.dropout_fprop(&mask, &x.data, &mut y)?;
         let output = self.output(x.shape(), y, [x.slot], x.slot.relu)?;
-        self.record(&output, || Node { mask, x: x.slot, y: output.slot });
+        self.record(output.slot, || Node { mask, x: x.slot, y: output.slot });
         Ok(output)
     }
 }

@@ -35,7 +35,7 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, shape.len())?;
         backend.flatten_fprop(shape, &x.data, &mut y)?;
         let output = self.output(rows, y, [x.slot], x.slot.relu)?;
-        self.record(&output, || Node { x: x.slot, y: output.slot });
+        self.record(output.slot, || Node { x: x.slot, y: output.slot });
         Ok(output)
     }
 }

@@ -40,7 +40,7 @@ impl<B: Backend> Tape<B> {
         backend.global_avgpool_fprop(shape, &x.data, &mut y)?;
         let output = self.output(output, y, [x.slot], false)?;
         let mask = x.slot.relu.then(|| x.data.clone());
-        self.record(&output, || Node::<B> { x: x.slot, mask, y: output.slot });
+        self.record(output.slot, || Node::<B> { x: x.slot, mask, y: output.slot });
         Ok(output)
     }
 }

@@ -41,16 +41,32 @@ impl<B: Backend> Tape<B> {
     pub fn maxpool(&mut self, x: &Var<B>, window: usize, stride: usize) -> Result<Var<B>> {
         let shape = PoolShape::new("maxpool", x.shape(), window, stride)?;
         let backend = self.backend().clone();
-        let len = shape.output().len();
-        let mut y = backend.alloc(Role::Activation, len)?;
-        let mut index = x.slot.needs_grad().then(|| backend.alloc_bytes(len)).transpose()?;
+        let (mut y, mut index) = outputs(&backend, &shape, x.slot)?;
         backend.maxpool_fprop(&shape, &x.data, &mut y, index.as_mut())?;
-        let output = self.output(shape.output(), y, [x.slot], x.slot.relu)?;
-        if let Some(index) = index {
-            self.record(&output, || Node { shape, x: x.slot, index, y: output.slot });
-        }
-        Ok(output)
+        record(self, shape, x.slot, y, index)
     }
+}
+
+/// Room for the pool of `x`, and for the positions of the maxima if the way back needs them.
+pub(super) fn outputs<D: Device>(device: &D, shape: &PoolShape, x: Slot) -> Result<(D::Buf, Option<D::Bytes>)> {
+    let len = shape.output().len();
+    let index = x.needs_grad().then(|| device.alloc_bytes(len)).transpose()?;
+    Ok((device.alloc(Role::Activation, len)?, index))
+}
+
+/// Puts the pool `y` of `x` on the tape, with its backward half.
+pub(super) fn record<B: Backend>(
+    tape: &mut Tape<B>,
+    shape: PoolShape,
+    x: Slot,
+    y: B::Buf,
+    index: Option<B::Bytes>,
+) -> Result<Var<B>> {
+    let output = tape.output(shape.output(), y, [x], x.relu)?;
+    if let Some(index) = index {
+        tape.record(output.slot, || Node { shape, x, index, y: output.slot });
+    }
+    Ok(output)
 }
 
 struct Node<B: Device> {

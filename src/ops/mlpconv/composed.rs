@@ -1,11 +1,13 @@
-//! The block as its three convolutions, with what is between them in memory.
+//! The block as its three convolutions and its pool, with what is between them in memory.
 
 use super::{MlpConvShape, Params, Wanted};
-use crate::Result;
 use crate::device::Role;
 use crate::ops::conv2d::Conv2d;
+use crate::ops::maxpool::MaxPool;
 use crate::ops::pointwise::{Pointwise, PointwiseShape};
 use crate::ops::{Grad, Write};
+use crate::shape::PoolShape;
+use crate::{Error, Result};
 
 /// The first two convolutions' outputs.
 fn hidden<B: Conv2d + Pointwise>(
@@ -34,20 +36,42 @@ pub(super) fn fprop<B: Conv2d + Pointwise>(
     params: &Params<'_, B::Buf>,
     relu: bool,
     y: &mut B::Buf,
+    index: Option<&mut B::Bytes>,
 ) -> Result<()> {
     let (_, a2) = hidden(backend, shape, x, params)?;
-    backend.pointwise_fprop(&shape.third(), &a2, params.w[2], Some(params.b[2]), relu, y)
+    let (third, w, bias) = (shape.third(), params.w[2], Some(params.b[2]));
+    match &shape.pool {
+        Some(pool) => backend.pointwise_maxpool_fprop(&third, pool, &a2, w, bias, relu, y, index),
+        None => backend.pointwise_fprop(&third, &a2, w, bias, relu, y),
+    }
 }
 
+/// The gradient of the third convolution's output, from that of the pool's.
+pub(super) fn unpool<B: MaxPool>(
+    backend: &B,
+    pool: &PoolShape,
+    dy: &B::Buf,
+    index: Option<&B::Bytes>,
+) -> Result<B::Buf> {
+    let missing = || Error::shape("mlpconv", "the gradient of a pool needs the positions of its maxima".to_owned());
+    let mut dx = Grad::new(backend.alloc(Role::Activation, pool.input().len())?, Write::Overwrite);
+    backend.maxpool_dgrad(pool, dy, index.ok_or_else(missing)?, &mut dx)?;
+    Ok(dx.buf)
+}
+
+#[allow(clippy::too_many_arguments)]
 pub(super) fn backward<B: Conv2d + Pointwise>(
     backend: &B,
     shape: &MlpConvShape,
     x: &B::Buf,
     params: &Params<'_, B::Buf>,
     dy: &B::Buf,
+    index: Option<&B::Bytes>,
     mask: Option<&B::Buf>,
     wanted: Wanted<'_, B::Buf>,
 ) -> Result<()> {
+    let unpooled = shape.pool.as_ref().map(|pool| unpool(backend, pool, dy, index)).transpose()?;
+    let dy = unpooled.as_ref().unwrap_or(dy);
     let (a1, a2) = hidden(backend, shape, x, params)?;
     let [dw1, dw2, dw3] = wanted.dw;
     let [db1, db2, db3] = wanted.db;

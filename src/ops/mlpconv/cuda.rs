@@ -8,8 +8,9 @@ use crate::device::cuda::gemm::Split;
 use crate::device::cuda::tiles::{
     MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_SHARED, MLPCONV_WARPS,
 };
-use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
+use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, divisor};
 use crate::device::{Device, Precision, Role};
+use crate::ops::maxpool::MaxPool;
 use crate::ops::{Grad, Write};
 use crate::shape::ConvShape;
 
@@ -152,8 +153,14 @@ impl MlpConv for Cuda {
         params: &Params<'_, Buf>,
         relu: bool,
         y: &mut Buf,
+        index: Option<&mut Bytes>,
     ) -> Result<()> {
-        let Some(plan) = self.plan(shape) else { return composed::fprop(self, shape, x, params, relu, y) };
+        let Some(plan) = self.plan(shape) else { return composed::fprop(self, shape, x, params, relu, y, index) };
+        if let Some(pool) = &shape.pool {
+            let mut whole = self.alloc(Role::Activation, shape.unpooled().len())?;
+            self.mlpconv_fprop(&MlpConvShape { pool: None, ..*shape }, x, params, relu, &mut whole, None)?;
+            return self.maxpool_fprop(pool, &whole, y, index);
+        }
         let Launch { extents, geometry, .. } = Launch::new(shape, &plan, false, self.multiprocessors());
         let x = self.operand(x)?;
         let [w1, w2, w3] = [self.operand(params.w[0])?, self.operand(params.w[1])?, self.operand(params.w[2])?];
@@ -169,12 +176,15 @@ impl MlpConv for Cuda {
         x: &Buf,
         params: &Params<'_, Buf>,
         dy: &Buf,
+        index: Option<&Bytes>,
         mask: Option<&Buf>,
         wanted: Wanted<'_, Buf>,
     ) -> Result<()> {
         let Some(plan) = self.plan(shape) else {
-            return composed::backward(self, shape, x, params, dy, mask, wanted);
+            return composed::backward(self, shape, x, params, dy, index, mask, wanted);
         };
+        let unpooled = shape.pool.as_ref().map(|pool| composed::unpool(self, pool, dy, index)).transpose()?;
+        let dy = unpooled.as_ref().unwrap_or(dy);
         let Launch { extents, geometry, stride } = Launch::new(shape, &plan, true, self.multiprocessors());
         let blocks = geometry.grid[0];
         let mut dz1 = self.alloc(Role::Activation, shape.conv.output().len())?;

@@ -1,4 +1,5 @@
-//! The block of a network in network: a convolution and two 1×1 convolutions, a ReLU after each, as one op.
+//! The block of a network in network: a convolution and two 1×1 convolutions, a ReLU after each, and the max pool that may
+//! follow, as one op.
 //!
 //! Early in a network, where images are large and channels few, the three are bound by memory: they write and read much
 //! more than they multiply. A backend that can keeps what is between them to itself ([`MlpConv::fuses`]), and computes it
@@ -12,10 +13,11 @@ mod cuda;
 use std::sync::Arc;
 
 use super::conv2d::Conv2d;
+use super::maxpool::{self, MaxPool};
 use super::pointwise::{Pointwise, PointwiseShape};
 use super::{Grad, affine};
 use crate::device::{Backend, Device, Role};
-use crate::shape::ConvShape;
+use crate::shape::{ConvShape, PoolShape};
 use crate::tape::{Backward, Grads, Slot, Tape, Var};
 use crate::{Error, Result, Shape};
 
@@ -27,10 +29,12 @@ pub struct MlpConvShape {
     /// Channels of the second and third convolution's outputs.
     pub k2: usize,
     pub k3: usize,
+    /// The max pool of the third convolution's output.
+    pub pool: Option<PoolShape>,
 }
 
 impl MlpConvShape {
-    /// A block on input `x`, with weights `w`.
+    /// A block on input `x`, with weights `w`, without a pool.
     ///
     /// # Errors
     /// [`Error::Shape`] as by [`ConvShape::new`], and for second and third weights that are not 1×1 or do not fit the
@@ -41,13 +45,27 @@ impl MlpConvShape {
         let third = ConvShape::new("mlpconv", second.output(), w[2], 1, 0)?;
         match [second, third].iter().find(|conv| !conv.is_pointwise()) {
             Some(conv) => Err(Error::shape("mlpconv", format!("needs weights [K, C, 1, 1], got {}", conv.weight()))),
-            None => Ok(MlpConvShape { conv, k2: second.k, k3: third.k }),
+            None => Ok(MlpConvShape { conv, k2: second.k, k3: third.k, pool: None }),
         }
     }
 
-    pub fn output(&self) -> Shape {
+    /// With a max pool at the end.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] as by [`PoolShape::new`].
+    pub fn pooled(self, window: usize, stride: usize) -> Result<Self> {
+        Ok(MlpConvShape { pool: Some(PoolShape::new("maxpool", self.unpooled(), window, stride)?), ..self })
+    }
+
+    /// The third convolution's output.
+    pub fn unpooled(&self) -> Shape {
         let ConvShape { n, p, q, .. } = self.conv;
         Shape::image(n, self.k3, p, q)
+    }
+
+    /// The block's output.
+    pub fn output(&self) -> Shape {
+        self.pool.map_or(self.unpooled(), |pool| pool.output())
     }
 
     /// The second convolution.
@@ -74,17 +92,19 @@ pub struct Wanted<'a, Buf> {
     pub db: [Option<&'a mut Grad<Buf>>; 3],
 }
 
-/// The kernels of the block. Provided are those that call its convolutions' one after the other: what every other
-/// implementation is measured by.
-pub trait MlpConv: Conv2d + Pointwise {
-    /// Whether this backend does better for `shape` than the three convolutions on a tape, which keep what is between
-    /// them and need not compute it again.
+/// The kernels of the block. Provided are those that call its convolutions' and its pool's one after the other: what every
+/// other implementation is measured by.
+pub trait MlpConv: Conv2d + Pointwise + MaxPool {
+    /// Whether this backend does better for `shape`, its pool included, than the three convolutions on a tape, which keep
+    /// what is between them and need not compute it again.
     fn fuses(&self, _shape: &MlpConvShape) -> bool {
         false
     }
 
     /// `a1 = relu(conv(x, w1) + b1)`, `a2 = relu(a1 · w2 + b2)`, `y = act(a2 · w3 + b3)`, where `act` is ReLU if `relu`;
-    /// a1 and a2 are rounded as activations are when they are stored.
+    /// a1 and a2 are rounded as activations are when they are stored. With a pool y is rounded likewise, and the pool's output
+    /// is what goes to `y`, with the positions of the maxima to `index`, if they are wanted.
+    #[allow(clippy::too_many_arguments)]
     fn mlpconv_fprop(
         &self,
         shape: &MlpConvShape,
@@ -92,22 +112,25 @@ pub trait MlpConv: Conv2d + Pointwise {
         params: &Params<'_, Self::Buf>,
         relu: bool,
         y: &mut Self::Buf,
+        index: Option<&mut Self::Bytes>,
     ) -> Result<()> {
-        composed::fprop(self, shape, x, params, relu, y)
+        composed::fprop(self, shape, x, params, relu, y, index)
     }
 
-    /// The gradients that are wanted, from the gradient `dy` of y before its ReLU. That of x is zeroed where `mask`,
-    /// the input itself, is not positive.
+    /// The gradients that are wanted, from the gradient `dy` of y before its ReLU; with a pool, from that of the pool's output,
+    /// and the positions of its maxima. That of x is zeroed where `mask`, the input itself, is not positive.
+    #[allow(clippy::too_many_arguments)]
     fn mlpconv_backward(
         &self,
         shape: &MlpConvShape,
         x: &Self::Buf,
         params: &Params<'_, Self::Buf>,
         dy: &Self::Buf,
+        index: Option<&Self::Bytes>,
         mask: Option<&Self::Buf>,
         wanted: Wanted<'_, Self::Buf>,
     ) -> Result<()> {
-        composed::backward(self, shape, x, params, dy, mask, wanted)
+        composed::backward(self, shape, x, params, dy, index, mask, wanted)
     }
 }
 
@@ -127,11 +150,13 @@ impl<B: Backend> Tape<B> {
         pad: usize,
         relu: bool,
     ) -> Result<Var<B>> {
-        self.mlpconv_cropped(x, params, stride, pad, relu, [usize::MAX; 2])
+        self.mlpconv_cropped(x, params, stride, pad, relu, [usize::MAX; 2], None)
     }
 
-    /// [`Tape::mlpconv`] as far as the first `extents` rows and columns of its output. A first convolution of 1×1 is not
-    /// cropped: it would have to copy the part of its input that is read.
+    /// [`Tape::mlpconv`] as far as the first `extents` rows and columns of its third convolution's output, and with a max
+    /// `pool` of that, which has a window and a stride. A first convolution of 1×1 is not cropped: it would have to copy the
+    /// part of its input that is read.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn mlpconv_cropped(
         &mut self,
         x: Var<B>,
@@ -140,11 +165,15 @@ impl<B: Backend> Tape<B> {
         pad: usize,
         relu: bool,
         [p, q]: [usize; 2],
+        pool: Option<[usize; 2]>,
     ) -> Result<Var<B>> {
         let [w1, b1, w2, b2, w3, b3] = params;
         let mut shape = MlpConvShape::new(x.shape(), [w1, w2, w3].map(Var::shape), stride, pad)?;
         if !shape.conv.is_pointwise() {
             shape.conv = shape.conv.cropped(p, q);
+        }
+        if let Some([window, stride]) = pool {
+            shape = shape.pooled(window, stride)?;
         }
         for (bias, k) in [(b1, shape.conv.k), (b2, shape.k2), (b3, shape.k3)] {
             affine::require_bias("mlpconv", Some(bias), k)?;
@@ -163,21 +192,27 @@ impl<B: Backend> Tape<B> {
         drop(x);
         let a2 = self.pointwise(&a1, w2, Some(b2), true)?;
         drop(a1);
-        self.pointwise(&a2, w3, Some(b3), relu)
+        match pool {
+            Some([window, stride]) => self.pointwise_maxpool(&a2, w3, Some(b3), relu, window, stride),
+            None => self.pointwise(&a2, w3, Some(b3), relu),
+        }
     }
 
     fn fused(&mut self, shape: MlpConvShape, x: Var<B>, params: [&Var<B>; 6], relu: bool) -> Result<Var<B>> {
         let [w1, b1, w2, b2, w3, b3] = params;
         let backend = self.backend().clone();
-        let mut y = backend.alloc(Role::Activation, shape.output().len())?;
-        let given = Params { w: [w1, w2, w3].map(Var::data), b: [b1, b2, b3].map(Var::data) };
-        backend.mlpconv_fprop(&shape, x.data(), &given, relu, &mut y)?;
-
         let inputs = [&x].into_iter().chain(params).map(|input| input.slot);
+        let (mut y, mut index) = match &shape.pool {
+            Some(pool) => maxpool::outputs(&backend, pool, self.unstored(shape.unpooled(), inputs.clone(), relu)?)?,
+            None => (backend.alloc(Role::Activation, shape.output().len())?, None),
+        };
+        let given = Params { w: [w1, w2, w3].map(Var::data), b: [b1, b2, b3].map(Var::data) };
+        backend.mlpconv_fprop(&shape, x.data(), &given, relu, &mut y, index.as_mut())?;
+
         let output = self.output(shape.output(), y, inputs, relu)?;
         let owned = |vars: [&Var<B>; 3]| vars.map(|var| (var.slot, var.data.clone()));
         let (w, b) = (owned([w1, w2, w3]), owned([b1, b2, b3]));
-        self.record(&output, || Node { shape, x, w, b, y: output.slot });
+        self.record(output.slot, || Node { shape, x, w, b, index, y: output.slot });
         Ok(output)
     }
 }
@@ -187,6 +222,8 @@ struct Node<B: Device> {
     x: Var<B>,
     w: [(Slot, Arc<B::Buf>); 3],
     b: [(Slot, Arc<B::Buf>); 3],
+    /// Of the pool, if there is one.
+    index: Option<B::Bytes>,
     y: Slot,
 }
 
@@ -205,7 +242,8 @@ impl<B: Backend> Backward<B> for Node<B> {
             db: [db1, db2, db3].map(Option::as_mut),
         };
         let mask = self.x.slot.relu.then_some(self.x.data());
-        backend.mlpconv_backward(&self.shape, self.x.data(), &params, &dy, mask, wanted)?;
+        let index = self.index.as_ref();
+        backend.mlpconv_backward(&self.shape, self.x.data(), &params, &dy, index, mask, wanted)?;
         // Parameters are seldom another op's output, so the kernels have no mask for them.
         for ((slot, data), grad) in all().zip(&mut given) {
             if let Some(grad) = grad.as_mut().filter(|_| slot.relu) {

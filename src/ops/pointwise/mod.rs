@@ -5,9 +5,10 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use super::maxpool::{self, MaxPool};
 use super::{Grad, affine};
-use crate::device::{Backend, Device, Role};
-use crate::shape::ConvShape;
+use crate::device::{Backend, Role};
+use crate::shape::{ConvShape, PoolShape};
 use crate::tape::{Tape, Var};
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ pub struct PointwiseShape {
 
 /// The kernels of a pointwise convolution; see [`Conv2d`](super::conv2d::Conv2d), whose case r = s = stride = 1,
 /// pad = 0 this is.
-pub trait Pointwise: Device {
+pub trait Pointwise: MaxPool {
     /// `y[m,k] = act(bias[k] + Σ_c x[m,c] · w[k,c])`, where `act` is ReLU if `relu`.
     fn pointwise_fprop(
         &self,
@@ -52,6 +53,31 @@ pub trait Pointwise: Device {
         dw: Option<&mut Grad<Self::Buf>>,
         db: Option<&mut Grad<Self::Buf>>,
     ) -> Result<()>;
+
+    /// Whether this backend does better with the convolution and the max pool of its output in one kernel.
+    fn pointwise_maxpool_fuses(&self, _shape: &PointwiseShape, _pool: &PoolShape) -> bool {
+        false
+    }
+
+    /// [`Pointwise::pointwise_fprop`], whose output is rounded as an activation is when it is stored, and
+    /// [`MaxPool::maxpool_fprop`] of that into `y` and `index`. Provided is the one after the other: what every other
+    /// implementation has to equal.
+    #[allow(clippy::too_many_arguments)]
+    fn pointwise_maxpool_fprop(
+        &self,
+        shape: &PointwiseShape,
+        pool: &PoolShape,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        bias: Option<&Self::Buf>,
+        relu: bool,
+        y: &mut Self::Buf,
+        index: Option<&mut Self::Bytes>,
+    ) -> Result<()> {
+        let mut whole = self.alloc(Role::Activation, shape.m * shape.k)?;
+        self.pointwise_fprop(shape, x, w, bias, relu, &mut whole)?;
+        self.maxpool_fprop(pool, &whole, y, index)
+    }
 }
 
 impl<B: Backend> Tape<B> {
@@ -61,18 +87,55 @@ impl<B: Backend> Tape<B> {
     /// # Errors
     /// [`Error::Shape`] for weights that are not 1×1 or do not fit the channels, or a bias that is not of length K.
     pub fn pointwise(&mut self, x: &Var<B>, w: &Var<B>, bias: Option<&Var<B>>, relu: bool) -> Result<Var<B>> {
-        let conv = ConvShape::new("pointwise", x.shape(), w.shape(), 1, 0)?;
-        if !conv.is_pointwise() {
-            return Err(Error::shape("pointwise", format!("needs weights [K, C, 1, 1], got {}", w.shape())));
-        }
-        affine::require_bias("pointwise", bias, conv.k)?;
-        let shape = PointwiseShape { m: conv.pixels(), c: conv.c, k: conv.k };
+        let (conv, shape) = shapes(x, w, bias)?;
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, conv.output().len())?;
         backend.pointwise_fprop(&shape, &x.data, &w.data, bias.map(|b| b.data()), relu, &mut y)?;
 
-        affine::record(self, shape, x, w, bias, conv.output(), y, relu)
+        let output = self.output(conv.output(), y, affine::inputs(x, w, bias), relu)?;
+        affine::record(self, shape, x, w, bias, output.slot);
+        Ok(output)
     }
+
+    /// [`Tape::pointwise`], then [`Tape::maxpool`], with the same results: where the backend has one kernel for both, what
+    /// is between them is never in memory. The way back does not miss it: the pool knows where its maxima were, and a ReLU
+    /// let through whatever has a gradient there.
+    ///
+    /// # Errors
+    /// As the two.
+    pub fn pointwise_maxpool(
+        &mut self,
+        x: &Var<B>,
+        w: &Var<B>,
+        bias: Option<&Var<B>>,
+        relu: bool,
+        window: usize,
+        stride: usize,
+    ) -> Result<Var<B>> {
+        let (conv, shape) = shapes(x, w, bias)?;
+        let pool = PoolShape::new("maxpool", conv.output(), window, stride)?;
+        let backend = self.backend().clone();
+        if !backend.pointwise_maxpool_fuses(&shape, &pool) {
+            let whole = self.pointwise(x, w, bias, relu)?;
+            return self.maxpool(&whole, window, stride);
+        }
+        let whole = self.unstored(conv.output(), affine::inputs(x, w, bias), relu)?;
+        let (mut y, mut index) = maxpool::outputs(&backend, &pool, whole)?;
+        let bias_data = bias.map(|b| b.data());
+        backend.pointwise_maxpool_fprop(&shape, &pool, &x.data, &w.data, bias_data, relu, &mut y, index.as_mut())?;
+
+        affine::record(self, shape, x, w, bias, whole);
+        maxpool::record(self, pool, whole, y, index)
+    }
+}
+
+fn shapes<B: Backend>(x: &Var<B>, w: &Var<B>, bias: Option<&Var<B>>) -> Result<(ConvShape, PointwiseShape)> {
+    let conv = ConvShape::new("pointwise", x.shape(), w.shape(), 1, 0)?;
+    if !conv.is_pointwise() {
+        return Err(Error::shape("pointwise", format!("needs weights [K, C, 1, 1], got {}", w.shape())));
+    }
+    affine::require_bias("pointwise", bias, conv.k)?;
+    Ok((conv, PointwiseShape { m: conv.pixels(), c: conv.c, k: conv.k }))
 }
 
 impl<B: Backend> affine::Passes<B> for PointwiseShape {

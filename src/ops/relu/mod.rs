@@ -30,7 +30,7 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, x.data.len())?;
         backend.relu_fprop(&x.data, &mut y)?;
         let output = self.output(x.shape(), y, [x.slot], true)?;
-        self.record(&output, || Node::<B> { x: x.slot, y_data: output.data.clone(), y: output.slot });
+        self.record(output.slot, || Node::<B> { x: x.slot, y_data: output.data.clone(), y: output.slot });
         Ok(output)
     }
 }
