@@ -137,7 +137,8 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     let tile = tiles(precision).iter().find(|known| known.name() == tile).expect("a tile of the table");
     let grid = grid(launch);
     let g = &layer.shape;
-    let (m, n) = least::product(pass, g);
+    let pool = layer.pool();
+    let (m, n) = least::product(pass, g, &pool, tile);
     assert_eq!(grid[0], m.div_ceil(tile.m) * n.div_ceil(tile.n), "{kernel}");
     // A warp's `mma` is 16×8×8 or 16×8×16 products; a thread's `fma` is one.
     let (steps, each) = match precision {
@@ -158,7 +159,7 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
         arithmetic: Some(arithmetic),
         loads: loads(launch),
         stores: stores(launch),
-        least: least::gemm(pass, g, tile, precision.activation_width(), grid[1]),
+        least: least::gemm(pass, g, &pool, tile, precision.activation_width(), grid[1]),
         conflicts: number(launch, "shared_bank_conflicts"),
         widths: loops::access_widths(text, &kernel).unwrap_or_else(|| panic!("{kernel} has no main loop")),
         kernel,

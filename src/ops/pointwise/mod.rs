@@ -82,7 +82,7 @@ pub trait Pointwise: MaxPool {
 
 /// The convolution, then the pool.
 #[allow(clippy::too_many_arguments)]
-fn one_after_the_other<B: Pointwise + ?Sized>(
+fn one_after_the_other<B: Pointwise>(
     backend: &B,
     shape: &PointwiseShape,
     pool: &PoolShape,
