@@ -8,11 +8,9 @@
 // Kernels, arguments, grids and blocks are those of `conv2d.cu` (`pointwise_fprop_TILE` and so on), with the extents m,
 // c, k.
 //
-//     pointwise_maxpool_fprop_TILE    fprop and max pooling of its output, which stays in the block: writes the pooled y
-//                                     and, unless it is null, the maxima's positions, as `maxpool.cu` has them
-//
-// For channels that are multiples of VECTOR. A block's rows are not 128 pixels in a row but a strip, the pixels of so
-// many whole windows (`Strips`). Grid: strips x tiles of k.
+// `pointwise_maxpool_fprop_TILE` pools what fprop computes before it leaves the block: it writes the maxima and, unless
+// `index` is null, their positions, both as `maxpool.cu` has them. Channels are multiples of VECTOR. A block's rows are
+// not the next pixels but a strip, those of as many whole windows as it has room for; grid: strips x tiles of k.
 #include "gemm/gemm.cuh"
 #include "gemm/pooled.cuh"
 

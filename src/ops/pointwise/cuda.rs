@@ -20,13 +20,13 @@ impl PointwiseShape {
 
 /// How the kernel that also pools takes a shape; `None` if it does not.
 fn pooled(g: &PointwiseShape, pool: &PoolShape, precision: Precision) -> Option<(&'static Tile, Strips)> {
-    if !whole_vectors(precision, &[g.c, g.k]) {
+    let countable = |rows| gemm::require_countable(OP, &[rows, g.c, g.k]).is_ok();
+    if !whole_vectors(precision, &[g.c, g.k]) || !countable(g.m) {
         return None;
     }
     let tile = tile(precision, true, g.k);
     let strips = Strips::new(pool, tile.m)?;
-    gemm::require_countable(OP, &[strips.count() * tile.m, g.c, g.k]).ok()?;
-    Some((tile, strips))
+    countable(strips.count() * tile.m).then_some((tile, strips))
 }
 
 impl Pointwise for Cuda {

@@ -69,10 +69,10 @@ impl Strips {
 
     /// Whether a convolution of `pixels` pixels, of which the kernel without a pool computes `rows` at a time, gains by this.
     ///
-    /// What it saves is the output's way to memory and back, four bytes or eight an element. What it costs is rows that
-    /// strips have in common, and those of a tile that no strip fills. With tensor cores a third more is cheaper: of 256
-    /// channels that is 85 multiply-adds an element, and a GPU does 40 to 90 in bf16, half as many in TF32, while memory gives
-    /// or takes one byte. In fp32 it does 5.
+    /// What it saves is each result's way to memory and back, four bytes in bf16, else eight. What it costs is the rows that
+    /// strips have in common, and those of a tile that no strip fills. Of 256 channels a third more rows are 85 multiply-adds
+    /// a result; while memory moves a byte, a GPU does some 40 to 90 in bf16 and half as many in TF32. In fp32 it does five,
+    /// and there must not be more than a tenth.
     pub(super) fn gain(&self, pixels: usize, rows: usize, precision: Precision) -> bool {
         let (computed, needed) = (self.count() * rows, pixels.next_multiple_of(rows));
         let most = match precision {
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(gain([128, 25, 25], 3, 2), [false, true, true]);
         assert_eq!(gain([128, 11, 11], 3, 2), [true; 3]);
         assert_eq!(gain([1, 11, 11], 3, 2), [true; 3]);
-        // 2 strips for 144 pixels, 12 for 676, 20 for 484 (each but two lines of its own), and no overlap at all.
+        // 2 for 144 pixels, 12 for 676, 7 for 484, and 8 for 1024, which have no rows in common.
         assert_eq!(gain([128, 12, 12], 3, 2), [false; 3]);
         assert_eq!(gain([128, 26, 26], 3, 2), [false; 3]);
         assert_eq!(gain([128, 22, 22], 3, 1), [false; 3]);
