@@ -1,5 +1,5 @@
-//! What the convolutions' kernels do with memory and the arithmetic units, as the virtual GPU counts it: held to what
-//! their tiles need at least, and to the committed `kernels/COUNTERS.md`.
+//! What the kernels do with memory and the arithmetic units, as the virtual GPU counts it: the convolutions' held to what their
+//! tiles need at least, and to the committed `kernels/COUNTERS.md`; a training step's to a plan, and to `kernels/STEP.md`.
 #![cfg(feature = "cuda")]
 
 #[path = "../gpu/mod.rs"]
@@ -10,8 +10,12 @@ mod layers;
 mod least;
 /// What the PTX says.
 mod loops;
+/// What a training step has to move.
+mod plan;
 /// The report.
 mod report;
+/// A whole training step.
+mod step;
 
 use std::process::Command;
 use std::{env, fs};
@@ -74,21 +78,42 @@ fn launches() {
 }
 
 #[test]
-fn the_kernels_waste_nothing() {
+#[ignore = "`a_step_moves_what_it_must` starts it"]
+fn steps() {
+    for precision in Precision::ALL {
+        step::run(&gpu::gpu(precision).expect("kernels")).unwrap();
+    }
+}
+
+#[test]
+fn a_step_moves_what_it_must() {
+    if let Some(launches) = counted("steps") {
+        step::check(&launches);
+    }
+}
+
+/// The launches of an ignored test, each with what it counted; `None` where there are no kernels.
+fn counted(test: &str) -> Option<Vec<Value>> {
     if missing().is_some() {
         // Says so, or fails where kernels are required.
         assert!(gpu::gpu(Precision::Fp32).is_none());
-        return;
+        return None;
     }
     let counts = tempfile::NamedTempFile::new().unwrap();
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "launches", "--ignored", "--nocapture"]).env("VIRTUAL_GPU_COUNTS", counts.path());
+    child.args(["--exact", test, "--ignored", "--nocapture"]).env("VIRTUAL_GPU_COUNTS", counts.path());
     // The figures are those of one device. Bugs are for other tests to find.
     child.env_remove("VIRTUAL_GPU_SM").env_remove("MLPCONV_TESTS").env("VIRTUAL_GPU_CHECKS", "off");
     let output = child.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(counts.path()).unwrap();
-    let mut launches = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).peekable();
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn the_kernels_waste_nothing() {
+    let Some(launches) = counted("launches") else { return };
+    let mut launches = launches.into_iter().peekable();
     let mut tables = Vec::new();
     for precision in Precision::ALL {
         let mut rows = Vec::new();

@@ -19,6 +19,7 @@ fn counters() {
     for (stride, sectors) in [(0, 1), (4, 4), (8, 8), (32, 32), (128, 32)] {
         let counts = count(&format!("{}\nld.global.u32 %r1, [%rd1];", address(stride)));
         assert_eq!((counts.global_load_bytes, counts.global_load_sectors), (128, sectors), "stride {stride}");
+        assert_eq!((counts.global_load_footprint, counts.global_store_footprint), (sectors, 0), "stride {stride}");
     }
     let counts = count(&format!("{}\nst.global.v4.u32 [%rd1], {{%r0, %r0, %r0, %r0}};", address(16)));
     assert_eq!((counts.global_store_bytes, counts.global_store_sectors), (512, 16));
@@ -38,6 +39,22 @@ fn counters() {
     assert!(counts.to_json().contains("\"flops\":72"));
 }
 
+/// A sector that a launch touches again and again is in its footprint once, whichever block or instruction does it.
+#[test]
+fn a_footprint_has_each_sector_once() {
+    let machine = machine();
+    let body = "mul.wide.u32 %rd1, %r0, 4;\nadd.s64 %rd1, %rd0, %rd1;\nld.global.u32 %r1, [%rd1];\n\
+                ld.global.u32 %r2, [%rd1+64];\nst.global.u32 [%rd1+2048], %r1;\nst.global.u32 [%rd1+2048], %r2;";
+    let module = machine.load(&kernel(body)).unwrap_or_else(|error| panic!("{error}"));
+    let out = upload(&machine, &[0u32; 1024]);
+    let args = Args::default().ptr(out);
+    // Blocks that all do the same.
+    let counts = run(&machine, &module, "k", [5, 1, 1], [32, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
+    assert_eq!((counts.global_load_sectors, counts.global_store_sectors), (5 * 8, 5 * 8));
+    // 128 bytes, and 64 beyond them.
+    assert_eq!((counts.global_load_footprint, counts.global_store_footprint), (6, 4));
+}
+
 #[test]
 fn a_sum_of_vectors() {
     let machine = machine();
@@ -49,6 +66,7 @@ fn a_sum_of_vectors() {
     let counts = run(&machine, &module, "vector_add", [10, 1, 1], [128, 1, 1], 0, args).expect("runs");
     assert_eq!(counts.global_load_bytes, 8 * n as u64);
     assert_eq!(counts.global_store_sectors, (n as u64 * 4).div_ceil(32));
+    assert_eq!(counts.global_load_footprint, 2 * (n as u64 * 4).div_ceil(32));
     assert_eq!(counts.flops, n as u64);
 }
 

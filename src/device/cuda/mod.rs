@@ -5,6 +5,7 @@
 
 mod clock;
 mod convert;
+mod download;
 mod driver;
 mod error;
 pub(crate) mod gemm;
@@ -25,6 +26,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
 use crate::{Error, Result};
+pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
 pub use graph::Graph;
@@ -33,6 +35,7 @@ pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
 use clock::Clock;
 pub(crate) use clock::Set;
+use download::Pages;
 use kernels::Kernels;
 use pool::{Block, Pool};
 
@@ -48,6 +51,7 @@ struct Shared {
     /// Before context and pool, so that modules are unloaded while there is a context.
     kernels: Kernels,
     clock: Clock,
+    pages: Pages,
     pool: Arc<Pool>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
@@ -138,7 +142,18 @@ impl Cuda {
         let kernels = Kernels::new(&context, precision)?;
         // A driver that is too old for the kernels is known at once.
         kernels.function("cast", "cast_to_float", 0)?;
-        Ok(Cuda { shared: Arc::new(Shared { device, precision, kernels, clock, pool, stream, context }) })
+        Ok(Cuda {
+            shared: Arc::new(Shared {
+                device,
+                precision,
+                kernels,
+                clock,
+                pages: Pages::default(),
+                pool,
+                stream,
+                context,
+            }),
+        })
     }
 
     pub fn device(&self) -> &CudaDevice {
@@ -278,6 +293,7 @@ impl Device for Cuda {
     type Buf = Buf;
     type Bytes = Bytes;
     type Recording = Graph;
+    type Download = Later;
 
     fn name(&self) -> String {
         let CudaDevice { ordinal, name, .. } = &self.shared.device;
@@ -327,6 +343,10 @@ impl Device for Cuda {
             Storage::F32 => self.fetch(buf.address(), buf.len),
             Storage::Bf16 => Ok(self.fetch::<bf16>(buf.address(), buf.len)?.to_f32_vec()),
         }
+    }
+
+    fn download_later(&self, buf: &Buf) -> Result<Later> {
+        self.fetch_later(buf)
     }
 
     fn download_bytes(&self, bytes: &Bytes) -> Result<Vec<u8>> {

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::counts::Counts;
 use super::exec::{Done, Env, lanes};
+use super::footprint::SECTOR;
 use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN};
 use super::program::*;
 use super::shared::{Actor, Fault, Touch};
@@ -444,6 +446,14 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
+    /// Whether the launch touches this sector for the first time.
+    fn is_fresh(&mut self, address: u64, lane: usize, write: bool) -> bool {
+        let Some(footprint) = self.footprint else { return false };
+        // It was there when it was accessed.
+        let Ok((allocation, _)) = self.global(address, 1, lane, "count") else { return false };
+        footprint.first(self.last, allocation, address, write)
+    }
+
     /// Counts what an access costs.
     fn measure(&mut self, area: Area, bytes: usize, base: &Row, offset: i64, mask: u32, write: bool) {
         let Some(first) = lanes(mask).next() else { return };
@@ -453,18 +463,22 @@ impl<'a> Env<'a> {
         units.clear();
         match area {
             Area::Global | Area::Generic => {
-                units.extend(addresses.flat_map(|at| at / 32..=(at + bytes as u64 - 1) / 32));
+                units.extend(addresses.flat_map(|at| at / SECTOR..=(at + bytes as u64 - 1) / SECTOR));
                 units.sort_unstable();
                 units.dedup();
+                let fresh = units.iter().filter(|&&unit| self.is_fresh(unit * SECTOR, first, write)).count();
                 let asked = u64::from(mask.count_ones()) * bytes as u64;
                 let counts = &mut self.counts;
-                let (total, sectors) = if write {
-                    (&mut counts.global_store_bytes, &mut counts.global_store_sectors)
+                let (total, sectors, footprint) = if write {
+                    let Counts { global_store_bytes, global_store_sectors, global_store_footprint, .. } = counts;
+                    (global_store_bytes, global_store_sectors, global_store_footprint)
                 } else {
-                    (&mut counts.global_load_bytes, &mut counts.global_load_sectors)
+                    let Counts { global_load_bytes, global_load_sectors, global_load_footprint, .. } = counts;
+                    (global_load_bytes, global_load_sectors, global_load_footprint)
                 };
                 *total += asked;
                 *sectors += units.len() as u64;
+                *footprint += fresh as u64;
             }
             Area::Shared => {
                 self.counts.shared_accesses += 1;

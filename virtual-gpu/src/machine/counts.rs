@@ -68,6 +68,9 @@ pub struct Counts {
     /// Sectors of 32 bytes that these touched, per warp and instruction.
     pub global_load_sectors: u64,
     pub global_store_sectors: u64,
+    /// The same, each sector once in the whole launch.
+    pub global_load_footprint: u64,
+    pub global_store_footprint: u64,
     /// Passes over the 32 banks beyond the fewest that each access to shared memory needs.
     pub shared_bank_conflicts: u64,
     /// Accesses to shared memory, by warps.
@@ -94,6 +97,8 @@ impl Counts {
         self.global_store_bytes += other.global_store_bytes;
         self.global_load_sectors += other.global_load_sectors;
         self.global_store_sectors += other.global_store_sectors;
+        self.global_load_footprint += other.global_load_footprint;
+        self.global_store_footprint += other.global_store_footprint;
         self.shared_bank_conflicts += other.shared_bank_conflicts;
         self.shared_accesses += other.shared_accesses;
         self.barriers += other.barriers;
@@ -113,12 +118,14 @@ impl Counts {
         let _ = write!(
             json,
             "}},\"flops\":{},\"global_load_bytes\":{},\"global_store_bytes\":{},\"global_load_sectors\":{},\
-             \"global_store_sectors\":{},\"shared_bank_conflicts\":{},\"shared_accesses\":{},\"barriers\":{},\"mma\":{}}}",
+             \"global_store_sectors\":{},\"global_load_footprint\":{},\"global_store_footprint\":{},\"shared_bank_conflicts\":{},\"shared_accesses\":{},\"barriers\":{},\"mma\":{}}}",
             self.flops,
             self.global_load_bytes,
             self.global_store_bytes,
             self.global_load_sectors,
             self.global_store_sectors,
+            self.global_load_footprint,
+            self.global_store_footprint,
             self.shared_bank_conflicts,
             self.shared_accesses,
             self.barriers,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::barrier::Barrier;
 use super::counts::{Class, Counts};
+use super::footprint::Footprint;
 use super::memory::{Allocation, Memory};
 use super::program::*;
 use super::shared::{Actor, Fault, Shared};
@@ -27,6 +28,8 @@ pub(super) struct Env<'a> {
     /// a volatile or otherwise strong load.
     pub acquired: bool,
     pub checks: bool,
+    /// There is one where the launch is counted.
+    pub footprint: Option<&'a Footprint>,
     pub count: bool,
     pub counts: Counts,
     pub shared: Shared,

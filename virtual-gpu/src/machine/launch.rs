@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::barrier::Barrier;
 use super::counts::Counts;
 use super::exec::Env;
+use super::footprint::Footprint;
 use super::memory::tag;
 use super::program::*;
 use super::shared::{Fault, Shared};
@@ -37,6 +38,7 @@ impl Machine {
         let blocks = gx * gy * gz;
         let launch_number = LAUNCHES.fetch_add(1, Relaxed);
         let allocations = self.memory.snapshot();
+        let footprint = self.config.count.then(|| Footprint::new(allocations.len()));
         let next = AtomicU64::new(0);
         // The trap of the first block that has one is told, whichever was found first.
         let first_trap = AtomicU64::new(u64::MAX);
@@ -59,6 +61,7 @@ impl Machine {
                     tag: tag(launch_number, number),
                     acquired: false,
                     checks: self.config.checks,
+                    footprint: footprint.as_ref(),
                     count: self.config.count,
                     counts: std::mem::take(&mut counts),
                     shared: std::mem::take(&mut worker.shared),

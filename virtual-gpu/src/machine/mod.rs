@@ -7,6 +7,7 @@ mod counts;
 mod decode;
 mod exec;
 mod flow;
+mod footprint;
 mod launch;
 mod memory;
 mod program;
