@@ -49,6 +49,8 @@ mod nan;
 /// An access beyond a buffer's end does not pass.
 #[cfg(feature = "cuda")]
 mod overrun;
+/// Gradients that wait to be added up.
+mod parts;
 /// The ReLU contract.
 mod rectified;
 /// Values and gradients against the naive loops.
