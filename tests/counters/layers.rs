@@ -20,7 +20,8 @@ impl Layer {
         if self.shape.c == 16 { &["fprop", "wgrad"] } else { &["fprop", "dgrad", "wgrad"] }
     }
 
-    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients.
+    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients. Reads dw at the end, so that its
+    /// parts are added up here, and not by the update.
     pub fn run(&self, gpu: &Cuda) -> mlpconv::Result<()> {
         let g = &self.shape;
         let upload = |role: Role, len: usize| gpu.upload(role, &vec![0.5; len]);
@@ -43,7 +44,7 @@ impl Layer {
                 (_, false) => gpu.conv2d_wgrad(g, &x, &dy, Some(&mut dw), Some(&mut db))?,
             }
         }
-        gpu.synchronize()
+        gpu.download(&dw.buf).map(drop)
     }
 }
 
