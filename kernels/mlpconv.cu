@@ -11,8 +11,6 @@
 //     mlpconv_fprop      y, x, w1, b1, w2, b2, w3, b3, relu, extents            overwrites y
 //     mlpconv_backward   dz1, partial, x, dy, w1, b1, w2, b2, w3, extents       overwrites dz1; partial[block]: dw3, db3,
 //                                                                               dw2, db2
-//     mlpconv_reduce     split, lengths, splits                                 a layer's dw and db are (or get added) the
-//                                                                               blocks' sums, in a fixed order
 //
 // Memory: x, y, dy, dz1 NHWC and w KRSC in Storage; biases and partial results in float. Grid: as many blocks as run at
 // once; each keeps the weights in shared memory and goes over tiles of one image's pixels, 32 a warp in fprop, 16
@@ -557,11 +555,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     dw3.store(partial, partial + e.k3 * e.k2, e.k3, e.k2);
     partial += e.k3 * e.k2 + e.k3;
     dw2.store(partial, partial + e.k2 * e.k1, e.k2, e.k1);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS)
-    mlpconv_reduce(const __grid_constant__ Split split, int dw_length, int length, int splits) {
-    reduce_splits(split, dw_length, length, splits);
 }
 
 #endif

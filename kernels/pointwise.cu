@@ -62,7 +62,8 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     const int begin = split.begin(), end = split.end(m);
     Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, at.row, k, begin, end);
     Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, x, at.column, c, begin, end);
-    weight_gradient<T>(block, a, b, split, k, c, m);
+    weight_gradient<T>(block, a, b, split, k, c, m,
+                       [&](float *dw) { return Add{dw, split.accumulate_dw, k, c}; });
 }
 
 #define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
@@ -99,8 +100,3 @@ FP32_TILES(KERNELS)
 #else
 MMA_TILES(KERNELS)
 #endif
-
-extern "C" __global__ void __launch_bounds__(THREADS)
-    pointwise_reduce(const __grid_constant__ Split split, int dw_length, int length, int splits) {
-    reduce_splits(split, dw_length, length, splits);
-}

@@ -29,7 +29,8 @@ impl Layer {
         PoolShape::new("maxpool", self.shape.output(), 3, 2).expect("every image has a window")
     }
 
-    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients.
+    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients. Reads dw at the end, so that its
+    /// parts are added up here, and not by the update.
     pub fn run(&self, gpu: &Cuda) -> mlpconv::Result<()> {
         let g = &self.shape;
         let upload = |role: Role, len: usize| gpu.upload(role, &vec![0.5; len]);
@@ -59,7 +60,7 @@ impl Layer {
                 (_, false) => gpu.conv2d_wgrad(g, &x, &dy, Some(&mut dw), Some(&mut db))?,
             }
         }
-        gpu.synchronize()
+        gpu.download(&dw.buf).map(drop)
     }
 }
 

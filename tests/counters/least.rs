@@ -113,7 +113,8 @@ pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usi
                 let parts = tiles(n, tile.n).map(move |columns| part(tap, columns));
                 parts.map(move |(begin, len)| run(width, at * g.c + begin, len))
             });
-            let db = tiles(m, tile.m).map(|(first, len)| run(4, if splits == 1 { first } else { m * n + first }, len));
+            let db = tiles(m, tile.m)
+                .map(|(first, len)| run(4, if splits == 1 { first } else { (m * n).next_multiple_of(4) + first }, len));
             let stores = splits * (results(4) + db.sum::<usize>());
             (rows(width, g.pixels(), m, tile.m), b.sum(), 0, stores, (x + y) * width + 4 * (w + m))
         }
@@ -121,10 +122,10 @@ pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usi
     Traffic { loads: a * tiles_n + b * tiles_m + epilogue, stores, tensors }
 }
 
-/// What the sum of wgrad's splits needs.
-pub fn reduce(g: &ConvShape, splits: usize) -> Traffic {
-    let (dw, db) = (g.weight().len(), g.k);
-    let stride = (dw + db).next_multiple_of(4);
-    let loads = (0..splits).map(|split| run(4, split * stride, dw + db)).sum();
-    Traffic { loads, stores: run(4, 0, dw) + run(4, 0, db), tensors: 4 * (splits + 1) * (dw + db) }
+/// What the sum of dw's parts needs, behind each of which db's lies.
+pub fn sum(g: &ConvShape, parts: usize) -> Traffic {
+    let dw = g.weight().len();
+    let stride = dw.next_multiple_of(4) + g.k.next_multiple_of(4);
+    let loads = (0..parts).map(|part| run(4, part * stride, dw)).sum();
+    Traffic { loads, stores: run(4, 0, dw), tensors: 4 * (parts + 1) * dw }
 }

@@ -120,9 +120,9 @@ fn the_kernels_waste_nothing() {
         for layer in layers() {
             for pass in layer.passes() {
                 rows.push(row(precision, &layer, pass, &launches.next().expect("a launch")));
-                if let Some(sum) = launches.next_if(|next| next["kernel"].as_str().unwrap().ends_with("_reduce")) {
+                if let Some(sum) = launches.next_if(|next| next["kernel"] == "sum") {
                     let splits = rows.last().unwrap().grid[1];
-                    rows.push(reduce_row(&layer, splits, &sum));
+                    rows.push(sum_row(&layer, splits, &sum));
                 }
             }
         }
@@ -191,17 +191,17 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     }
 }
 
-fn reduce_row(layer: &layers::Layer, splits: usize, launch: &Value) -> Row {
+fn sum_row(layer: &layers::Layer, splits: usize, launch: &Value) -> Row {
     Row {
         layer: layer.name,
-        pass: "sum of splits",
+        pass: "sum of dw's parts",
         kernel: launch["kernel"].as_str().unwrap().to_owned(),
         grid: grid(launch),
-        aligned: (layer.shape.weight().len() + layer.shape.k).is_multiple_of(4),
+        aligned: layer.shape.weight().len().is_multiple_of(4),
         arithmetic: None,
         loads: loads(launch),
         stores: stores(launch),
-        least: least::reduce(&layer.shape, splits),
+        least: least::sum(&layer.shape, splits),
         conflicts: number(launch, "shared_bank_conflicts"),
         widths: Vec::new(),
     }

@@ -102,7 +102,8 @@ impl Cuda {
     pub(super) fn fetch_later(&self, buf: &Buf) -> Result<Later> {
         self.bind()?;
         let (context, stream) = (&self.shared.context, &self.shared.stream);
-        let bytes = buf.len() * buf.storage.width();
+        let address = self.settled(buf)?;
+        let bytes = buf.len() * buf.storage().width();
         let arrived = context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING));
         let arrived = arrived.map_err(CudaError::driver("cuEventCreate"))?;
         let page = self.shared.pages.take(context, bytes)?;
@@ -110,10 +111,10 @@ impl Cuda {
             // SAFETY: the page has as many bytes, and is nobody else's until the copy has ended; nobody reads it before.
             let to = unsafe { std::slice::from_raw_parts_mut(page.start.as_ptr(), bytes) };
             // SAFETY: as above.
-            unsafe { result::memcpy_dtoh_async(to, buf.address(), stream.cu_stream()) }
+            unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) }
                 .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
         }
-        let later = Later { page: Some(page), len: buf.len(), storage: buf.storage, arrived, cuda: self.clone() };
+        let later = Later { page: Some(page), len: buf.len(), storage: buf.storage(), arrived, cuda: self.clone() };
         later.arrived.record(stream).map_err(CudaError::driver("cuEventRecord"))?;
         Ok(later)
     }
