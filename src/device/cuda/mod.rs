@@ -269,6 +269,11 @@ impl Device for Cuda {
         Ok(buf)
     }
 
+    fn alloc_rectified(&self, len: usize) -> Result<Buf> {
+        let signs = self.alloc_bytes(len.div_ceil(self.vector()))?;
+        Ok(self.alloc(Role::Activation, len)?.with_signs(signs))
+    }
+
     fn alloc_bytes(&self, len: usize) -> Result<Bytes> {
         Ok(Bytes { block: Pool::take(&self.shared.pool, len)?, len })
     }

@@ -203,7 +203,10 @@ impl<B: Backend> Tape<B> {
         let backend = self.backend().clone();
         let inputs = [&x].into_iter().chain(params).map(|input| input.slot);
         let (mut y, mut index) = match &shape.pool {
-            Some(pool) => maxpool::outputs(&backend, pool, self.unstored(shape.unpooled(), inputs.clone(), relu)?)?,
+            Some(pool) => {
+                let whole = self.unstored(shape.unpooled(), inputs.clone(), relu)?;
+                maxpool::outputs(self, pool, whole)?
+            }
             None => (backend.alloc(Role::Activation, shape.output().len())?, None),
         };
         let given = Params { w: [w1, w2, w3].map(Var::data), b: [b1, b2, b3].map(Var::data) };
