@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_SHARED, MMA_TILES};
+use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MMA_TILES};
 use mlpconv::device::cuda::{missing, ptx};
 
 /// A multiprocessor, by the CUDA programming guide ("Compute capabilities"): 64 Ki registers in four partitions.
@@ -138,8 +138,13 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     if kernel == "gather" {
         return GATHER_SHARED;
     }
-    if matches!(kernel, "mlpconv_fprop" | "mlpconv_backward") {
-        return MLPCONV_SHARED;
+    // The network's first block.
+    match kernel {
+        "mlpconv_fprop" => return 80_384,
+        "mlpconv_backward" => return 101_376,
+        "mlpconv_maxpool_fprop" => return 152_000,
+        "mlpconv_maxpool_backward" => return 123_840,
+        _ => {}
     }
     let tiles = if precision == Precision::Fp32 { &FP32_TILES[..] } else { &MMA_TILES[..] };
     let gemm = kernel.starts_with("conv2d_") || kernel.starts_with("pointwise_");
