@@ -52,9 +52,9 @@ struct BandTiles {
 // A band's last pixels: those of a tile, and all before it that windows still need. It has whole rows, so that a window's
 // three columns are always side by side.
 //
-// A pixel's three groups of 32 channels lie in planes, at places of 64 bytes, half of the banks. Pixels one and two apart
-// have places in different halves, and so do neighbouring planes: 8 lanes meet no bank twice, whether they write 4 chunks of
-// two neighbours or read neighbouring chunks of a line of pooled pixels.
+// A pixel's three groups of 32 channels lie in planes, at places of 64 bytes, half of the banks. An even pixel and the next
+// have places in different halves, and so have pixels two apart, and neighbouring planes: 8 lanes meet no bank twice,
+// whether they write 4 chunks of two neighbours or read neighbouring chunks of a line of pooled pixels.
 struct Ring {
     unsigned shared;
     const Bands &bands;
@@ -207,7 +207,8 @@ struct PooledGradient {
 
     // The sum of the windows over a pixel whose maximum it is, in row-major order.
     __device__ void get(Values<1> &to, const PixelTile &tile, int first) const {
-        const int lane = thread() % 32;
+        const int lane = thread() % 32, channel = lane % 4 * VECTOR;
+        const unsigned bytes = positions();
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int pixel = first + 8 * half + lane / 4;
@@ -225,7 +226,8 @@ struct PooledGradient {
                     const bool inside = static_cast<unsigned>(p) < static_cast<unsigned>(pooled.p) &&
                                         static_cast<unsigned>(q) < static_cast<unsigned>(pooled.q);
                     if (pixel < tile.end && inside && i < WINDOW && j < WINDOW) {
-                        add(sums, ((p - top(tile)) * pooled.q + q) * e.k3 + lane % 4 * VECTOR, i * WINDOW + j);
+                        const int from = ((p - top(tile)) * pooled.q + q) * e.k3 + channel;
+                        add(sums, rows + from * sizeof(Storage), bytes + from, e.k3 - channel, i * WINDOW + j);
                     }
                 }
             }
@@ -238,14 +240,14 @@ struct PooledGradient {
         }
     }
 
-    // Adds the gradient of a window, that begins at `from`, to where its maximum was `here`.
-    __device__ void add(float (&sums)[GROUPS][VECTOR], int from, int here) const {
+    // Adds a window's gradient to where its maximum was `here`. The lane's first channel is before the last by `channels`.
+    static __device__ void add(float (&sums)[GROUPS][VECTOR], unsigned from, unsigned positions, int channels,
+                               int here) {
 #pragma unroll
         for (int group = 0; group < GROUPS; group++) {
-            if (32 * group + thread() % 4 * VECTOR < e.k3) {
-                const int at = from + 32 * group;
-                const uint4 gradients = load_chunk(rows + at * sizeof(Storage));
-                const uint2 bytes = load_half_chunk(positions() + at);
+            if (32 * group < channels) {
+                const uint4 gradients = load_chunk(from + 32 * group * sizeof(Storage));
+                const uint2 bytes = load_half_chunk(positions + 32 * group);
                 const unsigned words[4] = {gradients.x, gradients.y, gradients.z, gradients.w};
 #pragma unroll
                 for (int word = 0; word < 4; word++) {

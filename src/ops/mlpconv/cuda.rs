@@ -341,7 +341,7 @@ mod tests {
         let first = first.pooled(3, 2).unwrap();
         let (plan, pool) = (Plan::new(&first, MEMORY).unwrap(), first.pool.unwrap());
         let bands = Bands::new(&pool, 132).unwrap();
-        assert_eq!(plan.shared(&first.conv, false) + bands.shared(), 152_000);
+        assert_eq!(plan.shared(&first.conv, false) + bands.shared(), 161_984);
         assert_eq!(plan.shared(&first.conv, true) + PooledRows::new(&pool).unwrap().shared(), 123_840);
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Bands {
     /// Pooled rows of a band, and bands of an image.
     rows: usize,
     of_image: usize,
-    /// Pixels in the ring, in whole rows.
+    /// Pixels in the ring, in whole rows; an even number where it is gone round.
     ring: usize,
 }
 
@@ -42,7 +42,9 @@ impl Bands {
         let rows = (1..=pool.p).min_by_key(|&rows| (time(rows), Reverse(rows)))?;
         // A tile, and what windows that end in it may need of the pixels before.
         let needed = MLPCONV_FPROP_PIXELS + (WINDOW - 1) * (pool.w + 1);
-        let ring = needed.next_multiple_of(pool.w).min(pixels(rows));
+        // Pixels that are written together change places with each other, so tiles begin at even ones.
+        let even = pool.w * (1 + pool.w % 2);
+        let ring = needed.next_multiple_of(even).min(pixels(rows));
         Some(Bands { pool: *pool, rows, of_image: pool.p.div_ceil(rows), ring })
     }
 
