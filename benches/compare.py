@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One training step of d2l's NiN, ours and PyTorch's, side by side: on the GPU if there is one, else on the CPU.
+"""One training step, ours and PyTorch's, side by side: d2l's NiN on the GPU if there is one, else it and `small` on the CPU.
 
     make compare                                  builds, measures, writes benches/results/ and the README's table
     python3 benches/compare.py                    the same with what is built or staged, printing the table only
@@ -17,6 +17,7 @@ Ours is found in cargo's target folder, or in .gpu/, where a machine without a R
 import argparse
 import datetime
 import glob
+import itertools
 import json
 import os
 import platform
@@ -29,6 +30,8 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MARKERS = {"cpu": "compare", "gpu": "gpu"}
 UNMEASURED = "Not measured yet."
+# On a CPU: the networks, with the images of a batch.
+PRESETS = {"d2l": 64, "small": 128}
 # Of ours, the modes of PyTorch that compute alike.
 PRECISIONS = ["fp32", "tf32", "bf16"]
 
@@ -67,17 +70,28 @@ def run(command, environment=None):
         return text, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def ours(args, precision, options=()):
-    command = [args.mlpconv, "time", "--preset", "d2l", "--device", args.device, "--precision", precision, "--json",
-               "--batch-size", str(args.batch), "--steps", str(args.steps), *options]
+def batch(args, preset):
+    return args.batch or (PRESETS[preset] if args.device == "cpu" else 128)
+
+
+def steps(args, preset):
+    """A step of `small` is 50 times as short."""
+    if args.device != "cpu":
+        return args.steps or 50
+    return (args.steps or 4) * (10 if preset == "small" else 1)
+
+
+def ours(args, precision, options=(), preset="d2l"):
+    command = [args.mlpconv, "time", "--preset", preset, "--device", args.device, "--precision", precision, "--json",
+               "--batch-size", str(batch(args, preset)), "--steps", str(steps(args, preset)), *options]
     out, rss = run(command, args.threads_told)
     return {**json.loads(out), "rss": rss}
 
 
-def theirs(args, modes, options=()):
+def theirs(args, modes, options=(), preset="d2l"):
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, args.peer, "--device", args.device, "--modes", modes,
-                   "--batch", str(args.batch), "--steps", str(args.steps), "--json", file.name, *options]
+        command = [sys.executable, args.peer, "--device", args.device, "--modes", modes, "--preset", preset,
+                   "--batch", str(batch(args, preset)), "--steps", str(steps(args, preset)), "--json", file.name, *options]
         out, rss = run(command, args.threads_told)
         result = json.load(file)
     failed = [line for line in out.splitlines() if " failed: " in line]
@@ -156,22 +170,24 @@ def report(args, i, name, result):
 
 
 def measure_cpu(args):
-    rounds = {"mlpconv fp32": [], **{f"PyTorch {mode}": [] for mode in args.modes}}
+    programs = ["mlpconv fp32", *(f"PyTorch {mode}" for mode in args.modes)]
+    results = {preset: {name: [] for name in programs} for preset in PRESETS}
     version = None
     for i in range(args.rounds):
-        for name, results in rounds.items():
+        for preset, name in itertools.product(PRESETS, programs):
             if name == "mlpconv fp32":
-                results.append(ours(args, "fp32"))
+                result = ours(args, "fp32", preset=preset)
             else:
-                peer = theirs(args, name.split()[1])
+                peer = theirs(args, name.split()[1], preset=preset)
                 version = peer["torch"]
-                results.append({**peer["steps"][0], "rss": peer["rss"]})
-            report(args, i, name, results[-1])
+                result = {**peer["steps"][0], "rss": peer["rss"]}
+            results[preset][name].append({key: result[key] for key in ("train_img_s", "infer_img_s", "rss")})
+            report(args, i, f"{preset}, {name}", {**result, "peak_bytes": None})
     return {
         "date": datetime.date.today().isoformat(), "commit": args.commit, "cpu": cpu_name(), "threads": args.threads,
-        "torch": version, "batch": args.batch, "rounds": args.rounds, "steps": args.steps,
-        "results": {name: [{key: r[key] for key in ("train_img_s", "infer_img_s", "rss")} for r in results]
-                    for name, results in rounds.items()},
+        "torch": version, "rounds": args.rounds, "presets": {
+            preset: {"batch": batch(args, preset), "steps": steps(args, preset), "results": results[preset]}
+            for preset in PRESETS},
     }
 
 
@@ -251,11 +267,15 @@ def steps_table(data, memory, digits):
 
 
 def cpu_table(data):
-    note = (f"{data['cpu']}, {data['threads']} threads; batch {data['batch']} at 224×224; PyTorch {data['torch']} "
-            f"(`fp32` is its default layout, `fp32-cl` channels_last); median of {data['rounds']} rounds of "
-            f"{data['steps']} steps, in turn; memory is the whole process's, libraries included; "
-            f"{data['date']}, commit {data['commit']}.")
-    return "\n".join([*steps_table(data, "rss", 1), "", note])
+    lines = []
+    for preset, measured in data["presets"].items():
+        what = {"d2l": "d2l's NiN at 224×224", "small": "`small` at 28×28"}[preset]
+        lines += [f"{what}, batch {measured['batch']}:", "", *steps_table(measured, "rss", 1 if preset == "d2l" else 0), ""]
+    numbers = " and ".join(str(measured["steps"]) for measured in data["presets"].values())
+    note = (f"{data['cpu']}, {data['threads']} threads; PyTorch {data['torch']} (`fp32` is its default layout, `fp32-cl` "
+            f"channels_last); median of {data['rounds']} rounds of {numbers} steps, in turn; memory is the whole "
+            f"process's, libraries included; {data['date']}, commit {data['commit']}.")
+    return "\n".join([*lines, note])
 
 
 def conv_table(data):
@@ -334,8 +354,9 @@ def tables(args):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    ap.add_argument("--batch", type=int, help="images a batch (64 on a CPU, 128 on a GPU)")
-    ap.add_argument("--steps", type=int, help="timed steps a round, after some to warm up (4 on a CPU, 50 on a GPU)")
+    ap.add_argument("--batch", type=int, help="images a batch (128; of d2l's NiN on a CPU 64)")
+    ap.add_argument("--steps", type=int,
+                    help="timed steps a round, after some to warm up (50; on a CPU 4, and ten times as many of small)")
     ap.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU")
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--modes", type=lambda text: text.split(","), help="PyTorch's, or all; none: ours alone, on a GPU")
@@ -362,8 +383,8 @@ def main():
     gpu = kind == "gpu"
     if not args.commit:
         sys.exit("git cannot tell what was built here: say --commit")
-    args.batch = args.batch or (128 if gpu else 64)
-    args.steps = args.steps or (50 if gpu else 4)
+    if gpu:
+        args.batch, args.steps = batch(args, "d2l"), steps(args, "d2l")
     args.modes = args.modes or (["all"] if gpu else ["fp32", "fp32-cl"])
     # PyTorch counts cores, rayon hardware threads: both are told.
     args.threads_told = {} if gpu else {"OMP_NUM_THREADS": str(args.threads), "RAYON_NUM_THREADS": str(args.threads)}

@@ -7,8 +7,7 @@
 //
 //     conv2d_fprop_TILE   y, x, w, bias or null, relu, extents          overwrites y
 //     conv2d_dgrad_TILE   dx, dy, w, mask or null, accumulate, extents  overwrites dx or adds; a mask zeroes the sum
-//     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or fills `partial`
-//     conv2d_reduce       split, lengths, splits                        dw and db are (or get added) `partial`'s sums
+//     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or leaves them in parts
 //
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
 // MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (in
@@ -40,6 +39,41 @@ __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Stor
     block.run(a, b, (g.gradient_taps + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, g.n * g.h * g.w, g.c});
 }
 
+// wgrad's epilogue: `Add`, or, where the convolution is over blocks, the same to where the taps lie in the filter itself.
+// Those beyond it are dropped.
+struct AddToFilter {
+    static constexpr int WIDTH = Add::WIDTH;
+    const Convolution &g;
+    float *dw;
+    int accumulate, m, n;
+
+    template <class Core>
+    __device__ void begin(Core &, int) const {}
+
+    template <int N>
+    __device__ void operator()(int row, int column, float (&value)[N]) const {
+        if (g.block == 0) {
+            Add{dw, accumulate, m, n}(row, column, value);
+            return;
+        }
+        int line, first;
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            // Neighbours in a block's line are neighbours in the filter's.
+            if (i == 0 || g.block_line % N != 0) {
+                int s, in_block, in_line;
+                const int r = divide(divide(column + i, g.by_c, in_block), g.by_s, s);
+                line = r * g.block + divide(in_block, g.by_block_line, in_line);
+                first = s * g.block_line + in_line - i;
+            }
+            if (line < g.filter_lines && first + i < g.filter_line) {
+                float *at = dw + (row * g.filter_lines + line) * g.filter_line + first + i;
+                *at = accumulate ? *at + value[i] : value[i];
+            }
+        }
+    }
+};
+
 template <class T>
 __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, const Storage *dy, const Convolution &g) {
     // Whoever wants db alone launches the first tile of n alone.
@@ -50,7 +84,8 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     const int begin = split.begin(), end = split.end(g.pixels);
     Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, at.row, g.k, begin, end);
     Loader<LayoutB, PatchColumns<LayoutB, T::ALIGNED>> b(LayoutA::BYTES, g, x, at.column, begin, end);
-    weight_gradient<T>(block, a, b, split, g.k, g.taps, g.pixels);
+    weight_gradient<T>(block, a, b, split, g.k, g.taps, g.pixels,
+                       [&](float *dw) { return AddToFilter{g, dw, split.accumulate_dw, g.k, g.taps}; });
 }
 
 #define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
@@ -78,18 +113,14 @@ FP32_TILES(KERNELS)
 MMA_TILES(KERNELS)
 #endif
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_reduce(const __grid_constant__ Split split, int dw_length, int length, int splits) {
-    reduce_splits(split, dw_length, length, splits);
-}
-
 // A strided convolution of few channels is one of stride 1 over blocks of stride x stride pixels, whose pixels are its channels
 // (space to depth): 11x11 at stride 4 over one channel becomes 3x3 over 16, which the kernels read 16 bytes at a time.
 // Padding becomes zeros, and so do taps beyond the filter.
 //
 //     conv2d_to_blocks           to[n][h'][w'][s·s·c] = x            a thread for each pack of `to`
 //     conv2d_filters_to_blocks   to[k][r'][s'][s·s·c] = w            a thread for each element of `to`
-//     conv2d_filters_of_blocks   dw[k][r][s][c] (+)= from            a thread for each element of `from`
+//
+// wgrad's epilogue, `AddToFilter`, brings dw back.
 struct Blocks {
     int h, w, c, r, s, stride, pad;
     // Of the blocks: rows and columns of the image, and of the filter.
@@ -131,13 +162,4 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (at >= length) return;
     const int tap = tap_of_block(at, g);
     to[at] = tap < 0 ? to_storage(0.0f) : w[tap];
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_filters_of_blocks(float *dw, const float *from, const __grid_constant__ Blocks g, unsigned length,
-                             int accumulate) {
-    const unsigned at = blockIdx.x * unsigned(THREADS) + threadIdx.x;
-    if (at >= length) return;
-    const int tap = tap_of_block(at, g);
-    if (tap >= 0) dw[tap] = accumulate ? dw[tap] + from[at] : from[at];
 }

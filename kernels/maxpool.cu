@@ -15,6 +15,7 @@
 #include "bytes.cuh"
 #include "divide.cuh"
 #include "elementwise.cuh"
+#include "maximum.cuh"
 
 // Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose
 // elements the threads are: the output in fprop, the input in dgrad (its squares in `_3_2`).
@@ -23,12 +24,11 @@ struct Pool {
     Divisor groups, columns, rows;
 };
 
-// A window that is known when the kernel is compiled (otherwise WINDOW is 0) unrolls the loops.
-
-template <int WIDTH, int WINDOW>
+template <int WIDTH>
 static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, const Storage *x, const Pool &pool,
-                                             unsigned thread) {
-    const unsigned window = WINDOW ? WINDOW : pool.window;
+                                             unsigned count) {
+    const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
+    if (thread >= count) return;
     const auto [pixel, group] = divide(thread, pool.groups);
     const auto [line, column] = divide(pixel, pool.columns);
     const auto [image, row] = divide(line, pool.rows);
@@ -37,24 +37,9 @@ static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, c
 
     float best[WIDTH];
     unsigned position[WIDTH];
-    load(corner, best);
-#pragma unroll
-    for (int lane = 0; lane < WIDTH; lane++) position[lane] = 0;
-#pragma unroll(WINDOW ? WINDOW : 1)
-    for (unsigned i = 0; i < window; i++) {
-#pragma unroll(WINDOW ? WINDOW : 1)
-        for (unsigned j = 0; j < window; j++) {
-            float value[WIDTH];
-            load(corner + (i * pool.w + j) * pool.c, value);
-#pragma unroll
-            for (int lane = 0; lane < WIDTH; lane++) {
-                // Strictly greater, so that the first of equals stays.
-                const bool greater = value[lane] > best[lane] || value[lane] != value[lane];
-                best[lane] = greater ? value[lane] : best[lane];
-                position[lane] = greater ? i * window + j : position[lane];
-            }
-        }
-    }
+    maximum(best, position, pool.window, [&](unsigned i, unsigned j, float (&value)[WIDTH]) {
+        load(corner + (i * pool.w + j) * pool.c, value);
+    });
     const unsigned at = thread * WIDTH;
     store(y + at, best);
     if (index != nullptr) store_bytes(index + at, position);
@@ -110,18 +95,6 @@ static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, con
         }
     }
     store(dx + at, sum);
-}
-
-template <int WIDTH>
-static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, const Storage *x, const Pool &pool,
-                                             unsigned count) {
-    const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
-    if (thread >= count) return;
-    if (pool.window == 3) {
-        fprop<WIDTH, 3>(y, index, x, pool, thread);
-    } else {
-        fprop<WIDTH, 0>(y, index, x, pool, thread);
-    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -17,14 +17,10 @@
 //                                                                                     db3, dw2, db2
 //     mlpconv_maxpool_backward  dz1, partial, x, dy, index, w1, b1, w2, b2, w3, extents, pooled
 //                                                                                     the same; dy is the pool's
-//     mlpconv_reduce            split, lengths, splits                                a layer's dw and db are (or get added)
-//                                                                                     the blocks' sums, in a fixed order
 //
 // Memory: x, y, dy, dz1 NHWC and w KRSC in Storage; biases and partial results in float. Grid: as many blocks as run at
 // once; each keeps the weights in shared memory and goes over tiles of one image's pixels, 32 a warp in fprop, 16
 // backward. Block: MLPCONV_WARPS warps.
-#include "gemm/gemm.cuh"
-
 #if PRECISION == 2
 
 #include "mlpconv/convolution.cuh"
@@ -32,7 +28,7 @@
 #include "mlpconv/layers.cuh"
 #include "mlpconv/pool.cuh"
 
-// The parameters that forward reads.
+// The layers' parameters; b3 has no effect on the way back.
 struct Parameters {
     const Storage *w1;
     const float *b1;
@@ -223,11 +219,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
                              const __grid_constant__ PooledRows pooled) {
     const unsigned rows = shared_address(shared_memory) + 2 * SQUARE + BACKWARD_PIXELS * LINE;
     backward(dz1, partial, x, PooledGradient{dy, index, rows, e, pooled}, {w1, b1, w2, b2, w3, nullptr}, e);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS)
-    mlpconv_reduce(const __grid_constant__ Split split, int dw_length, int length, int splits) {
-    reduce_splits(split, dw_length, length, splits);
 }
 
 #endif

@@ -7,7 +7,12 @@
 //
 // Kernels, arguments, grids and blocks are those of `conv2d.cu` (`pointwise_fprop_TILE` and so on), with the extents m,
 // c, k.
+//
+// `pointwise_maxpool_fprop_TILE` pools what fprop computes before it leaves the block: it writes the maxima and, unless
+// `index` is null, their positions, both as `maxpool.cu` has them. Channels are multiples of VECTOR. A block's rows are
+// not the next pixels but a strip, those of as many whole windows as it has room for; grid: strips x tiles of k.
 #include "gemm/gemm.cuh"
+#include "gemm/pooled.cuh"
 
 template <class T>
 __device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,
@@ -19,6 +24,20 @@ __device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storag
     Loader<LayoutA, MatrixLines<LayoutA>> a(0, x, at.row, m, c);
     Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, at.column, k, c);
     block.run(a, b, (c + TILE_K - 1) / TILE_K, Activate{y, bias, relu, m, k});
+}
+
+template <class T>
+__device__ __forceinline__ void maxpool_fprop(Storage *y, unsigned char *index, const Storage *x, const Storage *w,
+                                              const float *bias, int relu, const Strips &strips, int c, int k) {
+    Block<T, Major::K, Major::K, false> block(false);
+    const Place at = place<T>(k);
+    const Strip strip = strips.strip(at.row / T::M);
+    using LayoutA = typename decltype(block)::LayoutA;
+    using LayoutB = typename decltype(block)::LayoutB;
+    Loader<LayoutA, MatrixLines<LayoutA>> a(0, x, strip.first, strip.end, c);
+    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, at.column, k, c);
+    accumulate<T>(block.core, a, b, (c + TILE_K - 1) / TILE_K, shared_address(shared_memory));
+    pool_block<T>(block.core, y, index, bias, relu, strips, k);
 }
 
 template <class T>
@@ -43,7 +62,8 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     const int begin = split.begin(), end = split.end(m);
     Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, at.row, k, begin, end);
     Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, x, at.column, c, begin, end);
-    weight_gradient<T>(block, a, b, split, k, c, m);
+    weight_gradient<T>(block, a, b, split, k, c, m,
+                       [&](float *dw) { return Add{dw, split.accumulate_dw, k, c}; });
 }
 
 #define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
@@ -63,15 +83,20 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
         pointwise_wgrad_##NAME(const __grid_constant__ Split split, const Storage *x, const Storage *dy,               \
                                int m, int c, int k) {                                                                  \
         wgrad<Tile_##NAME>(split, x, dy, m, c, k);                                                                     \
+    }                                                                                                                  \
+    POOLED_##ALIGNED(BLOCKS, NAME)
+
+#define POOLED_true(BLOCKS, NAME)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        pointwise_maxpool_fprop_##NAME(Storage *y, unsigned char *index, const Storage *x, const Storage *w,           \
+                                       const float *bias, int relu, const __grid_constant__ Strips strips,             \
+                                       int c, int k) {                                                                 \
+        maxpool_fprop<Tile_##NAME>(y, index, x, w, bias, relu, strips, c, k);                                          \
     }
+#define POOLED_false(BLOCKS, NAME)
 
 #if PRECISION == 0
 FP32_TILES(KERNELS)
 #else
 MMA_TILES(KERNELS)
 #endif
-
-extern "C" __global__ void __launch_bounds__(THREADS)
-    pointwise_reduce(const __grid_constant__ Split split, int dw_length, int length, int splits) {
-    reduce_splits(split, dw_length, length, splits);
-}

@@ -6,12 +6,14 @@
 //     param = param - rate * (nesterov ? g + momentum * velocity : velocity)        (rate * g without a velocity)
 //     copy = param, rounded to bf16                                                 (null for none)
 //
-// Everything is overwritten in place but the gradients, which are only read. `base_rate` lies in device memory, so
-// that the launch can be replayed in a graph.
+// Everything is overwritten in place but the gradients, which are only read: those that lie in parts are added up here, so
+// that no pass of their own does it. `base_rate` lies in device memory, so that the launch can be replayed in a graph.
 //
-// Grid: for each item ceil(len / (4 * THREADS)) blocks, one item after the other; a thread has four elements.
-// Block: THREADS. The table travels with the arguments (4 KB at most).
+// Grid: for each item as many blocks as `sum` has, one item after the other; of threads that share four elements, one
+// updates them. Block: THREADS. The table travels with the arguments (4 KB at most).
 #include <cuda_bf16.h>
+
+#include "parts.cuh"
 
 struct Item {
     float *param;
@@ -22,13 +24,14 @@ struct Item {
     float multiplier;
     // The blocks of all items before this one.
     unsigned first_block;
-    unsigned reserved;
+    // Those of the gradient, one if it lies in one piece, and from one to the next.
+    unsigned parts, stride, reserved;
 };
 
 struct Table {
     Item item[SGD_ITEMS];
 };
-static_assert(sizeof(Item) == 48 && sizeof(Table) <= 4000, "as src/ops/sgd/cuda.rs lays it out");
+static_assert(sizeof(Item) == 56 && sizeof(Table) <= 4000, "as src/ops/sgd/cuda.rs lays it out");
 
 struct Rule {
     float rate, momentum, weight_decay;
@@ -36,7 +39,7 @@ struct Rule {
 };
 
 // Products are not fused with sums: the bits are the CPU's.
-static __device__ __forceinline__ float update(const Rule &rule, float w, float g, float *velocity) {
+static __device__ __forceinline__ void update(const Rule &rule, float &w, float g, float *velocity) {
     g = __fadd_rn(g, __fmul_rn(rule.weight_decay, w));
     float direction = g;
     if (velocity != nullptr) {
@@ -44,7 +47,7 @@ static __device__ __forceinline__ float update(const Rule &rule, float w, float 
         *velocity = v;
         direction = rule.nesterov ? __fadd_rn(g, __fmul_rn(rule.momentum, v)) : v;
     }
-    return __fsub_rn(w, __fmul_rn(rule.rate, direction));
+    w = __fsub_rn(w, __fmul_rn(rule.rate, direction));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -61,31 +64,36 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
     }
     const Item &item = table.item[low];
+    const Parts parts{item.grad, item.stride, item.parts};
+    const Share share(parts, blockIdx.x - item.first_block, item.len);
+    float *param = item.param + share.at, *velocity = item.velocity + share.at;
+    const bool moving = item.velocity != nullptr;
+    // On their way while the gradient is added up.
+    float4 w, v;
+    if (share.has_sum()) {
+        w = load_four(param, share.there);
+        if (moving) v = load_four(velocity, share.there);
+    }
+    const float4 g = sum_of(parts, share);
+    if (!share.has_sum()) return;
     const Rule rule{__fmul_rn(*base_rate, item.multiplier), momentum, weight_decay, nesterov != 0};
-    const unsigned at = ((blockIdx.x - item.first_block) * unsigned(THREADS) + threadIdx.x) * 4;
-    float *param = item.param + at, *velocity = item.velocity == nullptr ? nullptr : item.velocity + at;
-    const float *grad = item.grad + at;
-    __nv_bfloat16 *copy = item.copy == nullptr ? nullptr : item.copy + at;
-
-    if (at + 4 <= item.len) {
-        float4 w = *reinterpret_cast<float4 *>(param), v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        const float4 g = *reinterpret_cast<const float4 *>(grad);
-        const bool moving = velocity != nullptr;
-        if (moving) v = *reinterpret_cast<float4 *>(velocity);
-        w.x = update(rule, w.x, g.x, moving ? &v.x : nullptr);
-        w.y = update(rule, w.y, g.y, moving ? &v.y : nullptr);
-        w.z = update(rule, w.z, g.z, moving ? &v.z : nullptr);
-        w.w = update(rule, w.w, g.w, moving ? &v.w : nullptr);
-        if (moving) *reinterpret_cast<float4 *>(velocity) = v;
-        *reinterpret_cast<float4 *>(param) = w;
-        if (copy != nullptr) {
+    update(rule, w.x, g.x, moving ? &v.x : nullptr);
+    update(rule, w.y, g.y, moving ? &v.y : nullptr);
+    update(rule, w.z, g.z, moving ? &v.z : nullptr);
+    update(rule, w.w, g.w, moving ? &v.w : nullptr);
+    if (moving) store_four(velocity, share.there, v);
+    store_four(param, share.there, w);
+    if (item.copy != nullptr) {
+        __nv_bfloat16 *copy = item.copy + share.at;
+        if (share.there >= 4) {
             reinterpret_cast<__nv_bfloat162 *>(copy)[0] = __floats2bfloat162_rn(w.x, w.y);
             reinterpret_cast<__nv_bfloat162 *>(copy)[1] = __floats2bfloat162_rn(w.z, w.w);
-        }
-    } else {
-        for (unsigned i = 0; at + i < item.len; i++) {
-            param[i] = update(rule, param[i], grad[i], velocity == nullptr ? nullptr : velocity + i);
-            if (copy != nullptr) copy[i] = __float2bfloat16_rn(param[i]);
+        } else {
+            const float rest[3] = {w.x, w.y, w.z};
+#pragma unroll
+            for (unsigned i = 0; i < 3; i++) {
+                if (i < share.there) copy[i] = __float2bfloat16_rn(rest[i]);
+            }
         }
     }
 }

@@ -10,6 +10,10 @@ struct Convolution {
     // r·s, r·s·c, r·s·k, n·p·q.
     int filter, taps, gradient_taps, pixels;
     Divisor by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
+    // Where it is over blocks of pixels (conv2d.cu): pixels and elements of a block's line, lines and a line's elements of the
+    // filter that lies in blocks. Otherwise zeros.
+    int block, block_line, filter_lines, filter_line;
+    Divisor by_block_line;
 };
 
 // fprop's A: row = output pixel, column = (r, s, c). K-major.

@@ -118,93 +118,37 @@ struct Block {
     }
 };
 
-// wgrad's splits of the sum over k: split `blockIdx.y` takes `tiles` tiles. With more than one split the results go to
-// `partial[split][stride]`, dw first, then db, for `reduce_splits`; with one, straight to dw and db. What is not wanted
-// is null.
+// wgrad's splits of the sum over k: split `blockIdx.y` takes `tiles` tiles and leaves its part of the results `stride`
+// elements behind that of the split before (`parts.cuh`). What is not wanted is null.
 struct Split {
-    float *dw, *db, *partial;
+    float *dw, *db;
     int stride, tiles, accumulate_dw, accumulate_db;
 
     // The columns (pixels) of this split.
     __device__ int begin() const { return blockIdx.y * tiles * TILE_K; }
     __device__ int end(int k) const { return min(k, begin() + tiles * TILE_K); }
+
+    __device__ float *part(float *of) const { return of + static_cast<size_t>(blockIdx.y) * stride; }
 };
 
-// wgrad's block with its epilogue.
-template <class T, class LoaderA, class LoaderB>
+// wgrad's block with its epilogue, for which `output` makes what takes dw: not before the end, so that no registers hold it
+// while tiles are multiplied.
+template <class T, class LoaderA, class LoaderB, class Output>
 __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, true> &block, LoaderA &a, LoaderB &b,
-                                                const Split &split, int m, int n, int k) {
+                                                const Split &split, int m, int n, int k, const Output &output) {
     const int tiles = (split.end(k) - split.begin() + TILE_K - 1) / TILE_K;
     accumulate<T>(block.core, a, b, tiles, shared_address(shared_memory));
-    float *dw = split.dw, *db = split.db;
-    bool accumulate_dw = split.accumulate_dw, accumulate_db = split.accumulate_db;
-    if (split.partial != nullptr) {
-        float *partial = split.partial + static_cast<size_t>(blockIdx.y) * split.stride;
-        if (db != nullptr) db = partial + (dw != nullptr ? m * n : 0);
-        if (dw != nullptr) dw = partial;
-        accumulate_dw = accumulate_db = false;
-    }
-    if (db != nullptr) {
+    if (split.db != nullptr) {
+        float *db = split.part(split.db);
         const int first = place<T>(split.dw != nullptr ? n : 1).row + threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
         block.core.each_row_sum([&](int row, float sum) {
             if (first + row < m) {
                 float *to = db + first + row;
-                *to = accumulate_db ? *to + sum : sum;
+                *to = split.accumulate_db ? *to + sum : sum;
             }
         });
     }
-    if (dw != nullptr) {
-        finish<T>(block.core, shared_address(shared_memory), place<T>(n), Add{dw, accumulate_dw, m, n});
-    }
-}
-
-// The sum of wgrad's splits: `dw[i] (+)= Σ partial[split][i]`, and db likewise, which lies behind dw in each partial
-// result. The order of the additions is fixed. Grid: ceil(length / 128). Block: 32 x 8 threads in a row; each of the 8
-// adds up every eighth split of 4 elements, then the first adds those 8.
-__device__ __forceinline__ void reduce_splits(const Split &split, int dw_length, int length, int splits) {
-    static_assert(THREADS == 256, "32 x 8");
-    __shared__ float4 parts[8][32];
-    const int x = threadIdx.x % 32, y = threadIdx.x / 32;
-    const int first = (blockIdx.x * 32 + x) * 4;
-    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    const auto add = [&](const float4 &value) {
-        sum = make_float4(sum.x + value.x, sum.y + value.y, sum.z + value.z, sum.w + value.w);
-    };
-    const float *from = split.partial + first;
-    if (first + 4 <= length) {
-#pragma unroll 4
-        for (int i = y; i < splits; i += 8) {
-            add(*reinterpret_cast<const float4 *>(from + static_cast<size_t>(i) * split.stride));
-        }
-    } else {
-        for (int i = y; i < splits; i += 8) {
-            const float *at = from + static_cast<size_t>(i) * split.stride;
-            const float last[3] = {first < length ? at[0] : 0.0f, first + 1 < length ? at[1] : 0.0f,
-                                   first + 2 < length ? at[2] : 0.0f};
-            add(make_float4(last[0], last[1], last[2], 0.0f));
-        }
-    }
-    parts[y][x] = sum;
-    __syncthreads();
-    if (y == 0) {
-#pragma unroll
-        for (int other = 1; other < 8; other++) add(parts[other][x]);
-        if (first + 4 <= dw_length) {
-            float4 *to = reinterpret_cast<float4 *>(split.dw + first);
-            if (split.accumulate_dw) add(*to);
-            *to = sum;
-        } else {
-            const float values[4] = {sum.x, sum.y, sum.z, sum.w};
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int at = first + i;
-                if (at < length) {
-                    const bool in_dw = at < dw_length;
-                    float *to = in_dw ? split.dw + at : split.db + (at - dw_length);
-                    const bool adds = in_dw ? split.accumulate_dw : split.accumulate_db;
-                    *to = adds ? *to + values[i] : values[i];
-                }
-            }
-        }
+    if (split.dw != nullptr) {
+        finish<T>(block.core, shared_address(shared_memory), place<T>(n), output(split.part(split.dw)));
     }
 }

@@ -208,6 +208,22 @@ struct Core {
         }
     }
 
+    // Hands out the sums, neighbouring columns together: `store(row of the warp's tile, first column, values)`.
+    template <class Store>
+    __device__ void each_sum(Store store) const {
+        const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+            for (int j = 0; j < 2 * COLUMNS; j++) {
+                const auto &sum = sums[i][j / 2][j % 2];
+                const float upper[2] = {sum[0], sum[1]}, lower[2] = {sum[2], sum[3]};
+                store(16 * i + row, 8 * j + column, upper);
+                store(16 * i + row + 8, 8 * j + column, lower);
+            }
+        }
+    }
+
     // Hands out the sums of A's rows: `store(row of the warp's tile, sum)`.
     template <class Store>
     __device__ void each_row_sum(Store store) const {

@@ -171,6 +171,20 @@ struct Core {
         }
     }
 
+    // Hands out the sums: `store(row of the warp's tile, column, value)`.
+    template <class Store>
+    __device__ void each_sum(Store store) const {
+        static_assert(B == Major::K, "columns lie 8 apart");
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++) {
+                const float value[1] = {sums[i][j]};
+                store(row(i), lane_column() + 8 * j, value);
+            }
+        }
+    }
+
     // Hands out the sums of A's rows: `store(row of the warp's tile, sum)`.
     template <class Store>
     __device__ void each_row_sum(Store store) const {

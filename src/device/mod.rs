@@ -89,6 +89,8 @@ pub trait Device: Clone + Send + Sync + 'static {
     type Bytes: Buffer;
     /// Work that was recorded.
     type Recording: Recording;
+    /// Numbers on their way to the host.
+    type Download: Download<Self::Scalar>;
 
     /// The device as a person would name it, with its precision.
     fn name(&self) -> String;
@@ -111,6 +113,9 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     fn download(&self, buf: &Self::Buf) -> Result<Vec<Self::Scalar>>;
     fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>>;
+
+    /// [`Device::download`] of what the buffer holds after everything that was asked for before, without waiting for it.
+    fn download_later(&self, buf: &Self::Buf) -> Result<Self::Download>;
 
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
 
@@ -159,6 +164,26 @@ pub struct Moment {
 pub trait Recording: Send + 'static {
     /// Asks for the recorded work once more, at another moment.
     fn replay(&self, moment: &Moment) -> Result<()>;
+}
+
+/// A download under way, see [`Device::download_later`].
+pub trait Download<S>: Send + 'static {
+    /// Whether the numbers are there.
+    fn is_done(&self) -> Result<bool>;
+
+    /// The numbers, once they are there.
+    fn wait(self) -> Result<Vec<S>>;
+}
+
+/// A device that does at once what it is asked for has nothing under way.
+impl<S: Send + 'static> Download<S> for Vec<S> {
+    fn is_done(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn wait(self) -> Result<Vec<S>> {
+        Ok(self)
+    }
 }
 
 /// What every buffer can say of itself.

@@ -9,7 +9,7 @@ use super::feed::Batch;
 use super::{Feed, Position, Trainer};
 use crate::device::Backend;
 use crate::nn::Module;
-use crate::ops::cross_entropy::Reading;
+use crate::ops::cross_entropy::{Pending, Reading};
 use crate::optim::Schedule;
 use crate::{Error, Result};
 
@@ -19,7 +19,8 @@ pub struct Plan {
     pub epochs: u32,
     pub rate: f64,
     pub schedule: Schedule,
-    /// Steps between two readings of the loss: a reading waits for the device.
+    /// Steps between two readings of the loss. The device goes on meanwhile; only a reading that is due before the last one
+    /// has come waits for that.
     pub report_every: usize,
 }
 
@@ -71,9 +72,9 @@ impl Health {
 /// What happens during [`Trainer::fit`].
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    /// A step is done. `reading`, of the epoch so far, is there after the run's first step and every
-    /// [`Plan::report_every`] steps.
-    Step { position: Position, steps: usize, images: usize, reading: Option<Reading> },
+    /// A step is done, or asked of a device that works behind the host's back. `reading`, of the epoch's first `.0` steps,
+    /// comes after the run's first step and the epoch's last, and after every [`Plan::report_every`] as soon as it is there.
+    Step { position: Position, steps: usize, images: usize, reading: Option<(u32, Reading)> },
     /// A batch of the test set is evaluated.
     Evaluation { done: usize, of: usize },
     /// An epoch is done, evaluation included.
@@ -104,6 +105,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             plan.rate * plan.schedule.factor(epoch as usize * steps + step, steps, plan.epochs)
         };
         let mut first = true;
+        let mut pending: Option<(u32, Pending<B>)> = None;
         while self.position.epoch < plan.epochs {
             let epoch = self.position.epoch;
             if self.position.step == 0 {
@@ -124,11 +126,18 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                         self.step_resident(data, rate(epoch, step))?;
                     }
                 }
-                let due = first || (step + 1).is_multiple_of(plan.report_every) || step + 1 == steps;
-                let reading = if due { Some(self.reading()?) } else { None };
+                let at_once = first || step + 1 == steps;
                 first = false;
-                if let Some(reading) = &reading {
-                    require_finite(reading, epoch, step + 1)?;
+                let mut reading = None;
+                if at_once || (step + 1).is_multiple_of(plan.report_every) {
+                    // The host is no further ahead of the device than this.
+                    reading = pending.take().map(|earlier| arrived(earlier, epoch)).transpose()?;
+                    pending = Some((self.position.step, self.reading_later()?));
+                }
+                if let Some((_, last)) = &pending
+                    && (at_once || last.is_done()?)
+                {
+                    reading = pending.take().map(|last| arrived(last, epoch)).transpose()?;
                 }
                 self.epoch_time += started.elapsed();
                 let event = Event::Step { position: self.position, steps, images, reading };
@@ -189,6 +198,16 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         }
         self.scores.borrow().read(&self.backend).map(Some)
     }
+}
+
+/// A reading of epoch `epoch`, with the steps that it is of.
+///
+/// # Errors
+/// [`Error::Diverged`] if it is not finite.
+fn arrived<B: Backend>((step, pending): (u32, Pending<B>), epoch: u32) -> Result<(u32, Reading)> {
+    let reading = pending.wait()?;
+    require_finite(&reading, epoch, step as usize)?;
+    Ok((step, reading))
 }
 
 /// # Errors

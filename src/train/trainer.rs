@@ -9,7 +9,7 @@ use super::Resident;
 use super::recorded::{Recorded, Work};
 use crate::device::{Backend, Moment, Real, Role};
 use crate::nn::Module;
-use crate::ops::cross_entropy::{Meter, Reading};
+use crate::ops::cross_entropy::{Meter, Pending, Reading};
 use crate::optim::Sgd;
 use crate::tape::{Mode, Tape, Var};
 use crate::{Error, Result, Shape};
@@ -166,6 +166,11 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// Mean loss and accuracy of the steps since the last [`Trainer::reset_reading`], each before its update.
     pub fn reading(&self) -> Result<Reading> {
         self.meter.read(&self.backend)
+    }
+
+    /// [`Trainer::reading`], without waiting for the device.
+    pub fn reading_later(&self) -> Result<Pending<B>> {
+        self.meter.read_later(&self.backend)
     }
 
     /// Begins a new mean.

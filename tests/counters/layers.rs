@@ -5,7 +5,7 @@ use mlpconv::device::cuda::Buf;
 use mlpconv::ops::conv2d::Conv2d;
 use mlpconv::ops::pointwise::{Pointwise, PointwiseShape};
 use mlpconv::ops::{Grad, Write};
-use mlpconv::shape::ConvShape;
+use mlpconv::shape::{ConvShape, PoolShape};
 use mlpconv::{Cuda, Device, Shape};
 
 pub struct Layer {
@@ -15,12 +15,22 @@ pub struct Layer {
 
 impl Layer {
     /// The passes that training runs, in the order of their launches: nobody wants the gradient of the images, whose blocks have
-    /// 16 channels.
+    /// 16 channels. A layer before a pool is launched without it, too.
     pub fn passes(&self) -> &'static [&'static str] {
-        if self.shape.c == 16 { &["fprop", "wgrad"] } else { &["fprop", "dgrad", "wgrad"] }
+        match self.shape {
+            ConvShape { c: 16, .. } => &["fprop", "wgrad"],
+            ConvShape { r: 1, q: 25 | 11, .. } => &["fprop", "maxpool_fprop", "dgrad", "wgrad"],
+            _ => &["fprop", "dgrad", "wgrad"],
+        }
     }
 
-    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients.
+    /// The pool of the network's blocks.
+    pub fn pool(&self) -> PoolShape {
+        PoolShape::new("maxpool", self.shape.output(), 3, 2).expect("every image has a window")
+    }
+
+    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients. Reads dw at the end, so that its
+    /// parts are added up here, and not by the update.
     pub fn run(&self, gpu: &Cuda) -> mlpconv::Result<()> {
         let g = &self.shape;
         let upload = |role: Role, len: usize| gpu.upload(role, &vec![0.5; len]);
@@ -37,13 +47,20 @@ impl Layer {
             match (pass, g.is_pointwise()) {
                 ("fprop", true) => gpu.pointwise_fprop(&matrix, &x, &w, Some(&bias), true, &mut y)?,
                 ("fprop", false) => gpu.conv2d_fprop(g, &x, &w, Some(&bias), true, &mut y)?,
+                ("maxpool_fprop", _) => {
+                    let pool = self.pool();
+                    let mut y = gpu.alloc(Role::Activation, pool.output().len())?;
+                    let mut index = gpu.alloc_bytes(pool.output().len())?;
+                    let index = Some(&mut index);
+                    gpu.pointwise_maxpool_fprop(&matrix, &pool, &x, &w, Some(&bias), true, &mut y, index)?;
+                }
                 ("dgrad", true) => gpu.pointwise_dgrad(&matrix, &dy, &w, Some(&x), &mut dx)?,
                 ("dgrad", false) => gpu.conv2d_dgrad(g, &dy, &w, Some(&x), &mut dx)?,
                 (_, true) => gpu.pointwise_wgrad(&matrix, &x, &dy, Some(&mut dw), Some(&mut db))?,
                 (_, false) => gpu.conv2d_wgrad(g, &x, &dy, Some(&mut dw), Some(&mut db))?,
             }
         }
-        gpu.synchronize()
+        gpu.download(&dw.buf).map(drop)
     }
 }
 

@@ -8,11 +8,13 @@
 //! What lies together is read together, as a *run*: a pixel's channels under one tap, a row of the weights, as much of
 //! either as the tile has. A run costs the 32-byte sectors that it touches. All tensors begin at a sector.
 //!
+//! A block that pools has the rows of whole windows; those that two blocks have, both read.
+//!
 //! In the epilogue a block reads its columns' bias once, or the mask of its results, and writes the results once; in
 //! wgrad, one result for each split, and db as one more column.
 
 use mlpconv::device::cuda::tiles::Tile;
-use mlpconv::shape::ConvShape;
+use mlpconv::shape::{ConvShape, PoolShape};
 
 /// Bytes of a sector, the unit of memory traffic.
 pub const SECTOR: usize = 32;
@@ -33,7 +35,7 @@ fn run(width: usize, first: usize, len: usize) -> usize {
 }
 
 /// The tiles of `extent`: where each begins, and how much of it there is.
-fn tiles(extent: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> {
+fn tiles(extent: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     (0..extent).step_by(tile).map(move |first| (first, tile.min(extent - first)))
 }
 
@@ -55,9 +57,22 @@ fn taps(g: &ConvShape) -> impl Iterator<Item = (usize, usize, usize)> {
     })
 }
 
-/// The GEMM's m and n.
-pub fn product(pass: &str, g: &ConvShape) -> (usize, usize) {
+/// The pixels of each block that pools, of at most `most`: several images, or of an image the windows' rows.
+pub fn strips(pool: &PoolShape, most: usize) -> Vec<usize> {
+    let &PoolShape { n, h, w, p, window, stride, .. } = pool;
+    if h * w <= most {
+        return tiles(n, most / (h * w)).map(|(_, images)| images * h * w).collect();
+    }
+    let whole = (most / w - window) / stride + 1;
+    let rows = ((whole - 1) * stride + window) * w;
+    let of_image = tiles(p, whole).map(|(first, _)| rows.min((h - first * stride) * w));
+    (0..n).flat_map(|_| of_image.clone()).collect()
+}
+
+/// The GEMM's m and n; of a kernel that pools, tiles' m.
+pub fn product(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile) -> (usize, usize) {
     match pass {
+        "maxpool_fprop" => (strips(pool, tile.m).len() * tile.m, g.k),
         "fprop" => (g.pixels(), g.k),
         "dgrad" => (g.n * g.h * g.w, g.c),
         _ => (g.k, g.taps()),
@@ -65,8 +80,8 @@ pub fn product(pass: &str, g: &ConvShape) -> (usize, usize) {
 }
 
 /// What the kernel of `pass` needs with `tile`, where activations are of `width` bytes and wgrad has `splits`.
-pub fn gemm(pass: &str, g: &ConvShape, tile: &Tile, width: usize, splits: usize) -> Traffic {
-    let (m, n) = product(pass, g);
+pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usize, splits: usize) -> Traffic {
+    let (m, n) = product(pass, g, pool, tile);
     let (tiles_m, tiles_n) = (m.div_ceil(tile.m), n.div_ceil(tile.n));
     let [x, y, w] = [g.input(), g.output(), g.weight()].map(|shape| shape.len());
     let results = |width| rows(width, m, n, tile.n);
@@ -75,6 +90,13 @@ pub fn gemm(pass: &str, g: &ConvShape, tile: &Tile, width: usize, splits: usize)
             let a = taps(g).map(|(_, _, at)| run(width, at * g.c, g.c)).sum();
             let bias = tiles_m * rows(4, 1, n, tile.n);
             (a, rows(width, n, g.taps(), g.taps()), bias, results(width), (x + y + w) * width + 4 * n)
+        }
+        "maxpool_fprop" => {
+            let a = strips(pool, tile.m).into_iter().map(|pixels| run(width, 0, pixels * g.c)).sum();
+            let bias = tiles_m * rows(4, 1, n, tile.n);
+            let pixels = pool.output().len() / n;
+            let stores = rows(width, pixels, n, tile.n) + rows(1, pixels, n, tile.n);
+            (a, rows(width, n, g.c, g.c), bias, stores, (x + w) * width + pixels * n * (width + 1) + 4 * n)
         }
         "dgrad" => {
             let a = taps(g).map(|(pixel, _, _)| run(width, pixel * g.k, g.k)).sum();
@@ -91,7 +113,8 @@ pub fn gemm(pass: &str, g: &ConvShape, tile: &Tile, width: usize, splits: usize)
                 let parts = tiles(n, tile.n).map(move |columns| part(tap, columns));
                 parts.map(move |(begin, len)| run(width, at * g.c + begin, len))
             });
-            let db = tiles(m, tile.m).map(|(first, len)| run(4, if splits == 1 { first } else { m * n + first }, len));
+            let db = tiles(m, tile.m)
+                .map(|(first, len)| run(4, if splits == 1 { first } else { (m * n).next_multiple_of(4) + first }, len));
             let stores = splits * (results(4) + db.sum::<usize>());
             (rows(width, g.pixels(), m, tile.m), b.sum(), 0, stores, (x + y) * width + 4 * (w + m))
         }
@@ -99,10 +122,10 @@ pub fn gemm(pass: &str, g: &ConvShape, tile: &Tile, width: usize, splits: usize)
     Traffic { loads: a * tiles_n + b * tiles_m + epilogue, stores, tensors }
 }
 
-/// What the sum of wgrad's splits needs.
-pub fn reduce(g: &ConvShape, splits: usize) -> Traffic {
-    let (dw, db) = (g.weight().len(), g.k);
-    let stride = (dw + db).next_multiple_of(4);
-    let loads = (0..splits).map(|split| run(4, split * stride, dw + db)).sum();
-    Traffic { loads, stores: run(4, 0, dw) + run(4, 0, db), tensors: 4 * (splits + 1) * (dw + db) }
+/// What the sum of dw's parts needs, behind each of which db's lies.
+pub fn sum(g: &ConvShape, parts: usize) -> Traffic {
+    let dw = g.weight().len();
+    let stride = dw.next_multiple_of(4) + g.k.next_multiple_of(4);
+    let loads = (0..parts).map(|part| run(4, part * stride, dw)).sum();
+    Traffic { loads, stores: run(4, 0, dw), tensors: 4 * (parts + 1) * dw }
 }

@@ -1,5 +1,5 @@
-//! What the convolutions' kernels do with memory and the arithmetic units, as the virtual GPU counts it: held to what
-//! their tiles need at least, and to the committed `kernels/COUNTERS.md`.
+//! What the kernels do with memory and the arithmetic units, as the virtual GPU counts it: the convolutions' held to what their
+//! tiles need at least, and to the committed `kernels/COUNTERS.md`; a training step's to a plan, and to `kernels/STEP.md`.
 #![cfg(feature = "cuda")]
 
 #[path = "../gpu/mod.rs"]
@@ -10,8 +10,12 @@ mod layers;
 mod least;
 /// What the PTX says.
 mod loops;
+/// What a training step has to move.
+mod plan;
 /// The report.
 mod report;
+/// A whole training step.
+mod step;
 
 use std::process::Command;
 use std::{env, fs};
@@ -74,30 +78,51 @@ fn launches() {
 }
 
 #[test]
-fn the_kernels_waste_nothing() {
+#[ignore = "`a_step_moves_what_it_must` starts it"]
+fn steps() {
+    for precision in Precision::ALL {
+        step::run(&gpu::gpu(precision).expect("kernels")).unwrap();
+    }
+}
+
+#[test]
+fn a_step_moves_what_it_must() {
+    if let Some(launches) = counted("steps") {
+        step::check(&launches);
+    }
+}
+
+/// The launches of an ignored test, each with what it counted; `None` where there are no kernels.
+fn counted(test: &str) -> Option<Vec<Value>> {
     if missing().is_some() {
         // Says so, or fails where kernels are required.
         assert!(gpu::gpu(Precision::Fp32).is_none());
-        return;
+        return None;
     }
     let counts = tempfile::NamedTempFile::new().unwrap();
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "launches", "--ignored", "--nocapture"]).env("VIRTUAL_GPU_COUNTS", counts.path());
+    child.args(["--exact", test, "--ignored", "--nocapture"]).env("VIRTUAL_GPU_COUNTS", counts.path());
     // The figures are those of one device. Bugs are for other tests to find.
     child.env_remove("VIRTUAL_GPU_SM").env_remove("MLPCONV_TESTS").env("VIRTUAL_GPU_CHECKS", "off");
     let output = child.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(counts.path()).unwrap();
-    let mut launches = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).peekable();
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn the_kernels_waste_nothing() {
+    let Some(launches) = counted("launches") else { return };
+    let mut launches = launches.into_iter().peekable();
     let mut tables = Vec::new();
     for precision in Precision::ALL {
         let mut rows = Vec::new();
         for layer in layers() {
             for pass in layer.passes() {
                 rows.push(row(precision, &layer, pass, &launches.next().expect("a launch")));
-                if let Some(sum) = launches.next_if(|next| next["kernel"].as_str().unwrap().ends_with("_reduce")) {
+                if let Some(sum) = launches.next_if(|next| next["kernel"] == "sum") {
                     let splits = rows.last().unwrap().grid[1];
-                    rows.push(reduce_row(&layer, splits, &sum));
+                    rows.push(sum_row(&layer, splits, &sum));
                 }
             }
         }
@@ -137,7 +162,8 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     let tile = tiles(precision).iter().find(|known| known.name() == tile).expect("a tile of the table");
     let grid = grid(launch);
     let g = &layer.shape;
-    let (m, n) = least::product(pass, g);
+    let pool = layer.pool();
+    let (m, n) = least::product(pass, g, &pool, tile);
     assert_eq!(grid[0], m.div_ceil(tile.m) * n.div_ceil(tile.n), "{kernel}");
     // A warp's `mma` is 16×8×8 or 16×8×16 products; a thread's `fma` is one.
     let (steps, each) = match precision {
@@ -158,24 +184,24 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
         arithmetic: Some(arithmetic),
         loads: loads(launch),
         stores: stores(launch),
-        least: least::gemm(pass, g, tile, precision.activation_width(), grid[1]),
+        least: least::gemm(pass, g, &pool, tile, precision.activation_width(), grid[1]),
         conflicts: number(launch, "shared_bank_conflicts"),
         widths: loops::access_widths(text, &kernel).unwrap_or_else(|| panic!("{kernel} has no main loop")),
         kernel,
     }
 }
 
-fn reduce_row(layer: &layers::Layer, splits: usize, launch: &Value) -> Row {
+fn sum_row(layer: &layers::Layer, splits: usize, launch: &Value) -> Row {
     Row {
         layer: layer.name,
-        pass: "sum of splits",
+        pass: "sum of dw's parts",
         kernel: launch["kernel"].as_str().unwrap().to_owned(),
         grid: grid(launch),
-        aligned: (layer.shape.weight().len() + layer.shape.k).is_multiple_of(4),
+        aligned: layer.shape.weight().len().is_multiple_of(4),
         arithmetic: None,
         loads: loads(launch),
         stores: stores(launch),
-        least: least::reduce(&layer.shape, splits),
+        least: least::sum(&layer.shape, splits),
         conflicts: number(launch, "shared_bank_conflicts"),
         widths: Vec::new(),
     }

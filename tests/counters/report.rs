@@ -25,10 +25,11 @@ Written by `make counters`; `cargo test --test counters` holds the kernels and t
 * **loads**, **stores**: sectors of 32 bytes, thousands. **of least**: as a multiple of what the tiles need at least:
   every block reads its rows of A and its columns of B (as matrices: a patch's elements under each tap anew), its
   columns of the bias or its results' mask once, and writes its results once. `tests/counters/least.rs` has the formula.
-  A warp that finds the same sector under two taps at once needs fewer. **used**: bytes that lanes asked for, of the
-  sectors' bytes; more than all where several lanes ask for the same.
-* **tensors**: KiB, if each tensor were read or written once, which is what a roofline counts (for the sum of splits,
-  the partial results are such a tensor); **asked**: what lanes ask for, as a multiple of that. The caches serve it.
+  Of a convolution that pools (`maxpool_fprop`) results are the maxima and their positions; blocks of an image have rows
+  in common there. A warp that finds the same sector under two taps at once needs fewer. **used**: bytes that lanes
+  asked for, of the sectors' bytes; more than all where several lanes ask for the same.
+* **tensors**: KiB, if each tensor were read or written once, which is what a roofline counts (for the sum of dw's
+  parts, these are such tensors); **asked**: what lanes ask for, as a multiple of that. The caches serve it.
 * **conflicts**: passes over the shared memory's banks beyond the fewest, in the main loop and the epilogue together:
   where there is none, there is none in either.
 * **width**: bytes of the main loop's accesses to global memory, from the PTX.

@@ -1,6 +1,6 @@
 //! What is put into a buffer is what comes out: an activation rounded as the backend stores it, a parameter to the bit.
 
-use mlpconv::device::{Buffer, Real, Role};
+use mlpconv::device::{Buffer, Download, Real, Role};
 use mlpconv::{Backend, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
@@ -10,6 +10,7 @@ use crate::draw;
 on_every_backend!(
     numbers_come_back,
     bytes_come_back,
+    a_later_download_is_of_the_moment_it_was_asked_for,
     fresh_numbers_are_nan,
     a_parameter_multiplies_as_it_was_last_written
 );
@@ -51,6 +52,30 @@ fn numbers_come_back<B: Backend>(backend: &B, arithmetic: Arithmetic) {
             assert!(backend.write(&mut buf, &case::scalars(&vec![0.0; len + 1])).is_err());
         }
     }
+}
+
+/// Several are under way at once, and what is done to the buffer meanwhile does not reach them.
+fn a_later_download_is_of_the_moment_it_was_asked_for<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    for role in [Role::Activation, Role::Parameter] {
+        let stored = |value: f64| if role == Role::Activation { arithmetic.stored(value) } else { value };
+        let mut buf = backend.upload(role, &case::scalars(&numbers(257))).unwrap();
+        let first = backend.download_later(&buf).unwrap();
+        backend.fill(&mut buf, B::Scalar::from_f64(2.0)).unwrap();
+        let second = backend.download_later(&buf).unwrap();
+        // Nobody waits for this one.
+        drop(backend.download_later(&buf).unwrap());
+        backend.fill(&mut buf, B::Scalar::from_f64(3.0)).unwrap();
+        drop(buf);
+        backend.synchronize().unwrap();
+        assert!(first.is_done().unwrap() && second.is_done().unwrap());
+        assert!(second.wait().unwrap().into_iter().all(|value| value.to_f64() == 2.0));
+        let want: Vec<B::Scalar> = case::scalars(&numbers(257).into_iter().map(stored).collect::<Vec<_>>());
+        let again = backend.upload(role, &want).unwrap();
+        let values = first.wait().unwrap().into_iter().map(Real::to_f64);
+        expect(backend, &again, values, "downloaded later");
+    }
+    let none = backend.upload(Role::Parameter, &[]).unwrap();
+    assert!(backend.download_later(&none).unwrap().wait().unwrap().is_empty());
 }
 
 fn bytes_come_back<B: Backend>(backend: &B, _: Arithmetic) {

@@ -49,6 +49,10 @@ mod nan;
 /// An access beyond a buffer's end does not pass.
 #[cfg(feature = "cuda")]
 mod overrun;
+/// Gradients that wait to be added up.
+mod parts;
+/// A 1×1 convolution and a max pool as one op.
+mod pooled;
 /// The ReLU contract.
 mod rectified;
 /// Values and gradients against the naive loops.

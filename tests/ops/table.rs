@@ -104,6 +104,7 @@ fn conv2d() -> Vec<Case> {
         conv([2, 1, 25, 22], [16, 11, 11], 4, 2),
         unbiased(rectified(conv([1, 2, 9, 12], [8, 4, 4], 2, 1))),
         rectified(conv([3, 4, 7, 7], [24, 3, 4], 2, 3)),
+        conv([2, 1, 12, 11], [8, 5, 4], 2, 1),
         // A remainder that no window reaches.
         conv([1, 2, 8, 8], [2, 3, 3], 3, 0),
         // Channels that wide accesses divide, and tiles do not.

@@ -44,7 +44,7 @@ impl Report {
                 }
                 self.images += images;
                 self.bar.set_position(u64::from(position.step));
-                let Some(reading) = reading else { return };
+                let Some((step, reading)) = reading else { return };
                 let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
                 let progress =
                     format!("loss {:.3}, train acc {:.3}, {rate:.0} images/s", reading.loss, reading.accuracy);
@@ -52,7 +52,7 @@ impl Report {
                     self.bar.set_message(progress);
                 } else {
                     let (epoch, epochs) = (position.epoch + 1, self.epochs);
-                    say(format_args!("epoch {epoch}/{epochs}, step {}/{steps}: {progress}", position.step));
+                    say(format_args!("epoch {epoch}/{epochs}, step {step}/{steps}: {progress}"));
                 }
             }
             Event::Evaluation { done, of } => {

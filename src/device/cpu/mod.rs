@@ -146,6 +146,7 @@ impl<T: Real> Device for Cpu<T> {
     type Buf = Buf<T>;
     type Bytes = Buf<u8>;
     type Recording = NoRecording;
+    type Download = Vec<T>;
 
     fn name(&self) -> String {
         let (threads, bits) = (self.threads(), 8 * size_of::<T>());
@@ -190,6 +191,10 @@ impl<T: Real> Device for Cpu<T> {
 
     fn download(&self, buf: &Buf<T>) -> Result<Vec<T>> {
         Ok(buf.to_vec())
+    }
+
+    fn download_later(&self, buf: &Buf<T>) -> Result<Vec<T>> {
+        self.download(buf)
     }
 
     fn download_bytes(&self, bytes: &Buf<u8>) -> Result<Vec<u8>> {

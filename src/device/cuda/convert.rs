@@ -1,55 +1,67 @@
 //! Between a precision's storage type and fp32, on the device. Activations are stored in the one, parameters in the other,
 //! and kernels expect each where it usually is; what is otherwise goes through a temporary.
 
-use std::ops::Deref;
+use std::marker::PhantomData;
 
+use cudarc::driver::sys::CUdeviceptr;
+
+use super::buf::Storage;
 use super::launch::{Args, Geometry};
-use super::{Buf, Cuda, Storage};
+use super::parts::Parts;
+use super::{Buf, Cuda};
 use crate::Result;
 use crate::device::{Buffer, Device, Role};
 use crate::ops::{Grad, Write};
 
-/// A kernel's input in the storage type that it expects.
-pub(crate) enum Operand<'a> {
-    AsItIs(&'a Buf),
-    Cast(Buf),
+/// A kernel's input, in the storage type that it expects; it is there until this is dropped.
+pub(crate) struct Operand<'a> {
+    address: CUdeviceptr,
+    _cast: Option<Buf>,
+    _as_it_is: PhantomData<&'a Buf>,
 }
 
-impl Deref for Operand<'_> {
-    type Target = Buf;
-
-    fn deref(&self) -> &Buf {
-        match self {
-            Operand::AsItIs(buf) => buf,
-            Operand::Cast(buf) => buf,
-        }
+impl Operand<'_> {
+    pub(crate) fn address(&self) -> CUdeviceptr {
+        self.address
     }
 }
 
-/// A kernel's output in the storage type that it writes.
+/// A kernel's output, in the storage type that it writes.
 pub(crate) struct Destination<'a> {
     cuda: Cuda,
     grad: &'a mut Grad<Buf>,
-    /// What the kernel writes instead, to be cast.
-    temporary: Option<Buf>,
+    address: CUdeviceptr,
+    way: Way,
+}
+
+/// How what a kernel has written becomes the gradient.
+enum Way {
+    /// It is.
+    Direct,
+    /// It is cast.
+    Cast(Buf),
+    /// Its parts are added up, at once or later.
+    Parts(Parts),
 }
 
 impl Destination<'_> {
-    /// What the kernel is to write to.
-    pub(crate) fn buf(&mut self) -> &mut Buf {
-        self.temporary.as_mut().unwrap_or(&mut self.grad.buf)
+    /// Where the kernel is to write.
+    pub(crate) fn address(&self) -> CUdeviceptr {
+        self.address
     }
 
     /// Whether the kernel is to add.
     pub(crate) fn accumulate(&self) -> bool {
-        self.temporary.is_none() && self.grad.write == Write::Accumulate
+        matches!(self.way, Way::Direct) && self.grad.write == Write::Accumulate
     }
 
     /// After the kernel's launch: brings the result to where it belongs.
     pub(crate) fn finish(self) -> Result<()> {
-        match self.temporary {
-            Some(temporary) => self.cuda.cast(&temporary, &mut self.grad.buf, self.grad.write),
-            None => Ok(()),
+        let Grad { buf, write, .. } = self.grad;
+        match self.way {
+            Way::Direct => Ok(()),
+            Way::Cast(result) => self.cuda.cast(&result, buf, *write),
+            Way::Parts(parts) => self.cuda.leave_in(parts, buf, *write),
         }
     }
 }
@@ -62,7 +74,7 @@ impl Cuda {
 
     /// Whether `buf` is stored as activations are.
     pub(crate) fn is_activation(&self, buf: &Buf) -> bool {
-        buf.storage == self.storage(Role::Activation)
+        buf.storage() == self.storage(Role::Activation)
     }
 
     /// `buf` as an activation is stored: itself, or the copy that a parameter has of its own, or a cast one.
@@ -76,15 +88,14 @@ impl Cuda {
     }
 
     fn stored<'a>(&self, buf: &'a Buf, role: Role) -> Result<Operand<'a>> {
-        if buf.storage == self.storage(role) {
-            return Ok(Operand::AsItIs(buf));
-        }
-        if let (Role::Activation, Some(copy)) = (role, &buf.copy) {
-            return Ok(Operand::AsItIs(copy));
+        let copy = if role == Role::Activation { buf.copy() } else { None };
+        let fitting = [Some(buf), copy].into_iter().flatten().find(|buf| buf.storage() == self.storage(role));
+        if let Some(buf) = fitting {
+            return Ok(Operand { address: self.settled(buf)?, _cast: None, _as_it_is: PhantomData });
         }
         let mut cast = self.alloc(role, buf.len())?;
         self.cast(buf, &mut cast, Write::Overwrite)?;
-        Ok(Operand::Cast(cast))
+        Ok(Operand { address: self.settled(&cast)?, _cast: Some(cast), _as_it_is: PhantomData })
     }
 
     /// Where a kernel writes a gradient as activations are stored.
@@ -97,21 +108,31 @@ impl Cuda {
         self.destination(grad, Role::Parameter)
     }
 
+    /// The same for a kernel that leaves it in `parts`.
+    pub(crate) fn result_in<'a>(&self, grad: &'a mut Grad<Buf>, parts: Parts) -> Destination<'a> {
+        Destination { cuda: self.clone(), grad, address: parts.address(), way: Way::Parts(parts) }
+    }
+
     fn destination<'a>(&self, grad: &'a mut Grad<Buf>, role: Role) -> Result<Destination<'a>> {
-        let fits = grad.buf.storage == self.storage(role);
-        let temporary = if fits { None } else { Some(self.alloc(role, grad.buf.len())?) };
-        Ok(Destination { cuda: self.clone(), grad, temporary })
+        let (address, way) = if grad.buf.storage() == self.storage(role) {
+            (self.written(&mut grad.buf, grad.write)?, Way::Direct)
+        } else {
+            let mut result = self.alloc(role, grad.buf.len())?;
+            (result.overwritten(), Way::Cast(result))
+        };
+        Ok(Destination { cuda: self.clone(), grad, address, way })
     }
 
     /// `to` becomes `from`, or has it added, rounded to how `to` is stored.
     pub(super) fn cast(&self, from: &Buf, to: &mut Buf, write: Write) -> Result<()> {
-        let kernel = match (from.storage, to.storage) {
+        let kernel = match (from.storage(), to.storage()) {
             (Storage::F32, Storage::Bf16) => "cast_to_storage",
             (Storage::Bf16, Storage::F32) => "cast_to_float",
             _ => unreachable!("a cast is between two types"),
         };
         let (len, accumulate) = (from.len(), write == Write::Accumulate);
-        let args = Args::new().output(to).input(from).int(len).flag(accumulate);
+        let (from, to) = (self.settled(from)?, self.written(to, write)?);
+        let args = Args::new().address(to).address(from).int(len).flag(accumulate);
         self.launch("cast", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
     }
 }

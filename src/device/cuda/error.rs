@@ -39,6 +39,11 @@ pub enum CudaError {
     #[error("the kernels have no function {kernel} in module {module}; build again from a clean tree")]
     NoKernel { module: &'static str, kernel: String },
 
+    #[error(
+        "work that is being recorded reads a gradient from before, which nobody has read yet: download it before the recording"
+    )]
+    UnsettledBeforeRecording,
+
     /// Errors of work on the device surface here, in whatever call comes after it.
     #[error("{call} failed: {problem}")]
     Driver { call: &'static str, problem: String },

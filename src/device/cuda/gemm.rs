@@ -3,8 +3,11 @@
 
 use bytemuck::NoUninit;
 
-use super::tiles::{FP32_TILES, MMA_TILES, THREADS, TILE_BYTES, Tile};
+use super::convert::Destination;
+use super::parts::Parts;
+use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile};
 use super::{Args, Buf, Cuda, Geometry, Precision};
+use crate::device::Buffer;
 use crate::ops::Grad;
 use crate::{Error, Result};
 
@@ -73,11 +76,11 @@ const SCRATCH: usize = 16 << 20;
 /// Divides `steps` tiles of k, of a product of `blocks` tiles and `len` results, over `slots` blocks that run at once.
 ///
 /// The time is counted in tiles of k: what the longest-working slot multiplies, about eight for a block's beginning and end,
-/// and, where there is more than one split, a second launch and the way of all partial results to memory and back.
+/// and, where there is more than one split, the way of all partial results to memory and back.
 pub(crate) fn splits(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits {
     let time = |count: usize| {
         let waves = (blocks * count).div_ceil(slots);
-        let partial = if count == 1 { 0 } else { 5 + count * len * 2 * size_of::<f32>() / (slots * 10_000) };
+        let partial = if count == 1 { 0 } else { count * len * 2 * size_of::<f32>() / (slots * 10_000) };
         waves * (steps.div_ceil(count) + 8) + partial
     };
     let most = (steps / 8).min(SCRATCH / len).clamp(1, 1024);
@@ -90,28 +93,20 @@ pub(crate) fn splits(blocks: usize, steps: usize, len: usize, slots: usize) -> S
 /// The kernels' `Split`: where wgrad's results go, and how its sum is divided.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Split {
-    pub(crate) dw: u64,
-    pub(crate) db: u64,
-    pub(crate) partial: u64,
-    pub(crate) stride: i32,
-    pub(crate) tiles: i32,
-    pub(crate) accumulate_dw: i32,
-    pub(crate) accumulate_db: i32,
+struct Split {
+    dw: u64,
+    db: u64,
+    stride: i32,
+    tiles: i32,
+    accumulate_dw: i32,
+    accumulate_db: i32,
 }
 
 // SAFETY: no gaps between the fields.
 unsafe impl NoUninit for Split {}
 
-impl Split {
-    /// Of the kernels that add up partial results of `len` elements.
-    pub(crate) fn geometry(len: usize) -> Geometry {
-        Geometry { grid: [len.div_ceil(THREADS / 2), 1, 1], block: THREADS, shared: 0 }
-    }
-}
-
-/// Launches the wgrad kernel of `op` for `product`, whose n is r·s·c, and the sum of its splits. `extents` adds the arguments
-/// after x and dy.
+/// Launches the wgrad kernel of `op` for `product`, whose n is r·s·c. More than one split leave the gradients in parts.
+/// `extents` adds the arguments after x and dy.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn weight_gradient(
     cuda: &Cuda,
@@ -125,37 +120,40 @@ pub(crate) fn weight_gradient(
     extents: impl FnOnce(Args) -> Args,
 ) -> Result<()> {
     let (x, dy) = (cuda.operand(x)?, cuda.operand(dy)?);
-    let mut dw = dw.map(|dw| cuda.result_f32(dw)).transpose()?;
-    let mut db = db.map(|db| cuda.result_f32(db)).transpose()?;
     let Product { m, n, k } = product;
     // For db alone one column of blocks does.
     let n = if dw.is_some() { n } else { 1 };
     let tile = tile(cuda.precision(), aligned, n);
-    let dw_len = if dw.is_some() { m * n } else { 0 };
-    let len = dw_len + if db.is_some() { m } else { 0 };
+    // In a part dw comes first.
+    let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
+    let db_start = dw_len.next_multiple_of(4);
     let blocks = geometry(tile, m, n, 1).grid[0];
     let steps = k.div_ceil(TILE_BYTES / 16 * vector(cuda.precision()));
-    let splits = splits(blocks, steps, len, tile.blocks * cuda.multiprocessors());
+    let splits = splits(blocks, steps, db_start + db_len, tile.blocks * cuda.multiprocessors());
 
-    let stride = len.next_multiple_of(4);
-    let partial = if splits.count > 1 { Some(cuda.scratch(splits.count * stride)?) } else { None };
+    let parts = if splits.count > 1 { Some(cuda.parts(splits.count, db_start + db_len)?) } else { None };
+    let result = |grad: Option<_>, start| {
+        let to = |grad| match &parts {
+            Some(parts) => Ok(cuda.result_in(grad, parts.behind(start))),
+            None => cuda.result_f32(grad),
+        };
+        grad.map(to).transpose()
+    };
+    let (dw, db) = (result(dw, 0)?, result(db, db_start)?);
+    let address = |grad: &Option<Destination<'_>>| grad.as_ref().map_or(0, Destination::address);
+    let accumulate = |grad: &Option<Destination<'_>>| grad.as_ref().is_some_and(Destination::accumulate);
     let split = Split {
-        dw: dw.as_mut().map_or(0, |dw| dw.buf().address()),
-        db: db.as_mut().map_or(0, |db| db.buf().address()),
-        partial: partial.as_ref().map_or(0, |partial| partial.address()),
-        stride: stride as i32,
+        dw: address(&dw),
+        db: address(&db),
+        stride: parts.as_ref().map_or(0, Parts::stride) as i32,
         tiles: splits.tiles as i32,
-        accumulate_dw: dw.as_ref().is_some_and(|dw| dw.accumulate()).into(),
-        accumulate_db: db.as_ref().is_some_and(|db| db.accumulate()).into(),
+        accumulate_dw: accumulate(&dw).into(),
+        accumulate_db: accumulate(&db).into(),
     };
     let args = extents(Args::new().value(split).input(&x).input(&dy));
     cuda.launch(op, &format!("{op}_wgrad_{}", tile.name()), geometry(tile, m, n, splits.count), args)?;
-    if splits.count > 1 {
-        let args = Args::new().value(split).int(dw_len).int(len).int(splits.count);
-        cuda.launch(op, &format!("{op}_reduce"), Split::geometry(len), args)?;
-    }
-    dw.map_or(Ok(()), |dw| dw.finish())?;
-    db.map_or(Ok(()), |db| db.finish())
+    dw.map_or(Ok(()), Destination::finish)?;
+    db.map_or(Ok(()), Destination::finish)
 }
 
 #[cfg(test)]
@@ -223,5 +221,27 @@ mod tests {
             let splits = splits(blocks, pixels.div_ceil(32), k * (c * taps + 1), 2 * 132);
             assert_eq!((wide.name().as_str(), blocks, splits.count), wgrad, "{c} to {k}");
         }
+    }
+
+    /// The room of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
+    #[test]
+    fn the_networks_parts_have_room() {
+        let bytes = |(pixels, c, k, taps, dw_len): (usize, usize, usize, usize, usize)| {
+            let aligned = whole_vectors(Precision::Bf16, &[c, k]);
+            let tile = tile(Precision::Bf16, aligned, c * taps);
+            let (blocks, len) = (geometry(tile, k, c * taps, 1).grid[0], dw_len.next_multiple_of(4) + k);
+            let splits = splits(blocks, pixels.div_ceil(32), len, tile.blocks * 132);
+            splits.count * len.next_multiple_of(4) * size_of::<f32>()
+        };
+        let layer = |pixels: usize, c, k, taps| (128 * pixels * pixels, c, k, taps, k * c * taps);
+        // In blocks of 4×4 pixels.
+        let first = (128 * 53 * 53, 16, 96, 9, 96 * 11 * 11);
+        let others = [(25, 96, 256, 25), (25, 256, 256, 1), (25, 256, 256, 1), (11, 256, 384, 9), (11, 384, 384, 1)];
+        let last = [(11, 384, 384, 1), (5, 384, 10, 9), (5, 10, 10, 1), (5, 10, 10, 1)];
+        let rest = others.into_iter().chain(last).map(|(pixels, c, k, taps)| layer(pixels, c, k, taps));
+        let rest: usize = rest.chain([first]).map(bytes).sum();
+        // The second and third layer alone, or as the fused block's 128 blocks leave them.
+        let (alone, fused) = (2 * bytes(layer(53, 96, 96, 1)), 128 * 2 * 96 * 97 * size_of::<f32>());
+        assert_eq!((rest + alone, rest + fused), (141_268_560, 131_286_096));
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use bytemuck::NoUninit;
 use cudarc::driver::sys::CUdeviceptr;
 
+use super::convert::{Destination, Operand};
 use super::tiles::THREADS;
 use super::{Buf, Bytes};
 
@@ -66,20 +67,23 @@ impl Args {
         self.value(address)
     }
 
-    /// A buffer to be written. A copy that it has would be out of date afterwards, so it has none any more.
+    /// A buffer to be overwritten.
     pub(crate) fn output(self, buf: &mut Buf) -> Self {
-        buf.copy = None;
-        let address = buf.address();
-        self.address(address)
+        self.address(buf.overwritten())
     }
 
-    pub(crate) fn input(self, buf: &Buf) -> Self {
-        self.address(buf.address())
+    /// A gradient to be overwritten or added to.
+    pub(crate) fn destination(self, to: &Destination<'_>) -> Self {
+        self.address(to.address())
     }
 
-    /// A buffer, or null.
-    pub(crate) fn optional(self, buf: Option<&Buf>) -> Self {
-        self.address(buf.map_or(0, Buf::address))
+    pub(crate) fn input(self, operand: &Operand<'_>) -> Self {
+        self.address(operand.address())
+    }
+
+    /// An operand, or null.
+    pub(crate) fn optional(self, operand: Option<&Operand<'_>>) -> Self {
+        self.address(operand.map_or(0, Operand::address))
     }
 
     pub(crate) fn bytes(self, bytes: &Bytes) -> Self {
@@ -91,9 +95,9 @@ impl Args {
         self.address(address)
     }
 
-    /// A buffer to be written, or null.
+    /// A buffer to be overwritten, or null.
     pub(crate) fn optional_output(self, buf: Option<&mut Buf>) -> Self {
-        self.address(buf.map_or(0, |buf| buf.address()))
+        self.address(buf.map_or(0, Buf::overwritten))
     }
 
     pub(crate) fn optional_bytes_mut(self, bytes: Option<&mut Bytes>) -> Self {

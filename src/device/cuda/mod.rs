@@ -3,14 +3,17 @@
 //! A launch returns before its kernel has run; what went wrong in one surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
+mod buf;
 mod clock;
 mod convert;
+mod download;
 mod driver;
 mod error;
 pub(crate) mod gemm;
 mod graph;
 mod kernels;
 mod launch;
+pub(crate) mod parts;
 mod pool;
 pub mod tiles;
 
@@ -25,14 +28,19 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
 use crate::{Error, Result};
+pub use buf::Buf;
+pub(crate) use convert::Operand;
+pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
 pub use graph::Graph;
 pub use kernels::{missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
+use buf::Storage;
 use clock::Clock;
 pub(crate) use clock::Set;
+use download::Pages;
 use kernels::Kernels;
 use pool::{Block, Pool};
 
@@ -48,6 +56,7 @@ struct Shared {
     /// Before context and pool, so that modules are unloaded while there is a context.
     kernels: Kernels,
     clock: Clock,
+    pages: Pages,
     pool: Arc<Pool>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
@@ -60,58 +69,15 @@ impl Drop for Shared {
     }
 }
 
-/// How a buffer's numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Storage {
-    F32,
-    Bf16,
-}
-
-impl Storage {
-    fn width(self) -> usize {
-        match self {
-            Storage::F32 => 4,
-            Storage::Bf16 => 2,
-        }
-    }
-}
-
-/// Numbers on a GPU.
-pub struct Buf {
-    block: Block,
-    len: usize,
-    storage: Storage,
-    /// A parameter's values once more, as activations are stored; the kernels that multiply read these. Whoever writes the
-    /// parameter writes them too. There is none for parameters that were not uploaded (gradients, velocities).
-    copy: Option<Box<Buf>>,
-}
-
 /// Bytes on a GPU.
 pub struct Bytes {
     block: Block,
     len: usize,
 }
 
-impl Buf {
-    pub(crate) fn address(&self) -> CUdeviceptr {
-        self.block.address()
-    }
-
-    /// Where the parameter's copy lies; 0 if it has none.
-    pub(crate) fn copy_address(&self) -> CUdeviceptr {
-        self.copy.as_ref().map_or(0, |copy| copy.address())
-    }
-}
-
 impl Bytes {
     pub(crate) fn address(&self) -> CUdeviceptr {
         self.block.address()
-    }
-}
-
-impl Buffer for Buf {
-    fn len(&self) -> usize {
-        self.len
     }
 }
 
@@ -138,7 +104,18 @@ impl Cuda {
         let kernels = Kernels::new(&context, precision)?;
         // A driver that is too old for the kernels is known at once.
         kernels.function("cast", "cast_to_float", 0)?;
-        Ok(Cuda { shared: Arc::new(Shared { device, precision, kernels, clock, pool, stream, context }) })
+        Ok(Cuda {
+            shared: Arc::new(Shared {
+                device,
+                precision,
+                kernels,
+                clock,
+                pages: Pages::default(),
+                pool,
+                stream,
+                context,
+            }),
+        })
     }
 
     pub fn device(&self) -> &CudaDevice {
@@ -166,11 +143,6 @@ impl Cuda {
         end.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
         let milliseconds = start.elapsed_ms(&end).map_err(CudaError::driver("cuEventElapsedTime"))?;
         Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
-    }
-
-    /// Working memory in fp32.
-    pub(crate) fn scratch(&self, len: usize) -> Result<Buf> {
-        self.alloc(Role::Parameter, len)
     }
 
     /// Launches `kernel` of module `op`.
@@ -204,6 +176,11 @@ impl Cuda {
         }
     }
 
+    /// Whether work is being recorded, or done as if it were.
+    fn is_recording(&self) -> bool {
+        self.shared.pool.is_lent_to_recordings()
+    }
+
     /// Whether parameters need a copy to be multiplied with.
     fn copies_parameters(&self) -> bool {
         self.storage(Role::Activation) != self.storage(Role::Parameter)
@@ -217,8 +194,7 @@ impl Cuda {
                 format!("a tensor of {len} elements; the kernels take fewer than 2^31: make the batch smaller");
             return Err(Error::shape("cuda", problem));
         }
-        let block = Pool::take(&self.shared.pool, len * storage.width())?;
-        Ok(Buf { block, len, storage, copy: None })
+        Ok(Buf::new(Pool::take(&self.shared.pool, len * storage.width())?, len, storage))
     }
 
     fn set_bytes(&self, address: CUdeviceptr, value: u8, bytes: usize) -> Result<()> {
@@ -258,18 +234,17 @@ impl Cuda {
 
     /// Host numbers into a buffer and its copy.
     fn store(&self, buf: &mut Buf, host: &[f32]) -> Result<()> {
-        match buf.storage {
-            Storage::F32 => self.send(buf.address(), host)?,
+        let storage = buf.storage();
+        let (address, copy) = buf.written_with_copy();
+        match storage {
+            Storage::F32 => self.send(address, host)?,
             Storage::Bf16 => {
                 let mut rounded = vec![bf16::ZERO; host.len()];
                 rounded.convert_from_f32_slice(host);
-                self.send(buf.address(), &rounded)?;
+                self.send(address, &rounded)?;
             }
         }
-        match &mut buf.copy {
-            Some(copy) => self.store(copy, host),
-            None => Ok(()),
-        }
+        copy.map_or(Ok(()), |copy| self.store(copy, host))
     }
 }
 
@@ -278,6 +253,7 @@ impl Device for Cuda {
     type Buf = Buf;
     type Bytes = Bytes;
     type Recording = Graph;
+    type Download = Later;
 
     fn name(&self) -> String {
         let CudaDevice { ordinal, name, .. } = &self.shared.device;
@@ -285,10 +261,10 @@ impl Device for Cuda {
     }
 
     fn alloc(&self, role: Role, len: usize) -> Result<Buf> {
-        let buf = self.raw(self.storage(role), len)?;
+        let mut buf = self.raw(self.storage(role), len)?;
         if cfg!(debug_assertions) {
             // All ones are a NaN in either type.
-            self.set_bytes(buf.address(), 0xff, len * buf.storage.width())?;
+            self.set_bytes(buf.overwritten(), 0xff, len * buf.storage().width())?;
         }
         Ok(buf)
     }
@@ -300,7 +276,7 @@ impl Device for Cuda {
     fn upload(&self, role: Role, host: &[f32]) -> Result<Buf> {
         let mut buf = self.raw(self.storage(role), host.len())?;
         if role == Role::Parameter && self.copies_parameters() {
-            buf.copy = Some(Box::new(self.raw(self.storage(Role::Activation), host.len())?));
+            buf = buf.with_copy(self.raw(self.storage(Role::Activation), host.len())?);
         }
         self.store(&mut buf, host)?;
         Ok(buf)
@@ -313,7 +289,7 @@ impl Device for Cuda {
     }
 
     fn write(&self, buf: &mut Buf, host: &[f32]) -> Result<()> {
-        require_same_len(buf.len, host.len())?;
+        require_same_len(buf.len(), host.len())?;
         self.store(buf, host)
     }
 
@@ -323,10 +299,15 @@ impl Device for Cuda {
     }
 
     fn download(&self, buf: &Buf) -> Result<Vec<f32>> {
-        match buf.storage {
-            Storage::F32 => self.fetch(buf.address(), buf.len),
-            Storage::Bf16 => Ok(self.fetch::<bf16>(buf.address(), buf.len)?.to_f32_vec()),
+        let (address, len) = (self.settled(buf)?, buf.len());
+        match buf.storage() {
+            Storage::F32 => self.fetch(address, len),
+            Storage::Bf16 => Ok(self.fetch::<bf16>(address, len)?.to_f32_vec()),
         }
+    }
+
+    fn download_later(&self, buf: &Buf) -> Result<Later> {
+        self.fetch_later(buf)
     }
 
     fn download_bytes(&self, bytes: &Bytes) -> Result<Vec<u8>> {
@@ -334,23 +315,22 @@ impl Device for Cuda {
     }
 
     fn fill(&self, buf: &mut Buf, value: f32) -> Result<()> {
-        if buf.len == 0 {
+        if buf.is_empty() {
             return Ok(());
         }
         self.bind()?;
+        let (storage, len) = (buf.storage(), buf.len());
+        let (address, copy) = buf.written_with_copy();
         let stream = self.shared.stream.cu_stream();
         // SAFETY: the buffer has as many elements.
         let filled = unsafe {
-            match buf.storage {
-                Storage::F32 => sys::cuMemsetD32Async(buf.address(), value.to_bits(), buf.len, stream),
-                Storage::Bf16 => sys::cuMemsetD16Async(buf.address(), bf16::from_f32(value).to_bits(), buf.len, stream),
+            match storage {
+                Storage::F32 => sys::cuMemsetD32Async(address, value.to_bits(), len, stream),
+                Storage::Bf16 => sys::cuMemsetD16Async(address, bf16::from_f32(value).to_bits(), len, stream),
             }
         };
         filled.result().map_err(CudaError::driver("cuMemsetAsync"))?;
-        match &mut buf.copy {
-            Some(copy) => self.fill(copy, value),
-            None => Ok(()),
-        }
+        copy.map_or(Ok(()), |copy| self.fill(copy, value))
     }
 
     fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {

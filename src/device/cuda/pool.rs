@@ -105,6 +105,10 @@ impl Pool {
         Lent(pool.clone())
     }
 
+    pub(super) fn is_lent_to_recordings(&self) -> bool {
+        self.lock().recording
+    }
+
     fn fresh(&self, state: &mut State, bytes: usize) -> Result<Allocation> {
         let allocation = Allocation::new(&self.context, bytes).or_else(|error| {
             if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
@@ -190,6 +194,11 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn address(&self) -> CUdeviceptr {
         self.allocation.as_ref().map_or(0, |allocation| allocation.address)
+    }
+
+    /// Whether it was taken while work was recorded.
+    pub(super) fn recorded(&self) -> bool {
+        self.recorded
     }
 }
 

@@ -4,6 +4,9 @@
 /// Threads of a block of the kernels that go over elements one after the other.
 pub const THREADS: usize = 256;
 
+/// Running sums of a value that lies in parts, and the threads that share them where there are more parts than these.
+pub const SUM_THREADS: usize = 8;
+
 /// Channels of a block of the global average pool.
 pub const AVGPOOL_CHANNELS: usize = 32;
 
@@ -100,6 +103,7 @@ fn list(tiles: &[Tile]) -> String {
 pub fn defines() -> Vec<(String, String)> {
     let constants = [
         ("THREADS", THREADS),
+        ("SUM_THREADS", SUM_THREADS),
         ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
         ("FLATTEN_TILE", FLATTEN_TILE),
         ("SGD_ITEMS", SGD_ITEMS),

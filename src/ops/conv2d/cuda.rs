@@ -6,8 +6,8 @@ use super::Conv2d;
 use crate::Result;
 use crate::device::cuda::gemm::{self, Product, geometry, tile, whole_vectors};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
-use crate::device::{Buffer, Device, Precision, Role};
-use crate::ops::{Grad, Write};
+use crate::device::{Device, Precision, Role};
+use crate::ops::Grad;
 use crate::shape::ConvShape;
 
 const OP: &str = "conv2d";
@@ -20,6 +20,10 @@ struct Convolution {
     extents: [i32; 15],
     /// By h, w, c, k, s, p, q, stride.
     divisors: [[u32; 3]; 8],
+    /// Where it is over blocks: pixels and elements of a block's line, lines and a line's elements of the filter; else zeros.
+    blocks: [i32; 4],
+    /// By the elements of a block's line.
+    by_block_line: [u32; 3],
 }
 
 // SAFETY: words.
@@ -41,6 +45,8 @@ impl Convolution {
         Ok(Convolution {
             extents: all.map(|extent| extent as i32),
             divisors: [h, w, c, k, s, p, q, stride].map(divisor),
+            blocks: [0; 4],
+            by_block_line: [0; 3],
         })
     }
 }
@@ -50,6 +56,8 @@ struct Blocks {
     /// h, w, c, r, s, stride, pad; rows and columns of blocks in the image, and in the filter.
     extents: [i32; 11],
     shape: ConvShape,
+    /// As [`Convolution`] has it.
+    blocks: [usize; 4],
 }
 
 impl Blocks {
@@ -69,7 +77,8 @@ impl Blocks {
             ConvShape { n, h: h_blocks, w: w_blocks, c: depth, k, r: rows, s: columns, p, q, stride: 1, pad: 0 };
         // Extents that no tensor has are refused by whoever runs the convolution as it is.
         let countable = gemm::require_countable(OP, &all).is_ok() && i32::try_from(shape.input().len()).is_ok();
-        countable.then(|| Blocks { extents: all.map(|extent| extent as i32), shape })
+        let blocks = [stride, stride * c, r, s * c];
+        countable.then(|| Blocks { extents: all.map(|extent| extent as i32), shape, blocks })
     }
 
     fn image(&self, cuda: &Cuda, x: &Buf) -> Result<Buf> {
@@ -89,13 +98,11 @@ impl Blocks {
         Ok(blocks)
     }
 
-    /// Brings the gradient of filters in blocks to where that of the filters belongs.
-    fn gradient(&self, cuda: &Cuda, blocks: &Buf, dw: &mut Grad<Buf>) -> Result<()> {
-        let mut dw = cuda.result_f32(dw)?;
-        let (accumulate, len) = (dw.accumulate(), blocks.len());
-        let args = Args::new().output(dw.buf()).input(blocks).value(self.extents).int(len).flag(accumulate);
-        cuda.launch(OP, "conv2d_filters_of_blocks", Geometry::linear(len), args)?;
-        dw.finish()
+    /// The convolution, for wgrad, which brings the filter's gradient back from the blocks.
+    fn convolution(&self) -> Result<Convolution> {
+        let by_block_line = divisor(self.blocks[1]);
+        let blocks = self.blocks.map(|extent| extent as i32);
+        Ok(Convolution { blocks, by_block_line, ..Convolution::new(&self.shape)? })
     }
 }
 
@@ -109,7 +116,7 @@ impl Conv2d for Cuda {
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
         let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c]), g.k);
-        let args = Args::new().output(y).input(&x).input(&w).optional(bias.as_deref()).flag(relu).value(extents);
+        let args = Args::new().output(y).input(&x).input(&w).optional(bias.as_ref()).flag(relu).value(extents);
         self.launch(OP, &format!("conv2d_fprop_{}", tile.name()), geometry(tile, g.pixels(), g.k, 1), args)
     }
 
@@ -117,10 +124,10 @@ impl Conv2d for Cuda {
         let extents = Convolution::new(g)?;
         let (dy, w) = (self.operand(dy)?, self.operand(w)?);
         let mask = mask.map(|mask| self.operand(mask)).transpose()?;
-        let mut dx = self.result(dx)?;
+        let dx = self.result(dx)?;
         let accumulate = dx.accumulate();
         let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c, g.k]), g.c);
-        let args = Args::new().output(dx.buf()).input(&dy).input(&w).optional(mask.as_deref()).flag(accumulate);
+        let args = Args::new().destination(&dx).input(&dy).input(&w).optional(mask.as_ref()).flag(accumulate);
         let geometry = geometry(tile, g.n * g.h * g.w, g.c, 1);
         self.launch(OP, &format!("conv2d_dgrad_{}", tile.name()), geometry, args.value(extents))?;
         dx.finish()
@@ -131,20 +138,20 @@ impl Conv2d for Cuda {
         g: &ConvShape,
         x: &Buf,
         dy: &Buf,
-        mut dw: Option<&mut Grad<Buf>>,
+        dw: Option<&mut Grad<Buf>>,
         db: Option<&mut Grad<Buf>>,
     ) -> Result<()> {
-        if let (Some(blocks), Some(dw)) = (Blocks::new(self.precision(), g), &mut dw) {
-            let x = blocks.image(self, x)?;
-            let mut in_blocks = Grad::new(self.scratch(blocks.shape.weight().len())?, Write::Overwrite);
-            self.conv2d_wgrad(&blocks.shape, &x, dy, Some(&mut in_blocks), db)?;
-            return blocks.gradient(self, &in_blocks.buf, dw);
-        }
-        let extents = Convolution::new(g)?;
+        // For db alone the image is not looked at.
+        let blocks = if dw.is_some() { Blocks::new(self.precision(), g) } else { None };
+        let (g, extents, in_blocks) = match &blocks {
+            Some(blocks) => (&blocks.shape, blocks.convolution()?, Some(blocks.image(self, x)?)),
+            None => (g, Convolution::new(g)?, None),
+        };
         // The aligned kernels keep a row and a column of the padded image in one word.
         let small = g.h.max(g.w) + 2 * g.pad < 1 << 15;
         let aligned = small && whole_vectors(self.precision(), &[g.c, g.k]);
         let product = Product { m: g.k, n: g.taps(), k: g.pixels() };
+        let x = in_blocks.as_ref().unwrap_or(x);
         gemm::weight_gradient(self, OP, product, aligned, x, dy, dw, db, |args| args.value(extents))
     }
 }

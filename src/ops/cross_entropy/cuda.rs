@@ -23,7 +23,7 @@ impl CrossEntropy for Cuda {
         meter: &mut Buf,
     ) -> Result<()> {
         let logits = self.operand(logits)?;
-        let args = Args::new().output(meter).optional_output(dlogits).input(&logits).bytes(labels);
+        let args = Args::new().address(self.changed(meter)?).optional_output(dlogits).input(&logits).bytes(labels);
         self.launch("cross_entropy", "cross_entropy", geometry(n), args.int(n).int(classes))
     }
 }

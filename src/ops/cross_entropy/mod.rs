@@ -6,7 +6,7 @@ mod cuda;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Backend, Buffer, Device, Real, Role};
+use crate::device::{Backend, Buffer, Device, Download, Real, Role};
 use crate::tape::{Tape, Var};
 use crate::{Error, Result};
 
@@ -53,6 +53,26 @@ pub struct Reading {
     pub samples: usize,
 }
 
+/// A reading on its way from the device.
+pub struct Pending<B: Device> {
+    sums: B::Download,
+    samples: usize,
+}
+
+impl<B: Device> Pending<B> {
+    /// Whether the device has come so far.
+    pub fn is_done(&self) -> Result<bool> {
+        self.sums.is_done()
+    }
+
+    /// The reading, once the device has come so far.
+    pub fn wait(self) -> Result<Reading> {
+        let (sums, samples) = (self.sums.wait()?, self.samples);
+        let mean = |sum: B::Scalar| sum.to_f64() / samples.max(1) as f64;
+        Ok(Reading { loss: mean(sums[0]), accuracy: mean(sums[1]), flat: mean(sums[2]), samples })
+    }
+}
+
 impl<B: Backend> Meter<B> {
     pub fn new(backend: &B) -> Result<Self> {
         let mut buf = backend.alloc(Role::Parameter, 3)?;
@@ -62,9 +82,12 @@ impl<B: Backend> Meter<B> {
 
     /// The means over all samples since the last reset.
     pub fn read(&self, backend: &B) -> Result<Reading> {
-        let sums = backend.download(&self.buf)?;
-        let mean = |sum: B::Scalar| sum.to_f64() / self.samples.max(1) as f64;
-        Ok(Reading { loss: mean(sums[0]), accuracy: mean(sums[1]), flat: mean(sums[2]), samples: self.samples })
+        self.read_later(backend)?.wait()
+    }
+
+    /// [`Meter::read`], without waiting for the device.
+    pub fn read_later(&self, backend: &B) -> Result<Pending<B>> {
+        Ok(Pending { sums: backend.download_later(&self.buf)?, samples: self.samples })
     }
 
     pub fn reset(&mut self, backend: &B) -> Result<()> {

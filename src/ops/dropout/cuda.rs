@@ -25,9 +25,9 @@ impl Dropout for Cuda {
 
     fn dropout_dgrad(&self, mask: &Mask, dy: &Buf, dx: &mut Grad<Buf>) -> Result<()> {
         let len = dy.len();
-        let (dy, mut dx) = (self.operand(dy)?, self.result(dx)?);
+        let (dy, dx) = (self.operand(dy)?, self.result(dx)?);
         let accumulate = dx.accumulate();
-        let (args, position) = self.dropout_args(Args::new().output(dx.buf()).input(&dy), mask, len)?;
+        let (args, position) = self.dropout_args(Args::new().destination(&dx).input(&dy), mask, len)?;
         let geometry = Geometry::linear(len.div_ceil(self.vector()));
         self.launch("dropout", "dropout_dgrad", geometry, args.flag(accumulate))?;
         drop(position);

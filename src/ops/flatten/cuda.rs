@@ -20,9 +20,9 @@ impl Flatten for Cuda {
     }
 
     fn flatten_dgrad(&self, shape: Shape, dy: &Buf, dx: &mut Grad<Buf>) -> Result<()> {
-        let (dy, mut dx) = (self.operand(dy)?, self.result(dx)?);
+        let (dy, dx) = (self.operand(dy)?, self.result(dx)?);
         let accumulate = dx.accumulate();
-        let args = Args::new().output(dx.buf()).input(&dy).int(shape.c()).int(shape.h() * shape.w()).flag(accumulate);
+        let args = Args::new().destination(&dx).input(&dy).int(shape.c()).int(shape.h() * shape.w()).flag(accumulate);
         self.launch("flatten", "flatten_dgrad", geometry(shape), args)?;
         dx.finish()
     }

@@ -25,9 +25,9 @@ impl GlobalAvgPool for Cuda {
     fn global_avgpool_dgrad(&self, shape: Shape, dy: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
         let (threads, packs) = channel_threads(shape.len(), shape.c(), self.vector());
         let kernel = if packs { "global_avgpool_dgrad_packs" } else { "global_avgpool_dgrad" };
-        let (dy, mask, mut dx) = (self.operand(dy)?, mask.map(|x| self.operand(x)).transpose()?, self.result(dx)?);
+        let (dy, mask, dx) = (self.operand(dy)?, mask.map(|x| self.operand(x)).transpose()?, self.result(dx)?);
         let accumulate = dx.accumulate();
-        let args = Args::new().output(dx.buf()).input(&dy).optional(mask.as_deref());
+        let args = Args::new().destination(&dx).input(&dy).optional(mask.as_ref());
         let args = args.int(shape.c()).int(shape.h() * shape.w()).float(inverse_pixels(shape));
         self.launch("global_avgpool", kernel, Geometry::linear(threads), args.int(threads).flag(accumulate))?;
         dx.finish()

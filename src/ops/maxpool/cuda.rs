@@ -29,9 +29,9 @@ impl MaxPool for Cuda {
 
     fn maxpool_dgrad(&self, g: &PoolShape, dy: &Buf, index: &Bytes, dx: &mut Grad<Buf>) -> Result<()> {
         let Gradient { kernel, pool, threads } = gradient(g, self.vector());
-        let (dy, mut dx) = (self.operand(dy)?, self.result(dx)?);
+        let (dy, dx) = (self.operand(dy)?, self.result(dx)?);
         let accumulate = dx.accumulate();
-        let args = Args::new().output(dx.buf()).input(&dy).bytes(index).value(pool).int(threads).flag(accumulate);
+        let args = Args::new().destination(&dx).input(&dy).bytes(index).value(pool).int(threads).flag(accumulate);
         self.launch("maxpool", kernel, Geometry::linear(threads), args)?;
         dx.finish()
     }

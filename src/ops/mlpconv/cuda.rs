@@ -5,12 +5,10 @@ use bytemuck::NoUninit;
 use super::pooled::{Bands, PooledRows};
 use super::{MlpConv, MlpConvShape, Params, Wanted, composed};
 use crate::Result;
-use crate::device::cuda::gemm::Split;
 use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_WARPS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, divisor};
 use crate::device::{Device, Precision, Role};
 use crate::ops::maxpool::MaxPool;
-use crate::ops::{Grad, Write};
 use crate::shape::ConvShape;
 
 const OP: &str = "mlpconv";
@@ -212,13 +210,13 @@ impl MlpConv for Cuda {
         let dy = unpooled.as_ref().unwrap_or(dy);
         let blocks = geometry.grid[0];
         let mut dz1 = self.alloc(Role::Activation, shape.conv.output().len())?;
-        let mut partial = self.scratch(blocks * stride)?;
+        let parts = self.parts(blocks, stride)?;
         {
             let (x, dy) = (self.operand(x)?, self.operand(dy)?);
             let [w1, w2, w3] = [self.operand(params.w[0])?, self.operand(params.w[1])?, self.operand(params.w[2])?];
             let [b1, b2] = [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?];
             let given = |args: Args| args.input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).value(extents);
-            let args = Args::new().output(&mut dz1).output(&mut partial).input(&x).input(&dy);
+            let args = Args::new().output(&mut dz1).address(parts.address()).input(&x).input(&dy);
             match pooled {
                 None => self.launch(OP, "mlpconv_backward", geometry, given(args))?,
                 Some((rows, index)) => {
@@ -230,58 +228,17 @@ impl MlpConv for Cuda {
         }
         let [dw1, dw2, dw3] = wanted.dw;
         let [db1, db2, db3] = wanted.db;
+        // In a part they lie one behind the other. Channels are multiples of 8, and so are these lengths.
         let (second, third) = (shape.second(), shape.third());
-        let partials = |start: usize| Partials { buf: &partial, start, stride, blocks };
-        self.sum(partials(0), third.k, third.c, dw3, db3)?;
-        self.sum(partials(third.k * (third.c + 1)), second.k, second.c, dw2, db2)?;
-        drop(partial);
-        composed::first(self, shape, x, params, &dz1, mask, wanted.dx, dw1, db1)
-    }
-}
-
-/// What the blocks of the backward kernel have left of a layer's gradients.
-struct Partials<'a> {
-    buf: &'a Buf,
-    start: usize,
-    stride: usize,
-    blocks: usize,
-}
-
-impl Cuda {
-    /// A layer's dw and db, the sums of all blocks' partial results.
-    fn sum(
-        &self,
-        partials: Partials<'_>,
-        k: usize,
-        c: usize,
-        dw: Option<&mut Grad<Buf>>,
-        db: Option<&mut Grad<Buf>>,
-    ) -> Result<()> {
-        if dw.is_none() && db.is_none() {
-            return Ok(());
+        let mut start = 0;
+        for (grad, len) in [(dw3, third.k * third.c), (db3, third.k), (dw2, second.k * second.c), (db2, second.k)] {
+            if let Some(grad) = grad {
+                self.result_in(grad, parts.behind(start)).finish()?;
+            }
+            start += len;
         }
-        // The one that is not wanted has to go somewhere.
-        let mut unwanted = Grad::new(self.scratch(if dw.is_none() { k * c } else { k })?, Write::Overwrite);
-        let (dw, db) = match (dw, db) {
-            (Some(dw), Some(db)) => (dw, db),
-            (Some(dw), None) => (dw, &mut unwanted),
-            (None, db) => (&mut unwanted, db.expect("one of them is wanted")),
-        };
-        let (mut dw, mut db) = (self.result_f32(dw)?, self.result_f32(db)?);
-        let split = Split {
-            dw: dw.buf().address(),
-            db: db.buf().address(),
-            partial: partials.buf.address() + (partials.start * size_of::<f32>()) as u64,
-            stride: partials.stride as i32,
-            tiles: 0,
-            accumulate_dw: dw.accumulate().into(),
-            accumulate_db: db.accumulate().into(),
-        };
-        let len = k * c + k;
-        let args = Args::new().value(split).int(k * c).int(len).int(partials.blocks);
-        self.launch(OP, "mlpconv_reduce", Split::geometry(len), args)?;
-        dw.finish()?;
-        db.finish()
+        drop(parts);
+        composed::first(self, shape, x, params, &dz1, mask, wanted.dx, dw1, db1)
     }
 }
 

@@ -4,6 +4,8 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod pooled;
 
 use super::maxpool::{self, MaxPool};
 use super::{Grad, affine};
@@ -74,10 +76,26 @@ pub trait Pointwise: MaxPool {
         y: &mut Self::Buf,
         index: Option<&mut Self::Bytes>,
     ) -> Result<()> {
-        let mut whole = self.alloc(Role::Activation, shape.m * shape.k)?;
-        self.pointwise_fprop(shape, x, w, bias, relu, &mut whole)?;
-        self.maxpool_fprop(pool, &whole, y, index)
+        one_after_the_other(self, shape, pool, x, w, bias, relu, y, index)
     }
+}
+
+/// The convolution, then the pool.
+#[allow(clippy::too_many_arguments)]
+fn one_after_the_other<B: Pointwise>(
+    backend: &B,
+    shape: &PointwiseShape,
+    pool: &PoolShape,
+    x: &B::Buf,
+    w: &B::Buf,
+    bias: Option<&B::Buf>,
+    relu: bool,
+    y: &mut B::Buf,
+    index: Option<&mut B::Bytes>,
+) -> Result<()> {
+    let mut whole = backend.alloc(Role::Activation, shape.m * shape.k)?;
+    backend.pointwise_fprop(shape, x, w, bias, relu, &mut whole)?;
+    backend.maxpool_fprop(pool, &whole, y, index)
 }
 
 impl<B: Backend> Tape<B> {

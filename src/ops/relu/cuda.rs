@@ -15,9 +15,9 @@ impl Relu for Cuda {
 
     fn relu_dgrad(&self, y: &Buf, dy: &Buf, dx: &mut Grad<Buf>) -> Result<()> {
         let len = y.len();
-        let (y, dy, mut dx) = (self.operand(y)?, self.operand(dy)?, self.result(dx)?);
+        let (y, dy, dx) = (self.operand(y)?, self.operand(dy)?, self.result(dx)?);
         let accumulate = dx.accumulate();
-        let args = Args::new().output(dx.buf()).input(&y).input(&dy).int(len).flag(accumulate);
+        let args = Args::new().destination(&dx).input(&y).input(&dy).int(len).flag(accumulate);
         self.launch("relu", "relu_dgrad", Geometry::linear(len.div_ceil(self.vector())), args)?;
         dx.finish()
     }
@@ -25,7 +25,7 @@ impl Relu for Cuda {
     fn relu_mask(&self, y: &Buf, dy: &mut Buf) -> Result<()> {
         let kernel = if self.is_activation(dy) { "relu_mask" } else { "relu_mask_float" };
         let (y, len) = (self.operand(y)?, y.len());
-        let args = Args::new().output(dy).input(&y).int(len);
+        let args = Args::new().address(self.changed(dy)?).input(&y).int(len);
         self.launch("relu", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
     }
 }

@@ -1,0 +1,121 @@
+//! Downloads that nobody waits for yet: copies into page-locked memory of the host, behind the work that came before.
+
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytemuck::Pod;
+use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::{CudaContext, CudaEvent, result};
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+
+use super::{Buf, Cuda, CudaError, Storage};
+use crate::Result;
+use crate::device::{Buffer, Download};
+
+/// Page-locked memory: the driver copies to it while the host goes on.
+struct Page {
+    start: NonNull<u8>,
+    bytes: usize,
+    context: Arc<CudaContext>,
+}
+
+// SAFETY: it has one owner, and memory is memory on every thread.
+unsafe impl Send for Page {}
+
+impl Page {
+    fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
+        context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
+        // SAFETY: it is read as far as a copy has written it.
+        let start = unsafe { result::malloc_host(bytes, 0) }.map_err(CudaError::driver("cuMemHostAlloc"))?;
+        let none = || CudaError::Driver { call: "cuMemHostAlloc", problem: "gave no memory".into() };
+        Ok(Page { start: NonNull::new(start.cast()).ok_or_else(none)?, bytes, context: context.clone() })
+    }
+
+    /// The first `len` numbers, once they are there.
+    fn read<T: Pod>(&self, len: usize) -> Vec<T> {
+        assert!(len * size_of::<T>() <= self.bytes);
+        // SAFETY: in bounds, aligned to pages, and written by a copy that has ended; any bits are a `T`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) }.to_vec()
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure, and the process's end gives everything back.
+        let _ = self.context.bind_to_thread();
+        // SAFETY: it was given by `malloc_host`; pages are dropped after the stream was waited for.
+        let _ = unsafe { result::free_host(self.start.as_ptr().cast()) };
+    }
+}
+
+/// Pages that wait to be used again. Taking one from the driver may stop the device.
+#[derive(Default)]
+pub(super) struct Pages(Mutex<Vec<Page>>);
+
+impl Pages {
+    fn take(&self, context: &Arc<CudaContext>, bytes: usize) -> Result<Page> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = waiting.iter().position(|page| page.bytes >= bytes);
+        match fits {
+            Some(at) => Ok(waiting.swap_remove(at)),
+            None => Page::new(context, bytes.max(1).next_multiple_of(4096)),
+        }
+    }
+}
+
+/// Numbers on their way to the host.
+pub struct Later {
+    /// There until it is given back.
+    page: Option<Page>,
+    len: usize,
+    storage: Storage,
+    arrived: CudaEvent,
+    cuda: Cuda,
+}
+
+impl Download<f32> for Later {
+    fn is_done(&self) -> Result<bool> {
+        let done = self.arrived.try_is_complete().map_err(CudaError::driver("cuEventQuery"))?;
+        Ok(done)
+    }
+
+    fn wait(self) -> Result<Vec<f32>> {
+        self.arrived.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
+        let page = self.page.as_ref().expect("it goes when this does");
+        Ok(match self.storage {
+            Storage::F32 => page.read(self.len),
+            Storage::Bf16 => page.read::<bf16>(self.len).to_f32_vec(),
+        })
+    }
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        // A copy that is still under way ends before any later one to the same page begins.
+        let mut waiting = self.cuda.shared.pages.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend(self.page.take());
+    }
+}
+
+impl Cuda {
+    pub(super) fn fetch_later(&self, buf: &Buf) -> Result<Later> {
+        self.bind()?;
+        let (context, stream) = (&self.shared.context, &self.shared.stream);
+        let address = self.settled(buf)?;
+        let bytes = buf.len() * buf.storage().width();
+        let arrived = context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING));
+        let arrived = arrived.map_err(CudaError::driver("cuEventCreate"))?;
+        let page = self.shared.pages.take(context, bytes)?;
+        if bytes > 0 {
+            // SAFETY: the page has as many bytes, and is nobody else's until the copy has ended; nobody reads it before.
+            let to = unsafe { std::slice::from_raw_parts_mut(page.start.as_ptr(), bytes) };
+            // SAFETY: as above.
+            unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) }
+                .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
+        }
+        let later = Later { page: Some(page), len: buf.len(), storage: buf.storage(), arrived, cuda: self.clone() };
+        later.arrived.record(stream).map_err(CudaError::driver("cuEventRecord"))?;
+        Ok(later)
+    }
+}

@@ -1,0 +1,235 @@
+//! A training step of the book's network, launch by launch: what it moves, beside what the plan says it has to.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::{env, fs};
+
+use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::nn::Nin;
+use mlpconv::optim::Sgd;
+use mlpconv::train::{Resident, Trainer};
+use mlpconv::{Cuda, Device, Precision};
+use serde_json::Value;
+
+use crate::least::SECTOR;
+use crate::plan::Plan;
+use crate::{grid, number};
+
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/STEP.md");
+
+const HEAD: &str = "\
+# What a training step launches and moves
+
+A step of the book's network at 224×224, launch by launch, as the virtual GPU (108 multiprocessors) counts it: images from the
+resident data set, forward, loss, backward, update. On a GPU the whole of it is one graph. Written by `make counters`;
+`cargo test --test counters` runs smaller batches and holds this list of kernels, and the totals to the plan.
+
+* **reads**, **writes**: MB an image, each sector of 32 bytes once a launch: what memory has to give if the caches lose nothing
+  while a kernel runs, and keep nothing from one kernel to the next. **asked**: what lanes ask for, as a multiple of
+  that; the caches serve it.
+* **GFLOP**: an image, as executed, on rows and columns that tiles have too many as well.
+* **floor**: an estimate, not a measurement: the microseconds that an H200 would take for the whole batch if it moved 4.8 TB/s and
+  did 989 (bf16), 495 (TF32) or 67 (fp32) TFLOP/s, NVIDIA's peaks, whichever takes longer. No kernel reaches these.
+* **plan**: `tests/counters/plan.rs` says what it counts. The partial results of sums over pixels, of which a GPU needs as many as it
+  has room for at once, are not in it: they do not grow with the batch, and are told apart.
+";
+
+/// Launches of a step at most, where the first block is one kernel.
+const MOST: usize = 40;
+
+/// A step may move so much more than planned, partial results not counted.
+const EXCESS: f64 = 1.15;
+
+/// Whether the report is wanted, of batches as large as the virtual GPU takes in minutes.
+fn report_wanted() -> bool {
+    env::var_os("MLPCONV_STEP").is_some()
+}
+
+/// Images of the step.
+fn batch(precision: Precision) -> usize {
+    match (precision, report_wanted()) {
+        (Precision::Fp32, false) => 1,
+        (Precision::Fp32, true) => 8,
+        (Precision::Tf32, false) => 2,
+        (Precision::Tf32, true) => 32,
+        (Precision::Bf16, false) => 8,
+        (Precision::Bf16, true) => 128,
+    }
+}
+
+/// One step, asked for launch by launch: a recorded one has the same.
+pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
+    let n = batch(gpu.precision());
+    let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
+    let images = (0..n * 28 * 28).map(noise).collect();
+    let labels = (0..n).map(|i| (i % 10) as u8).collect();
+    let dataset = Arc::new(Dataset::new(images, labels, 28, 28, 10).expect("images and labels"));
+    let config = LoaderConfig { batch_size: n, height: 224, width: 224, order: Order::Sequential };
+    let data = Resident::new(gpu, Loader::new(dataset, config).expect("a loader"))?;
+    let mut trainer = Trainer::new(gpu, Nin::d2l(gpu, 1)?, Sgd::new(gpu), 1)?;
+    trainer.record = false;
+    trainer.step_resident(&data, 0.1)?;
+    gpu.synchronize()
+}
+
+/// A launch, in bytes and operations.
+struct Launch {
+    kernel: String,
+    grid: [usize; 2],
+    reads: usize,
+    writes: usize,
+    asked: usize,
+    flops: usize,
+}
+
+impl Launch {
+    fn new(launch: &Value) -> Self {
+        let sectors = |names: [&str; 2]| names.map(|name| number(launch, name) * SECTOR);
+        let [reads, writes] = sectors(["global_load_footprint", "global_store_footprint"]);
+        Launch {
+            kernel: launch["kernel"].as_str().expect("a name").to_owned(),
+            grid: grid(launch),
+            reads,
+            writes,
+            asked: sectors(["global_load_sectors", "global_store_sectors"]).iter().sum(),
+            flops: number(launch, "flops"),
+        }
+    }
+
+    /// In microseconds.
+    fn floor(&self, precision: Precision) -> f64 {
+        let peak = match precision {
+            Precision::Fp32 => 67e12,
+            Precision::Tf32 => 495e12,
+            Precision::Bf16 => 989e12,
+        };
+        1e6 * ((self.reads + self.writes) as f64 / 4.8e12).max(self.flops as f64 / peak)
+    }
+}
+
+/// A step at one precision.
+struct Step {
+    precision: Precision,
+    batch: usize,
+    launches: Vec<Launch>,
+}
+
+impl Step {
+    fn plan(&self) -> Plan {
+        Plan::new(self.batch, self.precision.activation_width())
+    }
+
+    fn moved(&self) -> usize {
+        self.launches.iter().map(|launch| launch.reads + launch.writes).sum()
+    }
+
+    /// What the partial results of sums over pixels add: they are written and read, where the sums alone would be.
+    fn partial(&self) -> usize {
+        let plan = self.plan();
+        let sums =
+            |launch: &&Launch| launch.kernel.contains("_wgrad_") || launch.kernel.starts_with("mlpconv_backward");
+        let fused = self.launches.iter().any(|launch| launch.kernel.starts_with("mlpconv_backward"));
+        let written: usize = self.launches.iter().filter(sums).map(|launch| launch.writes).sum();
+        2 * (written - if fused { plan.between } else { 0 }).saturating_sub(plan.gradients)
+    }
+
+    fn excess(&self) -> f64 {
+        (self.moved() - self.partial()) as f64 / self.plan().total() as f64
+    }
+
+    fn section(&self, text: &mut String) {
+        let Step { precision, batch, launches } = self;
+        let each = |bytes: usize| bytes as f64 / 1e6 / *batch as f64;
+        let plan = self.plan();
+        let floor: f64 = launches.iter().map(|launch| launch.floor(*precision)).sum();
+        let images = if *batch == 1 { "image" } else { "images" };
+        write!(
+            text,
+            "\n## {precision}: {} launches\n\n\
+             {batch} {images}; {:.2} MB an image, of which {:.2} are partial results. The plan has {:.2} ({:.2} forward, \
+             {:.2} backward, {:.2} update): {:.2} of it is moved without the partial results, {:.2} with them. The floors \
+             add up to {floor:.0} µs.\n\n\
+             | | kernel | grid | reads | writes | asked | GFLOP | floor |\n|---:|---|---:|---:|---:|---:|---:|---:|\n",
+            launches.len(),
+            each(self.moved()),
+            each(self.partial()),
+            each(plan.total()),
+            each(plan.forward),
+            each(plan.backward),
+            each(plan.update),
+            self.excess(),
+            self.moved() as f64 / plan.total() as f64,
+        )
+        .unwrap();
+        for (i, launch) in launches.iter().enumerate() {
+            let Launch { kernel, grid, reads, writes, asked, flops } = launch;
+            let grid = if grid[1] == 1 { grid[0].to_string() } else { format!("{}×{}", grid[0], grid[1]) };
+            let (asked, flops) = (*asked as f64 / (reads + writes) as f64, *flops as f64 / 1e9 / *batch as f64);
+            writeln!(
+                text,
+                "| {} | `{kernel}` | {grid} | {:.3} | {:.3} | {asked:.2} | {flops:.3} | {:.1} |",
+                i + 1,
+                each(*reads),
+                each(*writes),
+                launch.floor(*precision)
+            )
+            .unwrap();
+        }
+    }
+
+    /// The list of kernels in the committed report.
+    fn committed(&self, report: &str) -> Vec<String> {
+        let heading = format!("## {}:", self.precision);
+        let lines = report.lines().skip_while(|line| !line.starts_with(&heading)).skip(1);
+        let lines = lines.take_while(|line| !line.starts_with("## "));
+        lines.filter_map(|line| Some(line.split('`').nth(1)?.to_owned())).collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (precision, count) = (self.precision, self.launches.len());
+        if precision == Precision::Bf16 {
+            if count > MOST {
+                problems.push(format!("{precision}: {count} launches, {MOST} were wanted"));
+            }
+            if self.excess() > EXCESS {
+                problems.push(format!("{precision}: moves {:.3} of what was planned", self.excess()));
+            }
+        }
+        problems
+    }
+}
+
+/// Checks the launches of [`run`] at each precision, and writes the report to where `MLPCONV_STEP` says.
+///
+/// # Panics
+/// Where they are too many, move too much, or are not those of the committed report.
+pub fn check(launches: &[Value]) {
+    // Each step begins with its images.
+    let mut steps = Vec::new();
+    for launch in launches.iter().map(Launch::new) {
+        if launch.kernel == "gather" {
+            let precision = Precision::ALL[steps.len()];
+            steps.push(Step { precision, batch: batch(precision), launches: Vec::new() });
+        }
+        steps.last_mut().expect("a step begins with its images").launches.push(launch);
+    }
+    assert_eq!(steps.len(), Precision::ALL.len());
+
+    match env::var_os("MLPCONV_STEP") {
+        Some(path) => {
+            let mut text = HEAD.to_owned();
+            steps.iter().for_each(|step| step.section(&mut text));
+            fs::write(path, text).unwrap();
+        }
+        None => {
+            let report = fs::read_to_string(COMMITTED).unwrap();
+            for step in &steps {
+                let kernels: Vec<&str> = step.launches.iter().map(|launch| launch.kernel.as_str()).collect();
+                assert_eq!(kernels, step.committed(&report), "kernels/STEP.md is stale; `make counters` renews it");
+            }
+        }
+    }
+    let problems: Vec<String> = steps.iter().flat_map(Step::problems).collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
