@@ -4,6 +4,9 @@
 //! between two layers rounded as it is when it is stored (which leaves most of them one number again), each mask both
 //! ways where it is not certain. Any program that rounds where the contract says lies within, and hardly another one.
 
+/// With its pool.
+mod pooled;
+
 use mlpconv::device::Role;
 use mlpconv::ops::mlpconv::{MlpConvShape, Params, Wanted};
 use mlpconv::ops::{Grad, Write};

@@ -9,6 +9,8 @@ mod composed;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod pooled;
 
 use std::sync::Arc;
 
