@@ -12,7 +12,8 @@
 //
 //     mlpconv_fprop             y, x, w1, b1, w2, b2, w3, b3, relu, extents           overwrites y
 //     mlpconv_maxpool_fprop     y, index (optional: null), x, w1, b1, w2, b2, w3, b3, extents, bands
-//                                                                                     overwrites y, the pool's, and index
+//                                                                                     overwrites y, the pool's, with its signs
+//                                                                                     (`Rectified`), and index
 //     mlpconv_backward          dz1, partial, x, dy, w1, b1, w2, b2, w3, extents      overwrites dz1; partial[block]: dw3,
 //                                                                                     db3, dw2, db2
 //     mlpconv_maxpool_backward  dz1, partial, x, dy, index, w1, b1, w2, b2, w3, extents, pooled
@@ -113,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK, 1)
-    mlpconv_maxpool_fprop(Storage *y, unsigned char *index, const Storage *x, const Storage *w1, const float *b1,
+    mlpconv_maxpool_fprop(Rectified y, unsigned char *index, const Storage *x, const Storage *w1, const float *b1,
                           const Storage *w2, const float *b2, const Storage *w3, const float *b3,
                           const __grid_constant__ Extents e, const __grid_constant__ Bands bands) {
     const Ring ring{shared_address(shared_memory) + 2 * SQUARE, bands};

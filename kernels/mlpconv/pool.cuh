@@ -2,6 +2,7 @@
 // pools and that tensor's gradient stay in shared memory.
 #pragma once
 
+#include "signs.cuh"
 #include "convolution.cuh"
 
 constexpr int WINDOW = 3, STRIDE = 2;
@@ -69,7 +70,7 @@ struct Ring {
 
 // A block's output on its way through the ring to the pool.
 struct PooledOutput {
-    Storage *y;
+    Rectified y;
     unsigned char *index;
     Ring ring;
     const Extents &e;
@@ -168,7 +169,14 @@ struct PooledOutput {
             const unsigned high = __byte_perm(keys[4 * i + 2], keys[4 * i + 3], 0x0040);
             positions[i] = 0x08080808 - __byte_perm(low, high, 0x5410);
         }
-        *reinterpret_cast<uint4 *>(y + to) = make_uint4(values[0], values[1], values[2], values[3]);
+        *reinterpret_cast<uint4 *>(y.values + to) = make_uint4(values[0], values[1], values[2], values[3]);
+        if (y.signs != nullptr) {
+            unsigned bits = 0;
+            // Neither 0 nor NaN.
+#pragma unroll
+            for (int i = 0; i < VECTOR; i++) bits |= (keys[i] >> 16) - 1 < 0x7f80 ? 1u << i : 0u;
+            y.signs[to / VECTOR] = static_cast<unsigned char>(bits);
+        }
         if (index != nullptr) *reinterpret_cast<uint2 *>(index + to) = make_uint2(positions[0], positions[1]);
     }
 };

@@ -177,13 +177,12 @@ impl MlpConv for Cuda {
         let [b1, b2, b3] =
             [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?, self.operand_f32(params.b[2])?];
         let given = |args: Args| args.input(&x).input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).input(&b3);
-        let output = Args::new().output(y);
         let Some(bands) = bands else {
-            return self.launch(OP, "mlpconv_fprop", geometry, given(output).flag(relu).value(extents));
+            return self.launch(OP, "mlpconv_fprop", geometry, given(Args::new().output(y)).flag(relu).value(extents));
         };
         let blocks = blocks(bands.count(), self.multiprocessors());
         let geometry = Geometry { grid: [blocks, 1, 1], shared: geometry.shared + bands.shared(), ..geometry };
-        let args = given(output.optional_bytes_mut(index)).value(extents).value(bands.words());
+        let args = given(Args::new().rectified(y, true).optional_bytes_mut(index)).value(extents).value(bands.words());
         self.launch(OP, "mlpconv_maxpool_fprop", geometry, args)
     }
 
