@@ -4,6 +4,8 @@
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
 mod buf;
+#[cfg(test)]
+mod choices;
 mod clock;
 mod convert;
 mod download;
