@@ -26,7 +26,8 @@ __device__ __forceinline__ unsigned char signs_of(const float (&values)[VECTOR])
     return static_cast<unsigned char>(bits);
 }
 
-// Zeroes the values, of elements `at` and so on, where the tensor is not positive.
+// Zeroes the values, of elements `at` and so on, where the tensor is not positive. One element at a time is for a tensor whose
+// signs are there and whose rows, seen otherwise, are no whole packs.
 template <int N>
 __device__ __forceinline__ void mask_by_signs(float (&values)[N], const unsigned char *signs, int at) {
     static_assert(N == 1 || N == VECTOR, "one element or a whole pack");

@@ -1,8 +1,8 @@
 // The sum of a value's parts: to[i] (+)= Σ first[part · stride + i], in the order of `parts.cuh`. `to` is overwritten, or
 // added to. Parts begin at multiples of 16 bytes, and so does `to`.
 //
-// Grid: ceil(len / (4 * THREADS)) blocks; SUM_THREADS times as many (of a part each four elements) where there are more parts than
-// SUM_THREADS. Block: THREADS.
+// Grid: ceil(len / (4 * THREADS)) blocks, and where there are more parts than SUM_THREADS, as many threads to four elements:
+// ceil(len / (4 * THREADS / SUM_THREADS)). Block: THREADS.
 #include "parts.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS)

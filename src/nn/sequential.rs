@@ -27,7 +27,7 @@ impl<B: Backend> Sequential<B> {
         Sequential { modules: Vec::new(), dead_pixels: false }
     }
 
-    /// Computing every pixel, read or not, to compare.
+    /// Computing every pixel, read or not, and each pool by itself, to compare.
     pub fn with_dead_pixels(mut self) -> Self {
         self.dead_pixels = true;
         self

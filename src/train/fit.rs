@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::feed::Batch;
+use super::lag::{Awaited, LEAD, Lag};
 use super::{Feed, Position, Trainer};
 use crate::device::Backend;
 use crate::nn::Module;
@@ -19,8 +20,7 @@ pub struct Plan {
     pub epochs: u32,
     pub rate: f64,
     pub schedule: Schedule,
-    /// Steps between two readings of the loss. The device goes on meanwhile; only a reading that is due before the last one
-    /// has come waits for that.
+    /// Steps between two readings of the loss that are told. The device goes on meanwhile.
     pub report_every: usize,
 }
 
@@ -105,7 +105,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             plan.rate * plan.schedule.factor(epoch as usize * steps + step, steps, plan.epochs)
         };
         let mut first = true;
-        let mut pending: Option<(u32, Pending<B>)> = None;
+        let mut lag = Lag::new();
         while self.position.epoch < plan.epochs {
             let epoch = self.position.epoch;
             if self.position.step == 0 {
@@ -128,20 +128,25 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 }
                 let at_once = first || step + 1 == steps;
                 first = false;
-                let mut reading = None;
-                if at_once || (step + 1).is_multiple_of(plan.report_every) {
-                    // The host is no further ahead of the device than this.
-                    reading = pending.take().map(|earlier| arrived(earlier, epoch)).transpose()?;
-                    pending = Some((self.position.step, self.reading_later()?));
+                let told = at_once || (step + 1).is_multiple_of(plan.report_every);
+                let mut arrived = Vec::new();
+                if told || (step + 1).is_multiple_of(LEAD) {
+                    let reading = self.reading_later()?;
+                    arrived.extend(lag.ask(Awaited { step: self.position.step, told, reading }));
                 }
-                if let Some((_, last)) = &pending
-                    && (at_once || last.is_done()?)
-                {
-                    reading = pending.take().map(|last| arrived(last, epoch)).transpose()?;
+                arrived.extend(lag.take(at_once, Pending::is_done)?);
+                let mut reading = None;
+                for Awaited { step, told, reading: pending } in arrived {
+                    let read = pending.wait()?;
+                    require_finite(&read, epoch, step as usize)?;
+                    reading = if told { Some((step, read)) } else { reading };
                 }
                 self.epoch_time += started.elapsed();
                 let event = Event::Step { position: self.position, steps, images, reading };
                 if on_event(self, event)?.is_break() {
+                    let started = Instant::now();
+                    self.backend.synchronize()?;
+                    self.epoch_time += started.elapsed();
                     return Ok(ControlFlow::Break(()));
                 }
             }
@@ -198,16 +203,6 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         }
         self.scores.borrow().read(&self.backend).map(Some)
     }
-}
-
-/// A reading of epoch `epoch`, with the steps that it is of.
-///
-/// # Errors
-/// [`Error::Diverged`] if it is not finite.
-fn arrived<B: Backend>((step, pending): (u32, Pending<B>), epoch: u32) -> Result<(u32, Reading)> {
-    let reading = pending.wait()?;
-    require_finite(&reading, epoch, step as usize)?;
-    Ok((step, reading))
 }
 
 /// # Errors

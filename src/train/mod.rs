@@ -3,6 +3,7 @@
 mod config;
 mod feed;
 mod fit;
+mod lag;
 mod recorded;
 mod resident;
 mod run;

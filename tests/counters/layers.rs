@@ -29,7 +29,7 @@ impl Layer {
         PoolShape::new("maxpool", self.shape.output(), 3, 2).expect("every image has a window")
     }
 
-    /// Launches the passes as training does: with bias and ReLU, with a mask, with both gradients. Reads dw at the end, so that its
+    /// Launches the passes with bias and ReLU, with a mask (of values: training has its signs), with both gradients. Reads dw at the end, so that its
     /// parts are added up here, and not by the update.
     pub fn run(&self, gpu: &Cuda) -> mlpconv::Result<()> {
         let g = &self.shape;

@@ -35,6 +35,8 @@ pub struct Plan {
     pub update: usize,
     /// Of the weights' and biases' gradients, once.
     pub gradients: usize,
+    /// Of the values that mask gradients.
+    pub masks: usize,
     /// Of the first block's gradient, which is between its two kernels on the way back.
     pub between: usize,
 }
@@ -42,6 +44,11 @@ pub struct Plan {
 impl Plan {
     pub fn total(&self) -> usize {
         self.forward + self.backward + self.update
+    }
+
+    /// With the signs of those values instead, a sixteenth, written once and read once.
+    pub fn with_signs(&self) -> usize {
+        self.total() - self.masks + self.masks / 8
     }
 
     /// Where activations are of `width` bytes; parameters have a copy of that width if it is not 4.
@@ -59,7 +66,7 @@ impl Plan {
         };
         // Images, labels and places, to what the first block reads.
         let mut forward = n * (28 * 28 + 1 + 4) + x(&BLOCKS[0].0[0]);
-        let mut backward = 0;
+        let (mut backward, mut masks) = (0, 0);
         for (block, (convs, pool)) in BLOCKS.iter().enumerate() {
             let last = result(&convs[2], *pool);
             if block == 0 {
@@ -74,6 +81,7 @@ impl Plan {
                 forward += x(conv) + factors(conv) + dy;
                 // dgrad: with the input as the mask of its gradient. wgrad.
                 backward += dy + weights(conv) * width + 2 * x(conv);
+                masks += x(conv);
                 backward += dy + x(conv) + gradients(conv);
             }
         }
@@ -84,7 +92,7 @@ impl Plan {
         backward += dropped + logits + 2 * y(&BLOCKS[3].0[2]);
         let all: usize = BLOCKS.iter().flat_map(|(convs, _)| convs).map(gradients).sum();
         let copies = if width == 4 { 0 } else { all / 4 * width };
-        Plan { forward, backward, update: 3 * all + copies, gradients: all, between: y(&BLOCKS[0].0[0]) }
+        Plan { forward, backward, update: 3 * all + copies, gradients: all, masks, between: y(&BLOCKS[0].0[0]) }
     }
 }
 

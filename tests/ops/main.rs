@@ -61,6 +61,8 @@ mod reference;
 mod roles;
 /// Numbers that have to be rounded to be multiplied.
 mod rounded;
+/// What masks a gradient.
+mod signs;
 /// The cases.
 mod table;
 /// Kinks.

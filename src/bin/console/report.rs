@@ -15,8 +15,10 @@ pub struct Report {
     bar: ProgressBar,
     /// When the epoch began, or the run where it goes on in the middle of one.
     began: Instant,
-    /// Images since then, for the rate that is shown.
-    images: usize,
+    /// Whether the bar is this epoch's already.
+    begun: bool,
+    /// Images of the epoch that were trained on before `began`; `None` until the run's first reading tells.
+    before: Option<usize>,
 }
 
 impl Report {
@@ -24,7 +26,7 @@ impl Report {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         let template = "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("a constant template"));
-        Report { preset, epochs, bar, began: Instant::now(), images: 0 }
+        Report { preset, epochs, bar, began: Instant::now(), begun: false, before: None }
     }
 
     pub fn clear(&self) {
@@ -34,7 +36,8 @@ impl Report {
     pub fn show(&mut self, event: &Event) {
         match *event {
             Event::Step { position, steps, images, reading } => {
-                if self.images == 0 {
+                if !self.begun {
+                    self.begun = true;
                     // The first step of an epoch, or of a run that goes on in the middle of one.
                     self.bar.reset();
                     self.bar.set_length(steps as u64);
@@ -42,10 +45,12 @@ impl Report {
                     self.bar.reset_eta();
                     self.bar.set_prefix(format!("epoch {}/{}", position.epoch + 1, self.epochs));
                 }
-                self.images += images;
                 self.bar.set_position(u64::from(position.step));
                 let Some((step, reading)) = reading else { return };
-                let rate = self.images as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+                // A device may be behind what it was asked for: what counts is what it has read.
+                let before = *self.before.get_or_insert(reading.samples - images);
+                let done = reading.samples - before;
+                let rate = done as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
                 let progress =
                     format!("loss {:.3}, train acc {:.3}, {rate:.0} images/s", reading.loss, reading.accuracy);
                 if stderr().is_terminal() {
@@ -62,7 +67,7 @@ impl Report {
             }
             Event::Epoch { metrics, health } => {
                 self.bar.suspend(|| self.epoch(&metrics, health));
-                (self.began, self.images) = (Instant::now(), 0);
+                (self.began, self.begun, self.before) = (Instant::now(), false, Some(0));
             }
         }
     }

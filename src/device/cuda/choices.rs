@@ -22,8 +22,8 @@ a test holds the rules to it. It is arithmetic on extents: nothing here was time
 * **useful**: rows, columns and steps of the sum that are the problem's, of those that the blocks compute.
 * **parts**: MB of partial results, written by wgrad and read by the update.
 
-The first convolution is listed as the 3×3 over blocks of 4×4 pixels that it is run as. Where the whole first block is one kernel
-(bf16), its fprop and the 1×1s are that kernel's affair, and so is the pooled fprop of last layers.
+The first convolution is listed as the 3×3 over blocks of 4×4 pixels that it is run as, with the 11×11 taps of its gradient. Not listed are the
+kernels that take the place of some of these in training: the fused first block (bf16), and the 1×1 convolutions that pool.
 ";
 
 /// Multiprocessors of an H200.
@@ -65,7 +65,9 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
         "dgrad" => plain(both, batch * input, c, taps * k),
         _ => {
             let product = Product { m: k, n: taps * c, k: batch * output };
-            let len = (taps * c * k).next_multiple_of(4) + k;
+            // The first convolution's gradient lies as its filter does.
+            let taps = if c == 16 { 121 } else { taps * c };
+            let len = (taps * k).next_multiple_of(4) + k;
             let (tile, blocks, splits) = division(precision, both, product, len, MULTIPROCESSORS);
             let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
             Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * step, parts }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
-use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::sys::{self, CUevent_flags};
 use cudarc::driver::{CudaContext, CudaEvent, result};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -44,7 +44,7 @@ impl Drop for Page {
     fn drop(&mut self) {
         // Nothing can be done about a failure, and the process's end gives everything back.
         let _ = self.context.bind_to_thread();
-        // SAFETY: it was given by `malloc_host`; pages are dropped after the stream was waited for.
+        // SAFETY: it was given by `malloc_host`; the driver waits for copies that are under way.
         let _ = unsafe { result::free_host(self.start.as_ptr().cast()) };
     }
 }
@@ -108,11 +108,11 @@ impl Cuda {
         let arrived = arrived.map_err(CudaError::driver("cuEventCreate"))?;
         let page = self.shared.pages.take(context, bytes)?;
         if bytes > 0 {
-            // SAFETY: the page has as many bytes, and is nobody else's until the copy has ended; nobody reads it before.
-            let to = unsafe { std::slice::from_raw_parts_mut(page.start.as_ptr(), bytes) };
-            // SAFETY: as above.
-            unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) }
-                .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
+            let to = page.start.as_ptr().cast();
+            // SAFETY: the page has as many bytes; what earlier copies bring there comes before, and nobody reads it but who has
+            // waited for this one.
+            let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, address, bytes, stream.cu_stream()) };
+            copied.result().map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
         }
         let later = Later { page: Some(page), len: buf.len(), storage: buf.storage(), arrived, cuda: self.clone() };
         later.arrived.record(stream).map_err(CudaError::driver("cuEventRecord"))?;

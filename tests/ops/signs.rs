@@ -1,0 +1,174 @@
+//! A device may keep beside what a ReLU lets through where it is positive, and mask gradients by that: to the bit as by the
+//! values, whoever has computed them, and not any more once they are others.
+
+use mlpconv::device::{Real, Role};
+use mlpconv::ops::mlpconv::{MlpConvShape, Params};
+use mlpconv::ops::pointwise::PointwiseShape;
+use mlpconv::ops::{Grad, Write};
+use mlpconv::shape::{ConvShape, PoolShape};
+use mlpconv::{Backend, Shape};
+
+use crate::arithmetic::Arithmetic;
+use crate::case;
+use crate::draw;
+
+on_every_backend!(signs_mask_as_values_do, signs_go_with_the_value);
+
+/// Whole packs in every precision, in some, and in none; more than a tile, and the fused block's.
+const CHANNELS: [usize; 6] = [8, 12, 24, 7, 96, 136];
+
+/// Images whose pixels are no whole tiles, and pool without a rest.
+const X: [usize; 3] = [2, 13, 11];
+
+/// What a ReLU's outputs are computed from, pixels of `c` channels: of either sign, and in a pixel now and then a NaN, a zero, or
+/// next to nothing.
+fn inputs(len: usize, c: usize) -> Vec<f64> {
+    let awkward = |(i, value): (usize, f64)| match i % (61 * c) {
+        7 => f64::NAN,
+        19 => 0.0,
+        31 => -0.0,
+        43 => 1e-44,
+        59 => -1e-40,
+        _ => value,
+    };
+    draw::spread(600, len).into_iter().enumerate().map(awkward).collect()
+}
+
+fn buf<B: Backend>(backend: &B, role: Role, values: &[f64]) -> B::Buf {
+    backend.upload(role, &case::scalars(values)).unwrap()
+}
+
+/// A rectified tensor's name, shape and values, the latter in a buffer with room for signs.
+type Rectified<B> = (&'static str, Shape, <B as mlpconv::Device>::Buf);
+
+/// The outputs of all that rectifies, of `c` channels.
+fn rectified<B: Backend>(backend: &B, c: usize) -> Vec<Rectified<B>> {
+    let [n, h, w] = X;
+    let (image, pixels) = (Shape::image(n, c, h, w), n * h * w);
+    let pool = PoolShape::new("maxpool", image, 3, 2).unwrap();
+    let room = |shape: Shape| backend.alloc_rectified(shape.len()).unwrap();
+    let weights = |seed, len| buf(backend, Role::Parameter, &draw::spread(seed, len));
+    // One channel in: what is awkward there stays so.
+    let x = buf(backend, Role::Activation, &inputs(pixels, 1));
+    let (w, ones) = (weights(601, c), buf(backend, Role::Parameter, &vec![1.0; c]));
+    let matrix = PointwiseShape { m: pixels, c: 1, k: c };
+    let mut results = Vec::new();
+
+    let mut y = room(image);
+    backend.pointwise_fprop(&matrix, &x, &ones, None, true, &mut y).unwrap();
+    let mut pooled = room(pool.output());
+    backend.maxpool_fprop(&pool, &y, &mut pooled, None).unwrap();
+    results.extend([("pointwise", image, y), ("maxpool", pool.output(), pooled)]);
+
+    let wide = PointwiseShape { m: pixels, c, k: c };
+    let from = buf(backend, Role::Activation, &inputs(pixels * c, c));
+    let square = weights(602, c * c);
+    let mut y = room(image);
+    backend.pointwise_fprop(&wide, &from, &square, Some(&w), true, &mut y).unwrap();
+    let mut pooled = room(pool.output());
+    backend.pointwise_maxpool_fprop(&wide, &pool, &from, &square, Some(&w), true, &mut pooled, None).unwrap();
+    results.extend([("pointwise, many channels", image, y), ("pointwise_maxpool", pool.output(), pooled)]);
+
+    let conv = ConvShape::new("conv2d", Shape::image(n, 1, h, X[2]), Shape::weight(c, 1, 3, 3), 1, 1).unwrap();
+    let mut y = room(conv.output());
+    backend.conv2d_fprop(&conv, &x, &weights(603, 9 * c), None, true, &mut y).unwrap();
+    results.push(("conv2d", conv.output(), y));
+
+    // The block that is one kernel in bf16, where it has 96 channels.
+    let shapes = [Shape::weight(c, 1, 11, 11), Shape::weight(c, c, 1, 1), Shape::weight(c, c, 1, 1)];
+    let block = MlpConvShape::new(Shape::image(1, 1, 55, 47), shapes, 4, 0).unwrap().pooled(3, 2).unwrap();
+    // One NaN, in a corner: its windows have many pixels.
+    let mut x = draw::spread(606, 55 * 47);
+    x[0] = f64::NAN;
+    let x = buf(backend, Role::Activation, &x);
+    let (w1, w2) = (weights(604, 121 * c), weights(605, c * c));
+    let mut y = room(block.output());
+    let params = Params { w: [&w1, &w2, &square], b: [&w; 3] };
+    backend.mlpconv_fprop(&block, &x, &params, true, &mut y, None).unwrap();
+    results.push(("mlpconv", block.output(), y));
+    results
+}
+
+/// Bits of the gradients that convolutions of either kind give to `x`, masked by `mask`.
+fn masked<B: Backend>(backend: &B, x: Shape, mask: Option<&B::Buf>) -> [Vec<u64>; 2] {
+    let (c, k) = (x.c(), 8);
+    let matrix = PointwiseShape { m: x.len() / c, c, k };
+    let conv = ConvShape::new("conv2d", x, Shape::weight(k, c, 3, 3), 1, 1).unwrap();
+    let fresh = || Grad::new(buf(backend, Role::Activation, &vec![f64::NAN; x.len()]), Write::Overwrite);
+    let [mut first, mut second] = [fresh(), fresh()];
+    let dy = buf(backend, Role::Activation, &draw::spread(610, matrix.m * k));
+    let w = |len| buf(backend, Role::Parameter, &draw::spread(611, len));
+    backend.pointwise_dgrad(&matrix, &dy, &w(k * c), mask, &mut first).unwrap();
+    backend.conv2d_dgrad(&conv, &dy, &w(9 * k * c), mask, &mut second).unwrap();
+    [first, second].map(|dx| backend.download(&dx.buf).unwrap().into_iter().map(|v| v.to_f64().to_bits()).collect())
+}
+
+fn values<B: Backend>(backend: &B, buf: &B::Buf) -> Vec<f64> {
+    backend.download(buf).unwrap().into_iter().map(Real::to_f64).collect()
+}
+
+fn signs_mask_as_values_do<B: Backend>(backend: &B, _: Arithmetic) {
+    for c in CHANNELS {
+        for (name, shape, y) in rectified(backend, c) {
+            let values = values(backend, &y);
+            let positive = values.iter().filter(|&&value| value > 0.0).count();
+            assert!(positive > 0 && positive < values.len(), "{name}, {c} channels: nothing to mask");
+            let by_values = masked(backend, shape, Some(&buf(backend, Role::Activation, &values)));
+            let by_signs = masked(backend, shape, Some(&y));
+            for (plain, (by_values, by_signs)) in
+                masked(backend, shape, None).iter().zip(by_values.iter().zip(&by_signs))
+            {
+                for (i, &value) in values.iter().enumerate() {
+                    let want = if value > 0.0 { plain[i] } else { 0 };
+                    assert_eq!(by_signs[i], want, "{name}, {c} channels, element {i}, {value:e}");
+                }
+                assert_eq!(by_signs, by_values, "{name}, {c} channels");
+            }
+        }
+    }
+}
+
+/// A way to change a buffer's value.
+type Change<B> = fn(&B, &mut <B as mlpconv::Device>::Buf, Shape);
+
+fn changes<B: Backend>() -> Vec<(&'static str, Change<B>)> {
+    vec![
+        ("written", |backend, y, shape| {
+            let other: Vec<f64> = draw::spread(620, shape.len());
+            backend.write(y, &case::scalars(&other)).unwrap();
+        }),
+        ("filled", |backend, y, _| backend.fill(y, B::Scalar::from_f64(1.0)).unwrap()),
+        ("masked", |backend, y, shape| {
+            let by = buf(backend, Role::Activation, &draw::spread(621, shape.len()));
+            backend.relu_mask(&by, y).unwrap();
+        }),
+        ("an output that is not rectified", |backend, y, shape| {
+            let (m, c) = (shape.len() / shape.c(), shape.c());
+            let x = buf(backend, Role::Activation, &draw::spread(622, m));
+            let w = buf(backend, Role::Parameter, &draw::spread(623, c));
+            backend.pointwise_fprop(&PointwiseShape { m, c: 1, k: c }, &x, &w, None, false, y).unwrap();
+        }),
+        ("an output of another op", |backend, y, shape| {
+            let x = buf(backend, Role::Activation, &draw::spread(624, shape.len()));
+            backend.relu_fprop(&x, y).unwrap();
+        }),
+        ("another rectified output", |backend, y, shape| {
+            let (m, c) = (shape.len() / shape.c(), shape.c());
+            let x = buf(backend, Role::Activation, &draw::spread(625, m));
+            let w = buf(backend, Role::Parameter, &draw::spread(626, c));
+            backend.pointwise_fprop(&PointwiseShape { m, c: 1, k: c }, &x, &w, None, true, y).unwrap();
+        }),
+    ]
+}
+
+fn signs_go_with_the_value<B: Backend>(backend: &B, _: Arithmetic) {
+    for (what, change) in changes::<B>() {
+        let (name, shape, mut y) = rectified(backend, 24).swap_remove(0);
+        let before = masked(backend, shape, Some(&y));
+        change(backend, &mut y, shape);
+        let now = buf(backend, Role::Activation, &values(backend, &y));
+        let after = masked(backend, shape, Some(&y));
+        assert_eq!(after, masked(backend, shape, Some(&now)), "{name}, then {what}");
+        assert_ne!(after, before, "{what} changes nothing");
+    }
+}
