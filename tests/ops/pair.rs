@@ -249,8 +249,7 @@ fn inference_gives_the_same_values<B: Backend>(backend: &B, _: Arithmetic) {
 fn kernels<B: Backend>(
     backend: &B,
     pair: &Pair,
-    inputs: &[Vec<f64>],
-    seed: &[f64],
+    (inputs, seed): (&[Vec<f64>], &[f64]),
     mask: bool,
     wanted: [bool; 5],
     held: f64,
@@ -281,7 +280,7 @@ fn some() -> impl Iterator<Item = Pair> {
 fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, _: Arithmetic) {
     for pair in some() {
         let (inputs, seed) = (pair.whole(), pair.whole_seed());
-        let run = |held: f64, write| kernels(backend, &pair, &inputs, &seed, false, [true; 5], held, write);
+        let run = |held: f64, write| kernels(backend, &pair, (&inputs, &seed), false, [true; 5], held, write);
         let (y, fresh) = run(f64::NAN, Write::Overwrite);
         let used = run(7.0, Write::Overwrite);
         assert!(used == (y, fresh.clone()), "{pair:?}: what a buffer held shows in what overwrites it");
@@ -295,7 +294,7 @@ fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, _: Arithme
 fn gradients_that_are_not_wanted_change_nothing<B: Backend>(backend: &B, _: Arithmetic) {
     for pair in some().filter(Pair::fits) {
         let (inputs, seed) = (pair.draw(), pair.seed());
-        let run = |wanted| kernels(backend, &pair, &inputs, &seed, false, wanted, 3.0, Write::Overwrite).1;
+        let run = |wanted| kernels(backend, &pair, (&inputs, &seed), false, wanted, 3.0, Write::Overwrite).1;
         let all = run([true; 5]);
         for only in 0..5 {
             for wanted in [std::array::from_fn(|i| i == only), std::array::from_fn(|i| i != only)] {
@@ -313,7 +312,7 @@ fn a_mask_zeroes_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, 
         let (mut inputs, seed) = (pair.draw(), pair.seed());
         inputs[0].iter_mut().step_by(5).for_each(|x| *x = 0.0);
         inputs[0].iter_mut().skip(1).step_by(5).for_each(|x| *x = -*x);
-        let run = |mask| kernels(backend, &pair, &inputs, &seed, mask, [true; 5], f64::NAN, Write::Overwrite);
+        let run = |mask| kernels(backend, &pair, (&inputs, &seed), mask, [true; 5], f64::NAN, Write::Overwrite);
         let ((masked_y, masked), (y, plain)) = (run(true), run(false));
         let kept = inputs[0].iter().zip(&plain[0]).map(|(&x, &dx)| if x > 0.0 { dx } else { 0.0 });
         assert!(masked[0].iter().copied().eq(kept), "{pair:?}");
@@ -385,8 +384,8 @@ fn nan_goes_where_two_convolutions_bring_it<B: Backend>(backend: &B, _: Arithmet
                 [y].iter().chain(&gradients).map(|row| row.iter().map(|value| value.is_nan()).collect()).collect()
             };
             let write = Write::Overwrite;
-            let got = nans(kernels(backend, &pair, &inputs, &seed, true, [true; 5], 0.0, write));
-            let want = nans(kernels(&reference, &pair, &inputs, &seed, true, [true; 5], 0.0, write));
+            let got = nans(kernels(backend, &pair, (&inputs, &seed), true, [true; 5], 0.0, write));
+            let want = nans(kernels(&reference, &pair, (&inputs, &seed), true, [true; 5], 0.0, write));
             assert!(want.iter().flatten().any(|&nan| nan) && want.iter().flatten().any(|&nan| !nan));
             assert!(got == want, "{relu}: NaN in input {poisoned}");
         }
