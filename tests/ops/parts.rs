@@ -2,7 +2,7 @@
 //! whenever. What has been read before has been added up by a kernel that does nothing else.
 
 use mlpconv::optim::Sgd;
-use mlpconv::{Backend, Device, Param, Shape, Tape};
+use mlpconv::{Backend, Param, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
 use crate::case::{self, TRAINING};
@@ -126,7 +126,7 @@ mod on_a_gpu {
     use mlpconv::ops::relu::Relu;
     use mlpconv::ops::sgd::{Item, Rule, Sgd};
     use mlpconv::ops::{Grad, Write};
-    use mlpconv::{Cuda, Error, Precision, Result};
+    use mlpconv::{Cuda, Device, Error, Precision, Result};
 
     use super::*;
     use crate::gpu;
