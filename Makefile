@@ -4,7 +4,7 @@ SHELL := bash
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 
-.PHONY: help data train train-cuda test test-fetch errors resources counters bench compare tables parity ptx \
+.PHONY: help data train train-cuda test test-fetch errors resources counters choices bench compare tables parity ptx \
 	ptx-check lint
 
 help:
@@ -14,7 +14,8 @@ help:
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make errors      measure how far off every kernel is, and write kernels/ERRORS.md"
 	@echo "make resources   ask ptxas for every kernel's registers and shared memory, and write kernels/RESOURCES.md"
-	@echo "make counters    count the convolutions' traffic on the virtual GPU, and write kernels/COUNTERS.md"
+	@echo "make counters    count the traffic of convolutions and of a step, and write kernels/COUNTERS.md and STEP.md"
+	@echo "make choices     write kernels/CHOICES.md: the tiles and splits that the rules choose"
 	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
 	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
@@ -52,7 +53,11 @@ resources: target/nvcc/installed
 	MLPCONV_REQUIRE_CUDA=1 $(CARGO) run --quiet --example resources -- kernels/RESOURCES.md
 
 counters: target/nvcc/installed
-	MLPCONV_REQUIRE_CUDA=1 MLPCONV_COUNTERS=$(CURDIR)/kernels/COUNTERS.md $(CARGO) test --test counters
+	MLPCONV_REQUIRE_CUDA=1 MLPCONV_COUNTERS=$(CURDIR)/kernels/COUNTERS.md MLPCONV_STEP=$(CURDIR)/kernels/STEP.md \
+		$(CARGO) test --test counters
+
+choices:
+	MLPCONV_CHOICES=$(CURDIR)/kernels/CHOICES.md $(CARGO) test --lib the_committed_choices
 
 bench:
 	$(CARGO) bench

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_SHARED, MMA_TILES};
+use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MMA_TILES};
 use mlpconv::device::cuda::{missing, ptx};
 
 /// A multiprocessor, by the CUDA programming guide ("Compute capabilities"): 64 Ki registers in four partitions.
@@ -42,7 +42,8 @@ a stack in local memory: none does.
 A cell reads *registers a thread*: *blocks* × *warps of a block*, *what binds*, where as many blocks at a time as
 possible are on a multiprocessor: **R** registers, **S** shared memory, **W** warps, **B** blocks. Shared memory is bytes
 of a block, without the KiB that the system takes for each; of `gather`, and of `cross_entropy`'s threads, the most there
-may be. A multiprocessor has 64 Ki registers, and
+may be; of `mlpconv`'s kernels, what d2l's first block takes (none run where they have 0 blocks: other kernels do). A
+multiprocessor has 64 Ki registers, and
 
 | | sm_80 | sm_86 | sm_89 | sm_90 |
 |---|---:|---:|---:|---:|
@@ -133,13 +134,18 @@ impl Kernel {
     }
 }
 
-/// The dynamic shared memory of a launch, at most: the GEMMs have some, and the gather.
+/// The dynamic shared memory of a launch: the GEMMs have some, the gather and the fused block.
 fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     if kernel == "gather" {
         return GATHER_SHARED;
     }
-    if matches!(kernel, "mlpconv_fprop" | "mlpconv_backward") {
-        return MLPCONV_SHARED;
+    // d2l's first block, which the tests of `src/ops/mlpconv/cuda.rs` hold.
+    match kernel {
+        "mlpconv_fprop" => return 80_384,
+        "mlpconv_backward" => return 101_376,
+        "mlpconv_maxpool_fprop" => return 161_984,
+        "mlpconv_maxpool_backward" => return 123_840,
+        _ => {}
     }
     let tiles = if precision == Precision::Fp32 { &FP32_TILES[..] } else { &MMA_TILES[..] };
     let gemm = kernel.starts_with("conv2d_") || kernel.starts_with("pointwise_");

@@ -5,10 +5,11 @@
 //     dgrad      n·h·w x c x r·s·k            gathered dy, K-major       w, MN-major         dx (+)= sum, masked
 //     wgrad      k x r·s·c x n·p·q            dy, MN-major               patches, MN-major   dw (+)= sum, db (+)= Σ dy
 //
-//     conv2d_fprop_TILE   y, x, w, bias or null, relu, extents          overwrites y
-//     conv2d_dgrad_TILE   dx, dy, w, mask or null, accumulate, extents  overwrites dx or adds; a mask zeroes the sum
+//     conv2d_fprop_TILE   y, x, w, bias or null, relu, extents          overwrites y, and its signs if there is room
+//     conv2d_dgrad_TILE   dx, dy, w, mask, accumulate, extents          overwrites dx or adds; a mask zeroes the sum
 //     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or leaves them in parts
 //
+// y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
 // MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (in
 // wgrad, y = splits). Block: the tile's warps.
@@ -16,8 +17,8 @@
 #include "gemm/gemm.cuh"
 
 template <class T>
-__device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,
-                                      const Convolution &g) {
+__device__ __forceinline__ void fprop(const Rectified &y, const Storage *x, const Storage *w, const float *bias,
+                                      int relu, const Convolution &g) {
     Block<T, Major::K, Major::K, false> block(false);
     const Place at = place<T>(g.k);
     using LayoutA = typename decltype(block)::LayoutA;
@@ -28,7 +29,7 @@ __device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storag
 }
 
 template <class T>
-__device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask,
+__device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Storage *w, const MaskedBy &mask,
                                       int accumulate, const Convolution &g) {
     Block<T, Major::K, Major::MN, false> block(false);
     const Place at = place<T>(g.c);
@@ -92,12 +93,12 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
     static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        conv2d_fprop_##NAME(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,               \
+        conv2d_fprop_##NAME(Rectified y, const Storage *x, const Storage *w, const float *bias, int relu,              \
                             const __grid_constant__ Convolution g) {                                                   \
         fprop<Tile_##NAME>(y, x, w, bias, relu, g);                                                                    \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        conv2d_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask, int accumulate,     \
+        conv2d_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, MaskedBy mask, int accumulate,           \
                             const __grid_constant__ Convolution g) {                                                   \
         dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, g);                                                            \
     }                                                                                                                  \

@@ -16,6 +16,7 @@
 #include "divide.cuh"
 #include "elementwise.cuh"
 #include "maximum.cuh"
+#include "signs.cuh"
 
 // Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose
 // elements the threads are: the output in fprop, the input in dgrad (its squares in `_3_2`).
@@ -25,7 +26,7 @@ struct Pool {
 };
 
 template <int WIDTH>
-static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, const Storage *x, const Pool &pool,
+static __device__ __forceinline__ void fprop(const Rectified &y, unsigned char *index, const Storage *x, const Pool &pool,
                                              unsigned count) {
     const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (thread >= count) return;
@@ -41,7 +42,10 @@ static __device__ __forceinline__ void fprop(Storage *y, unsigned char *index, c
         load(corner + (i * pool.w + j) * pool.c, value);
     });
     const unsigned at = thread * WIDTH;
-    store(y + at, best);
+    store(y.values + at, best);
+    if constexpr (WIDTH == VECTOR) {
+        if (y.signs != nullptr) y.signs[thread] = signs_of(best);
+    }
     if (index != nullptr) store_bytes(index + at, position);
 }
 
@@ -98,12 +102,12 @@ static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, con
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    maxpool_fprop(Storage *y, unsigned char *index, const Storage *x, const Pool pool, unsigned count) {
+    maxpool_fprop(Rectified y, unsigned char *index, const Storage *x, const Pool pool, unsigned count) {
     fprop<1>(y, index, x, pool, count);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    maxpool_fprop_packs(Storage *y, unsigned char *index, const Storage *x, const Pool pool, unsigned count) {
+    maxpool_fprop_packs(Rectified y, unsigned char *index, const Storage *x, const Pool pool, unsigned count) {
     fprop<VECTOR>(y, index, x, pool, count);
 }
 

@@ -15,8 +15,8 @@
 #include "gemm/pooled.cuh"
 
 template <class T>
-__device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,
-                                      int m, int c, int k) {
+__device__ __forceinline__ void fprop(const Rectified &y, const Storage *x, const Storage *w, const float *bias,
+                                      int relu, int m, int c, int k) {
     Block<T, Major::K, Major::K, false> block(false);
     const Place at = place<T>(k);
     using LayoutA = typename decltype(block)::LayoutA;
@@ -27,7 +27,7 @@ __device__ __forceinline__ void fprop(Storage *y, const Storage *x, const Storag
 }
 
 template <class T>
-__device__ __forceinline__ void maxpool_fprop(Storage *y, unsigned char *index, const Storage *x, const Storage *w,
+__device__ __forceinline__ void maxpool_fprop(const Rectified &y, unsigned char *index, const Storage *x, const Storage *w,
                                               const float *bias, int relu, const Strips &strips, int c, int k) {
     Block<T, Major::K, Major::K, false> block(false);
     const Place at = place<T>(k);
@@ -41,7 +41,7 @@ __device__ __forceinline__ void maxpool_fprop(Storage *y, unsigned char *index, 
 }
 
 template <class T>
-__device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask,
+__device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Storage *w, const MaskedBy &mask,
                                       int accumulate, int m, int c, int k) {
     Block<T, Major::K, Major::MN, false> block(false);
     const Place at = place<T>(c);
@@ -70,12 +70,12 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
     static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        pointwise_fprop_##NAME(Storage *y, const Storage *x, const Storage *w, const float *bias, int relu,            \
+        pointwise_fprop_##NAME(Rectified y, const Storage *x, const Storage *w, const float *bias, int relu,           \
                                int m, int c, int k) {                                                                  \
         fprop<Tile_##NAME>(y, x, w, bias, relu, m, c, k);                                                              \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        pointwise_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, const Storage *mask, int accumulate,  \
+        pointwise_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, MaskedBy mask, int accumulate,        \
                                int m, int c, int k) {                                                                  \
         dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, m, c, k);                                                      \
     }                                                                                                                  \
@@ -88,7 +88,7 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
 
 #define POOLED_true(BLOCKS, NAME)                                                                                      \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        pointwise_maxpool_fprop_##NAME(Storage *y, unsigned char *index, const Storage *x, const Storage *w,           \
+        pointwise_maxpool_fprop_##NAME(Rectified y, unsigned char *index, const Storage *x, const Storage *w,          \
                                        const float *bias, int relu, const __grid_constant__ Strips strips,             \
                                        int c, int k) {                                                                 \
         maxpool_fprop<Tile_##NAME>(y, index, x, w, bias, relu, strips, c, k);                                          \

@@ -163,6 +163,18 @@ impl<B: Backend> Tape<B> {
         Ok(Var { slot: self.unstored(shape, inputs, relu)?, data: Arc::new(data) })
     }
 
+    /// For ops: room for what they compute from `inputs`, and whether it goes through a ReLU.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the device has no such room.
+    pub(crate) fn room(&self, shape: Shape, inputs: impl IntoIterator<Item = Slot>, relu: bool) -> Result<B::Buf> {
+        let needs_grad = inputs.into_iter().any(|input| input.needs_grad);
+        match relu && needs_grad {
+            true => self.backend.alloc_rectified(shape.len()),
+            false => self.backend.alloc(Role::Activation, shape.len()),
+        }
+    }
+
     /// For ops: a value computed from `inputs` that stays within a kernel. It has a gradient, and no data.
     ///
     /// # Errors

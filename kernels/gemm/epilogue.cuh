@@ -1,12 +1,13 @@
 // What becomes of the sums: bias and ReLU, mask, addition to what is there, and the way to global memory.
 #pragma once
 
+#include "signs.cuh"
 #include "tile.cuh"
 
-// fprop: act(sum + bias), overwriting.
+// fprop: act(sum + bias), overwriting. Signs are for rows of whole packs.
 struct Activate {
     static constexpr int WIDTH = VECTOR;
-    Storage *y;
+    Rectified y;
     const float *bias;
     int relu, m, n;
 
@@ -26,7 +27,11 @@ struct Activate {
 #pragma unroll
             for (int i = 0; i < N; i++) value[i] = value[i] < 0.0f ? 0.0f : value[i];
         }
-        store(y + row * n + column, value);
+        const int at = row * n + column;
+        store(y.values + at, value);
+        if constexpr (N == VECTOR) {
+            if (y.signs != nullptr) y.signs[at / VECTOR] = signs_of(value);
+        }
     }
 };
 
@@ -34,7 +39,7 @@ struct Activate {
 struct Mask {
     static constexpr int WIDTH = VECTOR;
     Storage *dx;
-    const Storage *mask;
+    MaskedBy mask;
     int accumulate, m, n;
 
     template <class Core>
@@ -49,9 +54,11 @@ struct Mask {
 #pragma unroll
             for (int i = 0; i < N; i++) value[i] = old[i] + value[i];
         }
-        if (mask != nullptr) {
+        if (mask.signs != nullptr) {
+            mask_by_signs(value, mask.signs, at);
+        } else if (mask.values != nullptr) {
             float input[N];
-            load(mask + at, input);
+            load(mask.values + at, input);
 #pragma unroll
             for (int i = 0; i < N; i++) value[i] = input[i] > 0.0f ? value[i] : 0.0f;
         }

@@ -16,6 +16,11 @@ __device__ __forceinline__ void copy_async(unsigned to, const void *from, bool v
                  : "memory");
 }
 
+// Copies 8 bytes, past the registers alone.
+__device__ __forceinline__ void copy_async8(unsigned to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;\n" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
+}
+
 // Closes a group of copies; a group may be empty.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 
@@ -60,6 +65,22 @@ __device__ __forceinline__ float4 load_shared4(unsigned from) {
                  : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
                  : "r"(from)
                  : "memory");
+    return value;
+}
+
+// 16 and 8 bytes of whatever type.
+__device__ __forceinline__ uint4 load_chunk(unsigned from) {
+    uint4 value;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "r"(from)
+                 : "memory");
+    return value;
+}
+
+__device__ __forceinline__ uint2 load_half_chunk(unsigned from) {
+    uint2 value;
+    asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];\n" : "=r"(value.x), "=r"(value.y) : "r"(from) : "memory");
     return value;
 }
 

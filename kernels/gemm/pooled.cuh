@@ -63,8 +63,8 @@ __device__ __forceinline__ void store_rounded(unsigned to, const float (&value)[
 // shared memory would cost one of the two blocks that a multiprocessor of 100 KiB has; so one column of warps after the
 // other has the room to itself, while the others' sums wait in their registers, which by then have no other use.
 template <class T, class Core>
-__device__ __forceinline__ void pool_block(Core &core, Storage *y, unsigned char *index, const float *bias, int relu,
-                                           const Strips &strips, int n) {
+__device__ __forceinline__ void pool_block(Core &core, const Rectified &y, unsigned char *index, const float *bias,
+                                           int relu, const Strips &strips, int n) {
     // Eight elements more than the tile has, and the rows that a warp writes at once begin at different banks.
     constexpr int WHOLE = T::M * (T::N + 8) * sizeof(Storage);
     constexpr int TURNS = WHOLE <= T::SHARED_BYTES ? 1 : T::WARPS_N;
@@ -114,7 +114,8 @@ __device__ __forceinline__ void pool_block(Core &core, Storage *y, unsigned char
                     load(corner + (i * strips.w + j) * PITCH, value);
                 });
                 const int to = (strip.first_pooled + pooled) * n + channel;
-                store(y + to, best);
+                store(y.values + to, best);
+                if (y.signs != nullptr) y.signs[to / VECTOR] = signs_of(best);
                 if (index != nullptr) store_bytes(index + to, position);
             }
         }

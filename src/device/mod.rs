@@ -102,6 +102,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
+    /// [`Device::alloc`] for an activation that comes out of a ReLU and will mask its gradient: with room for whatever helps
+    /// with that.
+    fn alloc_rectified(&self, len: usize) -> Result<Self::Buf> {
+        self.alloc(Role::Activation, len)
+    }
+
     fn upload(&self, role: Role, host: &[Self::Scalar]) -> Result<Self::Buf>;
     fn upload_bytes(&self, host: &[u8]) -> Result<Self::Bytes>;
     /// Replaces the contents of a buffer, which stays where it is.

@@ -1,6 +1,9 @@
 //! The block of a network in network: one op that a backend may compute in one kernel or as three convolutions, of which
 //! the last two may be one op again.
 
+/// With its pool.
+mod pooled;
+
 use mlpconv::device::Role;
 use mlpconv::ops::mlpconv::MlpConvShape;
 use mlpconv::ops::{Grad, Params, Wanted, Write};

@@ -7,7 +7,7 @@ use cudarc::driver::sys::CUdeviceptr;
 
 use super::parts::Parts;
 use super::pool::Block;
-use super::{Buffer, Cuda, CudaError};
+use super::{Buffer, Bytes, Cuda, CudaError};
 use crate::Result;
 use crate::ops::Write;
 
@@ -35,6 +35,8 @@ pub struct Buf {
     /// A parameter's values once more, as activations are stored; the kernels that multiply read these. Whoever writes the
     /// parameter writes them too. There is none for parameters that were not uploaded (gradients, velocities).
     copy: Option<Box<Buf>>,
+    /// Where the value is positive (`kernels/signs.cuh`), or room for that until a kernel has written the value.
+    signs: Option<Bytes>,
     /// The value, if it has been left in parts that nobody has added up yet. Until then `block` holds anything.
     parts: Mutex<Option<Parts>>,
 }
@@ -47,11 +49,15 @@ impl Buffer for Buf {
 
 impl Buf {
     pub(super) fn new(block: Block, len: usize, storage: Storage) -> Self {
-        Buf { block, len, storage, copy: None, parts: Mutex::new(None) }
+        Buf { block, len, storage, copy: None, signs: None, parts: Mutex::new(None) }
     }
 
     pub(super) fn with_copy(self, copy: Buf) -> Self {
         Buf { copy: Some(Box::new(copy)), ..self }
+    }
+
+    pub(super) fn with_signs(self, signs: Bytes) -> Buf {
+        Buf { signs: Some(signs), ..self }
     }
 
     pub(super) fn storage(&self) -> Storage {
@@ -66,15 +72,29 @@ impl Buf {
         self.block
     }
 
-    /// Where all of it is overwritten. What it held is void: parts, and a copy, which would be out of date.
+    /// Where the signs lie; 0 if there are none.
+    pub(super) fn signs(&self) -> CUdeviceptr {
+        self.signs.as_ref().map_or(0, Bytes::address)
+    }
+
+    /// Where all of it is overwritten. What it held is void: parts, and a copy and signs, which would be out of date.
     pub(crate) fn overwritten(&mut self) -> CUdeviceptr {
         self.copy = None;
         self.written_with_copy().0
     }
 
+    /// The same by a kernel that writes the signs as well, where there is room: second is where, or 0.
+    pub(crate) fn overwritten_with_signs(&mut self) -> [CUdeviceptr; 2] {
+        let signs = self.signs.take();
+        let address = self.overwritten();
+        self.signs = signs;
+        [address, self.signs()]
+    }
+
     /// The same for those who write the copy as well.
     pub(super) fn written_with_copy(&mut self) -> (CUdeviceptr, Option<&mut Buf>) {
         *self.parts.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+        self.signs = None;
         (self.block.address(), self.copy.as_deref_mut())
     }
 }
@@ -92,9 +112,10 @@ impl Cuda {
         Ok(address)
     }
 
-    /// Where the value lies, to be changed. A copy would be out of date.
+    /// Where the value lies, to be changed. A copy would be out of date, and signs.
     pub(crate) fn changed(&self, buf: &mut Buf) -> Result<CUdeviceptr> {
         buf.copy = None;
+        buf.signs = None;
         self.settled(buf)
     }
 

@@ -26,6 +26,25 @@ impl Operand<'_> {
     }
 }
 
+/// What a gradient is masked by.
+pub(crate) enum MaskedBy<'a> {
+    Nothing,
+    Values(Operand<'a>),
+    /// Their address; they are there as long as the buffer.
+    Signs(CUdeviceptr, PhantomData<&'a Buf>),
+}
+
+impl MaskedBy<'_> {
+    /// Of the values, and of the signs.
+    pub(super) fn addresses(&self) -> [CUdeviceptr; 2] {
+        match self {
+            MaskedBy::Nothing => [0, 0],
+            MaskedBy::Values(values) => [values.address(), 0],
+            MaskedBy::Signs(signs, _) => [0, *signs],
+        }
+    }
+}
+
 /// A kernel's output, in the storage type that it writes.
 pub(crate) struct Destination<'a> {
     cuda: Cuda,
@@ -96,6 +115,15 @@ impl Cuda {
         let mut cast = self.alloc(role, buf.len())?;
         self.cast(buf, &mut cast, Write::Overwrite)?;
         Ok(Operand { address: self.settled(&cast)?, _cast: Some(cast), _as_it_is: PhantomData })
+    }
+
+    /// `mask` as a kernel that masks a gradient reads it: its signs, where it has them.
+    pub(crate) fn masked_by<'a>(&self, mask: Option<&'a Buf>) -> Result<MaskedBy<'a>> {
+        Ok(match mask {
+            None => MaskedBy::Nothing,
+            Some(mask) if mask.signs() != 0 => MaskedBy::Signs(mask.signs(), PhantomData),
+            Some(mask) => MaskedBy::Values(self.operand(mask)?),
+        })
     }
 
     /// Where a kernel writes a gradient as activations are stored.

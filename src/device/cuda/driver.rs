@@ -18,6 +18,8 @@ pub struct CudaDevice {
     /// Compute capability, such as (9, 0).
     pub capability: (u32, u32),
     pub multiprocessors: usize,
+    /// Bytes of shared memory that a block may ask for.
+    pub shared_memory: usize,
     /// Bytes of device memory.
     pub memory: usize,
     /// The highest clock of the multiprocessors, in Hz; `None` where the driver does not tell.
@@ -68,6 +70,7 @@ fn device(ordinal: i32) -> std::result::Result<CudaDevice, DriverError> {
             number(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         ),
         multiprocessors: number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+        shared_memory: number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
         // SAFETY: as above.
         memory: unsafe { result::device::total_mem(device)? },
         clock: told(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE).map(|kilohertz| kilohertz * 1000),

@@ -90,6 +90,20 @@ pub(crate) fn splits(blocks: usize, steps: usize, len: usize, slots: usize) -> S
     Splits { count: steps.div_ceil(tiles), tiles }
 }
 
+/// How wgrad of `product`, with `len` results in all, is divided: its tile, the tiles of the product, and the splits.
+pub(crate) fn division(
+    precision: Precision,
+    aligned: bool,
+    product: Product,
+    len: usize,
+    multiprocessors: usize,
+) -> (&'static Tile, usize, Splits) {
+    let tile = tile(precision, aligned, product.n);
+    let blocks = geometry(tile, product.m, product.n, 1).grid[0];
+    let steps = product.k.div_ceil(TILE_BYTES / 16 * vector(precision));
+    (tile, blocks, splits(blocks, steps, len, tile.blocks * multiprocessors))
+}
+
 /// The kernels' `Split`: where wgrad's results go, and how its sum is divided.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -120,18 +134,16 @@ pub(crate) fn weight_gradient(
     extents: impl FnOnce(Args) -> Args,
 ) -> Result<()> {
     let (x, dy) = (cuda.operand(x)?, cuda.operand(dy)?);
-    let Product { m, n, k } = product;
     // For db alone one column of blocks does.
-    let n = if dw.is_some() { n } else { 1 };
-    let tile = tile(cuda.precision(), aligned, n);
+    let product = Product { n: if dw.is_some() { product.n } else { 1 }, ..product };
     // In a part dw comes first.
     let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
     let db_start = dw_len.next_multiple_of(4);
-    let blocks = geometry(tile, m, n, 1).grid[0];
-    let steps = k.div_ceil(TILE_BYTES / 16 * vector(cuda.precision()));
-    let splits = splits(blocks, steps, db_start + db_len, tile.blocks * cuda.multiprocessors());
+    let len = db_start + db_len;
+    let (tile, _, splits) = division(cuda.precision(), aligned, product, len, cuda.multiprocessors());
+    let Product { m, n, .. } = product;
 
-    let parts = if splits.count > 1 { Some(cuda.parts(splits.count, db_start + db_len)?) } else { None };
+    let parts = if splits.count > 1 { Some(cuda.parts(splits.count, len)?) } else { None };
     let result = |grad: Option<_>, start| {
         let to = |grad| match &parts {
             Some(parts) => Ok(cuda.result_in(grad, parts.behind(start))),

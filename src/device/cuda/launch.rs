@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use bytemuck::NoUninit;
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::convert::{Destination, Operand};
+use super::convert::{Destination, MaskedBy, Operand};
 use super::tiles::THREADS;
 use super::{Buf, Bytes};
 
@@ -70,6 +70,17 @@ impl Args {
     /// A buffer to be overwritten.
     pub(crate) fn output(self, buf: &mut Buf) -> Self {
         self.address(buf.overwritten())
+    }
+
+    /// A ReLU's output to be overwritten, with its signs if `signed` and there is room: the kernels' `Rectified`.
+    pub(crate) fn rectified(self, buf: &mut Buf, signed: bool) -> Self {
+        let addresses = if signed { buf.overwritten_with_signs() } else { [buf.overwritten(), 0] };
+        self.value(addresses)
+    }
+
+    /// What masks a gradient: the kernels' `MaskedBy`.
+    pub(crate) fn masked_by(self, mask: &MaskedBy<'_>) -> Self {
+        self.value(mask.addresses())
     }
 
     /// A gradient to be overwritten or added to.

@@ -4,6 +4,8 @@
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
 mod buf;
+#[cfg(test)]
+mod choices;
 mod clock;
 mod convert;
 mod download;
@@ -267,6 +269,11 @@ impl Device for Cuda {
             self.set_bytes(buf.overwritten(), 0xff, len * buf.storage().width())?;
         }
         Ok(buf)
+    }
+
+    fn alloc_rectified(&self, len: usize) -> Result<Buf> {
+        let signs = self.alloc_bytes(len.div_ceil(self.vector()))?;
+        Ok(self.alloc(Role::Activation, len)?.with_signs(signs))
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Bytes> {

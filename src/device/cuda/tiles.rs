@@ -19,9 +19,6 @@ pub const SGD_ITEMS: usize = 64;
 /// Bytes of shared memory that a block of the gather may have. Several blocks fit a multiprocessor.
 pub const GATHER_SHARED: usize = 32 << 10;
 
-/// What the fused block may take of shared memory: as much as a block has on every GPU since Ampere.
-pub const MLPCONV_SHARED: usize = 99 << 10;
-
 /// Bytes of the GEMM's K that a tile spans.
 pub const TILE_BYTES: usize = 64;
 

@@ -116,18 +116,20 @@ impl Conv2d for Cuda {
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
         let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c]), g.k);
-        let args = Args::new().output(y).input(&x).input(&w).optional(bias.as_ref()).flag(relu).value(extents);
+        let signed = relu && whole_vectors(self.precision(), &[g.k]);
+        let args = Args::new().rectified(y, signed).input(&x).input(&w);
+        let args = args.optional(bias.as_ref()).flag(relu).value(extents);
         self.launch(OP, &format!("conv2d_fprop_{}", tile.name()), geometry(tile, g.pixels(), g.k, 1), args)
     }
 
     fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf, w: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
         let extents = Convolution::new(g)?;
         let (dy, w) = (self.operand(dy)?, self.operand(w)?);
-        let mask = mask.map(|mask| self.operand(mask)).transpose()?;
+        let mask = self.masked_by(mask)?;
         let dx = self.result(dx)?;
         let accumulate = dx.accumulate();
         let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c, g.k]), g.c);
-        let args = Args::new().destination(&dx).input(&dy).input(&w).optional(mask.as_ref()).flag(accumulate);
+        let args = Args::new().destination(&dx).input(&dy).input(&w).masked_by(&mask).flag(accumulate);
         let geometry = geometry(tile, g.n * g.h * g.w, g.c, 1);
         self.launch(OP, &format!("conv2d_dgrad_{}", tile.name()), geometry, args.value(extents))?;
         dx.finish()

@@ -7,7 +7,7 @@ mod im2col;
 
 use super::{Grad, affine};
 use crate::Result;
-use crate::device::{Backend, Device, Role};
+use crate::device::{Backend, Device};
 use crate::shape::ConvShape;
 use crate::tape::{Tape, Var};
 
@@ -81,7 +81,7 @@ impl<B: Backend> Tape<B> {
         let shape = ConvShape::new("conv2d", x.shape(), w.shape(), stride, pad)?.cropped(p, q);
         affine::require_bias("conv2d", bias, shape.k)?;
         let backend = self.backend().clone();
-        let mut y = backend.alloc(Role::Activation, shape.output().len())?;
+        let mut y = self.room(shape.output(), affine::inputs(x, w, bias), relu)?;
         backend.conv2d_fprop(&shape, &x.data, &w.data, bias.map(|b| b.data()), relu, &mut y)?;
 
         let output = self.output(shape.output(), y, affine::inputs(x, w, bias), relu)?;

@@ -23,7 +23,7 @@ impl MaxPool for Cuda {
         let (kernel, lanes) = if packs { ("maxpool_fprop_packs", self.vector()) } else { ("maxpool_fprop", 1) };
         let x = self.operand(x)?;
         let pool = pool(g, lanes, g.q, g.p);
-        let args = Args::new().output(y).optional_bytes_mut(index).input(&x).value(pool).int(threads);
+        let args = Args::new().rectified(y, packs).optional_bytes_mut(index).input(&x).value(pool).int(threads);
         self.launch("maxpool", kernel, Geometry::linear(threads), args)
     }
 

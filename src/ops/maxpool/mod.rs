@@ -6,7 +6,7 @@ mod cuda;
 
 use super::Grad;
 use crate::Result;
-use crate::device::{Backend, Device, Role};
+use crate::device::{Backend, Device};
 use crate::shape::PoolShape;
 use crate::tape::{Backward, Grads, Slot, Tape, Var};
 
@@ -41,17 +41,16 @@ impl<B: Backend> Tape<B> {
     pub fn maxpool(&mut self, x: &Var<B>, window: usize, stride: usize) -> Result<Var<B>> {
         let shape = PoolShape::new("maxpool", x.shape(), window, stride)?;
         let backend = self.backend().clone();
-        let (mut y, mut index) = outputs(&backend, &shape, x.slot)?;
+        let (mut y, mut index) = outputs(self, &shape, x.slot)?;
         backend.maxpool_fprop(&shape, &x.data, &mut y, index.as_mut())?;
         record(self, shape, x.slot, y, index)
     }
 }
 
 /// Room for the pool of `x`, and for the positions of the maxima if the way back needs them.
-pub(super) fn outputs<D: Device>(device: &D, shape: &PoolShape, x: Slot) -> Result<(D::Buf, Option<D::Bytes>)> {
-    let len = shape.output().len();
-    let index = x.needs_grad().then(|| device.alloc_bytes(len)).transpose()?;
-    Ok((device.alloc(Role::Activation, len)?, index))
+pub(super) fn outputs<B: Backend>(tape: &Tape<B>, shape: &PoolShape, x: Slot) -> Result<(B::Buf, Option<B::Bytes>)> {
+    let index = x.needs_grad().then(|| tape.backend().alloc_bytes(shape.output().len())).transpose()?;
+    Ok((tape.room(shape.output(), [x], x.relu)?, index))
 }
 
 /// Puts the pool `y` of `x` on the tape, with its backward half.

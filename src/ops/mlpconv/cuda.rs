@@ -2,11 +2,10 @@
 
 use bytemuck::NoUninit;
 
+use super::pooled::{Bands, PooledRows};
 use super::{MlpConv, MlpConvShape, Params, Wanted, composed};
 use crate::Result;
-use crate::device::cuda::tiles::{
-    MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_SHARED, MLPCONV_WARPS,
-};
+use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_WARPS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, divisor};
 use crate::device::{Device, Precision, Role};
 use crate::ops::maxpool::MaxPool;
@@ -41,8 +40,9 @@ struct Plan {
 impl Plan {
     /// `None` where the kernels do not apply or gain nothing. They compute 96 columns of each product, which is no loss
     /// where memory is the bound, as long as half of them are wanted; they read two neighbouring taps at once, which begin
-    /// at an even element where the horizontal stride is even; and weights and image lines have to fit shared memory.
-    fn new(shape: &MlpConvShape) -> Option<Self> {
+    /// at an even element where the horizontal stride is even; and weights and image lines have to fit a block's `memory`,
+    /// in bytes.
+    fn new(shape: &MlpConvShape, memory: usize) -> Option<Self> {
         let &ConvShape { h, w, c, r, s, q, stride, pad, .. } = &shape.conv;
         let channels = [shape.conv.k, shape.k2, shape.k3];
         let suit = |&k: &usize| k.is_multiple_of(8) && 2 * k > MLPCONV_CHANNELS && k <= MLPCONV_CHANNELS;
@@ -68,7 +68,7 @@ impl Plan {
         let pitch = columns.saturating_sub(32).next_multiple_of(64) + 32;
         let whole = w.is_multiple_of(8) && origin.is_multiple_of(8);
         let plan = Plan { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
-        let fits = [false, true].iter().all(|&backward| plan.shared(&shape.conv, backward) <= MLPCONV_SHARED);
+        let fits = [false, true].iter().all(|&backward| plan.shared(&shape.conv, backward) <= memory);
         fits.then_some(plan)
     }
 
@@ -95,6 +95,11 @@ struct Extents {
 // SAFETY: words.
 unsafe impl NoUninit for Extents {}
 
+/// As few blocks as are done with all `tiles` as soon: each loads all weights and leaves partial results.
+fn blocks(tiles: usize, multiprocessors: usize) -> usize {
+    tiles.div_ceil(tiles.div_ceil(multiprocessors))
+}
+
 /// A launch: extents, grid and block.
 struct Launch {
     extents: Extents,
@@ -109,8 +114,7 @@ impl Launch {
         let size = if backward { MLPCONV_BACKWARD_PIXELS } else { MLPCONV_FPROP_PIXELS };
         let (pixels, of_image) = (p * q, (p * q).div_ceil(size));
         let tiles = n * of_image;
-        // As few blocks as are done as soon: each loads all weights and leaves partial results.
-        let blocks = tiles.div_ceil(tiles.div_ceil(multiprocessors));
+        let blocks = blocks(tiles, multiprocessors);
         let stride = shape.k3 * (shape.k2 + 1) + shape.k2 * (k + 1);
         let Plan { h, w, r, s, stride: [stride_y, stride_x], pad: [pad_y, pad_x], .. } = *plan;
         let Plan { squares: [squares_y, squares_x], w1_pitch, pitch, origin, whole, .. } = *plan;
@@ -135,7 +139,12 @@ impl Launch {
 impl Cuda {
     fn plan(&self, shape: &MlpConvShape) -> Option<Plan> {
         // In fp32 and TF32 a layer's sums are no fragments of the next one's factors, and the weights take twice the room.
-        if self.precision() == Precision::Bf16 { Plan::new(shape) } else { None }
+        if self.precision() == Precision::Bf16 { Plan::new(shape, self.device().shared_memory) } else { None }
+    }
+
+    /// Whether a block may have as many `bytes` of shared memory.
+    fn has_room(&self, bytes: usize) -> bool {
+        bytes <= self.device().shared_memory
     }
 }
 
@@ -154,18 +163,27 @@ impl MlpConv for Cuda {
         index: Option<&mut Bytes>,
     ) -> Result<()> {
         let Some(plan) = self.plan(shape) else { return composed::fprop(self, shape, x, params, relu, y, index) };
-        if let Some(pool) = &shape.pool {
+        let Launch { extents, geometry, .. } = Launch::new(shape, &plan, false, self.multiprocessors());
+        let bands = shape.pool.as_ref().and_then(|pool| Bands::new(pool, self.multiprocessors()));
+        // Without a ReLU bits are not ordered as values are.
+        let bands = bands.filter(|bands| relu && self.has_room(geometry.shared + bands.shared()));
+        if let (Some(pool), None) = (&shape.pool, &bands) {
             let mut whole = self.alloc(Role::Activation, shape.unpooled().len())?;
             self.mlpconv_fprop(&MlpConvShape { pool: None, ..*shape }, x, params, relu, &mut whole, None)?;
             return self.maxpool_fprop(pool, &whole, y, index);
         }
-        let Launch { extents, geometry, .. } = Launch::new(shape, &plan, false, self.multiprocessors());
         let x = self.operand(x)?;
         let [w1, w2, w3] = [self.operand(params.w[0])?, self.operand(params.w[1])?, self.operand(params.w[2])?];
         let [b1, b2, b3] =
             [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?, self.operand_f32(params.b[2])?];
-        let args = Args::new().output(y).input(&x).input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).input(&b3);
-        self.launch(OP, "mlpconv_fprop", geometry, args.flag(relu).value(extents))
+        let given = |args: Args| args.input(&x).input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).input(&b3);
+        let Some(bands) = bands else {
+            return self.launch(OP, "mlpconv_fprop", geometry, given(Args::new().output(y)).flag(relu).value(extents));
+        };
+        let blocks = blocks(bands.count(), self.multiprocessors());
+        let geometry = Geometry { grid: [blocks, 1, 1], shared: geometry.shared + bands.shared(), ..geometry };
+        let args = given(Args::new().rectified(y, true).optional_bytes_mut(index)).value(extents).value(bands.words());
+        self.launch(OP, "mlpconv_maxpool_fprop", geometry, args)
     }
 
     fn mlpconv_backward(
@@ -181,9 +199,14 @@ impl MlpConv for Cuda {
         let Some(plan) = self.plan(shape) else {
             return composed::backward(self, shape, x, params, dy, index, mask, wanted);
         };
-        let unpooled = shape.pool.as_ref().map(|pool| composed::unpool(self, pool, dy, index)).transpose()?;
-        let dy = unpooled.as_ref().unwrap_or(dy);
         let Launch { extents, geometry, stride } = Launch::new(shape, &plan, true, self.multiprocessors());
+        let pooled = shape.pool.as_ref().and_then(PooledRows::new).zip(index);
+        let pooled = pooled.filter(|(rows, _)| self.has_room(geometry.shared + rows.shared()));
+        let unpooled = match &shape.pool {
+            Some(pool) if pooled.is_none() => Some(composed::unpool(self, pool, dy, index)?),
+            _ => None,
+        };
+        let dy = unpooled.as_ref().unwrap_or(dy);
         let blocks = geometry.grid[0];
         let mut dz1 = self.alloc(Role::Activation, shape.conv.output().len())?;
         let parts = self.parts(blocks, stride)?;
@@ -191,9 +214,16 @@ impl MlpConv for Cuda {
             let (x, dy) = (self.operand(x)?, self.operand(dy)?);
             let [w1, w2, w3] = [self.operand(params.w[0])?, self.operand(params.w[1])?, self.operand(params.w[2])?];
             let [b1, b2] = [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?];
+            let given = |args: Args| args.input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).value(extents);
             let args = Args::new().output(&mut dz1).address(parts.address()).input(&x).input(&dy);
-            let args = args.input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).value(extents);
-            self.launch(OP, "mlpconv_backward", geometry, args)?;
+            match pooled {
+                None => self.launch(OP, "mlpconv_backward", geometry, given(args))?,
+                Some((rows, index)) => {
+                    let geometry = Geometry { shared: geometry.shared + rows.shared(), ..geometry };
+                    let args = given(args.bytes(index)).value(rows.words());
+                    self.launch(OP, "mlpconv_maxpool_backward", geometry, args)?;
+                }
+            }
         }
         let [dw1, dw2, dw3] = wanted.dw;
         let [db1, db2, db3] = wanted.db;
@@ -223,25 +253,28 @@ mod tests {
         MlpConvShape::new(Shape::image(n, c, h, w), weights, stride, pad).unwrap()
     }
 
+    /// What a block may have on compute capabilities 8.6 and 8.9, the least since Ampere.
+    const MEMORY: usize = 99 << 10;
+
     #[test]
     fn the_networks_first_block_fits_and_no_other() {
         let first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
-        let plan = Plan::new(&first).unwrap();
+        let plan = Plan::new(&first, MEMORY).unwrap();
         assert_eq!((plan.squares, plan.pitch, plan.origin, plan.whole), ([3, 3], 224, 0, true));
-        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (80_384, MLPCONV_SHARED));
+        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (80_384, MEMORY));
         for (backward, tiles, blocks) in [(false, 1536, 128), (true, 2944, 128)] {
             let launch = Launch::new(&first, &plan, backward, 132);
             assert_eq!((launch.extents.ints[15], launch.geometry.grid), (tiles, [blocks, 1, 1]));
             assert_eq!(launch.stride, 2 * 96 * 97);
         }
-        assert_eq!(Plan::new(&shape([128, 96, 26, 26], [256; 3], [5, 5], 1, 2)), None);
-        assert_eq!(Plan::new(&shape([128, 256, 12, 12], [384; 3], [3, 3], 1, 1)), None);
-        assert_eq!(Plan::new(&shape([128, 384, 5, 5], [10; 3], [3, 3], 1, 1)), None);
+        assert_eq!(Plan::new(&shape([128, 96, 26, 26], [256; 3], [5, 5], 1, 2), MEMORY), None);
+        assert_eq!(Plan::new(&shape([128, 256, 12, 12], [384; 3], [3, 3], 1, 1), MEMORY), None);
+        assert_eq!(Plan::new(&shape([128, 384, 5, 5], [10; 3], [3, 3], 1, 1), MEMORY), None);
     }
 
     #[test]
     fn what_kernels_cannot_or_should_not_do_is_composed() {
-        let plan = |k, filter, stride, pad| Plan::new(&shape([1, 1, 224, 224], k, filter, stride, pad));
+        let plan = |k, filter, stride, pad| Plan::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY);
         assert!(plan([56, 64, 96], [11, 11], 2, 3).is_some());
         for k in [[48, 96, 96], [96, 104, 96], [96, 96, 92]] {
             assert_eq!(plan(k, [11, 11], 4, 0), None, "{k:?}");
@@ -249,7 +282,23 @@ mod tests {
         assert_eq!(plan([96; 3], [11, 11], 3, 0), None, "an odd stride");
         assert_eq!(plan([96; 3], [24, 24], 4, 0), None, "too large a filter");
         assert_eq!(plan([96; 3], [11, 11], 4, 1 << 20), None, "too much padding");
-        assert_eq!(Plan::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0)), None, "lines that are too long");
+        assert_eq!(
+            Plan::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0), MEMORY),
+            None,
+            "lines that are too long"
+        );
+    }
+
+    /// 163 KiB on compute capability 8.0, 227 on 9.0, but 99 on 8.6 and 8.9.
+    #[test]
+    fn the_networks_first_pool_fits_where_blocks_have_more_memory() {
+        let mut first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
+        first.conv = first.conv.cropped(53, 53);
+        let first = first.pooled(3, 2).unwrap();
+        let (plan, pool) = (Plan::new(&first, MEMORY).unwrap(), first.pool.unwrap());
+        let bands = Bands::new(&pool, 132).unwrap();
+        assert_eq!(plan.shared(&first.conv, false) + bands.shared(), 161_984);
+        assert_eq!(plan.shared(&first.conv, true) + PooledRows::new(&pool).unwrap().shared(), 123_840);
     }
 
     /// Every plan's windows stay within the lines that are in shared memory.
@@ -262,7 +311,7 @@ mod tests {
             ([3, 1, 1, 1], [1, 1], 2, 0),
         ] {
             let shape = shape(x, [96; 3], filter, stride, pad);
-            let plan = Plan::new(&shape).unwrap();
+            let plan = Plan::new(&shape, MEMORY).unwrap();
             let last = plan.origin - plan.pad[1] + (shape.conv.q - 1) * plan.stride[1] + 4 * plan.squares[1];
             assert!(last <= plan.pitch && plan.pitch % 64 == 32, "{plan:?}");
             assert!(plan.origin >= plan.pad[1] && (plan.origin - plan.pad[1]).is_multiple_of(2), "{plan:?}");

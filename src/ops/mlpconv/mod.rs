@@ -9,6 +9,8 @@ mod composed;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod pooled;
 
 use super::affine;
 use super::chain::{Chain, Params, Wanted};
@@ -189,7 +191,10 @@ impl<B: Backend> Tape<B> {
     fn fused(&mut self, shape: MlpConvShape, chain: Chain<B, 3>, relu: bool) -> Result<Var<B>> {
         let backend = self.backend().clone();
         let (mut y, mut index) = match &shape.pool {
-            Some(pool) => maxpool::outputs(&backend, pool, self.unstored(shape.unpooled(), chain.inputs(), relu)?)?,
+            Some(pool) => {
+                let whole = self.unstored(shape.unpooled(), chain.inputs(), relu)?;
+                maxpool::outputs(self, pool, whole)?
+            }
             None => (backend.alloc(Role::Activation, shape.output().len())?, None),
         };
         backend.mlpconv_fprop(&shape, chain.x.data(), &chain.params(), relu, &mut y, index.as_mut())?;

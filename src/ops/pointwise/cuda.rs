@@ -43,7 +43,9 @@ impl Pointwise for Cuda {
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
         let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c]), g.k);
-        let args = g.push(Args::new().output(y).input(&x).input(&w).optional(bias.as_ref()).flag(relu));
+        let signed = relu && whole_vectors(self.precision(), &[g.k]);
+        let args = Args::new().rectified(y, signed).input(&x).input(&w);
+        let args = g.push(args.optional(bias.as_ref()).flag(relu));
         self.launch(OP, &format!("pointwise_fprop_{}", tile.name()), geometry(tile, g.m, g.k, 1), args)
     }
 
@@ -57,11 +59,11 @@ impl Pointwise for Cuda {
     ) -> Result<()> {
         gemm::require_countable(OP, &[g.m, g.c, g.k])?;
         let (dy, w) = (self.operand(dy)?, self.operand(w)?);
-        let mask = mask.map(|mask| self.operand(mask)).transpose()?;
+        let mask = self.masked_by(mask)?;
         let dx = self.result(dx)?;
         let accumulate = dx.accumulate();
         let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c, g.k]), g.c);
-        let args = Args::new().destination(&dx).input(&dy).input(&w).optional(mask.as_ref()).flag(accumulate);
+        let args = Args::new().destination(&dx).input(&dy).input(&w).masked_by(&mask).flag(accumulate);
         let kernel = format!("pointwise_dgrad_{}", tile.name());
         self.launch(OP, &kernel, geometry(tile, g.m, g.c, 1), g.push(args))?;
         dx.finish()
@@ -102,7 +104,7 @@ impl Pointwise for Cuda {
         };
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
-        let args = Args::new().output(y).optional_bytes_mut(index).input(&x).input(&w).optional(bias.as_ref());
+        let args = Args::new().rectified(y, relu).optional_bytes_mut(index).input(&x).input(&w).optional(bias.as_ref());
         let args = args.flag(relu).value(strips).int(g.c).int(g.k);
         let kernel = format!("pointwise_maxpool_fprop_{}", tile.name());
         self.launch(OP, &kernel, geometry(tile, strips.count() * tile.m, g.k, 1), args)

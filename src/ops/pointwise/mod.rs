@@ -107,7 +107,7 @@ impl<B: Backend> Tape<B> {
     pub fn pointwise(&mut self, x: &Var<B>, w: &Var<B>, bias: Option<&Var<B>>, relu: bool) -> Result<Var<B>> {
         let (conv, shape) = shapes(x, w, bias)?;
         let backend = self.backend().clone();
-        let mut y = backend.alloc(Role::Activation, conv.output().len())?;
+        let mut y = self.room(conv.output(), affine::inputs(x, w, bias), relu)?;
         backend.pointwise_fprop(&shape, &x.data, &w.data, bias.map(|b| b.data()), relu, &mut y)?;
 
         let output = self.output(conv.output(), y, affine::inputs(x, w, bias), relu)?;
@@ -138,7 +138,7 @@ impl<B: Backend> Tape<B> {
             return self.maxpool(&whole, window, stride);
         }
         let whole = self.unstored(conv.output(), affine::inputs(x, w, bias), relu)?;
-        let (mut y, mut index) = maxpool::outputs(&backend, &pool, whole)?;
+        let (mut y, mut index) = maxpool::outputs(self, &pool, whole)?;
         let bias_data = bias.map(|b| b.data());
         backend.pointwise_maxpool_fprop(&shape, &pool, &x.data, &w.data, bias_data, relu, &mut y, index.as_mut())?;
 

@@ -1,0 +1,205 @@
+//! `cargo bench --bench block`: what fusing gains. d2l's first block with its pool as one op against its convolutions and the
+//! pool one after the other, and the last 1×1 convolutions of the blocks after it with theirs. Where a backend does not fuse
+//! there are the parts alone. See `benches/README.md`.
+
+mod harness;
+
+use std::hint::black_box;
+
+use criterion::Criterion;
+use mlpconv::device::Role;
+use mlpconv::ops::mlpconv::MlpConvShape;
+use mlpconv::ops::{Grad, Params, Wanted, Write};
+use mlpconv::{Cpu, Result, Shape};
+
+use harness::{Row, Table, Timed, bench, setting};
+
+/// Images a batch, on a GPU and on a CPU.
+const BATCH: [usize; 2] = [128, 8];
+
+/// The blocks of d2l's NiN that end in a pool, without the pixels that it does not read.
+fn blocks(n: usize) -> [(&'static str, MlpConvShape); 3] {
+    [
+        ("block1 96 53x53", [1, 96, 11, 4, 0, 224], 53),
+        ("block2 256 25x25", [96, 256, 5, 1, 2, 26], 25),
+        ("block3 384 11x11", [256, 384, 3, 1, 1, 12], 11),
+    ]
+    .map(|(name, [c, k, filter, stride, pad, size], read)| {
+        let weights = [Shape::weight(k, c, filter, filter), Shape::weight(k, k, 1, 1), Shape::weight(k, k, 1, 1)];
+        let whole = MlpConvShape::new(Shape::image(n, c, size, size), weights, stride, pad).expect("a block");
+        let read = MlpConvShape { conv: whole.conv.cropped(read, read), ..whole };
+        (name, read.pooled(3, 2).expect("a pool"))
+    })
+}
+
+/// A block's tensors.
+struct Tensors<B: Timed> {
+    x: B::Buf,
+    w: [B::Buf; 3],
+    b: [B::Buf; 3],
+    /// The convolutions' outputs and the gradients of these.
+    a: [B::Buf; 3],
+    da: [Grad<B::Buf>; 3],
+    /// The pool's output, or its gradient.
+    y: B::Buf,
+    index: B::Bytes,
+    dx: Option<Grad<B::Buf>>,
+    dw: [Grad<B::Buf>; 3],
+    db: [Grad<B::Buf>; 3],
+}
+
+impl<B: Timed> Tensors<B> {
+    fn new(backend: &B, shape: &MlpConvShape) -> Result<Self> {
+        // Not zeros: those can be faster than real numbers.
+        let noise = |role, len: usize| {
+            let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            backend.upload(role, &(0..len).map(value).collect::<Vec<_>>())
+        };
+        let grad = |role, len| Ok(Grad::new(noise(role, len)?, Write::Overwrite));
+        let (conv, [second, third]) = (&shape.conv, [shape.second(), shape.third()]);
+        let weights = [conv.weight().len(), second.c * second.k, third.c * third.k];
+        let channels = [conv.k, shape.k2, shape.k3];
+        let outputs = channels.map(|k| conv.pixels() * k);
+        let pooled = shape.output().len();
+        // The network's input wants no gradient.
+        let dx = if conv.c == 1 { None } else { Some(grad(Role::Activation, conv.input().len())?) };
+        Ok(Tensors {
+            x: noise(Role::Activation, conv.input().len())?,
+            w: try_map(weights, |len| noise(Role::Parameter, len))?,
+            b: try_map(channels, |len| noise(Role::Parameter, len))?,
+            a: try_map(outputs, |len| noise(Role::Activation, len))?,
+            da: try_map(outputs, |len| grad(Role::Activation, len))?,
+            y: noise(Role::Activation, pooled)?,
+            index: backend.upload_bytes(&(0..pooled).map(|i| (i % 9) as u8).collect::<Vec<_>>())?,
+            dx,
+            dw: try_map(weights, |len| grad(Role::Parameter, len))?,
+            db: try_map(channels, |len| grad(Role::Parameter, len))?,
+        })
+    }
+
+    /// As one op.
+    fn one(&mut self, backend: &B, shape: &MlpConvShape, pass: &str) -> Result<()> {
+        let Tensors { x, w, b, y, index, dx, dw, db, .. } = self;
+        let params = Params { w: w.each_ref(), b: b.each_ref() };
+        if pass == "forward" {
+            return backend.mlpconv_fprop(shape, x, &params, true, y, Some(index));
+        }
+        let wanted = Wanted { dx: dx.as_mut(), dw: dw.each_mut().map(Some), db: db.each_mut().map(Some) };
+        let mask = if shape.conv.c == 1 { None } else { Some(&*x) };
+        backend.mlpconv_backward(shape, x, &params, y, Some(index), mask, wanted)
+    }
+
+    /// Its parts one after the other, as a tape runs them.
+    fn parts(&mut self, backend: &B, shape: &MlpConvShape, pass: &str) -> Result<()> {
+        let Tensors { x, w, b, a: [a1, a2, a3], da: [da1, da2, da3], y, index, dx, dw, db } = self;
+        let ([dw1, dw2, dw3], [db1, db2, db3]) = (dw, db);
+        let (conv, second, third) = (&shape.conv, shape.second(), shape.third());
+        let pool = shape.pool.as_ref().expect("each has one");
+        if pass == "forward" {
+            backend.conv2d_fprop(conv, x, &w[0], Some(&b[0]), true, a1)?;
+            backend.pointwise_fprop(&second, a1, &w[1], Some(&b[1]), true, a2)?;
+            backend.pointwise_fprop(&third, a2, &w[2], Some(&b[2]), true, a3)?;
+            return backend.maxpool_fprop(pool, a3, y, Some(index));
+        }
+        backend.maxpool_dgrad(pool, y, index, da3)?;
+        backend.pointwise_wgrad(&third, a2, &da3.buf, Some(dw3), Some(db3))?;
+        backend.pointwise_dgrad(&third, &da3.buf, &w[2], Some(a2), da2)?;
+        backend.pointwise_wgrad(&second, a1, &da2.buf, Some(dw2), Some(db2))?;
+        backend.pointwise_dgrad(&second, &da2.buf, &w[1], Some(a1), da1)?;
+        backend.conv2d_wgrad(conv, x, &da1.buf, Some(dw1), Some(db1))?;
+        match dx {
+            Some(dx) => backend.conv2d_dgrad(conv, &da1.buf, &w[0], Some(x), dx),
+            None => Ok(()),
+        }
+    }
+
+    /// The last convolution and the pool as one kernel, or one after the other.
+    fn pooled(&mut self, backend: &B, shape: &MlpConvShape, one: bool) -> Result<()> {
+        let Tensors { w, b, a: [_, a2, a3], y, index, .. } = self;
+        let (third, pool) = (shape.third(), shape.pool.as_ref().expect("each has one"));
+        if one {
+            return backend.pointwise_maxpool_fprop(&third, pool, a2, &w[2], Some(&b[2]), true, y, Some(index));
+        }
+        backend.pointwise_fprop(&third, a2, &w[2], Some(&b[2]), true, a3)?;
+        backend.maxpool_fprop(pool, a3, y, Some(index))
+    }
+}
+
+fn try_map<T, U>(values: [T; 3], mut of: impl FnMut(T) -> Result<U>) -> Result<[U; 3]> {
+    let [a, b, c] = values;
+    Ok([of(a)?, of(b)?, of(c)?])
+}
+
+/// All cases on one backend.
+fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize) {
+    let precision = backend.precision();
+    for pass in ["forward", "backward", "1x1 and pool"] {
+        let mut group = criterion.benchmark_group(format!("block {precision} {pass}"));
+        for (block, shape) in blocks(batch) {
+            let pooled = pass == "1x1 and pool";
+            let fuses = match pooled {
+                true => backend.pointwise_maxpool_fuses(&shape.third(), shape.pool.as_ref().expect("each has one")),
+                false => backend.fuses(&shape),
+            };
+            for one in [true, false].into_iter().filter(|&one| fuses || !one) {
+                let name = format!("{block}, {}", if one { "one op" } else { "its parts" });
+                let mut work: Option<(Option<B::Recording>, Tensors<B>)> = None;
+                // Its buffers are made only if it is one of those that the command line asks for.
+                let times = bench(&mut group, &name, &mut |count| {
+                    if work.is_none() {
+                        work = Some((None, Tensors::new(backend, &shape)?));
+                    }
+                    let (recording, tensors) = work.as_mut().expect("made above");
+                    let mut once = || {
+                        match (pooled, one) {
+                            (true, _) => tensors.pooled(backend, &shape, one),
+                            (false, true) => tensors.one(backend, &shape, pass),
+                            (false, false) => tensors.parts(backend, &shape, pass),
+                        }?;
+                        black_box(&tensors.y);
+                        Ok(())
+                    };
+                    backend.repeated(count, &mut once, recording)
+                });
+                if let Some(times) = times {
+                    let (group, pass) = ("block", pass.to_owned());
+                    let flops = 2.0 * macs(&shape, &pass) as f64;
+                    table.push(Row { group, case: name, pass, precision, times, flops, bytes: None, images: batch });
+                }
+            }
+        }
+        group.finish();
+    }
+}
+
+/// Multiply-adds of a pass, those that a fused way back computes again not counted.
+fn macs(shape: &MlpConvShape, pass: &str) -> usize {
+    let [second, third] = [shape.second(), shape.third()].map(|g| g.m * g.c * g.k);
+    let first = shape.conv.macs();
+    match pass {
+        "forward" => first + second + third,
+        "backward" => first * if shape.conv.c == 1 { 1 } else { 2 } + 2 * (second + third),
+        _ => third,
+    }
+}
+
+fn main() {
+    #[cfg(feature = "cuda")]
+    if let Some(gpus) = harness::gpus() {
+        let batch = setting("MLPCONV_BENCH_BATCH", BATCH[0]);
+        let mut criterion = harness::criterion(true);
+        let mut table = Table::new("block", gpus[0].device().name.clone());
+        for gpu in &gpus {
+            table.ceiling(Timed::precision(gpu), gpu.ceiling());
+            run(&mut criterion, &mut table, gpu, batch);
+        }
+        criterion.final_summary();
+        return table.finish();
+    }
+    let (cpu, mut criterion) = (Cpu::<f32>::new(), harness::criterion(false));
+    let mut table = Table::new("block", format!("the CPU, {} threads", cpu.threads()));
+    run(&mut criterion, &mut table, &cpu, setting("MLPCONV_BENCH_BATCH", BATCH[1]));
+    criterion.final_summary();
+    table.ceiling(Timed::precision(&cpu), cpu.ceiling());
+    table.finish();
+}

@@ -1,0 +1,119 @@
+//! What the rules of [`gemm`](super::gemm) choose for the book's network: `kernels/CHOICES.md`, written by `make choices`, and held to
+//! the rules by a test.
+
+use std::fmt::Write as _;
+use std::{env, fs};
+
+use super::gemm::{Product, division, geometry, tile, whole_vectors};
+use super::tiles::Tile;
+use crate::device::Precision;
+
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/CHOICES.md");
+
+const HEAD: &str = "\
+# What the rules choose
+
+Tiles of the network's convolutions at 224×224, without the pixels that no pool reads, and how wgrad's sum over pixels is divided:
+by `gemm::tile` and `gemm::splits` (`src/device/cuda/gemm.rs`) for 132 multiprocessors, as an H200 has. Written by `make choices`;
+a test holds the rules to it. It is arithmetic on extents: nothing here was timed.
+
+* **blocks**: tiles of the product, times splits. **waves**: blocks over those that run at once (tiles have a fixed number for
+  each multiprocessor, 2 or 4). A last wave that is not full leaves multiprocessors idle.
+* **useful**: rows, columns and steps of the sum that are the problem's, of those that the blocks compute.
+* **parts**: MB of partial results, written by wgrad and read by the update.
+
+The first convolution is listed as the 3×3 over blocks of 4×4 pixels that it is run as. Where the whole first block is one kernel
+(bf16), its fprop and the 1×1s are that kernel's affair, and so is the pooled fprop of last layers.
+";
+
+/// Multiprocessors of an H200.
+const MULTIPROCESSORS: usize = 132;
+
+/// Name, channels in and out, taps, pixels of an image's input and output.
+const LAYERS: [(&str, usize, usize, usize, usize, usize); 8] = [
+    ("16→96, 3×3", 16, 96, 9, 55 * 55, 53 * 53),
+    ("96→96, 1×1", 96, 96, 1, 53 * 53, 53 * 53),
+    ("96→256, 5×5", 96, 256, 25, 26 * 26, 25 * 25),
+    ("256→256, 1×1", 256, 256, 1, 25 * 25, 25 * 25),
+    ("256→384, 3×3", 256, 384, 9, 12 * 12, 11 * 11),
+    ("384→384, 1×1", 384, 384, 1, 11 * 11, 11 * 11),
+    ("384→10, 3×3", 384, 10, 9, 5 * 5, 5 * 5),
+    ("10→10, 1×1", 10, 10, 1, 5 * 5, 5 * 5),
+];
+
+struct Choice {
+    tile: &'static Tile,
+    product: Product,
+    blocks: usize,
+    splits: usize,
+    /// Steps of the sum that a block does, in elements.
+    depth: usize,
+    parts: usize,
+}
+
+fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choice {
+    let (_, c, k, taps, input, output) = LAYERS[layer];
+    // An access of 16 bytes, and the tile's part of the sum.
+    let (both, step) = (whole_vectors(precision, &[c, k]), if precision == Precision::Bf16 { 32 } else { 16 });
+    let plain = |aligned, m, n, k: usize| {
+        let (tile, product) = (tile(precision, aligned, n), Product { m, n, k });
+        let blocks = geometry(tile, m, n, 1).grid[0];
+        Choice { tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
+    };
+    match pass {
+        "fprop" => plain(whole_vectors(precision, &[c]), batch * output, k, taps * c),
+        "dgrad" => plain(both, batch * input, c, taps * k),
+        _ => {
+            let product = Product { m: k, n: taps * c, k: batch * output };
+            let len = (taps * c * k).next_multiple_of(4) + k;
+            let (tile, blocks, splits) = division(precision, both, product, len, MULTIPROCESSORS);
+            let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
+            Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * step, parts }
+        }
+    }
+}
+
+fn report() -> String {
+    let mut text = HEAD.to_owned();
+    for (batch, passes) in [(128, &["fprop", "dgrad", "wgrad"][..]), (1, &["fprop"])] {
+        for precision in Precision::ALL {
+            let what = if batch == 1 { "inference of one image" } else { "a training step of 128 images" };
+            write!(
+                text,
+                "\n## {precision}, {what}\n\n\
+                 | layer | pass | M × N × K | tile | blocks | waves | useful | parts |\n|---|---|---|---|---:|---:|---:|---:|\n"
+            )
+            .unwrap();
+            for (layer, (name, ..)) in LAYERS.iter().enumerate() {
+                // Nobody asks for the gradient of images.
+                for pass in passes.iter().filter(|pass| layer > 0 || **pass != "dgrad") {
+                    let Choice { tile, product, blocks, splits, depth, parts } = choose(precision, pass, batch, layer);
+                    let Product { m, n, k } = product;
+                    let waves = (blocks * splits) as f64 / (tile.blocks * MULTIPROCESSORS) as f64;
+                    let computed = (blocks * tile.m * tile.n) as f64 * (splits * depth) as f64;
+                    let useful = 100.0 * m as f64 * n as f64 * k as f64 / computed;
+                    let splits = if *pass == "wgrad" { format!(" × {splits}") } else { String::new() };
+                    let parts = if parts > 0 { format!("{:.1}", parts as f64 / 1e6) } else { String::new() };
+                    writeln!(
+                        text,
+                        "| {name} | {pass} | {m} × {n} × {k} | `{}` | {blocks}{splits} | {waves:.2} | {useful:.0} % | {parts} |",
+                        tile.name()
+                    )
+                    .unwrap();
+                }
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn the_committed_choices_are_those_of_the_rules() {
+    let report = report();
+    if let Some(path) = env::var_os("MLPCONV_CHOICES") {
+        fs::write(path, report).unwrap();
+        return;
+    }
+    let committed = fs::read_to_string(COMMITTED).unwrap_or_default();
+    assert!(committed == report, "kernels/CHOICES.md is stale; `make choices` renews it");
+}
