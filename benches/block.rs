@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use mlpconv::device::Role;
-use mlpconv::ops::mlpconv::{MlpConvShape, Params, Wanted};
-use mlpconv::ops::{Grad, Write};
+use mlpconv::ops::mlpconv::MlpConvShape;
+use mlpconv::ops::{Grad, Params, Wanted, Write};
 use mlpconv::{Cpu, Result, Shape};
 
 use harness::{Row, Table, Timed, bench, setting};

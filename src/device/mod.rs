@@ -207,6 +207,7 @@ pub trait Backend:
     Device
     + ops::conv2d::Conv2d
     + ops::pointwise::Pointwise
+    + ops::pointwise_pair::PointwisePair
     + ops::maxpool::MaxPool
     + ops::global_avgpool::GlobalAvgPool
     + ops::relu::Relu
@@ -223,6 +224,7 @@ impl<D> Backend for D where
     D: Device
         + ops::conv2d::Conv2d
         + ops::pointwise::Pointwise
+        + ops::pointwise_pair::PointwisePair
         + ops::maxpool::MaxPool
         + ops::global_avgpool::GlobalAvgPool
         + ops::relu::Relu

@@ -24,6 +24,7 @@
 //! the one they pass on, and they need not look at their inputs again.
 
 mod affine;
+mod chain;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
@@ -33,10 +34,12 @@ pub mod global_avgpool;
 pub mod maxpool;
 pub mod mlpconv;
 pub mod pointwise;
+pub mod pointwise_pair;
 pub mod relu;
 pub mod sgd;
 
 pub use crate::tape::Grad;
+pub use chain::{Params, Wanted};
 
 use crate::device::Real;
 

@@ -3,8 +3,8 @@
 //!
 //! The plan: bias, ReLU and mask in the kernel that computes a tensor, on both ways; a max pool in the kernel before it, and its
 //! way back in the kernels that read the gradient; the first block as one kernel each way, which keeps what is between its
-//! layers to itself and computes it again; the pixels that no pool reads left out. Sums over pixels are written once and
-//! read once, by the update.
+//! layers to itself and computes it again, and so does one for the last two layers; the pixels that no pool reads left out.
+//! Sums over pixels are written once and read once, by the update.
 
 /// A convolution: channels, filter, and the sides of its input and of the part of its output that is computed.
 #[derive(Clone, Copy)]
@@ -39,6 +39,8 @@ pub struct Plan {
     pub masks: usize,
     /// Of the first block's gradient, which is between its two kernels on the way back.
     pub between: usize,
+    /// Of the gradient that the last two layers' kernel writes.
+    pub before_pair: usize,
 }
 
 impl Plan {
@@ -76,7 +78,8 @@ impl Plan {
                 backward += y(&convs[0]) + x(&convs[0]) + gradients(&convs[0]);
                 continue;
             }
-            for (layer, conv) in convs.iter().enumerate() {
+            let apart = if block == 3 { 1 } else { 3 };
+            for (layer, conv) in convs.iter().enumerate().take(apart) {
                 let dy = if layer == 2 { last } else { y(conv) };
                 forward += x(conv) + factors(conv) + dy;
                 // dgrad: with the input as the mask of its gradient. wgrad.
@@ -85,6 +88,10 @@ impl Plan {
                 backward += dy + x(conv) + gradients(conv);
             }
         }
+        let [_, second, third] = &BLOCKS[3].0;
+        forward += x(second) + factors(second) + factors(third) + y(third);
+        backward += x(second) + factors(second) + weights(third) * width + y(third);
+        backward += x(second) + gradients(second) + gradients(third);
         // Dropout, before the last block; average and loss.
         let dropped = 2 * x(&BLOCKS[3].0[0]);
         let logits = n * 10 * width;
@@ -92,7 +99,8 @@ impl Plan {
         backward += dropped + logits + 2 * y(&BLOCKS[3].0[2]);
         let all: usize = BLOCKS.iter().flat_map(|(convs, _)| convs).map(gradients).sum();
         let copies = if width == 4 { 0 } else { all / 4 * width };
-        Plan { forward, backward, update: 3 * all + copies, gradients: all, masks, between: y(&BLOCKS[0].0[0]) }
+        let (between, before_pair) = (y(&BLOCKS[0].0[0]), x(second));
+        Plan { forward, backward, update: 3 * all + copies, gradients: all, masks, between, before_pair }
     }
 }
 

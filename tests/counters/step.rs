@@ -127,11 +127,14 @@ impl Step {
     /// What the partial results of sums over pixels add: they are written and read, where the sums alone would be.
     fn partial(&self) -> usize {
         let plan = self.plan();
-        let sums =
-            |launch: &&Launch| launch.kernel.contains("_wgrad_") || launch.kernel.starts_with("mlpconv_backward");
-        let fused = self.launches.iter().any(|launch| launch.kernel.starts_with("mlpconv_backward"));
-        let written: usize = self.launches.iter().filter(sums).map(|launch| launch.writes).sum();
-        2 * (written - if fused { plan.between } else { 0 }).saturating_sub(plan.gradients)
+        // What else the kernels write that leave such results.
+        let beside = |launch: &Launch| match launch.kernel.as_str() {
+            "mlpconv_backward" | "mlpconv_maxpool_backward" => Some(plan.between),
+            "pointwise_pair_backward" => Some(plan.before_pair),
+            name => name.contains("_wgrad_").then_some(0),
+        };
+        let written: usize = self.launches.iter().filter_map(|launch| Some(launch.writes - beside(launch)?)).sum();
+        2 * written.saturating_sub(plan.gradients)
     }
 
     fn excess(&self) -> f64 {

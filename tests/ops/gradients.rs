@@ -33,6 +33,7 @@ fn every_op_folder_is_in_the_table() {
             Cases::Rule(cases) => cases.len(),
             Cases::Data(cases) => cases.len(),
             Cases::Blocks(cases) => cases.len(),
+            Cases::Pairs(cases) => cases.len(),
         };
         assert!(count >= 8, "{name} has only {count} cases");
     }
@@ -45,7 +46,7 @@ fn gradients_agree_with_finite_differences() {
         match cases {
             Cases::Tape(cases) => cases.iter().for_each(|case| check(&backend, case)),
             // Ops without a gradient have tests of their own.
-            Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) => {}
+            Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) | Cases::Pairs(_) => {}
         }
     }
 }

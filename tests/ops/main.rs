@@ -34,6 +34,8 @@ mod gather;
 mod gpu;
 /// Gradients against finite differences.
 mod gradients;
+/// A reference that knows what may be off, and by how much.
+mod interval;
 /// Logical and memory order.
 mod layout;
 /// The loss and its meter.
@@ -49,6 +51,8 @@ mod nan;
 /// An access beyond a buffer's end does not pass.
 #[cfg(feature = "cuda")]
 mod overrun;
+/// Two 1×1 convolutions as one op.
+mod pair;
 /// Gradients that wait to be added up.
 mod parts;
 /// A 1×1 convolution and a max pool as one op.

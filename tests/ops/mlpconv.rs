@@ -1,20 +1,18 @@
-//! The block of a network in network: one op that a backend may compute in one kernel or as three convolutions.
-//!
-//! The reference computes with intervals: each sum with the bound n·u·Σ|a·b| of its rounding to either side, each value
-//! between two layers rounded as it is when it is stored (which leaves most of them one number again), each mask both
-//! ways where it is not certain. Any program that rounds where the contract says lies within, and hardly another one.
+//! The block of a network in network: one op that a backend may compute in one kernel or as three convolutions, of which
+//! the last two may be one op again.
 
 /// With its pool.
 mod pooled;
 
 use mlpconv::device::Role;
-use mlpconv::ops::mlpconv::{MlpConvShape, Params, Wanted};
-use mlpconv::ops::{Grad, Write};
+use mlpconv::ops::mlpconv::MlpConvShape;
+use mlpconv::ops::{Grad, Params, Wanted, Write};
 use mlpconv::{Backend, Cpu, Mode, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
 use crate::case::{self, TRAINING, tensor};
-use crate::{draw, layout, table};
+use crate::interval::{Interval, Rounding, Sum, intervals, product, within};
+use crate::{draw, layout, pair, table};
 
 on_every_backend!(
     values_and_gradients_lie_within_the_references_intervals,
@@ -128,72 +126,6 @@ fn run<B: Backend>(backend: &B, block: &Block, inputs: &[Vec<f64>], seed: &[f64]
     (values, vars.iter().map(gradient).collect())
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Interval {
-    lo: f64,
-    hi: f64,
-}
-
-impl Interval {
-    fn of(value: f64) -> Self {
-        Interval { lo: value, hi: value }
-    }
-
-    fn map(self, f: impl Fn(f64) -> f64) -> Self {
-        Interval { lo: f(self.lo), hi: f(self.hi) }
-    }
-
-    /// A gradient where `value` is positive, zero where it is not, and either where that is not certain.
-    fn masked(self, value: Interval) -> Self {
-        let lo = if value.lo > 0.0 { self.lo } else { self.lo.min(0.0) };
-        let hi = if value.lo > 0.0 { self.hi } else { self.hi.max(0.0) };
-        if value.hi > 0.0 { Interval { lo, hi } } else { Interval::default() }
-    }
-}
-
-/// A sum under way.
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    value: Interval,
-    magnitude: f64,
-    terms: usize,
-}
-
-impl Sum {
-    fn add(&mut self, a: Interval, b: Interval) {
-        let products = [a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi];
-        self.value.lo += products.into_iter().fold(f64::INFINITY, f64::min);
-        self.value.hi += products.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        self.magnitude += products.into_iter().fold(0.0, |largest: f64, product| largest.max(product.abs()));
-        self.terms += 1;
-    }
-
-    /// With its rounding, and with that of this reference.
-    fn rounded(self, unit: f64) -> Interval {
-        let error = 2.0 * self.terms as f64 * unit * self.magnitude;
-        Interval { lo: self.value.lo - error, hi: self.value.hi + error }
-    }
-}
-
-/// `out[m][n] = Σ_k a(m, k) · b(n, k)`.
-fn product(
-    [m, n, k]: [usize; 3],
-    a: impl Fn(usize, usize) -> Interval,
-    b: impl Fn(usize, usize) -> Interval,
-) -> Vec<Sum> {
-    let mut sums = vec![Sum::default(); m * n];
-    for (i, sum) in sums.iter_mut().enumerate() {
-        for k in 0..k {
-            let (a, b) = (a(i / n, k), b(i % n, k));
-            // Terms of zero round nothing.
-            if [a, b].iter().all(|factor| factor.lo != 0.0 || factor.hi != 0.0) {
-                sum.add(a, b);
-            }
-        }
-    }
-    sums
-}
-
 /// The block's formulas: output, and gradients given that of the output before its ReLU, as `dy` makes it of the output.
 struct Reference {
     y: Vec<Interval>,
@@ -201,12 +133,10 @@ struct Reference {
 }
 
 impl Reference {
-    fn new(block: &Block, inputs: &[Vec<f64>], arithmetic: Arithmetic, exact: bool, y: &[f64], seed: &[f64]) -> Self {
-        let unit = if exact { 0.0 } else { arithmetic.product_unit() };
-        let stored = |value: f64| arithmetic.stored(value);
-        let factor = |value: f64| arithmetic.operand(arithmetic.stored(value));
+    /// The first layer is rounded as `rounding` says, the others as `pair` does.
+    fn new([rounding, pair]: [Rounding; 2], block: &Block, inputs: &[Vec<f64>], y: &[f64], seed: &[f64]) -> Self {
         let shape = block.shape();
-        let (g, [k1, k2, k3], m) = (shape.conv, block.k, shape.conv.pixels());
+        let (g, [k1, _, k3], m) = (shape.conv, block.k, shape.conv.pixels());
         let taps = g.taps();
         // The place in x of (pixel, tap), both in logical order; none in the padding.
         let places: Vec<Option<usize>> = (0..m * taps)
@@ -217,53 +147,24 @@ impl Reference {
                 Some(layout::index(block.x, [n, c, h, w]))
             })
             .collect();
-        let factors = |i: usize| inputs[i].iter().map(|&value| Interval::of(factor(value))).collect::<Vec<_>>();
-        let (x, w1, w2, w3) = (factors(0), factors(1), factors(3), factors(5));
+        let [x, w1] = [0, 1].map(|i| rounding.factors(&intervals(&inputs[i])));
         let patch = |pixel: usize, tap: usize| places[pixel * taps + tap].map_or(Interval::default(), |at| x[at]);
-        // A layer's values as they are stored, rows of channels.
-        let activate = |sums: Vec<Sum>, bias: &[f64], relu: bool| -> Vec<Interval> {
-            let value = |(i, mut sum): (usize, Sum)| {
-                sum.add(Interval::of(bias[i % bias.len()]), Interval::of(1.0));
-                sum.rounded(unit).map(|value| stored(if relu { value.max(0.0) } else { value }))
-            };
-            sums.into_iter().enumerate().map(value).collect()
-        };
-        let operands =
-            |values: &[Interval]| values.iter().map(|value| value.map(|v| arithmetic.operand(v))).collect::<Vec<_>>();
-        let a1 = activate(product([m, k1, taps], patch, |k, tap| w1[k * taps + tap]), &inputs[2], true);
-        let f1 = operands(&a1);
-        let a2 = activate(product([m, k2, k1], |i, k| f1[i * k1 + k], |n, k| w2[n * k1 + k]), &inputs[4], true);
-        let f2 = operands(&a2);
-        let third = product([m, k3, k2], |i, k| f2[i * k2 + k], |n, k| w3[n * k2 + k]);
-        let rows = activate(third, &inputs[6], block.relu);
+        let a1 = rounding.activations(product([m, k1, taps], patch, |k, tap| w1[k * taps + tap]), &inputs[2], true);
 
-        // From (pixel, channel) to logical order, and back.
-        let logical = |pixel: usize, k: usize| {
-            let [n, p, q] = split(pixel, [g.p, g.q]);
-            layout::index([g.n, k3, g.p, g.q], [n, k, p, q])
+        // From (pixel, channel) to logical order.
+        let logical = |i: usize| {
+            let [n, p, q] = split(i / k3, [g.p, g.q]);
+            layout::index([g.n, k3, g.p, g.q], [n, i % k3, p, q])
         };
+        let dy = |at: usize| if block.relu && y[at] <= 0.0 { 0.0 } else { seed[at] };
+        let dy: Vec<f64> = (0..m * k3).map(|i| dy(logical(i))).collect();
+        let params = [3, 4, 5, 6].map(|i| &inputs[i][..]);
+        let rest = pair::Reference::new(pair, &shape.pair(), &a1, params, block.relu, true, &dy);
         let mut outputs = vec![Interval::default(); m * k3];
-        let mut dy = vec![Interval::default(); m * k3];
-        for i in 0..m * k3 {
-            let at = logical(i / k3, i % k3);
-            outputs[at] = rows[i];
-            dy[i] = Interval::of(if block.relu && y[at] <= 0.0 { 0.0 } else { factor(seed[at]) });
-        }
+        rest.y.iter().enumerate().for_each(|(i, y)| outputs[logical(i)] = *y);
 
-        let back = |sums: Vec<Sum>, values: &[Interval]| -> Vec<Interval> {
-            let gradient = |(sum, &value): (Sum, &Interval)| sum.rounded(unit).masked(value).map(stored);
-            sums.into_iter().zip(values).map(gradient).collect()
-        };
-        let dz2 = back(product([m, k2, k3], |i, k| dy[i * k3 + k], |c, k| w3[k * k2 + c]), &a2);
-        let d2 = operands(&dz2);
-        let dz1 = back(product([m, k1, k2], |i, k| d2[i * k2 + k], |c, k| w2[k * k1 + c]), &a1);
-        let d1 = operands(&dz1);
-        let kept = |sums: Vec<Sum>| sums.into_iter().map(|sum| sum.rounded(unit)).collect::<Vec<_>>();
-        let weights = |d: &[Interval], k: usize, c: usize, value: &dyn Fn(usize, usize) -> Interval| {
-            kept(product([k, c, m], |k_, i| d[i * k + k_], |c, i| value(i, c)))
-        };
-        let biases =
-            |d: &[Interval], k: usize| kept(product([k, 1, m], |k_, i| d[i * k + k_], |_, _| Interval::of(1.0)));
+        let [dz1, dw2, db2, dw3, db3] = rest.gradients;
+        let d1 = rounding.factors(&dz1);
         let mut dx = vec![Sum::default(); inputs[0].len()];
         for (i, at) in places.iter().enumerate() {
             let (pixel, tap) = (i / taps, i % taps);
@@ -273,17 +174,11 @@ impl Reference {
                 }
             }
         }
-        let dx = dx.into_iter().map(|sum| sum.rounded(unit).map(stored)).collect();
-        let gradients = vec![
-            dx,
-            weights(&d1, k1, taps, &patch),
-            biases(&d1, k1),
-            weights(&d2, k2, k1, &|i, c| f1[i * k1 + c]),
-            biases(&d2, k2),
-            weights(&dy, k3, k2, &|i, c| f2[i * k2 + c]),
-            biases(&dy, k3),
-        ];
-        Reference { y: outputs, gradients }
+        let dx = dx.into_iter().map(|sum| rounding.gradient(sum)).collect();
+        let of_channel = |k: usize, pixel: usize| d1[pixel * k1 + k];
+        let dw1 = rounding.kept(product([k1, taps, m], of_channel, |tap, pixel| patch(pixel, tap)));
+        let db1 = rounding.kept(product([k1, 1, m], of_channel, |_, _| Interval::of(1.0)));
+        Reference { y: outputs, gradients: vec![dx, dw1, db1, dw2, db2, dw3, db3] }
     }
 }
 
@@ -294,23 +189,13 @@ fn split(index: usize, [a, b]: [usize; 2]) -> [usize; 3] {
 
 const NAMES: [&str; 7] = ["x", "w1", "b1", "w2", "b2", "w3", "b3"];
 
-fn within(what: &str, got: &[f64], want: &[Interval], exact: bool) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let (mut width, mut size) = (0.0, 0.0);
-    for (i, (got, want)) in got.iter().zip(want).enumerate() {
-        assert!(want.lo <= *got && *got <= want.hi, "{what}[{i}] is {got}, not of {want:?}");
-        width += want.hi - want.lo;
-        size += want.lo.abs().max(want.hi.abs());
-    }
-    // Intervals that let anything pass would be no check.
-    assert!(width <= if exact { 0.0 } else { 0.02 * size }, "{what}: {width} of {size}");
-}
-
 fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exact: bool) {
     let inputs = if exact { block.whole() } else { block.draw() };
     let seed = if exact { draw::signs(9, block.seed().len()) } else { block.seed() };
     let (y, gradients) = run(backend, block, &inputs, &seed, ROLES);
-    let reference = Reference::new(block, &inputs, arithmetic, exact, &y, &seed);
+    let rounding = Rounding { arithmetic, plain: false, exact };
+    let plain = !backend.fuses(&block.shape()) && backend.pointwise_pair_fuses(&block.shape().pair());
+    let reference = Reference::new([rounding, Rounding { plain, ..rounding }], block, &inputs, &y, &seed);
     let positive = y.iter().filter(|&&y| y > 0.0).count();
     assert!(y.len() < 200 || positive > y.len() / 8 && positive < y.len(), "{block:?}: {positive} of {}", y.len());
     within(&format!("{block:?}: y"), &y, &reference.y, exact);

@@ -2,7 +2,7 @@
 //! whenever. What has been read before has been added up by a kernel that does nothing else.
 
 use mlpconv::optim::Sgd;
-use mlpconv::{Backend, Device, Param, Shape, Tape};
+use mlpconv::{Backend, Param, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
 use crate::case::{self, TRAINING};
@@ -10,7 +10,7 @@ use crate::draw;
 
 on_every_backend!(reading_a_gradient_changes_no_update);
 
-/// A convolution or a block of three, on images of this shape.
+/// One convolution, two or three, on images of this shape.
 struct Op {
     x: Shape,
     params: Vec<Shape>,
@@ -27,6 +27,7 @@ fn ops() -> Vec<Op> {
         pad,
     };
     let [x, w, b] = [case::tensor([3, 1, 120, 116]), Shape::weight(96, 96, 1, 1), Shape::vector(96)];
+    let pair = vec![Shape::weight(7, 10, 1, 1), Shape::vector(7), Shape::weight(3, 7, 1, 1), Shape::vector(3)];
     vec![
         // Many parts and few, each of several blocks of threads; lengths that 16 bytes do not divide.
         conv([2, 7, 41, 40], [10, 1, 1], 1, 0),
@@ -39,6 +40,8 @@ fn ops() -> Vec<Op> {
         conv([2, 1, 50, 51], [8, 4, 4], 2, 0),
         // The fused block's.
         Op { x, params: vec![Shape::weight(96, 1, 11, 11), b, w, b, w, b], stride: 4, pad: 0 },
+        // The pair's: of lengths that 16 bytes do not divide.
+        Op { x: case::tensor([2, 10, 23, 20]), params: pair, stride: 1, pad: 0 },
     ]
 }
 
@@ -62,6 +65,7 @@ impl Op {
         let y = match &vars[..] {
             [w, b] if w.shape().h() * w.shape().w() == 1 => tape.pointwise(&x, w, Some(b), true),
             [w, b] => tape.conv2d(&x, w, Some(b), stride, pad, true),
+            [w2, b2, w3, b3] => tape.pointwise_pair(x, [w2, b2, w3, b3], true),
             [w1, b1, w2, b2, w3, b3] => tape.mlpconv(x, [w1, b1, w2, b2, w3, b3], stride, pad, true),
             _ => unreachable!("weights and biases"),
         };
@@ -122,7 +126,7 @@ mod on_a_gpu {
     use mlpconv::ops::relu::Relu;
     use mlpconv::ops::sgd::{Item, Rule, Sgd};
     use mlpconv::ops::{Grad, Write};
-    use mlpconv::{Cuda, Error, Precision, Result};
+    use mlpconv::{Cuda, Device, Error, Precision, Result};
 
     use super::*;
     use crate::gpu;

@@ -6,6 +6,7 @@ use mlpconv::Shape;
 use crate::case::{Case, Conv};
 use crate::gather::Batches;
 use crate::mlpconv::Block;
+use crate::pair::Pair;
 use crate::update::Update;
 
 /// One row of the table: the name of an op's folder, and its cases.
@@ -20,6 +21,8 @@ pub enum Cases {
     Data(Vec<Batches>),
     /// Blocks of convolutions, whose rounding errors go through each other.
     Blocks(Vec<Block>),
+    /// Pairs of 1×1 convolutions: the same.
+    Pairs(Vec<Pair>),
 }
 
 pub fn table() -> Vec<Row> {
@@ -33,6 +36,7 @@ pub fn table() -> Vec<Row> {
         ("maxpool", Cases::Tape(maxpool())),
         ("mlpconv", Cases::Blocks(mlpconv())),
         ("pointwise", Cases::Tape(pointwise())),
+        ("pointwise_pair", Cases::Pairs(pointwise_pair())),
         ("relu", Cases::Tape(relu())),
         ("sgd", Cases::Rule(sgd())),
     ]
@@ -42,7 +46,7 @@ pub fn table() -> Vec<Row> {
 pub fn tape_cases() -> Vec<Case> {
     let cases = table().into_iter().filter_map(|(_, cases)| match cases {
         Cases::Tape(cases) => Some(cases),
-        Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) => None,
+        Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) | Cases::Pairs(_) => None,
     });
     cases.flatten().collect()
 }
@@ -60,6 +64,11 @@ pub fn batches() -> Vec<Batches> {
 /// The blocks.
 pub fn blocks() -> Vec<Block> {
     mlpconv()
+}
+
+/// The pairs.
+pub fn pairs() -> Vec<Pair> {
+    pointwise_pair()
 }
 
 /// A convolution with bias and without ReLU.
@@ -286,5 +295,29 @@ fn mlpconv() -> Vec<Block> {
         composed(linear(block([2, 8, 3, 3], [8, 16, 8], [1, 1], 1, 0))),
         composed(block([1, 1, 14, 14], [48, 48, 48], [5, 5], 2, 2)),
         composed(block([1, 1, 9, 7], [96, 96, 96], [3, 3], 1, 0)),
+    ]
+}
+
+fn pointwise_pair() -> Vec<Pair> {
+    let pair = |m, [c, k2, k3]: [usize; 3]| Pair { m, c, k2, k3, relu: true };
+    let linear = |pair| Pair { relu: false, ..pair };
+    vec![
+        // One pixel; a batch of the network's last images; tiles that are full, and one pixel more.
+        pair(1, [1, 1, 1]),
+        linear(pair(1, [16, 10, 3])),
+        pair(175, [10, 10, 10]),
+        linear(pair(256, [16, 16, 16])),
+        pair(257, [3, 3, 3]),
+        linear(pair(129, [1, 1, 1])),
+        pair(3200, [10, 10, 10]),
+        // Mixed channels, and ends that fill no access.
+        pair(131, [10, 7, 3]),
+        linear(pair(300, [3, 16, 1])),
+        linear(pair(77, [1, 5, 16])),
+        pair(50, [16, 1, 10]),
+        // One channel too many for a kernel of their own.
+        pair(100, [17, 10, 10]),
+        linear(pair(60, [10, 17, 10])),
+        pair(40, [10, 10, 17]),
     ]
 }

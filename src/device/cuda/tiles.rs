@@ -30,6 +30,13 @@ pub const MLPCONV_WARPS: usize = 8;
 pub const MLPCONV_FPROP_PIXELS: usize = 256;
 pub const MLPCONV_BACKWARD_PIXELS: usize = 128;
 
+/// The most channels that a pair of 1×1 convolutions has in one kernel, and the pixels of its blocks, a thread each.
+pub const PAIR_CHANNELS: usize = 16;
+pub const PAIR_PIXELS: usize = 128;
+
+/// The most parts in which the pair leaves its gradients: enough blocks to fill a large GPU, and few to be added up.
+pub const PAIR_BLOCKS: usize = 256;
+
 /// How a GEMM kernel's block divides its work; `kernels/README.md` says what to consider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -112,6 +119,8 @@ pub fn defines() -> Vec<(String, String)> {
         ("MLPCONV_WARPS", MLPCONV_WARPS),
         ("MLPCONV_FPROP_PIXELS", MLPCONV_FPROP_PIXELS),
         ("MLPCONV_BACKWARD_PIXELS", MLPCONV_BACKWARD_PIXELS),
+        ("PAIR_CHANNELS", PAIR_CHANNELS),
+        ("PAIR_PIXELS", PAIR_PIXELS),
     ];
     let lists = [("FP32_TILES(X)", list(&FP32_TILES)), ("MMA_TILES(X)", list(&MMA_TILES))];
     let constants = constants.map(|(name, value)| (name, value.to_string()));

@@ -157,7 +157,7 @@ impl MlpConv for Cuda {
         &self,
         shape: &MlpConvShape,
         x: &Buf,
-        params: &Params<'_, Buf>,
+        params: &Params<'_, Buf, 3>,
         relu: bool,
         y: &mut Buf,
         index: Option<&mut Bytes>,
@@ -190,11 +190,11 @@ impl MlpConv for Cuda {
         &self,
         shape: &MlpConvShape,
         x: &Buf,
-        params: &Params<'_, Buf>,
+        params: &Params<'_, Buf, 3>,
         dy: &Buf,
         index: Option<&Bytes>,
         mask: Option<&Buf>,
-        wanted: Wanted<'_, Buf>,
+        wanted: Wanted<'_, Buf, 3>,
     ) -> Result<()> {
         let Some(plan) = self.plan(shape) else {
             return composed::backward(self, shape, x, params, dy, index, mask, wanted);

@@ -12,12 +12,12 @@ mod cuda;
 #[cfg(feature = "cuda")]
 mod pooled;
 
-use std::sync::Arc;
-
+use super::affine;
+use super::chain::{Chain, Params, Wanted};
 use super::conv2d::Conv2d;
 use super::maxpool::{self, MaxPool};
-use super::pointwise::{Pointwise, PointwiseShape};
-use super::{Grad, affine};
+use super::pointwise::PointwiseShape;
+use super::pointwise_pair::{PairShape, PointwisePair};
 use crate::device::{Backend, Device, Role};
 use crate::shape::{ConvShape, PoolShape};
 use crate::tape::{Backward, Grads, Slot, Tape, Var};
@@ -79,24 +79,16 @@ impl MlpConvShape {
     pub fn third(&self) -> PointwiseShape {
         PointwiseShape { m: self.conv.pixels(), c: self.k2, k: self.k3 }
     }
-}
 
-/// The weights and biases of the block's convolutions.
-pub struct Params<'a, Buf> {
-    pub w: [&'a Buf; 3],
-    pub b: [&'a Buf; 3],
-}
-
-/// The gradients that are wanted of a block.
-pub struct Wanted<'a, Buf> {
-    pub dx: Option<&'a mut Grad<Buf>>,
-    pub dw: [Option<&'a mut Grad<Buf>>; 3],
-    pub db: [Option<&'a mut Grad<Buf>>; 3],
+    /// Both.
+    pub fn pair(&self) -> PairShape {
+        PairShape { m: self.conv.pixels(), c: self.conv.k, k2: self.k2, k3: self.k3 }
+    }
 }
 
 /// The kernels of the block. Provided are those that call its convolutions' and its pool's one after the other: what every
 /// other implementation is measured by.
-pub trait MlpConv: Conv2d + Pointwise + MaxPool {
+pub trait MlpConv: Conv2d + PointwisePair + MaxPool {
     /// Whether this backend does better for `shape`, its pool included, than the three convolutions on a tape, which keep
     /// what is between them and need not compute it again.
     fn fuses(&self, _shape: &MlpConvShape) -> bool {
@@ -111,7 +103,7 @@ pub trait MlpConv: Conv2d + Pointwise + MaxPool {
         &self,
         shape: &MlpConvShape,
         x: &Self::Buf,
-        params: &Params<'_, Self::Buf>,
+        params: &Params<'_, Self::Buf, 3>,
         relu: bool,
         y: &mut Self::Buf,
         index: Option<&mut Self::Bytes>,
@@ -126,11 +118,11 @@ pub trait MlpConv: Conv2d + Pointwise + MaxPool {
         &self,
         shape: &MlpConvShape,
         x: &Self::Buf,
-        params: &Params<'_, Self::Buf>,
+        params: &Params<'_, Self::Buf, 3>,
         dy: &Self::Buf,
         index: Option<&Self::Bytes>,
         mask: Option<&Self::Buf>,
-        wanted: Wanted<'_, Self::Buf>,
+        wanted: Wanted<'_, Self::Buf, 3>,
     ) -> Result<()> {
         composed::backward(self, shape, x, params, dy, index, mask, wanted)
     }
@@ -180,53 +172,42 @@ impl<B: Backend> Tape<B> {
         for (bias, k) in [(b1, shape.conv.k), (b2, shape.k2), (b3, shape.k3)] {
             affine::require_bias("mlpconv", Some(bias), k)?;
         }
-        // What is there more than once would get its gradients from one kernel at the same time.
-        let slots = [x.slot, w1.slot, b1.slot, w2.slot, b2.slot, w3.slot, b3.slot];
-        let distinct = (1..slots.len()).all(|i| !slots[..i].iter().any(|slot| slot.is(slots[i])));
-        if distinct && self.backend().fuses(&shape) {
-            return self.fused(shape, x, params, relu);
+        let chain = Chain::new(x, [w1, w2, w3], [b1, b2, b3]);
+        if chain.is_distinct() && self.backend().fuses(&shape) {
+            return self.fused(shape, chain, relu);
         }
         let a1 = if shape.conv.is_pointwise() {
-            self.pointwise(&x, w1, Some(b1), true)?
+            self.pointwise(&chain.x, w1, Some(b1), true)?
         } else {
-            self.conv2d_cropped(&x, w1, Some(b1), stride, pad, true, [p, q])?
+            self.conv2d_cropped(&chain.x, w1, Some(b1), stride, pad, true, [p, q])?
         };
-        drop(x);
+        drop(chain);
+        let Some([window, stride]) = pool else { return self.pointwise_pair(a1, [w2, b2, w3, b3], relu) };
         let a2 = self.pointwise(&a1, w2, Some(b2), true)?;
         drop(a1);
-        match pool {
-            Some([window, stride]) => self.pointwise_maxpool(&a2, w3, Some(b3), relu, window, stride),
-            None => self.pointwise(&a2, w3, Some(b3), relu),
-        }
+        self.pointwise_maxpool(&a2, w3, Some(b3), relu, window, stride)
     }
 
-    fn fused(&mut self, shape: MlpConvShape, x: Var<B>, params: [&Var<B>; 6], relu: bool) -> Result<Var<B>> {
-        let [w1, b1, w2, b2, w3, b3] = params;
+    fn fused(&mut self, shape: MlpConvShape, chain: Chain<B, 3>, relu: bool) -> Result<Var<B>> {
         let backend = self.backend().clone();
-        let inputs = [&x].into_iter().chain(params).map(|input| input.slot);
         let (mut y, mut index) = match &shape.pool {
             Some(pool) => {
-                let whole = self.unstored(shape.unpooled(), inputs.clone(), relu)?;
+                let whole = self.unstored(shape.unpooled(), chain.inputs(), relu)?;
                 maxpool::outputs(self, pool, whole)?
             }
             None => (backend.alloc(Role::Activation, shape.output().len())?, None),
         };
-        let given = Params { w: [w1, w2, w3].map(Var::data), b: [b1, b2, b3].map(Var::data) };
-        backend.mlpconv_fprop(&shape, x.data(), &given, relu, &mut y, index.as_mut())?;
+        backend.mlpconv_fprop(&shape, chain.x.data(), &chain.params(), relu, &mut y, index.as_mut())?;
 
-        let output = self.output(shape.output(), y, inputs, relu)?;
-        let owned = |vars: [&Var<B>; 3]| vars.map(|var| (var.slot, var.data.clone()));
-        let (w, b) = (owned([w1, w2, w3]), owned([b1, b2, b3]));
-        self.record(output.slot, || Node { shape, x, w, b, index, y: output.slot });
+        let output = self.output(shape.output(), y, chain.inputs(), relu)?;
+        self.record(output.slot, || Node { shape, chain, index, y: output.slot });
         Ok(output)
     }
 }
 
 struct Node<B: Device> {
     shape: MlpConvShape,
-    x: Var<B>,
-    w: [(Slot, Arc<B::Buf>); 3],
-    b: [(Slot, Arc<B::Buf>); 3],
+    chain: Chain<B, 3>,
     /// Of the pool, if there is one.
     index: Option<B::Bytes>,
     y: Slot,
@@ -235,27 +216,11 @@ struct Node<B: Device> {
 impl<B: Backend> Backward<B> for Node<B> {
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
         let Some(dy) = grads.take(self.y) else { return Ok(()) };
-        let params = Params { w: self.w.each_ref().map(|(_, w)| &**w), b: self.b.each_ref().map(|(_, b)| &**b) };
-        let mut dx = grads.open(self.x.slot)?;
-        // w1, w2, w3, b1, b2, b3.
-        let all = || self.w.iter().chain(&self.b);
-        let mut given = all().map(|(slot, _)| grads.open(*slot)).collect::<Result<Vec<_>>>()?;
-        let [dw1, dw2, dw3, db1, db2, db3] = &mut given[..] else { unreachable!("six parameters") };
-        let wanted = Wanted {
-            dx: dx.as_mut(),
-            dw: [dw1, dw2, dw3].map(Option::as_mut),
-            db: [db1, db2, db3].map(Option::as_mut),
-        };
-        let mask = self.x.slot.relu.then_some(self.x.data());
-        let index = self.index.as_ref();
-        backend.mlpconv_backward(&self.shape, self.x.data(), &params, &dy, index, mask, wanted)?;
-        // Parameters are seldom another op's output, so the kernels have no mask for them.
-        for ((slot, data), grad) in all().zip(&mut given) {
-            if let Some(grad) = grad.as_mut().filter(|_| slot.relu) {
-                backend.relu_mask(data, &mut grad.buf)?;
-            }
-        }
-        grads.close(given.into_iter().flatten().chain(dx));
-        Ok(())
+        let Chain { x, .. } = &self.chain;
+        let (params, index) = (self.chain.params(), self.index.as_ref());
+        let mask = x.slot.relu.then_some(x.data());
+        self.chain.gradients(backend, grads, |wanted| {
+            backend.mlpconv_backward(&self.shape, x.data(), &params, &dy, index, mask, wanted)
+        })
     }
 }

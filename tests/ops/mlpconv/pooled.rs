@@ -2,8 +2,8 @@
 
 use mlpconv::Backend;
 use mlpconv::device::{Buffer, Role};
-use mlpconv::ops::mlpconv::{MlpConvShape, Params, Wanted};
-use mlpconv::ops::{Grad, Write};
+use mlpconv::ops::mlpconv::MlpConvShape;
+use mlpconv::ops::{Grad, Params, Wanted, Write};
 
 use super::{Block, NAMES, ROLES};
 use crate::arithmetic::Arithmetic;
@@ -105,7 +105,7 @@ impl Pooled {
     }
 }
 
-fn params<Buf>(inputs: &[Buf]) -> Params<'_, Buf> {
+fn params<Buf>(inputs: &[Buf]) -> Params<'_, Buf, 3> {
     let [_, w1, b1, w2, b2, w3, b3] = inputs else { panic!("seven inputs") };
     Params { w: [w1, w2, w3], b: [b1, b2, b3] }
 }

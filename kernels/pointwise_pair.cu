@@ -1,0 +1,264 @@
+// Two 1x1 convolutions of few channels, a ReLU between them, in one kernel each way. What is between them never leaves
+// the multiprocessor; the backward kernel computes it again.
+//
+//     hidden = relu(x · w2ᵀ + b2)    dz = dy · w3, zeroed where hidden is not positive   dw3 = dyᵀ · hidden, db3 = Σ dy
+//     y = act(hidden · w3ᵀ + b3)     dx = dz · w2, zeroed where x is not positive        dw2 = dzᵀ · x, db2 = Σ dz
+//                                    if `mask` is set
+//
+// hidden and dz are rounded to Storage as if they were stored, so masks and factors are those of two convolutions.
+// Products are plain multiply-adds in the order of the channels: tensor cores would have little but padding to
+// multiply. So tf32 does not round its factors here, which is more exact than it has to be.
+//
+//     pointwise_pair_fprop      y, x, w2, b2, w3, b3, extents, relu        overwrites y
+//     pointwise_pair_backward   dx (optional), parts, x, dy, w2, b2, w3,   overwrites dx or adds to it; parts[block]:
+//                               extents, layout, mask, accumulate          dw2, dw3, db2, db3
+//
+// Memory: x, y, dy, dx NHWC and w KRSC in Storage; biases and parts in float. Block: PAIR_PIXELS threads, a pixel each.
+// Grid: fprop ceil(pixels / PAIR_PIXELS); backward no more than that, each block going over tiles of so many pixels.
+#include "divide.cuh"
+#include "elementwise.cuh"
+
+constexpr int PIXELS = PAIR_PIXELS, CHANNELS = PAIR_CHANNELS;
+static_assert(PIXELS % 32 == 0 && PIXELS % VECTOR == 0, "whole warps, and tiles that begin at whole packs");
+static_assert(CHANNELS % VECTOR == 0 && CHANNELS % 4 == 0, "a row of weights is read four at a time");
+
+// `src/ops/pointwise_pair/cuda.rs` fills these in.
+struct Extents {
+    Divisor c, k3;
+    unsigned k2, pixels;
+};
+
+// Where the gradients of w2 and w3, b2 and b3 begin in a part, and where the next part does.
+struct Layout {
+    unsigned dw2, dw3, db2, db3, stride;
+};
+
+// A tile in shared memory, a row for each pixel. The pitch is odd: threads that read the same channel of their pixels,
+// or neighbouring channels of one, meet in no bank. It leaves room for a one behind the last channel.
+constexpr int PITCH = CHANNELS + 1;
+static_assert(PITCH % 2 == 1, "no two pixels of a warp in one bank");
+using Rows = float[PIXELS][PITCH];
+
+// Weights by input and output channel; zero where there is no such output.
+struct alignas(16) Matrix {
+    float row[CHANNELS][CHANNELS];
+};
+
+// w [outputs, inputs] as it lies in memory, or, TRANSPOSED, a matrix of the way back: w [inputs, outputs].
+template <bool TRANSPOSED>
+static __device__ __forceinline__ void load_matrix(Matrix &to, const Storage *w, unsigned inputs, unsigned outputs) {
+    for (unsigned i = threadIdx.x; i < CHANNELS * CHANNELS; i += PIXELS) {
+        const unsigned input = i / CHANNELS, output = i % CHANNELS;
+        const unsigned at = TRANSPOSED ? input * outputs + output : output * inputs + input;
+        to.row[input][output] = input < inputs && output < outputs ? to_float(w[at]) : 0.0f;
+    }
+}
+
+static __device__ __forceinline__ void load_bias(float (&to)[CHANNELS], const float *bias, unsigned channels) {
+    if (threadIdx.x < CHANNELS) to[threadIdx.x] = threadIdx.x < channels ? bias[threadIdx.x] : 0.0f;
+}
+
+// Calls body(Width<WIDTH>, at) for the elements of a tile, which are one run in memory: for its packs, and one by one
+// for those at the end of the tensor that fill none. How many packs a thread has is known, so all are on their way at
+// once.
+template <typename Body>
+static __device__ __forceinline__ void each_pack_of_tile(unsigned len, Body body) {
+#pragma unroll
+    for (int i = 0; i < CHANNELS / VECTOR; i++) {
+        const unsigned at = (i * PIXELS + threadIdx.x) * VECTOR;
+        if (at + VECTOR <= len) {
+            body(Width<VECTOR>{}, at);
+        } else {
+            for (unsigned j = at; j < len; j++) body(Width<1>{}, j);
+        }
+    }
+}
+
+// Where the elements of a run lie in a tile's rows, one after the other.
+struct Place {
+    unsigned pixel, channel;
+
+    __device__ Place(unsigned at, const Divisor &channels) {
+        const Division place = divide(at, channels);
+        pixel = place.quotient, channel = place.remainder;
+    }
+    __device__ void next(const Divisor &channels) {
+        if (++channel == channels.value) channel = 0, pixel++;
+    }
+};
+
+static __device__ __forceinline__ void load_tile(Rows &to, const Storage *from, unsigned pixels,
+                                                 const Divisor &channels) {
+    each_pack_of_tile(pixels * channels.value, [&](auto width, unsigned at) {
+        constexpr int WIDTH = decltype(width)::value;
+        float values[WIDTH];
+        load(from + at, values);
+        Place place(at, channels);
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++, place.next(channels)) to[place.pixel][place.channel] = values[i];
+    });
+}
+
+static __device__ __forceinline__ void store_tile(Storage *to, const Rows &from, unsigned pixels,
+                                                  const Divisor &channels, bool accumulate) {
+    each_pack_of_tile(pixels * channels.value, [&](auto width, unsigned at) {
+        constexpr int WIDTH = decltype(width)::value;
+        float values[WIDTH];
+        Place place(at, channels);
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++, place.next(channels)) values[i] = from[place.pixel][place.channel];
+        if (accumulate) {
+            float old[WIDTH];
+            load(to + at, old);
+#pragma unroll
+            for (int i = 0; i < WIDTH; i++) values[i] = old[i] + values[i];
+        }
+        store(to + at, values);
+    });
+}
+
+// A pixel's channels times a matrix, each sum in the order of the inputs.
+static __device__ __forceinline__ void multiply(float (&sums)[CHANNELS], const float *row, const Matrix &w,
+                                                unsigned inputs) {
+#pragma unroll
+    for (int output = 0; output < CHANNELS; output++) sums[output] = 0.0f;
+    for (unsigned input = 0; input < inputs; input++) {
+        const float value = row[input];
+#pragma unroll
+        for (int output = 0; output < CHANNELS; output += 4) {
+            const float4 weights = *reinterpret_cast<const float4 *>(&w.row[input][output]);
+            sums[output] = fmaf(value, weights.x, sums[output]);
+            sums[output + 1] = fmaf(value, weights.y, sums[output + 1]);
+            sums[output + 2] = fmaf(value, weights.z, sums[output + 2]);
+            sums[output + 3] = fmaf(value, weights.w, sums[output + 3]);
+        }
+    }
+}
+
+static __device__ __forceinline__ float rectify(float value) { return value < 0.0f ? 0.0f : value; }
+
+// As it would be read after it had been stored.
+static __device__ __forceinline__ float rounded(float value) { return to_float(to_storage(value)); }
+
+// to[output] = value(output, its sum), for as many as there are.
+template <typename Value>
+static __device__ __forceinline__ void set_row(float *to, const float (&sums)[CHANNELS], unsigned outputs,
+                                               Value value) {
+#pragma unroll
+    for (int output = 0; output < CHANNELS; output++) {
+        if (output < outputs) to[output] = value(output, sums[output]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
+    pointwise_pair_fprop(Storage *y, const Storage *x, const Storage *w2, const float *b2, const Storage *w3,
+                         const float *b3, const __grid_constant__ Extents extents, int relu) {
+    __shared__ Rows rows;
+    __shared__ Matrix second, third;
+    __shared__ float second_bias[CHANNELS], third_bias[CHANNELS];
+    const unsigned c = extents.c.value, k2 = extents.k2, k3 = extents.k3.value;
+    const unsigned first = blockIdx.x * PIXELS, pixels = min(unsigned(PIXELS), extents.pixels - first);
+    load_tile(rows, x + first * c, pixels, extents.c);
+    load_matrix<false>(second, w2, c, k2);
+    load_matrix<false>(third, w3, k2, k3);
+    load_bias(second_bias, b2, k2);
+    load_bias(third_bias, b3, k3);
+    __syncthreads();
+    if (threadIdx.x < pixels) {
+        // Each layer's row takes the place of the one before.
+        float *row = rows[threadIdx.x], sums[CHANNELS];
+        multiply(sums, row, second, c);
+        set_row(row, sums, k2, [&](int k, float sum) { return rounded(rectify(sum + second_bias[k])); });
+        multiply(sums, row, third, k2);
+        set_row(row, sums, k3, [&](int k, float sum) {
+            const float value = sum + third_bias[k];
+            return relu ? rectify(value) : value;
+        });
+    }
+    __syncthreads();
+    store_tile(y + first * k3, rows, pixels, extents.k3, false);
+}
+
+// Elements of all four gradients, a column of ones making a bias's of a weight's: those that a thread adds up.
+constexpr int MOST_ELEMENTS = 2 * CHANNELS * (CHANNELS + 1), SHARES = (MOST_ELEMENTS + PIXELS - 1) / PIXELS;
+
+// One of them: Σ dy[pixel][k] · x[pixel][column] of a layer, column `inputs` of x being ones.
+struct Element {
+    const float *dy, *x;
+    unsigned to;
+
+    __device__ Element(const Rows &dy, const Rows &x, unsigned inputs, unsigned index, unsigned dw, unsigned db) {
+        const unsigned k = index / (inputs + 1), column = index % (inputs + 1);
+        this->dy = &dy[0][k], this->x = &x[0][column];
+        to = column < inputs ? dw + k * inputs + column : db + k;
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
+    pointwise_pair_backward(Storage *dx, float *parts, const Storage *x, const Storage *dy, const Storage *w2,
+                            const float *b2, const Storage *w3, const __grid_constant__ Extents extents,
+                            const __grid_constant__ Layout layout, int mask, int accumulate) {
+    // x, hidden and their layers' dy, of which the first is dz.
+    __shared__ Rows input, hidden, dz, output;
+    __shared__ Matrix second, second_back, third_back;
+    __shared__ float bias[CHANNELS];
+    const unsigned c = extents.c.value, k2 = extents.k2, k3 = extents.k3.value;
+    load_matrix<false>(second, w2, c, k2);
+    load_matrix<true>(second_back, w2, k2, c);
+    load_matrix<true>(third_back, w3, k3, k2);
+    load_bias(bias, b2, k2);
+
+    const unsigned elements_of_third = k3 * (k2 + 1), elements = elements_of_third + k2 * (c + 1);
+    const auto element = [&](unsigned index) {
+        return index < elements_of_third
+                   ? Element(output, hidden, k2, index, layout.dw3, layout.db3)
+                   : Element(dz, input, c, index - elements_of_third, layout.dw2, layout.db2);
+    };
+    float gradients[SHARES] = {};
+    for (unsigned first = blockIdx.x * PIXELS; first < extents.pixels; first += gridDim.x * PIXELS) {
+        const unsigned pixels = min(unsigned(PIXELS), extents.pixels - first);
+        load_tile(input, x + first * c, pixels, extents.c);
+        load_tile(output, dy + first * k3, pixels, extents.k3);
+        __syncthreads();
+        float *const row = input[threadIdx.x], *const hidden_row = hidden[threadIdx.x];
+        float sums[CHANNELS];
+        if (threadIdx.x < pixels) {
+            multiply(sums, row, second, c);
+            set_row(hidden_row, sums, k2, [&](int k, float sum) { return rounded(rectify(sum + bias[k])); });
+            multiply(sums, output[threadIdx.x], third_back, k3);
+            set_row(dz[threadIdx.x], sums, k2,
+                    [&](int k, float sum) { return hidden_row[k] > 0.0f ? rounded(sum) : 0.0f; });
+            row[c] = hidden_row[k2] = 1.0f;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < SHARES; i++) {
+            const unsigned index = i * PIXELS + threadIdx.x;
+            if (index < elements) {
+                const Element of = element(index);
+                float sum = gradients[i];
+#pragma unroll 8
+                for (unsigned pixel = 0; pixel < pixels; pixel++) {
+                    sum = fmaf(of.dy[pixel * PITCH], of.x[pixel * PITCH], sum);
+                }
+                gradients[i] = sum;
+            }
+        }
+        __syncthreads();
+        if (dx != nullptr) {
+            if (threadIdx.x < pixels) {
+                multiply(sums, dz[threadIdx.x], second_back, k2);
+                set_row(row, sums, c, [&](int k, float sum) { return !mask || row[k] > 0.0f ? sum : 0.0f; });
+            }
+            __syncthreads();
+            store_tile(dx + first * c, input, pixels, extents.c, accumulate);
+            __syncthreads();
+        }
+    }
+    float *part = parts + blockIdx.x * layout.stride;
+#pragma unroll
+    for (int i = 0; i < SHARES; i++) {
+        const unsigned index = i * PIXELS + threadIdx.x;
+        if (index < elements) part[element(index).to] = gradients[i];
+    }
+}

@@ -1,0 +1,145 @@
+//! The pair on a GPU: launches of `kernels/pointwise_pair.cu`, for as few channels as a thread has registers for.
+
+use bytemuck::NoUninit;
+
+use super::{PairShape, Params, PointwisePair, Wanted, composed};
+use crate::Result;
+use crate::device::cuda::tiles::{PAIR_BLOCKS, PAIR_CHANNELS, PAIR_PIXELS};
+use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
+
+const OP: &str = "pointwise_pair";
+
+/// The kernels' `Extents`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extents {
+    c: [u32; 3],
+    k3: [u32; 3],
+    k2: u32,
+    pixels: u32,
+}
+
+// SAFETY: words.
+unsafe impl NoUninit for Extents {}
+
+impl Extents {
+    fn new(shape: &PairShape) -> Self {
+        let &PairShape { m, c, k2, k3 } = shape;
+        Extents { c: divisor(c), k3: divisor(k3), k2: k2 as u32, pixels: m as u32 }
+    }
+}
+
+/// A block's part of the gradients: where each begins, at a multiple of 16 bytes. The kernels' `Layout`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    dw: [u32; 2],
+    db: [u32; 2],
+    stride: u32,
+}
+
+// SAFETY: words.
+unsafe impl NoUninit for Layout {}
+
+impl Layout {
+    fn new(shape: &PairShape) -> Self {
+        let mut end = 0;
+        let mut next = |len: usize| {
+            let start = end as u32;
+            end += len.next_multiple_of(4);
+            start
+        };
+        let (dw, db) = ([next(shape.k2 * shape.c), next(shape.k3 * shape.k2)], [next(shape.k2), next(shape.k3)]);
+        Layout { dw, db, stride: end as u32 }
+    }
+}
+
+fn fits(shape: &PairShape) -> bool {
+    [shape.c, shape.k2, shape.k3].iter().all(|&channels| channels <= PAIR_CHANNELS)
+}
+
+/// As many blocks as there are tiles of pixels, or as few as are done as soon as `most` of them.
+fn geometry(shape: &PairShape, most: usize) -> Geometry {
+    let tiles = shape.m.div_ceil(PAIR_PIXELS);
+    let blocks = tiles.div_ceil(tiles.div_ceil(most));
+    Geometry { grid: [blocks, 1, 1], block: PAIR_PIXELS, shared: 0 }
+}
+
+impl PointwisePair for Cuda {
+    fn pointwise_pair_fuses(&self, shape: &PairShape) -> bool {
+        fits(shape)
+    }
+
+    fn pointwise_pair_fprop(
+        &self,
+        shape: &PairShape,
+        x: &Buf,
+        params: &Params<'_, Buf, 2>,
+        relu: bool,
+        y: &mut Buf,
+    ) -> Result<()> {
+        if !fits(shape) {
+            return composed::fprop(self, shape, x, params, relu, y);
+        }
+        let x = self.operand(x)?;
+        let (w2, w3) = (self.operand(params.w[0])?, self.operand(params.w[1])?);
+        let (b2, b3) = (self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?);
+        let args = Args::new().output(y).input(&x).input(&w2).input(&b2).input(&w3).input(&b3);
+        let args = args.value(Extents::new(shape)).flag(relu);
+        self.launch(OP, "pointwise_pair_fprop", geometry(shape, usize::MAX), args)
+    }
+
+    fn pointwise_pair_backward(
+        &self,
+        shape: &PairShape,
+        x: &Buf,
+        params: &Params<'_, Buf, 2>,
+        dy: &Buf,
+        mask: bool,
+        wanted: Wanted<'_, Buf, 2>,
+    ) -> Result<()> {
+        if !fits(shape) {
+            return composed::backward(self, shape, x, params, dy, mask, wanted);
+        }
+        let (geometry, layout) = (geometry(shape, PAIR_BLOCKS), Layout::new(shape));
+        let parts = self.parts(geometry.grid[0], layout.stride as usize)?;
+        let (x, dy) = (self.operand(x)?, self.operand(dy)?);
+        let (w2, w3) = (self.operand(params.w[0])?, self.operand(params.w[1])?);
+        let b2 = self.operand_f32(params.b[0])?;
+        let dx = wanted.dx.map(|dx| self.result(dx)).transpose()?;
+        let accumulate = dx.as_ref().is_some_and(|dx| dx.accumulate());
+        let args = Args::new().address(dx.as_ref().map_or(0, |dx| dx.address())).address(parts.address());
+        let args = args.input(&x).input(&dy).input(&w2).input(&b2).input(&w3);
+        let args = args.value(Extents::new(shape)).value(layout).flag(mask).flag(accumulate);
+        self.launch(OP, "pointwise_pair_backward", geometry, args)?;
+        let grads = wanted.dw.into_iter().zip(layout.dw).chain(wanted.db.into_iter().zip(layout.db));
+        for (grad, start) in grads {
+            if let Some(grad) = grad {
+                self.result_in(grad, parts.behind(start as usize)).finish()?;
+            }
+        }
+        dx.map_or(Ok(()), |dx| dx.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_the_pixels_and_leave_no_more_parts_than_allowed() {
+        let blocks = |m| geometry(&PairShape { m, c: 10, k2: 10, k3: 10 }, PAIR_BLOCKS).grid[0];
+        let most = PAIR_BLOCKS * PAIR_PIXELS;
+        for (m, wanted) in
+            [(1, 1), (128, 1), (129, 2), (3200, 25), (most, PAIR_BLOCKS), (most + 1, PAIR_BLOCKS / 2 + 1)]
+        {
+            assert_eq!(blocks(m), wanted, "{m}");
+        }
+    }
+
+    #[test]
+    fn gradients_in_a_part_begin_where_they_are_read_by_fours() {
+        let layout = Layout::new(&PairShape { m: 1, c: 10, k2: 7, k3: 3 });
+        assert_eq!(layout, Layout { dw: [0, 72], db: [96, 104], stride: 108 });
+    }
+}

@@ -1,0 +1,138 @@
+//! A reference that computes with intervals: each sum with the bound n·u·Σ|a·b| of its rounding to either side, each value
+//! between two layers rounded as it is when it is stored (which leaves most of them one number again), each mask both
+//! ways where it is not certain. Any program that rounds where the contract says lies within, and hardly another one.
+
+use crate::arithmetic::Arithmetic;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interval {
+    pub lo: f64,
+    pub hi: f64,
+}
+
+impl Interval {
+    pub fn of(value: f64) -> Self {
+        Interval { lo: value, hi: value }
+    }
+
+    fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        Interval { lo: f(self.lo), hi: f(self.hi) }
+    }
+
+    /// A gradient where `value` is positive, zero where it is not, and either where that is not certain.
+    fn masked(self, value: Interval) -> Self {
+        let lo = if value.lo > 0.0 { self.lo } else { self.lo.min(0.0) };
+        let hi = if value.lo > 0.0 { self.hi } else { self.hi.max(0.0) };
+        if value.hi > 0.0 { Interval { lo, hi } } else { Interval::default() }
+    }
+}
+
+/// A sum under way.
+#[derive(Clone, Copy, Default)]
+pub struct Sum {
+    value: Interval,
+    magnitude: f64,
+    terms: usize,
+}
+
+impl Sum {
+    pub fn add(&mut self, a: Interval, b: Interval) {
+        let products = [a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi];
+        self.value.lo += products.into_iter().fold(f64::INFINITY, f64::min);
+        self.value.hi += products.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        self.magnitude += products.into_iter().fold(0.0, |largest: f64, product| largest.max(product.abs()));
+        self.terms += 1;
+    }
+
+    /// With its rounding, and with that of this reference.
+    fn rounded(self, unit: f64) -> Interval {
+        let error = 2.0 * self.terms as f64 * unit * self.magnitude;
+        Interval { lo: self.value.lo - error, hi: self.value.hi + error }
+    }
+}
+
+/// `out[m][n] = Σ_k a(m, k) · b(n, k)`.
+pub fn product(
+    [m, n, k]: [usize; 3],
+    a: impl Fn(usize, usize) -> Interval,
+    b: impl Fn(usize, usize) -> Interval,
+) -> Vec<Sum> {
+    let mut sums = vec![Sum::default(); m * n];
+    for (i, sum) in sums.iter_mut().enumerate() {
+        for k in 0..k {
+            let (a, b) = (a(i / n, k), b(i % n, k));
+            // Terms of zero round nothing.
+            if [a, b].iter().all(|factor| factor.lo != 0.0 || factor.hi != 0.0) {
+                sum.add(a, b);
+            }
+        }
+    }
+    sums
+}
+
+/// What a kernel rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounding {
+    pub arithmetic: Arithmetic,
+    /// Factors are multiplied as they are stored, by a kernel that leaves the tensor cores alone.
+    pub plain: bool,
+    /// The numbers are such that nothing has to be rounded.
+    pub exact: bool,
+}
+
+impl Rounding {
+    fn unit(self) -> f64 {
+        if self.exact { 0.0 } else { self.arithmetic.product_unit() }
+    }
+
+    /// Values as a product has them for factors.
+    pub fn factors(self, values: &[Interval]) -> Vec<Interval> {
+        let factor = |value: f64| {
+            let stored = self.arithmetic.stored(value);
+            if self.plain { stored } else { self.arithmetic.operand(stored) }
+        };
+        values.iter().map(|value| value.map(factor)).collect()
+    }
+
+    /// A layer's activations, from its sums without their bias: rows of channels.
+    pub fn activations(self, sums: Vec<Sum>, bias: &[f64], relu: bool) -> Vec<Interval> {
+        let value = |(i, mut sum): (usize, Sum)| {
+            sum.add(Interval::of(bias[i % bias.len()]), Interval::of(1.0));
+            sum.rounded(self.unit()).map(|value| self.arithmetic.stored(if relu { value.max(0.0) } else { value }))
+        };
+        sums.into_iter().enumerate().map(value).collect()
+    }
+
+    /// The gradient of an activation.
+    pub fn gradient(self, sum: Sum) -> Interval {
+        sum.rounded(self.unit()).map(|value| self.arithmetic.stored(value))
+    }
+
+    /// That of an activation that went through a ReLU.
+    pub fn masked(self, sum: Sum, value: Interval) -> Interval {
+        sum.rounded(self.unit()).masked(value).map(|value| self.arithmetic.stored(value))
+    }
+
+    /// Gradients of parameters, which are kept as they are.
+    pub fn kept(self, sums: Vec<Sum>) -> Vec<Interval> {
+        sums.into_iter().map(|sum| sum.rounded(self.unit())).collect()
+    }
+}
+
+/// `values` as intervals.
+pub fn intervals(values: &[f64]) -> Vec<Interval> {
+    values.iter().map(|&value| Interval::of(value)).collect()
+}
+
+/// Asserts that what was computed lies in the reference's intervals; in `exact` ones, which are single numbers.
+pub fn within(what: &str, got: &[f64], want: &[Interval], exact: bool) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let (mut width, mut size) = (0.0, 0.0);
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!(want.lo <= *got && *got <= want.hi, "{what}[{i}] is {got}, not of {want:?}");
+        width += want.hi - want.lo;
+        size += want.lo.abs().max(want.hi.abs());
+    }
+    // Intervals that let anything pass would be no check.
+    assert!(width <= if exact { 0.0 } else { 0.02 * size }, "{what}: {width} of {size}");
+}
