@@ -2,9 +2,9 @@
 //! values, whoever has computed them, and not any more once they are others.
 
 use mlpconv::device::{Real, Role};
-use mlpconv::ops::mlpconv::{MlpConvShape, Params};
+use mlpconv::ops::mlpconv::MlpConvShape;
 use mlpconv::ops::pointwise::PointwiseShape;
-use mlpconv::ops::{Grad, Write};
+use mlpconv::ops::{Grad, Params, Write};
 use mlpconv::shape::{ConvShape, PoolShape};
 use mlpconv::{Backend, Shape};
 
