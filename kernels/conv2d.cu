@@ -6,26 +6,28 @@
 //     wgrad      k x r·s·c x n·p·q            dy, MN-major               patches, MN-major   dw (+)= sum, db (+)= Σ dy
 //
 //     conv2d_fprop_TILE   y, x, w, bias or null, relu, extents          overwrites y, and its signs if there is room
+//     conv2d_fprop_parts_TILE   parts, split, x, w, extents             leaves parts of Σ, which `sum_activated` makes y
 //     conv2d_dgrad_TILE   dx, dy, w, mask, accumulate, extents          overwrites dx or adds; a mask zeroes the sum
 //     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or leaves them in parts
 //
 // y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
-// MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (in
-// wgrad, y = splits). Block: the tile's warps.
+// MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (where
+// the sum is split, y = splits). Block: the tile's warps.
 #include "gemm/convolution.cuh"
 #include "gemm/gemm.cuh"
 
-template <class T>
-__device__ __forceinline__ void fprop(const Rectified &y, const Storage *x, const Storage *w, const float *bias,
-                                      int relu, const Convolution &g) {
+// `tiles` tiles of the sum from column `begin` on.
+template <class T, class Output>
+__device__ __forceinline__ void fprop(const Storage *x, const Storage *w, const Convolution &g, int begin, int tiles,
+                                      const Output &output) {
     Block<T, Major::K, Major::K, false> block(false);
     const Place at = place<T>(g.k);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    Loader<LayoutA, PatchLines<LayoutA, T::ALIGNED>> a(0, g, x, at.row);
-    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, at.column, g.k, g.taps);
-    block.run(a, b, (g.taps + TILE_K - 1) / TILE_K, Activate{y, bias, relu, g.pixels, g.k});
+    Loader<LayoutA, PatchLines<LayoutA, T::ALIGNED>> a(0, g, x, at.row, begin);
+    Loader<LayoutB, MatrixLines<LayoutB>> b(LayoutA::BYTES, w, at.column, g.k, g.taps, begin);
+    block.run(a, b, tiles, output);
 }
 
 template <class T>
@@ -76,7 +78,8 @@ struct AddToFilter {
 };
 
 template <class T>
-__device__ __forceinline__ void wgrad(const Split &split, const Storage *x, const Storage *dy, const Convolution &g) {
+__device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage *x, const Storage *dy,
+                                      const Convolution &g) {
     // Whoever wants db alone launches the first tile of n alone.
     const Place at = place<T>(split.dw != nullptr ? g.taps : 1);
     Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
@@ -95,7 +98,12 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_fprop_##NAME(Rectified y, const Storage *x, const Storage *w, const float *bias, int relu,              \
                             const __grid_constant__ Convolution g) {                                                   \
-        fprop<Tile_##NAME>(y, x, w, bias, relu, g);                                                                    \
+        fprop<Tile_##NAME>(x, w, g, 0, (g.taps + TILE_K - 1) / TILE_K, Activate{y, bias, relu, g.pixels, g.k});        \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        conv2d_fprop_parts_##NAME(float *parts, const __grid_constant__ Split split, const Storage *x,                 \
+                                  const Storage *w, const __grid_constant__ Convolution g) {                           \
+        fprop<Tile_##NAME>(x, w, g, split.begin(), split.count(g.taps), Add{split.part(parts), 0, g.pixels, g.k});     \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, MaskedBy mask, int accumulate,           \
@@ -103,7 +111,7 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
         dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, g);                                                            \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        conv2d_wgrad_##NAME(const __grid_constant__ Split split, const Storage *x, const Storage *dy,                  \
+        conv2d_wgrad_##NAME(const __grid_constant__ GradientSplit split, const Storage *x, const Storage *dy,          \
                             const __grid_constant__ Convolution g) {                                                   \
         wgrad<Tile_##NAME>(split, x, dy, g);                                                                           \
     }

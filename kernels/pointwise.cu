@@ -53,7 +53,8 @@ __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Stor
 }
 
 template <class T>
-__device__ __forceinline__ void wgrad(const Split &split, const Storage *x, const Storage *dy, int m, int c, int k) {
+__device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage *x, const Storage *dy, int m, int c,
+                                      int k) {
     // Whoever wants db alone launches the first tile of n alone.
     const Place at = place<T>(split.dw != nullptr ? c : 1);
     Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
@@ -80,7 +81,7 @@ __device__ __forceinline__ void wgrad(const Split &split, const Storage *x, cons
         dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, m, c, k);                                                      \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        pointwise_wgrad_##NAME(const __grid_constant__ Split split, const Storage *x, const Storage *dy,               \
+        pointwise_wgrad_##NAME(const __grid_constant__ GradientSplit split, const Storage *x, const Storage *dy,       \
                                int m, int c, int k) {                                                                  \
         wgrad<Tile_##NAME>(split, x, dy, m, c, k);                                                                     \
     }                                                                                                                  \

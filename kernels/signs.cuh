@@ -18,11 +18,13 @@ struct MaskedBy {
     const unsigned char *signs;
 };
 
-// Of values that are stored.
-__device__ __forceinline__ unsigned char signs_of(const float (&values)[VECTOR]) {
+// Of a pack's values that are stored, or of those that a thread has of it.
+template <int N>
+__device__ __forceinline__ unsigned char signs_of(const float (&values)[N]) {
+    static_assert(N <= VECTOR, "a byte for a pack");
     unsigned bits = 0;
 #pragma unroll
-    for (int i = 0; i < VECTOR; i++) bits |= to_float(to_storage(values[i])) > 0.0f ? 1u << i : 0u;
+    for (int i = 0; i < N; i++) bits |= to_float(to_storage(values[i])) > 0.0f ? 1u << i : 0u;
     return static_cast<unsigned char>(bits);
 }
 

@@ -16,7 +16,7 @@ struct Convolution {
     Divisor by_block_line;
 };
 
-// fprop's A: row = output pixel, column = (r, s, c). K-major.
+// fprop's A: row = output pixel, column = (r, s, c), from `begin` on. K-major.
 template <class Layout, bool ALIGNED>
 struct PatchLines {
     const Convolution &g;
@@ -30,8 +30,8 @@ struct PatchLines {
     // From `base` to the chunk, and which rows are inside of the image there.
     unsigned step, valid;
 
-    __device__ PatchLines(int line, int column, const Convolution &g, const Storage *x, int first)
-        : g(g), x(x), k(column) {
+    __device__ PatchLines(int line, int column, const Convolution &g, const Storage *x, int first, int begin)
+        : g(g), x(x), k(begin + column) {
 #pragma unroll
         for (int i = 0; i < Layout::PASSES; i++) {
             const int pixel = first + line + i * Layout::PER_PASS;

@@ -118,26 +118,32 @@ struct Block {
     }
 };
 
-// wgrad's splits of the sum over k: split `blockIdx.y` takes `tiles` tiles and leaves its part of the results `stride`
-// elements behind that of the split before (`parts.cuh`). What is not wanted is null.
+// Splits of the sum over k: split `blockIdx.y` takes `tiles` tiles and leaves its part of the results `stride` elements behind
+// that of the split before (`parts.cuh`).
 struct Split {
-    float *dw, *db;
-    int stride, tiles, accumulate_dw, accumulate_db;
+    int stride, tiles;
 
-    // The columns (pixels) of this split.
+    // The columns of this split, of k, and their tiles.
     __device__ int begin() const { return blockIdx.y * tiles * TILE_K; }
     __device__ int end(int k) const { return min(k, begin() + tiles * TILE_K); }
+    __device__ int count(int k) const { return (end(k) - begin() + TILE_K - 1) / TILE_K; }
 
     __device__ float *part(float *of) const { return of + static_cast<size_t>(blockIdx.y) * stride; }
+};
+
+// wgrad's, whose columns are pixels. What is not wanted is null.
+struct GradientSplit : Split {
+    float *dw, *db;
+    int accumulate_dw, accumulate_db;
 };
 
 // wgrad's block with its epilogue, for which `output` makes what takes dw: not before the end, so that no registers hold it
 // while tiles are multiplied.
 template <class T, class LoaderA, class LoaderB, class Output>
 __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, true> &block, LoaderA &a, LoaderB &b,
-                                                const Split &split, int m, int n, int k, const Output &output) {
-    const int tiles = (split.end(k) - split.begin() + TILE_K - 1) / TILE_K;
-    accumulate<T>(block.core, a, b, tiles, shared_address(shared_memory));
+                                                const GradientSplit &split, int m, int n, int k,
+                                                const Output &output) {
+    accumulate<T>(block.core, a, b, split.count(k), shared_address(shared_memory));
     if (split.db != nullptr) {
         float *db = split.part(split.db);
         const int first = place<T>(split.dw != nullptr ? n : 1).row + threadIdx.x / 32 / T::WARPS_N * T::WARP_M;

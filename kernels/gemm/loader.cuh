@@ -79,7 +79,7 @@ struct Loader {
     }
 };
 
-// A matrix whose lines are the tile's (`K-major`): lines [line, lines), columns of k [0, columns).
+// A matrix whose lines are the tile's (`K-major`): lines [line, lines), columns of k [begin, columns).
 template <class Layout>
 struct MatrixLines {
     const Storage *pointer;
@@ -87,9 +87,10 @@ struct MatrixLines {
     unsigned valid;
     int k, columns;
 
-    __device__ MatrixLines(int line, int column, const Storage *matrix, int first, int lines, int columns)
-        : pointer(matrix + static_cast<size_t>(first + line) * columns + column), pitch(columns), valid(0), k(column),
-          columns(columns) {
+    __device__ MatrixLines(int line, int column, const Storage *matrix, int first, int lines, int columns,
+                           int begin = 0)
+        : pointer(matrix + static_cast<size_t>(first + line) * columns + begin + column), pitch(columns), valid(0),
+          k(begin + column), columns(columns) {
 #pragma unroll
         for (int i = 0; i < Layout::PASSES; i++) valid |= (first + line + i * Layout::PER_PASS < lines) << i;
     }

@@ -10,8 +10,8 @@
 //!
 //! A block that pools has the rows of whole windows; those that two blocks have, both read.
 //!
-//! In the epilogue a block reads its columns' bias once, or the mask of its results, and writes the results once; in
-//! wgrad, one result for each split, and db as one more column.
+//! In the epilogue a block reads its columns' bias once, or the mask of its results, and writes the results once. Where the sum
+//! is split that is one result for each split, in float; in wgrad db is one more column, in fprop the bias is for those who add up.
 
 use mlpconv::device::cuda::tiles::Tile;
 use mlpconv::shape::{ConvShape, PoolShape};
@@ -79,7 +79,7 @@ pub fn product(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile) -> (usi
     }
 }
 
-/// What the kernel of `pass` needs with `tile`, where activations are of `width` bytes and wgrad has `splits`.
+/// What the kernel of `pass` needs with `tile`, where activations are of `width` bytes and the sum has `splits`.
 pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usize, splits: usize) -> Traffic {
     let (m, n) = product(pass, g, pool, tile);
     let (tiles_m, tiles_n) = (m.div_ceil(tile.m), n.div_ceil(tile.n));
@@ -88,8 +88,12 @@ pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usi
     let (a, b, epilogue, stores, tensors): (usize, usize, usize, usize, usize) = match pass {
         "fprop" => {
             let a = taps(g).map(|(_, _, at)| run(width, at * g.c, g.c)).sum();
-            let bias = tiles_m * rows(4, 1, n, tile.n);
-            (a, rows(width, n, g.taps(), g.taps()), bias, results(width), (x + y + w) * width + 4 * n)
+            let b = rows(width, n, g.taps(), g.taps());
+            if splits == 1 {
+                (a, b, tiles_m * rows(4, 1, n, tile.n), results(width), (x + y + w) * width + 4 * n)
+            } else {
+                (a, b, 0, splits * results(4), (x + w) * width + 4 * y)
+            }
         }
         "maxpool_fprop" => {
             let a = strips(pool, tile.m).into_iter().map(|pixels| run(width, 0, pixels * g.c)).sum();
@@ -120,6 +124,15 @@ pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usi
         }
     };
     Traffic { loads: a * tiles_n + b * tiles_m + epilogue, stores, tensors }
+}
+
+/// What the sum of fprop's parts needs. It is over elements, each of whose rows has the bias beside it.
+pub fn activated(g: &ConvShape, width: usize, parts: usize) -> Traffic {
+    let y = g.output().len();
+    let stride = y.next_multiple_of(4);
+    let loads: usize = (0..parts).map(|part| run(4, part * stride, y)).sum();
+    let bias = g.pixels() * run(4, 0, g.k);
+    Traffic { loads: loads + bias, stores: run(width, 0, y), tensors: (4 * parts + width) * y + 4 * g.k }
 }
 
 /// What the sum of dw's parts needs, behind each of which db's lies.

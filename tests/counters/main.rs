@@ -120,9 +120,14 @@ fn the_kernels_waste_nothing() {
         for layer in layers() {
             for pass in layer.passes() {
                 rows.push(row(precision, &layer, pass, &launches.next().expect("a launch")));
+                let splits = rows.last().unwrap().grid[1];
                 if let Some(sum) = launches.next_if(|next| next["kernel"] == "sum") {
-                    let splits = rows.last().unwrap().grid[1];
-                    rows.push(sum_row(&layer, splits, &sum));
+                    let aligned = layer.shape.weight().len().is_multiple_of(4);
+                    rows.push(sum_row(&layer, "sum of dw's parts", aligned, least::sum(&layer.shape, splits), &sum));
+                }
+                if let Some(sum) = launches.next_if(|next| next["kernel"] == "sum_activated") {
+                    let least = least::activated(&layer.shape, precision.activation_width(), splits);
+                    rows.push(sum_row(&layer, "sum of y's parts", layer.shape.k.is_multiple_of(4), least, &sum));
                 }
             }
         }
@@ -159,6 +164,7 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     let kernel = launch["kernel"].as_str().unwrap().to_owned();
     let (op, rest) = kernel.split_once('_').unwrap();
     let tile = rest.strip_prefix(pass).and_then(|name| name.strip_prefix('_')).expect("the launches' order");
+    let tile = tile.trim_start_matches("parts_");
     let tile = tiles(precision).iter().find(|known| known.name() == tile).expect("a tile of the table");
     let grid = grid(launch);
     let g = &layer.shape;
@@ -191,17 +197,17 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     }
 }
 
-fn sum_row(layer: &layers::Layer, splits: usize, launch: &Value) -> Row {
+fn sum_row(layer: &layers::Layer, pass: &'static str, aligned: bool, least: Traffic, launch: &Value) -> Row {
     Row {
         layer: layer.name,
-        pass: "sum of dw's parts",
+        pass,
         kernel: launch["kernel"].as_str().unwrap().to_owned(),
         grid: grid(launch),
-        aligned: layer.shape.weight().len().is_multiple_of(4),
+        aligned,
         arithmetic: None,
         loads: loads(launch),
         stores: stores(launch),
-        least: least::sum(&layer.shape, splits),
+        least,
         conflicts: number(launch, "shared_bank_conflicts"),
         widths: Vec::new(),
     }

@@ -28,7 +28,7 @@ Written by `make counters`; `cargo test --test counters` holds the kernels and t
   Of a convolution that pools (`maxpool_fprop`) results are the maxima and their positions; blocks of an image have rows
   in common there. A warp that finds the same sector under two taps at once needs fewer. **used**: bytes that lanes
   asked for, of the sectors' bytes; more than all where several lanes ask for the same.
-* **tensors**: KiB, if each tensor were read or written once, which is what a roofline counts (for the sum of dw's
+* **tensors**: KiB, if each tensor were read or written once, which is what a roofline counts (for the sums of
   parts, these are such tensors); **asked**: what lanes ask for, as a multiple of that. The caches serve it.
 * **conflicts**: passes over the shared memory's banks beyond the fewest, in the main loop and the epilogue together:
   where there is none, there is none in either.

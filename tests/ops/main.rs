@@ -26,6 +26,8 @@ mod equivalence;
 mod error_table;
 /// What is refused.
 mod errors;
+/// Few pixels, and long sums.
+mod few;
 /// Batches out of a data set.
 mod gather;
 /// GPUs, virtual or real.

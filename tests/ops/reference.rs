@@ -89,7 +89,8 @@ pub fn network() -> Vec<Case> {
     ]
 }
 
-fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, worst: &mut Worst) {
+/// Values and gradients of `case`.
+pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, worst: &mut Worst) {
     let (inputs, seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
     let got = case::run(backend, case, &inputs, &seed);
     let bound = |sum: &naive::Sum| match case {

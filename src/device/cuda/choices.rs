@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::{env, fs};
 
-use super::gemm::{Product, division, geometry, tile, whole_vectors};
+use super::gemm::{Product, Rule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors};
 use super::tiles::Tile;
 use crate::device::Precision;
 
@@ -13,14 +13,15 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/CHOICES.md
 const HEAD: &str = "\
 # What the rules choose
 
-Tiles of the network's convolutions at 224×224, without the pixels that no pool reads, and how wgrad's sum over pixels is divided:
-by `gemm::tile` and `gemm::splits` (`src/device/cuda/gemm.rs`) for 132 multiprocessors, as an H200 has. Written by `make choices`;
-a test holds the rules to it. It is arithmetic on extents: nothing here was timed.
+Tiles of the network's convolutions at 224×224, without the pixels that no pool reads, and how wgrad's sums over pixels and
+fprop's over taps and channels are divided: by `tile`, `wgrad_splits` and `fprop_splits` of `src/device/cuda/gemm.rs` for 132
+multiprocessors, as an H200 has. Written by `make choices`; a test holds the rules to it. It is arithmetic on extents: nothing
+here was timed.
 
 * **blocks**: tiles of the product, times splits. **waves**: blocks over those that run at once (tiles have a fixed number for
   each multiprocessor, 2 or 4). A last wave that is not full leaves multiprocessors idle.
 * **useful**: rows, columns and steps of the sum that are the problem's, of those that the blocks compute.
-* **parts**: MB of partial results, written by wgrad and read by the update.
+* **parts**: MB of partial results; wgrad's are read by the update, fprop's by the kernel that adds them up.
 
 The first convolution is listed as the 3×3 over blocks of 4×4 pixels that it is run as, with the 11×11 taps of its gradient. Not listed are the
 kernels that take the place of some of these in training: the fused first block (bf16), and the 1×1 convolutions that pool.
@@ -60,17 +61,24 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
         let blocks = geometry(tile, m, n, 1).grid[0];
         Choice { tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
     };
-    match pass {
-        "fprop" => plain(whole_vectors(precision, &[c]), batch * output, k, taps * c),
-        "dgrad" => plain(both, batch * input, c, taps * k),
+    let divided = |rule: Rule, aligned, product, len: usize| {
+        let (tile, blocks, splits) = division(rule, precision, aligned, product, len, MULTIPROCESSORS);
+        let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
+        Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * step, parts }
+    };
+    let pixels = batch * output;
+    match (pass, taps) {
+        ("fprop", 1) => plain(whole_vectors(precision, &[c]), pixels, k, c),
+        ("fprop", _) => {
+            let product = Product { m: pixels, n: k, k: taps * c };
+            divided(fprop_splits, whole_vectors(precision, &[c]), product, pixels * k)
+        }
+        ("dgrad", _) => plain(both, batch * input, c, taps * k),
         _ => {
-            let product = Product { m: k, n: taps * c, k: batch * output };
+            let product = Product { m: k, n: taps * c, k: pixels };
             // The first convolution's gradient lies as its filter does.
             let taps = if c == 16 { 121 } else { taps * c };
-            let len = (taps * k).next_multiple_of(4) + k;
-            let (tile, blocks, splits) = division(precision, both, product, len, MULTIPROCESSORS);
-            let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
-            Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * step, parts }
+            divided(wgrad_splits, both, product, (taps * k).next_multiple_of(4) + k)
         }
     }
 }
@@ -94,7 +102,7 @@ fn report() -> String {
                     let waves = (blocks * splits) as f64 / (tile.blocks * MULTIPROCESSORS) as f64;
                     let computed = (blocks * tile.m * tile.n) as f64 * (splits * depth) as f64;
                     let useful = 100.0 * m as f64 * n as f64 * k as f64 / computed;
-                    let splits = if *pass == "wgrad" { format!(" × {splits}") } else { String::new() };
+                    let splits = if *pass == "wgrad" || splits > 1 { format!(" × {splits}") } else { String::new() };
                     let parts = if parts > 0 { format!("{:.1}", parts as f64 / 1e6) } else { String::new() };
                     writeln!(
                         text,

@@ -1,5 +1,5 @@
-//! What launches of the convolutions' GEMM kernels have in common: which tile, how many blocks, how the sum over pixels is
-//! split. All of it is arithmetic on extents.
+//! What launches of the convolutions' GEMM kernels have in common: which tile, how many blocks, how long sums are split. All of
+//! it is arithmetic on extents.
 
 use bytemuck::NoUninit;
 
@@ -63,7 +63,7 @@ pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geomet
     }
 }
 
-/// How wgrad's sum over k, in tiles of k, is divided: the number of splits, and the tiles of each.
+/// How a sum over k, in tiles of k, is divided: the number of splits, and the tiles of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Splits {
     pub(crate) count: usize,
@@ -74,24 +74,39 @@ pub(crate) struct Splits {
 const SCRATCH: usize = 16 << 20;
 
 /// Divides `steps` tiles of k, of a product of `blocks` tiles and `len` results, over `slots` blocks that run at once.
+pub(crate) type Rule = fn(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits;
+
+/// wgrad's: whoever reads the gradient adds up its parts.
+pub(crate) fn wgrad_splits(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits {
+    fastest(blocks, steps, len, slots, steps / 8, 0)
+}
+
+/// fprop's, which has blocks enough unless images or channels are few. A kernel of its own adds up the parts, which costs about
+/// as much as five tiles; splits that do not run at once would rarely be worth it.
+pub(crate) fn fprop_splits(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits {
+    fastest(blocks, steps, len, slots, (steps / 4).min(slots / blocks), 5)
+}
+
+/// Of up to `most` splits the number that takes least time.
 ///
 /// The time is counted in tiles of k: what the longest-working slot multiplies, about eight for a block's beginning and end,
-/// and, where there is more than one split, the way of all partial results to memory and back.
-pub(crate) fn splits(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits {
+/// and, where there is more than one split, `launch` and the way of all partial results to memory and back.
+fn fastest(blocks: usize, steps: usize, len: usize, slots: usize, most: usize, launch: usize) -> Splits {
     let time = |count: usize| {
         let waves = (blocks * count).div_ceil(slots);
-        let partial = if count == 1 { 0 } else { count * len * 2 * size_of::<f32>() / (slots * 10_000) };
+        let partial = if count == 1 { 0 } else { launch + count * len * 2 * size_of::<f32>() / (slots * 10_000) };
         waves * (steps.div_ceil(count) + 8) + partial
     };
-    let most = (steps / 8).min(SCRATCH / len).clamp(1, 1024);
+    let most = most.min(SCRATCH / len).clamp(1, 1024);
     let count = (1..=most).min_by_key(|&count| time(count)).expect("at least one");
     let tiles = steps.div_ceil(count);
     // Rounded up, fewer may do.
     Splits { count: steps.div_ceil(tiles), tiles }
 }
 
-/// How wgrad of `product`, with `len` results in all, is divided: its tile, the tiles of the product, and the splits.
+/// How `product`, with `len` results in all, is divided by `rule`: its tile, the tiles of the product, and the splits.
 pub(crate) fn division(
+    rule: Rule,
     precision: Precision,
     aligned: bool,
     product: Product,
@@ -101,23 +116,38 @@ pub(crate) fn division(
     let tile = tile(precision, aligned, product.n);
     let blocks = geometry(tile, product.m, product.n, 1).grid[0];
     let steps = product.k.div_ceil(TILE_BYTES / 16 * vector(precision));
-    (tile, blocks, splits(blocks, steps, len, tile.blocks * multiprocessors))
+    (tile, blocks, rule(blocks, steps, len, tile.blocks * multiprocessors))
 }
 
-/// The kernels' `Split`: where wgrad's results go, and how its sum is divided.
+/// The kernels' `Split`: the distance of the parts, and the tiles of each.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Split {
-    dw: u64,
-    db: u64,
+pub(crate) struct Split {
     stride: i32,
     tiles: i32,
+}
+
+impl Split {
+    pub(crate) fn new(splits: Splits, parts: Option<&Parts>) -> Self {
+        Split { stride: parts.map_or(0, Parts::stride) as i32, tiles: splits.tiles as i32 }
+    }
+}
+
+/// The kernels' `GradientSplit`: how wgrad's sum is divided, and where its results go.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct GradientSplit {
+    split: Split,
+    dw: u64,
+    db: u64,
     accumulate_dw: i32,
     accumulate_db: i32,
 }
 
-// SAFETY: no gaps between the fields.
+// SAFETY: words.
 unsafe impl NoUninit for Split {}
+// SAFETY: no gaps between the fields.
+unsafe impl NoUninit for GradientSplit {}
 
 /// Launches the wgrad kernel of `op` for `product`, whose n is r·s·c. More than one split leave the gradients in parts.
 /// `extents` adds the arguments after x and dy.
@@ -140,7 +170,8 @@ pub(crate) fn weight_gradient(
     let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
     let db_start = dw_len.next_multiple_of(4);
     let len = db_start + db_len;
-    let (tile, _, splits) = division(cuda.precision(), aligned, product, len, cuda.multiprocessors());
+    let multiprocessors = cuda.multiprocessors();
+    let (tile, _, splits) = division(wgrad_splits, cuda.precision(), aligned, product, len, multiprocessors);
     let Product { m, n, .. } = product;
 
     let parts = if splits.count > 1 { Some(cuda.parts(splits.count, len)?) } else { None };
@@ -154,11 +185,10 @@ pub(crate) fn weight_gradient(
     let (dw, db) = (result(dw, 0)?, result(db, db_start)?);
     let address = |grad: &Option<Destination<'_>>| grad.as_ref().map_or(0, Destination::address);
     let accumulate = |grad: &Option<Destination<'_>>| grad.as_ref().is_some_and(Destination::accumulate);
-    let split = Split {
+    let split = GradientSplit {
+        split: Split::new(splits, parts.as_ref()),
         dw: address(&dw),
         db: address(&db),
-        stride: parts.as_ref().map_or(0, Parts::stride) as i32,
-        tiles: splits.tiles as i32,
         accumulate_dw: accumulate(&dw).into(),
         accumulate_db: accumulate(&db).into(),
     };
@@ -206,12 +236,12 @@ mod tests {
     #[test]
     fn splits_cover_the_sum() {
         for (blocks, steps, len) in [(1, 1, 1), (1, 11_664, 9312), (38, 2704, 614_656), (27, 100, 34_570), (7, 7, 70)] {
-            let Splits { count, tiles } = splits(blocks, steps, len, 264);
+            let Splits { count, tiles } = wgrad_splits(blocks, steps, len, 264);
             assert!(count * tiles >= steps && (count - 1) * tiles < steps, "{blocks} {steps}: {count} × {tiles}");
             assert!(count == 1 || tiles >= 8 && count * len <= SCRATCH + len);
         }
-        assert_eq!(splits(1, 1, 1, 264).count, 1);
-        assert_eq!(splits(1, 11_664, 9312, 264), Splits { count: 260, tiles: 45 });
+        assert_eq!(wgrad_splits(1, 1, 1, 264).count, 1);
+        assert_eq!(wgrad_splits(1, 11_664, 9312, 264), Splits { count: 260, tiles: 45 });
     }
 
     /// The network's convolutions at batch 128, on 132 multiprocessors: tile, blocks and splits of wgrad, in bf16.
@@ -230,9 +260,33 @@ mod tests {
             assert_eq!((of(k).name().as_str(), of(c).name().as_str()), (fprop, dgrad), "{c} to {k}");
             let wide = of(c * taps);
             let blocks = geometry(wide, k, c * taps, 1).grid[0];
-            let splits = splits(blocks, pixels.div_ceil(32), k * (c * taps + 1), 2 * 132);
+            let splits = wgrad_splits(blocks, pixels.div_ceil(32), k * (c * taps + 1), 2 * 132);
             assert_eq!((wide.name().as_str(), blocks, splits.count), wgrad, "{c} to {k}");
         }
+    }
+
+    #[test]
+    fn few_blocks_divide_their_sums() {
+        for (blocks, steps, len) in [(1, 1, 1), (1, 7, 250), (10, 75, 160_000), (131, 400, 1 << 22), (3, 1 << 20, 5)] {
+            let Splits { count, tiles } = fprop_splits(blocks, steps, len, 264);
+            assert!(count * tiles >= steps && (count - 1) * tiles < steps, "{blocks} {steps}: {count} × {tiles}");
+            assert!(count == 1 || tiles >= 4 && count * len <= SCRATCH && blocks * count <= 264 && count <= 1024);
+        }
+        // As many blocks as run at once, or sums as short as what a division costs.
+        assert_eq!(fprop_splits(264, 1000, 264 << 14, 264).count, 1);
+        assert_eq!(fprop_splits(1, 8, 1 << 14, 264).count, 1);
+        // The network's last 3×3 at batch 128 in bf16, and three of its convolutions at batch 1.
+        for (blocks, steps, len, slots, wanted) in [
+            (25, 108, 32_000, 528, (18, 6)),
+            (10, 75, 160_000, 264, (10, 8)),
+            (3, 72, 46_464, 264, (18, 4)),
+            (1, 108, 250, 528, (27, 4)),
+        ] {
+            let Splits { count, tiles } = fprop_splits(blocks, steps, len, slots);
+            assert_eq!((count, tiles), wanted, "{blocks} blocks of {steps}");
+        }
+        // Its others at batch 128 on 132 multiprocessors have more blocks than run at once.
+        assert_eq!(fprop_splits(363, 144, 15_488 * 384, 264).count, 1);
     }
 
     /// The room of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
@@ -242,7 +296,7 @@ mod tests {
             let aligned = whole_vectors(Precision::Bf16, &[c, k]);
             let tile = tile(Precision::Bf16, aligned, c * taps);
             let (blocks, len) = (geometry(tile, k, c * taps, 1).grid[0], dw_len.next_multiple_of(4) + k);
-            let splits = splits(blocks, pixels.div_ceil(32), len, tile.blocks * 132);
+            let splits = wgrad_splits(blocks, pixels.div_ceil(32), len, tile.blocks * 132);
             splits.count * len.next_multiple_of(4) * size_of::<f32>()
         };
         let layer = |pixels: usize, c, k, taps| (128 * pixels * pixels, c, k, taps, k * c * taps);

@@ -2,7 +2,7 @@
 //! value, because the optimiser's update, which reads each gradient once, adds them up as it goes (`kernels/parts.cuh`).
 //!
 //! So the parts of all of a step's gradients are there until its update: of each layer's the number of splits times the length
-//! of its parameters, of which [`gemm::splits`](super::gemm::splits) allows 64 MiB. For d2l's NiN at batch 128 and 224×224 in
+//! of its parameters, of which [`wgrad_splits`](super::gemm::wgrad_splits) allows 64 MiB. For d2l's NiN at batch 128 and 224×224 in
 //! bf16, on 132 multiprocessors, that is 141 MB, and 131 MB with the first block fused. They come while the
 //! activations, a multiple of that, go.
 
@@ -12,9 +12,9 @@ use cudarc::driver::sys::CUdeviceptr;
 
 use super::pool::Block;
 use super::tiles::{SUM_THREADS, THREADS};
-use super::{Args, Cuda, Geometry};
+use super::{Args, Buf, Cuda, Geometry, Operand, divisor};
 use crate::Result;
-use crate::device::{Device, Role};
+use crate::device::{Buffer, Device, Role};
 use crate::ops::Write;
 
 /// Equally long parts of a value in fp32.
@@ -71,6 +71,22 @@ impl Cuda {
         let args = Args::new().address(to).address(parts.address()).int(len).int(parts.stride).int(parts.count);
         let geometry = Geometry { grid: [blocks(len, parts.count), 1, 1], block: THREADS, shared: 0 };
         self.launch("sum", "sum", geometry, args.flag(write == Write::Accumulate))
+    }
+
+    /// `y`, of rows of `k`, becomes the sum of `parts`, with a bias and a ReLU where there are.
+    pub(crate) fn sum_activated(
+        &self,
+        parts: &Parts,
+        bias: Option<&Operand<'_>>,
+        relu: bool,
+        y: &mut Buf,
+        k: usize,
+    ) -> Result<()> {
+        let len = y.len();
+        let args = Args::new().rectified(y, relu && k.is_multiple_of(self.vector())).address(parts.address());
+        let args = args.optional(bias).flag(relu).value(divisor(k)).int(len).int(parts.stride).int(parts.count);
+        let geometry = Geometry { grid: [blocks(len, parts.count), 1, 1], block: THREADS, shared: 0 };
+        self.launch("sum", "sum_activated", geometry, args)
     }
 }
 

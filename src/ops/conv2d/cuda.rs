@@ -4,7 +4,7 @@ use bytemuck::NoUninit;
 
 use super::Conv2d;
 use crate::Result;
-use crate::device::cuda::gemm::{self, Product, geometry, tile, whole_vectors};
+use crate::device::cuda::gemm::{self, Product, Split, geometry, tile, whole_vectors};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
 use crate::device::{Device, Precision, Role};
 use crate::ops::Grad;
@@ -115,11 +115,20 @@ impl Conv2d for Cuda {
         let extents = Convolution::new(g)?;
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
-        let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c]), g.k);
-        let signed = relu && whole_vectors(self.precision(), &[g.k]);
-        let args = Args::new().rectified(y, signed).input(&x).input(&w);
-        let args = args.optional(bias.as_ref()).flag(relu).value(extents);
-        self.launch(OP, &format!("conv2d_fprop_{}", tile.name()), geometry(tile, g.pixels(), g.k, 1), args)
+        let (precision, product) = (self.precision(), Product { m: g.pixels(), n: g.k, k: g.taps() });
+        let (aligned, len) = (whole_vectors(precision, &[g.c]), product.m * product.n);
+        let rule = gemm::fprop_splits;
+        let (tile, _, splits) = gemm::division(rule, precision, aligned, product, len, self.multiprocessors());
+        let (name, geometry) = (tile.name(), geometry(tile, product.m, product.n, splits.count));
+        if splits.count == 1 {
+            let args = Args::new().rectified(y, relu && whole_vectors(precision, &[g.k])).input(&x).input(&w);
+            let args = args.optional(bias.as_ref()).flag(relu).value(extents);
+            return self.launch(OP, &format!("conv2d_fprop_{name}"), geometry, args);
+        }
+        let parts = self.parts(splits.count, len)?;
+        let args = Args::new().address(parts.address()).value(Split::new(splits, Some(&parts))).input(&x).input(&w);
+        self.launch(OP, &format!("conv2d_fprop_parts_{name}"), geometry, args.value(extents))?;
+        self.sum_activated(&parts, bias.as_ref(), relu, y, g.k)
     }
 
     fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf, w: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
