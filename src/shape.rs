@@ -162,6 +162,13 @@ impl ConvShape {
         ConvShape { p: self.p.min(p).max(1), q: self.q.min(q).max(1), ..self }
     }
 
+    /// The same convolution, of whose output all rows and columns are computed.
+    pub fn whole(self) -> Self {
+        let padded = |len: usize| len.saturating_add(self.pad.saturating_mul(2));
+        let extent = |len: usize, filter: usize| (padded(len) - filter) / self.stride + 1;
+        ConvShape { p: extent(self.h, self.r), q: extent(self.w, self.s), ..self }
+    }
+
     pub fn input(&self) -> Shape {
         Shape::image(self.n, self.c, self.h, self.w)
     }
@@ -257,6 +264,8 @@ mod tests {
         assert_eq!(same, Shape::image(1, 256, 26, 26));
         let beyond = conv(Shape::image(1, 3, 1, 1), Shape::weight(4, 3, 3, 3), 5, 4).unwrap();
         assert_eq!(beyond, Shape::image(1, 4, 2, 2), "padding and stride larger than the filter");
+        let g = ConvShape::new("conv2d", Shape::image(2, 1, 224, 224), Shape::weight(96, 1, 11, 11), 4, 3).unwrap();
+        assert_eq!(g.cropped(53, 7).whole(), g);
     }
 
     #[test]

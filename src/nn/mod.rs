@@ -28,9 +28,10 @@ pub trait Module<B: Backend>: Send + Sync {
         self.forward(tape, x)
     }
 
-    /// [`Module::forward`] and the max pool that follows, in one go where the backend can.
-    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool) -> Result<Var<B>> {
-        let y = self.forward_for(tape, x, &pool)?;
+    /// [`Module::forward`] and the max pool that follows, in one go where the backend can; `dead_pixels` says whether to
+    /// compute what the pool does not read.
+    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool, dead_pixels: bool) -> Result<Var<B>> {
+        let y = if dead_pixels { self.forward(tape, x) } else { self.forward_for(tape, x, &pool) }?;
         pool.forward(tape, y)
     }
 

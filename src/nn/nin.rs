@@ -54,8 +54,8 @@ impl<B: Backend> Module<B> for NinBlock<B> {
         self.cropped(tape, x, extents, None)
     }
 
-    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool) -> Result<Var<B>> {
-        let extents = self.convs[0].read_by(&pool, x.shape())?;
+    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool, dead_pixels: bool) -> Result<Var<B>> {
+        let extents = if dead_pixels { [usize::MAX; 2] } else { self.convs[0].read_by(&pool, x.shape())? };
         self.cropped(tape, x, extents, Some(pool))
     }
 

@@ -27,7 +27,7 @@ impl<B: Backend> Sequential<B> {
         Sequential { modules: Vec::new(), dead_pixels: false }
     }
 
-    /// Computing every pixel, read or not, and each pool by itself, to compare.
+    /// Computing every pixel, read or not, to compare.
     pub fn with_dead_pixels(mut self) -> Self {
         self.dead_pixels = true;
         self
@@ -49,15 +49,15 @@ impl<B: Backend> Module<B> for Sequential<B> {
     fn forward(&self, tape: &mut Tape<B>, mut x: Var<B>) -> Result<Var<B>> {
         let mut modules = self.modules.iter().peekable();
         while let Some(module) = modules.next() {
-            x = match modules.peek() {
-                Some(reader) if !self.dead_pixels => match reader.as_pool() {
-                    Some(pool) => {
-                        modules.next();
-                        module.forward_pooled(tape, x, pool)?
-                    }
-                    None => module.forward_for(tape, x, &***reader)?,
-                },
-                _ => module.forward(tape, x)?,
+            let reader = modules.peek();
+            x = if let Some(pool) = reader.and_then(|reader| reader.as_pool()) {
+                modules.next();
+                module.forward_pooled(tape, x, pool, self.dead_pixels)?
+            } else {
+                match reader {
+                    Some(reader) if !self.dead_pixels => module.forward_for(tape, x, &***reader)?,
+                    _ => module.forward(tape, x)?,
+                }
             };
         }
         Ok(x)

@@ -71,7 +71,12 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
         ("fprop", 1) => plain(whole_vectors(precision, &[c]), pixels, k, c),
         ("fprop", _) => {
             let product = Product { m: pixels, n: k, k: taps * c };
-            divided(fprop_splits, whole_vectors(precision, &[c]), product, pixels * k)
+            // By the pixels that there would be if none were left out: as many as the input has, but for the first layer.
+            let whole = Product { m: batch * input, ..product };
+            let choice = divided(fprop_splits, whole_vectors(precision, &[c]), whole, whole.m * k);
+            let part = if choice.splits > 1 { (pixels * k).next_multiple_of(4) * size_of::<f32>() } else { 0 };
+            let blocks = geometry(choice.tile, product.m, product.n, 1).grid[0];
+            Choice { product, blocks, parts: choice.splits * part, ..choice }
         }
         ("dgrad", _) => plain(both, batch * input, c, taps * k),
         _ => {

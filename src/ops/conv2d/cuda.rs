@@ -106,19 +106,28 @@ impl Blocks {
     }
 }
 
-impl Conv2d for Cuda {
-    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf, w: &Buf, bias: Option<&Buf>, relu: bool, y: &mut Buf) -> Result<()> {
-        if let Some(blocks) = Blocks::new(self.precision(), g) {
-            let (x, w) = (blocks.image(self, x)?, blocks.filters(self, w)?);
-            return self.conv2d_fprop(&blocks.shape, &x, &w, bias, relu, y);
-        }
+impl Cuda {
+    /// fprop of `g`, whose sum is divided as if `pixels` were computed: a pixel's bits do not depend on how many of its
+    /// neighbours are left out.
+    #[allow(clippy::too_many_arguments)]
+    fn fprop(
+        &self,
+        g: &ConvShape,
+        pixels: usize,
+        x: &Buf,
+        w: &Buf,
+        bias: Option<&Buf>,
+        relu: bool,
+        y: &mut Buf,
+    ) -> Result<()> {
         let extents = Convolution::new(g)?;
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
         let (precision, product) = (self.precision(), Product { m: g.pixels(), n: g.k, k: g.taps() });
         let (aligned, len) = (whole_vectors(precision, &[g.c]), product.m * product.n);
+        let (whole, whole_len) = (Product { m: pixels, ..product }, pixels.saturating_mul(product.n));
         let rule = gemm::fprop_splits;
-        let (tile, _, splits) = gemm::division(rule, precision, aligned, product, len, self.multiprocessors());
+        let (tile, _, splits) = gemm::division(rule, precision, aligned, whole, whole_len, self.multiprocessors());
         let (name, geometry) = (tile.name(), geometry(tile, product.m, product.n, splits.count));
         if splits.count == 1 {
             let args = Args::new().rectified(y, relu && whole_vectors(precision, &[g.k])).input(&x).input(&w);
@@ -129,6 +138,17 @@ impl Conv2d for Cuda {
         let args = Args::new().address(parts.address()).value(Split::new(splits, Some(&parts))).input(&x).input(&w);
         self.launch(OP, &format!("conv2d_fprop_parts_{name}"), geometry, args.value(extents))?;
         self.sum_activated(&parts, bias.as_ref(), relu, y, g.k)
+    }
+}
+
+impl Conv2d for Cuda {
+    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf, w: &Buf, bias: Option<&Buf>, relu: bool, y: &mut Buf) -> Result<()> {
+        let pixels = g.whole().pixels();
+        if let Some(blocks) = Blocks::new(self.precision(), g) {
+            let (x, w) = (blocks.image(self, x)?, blocks.filters(self, w)?);
+            return self.fprop(&blocks.shape, pixels, &x, &w, bias, relu, y);
+        }
+        self.fprop(g, pixels, x, w, bias, relu, y)
     }
 
     fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf, w: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
