@@ -35,7 +35,7 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
   room for at once, are not in it: they do not grow with the batch, and are told apart.
 ";
 
-/// Launches of a step at most, where the first block is one kernel and no fprop's sum is split.
+/// Launches of a step at most, where the first block is one kernel.
 const MOST: usize = 40;
 
 /// A step may move so much more than planned, partial results not counted.
@@ -198,7 +198,7 @@ impl Step {
 
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let (precision, count) = (self.precision, self.kernels().len());
+        let (precision, count) = (self.precision, self.launches.len());
         if precision == Precision::Bf16 {
             if count > MOST {
                 problems.push(format!("{precision}: {count} launches, {MOST} were wanted"));
