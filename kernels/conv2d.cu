@@ -110,10 +110,10 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
                             const __grid_constant__ Convolution g) {                                                   \
         dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, g);                                                            \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK * WGRAD_GROUPS, BLOCKS / WGRAD_GROUPS)             \
         conv2d_wgrad_##NAME(const __grid_constant__ GradientSplit split, const Storage *x, const Storage *dy,          \
                             const __grid_constant__ Convolution g) {                                                   \
-        wgrad<Tile_##NAME>(split, x, dy, g);                                                                           \
+        wgrad<Tile_##NAME::Grouped>(split, x, dy, g);                                                                  \
     }
 
 #if PRECISION == 0

@@ -80,10 +80,10 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
                                int m, int c, int k) {                                                                  \
         dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, m, c, k);                                                      \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK * WGRAD_GROUPS, BLOCKS / WGRAD_GROUPS)             \
         pointwise_wgrad_##NAME(const __grid_constant__ GradientSplit split, const Storage *x, const Storage *dy,       \
                                int m, int c, int k) {                                                                  \
-        wgrad<Tile_##NAME>(split, x, dy, m, c, k);                                                                     \
+        wgrad<Tile_##NAME::Grouped>(split, x, dy, m, c, k);                                                            \
     }                                                                                                                  \
     POOLED_##ALIGNED(BLOCKS, NAME)
 

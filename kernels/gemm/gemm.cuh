@@ -11,7 +11,7 @@
 #include "mma.cuh"
 #include "simt.cuh"
 
-// Adds up `tiles` tiles of k.
+// Adds up `tiles` tiles of k, at least one.
 template <class T, class Core, class LoaderA, class LoaderB>
 __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, int tiles, unsigned shared) {
     constexpr unsigned STAGE = Core::LayoutA::BYTES + Core::LayoutB::BYTES;
@@ -24,7 +24,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
         b.store(shared, next_b);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
-            __syncthreads();
+            T::synchronize();
             const unsigned stage = shared + tile % 2 * STAGE, other = shared + (tile + 1) % 2 * STAGE;
             if (tile + 1 < tiles) {
                 a.gather(next_a);
@@ -36,7 +36,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
                 b.store(other, next_b);
             }
         }
-        __syncthreads();
+        T::synchronize();
     } else {
         constexpr int STAGES = T::STAGES;
         unsigned fill = shared, read = shared;
@@ -58,7 +58,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
         for (int tile = 0; tile < tiles; tile++) {
             // This tile is here, and all threads are done with the stage that is filled now.
             wait_copies<STAGES - 2>();
-            __syncthreads();
+            T::synchronize();
             if (tile + STAGES - 1 < tiles) {
                 a.copy(fill);
                 b.copy(fill);
@@ -70,7 +70,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
         }
 #else
         wait_copies<STAGES - 2>();
-        __syncthreads();
+        T::synchronize();
         core.load(read, 0, 0);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
@@ -85,13 +85,13 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
             core.multiply(0);
             // The next tile is here, and all threads have read this one: its stage is the next to be filled.
             wait_copies<STAGES - 2>();
-            __syncthreads();
+            T::synchronize();
             if (tile + 1 < tiles) core.load(read, 0, 0);
             core.multiply(1);
         }
 #endif
         wait_copies<0>();
-        __syncthreads();
+        T::synchronize();
     }
 }
 
@@ -118,13 +118,13 @@ struct Block {
     }
 };
 
-// Splits of the sum over k: split `blockIdx.y` takes `tiles` tiles and leaves its part of the results `stride` elements behind
-// that of the split before (`parts.cuh`).
+// Splits of the sum over k: each group of split `blockIdx.y` takes `tiles` tiles, and the split leaves its part of the results
+// `stride` elements behind that of the split before (`parts.cuh`).
 struct Split {
     int stride, tiles;
 
-    // The columns of this split, of k, and their tiles.
-    __device__ int begin() const { return blockIdx.y * tiles * TILE_K; }
+    // This group's columns, of k, and their tiles: none or fewer where there are no more.
+    __device__ int begin() const { return (blockIdx.y * blockDim.y + threadIdx.y) * tiles * TILE_K; }
     __device__ int end(int k) const { return min(k, begin() + tiles * TILE_K); }
     __device__ int count(int k) const { return (end(k) - begin() + TILE_K - 1) / TILE_K; }
 
@@ -137,17 +137,67 @@ struct GradientSplit : Split {
     int accumulate_dw, accumulate_db;
 };
 
+// Hands the slices of 16 rows that the other group is to finish to it, through shared memory at `to`, and adds up what came
+// from it at `from`: group g finishes slices g, g + 2 and so on.
+template <class T, class Core>
+struct Exchange {
+    static_assert(T::GROUPS == 2 && Core::SLICES % 2 == 0, "half of the slices each");
+    // Of a slice a lane has fours of values, a warp all of them in 512 bytes each.
+    static constexpr int FOURS = T::WARP_N / 8, WARP_BYTES = Core::SLICES / 2 * FOURS * 512;
+    static constexpr int ROW_SUMS = T::BLOCK / 32 * WARP_BYTES;
+    static_assert(ROW_SUMS + T::M * sizeof(float) <= T::SHARED_BYTES, "room for slices and sums of rows");
+
+    __device__ static unsigned place(unsigned shared, int slice, int four) {
+        return shared + threadIdx.x / 32 * WARP_BYTES + (slice / 2 * FOURS + four) * 512 + threadIdx.x % 32 * 16;
+    }
+
+    __device__ static void give(Core &core, unsigned to) {
+#pragma unroll
+        for (int i = 0; i < Core::SLICES; i++) {
+            if (i % 2 == threadIdx.y) continue;
+            core.each_four(i, [&](int four, float &a, float &b, float &c, float &d) {
+                store_shared4(place(to, i, four), make_float4(a, b, c, d));
+            });
+        }
+    }
+
+    __device__ static void take(Core &core, unsigned from) {
+#pragma unroll
+        for (int i = 0; i < Core::SLICES; i++) {
+            if (i % 2 != threadIdx.y) continue;
+            core.each_four(i, [&](int four, float &a, float &b, float &c, float &d) {
+                const float4 other = load_shared4(place(from, i, four));
+                a += other.x, b += other.y, c += other.z, d += other.w;
+            });
+        }
+    }
+};
+
 // wgrad's block with its epilogue, for which `output` makes what takes dw: not before the end, so that no registers hold it
 // while tiles are multiplied.
 template <class T, class LoaderA, class LoaderB, class Output>
 __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, true> &block, LoaderA &a, LoaderB &b,
                                                 const GradientSplit &split, int m, int n, int k,
                                                 const Output &output) {
-    accumulate<T>(block.core, a, b, split.count(k), shared_address(shared_memory));
-    if (split.db != nullptr) {
+    using Exchange = ::Exchange<T, typename Block<T, Major::MN, Major::MN, true>::Core>;
+    const int tiles = split.count(k);
+    if (tiles > 0) accumulate<T>(block.core, a, b, tiles, T::stages(shared_address(shared_memory)));
+    const unsigned own = T::stages(shared_address(shared_memory));
+    // The other group's room.
+    const unsigned other = shared_address(shared_memory) + (1 - threadIdx.y) * T::SHARED_BYTES;
+    Exchange::give(block.core, own);
+    const int row_of_warp = threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
+    const auto sum_of = [&](int row) { return Exchange::ROW_SUMS + (row_of_warp + row) * sizeof(float); };
+    if (threadIdx.y == 1) {
+        block.core.each_row_sum([&](int row, float sum) { store_shared(own + sum_of(row), sum); });
+    }
+    __syncthreads();
+    Exchange::take(block.core, other);
+    if (split.db != nullptr && threadIdx.y == 0) {
         float *db = split.part(split.db);
-        const int first = place<T>(split.dw != nullptr ? n : 1).row + threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
+        const int first = place<T>(split.dw != nullptr ? n : 1).row + row_of_warp;
         block.core.each_row_sum([&](int row, float sum) {
+            sum += __uint_as_float(load_shared(other + sum_of(row)));
             if (first + row < m) {
                 float *to = db + first + row;
                 *to = split.accumulate_db ? *to + sum : sum;
@@ -155,6 +205,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
         });
     }
     if (split.dw != nullptr) {
-        finish<T>(block.core, shared_address(shared_memory), place<T>(n), output(split.part(split.dw)));
+        __syncthreads();
+        finish<T>(block.core, own, place<T>(n), output(split.part(split.dw)));
     }
 }

@@ -208,6 +208,16 @@ struct Core {
         }
     }
 
+    // Hands out slice `i`, four sums of the lane's at a time: `use(number, sum, sum, sum, sum)`.
+    template <class Use>
+    __device__ void each_four(int i, Use use) {
+#pragma unroll
+        for (int j = 0; j < 2 * COLUMNS; j++) {
+            auto &sum = sums[i][j / 2][j % 2];
+            use(j, sum[0], sum[1], sum[2], sum[3]);
+        }
+    }
+
     // Hands out the sums, neighbouring columns together: `store(row of the warp's tile, first column, values)`.
     template <class Store>
     __device__ void each_sum(Store store) const {

@@ -171,6 +171,16 @@ struct Core {
         }
     }
 
+    // Hands out slice `slice_index`, four sums of the thread's at a time: `use(number, sum, sum, sum, sum)`.
+    template <class Use>
+    __device__ void each_four(int slice_index, Use use) {
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) {
+            float *sum = sums[4 * slice_index + i / (COLUMNS / 4)] + i % (COLUMNS / 4) * 4;
+            use(i, sum[0], sum[1], sum[2], sum[3]);
+        }
+    }
+
     // Hands out the sums: `store(row of the warp's tile, column, value)`.
     template <class Store>
     __device__ void each_sum(Store store) const {

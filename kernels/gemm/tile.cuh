@@ -10,14 +10,30 @@ static_assert(TILE_BYTES == 64, "a line of K-major tiles is four chunks");
 // A block computes M x N of the product, each of its warps WARP_M x WARP_N. STAGES tiles of both operands are in shared
 // memory. An ALIGNED tile is copied in 16-byte chunks, which all extents along memory then have to be multiples of; one
 // that is not takes any extents, element by element. `src/device/cuda/tiles.rs` lists those that there are.
-template <int M_, int N_, int WARP_M_, int WARP_N_, int STAGES_, bool ALIGNED_>
+//
+// Blocks may have GROUPS of BLOCK threads, `threadIdx.y` their number: each group has stages of its own and multiplies its
+// own tiles of k, and in the end their sums are added up.
+template <int M_, int N_, int WARP_M_, int WARP_N_, int STAGES_, bool ALIGNED_, int GROUPS_ = 1>
 struct Tile {
     static constexpr int M = M_, N = N_, WARP_M = WARP_M_, WARP_N = WARP_N_, STAGES = STAGES_;
     static constexpr bool ALIGNED = ALIGNED_;
+    static constexpr int GROUPS = GROUPS_;
     static constexpr int WARPS_M = M / WARP_M, WARPS_N = N / WARP_N, BLOCK = 32 * WARPS_M * WARPS_N;
     static constexpr int STAGE_BYTES = STAGES * (M + N) * TILE_BYTES, SLICE_BYTES = BLOCK / 32 * 16 * (WARP_N + 8) * 4;
     static constexpr int SHARED_BYTES = STAGE_BYTES > SLICE_BYTES ? STAGE_BYTES : SLICE_BYTES;
     static_assert(M % WARP_M == 0 && N % WARP_N == 0 && STAGES >= 2, "warps fill the tile");
+    using Grouped = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED, WGRAD_GROUPS>;
+
+    // Waits for the other threads of the group, which go at their own pace.
+    __device__ static void synchronize() {
+        if constexpr (GROUPS == 1) {
+            __syncthreads();
+        } else {
+            asm volatile("bar.sync %0, %1;\n" ::"r"(threadIdx.y + 1), "n"(BLOCK) : "memory");
+        }
+    }
+    // Where the group has its stages, of the block's shared memory.
+    __device__ static unsigned stages(unsigned shared) { return GROUPS == 1 ? shared : shared + threadIdx.y * SHARED_BYTES; }
 };
 
 // Which of a tile's extents is contiguous in memory. K_MAJOR: lines are rows of A or B (m or n), each 64 bytes of k.

@@ -32,8 +32,8 @@ fn ops() -> Vec<Op> {
         // Many parts and few, each of several blocks of threads; lengths that 16 bytes do not divide.
         conv([2, 7, 41, 40], [10, 1, 1], 1, 0),
         conv([2, 7, 41, 40], [9, 3, 2], 1, 1),
-        conv([1, 120, 24, 24], [41, 1, 1], 1, 0),
-        conv([1, 32, 25, 25], [48, 3, 3], 1, 1),
+        conv([1, 120, 33, 33], [41, 1, 1], 1, 0),
+        conv([1, 32, 33, 34], [48, 3, 3], 1, 1),
         // Over blocks of pixels: the first layer's, several channels, and lines of two elements.
         conv([2, 1, 103, 100], [48, 11, 11], 4, 1),
         conv([1, 4, 65, 70], [8, 4, 4], 2, 2),

@@ -19,7 +19,7 @@ multiprocessors, as an H200 has. Written by `make choices`; a test holds the rul
 here was timed.
 
 * **blocks**: tiles of the product, times splits. **waves**: blocks over those that run at once (tiles have a fixed number for
-  each multiprocessor, 2 or 4). A last wave that is not full leaves multiprocessors idle.
+  each multiprocessor, 2 or 4, of wgrad's larger blocks half as many). A last wave that is not full leaves multiprocessors idle.
 * **useful**: rows, columns and steps of the sum that are the problem's, of those that the blocks compute.
 * **parts**: MB of partial results; wgrad's are read by the update, fprop's by the kernel that adds them up.
 
@@ -43,7 +43,7 @@ const LAYERS: [(&str, usize, usize, usize, usize, usize); 8] = [
 ];
 
 struct Choice {
-    tile: &'static Tile,
+    tile: Tile,
     product: Product,
     blocks: usize,
     splits: usize,
@@ -57,14 +57,14 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
     // An access of 16 bytes, and the tile's part of the sum.
     let (both, step) = (whole_vectors(precision, &[c, k]), if precision == Precision::Bf16 { 32 } else { 16 });
     let plain = |aligned, m, n, k: usize| {
-        let (tile, product) = (tile(precision, aligned, n), Product { m, n, k });
-        let blocks = geometry(tile, m, n, 1).grid[0];
+        let (tile, product) = (*tile(precision, aligned, n), Product { m, n, k });
+        let blocks = geometry(&tile, m, n, 1).grid[0];
         Choice { tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
     };
-    let divided = |rule: Rule, aligned, product, len: usize| {
-        let (tile, blocks, splits) = division(rule, precision, aligned, product, len, MULTIPROCESSORS);
+    let divided = |rule: Rule, tile: Tile, product, len: usize| {
+        let (blocks, splits) = division(rule, precision, &tile, product, len, MULTIPROCESSORS);
         let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
-        Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * step, parts }
+        Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * tile.groups * step, parts }
     };
     let pixels = batch * output;
     match (pass, taps) {
@@ -73,9 +73,10 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
             let product = Product { m: pixels, n: k, k: taps * c };
             // By the pixels that there would be if none were left out: as many as the input has, but for the first layer.
             let whole = Product { m: batch * input, ..product };
-            let choice = divided(fprop_splits, whole_vectors(precision, &[c]), whole, whole.m * k);
+            let tile = *tile(precision, whole_vectors(precision, &[c]), k);
+            let choice = divided(fprop_splits, tile, whole, whole.m * k);
             let part = if choice.splits > 1 { (pixels * k).next_multiple_of(4) * size_of::<f32>() } else { 0 };
-            let blocks = geometry(choice.tile, product.m, product.n, 1).grid[0];
+            let blocks = geometry(&choice.tile, product.m, product.n, 1).grid[0];
             Choice { product, blocks, parts: choice.splits * part, ..choice }
         }
         ("dgrad", _) => plain(both, batch * input, c, taps * k),
@@ -83,7 +84,12 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
             let product = Product { m: k, n: taps * c, k: pixels };
             // The first convolution's gradient lies as its filter does.
             let taps = if c == 16 { 121 } else { taps * c };
-            divided(wgrad_splits, both, product, (taps * k).next_multiple_of(4) + k)
+            divided(
+                wgrad_splits,
+                tile(precision, both, product.n).grouped(),
+                product,
+                (taps * k).next_multiple_of(4) + k,
+            )
         }
     }
 }

@@ -5,7 +5,7 @@ use bytemuck::NoUninit;
 
 use super::convert::Destination;
 use super::parts::Parts;
-use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile};
+use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile, WGRAD_GROUPS};
 use super::{Args, Buf, Cuda, Geometry, Precision};
 use crate::device::Buffer;
 use crate::ops::Grad;
@@ -58,12 +58,26 @@ pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Ti
 pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geometry {
     Geometry {
         grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1],
-        block: tile.threads(),
+        block: [tile.threads(), tile.groups, 1],
         shared: tile.shared(),
     }
 }
 
-/// How a sum over k, in tiles of k, is divided: the number of splits, and the tiles of each.
+/// Sums over k, to be divided among blocks of threads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sums {
+    /// Tiles of the product, and its elements in all.
+    pub(crate) blocks: usize,
+    pub(crate) len: usize,
+    /// Tiles of k, for each group of a block's.
+    pub(crate) steps: usize,
+    /// Blocks of threads that run at once.
+    pub(crate) slots: usize,
+    /// Bytes that memory moves, of the share of one of these, while it multiplies a tile.
+    pub(crate) bytes: usize,
+}
+
+/// How they are divided: the number of splits, and the tiles of k of each group of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Splits {
     pub(crate) count: usize,
@@ -73,53 +87,70 @@ pub(crate) struct Splits {
 /// The partial results' room, in floats.
 const SCRATCH: usize = 16 << 20;
 
-/// Divides `steps` tiles of k, of a product of `blocks` tiles and `len` results, over `slots` blocks that run at once.
-pub(crate) type Rule = fn(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits;
+pub(crate) type Rule = fn(Sums) -> Splits;
 
 /// wgrad's: whoever reads the gradient adds up its parts.
-pub(crate) fn wgrad_splits(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits {
-    fastest(blocks, steps, len, slots, steps / 8, 0)
+pub(crate) fn wgrad_splits(sums: Sums) -> Splits {
+    sums.fastest(sums.steps / 8, 0)
 }
 
 /// fprop's, which has blocks enough unless images or channels are few. A kernel of its own adds up the parts, which costs about
 /// as much as five tiles; splits that do not run at once would rarely be worth it.
-pub(crate) fn fprop_splits(blocks: usize, steps: usize, len: usize, slots: usize) -> Splits {
-    fastest(blocks, steps, len, slots, (steps / 4).min(slots / blocks), 5)
+pub(crate) fn fprop_splits(sums: Sums) -> Splits {
+    sums.fastest((sums.steps / 4).min(sums.slots / sums.blocks), 5)
 }
 
-/// Of up to `most` splits the number that takes least time.
-///
-/// The time is counted in tiles of k: what the longest-working slot multiplies, about eight for a block's beginning and end,
-/// and, where there is more than one split, `launch` and the way of all partial results to memory and back.
-fn fastest(blocks: usize, steps: usize, len: usize, slots: usize, most: usize, launch: usize) -> Splits {
-    let time = |count: usize| {
-        let waves = (blocks * count).div_ceil(slots);
-        let partial = if count == 1 { 0 } else { launch + count * len * 2 * size_of::<f32>() / (slots * 10_000) };
-        waves * (steps.div_ceil(count) + 8) + partial
-    };
-    let most = most.min(SCRATCH / len).clamp(1, 1024);
-    let count = (1..=most).min_by_key(|&count| time(count)).expect("at least one");
-    let tiles = steps.div_ceil(count);
-    // Rounded up, fewer may do.
-    Splits { count: steps.div_ceil(tiles), tiles }
+impl Sums {
+    /// Of up to `most` splits the number that takes least time, or the least that takes hardly more: the estimate is
+    /// none too good, and partial results take room.
+    ///
+    /// The time is counted in tiles of k: what the longest-working slot multiplies, about eight for a block's beginning and end,
+    /// and, where there is more than one split, `launch` and the way of all partial results to memory and back.
+    fn fastest(self, most: usize, launch: usize) -> Splits {
+        let Sums { blocks, len, steps, slots, bytes } = self;
+        let time = |count: usize| {
+            let waves = (blocks * count).div_ceil(slots);
+            let partial = if count == 1 { 0 } else { launch + count * len * 2 * size_of::<f32>() / (slots * bytes) };
+            waves * (steps.div_ceil(count) + 8) + partial
+        };
+        let most = most.min(SCRATCH / len).clamp(1, 1024);
+        let least = (1..=most).map(time).min().expect("at least one");
+        let count = (1..=most).find(|&count| time(count) <= least + least / 32).expect("the fastest");
+        let tiles = steps.div_ceil(count);
+        // Rounded up, fewer may do.
+        Splits { count: steps.div_ceil(tiles), tiles }
+    }
 }
 
-/// How `product`, with `len` results in all, is divided by `rule`: its tile, the tiles of the product, and the splits.
+/// Bytes that memory moves, of the share of 128 threads or, in fp32, 256, while they multiply a tile of 128×128 and 64
+/// bytes of k. By data sheets and two such groups on a multiprocessor: an A100 would move 6,700 at its peaks of bf16 and
+/// TF32, an RTX 4090 6,200, an H200 5,100, of whose peak `mma.sync` has two thirds; and an H200 37,000 in fp32.
+fn moved(precision: Precision) -> usize {
+    match precision {
+        Precision::Fp32 => 36_000,
+        Precision::Tf32 | Precision::Bf16 => 6_000,
+    }
+}
+
+/// How `product`, with `len` results in all, is divided by `rule`: the tiles of the product, and the splits.
 pub(crate) fn division(
     rule: Rule,
     precision: Precision,
-    aligned: bool,
+    tile: &Tile,
     product: Product,
     len: usize,
     multiprocessors: usize,
-) -> (&'static Tile, usize, Splits) {
-    let tile = tile(precision, aligned, product.n);
+) -> (usize, Splits) {
     let blocks = geometry(tile, product.m, product.n, 1).grid[0];
     let steps = product.k.div_ceil(TILE_BYTES / 16 * vector(precision));
-    (tile, blocks, rule(blocks, steps, len, tile.blocks * multiprocessors))
+    let bytes = tile.groups * moved(precision);
+    (
+        blocks,
+        rule(Sums { blocks, len, steps: steps.div_ceil(tile.groups), slots: tile.blocks * multiprocessors, bytes }),
+    )
 }
 
-/// The kernels' `Split`: the distance of the parts, and the tiles of each.
+/// The kernels' `Split`: the distance of the parts, and the tiles of each of their groups.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Split {
@@ -170,8 +201,9 @@ pub(crate) fn weight_gradient(
     let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
     let db_start = dw_len.next_multiple_of(4);
     let len = db_start + db_len;
-    let multiprocessors = cuda.multiprocessors();
-    let (tile, _, splits) = division(wgrad_splits, cuda.precision(), aligned, product, len, multiprocessors);
+    let (precision, multiprocessors) = (cuda.precision(), cuda.multiprocessors());
+    let tile = tile(precision, aligned, product.n).grouped();
+    let (_, splits) = division(wgrad_splits, precision, &tile, product, len, multiprocessors);
     let Product { m, n, .. } = product;
 
     let parts = if splits.count > 1 { Some(cuda.parts(splits.count, len)?) } else { None };
@@ -193,7 +225,7 @@ pub(crate) fn weight_gradient(
         accumulate_db: accumulate(&db).into(),
     };
     let args = extents(Args::new().value(split).input(&x).input(&dy));
-    cuda.launch(op, &format!("{op}_wgrad_{}", tile.name()), geometry(tile, m, n, splits.count), args)?;
+    cuda.launch(op, &format!("{op}_wgrad_{}", tile.name()), geometry(&tile, m, n, splits.count), args)?;
     dw.map_or(Ok(()), Destination::finish)?;
     db.map_or(Ok(()), Destination::finish)
 }
@@ -220,47 +252,57 @@ mod tests {
 
     #[test]
     fn blocks_cover_the_product() {
-        for tile in FP32_TILES.iter().chain(&MMA_TILES) {
+        let tiles = FP32_TILES.into_iter().chain(MMA_TILES);
+        for tile in tiles.flat_map(|tile| [tile, tile.grouped()]) {
             for (m, n) in [(1, 1), (128, 96), (129, 97), (373_248, 96), (10, 3456)] {
-                let Geometry { grid: [blocks, splits, 1], block, shared } = geometry(tile, m, n, 3) else {
+                let Geometry { grid: [blocks, splits, 1], block: [threads, groups, 1], shared } =
+                    geometry(&tile, m, n, 3)
+                else {
                     panic!("a third dimension")
                 };
                 assert_eq!((blocks, splits), (m.div_ceil(tile.m) * n.div_ceil(tile.n), 3));
-                assert!(block == tile.threads() && block <= 256 && block * tile.blocks <= 512);
+                assert!(threads == tile.threads() && groups == tile.groups && threads * groups * tile.blocks <= 512);
                 // Where a multiprocessor has 100 KiB (compute capability 8.6 and 8.9), of which each block costs one.
-                assert!(tile.blocks * (shared + 1024) <= 2 * (100 << 10) && 2 * (shared + 1024) <= 100 << 10);
+                assert!(tile.blocks * (shared + 1024) <= 2 * (100 << 10) && 2 / groups * (shared + 1024) <= 100 << 10);
             }
         }
+    }
+
+    fn sums([blocks, steps, len, slots]: [usize; 4]) -> Sums {
+        Sums { blocks, len, steps, slots, bytes: 6_000 }
     }
 
     #[test]
     fn splits_cover_the_sum() {
         for (blocks, steps, len) in [(1, 1, 1), (1, 11_664, 9312), (38, 2704, 614_656), (27, 100, 34_570), (7, 7, 70)] {
-            let Splits { count, tiles } = wgrad_splits(blocks, steps, len, 264);
+            let Splits { count, tiles } = wgrad_splits(sums([blocks, steps, len, 264]));
             assert!(count * tiles >= steps && (count - 1) * tiles < steps, "{blocks} {steps}: {count} × {tiles}");
             assert!(count == 1 || tiles >= 8 && count * len <= SCRATCH + len);
         }
-        assert_eq!(wgrad_splits(1, 1, 1, 264).count, 1);
-        assert_eq!(wgrad_splits(1, 11_664, 9312, 264), Splits { count: 260, tiles: 45 });
+        assert_eq!(wgrad_splits(sums([1, 1, 1, 264])).count, 1);
+        assert_eq!(wgrad_splits(sums([1, 11_664, 9312, 264])), Splits { count: 243, tiles: 48 });
+        // What takes memory no time is divided as finely as fills the multiprocessors best.
+        let free = Sums { bytes: 1 << 30, ..sums([38, 1250, 614_656, 132]) };
+        assert!(wgrad_splits(free).count > wgrad_splits(Sums { bytes: 6_000, ..free }).count);
     }
 
     /// The network's convolutions at batch 128, on 132 multiprocessors: tile, blocks and splits of wgrad, in bf16.
     #[test]
     fn the_network_fills_a_large_gpu() {
         let layers = [
-            // pixels, c, k, taps; tiles of fprop and dgrad; wgrad's tile, blocks and splits
-            (373_248usize, 96, 96, 1, "128x96", "128x96", ("128x96", 1, 260)),
-            (86_528, 96, 256, 25, "128x128", "128x96", ("128x128", 38, 13)),
-            (86_528, 256, 256, 1, "128x128", "128x128", ("128x128", 4, 65)),
-            (18_432, 256, 384, 9, "128x128", "128x128", ("128x128", 54, 4)),
-            (18_432, 384, 384, 1, "128x128", "128x128", ("128x128", 9, 29)),
+            // pixels, c, k, taps; tiles of fprop and dgrad; wgrad's tile, blocks and splits of two groups
+            (373_248usize, 96, 96, 1, "128x96", "128x96", ("128x96", 1, 125)),
+            (86_528, 96, 256, 25, "128x128", "128x96", ("128x128", 38, 3)),
+            (86_528, 256, 256, 1, "128x128", "128x128", ("128x128", 4, 33)),
+            (18_432, 256, 384, 9, "128x128", "128x128", ("128x128", 54, 2)),
+            (18_432, 384, 384, 1, "128x128", "128x128", ("128x128", 9, 12)),
         ];
         for (pixels, c, k, taps, fprop, dgrad, wgrad) in layers {
             let of = |n| tile(Precision::Bf16, true, n);
             assert_eq!((of(k).name().as_str(), of(c).name().as_str()), (fprop, dgrad), "{c} to {k}");
-            let wide = of(c * taps);
-            let blocks = geometry(wide, k, c * taps, 1).grid[0];
-            let splits = wgrad_splits(blocks, pixels.div_ceil(32), k * (c * taps + 1), 2 * 132);
+            let (wide, product) = (of(c * taps).grouped(), Product { m: k, n: c * taps, k: pixels });
+            let len = k * (c * taps + 1);
+            let (blocks, splits) = division(wgrad_splits, Precision::Bf16, &wide, product, len, 132);
             assert_eq!((wide.name().as_str(), blocks, splits.count), wgrad, "{c} to {k}");
         }
     }
@@ -268,25 +310,25 @@ mod tests {
     #[test]
     fn few_blocks_divide_their_sums() {
         for (blocks, steps, len) in [(1, 1, 1), (1, 7, 250), (10, 75, 160_000), (131, 400, 1 << 22), (3, 1 << 20, 5)] {
-            let Splits { count, tiles } = fprop_splits(blocks, steps, len, 264);
+            let Splits { count, tiles } = fprop_splits(sums([blocks, steps, len, 264]));
             assert!(count * tiles >= steps && (count - 1) * tiles < steps, "{blocks} {steps}: {count} × {tiles}");
             assert!(count == 1 || tiles >= 4 && count * len <= SCRATCH && blocks * count <= 264 && count <= 1024);
         }
         // As many blocks as run at once, or sums as short as what a division costs.
-        assert_eq!(fprop_splits(264, 1000, 264 << 14, 264).count, 1);
-        assert_eq!(fprop_splits(1, 8, 1 << 14, 264).count, 1);
+        assert_eq!(fprop_splits(sums([264, 1000, 264 << 14, 264])).count, 1);
+        assert_eq!(fprop_splits(sums([1, 8, 1 << 14, 264])).count, 1);
         // The network's last 3×3 at batch 128 in bf16, and three of its convolutions at batch 1.
         for (blocks, steps, len, slots, wanted) in [
             (25, 108, 32_000, 528, (18, 6)),
-            (10, 75, 160_000, 264, (10, 8)),
-            (3, 72, 46_464, 264, (18, 4)),
+            (10, 75, 160_000, 264, (11, 7)),
+            (3, 72, 46_464, 264, (12, 6)),
             (1, 108, 250, 528, (27, 4)),
         ] {
-            let Splits { count, tiles } = fprop_splits(blocks, steps, len, slots);
+            let Splits { count, tiles } = fprop_splits(sums([blocks, steps, len, slots]));
             assert_eq!((count, tiles), wanted, "{blocks} blocks of {steps}");
         }
         // Its others at batch 128 on 132 multiprocessors have more blocks than run at once.
-        assert_eq!(fprop_splits(363, 144, 15_488 * 384, 264).count, 1);
+        assert_eq!(fprop_splits(sums([363, 144, 15_488 * 384, 264])).count, 1);
     }
 
     /// The room of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
@@ -294,9 +336,9 @@ mod tests {
     fn the_networks_parts_have_room() {
         let bytes = |(pixels, c, k, taps, dw_len): (usize, usize, usize, usize, usize)| {
             let aligned = whole_vectors(Precision::Bf16, &[c, k]);
-            let tile = tile(Precision::Bf16, aligned, c * taps);
-            let (blocks, len) = (geometry(tile, k, c * taps, 1).grid[0], dw_len.next_multiple_of(4) + k);
-            let splits = wgrad_splits(blocks, pixels.div_ceil(32), len, tile.blocks * 132);
+            let tile = tile(Precision::Bf16, aligned, c * taps).grouped();
+            let (product, len) = (Product { m: k, n: c * taps, k: pixels }, dw_len.next_multiple_of(4) + k);
+            let (_, splits) = division(wgrad_splits, Precision::Bf16, &tile, product, len, 132);
             splits.count * len.next_multiple_of(4) * size_of::<f32>()
         };
         let layer = |pixels: usize, c, k, taps| (128 * pixels * pixels, c, k, taps, k * c * taps);
@@ -310,6 +352,6 @@ mod tests {
         let rest: usize = rest.chain([first]).map(bytes).sum::<usize>() + pair;
         // The second and third layer alone, or as the fused block's 128 blocks leave them.
         let (alone, fused) = (2 * bytes(layer(53, 96, 96, 1)), 128 * 2 * 96 * 97 * size_of::<f32>());
-        assert_eq!((rest + alone, rest + fused), (141_280_208, 131_297_744));
+        assert_eq!((rest + alone, rest + fused), (58_766_096, 58_989_584));
     }
 }

@@ -13,14 +13,14 @@ use super::{Buf, Bytes};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) grid: [usize; 3],
-    pub(crate) block: usize,
+    pub(crate) block: [usize; 3],
     pub(crate) shared: usize,
 }
 
 impl Geometry {
     /// At least `threads` threads in a row, in blocks of [`THREADS`].
     pub(crate) fn linear(threads: usize) -> Self {
-        Geometry { grid: [threads.div_ceil(THREADS).max(1), 1, 1], block: THREADS, shared: 0 }
+        Geometry { grid: [threads.div_ceil(THREADS).max(1), 1, 1], block: [THREADS, 1, 1], shared: 0 }
     }
 }
 

@@ -152,17 +152,17 @@ impl Cuda {
         self.bind()?;
         let Geometry { grid, block, shared } = geometry;
         let function = self.shared.kernels.function(op, kernel, shared)?;
-        let [x, y, z] = grid.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX));
+        let extents = |extents: [usize; 3]| extents.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)).into();
         let stream = self.shared.stream.cu_stream();
         // SAFETY: the arguments are those of the kernel's parameters (the tests run every kernel), and all memory they point
         // to is lent out, to work that comes later on the same stream at the earliest.
         let launched = unsafe {
             let arguments = &mut args.pointers();
-            result::launch_kernel(function, (x, y, z), (block as u32, 1, 1), shared as u32, stream, arguments)
+            result::launch_kernel(function, extents(grid), extents(block), shared as u32, stream, arguments)
         };
         launched.map_err(|error| {
             let problem =
-                format!("{op}::{kernel}, grid {grid:?}, block {block}, {shared} bytes: {}", error::describe(error));
+                format!("{op}::{kernel}, grid {grid:?}, block {block:?}, {shared} bytes: {}", error::describe(error));
             CudaError::Driver { call: "cuLaunchKernel", problem }.into()
         })
     }

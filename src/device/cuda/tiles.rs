@@ -37,6 +37,11 @@ pub const PAIR_PIXELS: usize = 128;
 /// The most parts in which the pair leaves its gradients: enough blocks to fill a large GPU, and few to be added up.
 pub const PAIR_BLOCKS: usize = 256;
 
+/// Groups of warps in wgrad's blocks, each as many warps as the blocks of the other passes have. They share the block's part of
+/// the sum over pixels and add up what they have in shared memory, so a multiprocessor that is as full leaves half as
+/// many partial results in global memory.
+pub const WGRAD_GROUPS: usize = 2;
+
 /// How a GEMM kernel's block divides its work; `kernels/README.md` says what to consider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -50,12 +55,14 @@ pub struct Tile {
     pub stages: usize,
     /// Blocks that a multiprocessor has registers for (128 registers a thread where two blocks are of 256 threads).
     pub blocks: usize,
+    /// Groups of warps that each compute all of the tile, of a share of the sum.
+    pub groups: usize,
     /// Whether operands are copied 16 bytes at a time, which takes channels that are a multiple of as many elements.
     pub aligned: bool,
 }
 
 const fn tile([m, n]: [usize; 2], [warp_m, warp_n]: [usize; 2], stages: usize, blocks: usize) -> Tile {
-    Tile { m, n, warp_m, warp_n, stages, blocks, aligned: true }
+    Tile { m, n, warp_m, warp_n, stages, blocks, groups: 1, aligned: true }
 }
 
 /// Plain multiply-adds: fp32.
@@ -74,7 +81,12 @@ pub const MMA_TILES: [Tile; 4] = [
 ];
 
 impl Tile {
-    /// Threads of a block.
+    /// The same for wgrad: larger blocks, of which there are fewer at a time.
+    pub const fn grouped(self) -> Tile {
+        Tile { groups: WGRAD_GROUPS, blocks: self.blocks / WGRAD_GROUPS, ..self }
+    }
+
+    /// Threads of a group.
     pub const fn threads(&self) -> usize {
         32 * self.warps()
     }
@@ -83,11 +95,11 @@ impl Tile {
         (self.m / self.warp_m) * (self.n / self.warp_n)
     }
 
-    /// Bytes of a block's shared memory: the stages, where each warp later finds room for 16 rows of results.
+    /// Bytes of a block's shared memory: its groups' stages, where each warp later finds room for 16 rows of results.
     pub const fn shared(&self) -> usize {
         let stages = self.stages * (self.m + self.n) * TILE_BYTES;
         let slices = self.warps() * 16 * (self.warp_n + 8) * size_of::<f32>();
-        if stages > slices { stages } else { slices }
+        self.groups * if stages > slices { stages } else { slices }
     }
 
     /// What ends the names of its kernels.
@@ -99,7 +111,7 @@ impl Tile {
 /// A list of tiles as a macro that hands each tile to macro `X`.
 fn list(tiles: &[Tile]) -> String {
     let expand = |tile: &Tile| {
-        let Tile { m, n, warp_m, warp_n, stages, blocks, aligned } = tile;
+        let Tile { m, n, warp_m, warp_n, stages, blocks, aligned, .. } = tile;
         let (shared, name) = (tile.shared(), tile.name());
         format!("X({m},{n},{warp_m},{warp_n},{stages},{blocks},{aligned},{shared},{name})")
     };
@@ -121,6 +133,7 @@ pub fn defines() -> Vec<(String, String)> {
         ("MLPCONV_BACKWARD_PIXELS", MLPCONV_BACKWARD_PIXELS),
         ("PAIR_CHANNELS", PAIR_CHANNELS),
         ("PAIR_PIXELS", PAIR_PIXELS),
+        ("WGRAD_GROUPS", WGRAD_GROUPS),
     ];
     let lists = [("FP32_TILES(X)", list(&FP32_TILES)), ("MMA_TILES(X)", list(&MMA_TILES))];
     let constants = constants.map(|(name, value)| (name, value.to_string()));

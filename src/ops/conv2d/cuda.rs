@@ -126,8 +126,8 @@ impl Cuda {
         let (precision, product) = (self.precision(), Product { m: g.pixels(), n: g.k, k: g.taps() });
         let (aligned, len) = (whole_vectors(precision, &[g.c]), product.m * product.n);
         let (whole, whole_len) = (Product { m: pixels, ..product }, pixels.saturating_mul(product.n));
-        let rule = gemm::fprop_splits;
-        let (tile, _, splits) = gemm::division(rule, precision, aligned, whole, whole_len, self.multiprocessors());
+        let (rule, tile) = (gemm::fprop_splits, tile(precision, aligned, product.n));
+        let (_, splits) = gemm::division(rule, precision, tile, whole, whole_len, self.multiprocessors());
         let (name, geometry) = (tile.name(), geometry(tile, product.m, product.n, splits.count));
         if splits.count == 1 {
             let args = Args::new().rectified(y, relu && whole_vectors(precision, &[g.k])).input(&x).input(&w);

@@ -9,7 +9,7 @@ const WARP: usize = 32;
 
 /// One block of as many warps as there are rows, up to the most that a block has.
 fn geometry(n: usize) -> Geometry {
-    Geometry { grid: [1; 3], block: WARP * n.clamp(1, 32), shared: 0 }
+    Geometry { grid: [1; 3], block: [WARP * n.clamp(1, 32), 1, 1], shared: 0 }
 }
 
 impl CrossEntropy for Cuda {
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn one_block_whatever_the_rows() {
         for (n, block) in [(1, 32), (7, 224), (32, 1024), (128, 1024), (1 << 20, 1024)] {
-            assert_eq!(geometry(n), Geometry { grid: [1; 3], block, shared: 0 });
+            assert_eq!(geometry(n), Geometry { grid: [1; 3], block: [block, 1, 1], shared: 0 });
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{Result, Shape};
 /// A block for each square of each image.
 fn geometry(shape: Shape) -> Geometry {
     let tiles = (shape.h() * shape.w()).div_ceil(FLATTEN_TILE) * shape.c().div_ceil(FLATTEN_TILE);
-    Geometry { grid: [shape.n() * tiles, 1, 1], block: THREADS, shared: 0 }
+    Geometry { grid: [shape.n() * tiles, 1, 1], block: [THREADS, 1, 1], shared: 0 }
 }
 
 impl Flatten for Cuda {

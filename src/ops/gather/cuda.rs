@@ -35,7 +35,7 @@ fn tile(first: &[u32], taps: usize, width: usize) -> Option<Tile> {
 
 fn geometry(tile: &Tile, n: usize, [height, width]: [usize; 2]) -> Geometry {
     let tiles = height.div_ceil(tile.rows) * width.div_ceil(tile.columns);
-    Geometry { grid: [n * tiles, 1, 1], block: THREADS, shared: tile.source_rows * tile.stride }
+    Geometry { grid: [n * tiles, 1, 1], block: [THREADS, 1, 1], shared: tile.source_rows * tile.stride }
 }
 
 impl Gather for Cuda {

@@ -12,7 +12,7 @@ fn inverse_pixels(shape: Shape) -> f32 {
 
 /// A block for some channels of an image.
 fn fprop_geometry(shape: Shape) -> Geometry {
-    Geometry { grid: [shape.n() * shape.c().div_ceil(AVGPOOL_CHANNELS), 1, 1], block: THREADS, shared: 0 }
+    Geometry { grid: [shape.n() * shape.c().div_ceil(AVGPOOL_CHANNELS), 1, 1], block: [THREADS, 1, 1], shared: 0 }
 }
 
 impl GlobalAvgPool for Cuda {

@@ -128,7 +128,7 @@ impl Launch {
             extents: Extents { ints, divisors: [q, of_image, pitch / 8, squares_x].map(divisor) },
             geometry: Geometry {
                 grid: [blocks, 1, 1],
-                block: 32 * MLPCONV_WARPS,
+                block: [32 * MLPCONV_WARPS, 1, 1],
                 shared: plan.shared(&shape.conv, backward),
             },
             stride,

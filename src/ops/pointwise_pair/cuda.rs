@@ -62,7 +62,7 @@ fn fits(shape: &PairShape) -> bool {
 fn geometry(shape: &PairShape, most: usize) -> Geometry {
     let tiles = shape.m.div_ceil(PAIR_PIXELS);
     let blocks = tiles.div_ceil(tiles.div_ceil(most));
-    Geometry { grid: [blocks, 1, 1], block: PAIR_PIXELS, shared: 0 }
+    Geometry { grid: [blocks, 1, 1], block: [PAIR_PIXELS, 1, 1], shared: 0 }
 }
 
 impl PointwisePair for Cuda {

@@ -86,7 +86,7 @@ impl Sgd for Cuda {
             }
             let args = Args::new().address(rate.address).value(table).int(items.len());
             let args = args.float(rule.momentum).float(rule.weight_decay).flag(rule.nesterov);
-            self.launch("sgd", "sgd", Geometry { grid: [total, 1, 1], block: THREADS, shared: 0 }, args)?;
+            self.launch("sgd", "sgd", Geometry { grid: [total, 1, 1], block: [THREADS, 1, 1], shared: 0 }, args)?;
         }
         Ok(())
     }
