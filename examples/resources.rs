@@ -149,7 +149,8 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     }
     let tiles = if precision == Precision::Fp32 { &FP32_TILES[..] } else { &MMA_TILES[..] };
     let gemm = kernel.starts_with("conv2d_") || kernel.starts_with("pointwise_");
-    tiles.iter().find(|tile| gemm && kernel.ends_with(&format!("_{}", tile.name()))).map_or(0, |tile| tile.shared())
+    let tile = tiles.iter().find(|tile| gemm && kernel.ends_with(&format!("_{}", tile.name())));
+    tile.map_or(0, |tile| if kernel.contains("_wgrad_") { tile.grouped().shared() } else { tile.shared() })
 }
 
 /// A module's kernels, each with its threads a block.

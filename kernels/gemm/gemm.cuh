@@ -145,7 +145,9 @@ struct Exchange {
     // Of a slice a lane has fours of values, a warp all of them in 512 bytes each.
     static constexpr int FOURS = T::WARP_N / 8, WARP_BYTES = Core::SLICES / 2 * FOURS * 512;
     static constexpr int ROW_SUMS = T::BLOCK / 32 * WARP_BYTES;
-    static_assert(ROW_SUMS + T::M * sizeof(float) <= T::SHARED_BYTES, "room for slices and sums of rows");
+    // Eight floats more after every 32, for a warp's come from rows 0 to 7, 16 to 23, 32 to 39 and 48 to 55.
+    __device__ static constexpr int row_sum(int row) { return ROW_SUMS + (row + row / 32 * 8) * sizeof(float); }
+    static_assert(row_sum(T::M) <= T::SHARED_BYTES, "room for slices and sums of rows");
 
     __device__ static unsigned place(unsigned shared, int slice, int four) {
         return shared + threadIdx.x / 32 * WARP_BYTES + (slice / 2 * FOURS + four) * 512 + threadIdx.x % 32 * 16;
@@ -187,9 +189,8 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
     const unsigned other = shared_address(shared_memory) + (1 - threadIdx.y) * T::SHARED_BYTES;
     Exchange::give(block.core, own);
     const int row_of_warp = threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
-    const auto sum_of = [&](int row) { return Exchange::ROW_SUMS + (row_of_warp + row) * sizeof(float); };
     if (threadIdx.y == 1) {
-        block.core.each_row_sum([&](int row, float sum) { store_shared(own + sum_of(row), sum); });
+        block.core.each_row_sum([&](int row, float sum) { store_shared(own + Exchange::row_sum(row_of_warp + row), sum); });
     }
     __syncthreads();
     Exchange::take(block.core, other);
@@ -197,7 +198,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
         float *db = split.part(split.db);
         const int first = place<T>(split.dw != nullptr ? n : 1).row + row_of_warp;
         block.core.each_row_sum([&](int row, float sum) {
-            sum += __uint_as_float(load_shared(other + sum_of(row)));
+            sum += __uint_as_float(load_shared(other + Exchange::row_sum(row_of_warp + row)));
             if (first + row < m) {
                 float *to = db + first + row;
                 *to = split.accumulate_db ? *to + sum : sum;

@@ -38,8 +38,9 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
 /// Launches of a step at most, where the first block is one kernel.
 const MOST: usize = 40;
 
-/// A step may move so much more than planned, partial results not counted.
+/// A step may move so much more than planned, partial results not counted; and with them, where the batch is a large one.
 const EXCESS: f64 = 1.1;
+const EXCESS_WITH_PARTS: f64 = 1.15;
 
 /// Whether the report is wanted, of batches as large as the virtual GPU takes in minutes.
 fn report_wanted() -> bool {
@@ -143,6 +144,10 @@ impl Step {
         (self.moved() - self.partial()) as f64 / self.plan().total() as f64
     }
 
+    fn excess_with_parts(&self) -> f64 {
+        self.moved() as f64 / self.plan().total() as f64
+    }
+
     fn section(&self, text: &mut String) {
         let Step { precision, batch, launches } = self;
         let each = |bytes: usize| bytes as f64 / 1e6 / *batch as f64;
@@ -165,7 +170,7 @@ impl Step {
             each(plan.update),
             self.excess(),
             (self.moved() - self.partial()) as f64 / plan.with_signs() as f64,
-            self.moved() as f64 / plan.total() as f64,
+            self.excess_with_parts(),
         )
         .unwrap();
         for (i, launch) in launches.iter().enumerate() {
@@ -205,6 +210,10 @@ impl Step {
             }
             if self.excess() > EXCESS {
                 problems.push(format!("{precision}: moves {:.3} of what was planned", self.excess()));
+            }
+            if report_wanted() && self.excess_with_parts() > EXCESS_WITH_PARTS {
+                let excess = self.excess_with_parts();
+                problems.push(format!("{precision}: moves {excess:.3} of what was planned, with partial results"));
             }
         }
         problems

@@ -5,7 +5,7 @@ use bytemuck::NoUninit;
 
 use super::convert::Destination;
 use super::parts::Parts;
-use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile, WGRAD_GROUPS};
+use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile};
 use super::{Args, Buf, Cuda, Geometry, Precision};
 use crate::device::Buffer;
 use crate::ops::Grad;
