@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MMA_TILES};
+use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES};
 use mlpconv::device::cuda::{missing, ptx};
 
 /// A multiprocessor, by the CUDA programming guide ("Compute capabilities"): 64 Ki registers in four partitions.
@@ -139,13 +139,8 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     if kernel == "gather" {
         return GATHER_SHARED;
     }
-    // d2l's first block, which the tests of `src/ops/mlpconv/cuda.rs` hold.
-    match kernel {
-        "mlpconv_fprop" => return 80_384,
-        "mlpconv_backward" => return 101_376,
-        "mlpconv_maxpool_fprop" => return 161_984,
-        "mlpconv_maxpool_backward" => return 123_840,
-        _ => {}
+    if let Some((_, bytes)) = MLPCONV_D2L_SHARED.iter().find(|(fused, _)| *fused == kernel) {
+        return *bytes;
     }
     let tiles = if precision == Precision::Fp32 { &FP32_TILES[..] } else { &MMA_TILES[..] };
     let gemm = kernel.starts_with("conv2d_") || kernel.starts_with("pointwise_");

@@ -13,7 +13,7 @@
 // y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
 // MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (where
-// the sum is split, y = splits). Block: the tile's warps.
+// the sum is split, y = splits). Block: the tile's warps, in wgrad WGRAD_GROUPS times as many (y = groups).
 #include "gemm/convolution.cuh"
 #include "gemm/gemm.cuh"
 
@@ -85,7 +85,7 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
     Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    const int begin = split.begin(), end = split.end(g.pixels);
+    const int begin = split.template begin<T>(), end = split.template end<T>(g.pixels);
     Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, at.row, g.k, begin, end);
     Loader<LayoutB, PatchColumns<LayoutB, T::ALIGNED>> b(LayoutA::BYTES, g, x, at.column, begin, end);
     weight_gradient<T>(block, a, b, split, g.k, g.taps, g.pixels,
@@ -95,6 +95,7 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
 #define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
     using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
     static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
+    static_assert(BLOCKS % WGRAD_GROUPS == 0, "groups in place of blocks");                                            \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_fprop_##NAME(Rectified y, const Storage *x, const Storage *w, const float *bias, int relu,              \
                             const __grid_constant__ Convolution g) {                                                   \
@@ -103,7 +104,8 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_fprop_parts_##NAME(float *parts, const __grid_constant__ Split split, const Storage *x,                 \
                                   const Storage *w, const __grid_constant__ Convolution g) {                           \
-        fprop<Tile_##NAME>(x, w, g, split.begin(), split.count(g.taps), Add{split.part(parts), 0, g.pixels, g.k});     \
+        using T = Tile_##NAME;                                                                                         \
+        fprop<T>(x, w, g, split.begin<T>(), split.count<T>(g.taps), Add{split.part(parts), 0, g.pixels, g.k});         \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, MaskedBy mask, int accumulate,           \

@@ -60,7 +60,7 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
     Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
-    const int begin = split.begin(), end = split.end(m);
+    const int begin = split.template begin<T>(), end = split.template end<T>(m);
     Loader<LayoutA, MatrixColumns<LayoutA>> a(0, dy, at.row, k, begin, end);
     Loader<LayoutB, MatrixColumns<LayoutB>> b(LayoutA::BYTES, x, at.column, c, begin, end);
     weight_gradient<T>(block, a, b, split, k, c, m,
@@ -70,6 +70,7 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
 #define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
     using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
     static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
+    static_assert(BLOCKS % WGRAD_GROUPS == 0, "groups in place of blocks");                                            \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         pointwise_fprop_##NAME(Rectified y, const Storage *x, const Storage *w, const float *bias, int relu,           \
                                int m, int c, int k) {                                                                  \

@@ -125,8 +125,8 @@ __device__ __forceinline__ void read(float (&value)[WIDTH], unsigned from) {
 }
 
 // Sends a block's sums through shared memory, so that global memory is accessed row by row, in 16 bytes a lane where n
-// allows. Each warp has a slice of its own; the block has to be done with its tiles. Of several groups each sends every so
-// many-th slice.
+// allows. Each warp has a slice of its own; the block has to be done with its tiles. Each of several groups sends every
+// GROUPS-th slice.
 template <class T, class Core, class Output>
 __device__ __forceinline__ void finish(Core &core, unsigned shared, Place block, const Output &output) {
     static_assert(Core::PITCH <= T::WARP_N + 8 && Core::PITCH % 4 == 0, "room for all slices, read in 16 bytes");
@@ -138,7 +138,7 @@ __device__ __forceinline__ void finish(Core &core, unsigned shared, Place block,
     output.begin(core, first_column);
 #pragma unroll
     for (int i = 0; i < Core::SLICES; i++) {
-        if (T::GROUPS > 1 && i % T::GROUPS != threadIdx.y) continue;
+        if (i % T::GROUPS != T::group()) continue;
         __syncwarp();
         core.write(i, slice);
         __syncwarp();

@@ -4,6 +4,8 @@
 // Tiles of both operands go through a ring of stages in shared memory. In the aligned kernels `cp.async` fills it,
 // STAGES - 1 tiles ahead of the arithmetic, with one barrier a tile; while the last step of a tile is multiplied, the
 // first fragments of the next are already under way. The others read the next tile into registers while they multiply.
+//
+// wgrad's blocks have two groups of warps, which share its tiles of k and in the end exchange their sums.
 #pragma once
 
 #include "epilogue.cuh"
@@ -123,10 +125,19 @@ struct Block {
 struct Split {
     int stride, tiles;
 
-    // This group's columns, of k, and their tiles: none or fewer where there are no more.
-    __device__ int begin() const { return (blockIdx.y * blockDim.y + threadIdx.y) * tiles * TILE_K; }
-    __device__ int end(int k) const { return min(k, begin() + tiles * TILE_K); }
-    __device__ int count(int k) const { return (end(k) - begin() + TILE_K - 1) / TILE_K; }
+    // This group's columns, of k, and their tiles: fewer at the end, or none.
+    template <class T>
+    __device__ int begin() const {
+        return (blockIdx.y * T::GROUPS + T::group()) * tiles * TILE_K;
+    }
+    template <class T>
+    __device__ int end(int k) const {
+        return min(k, begin<T>() + tiles * TILE_K);
+    }
+    template <class T>
+    __device__ int count(int k) const {
+        return (end<T>(k) - begin<T>() + TILE_K - 1) / TILE_K;
+    }
 
     __device__ float *part(float *of) const { return of + static_cast<size_t>(blockIdx.y) * stride; }
 };
@@ -156,7 +167,7 @@ struct Exchange {
     __device__ static void give(Core &core, unsigned to) {
 #pragma unroll
         for (int i = 0; i < Core::SLICES; i++) {
-            if (i % 2 == threadIdx.y) continue;
+            if (i % 2 == T::group()) continue;
             core.each_four(i, [&](int four, float &a, float &b, float &c, float &d) {
                 store_shared4(place(to, i, four), make_float4(a, b, c, d));
             });
@@ -166,7 +177,7 @@ struct Exchange {
     __device__ static void take(Core &core, unsigned from) {
 #pragma unroll
         for (int i = 0; i < Core::SLICES; i++) {
-            if (i % 2 != threadIdx.y) continue;
+            if (i % 2 != T::group()) continue;
             core.each_four(i, [&](int four, float &a, float &b, float &c, float &d) {
                 const float4 other = load_shared4(place(from, i, four));
                 a += other.x, b += other.y, c += other.z, d += other.w;
@@ -182,19 +193,19 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
                                                 const GradientSplit &split, int m, int n, int k,
                                                 const Output &output) {
     using Exchange = ::Exchange<T, typename Block<T, Major::MN, Major::MN, true>::Core>;
-    const int tiles = split.count(k);
+    const int tiles = split.template count<T>(k);
     if (tiles > 0) accumulate<T>(block.core, a, b, tiles, T::stages(shared_address(shared_memory)));
+    // This group's room, and the other's.
     const unsigned own = T::stages(shared_address(shared_memory));
-    // The other group's room.
-    const unsigned other = shared_address(shared_memory) + (1 - threadIdx.y) * T::SHARED_BYTES;
+    const unsigned other = shared_address(shared_memory) + (1 - T::group()) * T::SHARED_BYTES;
     Exchange::give(block.core, own);
     const int row_of_warp = threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
-    if (threadIdx.y == 1) {
+    if (T::group() == 1) {
         block.core.each_row_sum([&](int row, float sum) { store_shared(own + Exchange::row_sum(row_of_warp + row), sum); });
     }
     __syncthreads();
     Exchange::take(block.core, other);
-    if (split.db != nullptr && threadIdx.y == 0) {
+    if (split.db != nullptr && T::group() == 0) {
         float *db = split.part(split.db);
         const int first = place<T>(split.dw != nullptr ? n : 1).row + row_of_warp;
         block.core.each_row_sum([&](int row, float sum) {

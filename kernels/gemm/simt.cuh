@@ -1,4 +1,4 @@
-// The GEMM's arithmetic in plain fp32: every product is one fused multiply-add, in the order of k.
+// The GEMM's arithmetic in plain fp32: every product is one fused multiply-add, in the order of k (of each of wgrad's groups).
 //
 // A thread computes 8 rows and WARP_N / 8 columns. Where k runs along the lines it reads two or four steps of a row at
 // a time, and its rows lie 4 apart (its columns 8), so that the lanes of a read have neighbouring rows; where k runs

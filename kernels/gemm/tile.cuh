@@ -11,8 +11,8 @@ static_assert(TILE_BYTES == 64, "a line of K-major tiles is four chunks");
 // memory. An ALIGNED tile is copied in 16-byte chunks, which all extents along memory then have to be multiples of; one
 // that is not takes any extents, element by element. `src/device/cuda/tiles.rs` lists those that there are.
 //
-// Blocks may have GROUPS of BLOCK threads, `threadIdx.y` their number: each group has stages of its own and multiplies its
-// own tiles of k, and in the end their sums are added up.
+// A block may have GROUPS of BLOCK threads (threadIdx.y): each has stages and sums of its own and multiplies its own tiles of
+// k; in the end their sums are added up.
 template <int M_, int N_, int WARP_M_, int WARP_N_, int STAGES_, bool ALIGNED_, int GROUPS_ = 1>
 struct Tile {
     static constexpr int M = M_, N = N_, WARP_M = WARP_M_, WARP_N = WARP_N_, STAGES = STAGES_;
@@ -24,7 +24,10 @@ struct Tile {
     static_assert(M % WARP_M == 0 && N % WARP_N == 0 && STAGES >= 2, "warps fill the tile");
     using Grouped = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED, WGRAD_GROUPS>;
 
-    // Waits for the other threads of the group, which go at their own pace.
+    // This thread's group. Taken from the first lane, so that the compiler knows it to be that of the whole warp, and where it
+    // leads to, too.
+    __device__ static unsigned group() { return GROUPS == 1 ? 0 : __shfl_sync(0xffffffff, threadIdx.y, 0); }
+    // Waits for the other threads of the group: groups go at their own pace.
     __device__ static void synchronize() {
         if constexpr (GROUPS == 1) {
             __syncthreads();
@@ -33,7 +36,7 @@ struct Tile {
         }
     }
     // Where the group has its stages, of the block's shared memory.
-    __device__ static unsigned stages(unsigned shared) { return GROUPS == 1 ? shared : shared + threadIdx.y * SHARED_BYTES; }
+    __device__ static unsigned stages(unsigned shared) { return shared + group() * SHARED_BYTES; }
 };
 
 // Which of a tile's extents is contiguous in memory. K_MAJOR: lines are rows of A or B (m or n), each 64 bytes of k.

@@ -18,6 +18,7 @@ on_every_backend!(
     masked_kernels_zero_what_is_not_positive_and_nothing_else,
     gradients_of_shared_inputs_add_up,
     a_relu_leaves_alone_what_others_add_to_its_input,
+    weights_and_biases_have_the_same_gradient_alone,
 );
 
 fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, arithmetic: Arithmetic) {
@@ -116,6 +117,42 @@ fn affine<B: Backend>(
         let shape = conv_shape(conv);
         backend.conv2d_dgrad(&shape, dy, w, None, dx).unwrap();
         backend.conv2d_wgrad(&shape, x, dy, Some(dw), db.first_mut()).unwrap();
+    }
+}
+
+/// Numbers whose sums no order of additions rounds.
+fn weights_and_biases_have_the_same_gradient_alone<B: Backend>(backend: &B, _: Arithmetic) {
+    for case in table::tape_cases().into_iter().map(Case::linear) {
+        let (Case::Conv2d(conv) | Case::Pointwise(conv)) = case else { continue };
+        if !conv.bias {
+            continue;
+        }
+        let (shapes, output) = (case.inputs(), case.output());
+        let [x, dy] = [(300, shapes[0]), (301, output)].map(|(seed, shape)| (shape, draw::signs(seed, shape.len())));
+        let [x, dy] = [x, dy].map(|(shape, values)| (case::upload(backend, shape, &values), values));
+        let run = |wanted: [bool; 2]| {
+            let mut grads = [1, 2].map(|i| {
+                let buf = backend.alloc(Role::Parameter, shapes[i].len()).unwrap();
+                wanted[i - 1].then(|| Grad::new(buf, Write::Overwrite))
+            });
+            let [dw, db] = grads.each_mut().map(Option::as_mut);
+            match case {
+                Case::Pointwise(_) => backend.pointwise_wgrad(&pointwise_shape(&conv), &x.0, &dy.0, dw, db).unwrap(),
+                _ => backend.conv2d_wgrad(&conv_shape(&conv), &x.0, &dy.0, dw, db).unwrap(),
+            }
+            let read = |(i, grad): (usize, Option<Grad<B::Buf>>)| {
+                grad.map(|grad| case::download(backend, shapes[i + 1], &grad.buf))
+            };
+            grads.into_iter().enumerate().map(read).collect::<Vec<_>>()
+        };
+        let both = run([true; 2]);
+        let mut sums = vec![0.0; output.c()];
+        for (i, dy) in dy.1.iter().enumerate() {
+            sums[i / (output.h() * output.w()) % output.c()] += dy;
+        }
+        assert_eq!(both[1].as_ref(), Some(&sums), "{case:?}");
+        assert_eq!(run([true, false]), [both[0].clone(), None], "{case:?}");
+        assert_eq!(run([false, true]), [None, both[1].clone()], "{case:?}");
     }
 }
 

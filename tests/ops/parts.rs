@@ -5,10 +5,12 @@ use mlpconv::optim::Sgd;
 use mlpconv::{Backend, Param, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
-use crate::case::{self, TRAINING};
+use crate::case::{self, Case, TRAINING};
 use crate::draw;
+use crate::reference::{self, Worst};
+use crate::table::conv;
 
-on_every_backend!(reading_a_gradient_changes_no_update);
+on_every_backend!(reading_a_gradient_changes_no_update, gradients_are_those_of_the_loops);
 
 /// One convolution, two or three, on images of this shape.
 struct Op {
@@ -83,6 +85,21 @@ fn read<B: Backend>(backend: &B, params: &[Param<B>], grads: &mlpconv::tape::Gra
 fn bits<B: Backend>(backend: &B, buf: &B::Buf) -> Vec<u64> {
     let values = backend.download(buf).unwrap().into_iter();
     values.map(|value| mlpconv::device::Real::to_f64(value).to_bits()).collect()
+}
+
+/// Where parts are several, of tiles of each size, and the last group of the last split has fewer tiles of the sum.
+fn gradients_are_those_of_the_loops<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    let mix = |x, k| Case::Pointwise(conv(x, [k, 1, 1], 1, 0));
+    let cases = [
+        mix([1, 16, 37, 32], 24),
+        mix([1, 24, 44, 35], 136),
+        mix([2, 128, 27, 28], 128),
+        Case::Conv2d(conv([1, 32, 33, 34], [48, 3, 3], 1, 1)),
+        Case::Conv2d(conv([2, 7, 41, 40], [9, 3, 2], 1, 1)),
+    ];
+    for case in cases {
+        reference::check(backend, arithmetic, &case, &mut Worst::default());
+    }
 }
 
 /// Updates by gradients that were read before, or after, or not at all.

@@ -73,11 +73,11 @@ pub(crate) struct Sums {
     pub(crate) steps: usize,
     /// Blocks of threads that run at once.
     pub(crate) slots: usize,
-    /// Bytes that memory moves, of the share of one of these, while it multiplies a tile.
+    /// Bytes that memory moves for each slot while all of them multiply a tile.
     pub(crate) bytes: usize,
 }
 
-/// How they are divided: the number of splits, and the tiles of k of each group of theirs.
+/// How they are divided: the number of splits, and how many tiles of k each of their groups takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Splits {
     pub(crate) count: usize,
@@ -95,17 +95,19 @@ pub(crate) fn wgrad_splits(sums: Sums) -> Splits {
 }
 
 /// fprop's, which has blocks enough unless images or channels are few. A kernel of its own adds up the parts, which costs about
-/// as much as five tiles; splits that do not run at once would rarely be worth it.
+/// as much as five tiles; splits that do not run at once would rarely be worth it. The parts rarely leave the second-level
+/// cache, which moves about twice as much as memory.
 pub(crate) fn fprop_splits(sums: Sums) -> Splits {
-    sums.fastest((sums.steps / 4).min(sums.slots / sums.blocks), 5)
+    let most = (sums.steps / 4).min(sums.slots / sums.blocks);
+    Sums { bytes: 2 * sums.bytes, ..sums }.fastest(most, 5)
 }
 
 impl Sums {
     /// Of up to `most` splits the number that takes least time, or the least that takes hardly more: the estimate is
     /// none too good, and partial results take room.
     ///
-    /// The time is counted in tiles of k: what the longest-working slot multiplies, about eight for a block's beginning and end,
-    /// and, where there is more than one split, `launch` and the way of all partial results to memory and back.
+    /// The time is counted in tiles of k: what the longest-working slot multiplies, eight for a block's beginning and end (a
+    /// guess), and, where there is more than one split, `launch` and the way of all partial results to memory and back.
     fn fastest(self, most: usize, launch: usize) -> Splits {
         let Sums { blocks, len, steps, slots, bytes } = self;
         let time = |count: usize| {
@@ -116,19 +118,19 @@ impl Sums {
         let most = most.min(SCRATCH / len).clamp(1, 1024);
         let least = (1..=most).map(time).min().expect("at least one");
         let count = (1..=most).find(|&count| time(count) <= least + least / 32).expect("the fastest");
-        let tiles = steps.div_ceil(count);
-        // Rounded up, fewer may do.
-        Splits { count: steps.div_ceil(tiles), tiles }
+        // All have something to do: fewer splits of as many tiles would have taken no longer.
+        Splits { count, tiles: steps.div_ceil(count) }
     }
 }
 
-/// Bytes that memory moves, of the share of 128 threads or, in fp32, 256, while they multiply a tile of 128×128 and 64
-/// bytes of k. By data sheets and two such groups on a multiprocessor: an A100 would move 6,700 at its peaks of bf16 and
-/// TF32, an RTX 4090 6,200, an H200 5,100, of whose peak `mma.sync` has two thirds; and an H200 37,000 in fp32.
-fn moved(precision: Precision) -> usize {
+/// Multiply-adds that a GPU does while its memory moves a byte. By their data sheets, in bf16: an A100 of 80 GB 76, an RTX 4090 82,
+/// an H200 103, of which `mma.sync` reaches some two thirds; half as many in TF32. In fp32: an H200 7, an RTX 3090 19, an RTX
+/// 4090 41.
+fn intensity(precision: Precision) -> usize {
     match precision {
-        Precision::Fp32 => 36_000,
-        Precision::Tf32 | Precision::Bf16 => 6_000,
+        Precision::Fp32 => 16,
+        Precision::Tf32 => 38,
+        Precision::Bf16 => 76,
     }
 }
 
@@ -142,15 +144,16 @@ pub(crate) fn division(
     multiprocessors: usize,
 ) -> (usize, Splits) {
     let blocks = geometry(tile, product.m, product.n, 1).grid[0];
-    let steps = product.k.div_ceil(TILE_BYTES / 16 * vector(precision));
-    let bytes = tile.groups * moved(precision);
+    let tile_k = TILE_BYTES / 16 * vector(precision);
+    let steps = product.k.div_ceil(tile_k);
+    let bytes = tile.groups * tile.m * tile.n * tile_k / intensity(precision);
     (
         blocks,
         rule(Sums { blocks, len, steps: steps.div_ceil(tile.groups), slots: tile.blocks * multiprocessors, bytes }),
     )
 }
 
-/// The kernels' `Split`: the distance of the parts, and the tiles of each of their groups.
+/// The kernels' `Split`: the distance of the parts, and how many tiles of k each of their groups takes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Split {
@@ -321,7 +324,7 @@ mod tests {
         for (blocks, steps, len, slots, wanted) in [
             (25, 108, 32_000, 528, (18, 6)),
             (10, 75, 160_000, 264, (11, 7)),
-            (3, 72, 46_464, 264, (12, 6)),
+            (3, 72, 46_464, 264, (15, 5)),
             (1, 108, 250, 528, (27, 4)),
         ] {
             let Splits { count, tiles } = fprop_splits(sums([blocks, steps, len, slots]));

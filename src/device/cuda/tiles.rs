@@ -30,6 +30,15 @@ pub const MLPCONV_WARPS: usize = 8;
 pub const MLPCONV_FPROP_PIXELS: usize = 256;
 pub const MLPCONV_BACKWARD_PIXELS: usize = 128;
 
+/// Bytes of shared memory that a block of each kernel takes for d2l's first block: the launches' tests hold them, and
+/// `kernels/RESOURCES.md` has them.
+pub const MLPCONV_D2L_SHARED: [(&str, usize); 4] = [
+    ("mlpconv_fprop", 80_384),
+    ("mlpconv_backward", 101_376),
+    ("mlpconv_maxpool_fprop", 161_984),
+    ("mlpconv_maxpool_backward", 123_840),
+];
+
 /// The most channels that a pair of 1×1 convolutions has in one kernel, and the pixels of its blocks, a thread each.
 pub const PAIR_CHANNELS: usize = 16;
 pub const PAIR_PIXELS: usize = 128;
@@ -39,7 +48,7 @@ pub const PAIR_BLOCKS: usize = 256;
 
 /// Groups of warps in wgrad's blocks, each as many warps as the blocks of the other passes have. They share the block's part of
 /// the sum over pixels and add up what they have in shared memory, so a multiprocessor that is as full leaves half as
-/// many partial results in global memory.
+/// many partial results in global memory. They exchange halves of their sums, so there are two.
 pub const WGRAD_GROUPS: usize = 2;
 
 /// How a GEMM kernel's block divides its work; `kernels/README.md` says what to consider.
@@ -83,6 +92,7 @@ pub const MMA_TILES: [Tile; 4] = [
 impl Tile {
     /// The same for wgrad: larger blocks, of which there are fewer at a time.
     pub const fn grouped(self) -> Tile {
+        assert!(self.blocks.is_multiple_of(WGRAD_GROUPS), "groups take the place of blocks");
         Tile { groups: WGRAD_GROUPS, blocks: self.blocks / WGRAD_GROUPS, ..self }
     }
 

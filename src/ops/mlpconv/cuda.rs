@@ -245,6 +245,7 @@ impl MlpConv for Cuda {
 mod tests {
     use super::*;
     use crate::Shape;
+    use crate::device::cuda::tiles::MLPCONV_D2L_SHARED;
 
     fn shape(x: [usize; 4], k: [usize; 3], filter: [usize; 2], stride: usize, pad: usize) -> MlpConvShape {
         let [n, c, h, w] = x;
@@ -261,7 +262,9 @@ mod tests {
         let first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
         let plan = Plan::new(&first, MEMORY).unwrap();
         assert_eq!((plan.squares, plan.pitch, plan.origin, plan.whole), ([3, 3], 224, 0, true));
-        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (80_384, MEMORY));
+        let [(_, fprop), (_, backward), ..] = MLPCONV_D2L_SHARED;
+        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (fprop, backward));
+        assert_eq!(backward, MEMORY);
         for (backward, tiles, blocks) in [(false, 1536, 128), (true, 2944, 128)] {
             let launch = Launch::new(&first, &plan, backward, 132);
             assert_eq!((launch.extents.ints[15], launch.geometry.grid), (tiles, [blocks, 1, 1]));
@@ -297,8 +300,9 @@ mod tests {
         let first = first.pooled(3, 2).unwrap();
         let (plan, pool) = (Plan::new(&first, MEMORY).unwrap(), first.pool.unwrap());
         let bands = Bands::new(&pool, 132).unwrap();
-        assert_eq!(plan.shared(&first.conv, false) + bands.shared(), 161_984);
-        assert_eq!(plan.shared(&first.conv, true) + PooledRows::new(&pool).unwrap().shared(), 123_840);
+        let [.., (_, fprop), (_, backward)] = MLPCONV_D2L_SHARED;
+        assert_eq!(plan.shared(&first.conv, false) + bands.shared(), fprop);
+        assert_eq!(plan.shared(&first.conv, true) + PooledRows::new(&pool).unwrap().shared(), backward);
     }
 
     /// Every plan's windows stay within the lines that are in shared memory.
