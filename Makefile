@@ -27,8 +27,10 @@ help:
 data:
 	$(CARGO) run --quiet --bin mlpconv -- data
 
-# A machine with a driver gets the compiler for its GPU; others train on the CPU.
-train: $(if $(wildcard /dev/nvidiactl),target/nvcc/installed)
+# A machine with a driver gets the compiler for its GPU; others train and measure on the CPU.
+train bench compare: $(if $(wildcard /dev/nvidiactl),target/nvcc/installed)
+
+train:
 	$(CARGO) run --release --bin train
 
 # The virtual GPU stands in for the driver of whoever loads it first.
@@ -45,8 +47,7 @@ test-fetch:
 	$(CARGO) test --lib fetch::debian -- --ignored
 
 errors: target/nvcc/installed
-	MLPCONV_REQUIRE_CUDA=1 $(CARGO) test --test ops a_table_of_the_errors_is_written
-	cp $${CARGO_TARGET_DIR:-target}/cuda-errors.md kernels/ERRORS.md
+	MLPCONV_REQUIRE_CUDA=1 MLPCONV_ERRORS=$(CURDIR)/kernels/ERRORS.md $(CARGO) test --test ops a_table_of_the_errors
 
 # It fails where a kernel spills.
 resources: target/nvcc/installed

@@ -209,7 +209,7 @@ fn compile(
 
 fn remedy(said: &str) -> &'static str {
     if said.contains("compute_80") || said.contains("unsupported") {
-        "the kernels need nvcc 11.0 or newer, with a host compiler that it supports; name another with NVCC"
+        "the kernels need nvcc 11.7 or newer (they are tested with 13.0), with a host compiler that it supports; name another with NVCC"
     } else if said.contains("No such file") || said.contains("not found") || said.contains("cannot open source file") {
         "parts of the CUDA toolkit are missing (the headers of nvidia-cuda-crt, -runtime, -cccl and a host compiler, gcc, are needed)"
     } else {

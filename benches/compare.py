@@ -222,7 +222,7 @@ def measure_gpu(args):
             report(args, i, name, {"rss": 0, **result})
         data["rounds"] = i + 1
         data["summary"] = {name: summary(results) for name, results in data["results"].items()}
-        # After each round, lest a machine that is lent for a while takes them all away.
+        # After each round, lest an interruption loses them all.
         save(args, data)
     return data
 

@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput};
 use mlpconv::device::Role;
 use mlpconv::ops::pointwise::PointwiseShape;
 use mlpconv::ops::{Grad, Write};
-use mlpconv::shape::ConvShape;
+use mlpconv::shape::{ConvShape, PoolShape};
 use mlpconv::{Cpu, Shape};
 
 use harness::{Row, Table, Timed, Times, bench, setting};
@@ -32,8 +32,8 @@ fn case(batch: usize, name: &str, [c, k, filter, stride, pad, size]: [usize; 6])
     Case { name: name.into(), shape, first: c == 1 }
 }
 
-/// The convolutions as the network has them: the first of a block computes the pixels alone that the pool after it
-/// reads. Each of the 1×1 is there twice.
+/// The network's convolutions, each by itself: the first of a block computes the pixels alone that the pool after it
+/// reads. Each of the 1×1 is there twice. (Where a backend fuses some, `block` has what it runs instead.)
 fn network(batch: usize) -> Vec<Case> {
     let read = |name: &str, [c, k, filter, stride, pad, size]: [usize; 6], read: usize| {
         let mut case = case(batch, name, [c, k, filter, stride, pad, size]);
@@ -122,15 +122,25 @@ impl<'a, B: Timed> Work<'a, B> {
         };
         let grad = |role, len| Grad::new(noise(role, len), Write::Overwrite);
         let (inputs, weights, outputs) = (g.input().len(), g.weight().len(), g.output().len());
+        // What training has: dgrad's mask comes out of a kernel that leaves signs, and fprop leaves them. A pool of single pixels
+        // is such a kernel.
+        let rectified = |len| backend.alloc_rectified(len).expect("memory");
+        let mut x = noise(Role::Activation, inputs);
+        if pass == "dgrad" {
+            let pool = PoolShape::new("bench", g.input(), 1, 1).expect("single pixels");
+            let mut mask = rectified(inputs);
+            backend.maxpool_fprop(&pool, &x, &mut mask, None).expect("memory");
+            x = mask;
+        }
         Work {
             backend,
             shape: g,
             pass,
             recording: None,
-            x: noise(Role::Activation, inputs),
+            x,
             w: noise(Role::Parameter, weights),
             b: noise(Role::Parameter, g.k),
-            y: noise(Role::Activation, outputs),
+            y: if pass == "fprop" { rectified(outputs) } else { noise(Role::Activation, outputs) },
             dx: grad(Role::Activation, if pass == "dgrad" { inputs } else { 1 }),
             dw: grad(Role::Parameter, weights),
             db: grad(Role::Parameter, g.k),
@@ -163,9 +173,9 @@ fn row<B: Timed>(group: &'static str, case: &Case, pass: &str, backend: &B, time
     let (x, w, y) = (g.input().len() * width, g.weight().len(), g.output().len() * width);
     let bytes = match pass {
         // With weights as activations are stored, and a bias in fp32.
-        "fprop" => x + w * width + g.k * 4 + y,
-        // The input is read for its mask.
-        "dgrad" => y + w * width + x + x,
+        "fprop" => x + w * width + g.k * 4 + y + backend.signs(g.k, y).unwrap_or(0),
+        // The input's signs are read for its mask, or it is itself.
+        "dgrad" => y + w * width + x + backend.signs(g.c, x).unwrap_or(x),
         _ => x + y + w * 4 + g.k * 4,
     };
     Row {

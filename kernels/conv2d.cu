@@ -9,6 +9,7 @@
 //     conv2d_fprop_parts_TILE   parts, split, x, w, extents             leaves parts of Σ, which `sum_activated` makes y
 //     conv2d_dgrad_TILE   dx, dy, w, mask, accumulate, extents          overwrites dx or adds; a mask zeroes the sum
 //     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or leaves them in parts
+//     conv2d_to_blocks, conv2d_filters_to_blocks                        what makes few channels many, at the end of this file
 //
 // y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:

@@ -49,10 +49,11 @@ pub enum Error {
 
     /// Training whose loss is no longer a number.
     #[error(
-        "the loss became {loss} in epoch {epoch}, step {step}: training diverged; lower the learning rate (--lr), \
-         lower the momentum, or warm up (--schedule cosine:1)"
+        "the loss became {loss} in epoch {epoch}, step {step}: training diverged; lower the learning rate or the momentum, \
+         or warm up"
     )]
     Diverged { loss: f64, epoch: u32, step: usize },
+
     /// Bytes that are not the IDX file they should be.
     #[error("{name}: {source}")]
     Idx { name: String, source: crate::data::idx::IdxError },
@@ -64,7 +65,7 @@ pub enum Error {
     /// A folder that was to hold the data set lacks one of its files.
     #[error(
         "{place} has neither {file}.gz nor {file}; put the four files of Fashion-MNIST there, \
-         or name another folder with --data-dir or $MLPCONV_DATA"
+         or name another folder, as $MLPCONV_DATA does"
     )]
     DataFileMissing { place: String, file: &'static str },
 
@@ -72,8 +73,8 @@ pub enum Error {
     #[error(
         "Fashion-MNIST was not found and could not be fetched\n  {}\n\
          put the four files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, \
-         t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz) into a folder and name it with \
-         --data-dir or $MLPCONV_DATA, or install Debian's package dataset-fashion-mnist",
+         t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz) into a folder and name it, as $MLPCONV_DATA does, \
+         or install Debian's package dataset-fashion-mnist",
         tried.join("\n  ")
     )]
     DataNotFound { tried: Vec<String> },

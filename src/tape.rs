@@ -351,7 +351,7 @@ impl<B: Device> Param<B> {
     /// As [`Param::new`]; [`Error::ParameterInUse`] while a variable of some tape shares the data.
     pub fn set(&mut self, backend: &B, values: &[B::Scalar]) -> Result<()> {
         require_values(self.shape, values)?;
-        let in_use = || Error::ParameterInUse { op: "parameter", name: self.shape.to_string() };
+        let in_use = || Error::ParameterInUse { op: "parameter", name: format!("of shape {}", self.shape) };
         backend.write(Arc::get_mut(&mut self.data).ok_or_else(in_use)?, values)
     }
 

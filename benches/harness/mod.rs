@@ -42,6 +42,9 @@ pub trait Timed: Backend<Scalar = f32> {
     /// What work can be done on it at most.
     fn ceiling(&self) -> Ceiling;
 
+    /// Bytes of the signs that its kernels keep beside a rectified tensor of so many channels and bytes, where they do.
+    fn signs(&self, channels: usize, bytes: usize) -> Option<usize>;
+
     /// How long the device is busy with what `work` asks for.
     fn busy(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
@@ -61,6 +64,10 @@ impl Timed for Cpu<f32> {
 
     fn ceiling(&self) -> Ceiling {
         Ceiling::of_cpu(self.threads())
+    }
+
+    fn signs(&self, _: usize, _: usize) -> Option<usize> {
+        None
     }
 
     fn busy(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
@@ -91,6 +98,11 @@ impl Timed for Cuda {
 
     fn ceiling(&self) -> Ceiling {
         Ceiling::of_gpu(self)
+    }
+
+    fn signs(&self, channels: usize, bytes: usize) -> Option<usize> {
+        let width = Cuda::precision(self).activation_width();
+        (channels * width).is_multiple_of(16).then_some(bytes / 16)
     }
 
     fn busy(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {

@@ -1,10 +1,12 @@
 //! The ops, one folder each: `mod.rs` holds the contract (a trait of kernels that backends implement), the forward
-//! half as a method of [`Tape`](crate::tape::Tape) and the backward half beside it; `cpu.rs` the CPU's kernels.
+//! half as a method of [`Tape`](crate::tape::Tape) and the backward half beside it; `cpu.rs` the CPU's kernels, `cuda.rs`
+//! the launches of those in `kernels/`.
 //!
 //! # To add an op
 //! Give it one word and use that word everywhere. Write the trait, the forward, the `Backward` impl and the CPU
-//! kernels in its folder, add the trait to [`Backend`](crate::device::Backend), and add its cases to the table of
-//! `tests/ops/table.rs`; `tests/ops/gradients.rs` fails for an op that is missing.
+//! kernels in its folder, `kernels/WORD.cu` and its launches in `cuda.rs`, add the trait to [`Backend`](crate::device::Backend)
+//! (and to the impl below it), and add its cases to the table of `tests/ops/table.rs`; `tests/ops/gradients.rs` fails for an
+//! op that is missing. A method whose default calls other ops' kernels gives a backend time to have its own.
 //!
 //! # Who writes, who adds
 //! Forward kernels overwrite. Backward kernels write to a [`Grad`], which says whether the buffer

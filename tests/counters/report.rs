@@ -14,8 +14,9 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/COUNTERS.m
 const HEAD: &str = "\
 # What the convolutions' kernels do
 
-Every launch of the book's network's convolutions in training, at 224×224, as the virtual GPU (108 multiprocessors)
+Each convolution of the book's network by itself, every pass, at 224×224, as the virtual GPU (108 multiprocessors)
 counts it: exact figures, the same on every run. One image, or as many as have 128 pixels (two of 11×11, six of 5×5).
+In training fused kernels take the place of some: `STEP.md` has those.
 Written by `make counters`; `cargo test --test counters` holds the kernels and this file to each other.
 
 * **grid**: blocks, times splits of the sum.

@@ -27,9 +27,12 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
 * **reads**, **writes**: MB an image, each sector of 32 bytes once a launch: what memory has to give if the caches lose nothing
   while a kernel runs, and keep nothing from one kernel to the next. **asked**: what lanes ask for, as a multiple of
   that; the caches serve it.
+* **conflicts**: passes over the banks of shared memory beyond the fewest, for each access to it.
 * **GFLOP**: an image, as executed, on rows and columns that tiles have too many as well.
 * **floor**: an estimate, not a measurement: the microseconds that an H200 would take for the whole batch if it moved 4.8 TB/s and
   did 989 (bf16), 495 (TF32) or 67 (fp32) TFLOP/s, NVIDIA's peaks, whichever takes longer. No kernel reaches these.
+* Images are as many as an interpreter computes in minutes, fewer in fp32: with few, the weights and the partial results weigh
+  more. Precisions are not to be compared by these figures.
 * **plan**: `tests/counters/plan.rs` says what it counts. It reads the values that mask a gradient, where the kernels read their
   signs, which is less; **with signs** is what they move of a plan that has these. The partial results of long sums, of which a GPU needs as many as it has
   room for at once, are not in it: they do not grow with the batch, and are told apart.
@@ -82,6 +85,8 @@ struct Launch {
     writes: usize,
     asked: usize,
     flops: usize,
+    /// Passes over the banks of shared memory beyond the fewest, of each access.
+    conflicts: f64,
 }
 
 impl Launch {
@@ -95,6 +100,11 @@ impl Launch {
             writes,
             asked: sectors(["global_load_sectors", "global_store_sectors"]).iter().sum(),
             flops: number(launch, "flops"),
+            conflicts: {
+                let [conflicts, accesses] =
+                    ["shared_bank_conflicts", "shared_accesses"].map(|name| number(launch, name));
+                conflicts as f64 / accesses.max(1) as f64
+            },
         }
     }
 
@@ -160,7 +170,8 @@ impl Step {
              {batch} {images}; {:.2} MB an image, of which {:.2} are partial results. The plan has {:.2} ({:.2} forward, \
              {:.2} backward, {:.2} update): {:.2} of it is moved without the partial results ({:.2} with signs), {:.2} with them. \
              The floors add up to {floor:.0} µs.\n\n\
-             | | kernel | grid | reads | writes | asked | GFLOP | floor |\n|---:|---|---:|---:|---:|---:|---:|---:|\n",
+             | | kernel | grid | reads | writes | asked | conflicts | GFLOP | floor |\n\
+             |---:|---|---:|---:|---:|---:|---:|---:|---:|\n",
             launches.len(),
             each(self.moved()),
             each(self.partial()),
@@ -174,12 +185,12 @@ impl Step {
         )
         .unwrap();
         for (i, launch) in launches.iter().enumerate() {
-            let Launch { kernel, grid, reads, writes, asked, flops } = launch;
+            let Launch { kernel, grid, reads, writes, asked, flops, conflicts } = launch;
             let grid = if grid[1] == 1 { grid[0].to_string() } else { format!("{}×{}", grid[0], grid[1]) };
             let (asked, flops) = (*asked as f64 / (reads + writes) as f64, *flops as f64 / 1e9 / *batch as f64);
             writeln!(
                 text,
-                "| {} | `{kernel}` | {grid} | {:.3} | {:.3} | {asked:.2} | {flops:.3} | {:.1} |",
+                "| {} | `{kernel}` | {grid} | {:.3} | {:.3} | {asked:.2} | {conflicts:.2} | {flops:.3} | {:.1} |",
                 i + 1,
                 each(*reads),
                 each(*writes),

@@ -29,10 +29,26 @@ pub fn say(line: impl Display) {
     }
 }
 
-/// Prints an error, and fails.
-pub fn fail(error: &dyn std::error::Error) -> ExitCode {
+/// Prints an error, and the options that help against it, and fails.
+pub fn fail(error: &Error) -> ExitCode {
     eprintln!("error: {error}");
+    if let Some(options) = remedy(error) {
+        eprintln!("options: {options}");
+    }
     ExitCode::FAILURE
+}
+
+/// The library's errors name no options of programs.
+fn remedy(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Diverged { .. } => Some("a lower --lr or --momentum; --schedule cosine:1 warms up"),
+        Error::DataFileMissing { .. } | Error::DataNotFound { .. } => Some("--data-dir names a folder"),
+        #[cfg(feature = "cuda")]
+        Error::Cuda(mlpconv::device::cuda::CudaError::NoSuchDevice { .. }) => Some("--device cuda:0, or --device cpu"),
+        #[cfg(feature = "cuda")]
+        Error::Cuda(_) => Some("--device cpu"),
+        _ => None,
+    }
 }
 
 /// What a preset's network costs on a batch of square images.

@@ -228,7 +228,7 @@ mod tests {
         drop(listener);
         let error = fetch(folder.path(), &[Supplier::Mirror(address.clone())]).0.unwrap_err();
         let message = error.to_string();
-        assert!(message.contains(&address) && message.contains("--data-dir"), "{message}");
+        assert!(message.contains(&address) && message.contains("$MLPCONV_DATA"), "{message}");
     }
 
     #[test]

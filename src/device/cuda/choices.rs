@@ -24,7 +24,7 @@ here was timed.
 * **parts**: MB of partial results; wgrad's are read by the update, fprop's by the kernel that adds them up.
 
 The first convolution is listed as the 3×3 over blocks of 4×4 pixels that it is run as, with the 11×11 taps of its gradient. Not listed are the
-kernels that take the place of some of these in training: the fused first block (bf16), and the 1×1 convolutions that pool.
+kernels that take the place of some of these: the fused first block (bf16), the 1×1 convolutions that pool, and the pair of 10 channels.
 ";
 
 /// Multiprocessors of an H200.

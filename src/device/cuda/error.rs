@@ -6,29 +6,27 @@ use cudarc::driver::result::DriverError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {
-    #[error("no CUDA driver was found (libcuda.so); install NVIDIA's driver, or say --device cpu")]
+    #[error("no CUDA driver was found (libcuda.so); install NVIDIA's driver, or use the CPU backend")]
     NoDriver,
 
-    #[error("the CUDA driver finds no GPU (is one hidden by CUDA_VISIBLE_DEVICES?); say --device cpu")]
+    #[error("the CUDA driver finds no GPU (is one hidden by CUDA_VISIBLE_DEVICES?); use the CPU backend")]
     NoDevice,
 
-    #[error(
-        "there is no device {asked}: the driver has {count}, numbered from 0; say --device cuda:0, or --device cpu"
-    )]
+    #[error("there is no device {asked}: the driver has {count}, numbered from 0")]
     NoSuchDevice { asked: usize, count: usize },
 
     #[error("this build has no kernels: {why}")]
     KernelsNotBuilt { why: &'static str },
 
     #[error(
-        "{name} has compute capability {}.{}, and the kernels need 8.0 (Ampere) or newer; say --device cpu",
+        "{name} has compute capability {}.{}, and the kernels need 8.0 (Ampere) or newer; use the CPU backend",
         capability.0, capability.1
     )]
     Unsupported { name: String, capability: (u32, u32) },
 
     #[error(
         "the driver, of CUDA {}.{}, is older than the kernels' PTX (ISA {isa}); update the driver (580 or newer for ISA 9.0), \
-         build with the nvcc of an older toolkit ($NVCC), or say --device cpu",
+         build with the nvcc of an older toolkit ($NVCC), or use the CPU backend",
         driver.0, driver.1
     )]
     DriverTooOld { driver: (u32, u32), isa: String },

@@ -71,8 +71,8 @@ impl Strips {
     ///
     /// What it saves is each result's way to memory and back, four bytes in bf16, else eight. What it costs is the rows that
     /// strips have in common, and those of a tile that no strip fills. Of 256 channels a third more rows are 85 multiply-adds
-    /// a result; while memory moves a byte, a GPU does some 40 to 90 in bf16 and half as many in TF32. In fp32 it does five,
-    /// and there must not be more than a tenth.
+    /// a result; while memory moves a byte, a GPU does some 76 in bf16 and half as many in TF32 (`gemm::intensity`). In fp32 some
+    /// do seven, and there must not be more than a tenth.
     pub(super) fn gain(&self, pixels: usize, rows: usize, precision: Precision) -> bool {
         let (computed, needed) = (self.count() * rows, pixels.next_multiple_of(rows));
         let most = match precision {
