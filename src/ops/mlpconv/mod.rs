@@ -82,7 +82,7 @@ impl MlpConvShape {
 
     /// Both.
     pub fn pair(&self) -> PairShape {
-        PairShape { m: self.conv.pixels(), c: self.conv.k, k2: self.k2, k3: self.k3 }
+        PairShape { m: self.conv.pixels(), c: self.conv.k, k2: self.k2, k3: self.k3, mean: None }
     }
 }
 
@@ -182,7 +182,7 @@ impl<B: Backend> Tape<B> {
             self.conv2d_cropped(&chain.x, w1, Some(b1), stride, pad, true, [p, q])?
         };
         drop(chain);
-        let Some([window, stride]) = pool else { return self.pointwise_pair(a1, [w2, b2, w3, b3], relu) };
+        let Some([window, stride]) = pool else { return self.pointwise_pair(a1, [w2, b2, w3, b3], relu, false) };
         let a2 = self.pointwise(&a1, w2, Some(b2), true)?;
         drop(a1);
         self.pointwise_maxpool(&a2, w3, Some(b3), relu, window, stride)
