@@ -296,7 +296,8 @@ fn a_mean_is_the_average_of_the_pair_to_the_bit<B: Backend>(backend: &B, _: Arit
 }
 
 /// A network's end, whose block knows what follows.
-fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, _: Arithmetic) {
+fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    let on_gpu = !matches!(arithmetic, Arithmetic::CpuF32 | Arithmetic::CpuF64);
     // Images of 5×5 and of 13×10 pixels, which have no tile.
     for (relu, [h, w]) in [(true, [5, 5]), (false, [5, 5]), (true, [13, 10])] {
         let mut build = Builder::new(backend, Init::He, 3).with_bias(Init::FanIn);
@@ -330,10 +331,10 @@ fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, _: Ar
         assert!(y == want && dx == dx_apart, "{h}x{w}, relu: {relu}");
         assert_eq!(run(Mode::Inference, true).0, want, "{h}x{w}, relu: {relu}");
         for ((name, got), (_, want)) in gradients.iter().zip(&apart) {
-            // Over tiles that are cut differently; the first convolution's have the same order.
+            // Only the kernels of the pair's gradients add up in another order, tile by tile.
             let largest = want.iter().fold(0f64, |largest, value| largest.max(value.abs()));
-            let unit = if name.starts_with("0.0.") { 0.0 } else { 1e-5 * largest };
-            assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() <= unit), "{h}x{w}, {relu}: {name}");
+            let limit = if on_gpu && !name.starts_with("0.0.") { 1e-5 * largest } else { 0.0 };
+            assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() <= limit), "{h}x{w}, {relu}: {name}");
             assert!(largest > 0.0, "{name} has no gradient");
         }
     }
