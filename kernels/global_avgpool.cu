@@ -4,15 +4,15 @@
 //     global_avgpool_dgrad   dx[n,h,w,c] = dy[n,c] * scale, then 0 where mask[n,h,w,c] is not positive
 //                            (overwrites or adds; the mask applies to the sum; null for none)
 //
-// fprop: a block for AVGPOOL_CHANNELS channels of an image, THREADS / AVGPOOL_CHANNELS threads to each channel. Every
-// thread sums pixels of its own, in order; then one thread to a channel adds those sums, in order.
+// fprop: a block for AVGPOOL_CHANNELS channels of an image, AVGPOOL_SUMS threads to each channel. Every thread sums
+// pixels of its own, in order; then one thread to a channel adds those sums, in order.
 // Grid: n * ceil(c / AVGPOOL_CHANNELS). Block: THREADS.
 //
 // dgrad: a thread for each element, or in `_packs` for VECTOR channels of a pixel (c is a multiple of VECTOR).
 // Grid: ceil(count / THREADS), `count` being the threads in all. Block: THREADS.
 #include "elementwise.cuh"
 
-constexpr int SUMS = THREADS / AVGPOOL_CHANNELS;
+constexpr int SUMS = AVGPOOL_SUMS;
 static_assert(SUMS * AVGPOOL_CHANNELS == THREADS && AVGPOOL_CHANNELS % 32 == 0, "each channel has as many threads");
 
 extern "C" __global__ void __launch_bounds__(THREADS)

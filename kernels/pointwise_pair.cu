@@ -1,5 +1,5 @@
-// Two 1x1 convolutions of few channels, a ReLU between them, in one kernel each way. What is between them never leaves
-// the multiprocessor; the backward kernel computes it again.
+// Two 1x1 convolutions of few channels, a ReLU between them, and the global average that may follow, in one kernel each
+// way. What is between them never leaves the multiprocessor; the backward kernel computes it again.
 //
 //     hidden = relu(x · w2ᵀ + b2)    dz = dy · w3, zeroed where hidden is not positive   dw3 = dyᵀ · hidden, db3 = Σ dy
 //     y = act(hidden · w3ᵀ + b3)     dx = dz · w2, zeroed where x is not positive        dw2 = dzᵀ · x, db2 = Σ dz
@@ -9,23 +9,33 @@
 // Products are plain multiply-adds in the order of the channels: tensor cores would have little but padding to
 // multiply. So tf32 does not round its factors here, which is more exact than it has to be.
 //
-//     pointwise_pair_fprop      y, x, w2, b2, w3, b3, extents, relu        overwrites y
-//     pointwise_pair_backward   dx (optional), parts, x, dy, w2, b2, w3,   overwrites dx or adds to it; parts[block]:
-//                               extents, layout, mask, accumulate          dw2, dw3, db2, db3
+// If `extents.image` is not 0, all that is wanted of y is the mean of each image. Then the mean is what goes to y, and
+// dy is its gradient: that of a pixel's y is dy * scale, zeroed where y is not positive if `relu` is set, for which the
+// way back computes y again. Both ways what is between the layers and the average is rounded to Storage, and the mean
+// is summed up in the order of global_avgpool.cu: the numbers are those of its kernels.
+//
+//     pointwise_pair_fprop      y, x, w2, b2, w3, b3, extents, relu            overwrites y
+//     pointwise_pair_backward   dx (optional), parts, x, dy, w2, b2, w3, b3,   overwrites dx or adds to it;
+//                               extents, layout, relu, mask, accumulate        parts[block]: dw2, dw3, db2, db3
 //
 // Memory: x, y, dy, dx NHWC and w KRSC in Storage; biases and parts in float. Block: PAIR_PIXELS threads, a pixel each.
-// Grid: fprop ceil(pixels / PAIR_PIXELS); backward no more than that, each block going over tiles of so many pixels.
+// Grid: fprop a block for each tile of `extents.tile` pixels, PAIR_PIXELS of them or as many whole images as that has
+// room for; backward no more than that, each block going over several tiles.
 #include "divide.cuh"
 #include "elementwise.cuh"
 
 constexpr int PIXELS = PAIR_PIXELS, CHANNELS = PAIR_CHANNELS;
-static_assert(PIXELS % 32 == 0 && PIXELS % VECTOR == 0, "whole warps, and tiles that begin at whole packs");
+static_assert(PIXELS % 32 == 0 && PIXELS % VECTOR == 0, "whole warps, and full tiles that begin at whole packs");
 static_assert(CHANNELS % VECTOR == 0 && CHANNELS % 4 == 0, "a row of weights is read four at a time");
 
 // `src/ops/pointwise_pair/cuda.rs` fills these in.
 struct Extents {
     Divisor c, k3;
-    unsigned k2, pixels;
+    // An image's pixels and what their sum is multiplied by, where its mean is wanted; else 0.
+    Divisor image;
+    float scale;
+    // Pixels of all images, and of a tile.
+    unsigned k2, pixels, tile;
 };
 
 // Where the gradients of w2 and w3, b2 and b3 begin in a part, and where the next part does.
@@ -58,18 +68,21 @@ static __device__ __forceinline__ void load_bias(float (&to)[CHANNELS], const fl
     if (threadIdx.x < CHANNELS) to[threadIdx.x] = threadIdx.x < channels ? bias[threadIdx.x] : 0.0f;
 }
 
-// Calls body(Width<WIDTH>, at) for the elements of a tile, which are one run in memory: for its packs, and one by one
-// for those at the end of the tensor that fill none. How many packs a thread has is known, so all are on their way at
-// once.
+// Calls body(Width<WIDTH>, at) for a tile's elements, begin .. end of the tensor: for the packs among them, and one by
+// one for those before the first and after the last, which share packs with others' or with none. How many packs a
+// thread has is known, so all are on their way at once.
 template <typename Body>
-static __device__ __forceinline__ void each_pack_of_tile(unsigned len, Body body) {
+static __device__ __forceinline__ void each_pack_of_tile(unsigned begin, unsigned end, Body body) {
+    // A tile that does not begin at a whole pack has fewer than PIXELS pixels of fewer than CHANNELS channels, both of
+    // which are whole packs: so there are threads enough for what the first pack has before it.
+    const unsigned first = begin / VECTOR * VECTOR;
 #pragma unroll
     for (int i = 0; i < CHANNELS / VECTOR; i++) {
-        const unsigned at = (i * PIXELS + threadIdx.x) * VECTOR;
-        if (at + VECTOR <= len) {
+        const unsigned at = first + (i * PIXELS + threadIdx.x) * VECTOR;
+        if (at >= begin && at + VECTOR <= end) {
             body(Width<VECTOR>{}, at);
         } else {
-            for (unsigned j = at; j < len; j++) body(Width<1>{}, j);
+            for (unsigned j = max(at, begin); j < min(at + VECTOR, end); j++) body(Width<1>{}, j);
         }
     }
 }
@@ -87,24 +100,27 @@ struct Place {
     }
 };
 
-static __device__ __forceinline__ void load_tile(Rows &to, const Storage *from, unsigned pixels,
+// Pixels first .. first + pixels of a tensor.
+static __device__ __forceinline__ void load_tile(Rows &to, const Storage *from, unsigned first, unsigned pixels,
                                                  const Divisor &channels) {
-    each_pack_of_tile(pixels * channels.value, [&](auto width, unsigned at) {
+    const unsigned begin = first * channels.value;
+    each_pack_of_tile(begin, begin + pixels * channels.value, [&](auto width, unsigned at) {
         constexpr int WIDTH = decltype(width)::value;
         float values[WIDTH];
         load(from + at, values);
-        Place place(at, channels);
+        Place place(at - begin, channels);
 #pragma unroll
         for (int i = 0; i < WIDTH; i++, place.next(channels)) to[place.pixel][place.channel] = values[i];
     });
 }
 
-static __device__ __forceinline__ void store_tile(Storage *to, const Rows &from, unsigned pixels,
+static __device__ __forceinline__ void store_tile(Storage *to, const Rows &from, unsigned first, unsigned pixels,
                                                   const Divisor &channels, bool accumulate) {
-    each_pack_of_tile(pixels * channels.value, [&](auto width, unsigned at) {
+    const unsigned begin = first * channels.value;
+    each_pack_of_tile(begin, begin + pixels * channels.value, [&](auto width, unsigned at) {
         constexpr int WIDTH = decltype(width)::value;
         float values[WIDTH];
-        Place place(at, channels);
+        Place place(at - begin, channels);
 #pragma unroll
         for (int i = 0; i < WIDTH; i++, place.next(channels)) values[i] = from[place.pixel][place.channel];
         if (accumulate) {
@@ -150,6 +166,40 @@ static __device__ __forceinline__ void set_row(float *to, const float (&sums)[CH
     }
 }
 
+// The means of a tile's images, a warp for each and a lane for each channel: they read neighbouring banks.
+static_assert(CHANNELS <= 32, "a lane for each channel");
+static __device__ __forceinline__ void store_means(Storage *to, const Rows &rows, unsigned first, unsigned pixels,
+                                                   const Extents &extents) {
+    const unsigned image = extents.image.value, k3 = extents.k3.value, channel = threadIdx.x % 32;
+    const unsigned first_image = divide(first, extents.image).quotient;
+    if (channel >= k3) return;
+    for (unsigned begin = threadIdx.x / 32 * image; begin < pixels; begin += PIXELS / 32 * image) {
+        float sums[AVGPOOL_SUMS] = {};
+        for (unsigned pixel = 0; pixel < image; pixel += AVGPOOL_SUMS) {
+#pragma unroll
+            for (int i = 0; i < AVGPOOL_SUMS; i++) {
+                if (pixel + i < image) sums[i] += rows[begin + pixel + i][channel];
+            }
+        }
+        float sum = sums[0];
+#pragma unroll
+        for (int i = 1; i < AVGPOOL_SUMS; i++) sum += sums[i];
+        to[(first_image + divide(begin, extents.image).quotient) * k3 + channel] = to_storage(sum * extents.scale);
+    }
+}
+
+// The gradients of a tile's y, behind its ReLU, from those of the means. Each thread writes its own pixel's.
+static __device__ __forceinline__ void load_means(Rows &to, const Storage *from, unsigned first, unsigned pixels,
+                                                  const Extents &extents) {
+    const unsigned k3 = extents.k3.value;
+    if (threadIdx.x >= pixels) return;
+    const Storage *mean = from + divide(first + threadIdx.x, extents.image).quotient * k3;
+#pragma unroll
+    for (int k = 0; k < CHANNELS; k++) {
+        if (k < k3) to[threadIdx.x][k] = rounded(__fmul_rn(to_float(mean[k]), extents.scale));
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
     pointwise_pair_fprop(Storage *y, const Storage *x, const Storage *w2, const float *b2, const Storage *w3,
                          const float *b3, const __grid_constant__ Extents extents, int relu) {
@@ -157,8 +207,8 @@ extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
     __shared__ Matrix second, third;
     __shared__ float second_bias[CHANNELS], third_bias[CHANNELS];
     const unsigned c = extents.c.value, k2 = extents.k2, k3 = extents.k3.value;
-    const unsigned first = blockIdx.x * PIXELS, pixels = min(unsigned(PIXELS), extents.pixels - first);
-    load_tile(rows, x + first * c, pixels, extents.c);
+    const unsigned first = blockIdx.x * extents.tile, pixels = min(extents.tile, extents.pixels - first);
+    load_tile(rows, x, first, pixels, extents.c);
     load_matrix<false>(second, w2, c, k2);
     load_matrix<false>(third, w3, k2, k3);
     load_bias(second_bias, b2, k2);
@@ -172,11 +222,15 @@ extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
         multiply(sums, row, third, k2);
         set_row(row, sums, k3, [&](int k, float sum) {
             const float value = sum + third_bias[k];
-            return relu ? rectify(value) : value;
+            return rounded(relu ? rectify(value) : value);
         });
     }
     __syncthreads();
-    store_tile(y + first * k3, rows, pixels, extents.k3, false);
+    if (extents.image.value != 0) {
+        store_means(y, rows, first, pixels, extents);
+    } else {
+        store_tile(y, rows, first, pixels, extents.k3, false);
+    }
 }
 
 // Elements of all four gradients, a column of ones making a bias's of a weight's: those that a thread adds up.
@@ -194,19 +248,26 @@ struct Element {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
+// Four blocks to a multiprocessor: for a fifth, for which compute capability 9.0 has shared memory, ptxas would spill.
+extern "C" __global__ void __launch_bounds__(PAIR_PIXELS, 4)
     pointwise_pair_backward(Storage *dx, float *parts, const Storage *x, const Storage *dy, const Storage *w2,
-                            const float *b2, const Storage *w3, const __grid_constant__ Extents extents,
-                            const __grid_constant__ Layout layout, int mask, int accumulate) {
+                            const float *b2, const Storage *w3, const float *b3,
+                            const __grid_constant__ Extents extents, const __grid_constant__ Layout layout, int relu,
+                            int mask, int accumulate) {
     // x, hidden and their layers' dy, of which the first is dz.
     __shared__ Rows input, hidden, dz, output;
-    __shared__ Matrix second, second_back, third_back;
-    __shared__ float bias[CHANNELS];
+    __shared__ Matrix second, third, second_back, third_back;
+    __shared__ float second_bias[CHANNELS], third_bias[CHANNELS];
     const unsigned c = extents.c.value, k2 = extents.k2, k3 = extents.k3.value;
+    const bool mean = extents.image.value != 0, again = mean && relu;
     load_matrix<false>(second, w2, c, k2);
     load_matrix<true>(second_back, w2, k2, c);
     load_matrix<true>(third_back, w3, k3, k2);
-    load_bias(bias, b2, k2);
+    load_bias(second_bias, b2, k2);
+    if (again) {
+        load_matrix<false>(third, w3, k2, k3);
+        load_bias(third_bias, b3, k3);
+    }
 
     const unsigned elements_of_third = k3 * (k2 + 1), elements = elements_of_third + k2 * (c + 1);
     const auto element = [&](unsigned index) {
@@ -215,17 +276,27 @@ extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
                    : Element(dz, input, c, index - elements_of_third, layout.dw2, layout.db2);
     };
     float gradients[SHARES] = {};
-    for (unsigned first = blockIdx.x * PIXELS; first < extents.pixels; first += gridDim.x * PIXELS) {
-        const unsigned pixels = min(unsigned(PIXELS), extents.pixels - first);
-        load_tile(input, x + first * c, pixels, extents.c);
-        load_tile(output, dy + first * k3, pixels, extents.k3);
+    for (unsigned first = blockIdx.x * extents.tile; first < extents.pixels; first += gridDim.x * extents.tile) {
+        const unsigned pixels = min(extents.tile, extents.pixels - first);
+        load_tile(input, x, first, pixels, extents.c);
+        if (mean) {
+            load_means(output, dy, first, pixels, extents);
+        } else {
+            load_tile(output, dy, first, pixels, extents.k3);
+        }
         __syncthreads();
         float *const row = input[threadIdx.x], *const hidden_row = hidden[threadIdx.x];
+        float *const output_row = output[threadIdx.x];
         float sums[CHANNELS];
         if (threadIdx.x < pixels) {
             multiply(sums, row, second, c);
-            set_row(hidden_row, sums, k2, [&](int k, float sum) { return rounded(rectify(sum + bias[k])); });
-            multiply(sums, output[threadIdx.x], third_back, k3);
+            set_row(hidden_row, sums, k2, [&](int k, float sum) { return rounded(rectify(sum + second_bias[k])); });
+            if (again) {
+                multiply(sums, hidden_row, third, k2);
+                set_row(output_row, sums, k3,
+                        [&](int k, float sum) { return rounded(sum + third_bias[k]) > 0.0f ? output_row[k] : 0.0f; });
+            }
+            multiply(sums, output_row, third_back, k3);
             set_row(dz[threadIdx.x], sums, k2,
                     [&](int k, float sum) { return hidden_row[k] > 0.0f ? rounded(sum) : 0.0f; });
             row[c] = hidden_row[k2] = 1.0f;
@@ -251,7 +322,7 @@ extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
                 set_row(row, sums, c, [&](int k, float sum) { return !mask || row[k] > 0.0f ? sum : 0.0f; });
             }
             __syncthreads();
-            store_tile(dx + first * c, input, pixels, extents.c, accumulate);
+            store_tile(dx, input, first, pixels, extents.c, accumulate);
             __syncthreads();
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{LayerSummary, Module, join};
 use crate::device::Backend;
+use crate::ops::Pool;
 use crate::shape::{ConvShape, PoolShape};
 use crate::tape::{Param, Tape, Var};
 use crate::{Result, Shape};
@@ -132,8 +133,8 @@ impl<B: Backend> Module<B> for MaxPool {
         tape.maxpool(&x, self.window, self.stride)
     }
 
-    fn as_pool(&self) -> Option<MaxPool> {
-        Some(*self)
+    fn as_pool(&self) -> Option<Pool> {
+        Some(Pool::Max { window: self.window, stride: self.stride })
     }
 
     fn reads(&self, input: Shape) -> Shape {
@@ -157,6 +158,10 @@ pub struct GlobalAvgPool;
 impl<B: Backend> Module<B> for GlobalAvgPool {
     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
         tape.global_avgpool(&x)
+    }
+
+    fn as_pool(&self) -> Option<Pool> {
+        Some(Pool::GlobalAverage)
     }
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {

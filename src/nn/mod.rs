@@ -13,6 +13,7 @@ pub use sequential::Sequential;
 pub use summary::{LayerSummary, Summary};
 
 use crate::device::Backend;
+use crate::ops::Pool;
 use crate::tape::{Param, Tape, Var};
 use crate::{Result, Shape};
 
@@ -28,15 +29,15 @@ pub trait Module<B: Backend>: Send + Sync {
         self.forward(tape, x)
     }
 
-    /// [`Module::forward`] and the max pool that follows, in one go where the backend can; `dead_pixels` says whether to
-    /// compute what the pool does not read.
-    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool, dead_pixels: bool) -> Result<Var<B>> {
-        let y = if dead_pixels { self.forward(tape, x) } else { self.forward_for(tape, x, &pool) }?;
+    /// [`Module::forward`] and `pool`, which is one ([`Module::as_pool`]) and follows, in one go where the backend can;
+    /// `dead_pixels` says whether to compute what the pool does not read.
+    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: &dyn Module<B>, dead_pixels: bool) -> Result<Var<B>> {
+        let y = if dead_pixels { self.forward(tape, x) } else { self.forward_for(tape, x, pool) }?;
         pool.forward(tape, y)
     }
 
-    /// The max pool that this module is, if it is one: then whatever comes before may do its work ([`Module::forward_pooled`]).
-    fn as_pool(&self) -> Option<MaxPool> {
+    /// The pool that this module is, if it is one: whatever comes before may do its work ([`Module::forward_pooled`]).
+    fn as_pool(&self) -> Option<Pool> {
         None
     }
 

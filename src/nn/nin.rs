@@ -3,6 +3,7 @@
 use super::layers::within;
 use super::{Builder, Conv2d, Dropout, Flatten, GlobalAvgPool, Init, LayerSummary, MaxPool, Module, Sequential, join};
 use crate::device::Backend;
+use crate::ops::Pool;
 use crate::tape::{Param, Tape, Var};
 use crate::{Result, Shape};
 
@@ -33,13 +34,12 @@ impl<B: Backend> NinBlock<B> {
 
 impl<B: Backend> NinBlock<B> {
     /// As far as the first `extents` rows and columns of the output, and pooled.
-    fn cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2], pool: Option<MaxPool>) -> Result<Var<B>> {
+    fn cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2], pool: Option<Pool>) -> Result<Var<B>> {
         let [first, second, third] = &self.convs;
         let params: Vec<Var<B>> = self.convs.iter().flat_map(|conv| conv.vars(tape)).collect();
         let [w1, b1, w2, b2, w3, b3] = &params[..] else { unreachable!("three convolutions") };
         debug_assert!(first.relu() && second.relu(), "the block's own");
         let (stride, pad) = first.stride_and_pad();
-        let pool = pool.map(|pool| [pool.window, pool.stride]);
         tape.mlpconv_cropped(x, [w1, b1, w2, b2, w3, b3], stride, pad, third.relu(), extents, pool)
     }
 }
@@ -54,9 +54,9 @@ impl<B: Backend> Module<B> for NinBlock<B> {
         self.cropped(tape, x, extents, None)
     }
 
-    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: MaxPool, dead_pixels: bool) -> Result<Var<B>> {
-        let extents = if dead_pixels { [usize::MAX; 2] } else { self.convs[0].read_by(&pool, x.shape())? };
-        self.cropped(tape, x, extents, Some(pool))
+    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: &dyn Module<B>, dead_pixels: bool) -> Result<Var<B>> {
+        let extents = if dead_pixels { [usize::MAX; 2] } else { self.convs[0].read_by(pool, x.shape())? };
+        self.cropped(tape, x, extents, pool.as_pool())
     }
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {

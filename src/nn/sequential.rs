@@ -49,12 +49,10 @@ impl<B: Backend> Module<B> for Sequential<B> {
     fn forward(&self, tape: &mut Tape<B>, mut x: Var<B>) -> Result<Var<B>> {
         let mut modules = self.modules.iter().peekable();
         while let Some(module) = modules.next() {
-            let reader = modules.peek();
-            x = if let Some(pool) = reader.and_then(|reader| reader.as_pool()) {
-                modules.next();
-                module.forward_pooled(tape, x, pool, self.dead_pixels)?
+            x = if let Some(pool) = modules.next_if(|reader| reader.as_pool().is_some()) {
+                module.forward_pooled(tape, x, &**pool, self.dead_pixels)?
             } else {
-                match reader {
+                match modules.peek() {
                     Some(reader) if !self.dead_pixels => module.forward_for(tape, x, &***reader)?,
                     _ => module.forward(tape, x)?,
                 }

@@ -45,6 +45,15 @@ pub use chain::{Params, Wanted};
 
 use crate::device::Real;
 
+/// A pool of an op's output that the op may do at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The maxima of `window` × `window` squares, `stride` apart.
+    Max { window: usize, stride: usize },
+    /// The mean of each channel of an image.
+    GlobalAverage,
+}
+
 /// Whether a kernel overwrites its destination or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {

@@ -3,7 +3,8 @@
 //!
 //! The plan: bias, ReLU and mask in the kernel that computes a tensor, on both ways; a max pool in the kernel before it, and its
 //! way back in the kernels that read the gradient; the first block as one kernel each way, which keeps what is between its
-//! layers to itself and computes it again, and so does one for the last two layers; the pixels that no pool reads left out.
+//! layers to itself and computes it again, and so does one for the last two layers and the average; the pixels that no
+//! pool reads left out.
 //! Sums over pixels are written once and read once, by the update.
 
 /// A convolution: channels, filter, and the sides of its input and of the part of its output that is computed.
@@ -89,14 +90,14 @@ impl Plan {
             }
         }
         let [_, second, third] = &BLOCKS[3].0;
-        forward += x(second) + factors(second) + factors(third) + y(third);
-        backward += x(second) + factors(second) + weights(third) * width + y(third);
-        backward += x(second) + gradients(second) + gradients(third);
-        // Dropout, before the last block; average and loss.
+        let logits = n * third.k * width;
+        let each_way = x(second) + factors(second) + factors(third) + logits;
+        forward += each_way;
+        backward += each_way + x(second) + gradients(second) + gradients(third);
+        // Dropout, before the last block; the loss.
         let dropped = 2 * x(&BLOCKS[3].0[0]);
-        let logits = n * 10 * width;
-        forward += dropped + y(&BLOCKS[3].0[2]) + logits + 2 * logits;
-        backward += dropped + logits + 2 * y(&BLOCKS[3].0[2]);
+        forward += dropped + 2 * logits;
+        backward += dropped;
         let all: usize = BLOCKS.iter().flat_map(|(convs, _)| convs).map(gradients).sum();
         let copies = if width == 4 { 0 } else { all / 4 * width };
         let (between, before_pair) = (y(&BLOCKS[0].0[0]), x(second));

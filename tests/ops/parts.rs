@@ -67,7 +67,7 @@ impl Op {
         let y = match &vars[..] {
             [w, b] if w.shape().h() * w.shape().w() == 1 => tape.pointwise(&x, w, Some(b), true),
             [w, b] => tape.conv2d(&x, w, Some(b), stride, pad, true),
-            [w2, b2, w3, b3] => tape.pointwise_pair(x, [w2, b2, w3, b3], true),
+            [w2, b2, w3, b3] => tape.pointwise_pair(x, [w2, b2, w3, b3], true, false),
             [w1, b1, w2, b2, w3, b3] => tape.mlpconv(x, [w1, b1, w2, b2, w3, b3], stride, pad, true),
             _ => unreachable!("weights and biases"),
         };

@@ -299,8 +299,9 @@ fn mlpconv() -> Vec<Block> {
 }
 
 fn pointwise_pair() -> Vec<Pair> {
-    let pair = |m, [c, k2, k3]: [usize; 3]| Pair { m, c, k2, k3, relu: true };
+    let pair = |m, [c, k2, k3]: [usize; 3]| Pair { m, c, k2, k3, relu: true, mean: None };
     let linear = |pair| Pair { relu: false, ..pair };
+    let means = |images, pixels, k| Pair { mean: Some(pixels), ..pair(images * pixels, k) };
     vec![
         // One pixel; a batch of the network's last images; tiles that are full, and one pixel more.
         pair(1, [1, 1, 1]),
@@ -319,5 +320,24 @@ fn pointwise_pair() -> Vec<Pair> {
         pair(100, [17, 10, 10]),
         linear(pair(60, [10, 17, 10])),
         pair(40, [10, 10, 17]),
+        // Means: of the network's last images, the last tile full or not; of images that are alone in a tile, and of
+        // those that have as many pixels as it has; tiles that begin within an access.
+        means(7, 25, [10, 10, 10]),
+        linear(means(10, 25, [16, 10, 3])),
+        means(128, 25, [10, 10, 10]),
+        means(11, 25, [3, 5, 7]),
+        linear(means(130, 1, [10, 10, 10])),
+        means(65, 4, [9, 16, 10]),
+        linear(means(64, 4, [2, 3, 1])),
+        means(6, 30, [7, 7, 7]),
+        linear(means(5, 49, [10, 7, 13])),
+        linear(means(3, 65, [11, 1, 16])),
+        means(2, 128, [16, 16, 16]),
+        linear(means(1, 127, [15, 15, 15])),
+        means(3, 127, [15, 4, 5]),
+        // A pixel too many for a tile, and a channel.
+        means(2, 129, [10, 10, 10]),
+        linear(means(1, 300, [3, 4, 5])),
+        means(4, 25, [10, 17, 10]),
     ]
 }

@@ -7,8 +7,9 @@ pub const THREADS: usize = 256;
 /// Running sums of a value that lies in parts, and the threads that share them where there are more parts than these.
 pub const SUM_THREADS: usize = 8;
 
-/// Channels of a block of the global average pool.
-pub const AVGPOOL_CHANNELS: usize = 32;
+/// Running sums of a global average, to which its pixels go in turn, and the channels of a block, a thread each sum.
+pub const AVGPOOL_SUMS: usize = 8;
+pub const AVGPOOL_CHANNELS: usize = THREADS / AVGPOOL_SUMS;
 
 /// The side of the squares in which flatten transposes.
 pub const FLATTEN_TILE: usize = 32;
@@ -133,6 +134,7 @@ pub fn defines() -> Vec<(String, String)> {
     let constants = [
         ("THREADS", THREADS),
         ("SUM_THREADS", SUM_THREADS),
+        ("AVGPOOL_SUMS", AVGPOOL_SUMS),
         ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
         ("FLATTEN_TILE", FLATTEN_TILE),
         ("SGD_ITEMS", SGD_ITEMS),

@@ -6,7 +6,8 @@ use crate::device::cuda::{Args, Buf, Cuda, Geometry, channel_threads};
 use crate::ops::Grad;
 use crate::{Result, Shape};
 
-fn inverse_pixels(shape: Shape) -> f32 {
+/// What the sum of an image's pixels is multiplied by.
+pub(in crate::ops) fn inverse_pixels(shape: Shape) -> f32 {
     (1.0 / (shape.h() * shape.w()) as f64) as f32
 }
 

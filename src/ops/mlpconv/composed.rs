@@ -83,7 +83,7 @@ pub(super) fn backward<B: Conv2d + PointwisePair>(
     let a1 = a1(backend, shape, x, params)?;
     let mut da1 = Grad::new(backend.alloc(Role::Activation, shape.second().m * shape.second().c)?, Write::Overwrite);
     let wanted = Wanted { dx: Some(&mut da1), dw: [dw2, dw3], db: [db2, db3] };
-    backend.pointwise_pair_backward(&shape.pair(), &a1, &others(params), dy, true, wanted)?;
+    backend.pointwise_pair_backward(&shape.pair(), &a1, &others(params), dy, false, true, wanted)?;
     drop(a1);
     first(backend, shape, x, params, &da1.buf, mask, dx, dw1, db1)
 }

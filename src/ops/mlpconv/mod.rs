@@ -1,4 +1,4 @@
-//! The block of a network in network: a convolution and two 1×1 convolutions, a ReLU after each, and the max pool that may
+//! The block of a network in network: a convolution and two 1×1 convolutions, a ReLU after each, and the pool that may
 //! follow, as one op.
 //!
 //! Early in a network, where images are large and channels few, the three are bound by memory: they write and read much
@@ -12,6 +12,7 @@ mod cuda;
 #[cfg(feature = "cuda")]
 mod pooled;
 
+use super::Pool;
 use super::affine;
 use super::chain::{Chain, Params, Wanted};
 use super::conv2d::Conv2d;
@@ -82,7 +83,7 @@ impl MlpConvShape {
 
     /// Both.
     pub fn pair(&self) -> PairShape {
-        PairShape { m: self.conv.pixels(), c: self.conv.k, k2: self.k2, k3: self.k3 }
+        PairShape { m: self.conv.pixels(), c: self.conv.k, k2: self.k2, k3: self.k3, mean: None }
     }
 }
 
@@ -147,9 +148,9 @@ impl<B: Backend> Tape<B> {
         self.mlpconv_cropped(x, params, stride, pad, relu, [usize::MAX; 2], None)
     }
 
-    /// [`Tape::mlpconv`] as far as the first `extents` rows and columns of its third convolution's output, and with a max
-    /// `pool` of that, which has a window and a stride. A first convolution of 1×1 is not cropped: it would have to copy the
-    /// part of its input that is read.
+    /// [`Tape::mlpconv`] as far as the first `extents` rows and columns of its third convolution's output, and with a
+    /// `pool` of that. A first convolution of 1×1 is not cropped: it would have to copy the part of its input that is
+    /// read.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn mlpconv_cropped(
         &mut self,
@@ -159,22 +160,24 @@ impl<B: Backend> Tape<B> {
         pad: usize,
         relu: bool,
         [p, q]: [usize; 2],
-        pool: Option<[usize; 2]>,
+        pool: Option<Pool>,
     ) -> Result<Var<B>> {
         let [w1, b1, w2, b2, w3, b3] = params;
         let mut shape = MlpConvShape::new(x.shape(), [w1, w2, w3].map(Var::shape), stride, pad)?;
         if !shape.conv.is_pointwise() {
             shape.conv = shape.conv.cropped(p, q);
         }
-        if let Some([window, stride]) = pool {
+        if let Some(Pool::Max { window, stride }) = pool {
             shape = shape.pooled(window, stride)?;
         }
         for (bias, k) in [(b1, shape.conv.k), (b2, shape.k2), (b3, shape.k3)] {
             affine::require_bias("mlpconv", Some(bias), k)?;
         }
+        let mean = pool == Some(Pool::GlobalAverage);
         let chain = Chain::new(x, [w1, w2, w3], [b1, b2, b3]);
         if chain.is_distinct() && self.backend().fuses(&shape) {
-            return self.fused(shape, chain, relu);
+            let y = self.fused(shape, chain, relu)?;
+            return if mean { self.global_avgpool(&y) } else { Ok(y) };
         }
         let a1 = if shape.conv.is_pointwise() {
             self.pointwise(&chain.x, w1, Some(b1), true)?
@@ -182,7 +185,9 @@ impl<B: Backend> Tape<B> {
             self.conv2d_cropped(&chain.x, w1, Some(b1), stride, pad, true, [p, q])?
         };
         drop(chain);
-        let Some([window, stride]) = pool else { return self.pointwise_pair(a1, [w2, b2, w3, b3], relu) };
+        let Some(Pool::Max { window, stride }) = pool else {
+            return self.pointwise_pair(a1, [w2, b2, w3, b3], relu, mean);
+        };
         let a2 = self.pointwise(&a1, w2, Some(b2), true)?;
         drop(a1);
         self.pointwise_maxpool(&a2, w3, Some(b3), relu, window, stride)

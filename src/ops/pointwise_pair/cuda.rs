@@ -6,6 +6,7 @@ use super::{PairShape, Params, PointwisePair, Wanted, composed};
 use crate::Result;
 use crate::device::cuda::tiles::{PAIR_BLOCKS, PAIR_CHANNELS, PAIR_PIXELS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
+use crate::ops::global_avgpool::cuda::inverse_pixels;
 
 const OP: &str = "pointwise_pair";
 
@@ -15,8 +16,11 @@ const OP: &str = "pointwise_pair";
 struct Extents {
     c: [u32; 3],
     k3: [u32; 3],
+    image: [u32; 3],
+    scale: f32,
     k2: u32,
     pixels: u32,
+    tile: u32,
 }
 
 // SAFETY: words.
@@ -24,8 +28,16 @@ unsafe impl NoUninit for Extents {}
 
 impl Extents {
     fn new(shape: &PairShape) -> Self {
-        let &PairShape { m, c, k2, k3 } = shape;
-        Extents { c: divisor(c), k3: divisor(k3), k2: k2 as u32, pixels: m as u32 }
+        let &PairShape { m, c, k2, k3, mean } = shape;
+        Extents {
+            c: divisor(c),
+            k3: divisor(k3),
+            image: mean.map_or([0; 3], divisor),
+            scale: shape.averaged().map_or(0.0, inverse_pixels),
+            k2: k2 as u32,
+            pixels: m as u32,
+            tile: tile(shape) as u32,
+        }
     }
 }
 
@@ -54,13 +66,19 @@ impl Layout {
     }
 }
 
+/// Pixels of a tile: those of a block's threads, or of as many whole images. Larger images have none.
+fn tile(shape: &PairShape) -> usize {
+    let whole = shape.mean.unwrap_or(1);
+    PAIR_PIXELS / whole * whole
+}
+
 fn fits(shape: &PairShape) -> bool {
-    [shape.c, shape.k2, shape.k3].iter().all(|&channels| channels <= PAIR_CHANNELS)
+    tile(shape) > 0 && [shape.c, shape.k2, shape.k3].iter().all(|&channels| channels <= PAIR_CHANNELS)
 }
 
 /// As many blocks as there are tiles of pixels, or as few as are done as soon as `most` of them.
 fn geometry(shape: &PairShape, most: usize) -> Geometry {
-    let tiles = shape.m.div_ceil(PAIR_PIXELS);
+    let tiles = shape.m.div_ceil(tile(shape));
     let blocks = tiles.div_ceil(tiles.div_ceil(most));
     Geometry { grid: [blocks, 1, 1], block: [PAIR_PIXELS, 1, 1], shared: 0 }
 }
@@ -95,22 +113,23 @@ impl PointwisePair for Cuda {
         x: &Buf,
         params: &Params<'_, Buf, 2>,
         dy: &Buf,
+        relu: bool,
         mask: bool,
         wanted: Wanted<'_, Buf, 2>,
     ) -> Result<()> {
         if !fits(shape) {
-            return composed::backward(self, shape, x, params, dy, mask, wanted);
+            return composed::backward(self, shape, x, params, dy, relu, mask, wanted);
         }
         let (geometry, layout) = (geometry(shape, PAIR_BLOCKS), Layout::new(shape));
         let parts = self.parts(geometry.grid[0], layout.stride as usize)?;
         let (x, dy) = (self.operand(x)?, self.operand(dy)?);
         let (w2, w3) = (self.operand(params.w[0])?, self.operand(params.w[1])?);
-        let b2 = self.operand_f32(params.b[0])?;
+        let (b2, b3) = (self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?);
         let dx = wanted.dx.map(|dx| self.result(dx)).transpose()?;
         let accumulate = dx.as_ref().is_some_and(|dx| dx.accumulate());
         let args = Args::new().address(dx.as_ref().map_or(0, |dx| dx.address())).address(parts.address());
-        let args = args.input(&x).input(&dy).input(&w2).input(&b2).input(&w3);
-        let args = args.value(Extents::new(shape)).value(layout).flag(mask).flag(accumulate);
+        let args = args.input(&x).input(&dy).input(&w2).input(&b2).input(&w3).input(&b3);
+        let args = args.value(Extents::new(shape)).value(layout).flag(relu).flag(mask).flag(accumulate);
         self.launch(OP, "pointwise_pair_backward", geometry, args)?;
         let grads = wanted.dw.into_iter().zip(layout.dw).chain(wanted.db.into_iter().zip(layout.db));
         for (grad, start) in grads {
@@ -128,7 +147,7 @@ mod tests {
 
     #[test]
     fn blocks_cover_the_pixels_and_leave_no_more_parts_than_allowed() {
-        let blocks = |m| geometry(&PairShape { m, c: 10, k2: 10, k3: 10 }, PAIR_BLOCKS).grid[0];
+        let blocks = |m| geometry(&PairShape { m, c: 10, k2: 10, k3: 10, mean: None }, PAIR_BLOCKS).grid[0];
         let most = PAIR_BLOCKS * PAIR_PIXELS;
         for (m, wanted) in
             [(1, 1), (128, 1), (129, 2), (3200, 25), (most, PAIR_BLOCKS), (most + 1, PAIR_BLOCKS / 2 + 1)]
@@ -138,8 +157,25 @@ mod tests {
     }
 
     #[test]
+    fn means_are_of_images_that_are_whole_in_a_tile() {
+        let shape = |images: usize, pixels| PairShape { m: images * pixels, c: 10, k2: 10, k3: 10, mean: Some(pixels) };
+        let cut = |images, pixels| {
+            let shape = shape(images, pixels);
+            (tile(&shape), geometry(&shape, usize::MAX).grid[0], geometry(&shape, PAIR_BLOCKS).grid[0])
+        };
+        assert_eq!(cut(128, 25), (125, 26, 26));
+        assert_eq!(cut(130, 25), (125, 26, 26));
+        assert_eq!(cut(131, 25), (125, 27, 27));
+        assert_eq!(cut(129, 1), (128, 2, 2));
+        assert_eq!(cut(3, 49), (98, 2, 2));
+        assert_eq!(cut(300, 65), (65, 300, 150));
+        assert_eq!(cut(PAIR_BLOCKS, 128), (128, PAIR_BLOCKS, PAIR_BLOCKS));
+        assert!(fits(&shape(3, 128)) && !fits(&shape(3, 129)) && !fits(&shape(1, 1000)));
+    }
+
+    #[test]
     fn gradients_in_a_part_begin_where_they_are_read_by_fours() {
-        let layout = Layout::new(&PairShape { m: 1, c: 10, k2: 7, k3: 3 });
+        let layout = Layout::new(&PairShape { m: 1, c: 10, k2: 7, k3: 3, mean: None });
         assert_eq!(layout, Layout { dw: [0, 72], db: [96, 104], stride: 108 });
     }
 }
