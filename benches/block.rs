@@ -1,6 +1,6 @@
 //! `cargo bench --bench block`: what fusing gains. d2l's first block with its pool as one op against its convolutions and the
-//! pool one after the other, and the last 1×1 convolutions of the blocks after it with theirs. Where a backend does not fuse
-//! there are the parts alone. See `benches/README.md`.
+//! pool one after the other, the last 1×1 convolutions of the blocks after it with theirs, and the pair that ends the network with
+//! its average. Where a backend does not fuse there are the parts alone. See `benches/README.md`.
 
 mod harness;
 
@@ -9,6 +9,7 @@ use std::hint::black_box;
 use criterion::Criterion;
 use mlpconv::device::Role;
 use mlpconv::ops::mlpconv::MlpConvShape;
+use mlpconv::ops::pointwise_pair::PairShape;
 use mlpconv::ops::{Grad, Params, Wanted, Write};
 use mlpconv::{Cpu, Result, Shape};
 
@@ -50,11 +51,7 @@ struct Tensors<B: Timed> {
 
 impl<B: Timed> Tensors<B> {
     fn new(backend: &B, shape: &MlpConvShape) -> Result<Self> {
-        // Not zeros: those can be faster than real numbers.
-        let noise = |role, len: usize| {
-            let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-            backend.upload(role, &(0..len).map(value).collect::<Vec<_>>())
-        };
+        let noise = |role, len: usize| backend.upload(role, &noise(len));
         let grad = |role, len| Ok(Grad::new(noise(role, len)?, Write::Overwrite));
         let (conv, [second, third]) = (&shape.conv, [shape.second(), shape.third()]);
         let weights = [conv.weight().len(), second.c * second.k, third.c * third.k];
@@ -125,6 +122,75 @@ impl<B: Timed> Tensors<B> {
     }
 }
 
+/// The network's end: its last two convolutions, of ten channels, and each image's mean.
+struct End<B: Timed> {
+    shape: PairShape,
+    x: B::Buf,
+    w: [B::Buf; 2],
+    b: [B::Buf; 2],
+    hidden: B::Buf,
+    y: B::Buf,
+    /// The means, or their gradient.
+    mean: B::Buf,
+    dhidden: Grad<B::Buf>,
+    dy: Grad<B::Buf>,
+    dx: Grad<B::Buf>,
+    dw: [Grad<B::Buf>; 2],
+    db: [Grad<B::Buf>; 2],
+}
+
+impl<B: Timed> End<B> {
+    fn new(backend: &B, shape: PairShape) -> Result<Self> {
+        let noise = |role, len: usize| backend.upload(role, &noise(len));
+        let grad = |role, len| noise(role, len).map(|buf| Grad::new(buf, Write::Overwrite));
+        let (weights, activations, channels) = (shape.c * shape.k2, shape.m * shape.c, shape.k2);
+        Ok(End {
+            shape,
+            x: noise(Role::Activation, activations)?,
+            w: [noise(Role::Parameter, weights)?, noise(Role::Parameter, weights)?],
+            b: [noise(Role::Parameter, channels)?, noise(Role::Parameter, channels)?],
+            hidden: noise(Role::Activation, activations)?,
+            y: noise(Role::Activation, activations)?,
+            mean: noise(Role::Activation, shape.averaged().expect("a mean").pooled().len())?,
+            dhidden: grad(Role::Activation, activations)?,
+            dy: grad(Role::Activation, activations)?,
+            dx: grad(Role::Activation, activations)?,
+            dw: [grad(Role::Parameter, weights)?, grad(Role::Parameter, weights)?],
+            db: [grad(Role::Parameter, channels)?, grad(Role::Parameter, channels)?],
+        })
+    }
+
+    fn one(&mut self, backend: &B, pass: &str) -> Result<()> {
+        let End { shape, x, w, b, mean, dx, dw, db, .. } = self;
+        let params = Params { w: w.each_ref(), b: b.each_ref() };
+        if pass == "forward" {
+            return backend.pointwise_pair_fprop(shape, x, &params, true, mean);
+        }
+        let wanted = Wanted { dx: Some(dx), dw: dw.each_mut().map(Some), db: db.each_mut().map(Some) };
+        backend.pointwise_pair_backward(shape, x, &params, mean, true, true, wanted)
+    }
+
+    fn parts(&mut self, backend: &B, pass: &str) -> Result<()> {
+        let End { shape, x, w, b, hidden, y, mean, dhidden, dy, dx, dw: [dw2, dw3], db: [db2, db3] } = self;
+        let (second, third, images) = (shape.second(), shape.third(), shape.averaged().expect("a mean"));
+        if pass == "forward" {
+            backend.pointwise_fprop(&second, x, &w[0], Some(&b[0]), true, hidden)?;
+            backend.pointwise_fprop(&third, hidden, &w[1], Some(&b[1]), true, y)?;
+            return backend.global_avgpool_fprop(images, y, mean);
+        }
+        backend.global_avgpool_dgrad(images, mean, Some(y), dy)?;
+        backend.pointwise_wgrad(&third, hidden, &dy.buf, Some(dw3), Some(db3))?;
+        backend.pointwise_dgrad(&third, &dy.buf, &w[1], Some(hidden), dhidden)?;
+        backend.pointwise_wgrad(&second, x, &dhidden.buf, Some(dw2), Some(db2))?;
+        backend.pointwise_dgrad(&second, &dhidden.buf, &w[0], Some(x), dx)
+    }
+}
+
+/// Not zeros: those can be faster than real numbers.
+fn noise(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
 fn try_map<T, U>(values: [T; 3], mut of: impl FnMut(T) -> Result<U>) -> Result<[U; 3]> {
     let [a, b, c] = values;
     Ok([of(a)?, of(b)?, of(c)?])
@@ -172,6 +238,39 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
     }
 }
 
+/// The network's end on one backend.
+fn run_end<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize) {
+    let (precision, shape) = (backend.precision(), PairShape { m: 25 * batch, c: 10, k2: 10, k3: 10, mean: Some(25) });
+    let fuses = backend.pointwise_pair_fuses(&shape);
+    for pass in ["forward", "backward"] {
+        let mut group = criterion.benchmark_group(format!("end {precision} {pass}"));
+        for one in [true, false].into_iter().filter(|&one| fuses || !one) {
+            let name = format!("pair 10 5x5 and average, {}", if one { "one op" } else { "its parts" });
+            let mut work: Option<(Option<B::Recording>, End<B>)> = None;
+            let times = bench(&mut group, &name, &mut |count| {
+                if work.is_none() {
+                    work = Some((None, End::new(backend, shape)?));
+                }
+                let (recording, end) = work.as_mut().expect("made above");
+                let mut once = || {
+                    if one { end.one(backend, pass) } else { end.parts(backend, pass) }?;
+                    black_box(&end.mean);
+                    Ok(())
+                };
+                backend.repeated(count, &mut once, recording)
+            });
+            if let Some(times) = times {
+                let flops = 2.0
+                    * (shape.m * shape.c * (shape.k2 + shape.k3)) as f64
+                    * if pass == "forward" { 1.0 } else { 2.0 };
+                let (group, pass) = ("end", pass.to_owned());
+                table.push(Row { group, case: name, pass, precision, times, flops, bytes: None, images: batch });
+            }
+        }
+        group.finish();
+    }
+}
+
 /// Multiply-adds of a pass, those that a fused way back computes again not counted.
 fn macs(shape: &MlpConvShape, pass: &str) -> usize {
     let [second, third] = [shape.second(), shape.third()].map(|g| g.m * g.c * g.k);
@@ -192,13 +291,16 @@ fn main() {
         for gpu in &gpus {
             table.ceiling(Timed::precision(gpu), gpu.ceiling());
             run(&mut criterion, &mut table, gpu, batch);
+            run_end(&mut criterion, &mut table, gpu, batch);
         }
         criterion.final_summary();
         return table.finish();
     }
     let (cpu, mut criterion) = (Cpu::<f32>::new(), harness::criterion(false));
     let mut table = Table::new("block", format!("the CPU, {} threads", cpu.threads()));
-    run(&mut criterion, &mut table, &cpu, setting("MLPCONV_BENCH_BATCH", BATCH[1]));
+    let batch = setting("MLPCONV_BENCH_BATCH", BATCH[1]);
+    run(&mut criterion, &mut table, &cpu, batch);
+    run_end(&mut criterion, &mut table, &cpu, batch);
     criterion.final_summary();
     table.ceiling(Timed::precision(&cpu), cpu.ceiling());
     table.finish();
