@@ -69,12 +69,12 @@ static __device__ __forceinline__ void load_bias(float (&to)[CHANNELS], const fl
 }
 
 // Calls body(Width<WIDTH>, at) for a tile's elements, begin .. end of the tensor: for the packs among them, and one by
-// one for those before the first and after the last, which share packs with others' or with none. How many packs a
-// thread has is known, so all are on their way at once.
+// one for those before the first and after the last. How many packs a thread has is known, so all are on their way at
+// once.
 template <typename Body>
 static __device__ __forceinline__ void each_pack_of_tile(unsigned begin, unsigned end, Body body) {
-    // A tile that does not begin at a whole pack has fewer than PIXELS pixels of fewer than CHANNELS channels, both of
-    // which are whole packs: so there are threads enough for what the first pack has before it.
+    // Threads have PIXELS * CHANNELS elements. A tile that begins within a pack has at most (PIXELS - 1) * (CHANNELS - 1),
+    // for 16 channels and 128 pixels are whole packs: there is room for what the first pack has before it.
     const unsigned first = begin / VECTOR * VECTOR;
 #pragma unroll
     for (int i = 0; i < CHANNELS / VECTOR; i++) {

@@ -34,16 +34,17 @@ impl Finished {
         self
     }
 
-    /// With an error in one line that says all of `says`.
+    /// With an error in one line, and perhaps the options that help in another, which say all of `says`.
     fn bad(self, says: &[&str]) -> Self {
         let Finished { code, stdout, stderr } = &self;
         // 101 is what a panic ends with.
         assert!(matches!(code, Some(1 | 2)), "ended with {code:?}: {stdout}{stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
         let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
-        assert_eq!(errors.len(), 1, "{stderr}");
+        let options: Vec<&str> = stderr.lines().filter(|line| line.starts_with("options:")).collect();
+        assert!(errors.len() == 1 && options.len() <= 1, "{stderr}");
         for what in says {
-            assert!(errors[0].contains(what), "{what:?} is not in: {stderr}");
+            assert!(errors.iter().chain(&options).any(|line| line.contains(what)), "{what:?} is not in: {stderr}");
         }
         self
     }

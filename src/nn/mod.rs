@@ -29,14 +29,15 @@ pub trait Module<B: Backend>: Send + Sync {
         self.forward(tape, x)
     }
 
-    /// [`Module::forward`] and `pool`, which is one ([`Module::as_pool`]) and follows, in one go where the backend can;
-    /// `dead_pixels` says whether to compute what the pool does not read.
+    /// [`Module::forward`], and then that of `pool`, the module that follows: in one go where that is a pool
+    /// ([`Module::as_pool`]) and the backend can. `dead_pixels` says whether to compute what it does not read.
     fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: &dyn Module<B>, dead_pixels: bool) -> Result<Var<B>> {
         let y = if dead_pixels { self.forward(tape, x) } else { self.forward_for(tape, x, pool) }?;
         pool.forward(tape, y)
     }
 
-    /// The pool that this module is, if it is one: whatever comes before may do its work ([`Module::forward_pooled`]).
+    /// The pool that this module is, if it is one and no more: whatever comes before may do its work
+    /// ([`Module::forward_pooled`]), and its `forward` is then not called.
     fn as_pool(&self) -> Option<Pool> {
         None
     }

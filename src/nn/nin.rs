@@ -56,7 +56,8 @@ impl<B: Backend> Module<B> for NinBlock<B> {
 
     fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: &dyn Module<B>, dead_pixels: bool) -> Result<Var<B>> {
         let extents = if dead_pixels { [usize::MAX; 2] } else { self.convs[0].read_by(pool, x.shape())? };
-        self.cropped(tape, x, extents, pool.as_pool())
+        let y = self.cropped(tape, x, extents, pool.as_pool())?;
+        if pool.as_pool().is_some() { Ok(y) } else { pool.forward(tape, y) }
     }
 
     fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {

@@ -39,7 +39,7 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
 ";
 
 /// Launches of a step at most, where the first block is one kernel.
-const MOST: usize = 40;
+const MOST: usize = 36;
 
 /// A step may move so much more than planned, partial results not counted; and with them, where the batch is a large one.
 const EXCESS: f64 = 1.1;

@@ -3,6 +3,7 @@
 
 use mlpconv::device::Role;
 use mlpconv::nn::{Builder, GlobalAvgPool, Init, Module, Sequential};
+use mlpconv::ops::mlpconv::MlpConvShape;
 use mlpconv::ops::pointwise_pair::PairShape;
 use mlpconv::ops::{Grad, Params, Wanted, Write};
 use mlpconv::{Backend, Cpu, Error, Mode, Param, Shape, Tape, Var};
@@ -15,6 +16,8 @@ use crate::{draw, table};
 on_every_backend!(
     values_and_gradients_lie_within_the_references_intervals,
     whole_numbers_come_out_as_they_are,
+    several_tiles_of_means_are_those_of_the_reference,
+    kernels_add_in_tiles_that_begin_anywhere,
     where_sums_keep_their_order_it_is_two_convolutions_to_the_bit,
     a_mean_is_the_average_of_the_pair_to_the_bit,
     a_block_and_an_average_are_one_after_the_other,
@@ -269,7 +272,14 @@ fn whole_numbers_come_out_as_they_are<B: Backend>(backend: &B, arithmetic: Arith
     // More tiles than there are blocks, the last of which have fewer than the others.
     let many = Pair { m: 33_100, c: 2, k2: 3, k3: 1, relu: false, mean: None };
     check(backend, arithmetic, &many, true);
-    check(backend, arithmetic, &Pair { m: 64 * 259, mean: Some(64), ..many }, true);
+    check(backend, arithmetic, &Pair { m: 128 * 259, mean: Some(128), relu: true, ..many }, true);
+}
+
+/// Blocks that go over more than one tile, all but the first of which begin within an access.
+const MANY_MEANS: Pair = Pair { m: 65 * 259, c: 3, k2: 2, k3: 1, relu: true, mean: Some(65) };
+
+fn several_tiles_of_means_are_those_of_the_reference<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    check(backend, arithmetic, &MANY_MEANS, false);
 }
 
 /// Sums over channels do; those over pixels are cut differently.
@@ -287,7 +297,7 @@ fn where_sums_keep_their_order_it_is_two_convolutions_to_the_bit<B: Backend>(bac
 
 /// At any precision: what is between the two is rounded as if it were stored, and the average keeps its order.
 fn a_mean_is_the_average_of_the_pair_to_the_bit<B: Backend>(backend: &B, _: Arithmetic) {
-    for pair in table::pairs().into_iter().filter(|pair| pair.mean.is_some()) {
+    for pair in table::pairs().into_iter().filter(|pair| pair.mean.is_some()).chain([MANY_MEANS]) {
         let run = |apply| bits(&run_as(backend, &pair, &pair.draw(), &pair.seed(), ROLES, apply));
         let (fused, apart) = (run(apply), run(averaged));
         assert!(fused[0] == apart[0], "{pair:?}: the mean");
@@ -298,14 +308,19 @@ fn a_mean_is_the_average_of_the_pair_to_the_bit<B: Backend>(backend: &B, _: Arit
 /// A network's end, whose block knows what follows.
 fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let on_gpu = !matches!(arithmetic, Arithmetic::CpuF32 | Arithmetic::CpuF64);
-    // Images of 5×5 and of 13×10 pixels, which have no tile.
-    for (relu, [h, w]) in [(true, [5, 5]), (false, [5, 5]), (true, [13, 10])] {
+    // Images of 5×5 and of 13×10 pixels, which have no tile; and channels of which bf16 has the whole block as one kernel.
+    for (relu, [h, w], k) in [(true, [5, 5], 10), (false, [5, 5], 10), (true, [13, 10], 10), (true, [9, 8], 64)] {
         let mut build = Builder::new(backend, Init::He, 3).with_bias(Init::FanIn);
-        let block = build.nin_block(3, 10, 3, 1, 1).unwrap();
+        let block = if k == 10 { build.nin_block(3, k, 3, 1, 1) } else { build.nin_block(3, k, 3, 2, 1) }.unwrap();
         let block = if relu { block } else { block.with_linear_output() };
         let layers = Sequential::new().push(block).push(GlobalAvgPool);
         let shape = Shape::image(7, 3, h, w);
-        let (images, seed) = (draw::spread(1, shape.len()), draw::spread(2, 7 * 10));
+        if k == 64 {
+            let weights = [Shape::weight(k, 3, 3, 3), Shape::weight(k, k, 1, 1), Shape::weight(k, k, 1, 1)];
+            let whole = MlpConvShape::new(shape, weights, 2, 1).unwrap();
+            assert_eq!(backend.fuses(&whole), matches!(arithmetic, Arithmetic::CudaBf16));
+        }
+        let (images, seed) = (draw::spread(1, shape.len()), draw::spread(2, 7 * k));
         let run = |mode, fused: bool| {
             let mut tape = Tape::new(backend, mode);
             let x = case::variable(&mut tape, shape, &images);
@@ -315,7 +330,7 @@ fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arith
                 let y = layers.modules().next().unwrap().forward(&mut tape, x.clone()).unwrap();
                 tape.global_avgpool(&y).unwrap()
             };
-            assert_eq!(y.shape(), Shape::image(7, 10, 1, 1));
+            assert_eq!(y.shape(), Shape::image(7, k, 1, 1));
             let values = case::download(backend, y.shape(), y.data());
             if mode == Mode::Inference {
                 return (values, Vec::new(), Vec::new());
@@ -402,6 +417,23 @@ fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, _: Arithme
         for (name, (added, fresh)) in NAMES.iter().zip(added.iter().zip(fresh)) {
             assert!(fresh.iter().map(|fresh| fresh + 3.0).eq(added.iter().copied()), "{pair:?}: {name}");
         }
+    }
+}
+
+/// One rounded sum, of what was there and a gradient that in bf16 would be rounded before.
+fn kernels_add_in_tiles_that_begin_anywhere<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    let held = match arithmetic {
+        // Their products add what is there as they go.
+        Arithmetic::CpuF32 | Arithmetic::CpuF64 => return,
+        Arithmetic::CudaFp32 | Arithmetic::CudaTf32 => 3.0,
+        Arithmetic::CudaBf16 => 0.0,
+    };
+    for pair in some().filter(|pair| pair.fits() && !pair.exact()) {
+        let (inputs, seed) = (pair.draw(), pair.seed());
+        let run = |held, write| kernels(backend, &pair, (&inputs, &seed), false, [true; 5], held, write).1.remove(0);
+        let want: Vec<f64> =
+            run(f64::NAN, Write::Overwrite).into_iter().map(|dx| arithmetic.stored(dx + held)).collect();
+        assert_eq!(run(held, Write::Accumulate), want, "{pair:?}");
     }
 }
 

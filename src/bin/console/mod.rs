@@ -14,6 +14,8 @@ use std::io::{ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use mlpconv::device::Backend;
+#[cfg(feature = "cuda")]
+use mlpconv::device::cuda::CudaError;
 use mlpconv::nn::{Nin, Summary};
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
@@ -38,15 +40,18 @@ pub fn fail(error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The library's errors name no options of programs.
+/// The options for what the library's error calls by its meaning.
 fn remedy(error: &Error) -> Option<&'static str> {
     match error {
         Error::Diverged { .. } => Some("a lower --lr or --momentum; --schedule cosine:1 warms up"),
         Error::DataFileMissing { .. } | Error::DataNotFound { .. } => Some("--data-dir names a folder"),
         #[cfg(feature = "cuda")]
-        Error::Cuda(mlpconv::device::cuda::CudaError::NoSuchDevice { .. }) => Some("--device cuda:0, or --device cpu"),
-        #[cfg(feature = "cuda")]
-        Error::Cuda(_) => Some("--device cpu"),
+        Error::Cuda(error) => match error {
+            CudaError::NoSuchDevice { .. } => Some("--device cuda:0, or --device cpu"),
+            CudaError::NoDriver | CudaError::NoDevice | CudaError::KernelsNotBuilt { .. } => Some("--device cpu"),
+            CudaError::Unsupported { .. } | CudaError::DriverTooOld { .. } => Some("--device cpu"),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -167,13 +167,17 @@ impl<B: Backend> Tape<B> {
         if !shape.conv.is_pointwise() {
             shape.conv = shape.conv.cropped(p, q);
         }
-        if let Some(Pool::Max { window, stride }) = pool {
-            shape = shape.pooled(window, stride)?;
-        }
+        let mean = match pool {
+            Some(Pool::Max { window, stride }) => {
+                shape = shape.pooled(window, stride)?;
+                false
+            }
+            Some(Pool::GlobalAverage) => true,
+            None => false,
+        };
         for (bias, k) in [(b1, shape.conv.k), (b2, shape.k2), (b3, shape.k3)] {
             affine::require_bias("mlpconv", Some(bias), k)?;
         }
-        let mean = pool == Some(Pool::GlobalAverage);
         let chain = Chain::new(x, [w1, w2, w3], [b1, b2, b3]);
         if chain.is_distinct() && self.backend().fuses(&shape) {
             let y = self.fused(shape, chain, relu)?;

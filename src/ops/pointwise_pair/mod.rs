@@ -44,6 +44,7 @@ impl PairShape {
 
     /// The images whose means are wanted, if they are, each as a column of pixels.
     pub fn averaged(&self) -> Option<Shape> {
+        debug_assert!(self.mean.is_none_or(|pixels| pixels > 0 && self.m.is_multiple_of(pixels)), "whole images");
         self.mean.map(|pixels| Shape::image(self.m / pixels, self.k3, pixels, 1))
     }
 }
@@ -72,8 +73,9 @@ pub trait PointwisePair: Pointwise + GlobalAvgPool {
     /// The gradients that are wanted, from the gradient `dy` of y before its ReLU; that of `hidden` is rounded as an
     /// activation's is. That of x is zeroed where x is not positive, if `mask` says so.
     ///
-    /// With a mean `dy` is the gradient of the mean, behind the ReLU; only then is it asked whether there is one, by
-    /// `relu`. The gradient of y is rounded likewise.
+    /// Without a mean `dy` is masked by y's ReLU already, and `relu` is not read. With one, `dy` is the mean's gradient: each
+    /// pixel's share of it is rounded as an activation's gradient is, and zeroed where `relu` is set and y, computed
+    /// again, is not positive.
     #[allow(clippy::too_many_arguments)]
     fn pointwise_pair_backward(
         &self,
