@@ -38,8 +38,8 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
   room for at once, are not in it: they do not grow with the batch, and are told apart.
 ";
 
-/// Launches of a step at most, where the first block is one kernel.
-const MOST: usize = 36;
+/// Launches of a step at most, where the first block is one kernel: 35 of large batches; in small ones more sums are divided.
+const MOST: usize = 37;
 
 /// A step may move so much more than planned, partial results not counted; and with them, where the batch is a large one.
 const EXCESS: f64 = 1.1;
