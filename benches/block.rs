@@ -13,7 +13,7 @@ use mlpconv::ops::pointwise_pair::PairShape;
 use mlpconv::ops::{Grad, Params, Wanted, Write};
 use mlpconv::{Cpu, Result, Shape};
 
-use harness::{Row, Table, Timed, bench, setting};
+use harness::{Row, Table, Timed, measure, noise, rectified, setting};
 
 /// Images a batch, on a GPU and on a CPU.
 const BATCH: [usize; 2] = [128, 8];
@@ -51,8 +51,8 @@ struct Tensors<B: Timed> {
 
 impl<B: Timed> Tensors<B> {
     fn new(backend: &B, shape: &MlpConvShape) -> Result<Self> {
-        let noise = |role, len: usize| backend.upload(role, &noise(len));
-        let grad = |role, len| Ok(Grad::new(noise(role, len)?, Write::Overwrite));
+        let noise = |role, len| noise(backend, role, len);
+        let grad = |role, len| noise(role, len).map(|buf| Grad::new(buf, Write::Overwrite));
         let (conv, [second, third]) = (&shape.conv, [shape.second(), shape.third()]);
         let weights = [conv.weight().len(), second.c * second.k, third.c * third.k];
         let channels = [conv.k, shape.k2, shape.k3];
@@ -61,10 +61,10 @@ impl<B: Timed> Tensors<B> {
         // The network's input wants no gradient.
         let dx = if conv.c == 1 { None } else { Some(grad(Role::Activation, conv.input().len())?) };
         Ok(Tensors {
-            x: noise(Role::Activation, conv.input().len())?,
+            x: rectified(backend, conv.input())?,
             w: try_map(weights, |len| noise(Role::Parameter, len))?,
             b: try_map(channels, |len| noise(Role::Parameter, len))?,
-            a: try_map(outputs, |len| noise(Role::Activation, len))?,
+            a: try_map(channels, |k| rectified(backend, Shape::image(conv.n, k, conv.p, conv.q)))?,
             da: try_map(outputs, |len| grad(Role::Activation, len))?,
             y: noise(Role::Activation, pooled)?,
             index: backend.upload_bytes(&(0..pooled).map(|i| (i % 9) as u8).collect::<Vec<_>>())?,
@@ -141,7 +141,7 @@ struct End<B: Timed> {
 
 impl<B: Timed> End<B> {
     fn new(backend: &B, shape: PairShape) -> Result<Self> {
-        let noise = |role, len: usize| backend.upload(role, &noise(len));
+        let noise = |role, len| noise(backend, role, len);
         let grad = |role, len| noise(role, len).map(|buf| Grad::new(buf, Write::Overwrite));
         let (weights, activations, channels) = (shape.c * shape.k2, shape.m * shape.c, shape.k2);
         Ok(End {
@@ -186,11 +186,6 @@ impl<B: Timed> End<B> {
     }
 }
 
-/// Not zeros: those can be faster than real numbers.
-fn noise(len: usize) -> Vec<f32> {
-    (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
-}
-
 fn try_map<T, U>(values: [T; 3], mut of: impl FnMut(T) -> Result<U>) -> Result<[U; 3]> {
     let [a, b, c] = values;
     Ok([of(a)?, of(b)?, of(c)?])
@@ -209,25 +204,17 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
             };
             for one in [true, false].into_iter().filter(|&one| fuses || !one) {
                 let name = format!("{block}, {}", if one { "one op" } else { "its parts" });
-                let mut work: Option<(Option<B::Recording>, Tensors<B>)> = None;
-                // Its buffers are made only if it is one of those that the command line asks for.
-                let times = bench(&mut group, &name, &mut |count| {
-                    if work.is_none() {
-                        work = Some((None, Tensors::new(backend, &shape)?));
-                    }
-                    let (recording, tensors) = work.as_mut().expect("made above");
-                    let mut once = || {
-                        match (pooled, one) {
-                            (true, _) => tensors.pooled(backend, &shape, one),
-                            (false, true) => tensors.one(backend, &shape, pass),
-                            (false, false) => tensors.parts(backend, &shape, pass),
-                        }?;
-                        black_box(&tensors.y);
-                        Ok(())
-                    };
-                    backend.repeated(count, &mut once, recording)
-                });
-                if let Some(times) = times {
+                let once = |tensors: &mut Tensors<B>| {
+                    match (pooled, one) {
+                        (true, _) => tensors.pooled(backend, &shape, one),
+                        (false, true) => tensors.one(backend, &shape, pass),
+                        (false, false) => tensors.parts(backend, &shape, pass),
+                    }?;
+                    black_box(&tensors.y);
+                    Ok(())
+                };
+                let make = || Tensors::new(backend, &shape);
+                if let Some(times) = measure(&mut group, backend, &name, make, once) {
                     let (group, pass) = ("block", pass.to_owned());
                     let flops = 2.0 * macs(&shape, &pass) as f64;
                     table.push(Row { group, case: name, pass, precision, times, flops, bytes: None, images: batch });
@@ -246,20 +233,12 @@ fn run_end<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, 
         let mut group = criterion.benchmark_group(format!("end {precision} {pass}"));
         for one in [true, false].into_iter().filter(|&one| fuses || !one) {
             let name = format!("pair 10 5x5 and average, {}", if one { "one op" } else { "its parts" });
-            let mut work: Option<(Option<B::Recording>, End<B>)> = None;
-            let times = bench(&mut group, &name, &mut |count| {
-                if work.is_none() {
-                    work = Some((None, End::new(backend, shape)?));
-                }
-                let (recording, end) = work.as_mut().expect("made above");
-                let mut once = || {
-                    if one { end.one(backend, pass) } else { end.parts(backend, pass) }?;
-                    black_box(&end.mean);
-                    Ok(())
-                };
-                backend.repeated(count, &mut once, recording)
-            });
-            if let Some(times) = times {
+            let once = |end: &mut End<B>| {
+                if one { end.one(backend, pass) } else { end.parts(backend, pass) }?;
+                black_box(&end.mean);
+                Ok(())
+            };
+            if let Some(times) = measure(&mut group, backend, &name, || End::new(backend, shape), once) {
                 let flops = 2.0
                     * (shape.m * shape.c * (shape.k2 + shape.k3)) as f64
                     * if pass == "forward" { 1.0 } else { 2.0 };

@@ -9,10 +9,10 @@ use criterion::{Criterion, Throughput};
 use mlpconv::device::Role;
 use mlpconv::ops::pointwise::PointwiseShape;
 use mlpconv::ops::{Grad, Write};
-use mlpconv::shape::{ConvShape, PoolShape};
-use mlpconv::{Cpu, Shape};
+use mlpconv::shape::ConvShape;
+use mlpconv::{Cpu, Result, Shape};
 
-use harness::{Row, Table, Timed, Times, bench, setting};
+use harness::{Row, Table, Timed, Times, measure, noise, rectified, setting};
 
 /// Images a batch: the recipe's on a GPU; on a CPU enough for a steady rate, few enough that a bench takes seconds.
 const BATCH: [usize; 2] = [128, 8];
@@ -82,12 +82,8 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
             let mut group = criterion.benchmark_group(format!("{title} {precision} {pass}"));
             for case in cases.iter().filter(|case| !(case.first && pass == "dgrad")) {
                 group.throughput(Throughput::Elements(case.shape.macs() as u64));
-                let mut work = None;
-                // Its buffers are made only if it is one of those that the command line asks for.
-                let times = bench(&mut group, &case.name, &mut |count| {
-                    work.get_or_insert_with(|| Work::new(backend, case, pass)).time(count)
-                });
-                if let Some(times) = times {
+                let make = || Work::new(backend, case, pass);
+                if let Some(times) = measure(&mut group, backend, &case.name, make, |work| work.once(backend, pass)) {
                     table.push(row(title, case, pass, backend, times));
                 }
             }
@@ -96,13 +92,9 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
     }
 }
 
-/// A pass over a case, with its tensors.
-struct Work<'a, B: Timed> {
-    backend: &'a B,
+/// A case's tensors, for one pass.
+struct Work<B: Timed> {
     shape: ConvShape,
-    pass: &'static str,
-    // Before the buffers that it reads and writes.
-    recording: Option<B::Recording>,
     x: B::Buf,
     w: B::Buf,
     b: B::Buf,
@@ -112,57 +104,39 @@ struct Work<'a, B: Timed> {
     db: Grad<B::Buf>,
 }
 
-impl<'a, B: Timed> Work<'a, B> {
-    fn new(backend: &'a B, case: &Case, pass: &'static str) -> Self {
+impl<B: Timed> Work<B> {
+    fn new(backend: &B, case: &Case, pass: &str) -> Result<Self> {
         let g = case.shape;
-        // Not zeros: those can be faster than real numbers.
-        let noise = |role, len: usize| {
-            let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-            backend.upload(role, &(0..len).map(value).collect::<Vec<_>>()).expect("memory")
-        };
-        let grad = |role, len| Grad::new(noise(role, len), Write::Overwrite);
-        let (inputs, weights, outputs) = (g.input().len(), g.weight().len(), g.output().len());
-        // What training has: dgrad's mask comes out of a kernel that leaves signs, and fprop leaves them. A pool of single pixels
-        // is such a kernel.
-        let rectified = |len| backend.alloc_rectified(len).expect("memory");
-        let mut x = noise(Role::Activation, inputs);
-        if pass == "dgrad" {
-            let pool = PoolShape::new("bench", g.input(), 1, 1).expect("single pixels");
-            let mut mask = rectified(inputs);
-            backend.maxpool_fprop(&pool, &x, &mut mask, None).expect("memory");
-            x = mask;
-        }
-        Work {
-            backend,
+        let noise = |role, len| noise(backend, role, len);
+        let grad = |role, len| noise(role, len).map(|buf| Grad::new(buf, Write::Overwrite));
+        let (weights, outputs) = (g.weight().len(), g.output().len());
+        let dgrad = pass == "dgrad";
+        Ok(Work {
             shape: g,
-            pass,
-            recording: None,
-            x,
-            w: noise(Role::Parameter, weights),
-            b: noise(Role::Parameter, g.k),
-            y: if pass == "fprop" { rectified(outputs) } else { noise(Role::Activation, outputs) },
-            dx: grad(Role::Activation, if pass == "dgrad" { inputs } else { 1 }),
-            dw: grad(Role::Parameter, weights),
-            db: grad(Role::Parameter, g.k),
-        }
+            x: if dgrad { rectified(backend, g.input())? } else { noise(Role::Activation, g.input().len())? },
+            w: noise(Role::Parameter, weights)?,
+            b: noise(Role::Parameter, g.k)?,
+            // With room for the signs that fprop leaves.
+            y: if pass == "fprop" { backend.alloc_rectified(outputs) } else { noise(Role::Activation, outputs) }?,
+            dx: grad(Role::Activation, if dgrad { g.input().len() } else { 1 })?,
+            dw: grad(Role::Parameter, weights)?,
+            db: grad(Role::Parameter, g.k)?,
+        })
     }
 
-    fn time(&mut self, count: u64) -> mlpconv::Result<std::time::Duration> {
-        let Work { backend, shape: g, pass, recording, x, w, b, y, dx, dw, db } = self;
+    fn once(&mut self, backend: &B, pass: &str) -> Result<()> {
+        let Work { shape: g, x, w, b, y, dx, dw, db } = self;
         let pointwise = PointwiseShape { m: g.pixels(), c: g.c, k: g.k };
-        let mut once = || {
-            match (*pass, g.is_pointwise()) {
-                ("fprop", true) => backend.pointwise_fprop(&pointwise, x, w, Some(b), true, y),
-                ("fprop", false) => backend.conv2d_fprop(g, x, w, Some(b), true, y),
-                ("dgrad", true) => backend.pointwise_dgrad(&pointwise, y, w, Some(x), dx),
-                ("dgrad", false) => backend.conv2d_dgrad(g, y, w, Some(x), dx),
-                (_, true) => backend.pointwise_wgrad(&pointwise, x, y, Some(&mut *dw), Some(&mut *db)),
-                (_, false) => backend.conv2d_wgrad(g, x, y, Some(&mut *dw), Some(&mut *db)),
-            }?;
-            black_box((&*y, &dx.buf, &dw.buf));
-            Ok(())
-        };
-        backend.repeated(count, &mut once, recording)
+        match (pass, g.is_pointwise()) {
+            ("fprop", true) => backend.pointwise_fprop(&pointwise, x, w, Some(b), true, y),
+            ("fprop", false) => backend.conv2d_fprop(g, x, w, Some(b), true, y),
+            ("dgrad", true) => backend.pointwise_dgrad(&pointwise, y, w, Some(x), dx),
+            ("dgrad", false) => backend.conv2d_dgrad(g, y, w, Some(x), dx),
+            (_, true) => backend.pointwise_wgrad(&pointwise, x, y, Some(&mut *dw), Some(&mut *db)),
+            (_, false) => backend.conv2d_wgrad(g, x, y, Some(&mut *dw), Some(&mut *db)),
+        }?;
+        black_box((&*y, &dx.buf, &dw.buf));
+        Ok(())
     }
 }
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use mlpconv::{Backend, Cpu, Precision, Result};
+use mlpconv::device::Role;
+use mlpconv::shape::PoolShape;
+use mlpconv::{Backend, Cpu, Precision, Result, Shape};
 #[cfg(feature = "cuda")]
 use mlpconv::{
     Cuda, Device,
@@ -186,4 +188,38 @@ pub fn bench(
         });
     });
     Times::of(&samples)
+}
+
+/// Benches `once` on what `make` makes, which is done only if it is one of those that the command line asks for.
+pub fn measure<B: Timed, W>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    backend: &B,
+    name: &str,
+    make: impl Fn() -> Result<W>,
+    once: impl Fn(&mut W) -> Result<()>,
+) -> Option<Times> {
+    // The recording goes before the buffers that it reads and writes.
+    let mut work: Option<(Option<B::Recording>, W)> = None;
+    bench(group, name, &mut |count| {
+        if work.is_none() {
+            work = Some((None, make()?));
+        }
+        let (recording, work) = work.as_mut().expect("made above");
+        backend.repeated(count, &mut || once(work), recording)
+    })
+}
+
+/// Numbers that are not zeros: those can be faster than real numbers.
+pub fn noise<B: Timed>(backend: &B, role: Role, len: usize) -> Result<B::Buf> {
+    let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+    backend.upload(role, &(0..len).map(value).collect::<Vec<_>>())
+}
+
+/// The same, images as training has them to mask gradients: with the signs that a kernel leaves beside what it writes. A pool of
+/// single pixels is such a kernel.
+pub fn rectified<B: Timed>(backend: &B, shape: Shape) -> Result<B::Buf> {
+    let (values, pool) = (noise(backend, Role::Activation, shape.len())?, PoolShape::new("bench", shape, 1, 1)?);
+    let mut rectified = backend.alloc_rectified(shape.len())?;
+    backend.maxpool_fprop(&pool, &values, &mut rectified, None)?;
+    Ok(rectified)
 }

@@ -48,8 +48,11 @@ fn remedy(error: &Error) -> Option<&'static str> {
         #[cfg(feature = "cuda")]
         Error::Cuda(error) => match error {
             CudaError::NoSuchDevice { .. } => Some("--device cuda:0, or --device cpu"),
-            CudaError::NoDriver | CudaError::NoDevice | CudaError::KernelsNotBuilt { .. } => Some("--device cpu"),
-            CudaError::Unsupported { .. } | CudaError::DriverTooOld { .. } => Some("--device cpu"),
+            CudaError::NoDriver
+            | CudaError::NoDevice
+            | CudaError::KernelsNotBuilt { .. }
+            | CudaError::Unsupported { .. }
+            | CudaError::DriverTooOld { .. } => Some("--device cpu"),
             _ => None,
         },
         _ => None,

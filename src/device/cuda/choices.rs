@@ -61,8 +61,9 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
         let blocks = geometry(&tile, m, n, 1).grid[0];
         Choice { tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
     };
-    let divided = |rule: Rule, tile: Tile, product, len: usize| {
-        let (blocks, splits) = division(rule, precision, &tile, product, len, MULTIPROCESSORS);
+    let divided = |rule: Rule, tile: Tile, product: Product, len: usize| {
+        let blocks = geometry(&tile, product.m, product.n, 1).grid[0];
+        let splits = division(rule, precision, &tile, product, len, MULTIPROCESSORS);
         let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
         Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * tile.groups * step, parts }
     };

@@ -134,7 +134,7 @@ fn intensity(precision: Precision) -> usize {
     }
 }
 
-/// How `product`, with `len` results in all, is divided by `rule`: the tiles of the product, and the splits.
+/// How `product`, with `len` results in all, is divided by `rule`.
 pub(crate) fn division(
     rule: Rule,
     precision: Precision,
@@ -142,15 +142,12 @@ pub(crate) fn division(
     product: Product,
     len: usize,
     multiprocessors: usize,
-) -> (usize, Splits) {
+) -> Splits {
     let blocks = geometry(tile, product.m, product.n, 1).grid[0];
     let tile_k = TILE_BYTES / 16 * vector(precision);
-    let steps = product.k.div_ceil(tile_k);
+    let steps = product.k.div_ceil(tile_k).div_ceil(tile.groups);
     let bytes = tile.groups * tile.m * tile.n * tile_k / intensity(precision);
-    (
-        blocks,
-        rule(Sums { blocks, len, steps: steps.div_ceil(tile.groups), slots: tile.blocks * multiprocessors, bytes }),
-    )
+    rule(Sums { blocks, len, steps, slots: tile.blocks * multiprocessors, bytes })
 }
 
 /// The kernels' `Split`: the distance of the parts, and how many tiles of k each of their groups takes.
@@ -206,7 +203,7 @@ pub(crate) fn weight_gradient(
     let len = db_start + db_len;
     let (precision, multiprocessors) = (cuda.precision(), cuda.multiprocessors());
     let tile = tile(precision, aligned, product.n).grouped();
-    let (_, splits) = division(wgrad_splits, precision, &tile, product, len, multiprocessors);
+    let splits = division(wgrad_splits, precision, &tile, product, len, multiprocessors);
     let Product { m, n, .. } = product;
 
     let parts = if splits.count > 1 { Some(cuda.parts(splits.count, len)?) } else { None };
@@ -264,7 +261,8 @@ mod tests {
                     panic!("a third dimension")
                 };
                 assert_eq!((blocks, splits), (m.div_ceil(tile.m) * n.div_ceil(tile.n), 3));
-                assert!(threads == tile.threads() && groups == tile.groups && threads * groups * tile.blocks <= 512);
+                assert!(threads == tile.threads() && groups == tile.groups);
+                assert!(threads <= 256 && threads * groups * tile.blocks <= 512);
                 // Where a multiprocessor has 100 KiB (compute capability 8.6 and 8.9), of which each block costs one.
                 assert!(tile.blocks * (shared + 1024) <= 2 * (100 << 10) && 2 / groups * (shared + 1024) <= 100 << 10);
             }
@@ -305,7 +303,8 @@ mod tests {
             assert_eq!((of(k).name().as_str(), of(c).name().as_str()), (fprop, dgrad), "{c} to {k}");
             let (wide, product) = (of(c * taps).grouped(), Product { m: k, n: c * taps, k: pixels });
             let len = k * (c * taps + 1);
-            let (blocks, splits) = division(wgrad_splits, Precision::Bf16, &wide, product, len, 132);
+            let blocks = geometry(&wide, k, c * taps, 1).grid[0];
+            let splits = division(wgrad_splits, Precision::Bf16, &wide, product, len, 132);
             assert_eq!((wide.name().as_str(), blocks, splits.count), wgrad, "{c} to {k}");
         }
     }
@@ -341,7 +340,7 @@ mod tests {
             let aligned = whole_vectors(Precision::Bf16, &[c, k]);
             let tile = tile(Precision::Bf16, aligned, c * taps).grouped();
             let (product, len) = (Product { m: k, n: c * taps, k: pixels }, dw_len.next_multiple_of(4) + k);
-            let (_, splits) = division(wgrad_splits, Precision::Bf16, &tile, product, len, 132);
+            let splits = division(wgrad_splits, Precision::Bf16, &tile, product, len, 132);
             splits.count * len.next_multiple_of(4) * size_of::<f32>()
         };
         let layer = |pixels: usize, c, k, taps| (128 * pixels * pixels, c, k, taps, k * c * taps);

@@ -127,7 +127,7 @@ impl Cuda {
         let (aligned, len) = (whole_vectors(precision, &[g.c]), product.m * product.n);
         let (whole, whole_len) = (Product { m: pixels, ..product }, pixels.saturating_mul(product.n));
         let (rule, tile) = (gemm::fprop_splits, tile(precision, aligned, product.n));
-        let (_, splits) = gemm::division(rule, precision, tile, whole, whole_len, self.multiprocessors());
+        let splits = gemm::division(rule, precision, tile, whole, whole_len, self.multiprocessors());
         let (name, geometry) = (tile.name(), geometry(tile, product.m, product.n, splits.count));
         if splits.count == 1 {
             let args = Args::new().rectified(y, relu && whole_vectors(precision, &[g.k])).input(&x).input(&w);
