@@ -62,6 +62,7 @@
 //! Broadcasting, strided views, graph rewriting, a type for every dtype, batch norm, optimisers other than SGD, atomics in
 //! sums, more than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
 
+mod backend;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -76,7 +77,8 @@ pub mod weights;
 
 #[cfg(feature = "cuda")]
 pub use device::Cuda;
-pub use device::{Backend, Cpu, Device, Precision};
+pub use backend::Backend;
+pub use device::{Cpu, Device, Precision};
 pub use error::{Error, Result};
 pub use shape::Shape;
 pub use tape::{Mode, Param, Tape, Var};

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::data::{Loader, Order};
-use crate::device::{Backend, Role};
+use crate::Backend;
+use crate::device::Role;
 use crate::ops::gather::Plan;
 use crate::{Error, Result, Shape};
 

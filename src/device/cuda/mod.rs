@@ -4,13 +4,10 @@
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
 mod buf;
-#[cfg(test)]
-mod choices;
 mod clock;
 mod convert;
 mod download;
 mod driver;
-mod error;
 pub(crate) mod gemm;
 mod graph;
 mod kernels;
@@ -29,12 +26,13 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
+use crate::error::describe;
 use crate::{Error, Result};
 pub use buf::Buf;
-pub(crate) use convert::Operand;
+pub(crate) use convert::{Destination, Operand};
 pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
-pub use error::CudaError;
+pub use crate::error::CudaError;
 pub use graph::Graph;
 pub use kernels::{missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
@@ -45,6 +43,22 @@ pub(crate) use clock::Set;
 use download::Pages;
 use kernels::Kernels;
 use pool::{Block, Pool};
+
+/// What decides which kernels a GPU gets: all that a plan of a network depends on besides the shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub precision: Precision,
+    /// Bytes of shared memory that a block may have.
+    pub shared_memory: usize,
+    pub multiprocessors: usize,
+}
+
+impl Limits {
+    /// An H200's: 227 KiB of shared memory a block, 132 multiprocessors.
+    pub const fn h200(precision: Precision) -> Self {
+        Limits { precision, shared_memory: 227 << 10, multiprocessors: 132 }
+    }
+}
 
 /// A GPU as a backend, at one precision.
 #[derive(Clone)]
@@ -128,6 +142,12 @@ impl Cuda {
         self.shared.precision
     }
 
+    /// What its kernels are chosen by.
+    pub fn limits(&self) -> Limits {
+        let CudaDevice { shared_memory, multiprocessors, .. } = self.shared.device;
+        Limits { precision: self.shared.precision, shared_memory, multiprocessors }
+    }
+
     pub(crate) fn multiprocessors(&self) -> usize {
         self.shared.device.multiprocessors
     }
@@ -162,7 +182,7 @@ impl Cuda {
         };
         launched.map_err(|error| {
             let problem =
-                format!("{op}::{kernel}, grid {grid:?}, block {block:?}, {shared} bytes: {}", error::describe(error));
+                format!("{op}::{kernel}, grid {grid:?}, block {block:?}, {shared} bytes: {}", describe(error));
             CudaError::Driver { call: "cuLaunchKernel", problem }.into()
         })
     }
@@ -338,6 +358,13 @@ impl Device for Cuda {
         };
         filled.result().map_err(CudaError::driver("cuMemsetAsync"))?;
         copy.map_or(Ok(()), |copy| self.fill(copy, value))
+    }
+
+    fn relu_mask(&self, y: &Buf, dy: &mut Buf) -> Result<()> {
+        let kernel = if self.is_activation(dy) { "relu_mask" } else { "relu_mask_float" };
+        let (y, len) = (self.operand(y)?, y.len());
+        let args = Args::new().address(self.changed(dy)?).input(&y).int(len);
+        self.launch("relu", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
     }
 
     fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {

@@ -15,7 +15,7 @@ use super::tiles::{SUM_THREADS, THREADS};
 use super::{Args, Buf, Cuda, Geometry, Operand, divisor};
 use crate::Result;
 use crate::device::{Buffer, Device, Role};
-use crate::ops::Write;
+use crate::device::Write;
 
 /// Equally long parts of a value in fp32.
 #[derive(Clone)]

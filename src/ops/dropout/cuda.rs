@@ -4,7 +4,7 @@ use super::{Dropout, Mask};
 use crate::Result;
 use crate::device::Buffer;
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, Set};
-use crate::ops::Grad;
+use crate::device::Grad;
 
 impl Cuda {
     /// What both directions take after their tensors.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Flatten;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
-use crate::ops::Grad;
+use crate::device::Grad;
 use crate::{Result, Shape};
 
 impl<T: Real> Flatten for Cpu<T> {

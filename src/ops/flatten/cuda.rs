@@ -3,7 +3,7 @@
 use super::Flatten;
 use crate::device::cuda::tiles::{FLATTEN_TILE, THREADS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry};
-use crate::ops::Grad;
+use crate::device::Grad;
 use crate::{Result, Shape};
 
 /// A block for each square of each image.

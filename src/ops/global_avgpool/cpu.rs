@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::GlobalAvgPool;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu, epilogue};
-use crate::ops::Grad;
+use crate::device::Grad;
 use crate::{Result, Shape};
 
 fn inverse_pixels<T: Real>(shape: Shape) -> T {
@@ -29,9 +29,9 @@ impl<T: Real> GlobalAvgPool for Cpu<T> {
         &self,
         shape: Shape,
         dy: &Buf<T>,
-        mask: Option<&Buf<T>>,
         dx: &mut Grad<Buf<T>>,
     ) -> Result<()> {
+        let mask = dx.take_mask();
         let (c, scale, write) = (shape.c(), inverse_pixels::<T>(shape), dx.write);
         let image = shape.h() * shape.w() * c;
         self.run(|| {
@@ -41,7 +41,7 @@ impl<T: Real> GlobalAvgPool for Cpu<T> {
                         *dx = write.onto(*dx, dy * scale);
                     }
                 }
-                if let Some(x) = mask {
+                if let Some(x) = &mask {
                     epilogue::mask(dx, &x[n * image..(n + 1) * image]);
                 }
             });

@@ -2,29 +2,22 @@
 
 use rayon::prelude::*;
 
-use super::{Pointwise, PointwiseShape};
+use super::Gemm;
 use crate::Result;
 use crate::device::Real;
 use crate::device::cpu::epilogue::{self, Parts};
 use crate::device::cpu::{Buf, Cpu, Mat, MatMut};
-use crate::ops::{Grad, Write};
+use crate::device::{Grad, Write};
+use crate::ops::{Affine, Wanted};
 
 /// Pixels at a time: operand and result of a few hundred channels stay in the second-level cache.
 const STRIP: usize = 256;
 
-impl<T: Real> Pointwise for Cpu<T> {
-    fn pointwise_fprop(
-        &self,
-        g: &PointwiseShape,
-        x: &Buf<T>,
-        w: &Buf<T>,
-        bias: Option<&Buf<T>>,
-        relu: bool,
-        y: &mut Buf<T>,
-    ) -> Result<()> {
-        let weights = self.transposed(w, g.k, g.c)?;
+    pub(in super::super) fn fprop<T: Real>(cpu: &Cpu<T>, g: &Gemm, x: &Buf<T>, affine: Affine<'_, Buf<T>>, y: &mut Buf<T>) -> Result<()> {
+        let Affine { w, bias, relu } = affine;
+        let weights = cpu.transposed(w, g.k, g.c)?;
         let weights = Mat::new(&weights, g.c, g.k);
-        self.run(|| {
+        cpu.run(|| {
             y.par_chunks_mut(STRIP * g.k).zip(x.par_chunks(STRIP * g.c)).for_each(|(y, x)| {
                 let pixels = x.len() / g.c;
                 MatMut::new(y, pixels, g.k).product(Write::Overwrite, Mat::new(x, pixels, g.c), weights);
@@ -34,21 +27,15 @@ impl<T: Real> Pointwise for Cpu<T> {
         Ok(())
     }
 
-    fn pointwise_dgrad(
-        &self,
-        g: &PointwiseShape,
-        dy: &Buf<T>,
-        w: &Buf<T>,
-        mask: Option<&Buf<T>>,
-        dx: &mut Grad<Buf<T>>,
-    ) -> Result<()> {
+    pub(in super::super) fn dgrad<T: Real>(cpu: &Cpu<T>, g: &Gemm, dy: &Buf<T>, w: &Buf<T>, dx: &mut Grad<Buf<T>>) -> Result<()> {
+        let mask = dx.take_mask();
         let (weights, write) = (Mat::new(w, g.k, g.c), dx.write);
-        self.run(|| {
+        cpu.run(|| {
             dx.buf.par_chunks_mut(STRIP * g.c).enumerate().for_each(|(i, dx)| {
                 let (first, pixels) = (i * STRIP, dx.len() / g.c);
                 let dy = &dy[first * g.k..(first + pixels) * g.k];
                 MatMut::new(dx, pixels, g.c).product(write, Mat::new(dy, pixels, g.k), weights);
-                if let Some(x) = mask {
+                if let Some(x) = &mask {
                     epilogue::mask(dx, &x[first * g.c..][..dx.len()]);
                 }
             });
@@ -56,19 +43,13 @@ impl<T: Real> Pointwise for Cpu<T> {
         Ok(())
     }
 
-    fn pointwise_wgrad(
-        &self,
-        g: &PointwiseShape,
-        x: &Buf<T>,
-        dy: &Buf<T>,
-        dw: Option<&mut Grad<Buf<T>>>,
-        db: Option<&mut Grad<Buf<T>>>,
-    ) -> Result<()> {
+    pub(in super::super) fn wgrad<T: Real>(cpu: &Cpu<T>, g: &Gemm, x: &Buf<T>, dy: &Buf<T>, wanted: Wanted<'_, Buf<T>>) -> Result<()> {
+        let Wanted { dw, db } = wanted;
         // Each part's block holds its dw, then its db.
         let parts = Parts::new(g.m, g.k * g.c);
         let block = g.k * g.c + g.k;
-        let mut blocks = self.alloc_numbers(parts.count * block)?;
-        self.run(|| {
+        let mut blocks = cpu.alloc_numbers(parts.count * block)?;
+        cpu.run(|| {
             blocks.par_chunks_mut(block).enumerate().for_each(|(part, block)| {
                 let (block_dw, block_db) = block.split_at_mut(g.k * g.c);
                 block_db.fill(T::zero());
@@ -92,4 +73,3 @@ impl<T: Real> Pointwise for Cpu<T> {
         }
         Ok(())
     }
-}
