@@ -75,9 +75,9 @@ pub mod tape;
 pub mod train;
 pub mod weights;
 
+pub use backend::Backend;
 #[cfg(feature = "cuda")]
 pub use device::Cuda;
-pub use backend::Backend;
 pub use device::{Cpu, Device, Precision};
 pub use error::{Error, Result};
 pub use shape::Shape;

@@ -293,14 +293,21 @@ mod tests {
         assert_eq!(same, Shape::image(1, 256, 26, 26));
         let beyond = conv(Shape::image(1, 3, 1, 1), Shape::weight(4, 3, 3, 3), 5, 4).unwrap();
         assert_eq!(beyond, Shape::image(1, 4, 2, 2), "padding and stride larger than the filter");
-        let g = ConvShape::new("conv2d", Shape::image(2, 1, 224, 224), Shape::weight(96, 1, 11, 11), Window { stride: 4, pad: 3 }).unwrap();
+        let g = ConvShape::new(
+            "conv2d",
+            Shape::image(2, 1, 224, 224),
+            Shape::weight(96, 1, 11, 11),
+            Window { stride: 4, pad: 3 },
+        )
+        .unwrap();
         assert_eq!(g.cropped(53, 7).whole(), g);
     }
 
     #[test]
     fn bad_convolutions_are_named() {
         let x = Shape::image(2, 3, 8, 8);
-        let message = |x, w, stride, pad| ConvShape::new("conv2d", x, w, Window { stride, pad }).unwrap_err().to_string();
+        let message =
+            |x, w, stride, pad| ConvShape::new("conv2d", x, w, Window { stride, pad }).unwrap_err().to_string();
         assert_eq!(
             message(x, Shape::weight(4, 5, 3, 3), 1, 0),
             "conv2d: input [2, 3, 8, 8] has 3 channels, weights [4, 5, 3, 3] expect 5"

@@ -37,8 +37,14 @@ impl<Buf> Grad<Buf> {
     }
 
     /// The gradient of `value`, the output of a ReLU: it is zero where `value` is not positive.
-    pub fn masked_by(self, value: Arc<Buf>) -> Self {
-        Grad { mask: Some(value), ..self }
+    pub fn masked_by(mut self, value: Arc<Buf>) -> Self {
+        self.set_mask(value);
+        self
+    }
+
+    /// [`Grad::masked_by`], in place.
+    pub fn set_mask(&mut self, value: Arc<Buf>) {
+        self.mask = Some(value);
     }
 
     /// The value that masks this gradient, if a ReLU made it. Taking it is a promise: the kernel zeroes the gradient where the

@@ -15,7 +15,10 @@ pub enum Op<'a, B: Backend> {
     /// With a ReLU in the epilogue if the layer has one.
     Conv2d(&'a Conv2d<B>),
     /// The maxima of `window` × `window` squares, `stride` apart.
-    MaxPool { window: usize, stride: usize },
+    MaxPool {
+        window: usize,
+        stride: usize,
+    },
     /// The mean of each channel.
     GlobalAvgPool,
     Relu,

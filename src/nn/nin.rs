@@ -1,8 +1,6 @@
 //! Network in Network: its block, and the presets.
 
-use super::{
-    Builder, Conv2d, Dropout, Flatten, GlobalAvgPool, Init, Layer, MaxPool, Module, Sequential, join, within,
-};
+use super::{Builder, Conv2d, Dropout, Flatten, GlobalAvgPool, Init, Layer, MaxPool, Module, Sequential, join, within};
 use crate::tape::{Param, Tape, Var};
 use crate::{Backend, Result};
 

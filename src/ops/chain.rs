@@ -88,10 +88,10 @@ impl<B: Device, const N: usize> Chain<B, N> {
         let mut lent = inputs.iter().map(|input| grads.open(input)).collect::<Result<Vec<_>>>()?;
         let (dx, params) = lent.split_first_mut().expect("a chain has an input");
         let (dw, db) = params.split_at_mut(N);
-        let mut layers = dw.iter_mut().zip(db).map(|(dw, db)| Wanted {
-            dw: dw.as_mut().map(|dw| &mut dw.grad),
-            db: db.as_mut().map(|db| &mut db.grad),
-        });
+        let mut layers = dw
+            .iter_mut()
+            .zip(db)
+            .map(|(dw, db)| Wanted { dw: dw.as_mut().map(|dw| &mut dw.grad), db: db.as_mut().map(|db| &mut db.grad) });
         let layers = std::array::from_fn(|_| layers.next().expect("as many as there are layers"));
         passes(ChainWanted { dx: dx.as_mut().map(|dx| &mut dx.grad), layers })?;
         grads.close(lent.into_iter().flatten())

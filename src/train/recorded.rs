@@ -1,7 +1,7 @@
 //! Steps that a device has recorded, and when to record one.
 
-use crate::Result;
 use crate::Backend;
+use crate::Result;
 use crate::device::{Moment, Recording};
 use crate::nn::Module;
 use crate::optim::Sgd;

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::data::{Loader, Order};
 use crate::Backend;
+use crate::data::{Loader, Order};
 use crate::device::Role;
 use crate::ops::gather::Plan;
 use crate::{Error, Result, Shape};

@@ -43,8 +43,7 @@ pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceAr
             &skipped(&plan, step),
         ]);
     }
-    let refused: Vec<(String, &str)> =
-        plan.steps.iter().flat_map(|step| refusals(&plan, step)).collect();
+    let refused: Vec<(String, &str)> = plan.steps.iter().flat_map(|step| refusals(&plan, step)).collect();
     say("\nnot fused");
     for (what, why) in &refused {
         say(format_args!("  {what}: {why}"));

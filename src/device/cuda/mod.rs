@@ -26,13 +26,13 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
+pub use crate::error::CudaError;
 use crate::error::describe;
 use crate::{Error, Result};
 pub use buf::Buf;
 pub(crate) use convert::{Destination, Operand};
 pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
-pub use crate::error::CudaError;
 pub use graph::Graph;
 pub use kernels::{missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};

@@ -14,8 +14,8 @@ use super::pool::Block;
 use super::tiles::{SUM_THREADS, THREADS};
 use super::{Args, Buf, Cuda, Geometry, Operand, divisor};
 use crate::Result;
-use crate::device::{Buffer, Device, Role};
 use crate::device::Write;
+use crate::device::{Buffer, Device, Role};
 
 /// Equally long parts of a value in fp32.
 #[derive(Clone)]

@@ -133,11 +133,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
-    pub fn new<B: Backend>(
-        layers: &[Layer<'_, B>],
-        input: Shape,
-        fuses: &dyn Fn(&Fusion) -> Verdict,
-    ) -> Result<Self> {
+    pub fn new<B: Backend>(layers: &[Layer<'_, B>], input: Shape, fuses: &dyn Fn(&Fusion) -> Verdict) -> Result<Self> {
         Self::with(layers, input, Pixels::Read, fuses)
     }
 
@@ -175,8 +171,7 @@ fn shapes<B: Backend>(layers: &[Layer<'_, B>], mut input: Shape) -> Result<Vec<P
             Op::Conv2d(conv) => {
                 let shape = conv.shape(input)?;
                 let params = [conv.weight().id(), conv.bias().id()];
-                let kind =
-                    Kind::Conv2d { weight: shape.weight(), window: shape.window(), relu: conv.relu(), params };
+                let kind = Kind::Conv2d { weight: shape.weight(), window: shape.window(), relu: conv.relu(), params };
                 (kind, shape.output())
             }
             Op::MaxPool { window, stride } => {

@@ -40,12 +40,7 @@ const PATTERNS: [Pattern; 5] = {
 };
 
 /// The step that begins at layer `first`, whose input has shape `x`.
-pub(super) fn step(
-    layers: &[Planned],
-    first: usize,
-    x: Shape,
-    fuses: &dyn Fn(&Fusion) -> Verdict,
-) -> Result<Step> {
+pub(super) fn step(layers: &[Planned], first: usize, x: Shape, fuses: &dyn Fn(&Fusion) -> Verdict) -> Result<Step> {
     let mut passed_over = Vec::new();
     for &Pattern { name, links } in &PATTERNS {
         let Some(run) = layers.get(first..first + links.len()) else { continue };

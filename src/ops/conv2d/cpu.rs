@@ -35,13 +35,7 @@ fn pieces(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>
 }
 
 impl<T: Real> Conv2d for Cpu<T> {
-    fn conv2d_fprop(
-        &self,
-        g: &ConvShape,
-        x: &Buf<T>,
-        affine: Affine<'_, Buf<T>>,
-        y: &mut Buf<T>,
-    ) -> Result<()> {
+    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf<T>, affine: Affine<'_, Buf<T>>, y: &mut Buf<T>) -> Result<()> {
         if let Some(gemm) = Gemm::of(g) {
             return pointwise::cpu::fprop(self, &gemm, x, affine, y);
         }
@@ -64,13 +58,7 @@ impl<T: Real> Conv2d for Cpu<T> {
         Ok(())
     }
 
-    fn conv2d_dgrad(
-        &self,
-        g: &ConvShape,
-        dy: &Buf<T>,
-        w: &Buf<T>,
-        dx: &mut Grad<Buf<T>>,
-    ) -> Result<()> {
+    fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf<T>, w: &Buf<T>, dx: &mut Grad<Buf<T>>) -> Result<()> {
         if let Some(gemm) = Gemm::of(g) {
             return pointwise::cpu::dgrad(self, &gemm, dy, w, dx);
         }
@@ -106,13 +94,7 @@ impl<T: Real> Conv2d for Cpu<T> {
         Ok(())
     }
 
-    fn conv2d_wgrad(
-        &self,
-        g: &ConvShape,
-        x: &Buf<T>,
-        dy: &Buf<T>,
-        wanted: Wanted<'_, Buf<T>>,
-    ) -> Result<()> {
+    fn conv2d_wgrad(&self, g: &ConvShape, x: &Buf<T>, dy: &Buf<T>, wanted: Wanted<'_, Buf<T>>) -> Result<()> {
         if let Some(gemm) = Gemm::of(g) {
             return pointwise::cpu::wgrad(self, &gemm, x, dy, wanted);
         }

@@ -108,6 +108,12 @@ impl Blocks {
     }
 }
 
+/// The convolution that the GEMM kernels run for `g`.
+#[cfg(test)]
+pub(crate) fn gemm_of(precision: Precision, g: &ConvShape) -> ConvShape {
+    Blocks::new(precision, g).map_or(*g, |blocks| blocks.shape)
+}
+
 impl Cuda {
     /// fprop of `g`. Its sum is divided as if `pixels` were computed: a pixel's bits do not depend on how many of its
     /// neighbours are left out.
@@ -197,12 +203,7 @@ pub(super) struct WeightGradient<'a> {
 
 impl WeightGradient<'_> {
     /// Launches the kernel. More than one split leave the gradients in parts. `extents` adds the arguments after x and dy.
-    pub(super) fn launch(
-        self,
-        cuda: &Cuda,
-        wanted: Wanted<'_, Buf>,
-        extents: impl FnOnce(Args) -> Args,
-    ) -> Result<()> {
+    pub(super) fn launch(self, cuda: &Cuda, wanted: Wanted<'_, Buf>, extents: impl FnOnce(Args) -> Args) -> Result<()> {
         let (WeightGradient { op, product, aligned, .. }, Wanted { dw, db }) = (&self, wanted);
         let (x, dy) = (cuda.operand(self.x)?, cuda.operand(self.dy)?);
         // For db alone one column of blocks does.

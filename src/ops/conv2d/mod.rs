@@ -14,6 +14,8 @@ use crate::Result;
 use crate::device::{Device, Grad};
 use crate::shape::{ConvShape, Window};
 use crate::tape::{Backward, Grads, Slot, Tape, Var};
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use cuda::gemm_of;
 
 /// The kernels of a convolution. Images lie NHWC, weights KRSC; [`ConvShape`] names the extents.
 pub trait Conv2d: Device {
@@ -29,13 +31,7 @@ pub trait Conv2d: Device {
 
     /// The gradient with respect to the input: `dx[n,h,w,c] = Σ dy[n,p,q,k] · w[k,r,s,c]` over all `(p,q,r,s,k)` whose
     /// window position is `(h,w)`.
-    fn conv2d_dgrad(
-        &self,
-        shape: &ConvShape,
-        dy: &Self::Buf,
-        w: &Self::Buf,
-        dx: &mut Grad<Self::Buf>,
-    ) -> Result<()>;
+    fn conv2d_dgrad(&self, shape: &ConvShape, dy: &Self::Buf, w: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 
     /// The gradients with respect to weights, `dw[k,r,s,c] = Σ_npq dy[n,p,q,k] · x[n, p·stride+r−pad, …, c]`, and
     /// bias, `db[k] = Σ_npq dy[n,p,q,k]`: those that are wanted, and at least one is.
@@ -72,13 +68,7 @@ impl<B: Conv2d> Tape<B> {
 }
 
 /// Puts the backward half of a convolution on the tape, `y` being its result.
-pub(super) fn record<B: Conv2d>(
-    tape: &mut Tape<B>,
-    shape: ConvShape,
-    x: &Var<B>,
-    affine: Affine<'_, Var<B>>,
-    y: Slot,
-) {
+pub(super) fn record<B: Conv2d>(tape: &mut Tape<B>, shape: ConvShape, x: &Var<B>, affine: Affine<'_, Var<B>>, y: Slot) {
     tape.record(y, || Node { shape, x: x.clone(), w: affine.w.clone(), bias: affine.bias.cloned(), y });
 }
 

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::GlobalAvgPool;
+use crate::device::Grad;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu, epilogue};
-use crate::device::Grad;
 use crate::{Result, Shape};
 
 fn inverse_pixels<T: Real>(shape: Shape) -> T {
@@ -25,12 +25,7 @@ impl<T: Real> GlobalAvgPool for Cpu<T> {
         Ok(())
     }
 
-    fn global_avgpool_dgrad(
-        &self,
-        shape: Shape,
-        dy: &Buf<T>,
-        dx: &mut Grad<Buf<T>>,
-    ) -> Result<()> {
+    fn global_avgpool_dgrad(&self, shape: Shape, dy: &Buf<T>, dx: &mut Grad<Buf<T>>) -> Result<()> {
         let mask = dx.take_mask();
         let (c, scale, write) = (shape.c(), inverse_pixels::<T>(shape), dx.write);
         let image = shape.h() * shape.w() * c;

@@ -1,9 +1,9 @@
 //! Global average pooling on a GPU.
 
 use super::GlobalAvgPool;
+use crate::device::Grad;
 use crate::device::cuda::tiles::{AVGPOOL_CHANNELS, THREADS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, channel_threads};
-use crate::device::Grad;
 use crate::{Result, Shape};
 
 /// What the sum of an image's pixels is multiplied by.

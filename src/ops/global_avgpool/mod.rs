@@ -14,12 +14,7 @@ pub trait GlobalAvgPool: Device {
     fn global_avgpool_fprop(&self, shape: Shape, x: &Self::Buf, y: &mut Self::Buf) -> Result<()>;
 
     /// `dx[n,h,w,c] = dy[n,c] / (H·W)`.
-    fn global_avgpool_dgrad(
-        &self,
-        shape: Shape,
-        dy: &Self::Buf,
-        dx: &mut Grad<Self::Buf>,
-    ) -> Result<()>;
+    fn global_avgpool_dgrad(&self, shape: Shape, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 }
 
 impl<B: GlobalAvgPool> Tape<B> {

@@ -8,8 +8,8 @@ use crate::Result;
 use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_WARPS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, Limits, divisor};
 use crate::device::{Device, Precision, Role};
-use crate::ops::maxpool::MaxPool;
 use crate::ops::fusion::Verdict;
+use crate::ops::maxpool::MaxPool;
 use crate::shape::ConvShape;
 
 const OP: &str = "mlpconv";
@@ -50,7 +50,10 @@ impl BlockLayout {
         // Larger ones have no room; so much for overflows.
         let small = |&extent: &usize| extent < 1 << 14;
         if !channels.iter().all(suit) {
-            return Err(format!("{channels:?} channels are not multiples of 8 from {} to {MLPCONV_CHANNELS}", MLPCONV_CHANNELS / 2 + 8));
+            return Err(format!(
+                "{channels:?} channels are not multiples of 8 from {} to {MLPCONV_CHANNELS}",
+                MLPCONV_CHANNELS / 2 + 8
+            ));
         }
         if ![h, w, c, r, s, pad].iter().all(small) {
             return Err("an extent is too large for shared memory".into());
@@ -193,7 +196,12 @@ impl MlpConv for Cuda {
             [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?, self.operand_f32(params.b[2])?];
         let given = |args: Args| args.input(&x).input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).input(&b3);
         let Some(bands) = bands else {
-            return self.launch(OP, "mlpconv_fprop", geometry, given(Args::new().output(y)).flag(params.relu).value(extents));
+            return self.launch(
+                OP,
+                "mlpconv_fprop",
+                geometry,
+                given(Args::new().output(y)).flag(params.relu).value(extents),
+            );
         };
         let blocks = blocks(bands.count(), self.multiprocessors());
         let geometry = Geometry { grid: [blocks, 1, 1], shared: geometry.shared + bands.shared(), ..geometry };
@@ -293,7 +301,8 @@ mod tests {
 
     #[test]
     fn what_kernels_cannot_or_should_not_do_is_composed() {
-        let plan = |k, filter, stride, pad| BlockLayout::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY).ok();
+        let plan =
+            |k, filter, stride, pad| BlockLayout::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY).ok();
         assert!(plan([56, 64, 96], [11, 11], 2, 3).is_some());
         for k in [[48, 96, 96], [96, 104, 96], [96, 96, 92]] {
             assert_eq!(plan(k, [11, 11], 4, 0), None, "{k:?}");

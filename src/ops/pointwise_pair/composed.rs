@@ -73,12 +73,6 @@ pub(super) fn backward<B: PointwisePair>(
     }
 }
 
-fn wgrad<B: Conv2d>(
-    backend: &B,
-    shape: &ConvShape,
-    x: &B::Buf,
-    dy: &B::Buf,
-    wanted: Wanted<'_, B::Buf>,
-) -> Result<()> {
+fn wgrad<B: Conv2d>(backend: &B, shape: &ConvShape, x: &B::Buf, dy: &B::Buf, wanted: Wanted<'_, B::Buf>) -> Result<()> {
     if wanted.is_none() { Ok(()) } else { backend.conv2d_wgrad(shape, x, dy, wanted) }
 }

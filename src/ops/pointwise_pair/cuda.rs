@@ -100,13 +100,7 @@ fn geometry(shape: &PairShape, most: usize) -> Geometry {
 }
 
 impl PointwisePair for Cuda {
-    fn pointwise_pair_fprop(
-        &self,
-        shape: &PairShape,
-        x: &Buf,
-        params: Params<'_, Buf, 2>,
-        y: &mut Buf,
-    ) -> Result<()> {
+    fn pointwise_pair_fprop(&self, shape: &PairShape, x: &Buf, params: Params<'_, Buf, 2>, y: &mut Buf) -> Result<()> {
         if !shape.fits() {
             return composed::fprop(self, shape, x, params, y);
         }

@@ -3,8 +3,8 @@
 use super::Relu;
 use crate::Result;
 use crate::device::Buffer;
-use crate::device::cuda::{Args, Buf, Cuda, Geometry};
 use crate::device::Grad;
+use crate::device::cuda::{Args, Buf, Cuda, Geometry};
 
 impl Relu for Cuda {
     fn relu_fprop(&self, x: &Buf, y: &mut Buf) -> Result<()> {
