@@ -18,7 +18,7 @@ hashes() {
     local train=$2/release/train gpu=$2/release/libvirtual_gpu.so runs
     runs=$(mktemp -d)
     run() {
-        local name=$1 out=$runs/$1
+        local name=$1 out=$runs/${1//\//-}
         shift
         "$@" --out "$out" --epochs 1 >"$out.log" 2>&1 || { cat "$out.log" >&2; return 1; }
         echo "$name $(sha256sum <"$out/weights.safetensors" | cut -c1-16)"

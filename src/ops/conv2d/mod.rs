@@ -5,9 +5,11 @@
 
 mod cpu;
 #[cfg(feature = "cuda")]
-pub(super) mod cuda;
+mod cuda;
 mod im2col;
 mod pointwise;
+#[cfg(feature = "cuda")]
+mod wgrad;
 
 use super::affine::{self, Affine, Wanted};
 use crate::Result;

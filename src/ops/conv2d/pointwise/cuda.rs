@@ -5,7 +5,7 @@ use crate::Result;
 use crate::device::Grad;
 use crate::device::cuda::gemm::{self, Product, geometry, tile, whole_vectors};
 use crate::device::cuda::{Args, Buf, Cuda};
-use crate::ops::conv2d::cuda::WeightGradient;
+use crate::ops::conv2d::wgrad::WeightGradient;
 use crate::ops::{Affine, Wanted};
 
 const OP: &str = "pointwise";
