@@ -1,9 +1,12 @@
 //! `mlpconv plan`: what runs as one op, what is left out, and why not where not.
 
-use mlpconv::nn::{Plan, layers, plan::Step};
+use std::collections::BTreeMap;
+
+use mlpconv::nn::plan::{PassedOver, Step};
+use mlpconv::nn::{Plan, layers};
 use mlpconv::ops::fusion::{Fuse, Fusion, Verdict};
 use mlpconv::train::{Preset, TrainConfig};
-use mlpconv::{Cpu, Error, Result, Shape};
+use mlpconv::{Cpu, Result, Shape};
 
 use super::device::{Chosen, DeviceArgs, choose};
 use super::say;
@@ -17,7 +20,7 @@ struct Judge {
 /// Prints the plan of a preset's network.
 ///
 /// # Errors
-/// [`Error`] for settings outside of what they may be, or a device that cannot be used for another reason than not being
+/// [`Error`](mlpconv::Error) for settings outside of what they may be, or a device that cannot be used for another reason than not being
 /// there.
 pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceArgs) -> Result<()> {
     let config = preset.config();
@@ -29,7 +32,7 @@ pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceAr
     let plan = Plan::new(&layers(&net), summary.input, &*judge.fuses)?;
 
     say(format_args!("{preset}, input {}, on {}\n", plan.input, judge.name));
-    row(["", "op", "layers", "input", "output", "computed before pools"]);
+    row(["", "op", "layers", "input", "output", "pixels"]);
     for (i, step) in plan.steps.iter().enumerate() {
         let input = step.layers.start.checked_sub(1).map_or(plan.input, |before| plan.layers[before].live);
         let output = plan.layers[step.layers.end - 1].live;
@@ -43,13 +46,13 @@ pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceAr
             &skipped(&plan, step),
         ]);
     }
-    let refused: Vec<(String, &str)> = plan.steps.iter().flat_map(|step| refusals(&plan, step)).collect();
-    say("\nnot fused");
-    for (what, why) in &refused {
-        say(format_args!("  {what}: {why}"));
-    }
-    if refused.is_empty() {
-        say("  nothing that could be");
+    let refusals = refusals(&plan);
+    say(if refusals.is_empty() { "\nnot fused: nothing that could be" } else { "\nnot fused" });
+    for (why, runs) in refusals {
+        say(format_args!("  {why}"));
+        for (pattern, paths) in runs {
+            say(format_args!("    {pattern:<18} from layer {}", paths.join(", ")));
+        }
     }
     Ok(())
 }
@@ -66,20 +69,30 @@ fn skipped(plan: &Plan, step: &Step) -> String {
     cropped.map_or(String::new(), |layer| format!("{} of {}", area(layer.live), area(layer.output)))
 }
 
-/// The patterns that fit a step's layers and were not taken.
-fn refusals<'a>(plan: &'a Plan, step: &'a Step) -> impl Iterator<Item = (String, &'a str)> {
-    let path = &plan.layers[step.layers.start].path;
-    step.passed_over.iter().map(move |passed| (format!("{} from {path} on", passed.pattern), &*passed.why))
+/// Why patterns that fit were not taken: for each reason the patterns, and the layers where each would have begun.
+fn refusals(plan: &Plan) -> BTreeMap<&str, BTreeMap<&str, Vec<&str>>> {
+    let mut refusals: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    for step in &plan.steps {
+        let path = &*plan.layers[step.layers.start].path;
+        for PassedOver { pattern, why } in &step.passed_over {
+            refusals.entry(why).or_default().entry(pattern).or_default().push(path);
+        }
+    }
+    refusals
 }
 
 /// The device that is asked for; of a GPU that is not there, an H200's limits.
 fn judge(args: &DeviceArgs) -> Result<Judge> {
     let choice = match choose(args, None) {
         #[cfg(feature = "cuda")]
-        Err(Error::Cuda(error)) if absent(&error) => {
-            use mlpconv::device::cuda::Limits;
-            let limits = Limits::h200(args.precision.unwrap_or(mlpconv::Precision::Tf32));
-            let name = format!("an H200 in {} ({error})", limits.precision);
+        Err(mlpconv::Error::Cuda(error)) if absent(&error) => {
+            let limits = mlpconv::device::cuda::Limits::h200(args.precision.unwrap_or(mlpconv::Precision::Tf32));
+            let why = match error {
+                mlpconv::device::cuda::CudaError::NoDriver => "no CUDA driver was found here",
+                mlpconv::device::cuda::CudaError::NoDevice => "the CUDA driver finds no GPU here",
+                _ => "this build has no CUDA kernels",
+            };
+            let name = format!("an H200 in {}: {why}", limits.precision);
             return Ok(Judge { name, fuses: Box::new(move |fusion| fusion.suits(&limits)) });
         }
         other => other?,
