@@ -118,8 +118,8 @@ pub fn rsqrt_64(a: f64) -> f64 {
     if d.is_nan() { NAN64 } else { d }
 }
 
-/// Applies `f` as the two `.approx.ftz.f64` instructions do, on the upper word. The operand's lower word is ignored, that
-/// of the result is zero, subnormal numbers are flushed, and NaN is 0x7fffffff00000000.
+/// Applies `f` as the two `.approx.ftz.f64` instructions do, on the upper word. The operand's lower word is ignored,
+/// that of the result is zero, subnormal numbers are flushed, and NaN is 0x7fffffff00000000.
 fn on_upper_word(a: f64, f: impl Fn(f64) -> f64) -> f64 {
     const UPPER: u64 = 0xffff_ffff_0000_0000;
     let flush = |v: f64| if v.abs() < f64::MIN_POSITIVE { 0f64.copysign(v) } else { v };

@@ -1,8 +1,8 @@
 //! The arithmetic of single PTX instructions, as pure functions on plain values: no registers, no memory, no parsing.
 //!
 //! The terms are those of the PTX ISA manual, version 9.0. Where the manual leaves a result open, the comment of the
-//! function states the result chosen here. IEEE operations are exact to the bit in every rounding; approximate ones are more
-//! precise than the manual requires (`approx`); matrix products sum in a fixed order (`mma`).
+//! function states the result chosen here. IEEE operations are exact to the bit in every rounding. Approximate ones are
+//! more precise than the manual requires (`approx`). Matrix products sum in a fixed order (`mma`).
 //! No function panics, for any operands.
 
 pub mod approx;

@@ -105,6 +105,6 @@ fn the_environment_is_obeyed() {
     };
     fails("VIRTUAL_GPU_DRIVER_VERSION", "10.0", "UNSUPPORTED_PTX_VERSION");
     fails("VIRTUAL_GPU_MEMORY", "4K", "OUT_OF_MEMORY");
-    fails("VIRTUAL_GPU_SM", "ampere", "VIRTUAL_GPU_SM=ampere makes no sense");
-    fails("VIRTUAL_GPU_CHECKS", "maybe", "VIRTUAL_GPU_CHECKS=maybe makes no sense");
+    fails("VIRTUAL_GPU_SM", "ampere", "VIRTUAL_GPU_SM=ampere is not a valid value");
+    fails("VIRTUAL_GPU_CHECKS", "maybe", "VIRTUAL_GPU_CHECKS=maybe is not a valid value");
 }
