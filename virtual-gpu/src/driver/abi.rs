@@ -121,7 +121,7 @@ impl In<c_char> {
         Ok(unsafe { CStr::from_ptr(self.0) }.to_bytes())
     }
 
-    /// A string that is a name. Text that is not UTF-8 is an invalid value: nothing here has such a name.
+    /// A string that is a name. Text that is not UTF-8 is an invalid value, because all names here are UTF-8.
     pub fn text<'a>(self) -> Outcome<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Code::InvalidValue.into())
     }

@@ -53,7 +53,7 @@ pub struct GraphMemory {
 
 impl Drop for GraphMemory {
     fn drop(&mut self) {
-        // An error means that the memory was freed with its context, destroyed in the meantime.
+        // Only this drop frees a graph's memory, so there is no error to report.
         let _ = self.machine.free(self.address);
     }
 }

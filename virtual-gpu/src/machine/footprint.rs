@@ -22,7 +22,7 @@ impl Footprint {
     }
 
     /// Marks the sector at `address` as loaded, or as stored if `write`. Returns whether this was the launch's first
-    /// such access to it. The sector lies in `allocation`, which has index `at`.
+    /// load, or store, of it. The sector lies in `allocation`, which has index `at`.
     pub fn first(&self, at: usize, allocation: &Allocation, address: u64, write: bool) -> bool {
         // Allocations begin at multiples of the sector size.
         let sector = (address - allocation.base) / SECTOR;

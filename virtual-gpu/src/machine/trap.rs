@@ -31,7 +31,7 @@ pub enum TrapKind {
     Deadlock,
     /// A `trap` instruction, or an instruction with forbidden operands.
     LaunchFailed,
-    /// The launch asks for more than the device has.
+    /// The launch requires more threads or shared memory than the kernel or the device allows.
     LaunchOutOfResources,
     /// The launch is invalid: an empty grid, or parameters of the wrong size.
     InvalidLaunch,
