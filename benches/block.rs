@@ -1,6 +1,7 @@
-//! `cargo bench --bench block`: what fusing gains. d2l's first block with its pool as one op against its convolutions and the
-//! pool one after the other, the last 1×1 convolutions of the blocks after it with theirs, and the pair that ends the network with
-//! its average. Where a backend does not fuse there are the parts alone. See `benches/README.md`.
+//! `cargo bench --bench block`: the gain of fusion. Three comparisons: d2l's first block with its pool as one op
+//! against its convolutions and the pool one after the other; the last 1×1 convolution of each block with the pool, as
+//! one kernel against two; the last two layers of the network with the average, as one op against three. A backend that
+//! does not fuse a case runs only the parts. See `benches/README.md`.
 
 mod harness;
 
@@ -18,10 +19,10 @@ use mlpconv::{Cpu, Result, Shape};
 
 use harness::{Row, Table, Timed, measure, noise, rectified, setting};
 
-/// Images a batch, on a GPU and on a CPU.
+/// Images in a batch: on a GPU, on a CPU.
 const BATCH: [usize; 2] = [128, 8];
 
-/// The blocks of d2l's NiN that end in a pool, without the pixels that it does not read.
+/// The blocks of d2l's NiN that end in a pool, without the pixels that the pool does not read.
 fn blocks(n: usize) -> [(&'static str, MlpConvShape); 3] {
     [
         ("block1 96 53x53", [1, 96, 11, 4, 0, 224], 53),
@@ -37,12 +38,12 @@ fn blocks(n: usize) -> [(&'static str, MlpConvShape); 3] {
     })
 }
 
-/// A block's tensors.
+/// The tensors of a block.
 struct Tensors<B: Timed> {
     x: Arc<B::Buf>,
     w: [B::Buf; 3],
     b: [B::Buf; 3],
-    /// The convolutions' outputs and the gradients of these.
+    /// The outputs of the convolutions, and their gradients.
     a: [Arc<B::Buf>; 3],
     da: [Grad<B::Buf>; 3],
     /// The pool's output, or its gradient.
@@ -62,7 +63,7 @@ impl<B: Timed> Tensors<B> {
         let channels = [conv.k, shape.k2, shape.k3];
         let outputs = channels.map(|k| conv.pixels() * k);
         let pooled = shape.output().len();
-        // The network's input wants no gradient.
+        // The gradient of the network's input is not computed.
         let dx = if conv.c == 1 { None } else { Some(grad(Role::Activation, conv.input().len())?) };
         Ok(Tensors {
             x: rectified(backend, conv.input())?.into(),
@@ -78,7 +79,7 @@ impl<B: Timed> Tensors<B> {
         })
     }
 
-    /// As one op.
+    /// Runs the block as one op.
     fn one(&mut self, backend: &B, shape: &MlpConvShape, pass: &str) -> Result<()> {
         let Tensors { x, w, b, y, index, dx, dw, db, .. } = self;
         let params = Params { w: w.each_ref(), b: b.each_ref(), relu: true };
@@ -90,7 +91,7 @@ impl<B: Timed> Tensors<B> {
         backend.mlpconv_backward(shape, x, params, y, Some(index), wanted)
     }
 
-    /// Its parts one after the other, as a tape runs them.
+    /// Runs the block's parts one after the other, as a tape does.
     fn parts(&mut self, backend: &B, shape: &MlpConvShape, pass: &str) -> Result<()> {
         let Tensors { x, w, b, a: [a1, a2, a3], da: [da1, da2, da3], y, index, dx, dw, db } = self;
         let ([dw1, dw2, dw3], [db1, db2, db3]) = (dw, db);
@@ -120,7 +121,7 @@ impl<B: Timed> Tensors<B> {
         }
     }
 
-    /// The last convolution and the pool as one kernel, or one after the other.
+    /// Runs the last convolution and the pool, as one kernel if `one`, else one after the other.
     fn pooled(&mut self, backend: &B, shape: &MlpConvShape, one: bool) -> Result<()> {
         let Tensors { w, b, a: [_, a2, a3], y, index, .. } = self;
         let (third, pool) = (shape.third(), shape.pool.as_ref().expect("each has one"));
@@ -133,7 +134,7 @@ impl<B: Timed> Tensors<B> {
     }
 }
 
-/// The network's end: its last two convolutions, of ten channels, and each image's mean.
+/// The end of the network: its last two convolutions, of ten channels, and the mean of each image.
 struct End<B: Timed> {
     shape: PairShape,
     x: Arc<B::Buf>,
@@ -217,7 +218,7 @@ fn try_map<T, U>(values: [T; 3], mut of: impl FnMut(T) -> Result<U>) -> Result<[
     Ok([of(a)?, of(b)?, of(c)?])
 }
 
-/// All cases on one backend.
+/// Benches all cases of blocks on one backend.
 fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize) {
     let precision = backend.precision();
     for pass in ["forward", "backward", "1x1 and pool"] {
@@ -252,7 +253,7 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
     }
 }
 
-/// The network's end on one backend.
+/// Benches the network's end on one backend.
 fn run_end<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize) {
     let (precision, shape) = (backend.precision(), PairShape { m: 25 * batch, c: 10, k2: 10, k3: 10, mean: Some(25) });
     let fuses = backend.fuses(&Fusion::PointwisePair(shape)).is_ok();
@@ -277,7 +278,7 @@ fn run_end<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, 
     }
 }
 
-/// Multiply-adds of a pass, those that a fused way back computes again not counted.
+/// The multiply-adds of a pass. Those that a fused backward pass recomputes are not counted.
 fn macs(shape: &MlpConvShape, pass: &str) -> usize {
     let [second, third] = [shape.second(), shape.third()].map(|g| g.macs());
     let first = shape.conv.macs();

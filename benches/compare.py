@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""One training step, ours and PyTorch's, side by side: d2l's NiN on the GPU if there is one, else it and `small` on the CPU.
+"""Compares a training step of mlpconv with PyTorch's: d2l's NiN on the GPU if there is one, else d2l's NiN and `small` on the CPU.
 
     make compare                                  builds, measures, writes benches/results/ and the README's table
-    python3 benches/compare.py                    the same with what is built or staged, printing the table only
-    python3 benches/compare.py --tables           measures nothing: the README's tables from benches/results/
-    python3 benches/compare.py --tables --check   fails if the README's tables are others than those
+    python3 benches/compare.py                    the same with the programs already built or staged; only prints the table
+    python3 benches/compare.py --tables           measures nothing; writes the README's tables from benches/results/
+    python3 benches/compare.py --tables --check   fails if the README's tables differ from benches/results/
 
-The programs run in turn, ours and PyTorch's, several times over, so that whatever else the machine does falls on all
-of them. A figure is the median over the rounds; of a round, the program's own median. On a CPU memory is the peak
-resident set of the whole process, as the operating system counts it; on a GPU it is what tensors hold at most. The
-ratios are the result: absolute times belong to one machine on one day.
+The programs run alternately, ours and PyTorch's, in several rounds, so that other load on the machine affects all of
+them. A figure is the median over the rounds of the program's own median in a round. On a CPU memory is the peak
+resident set of the whole process, as the operating system reports it; on a GPU it is the peak of the memory that
+tensors hold. The result is the ratios: absolute times belong to one machine on one day.
 
-Ours is found in cargo's target folder, or in .gpu/, where a machine without a Rust toolchain has it; --mlpconv and
---bench name other programs. PyTorch is what the Python that runs this has.
+Our programs are taken from cargo's target folder, or from .gpu/ on a machine without a Rust toolchain; --mlpconv and
+--bench name others. PyTorch is the one of the Python that runs this script.
 """
 import argparse
 import datetime
@@ -30,13 +30,13 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MARKERS = {"cpu": "compare", "gpu": "gpu"}
 UNMEASURED = "Not measured yet."
-# On a CPU: the networks, with the images of a batch.
+# The networks measured on a CPU, with their batch sizes.
 PRESETS = {"d2l": 64, "small": 128}
-# Of ours, the modes of PyTorch that compute alike.
+# Our precisions; PyTorch's modes begin with the name of the precision.
 PRECISIONS = ["fp32", "tf32", "bf16"]
 
 
-# What runs.
+# Running the programs.
 
 def first_of(*paths):
     return next((path for path in paths if path and os.path.exists(path)), None)
@@ -57,7 +57,7 @@ def find_programs(args):
 
 
 def run(command, environment=None):
-    """Runs a command to its end: its standard output, and its peak resident set in bytes."""
+    """Runs a command to its end. Returns its standard output and its peak resident set in bytes."""
     with tempfile.TemporaryFile() as out:
         pid = os.posix_spawnp(command[0], command, {**os.environ, **(environment or {})},
                               file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
@@ -66,7 +66,7 @@ def run(command, environment=None):
         text = out.read().decode()
         if status != 0:
             sys.exit(f"{text}\n{' '.join(command)} failed")
-        # In kilobytes, but for macOS, which counts bytes.
+        # ru_maxrss is in kilobytes, on macOS in bytes.
         return text, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -75,7 +75,7 @@ def batch(args, preset):
 
 
 def steps(args, preset):
-    """A step of `small` is 50 times as short."""
+    """The steps of a round. On a CPU ten times as many for `small`, whose steps are 50 times as short."""
     if args.device != "cpu":
         return args.steps or 50
     return (args.steps or 4) * (10 if preset == "small" else 1)
@@ -103,7 +103,7 @@ def theirs(args, modes, options=(), preset="d2l"):
 
 
 def convolutions(args):
-    """Each convolution alone, by our bench; None where it is not built."""
+    """The times of each convolution alone, by our bench; None if the bench is not built."""
     if not args.bench:
         print("the convolutions are left out: their bench is not built (cargo bench --no-run), nor named by --bench")
         return None
@@ -115,7 +115,7 @@ def convolutions(args):
             return json.load(file)
 
 
-# Where it runs.
+# The machine and the commit.
 
 def git(*args):
     return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True).stdout.strip()
@@ -135,7 +135,7 @@ def cpu_name():
 
 
 def driver(args):
-    """The driver's version, as nvidia-smi has it, and the CUDA version that it supports."""
+    """The driver's version, from nvidia-smi, and the CUDA version that it supports."""
     said = subprocess.run([args.mlpconv, "doctor"], capture_output=True, text=True).stdout
     cuda = re.search(r"^driver\s+(CUDA \S+)", said, re.MULTILINE)
     try:
@@ -148,7 +148,7 @@ def driver(args):
 
 
 def no_gpu(args):
-    """Why a GPU cannot be compared on; None if it can."""
+    """The reason why no GPU can be used for the comparison; None if one can."""
     probe = [args.mlpconv, "time", "--preset", "small", "--device", "cuda", "--precision", "fp32", "--batch-size", "1",
              "--steps", "1", "--rounds", "1"]
     mine = subprocess.run(probe, capture_output=True, text=True)
@@ -204,13 +204,13 @@ def measure_gpu(args):
             "bench": convolutions(args), "peer_convs": None, "peer_ceilings": None, "peer_failed": []}
     for i in range(args.rounds):
         new = {f"mlpconv {precision}": ours(args, precision, ["--rounds", "3"]) for precision in PRECISIONS}
-        # As mlpconv names it, without ordinal and precision.
+        # The device's name from mlpconv, without ordinal and precision.
         data["device"] = new["mlpconv fp32"]["device"].split(", ", 1)[1].rsplit(", ", 1)[0]
         data["interpreter"] = "Virtual GPU" in data["device"]
         if data["interpreter"] and args.record:
             sys.exit("timings of an interpreter are not recorded")
         if args.modes != ["none"]:
-            # What does not change from round to round is asked for once.
+            # Ceilings and convolutions do not change between rounds: only the first one measures them.
             peer = theirs(args, ",".join(args.modes), ["--ceilings", "--convs"] if i == 0 else [])
             new.update({f"PyTorch {step['mode']}": step for step in peer["steps"]})
             data["torch"] = peer["torch"]
@@ -222,7 +222,7 @@ def measure_gpu(args):
             report(args, i, name, {"rss": 0, **result})
         data["rounds"] = i + 1
         data["summary"] = {name: summary(results) for name, results in data["results"].items()}
-        # After each round, lest an interruption loses them all.
+        # Saved after each round, so that an interruption does not lose all of them.
         save(args, data)
     return data
 
@@ -242,7 +242,7 @@ def median(results, key):
 
 
 def steps_table(data, memory, digits):
-    """A row for each program; PyTorch's beside ours of the same precision."""
+    """A row for each program; PyTorch's rows follow ours of the same precision."""
     results = data["results"]
 
     def spread(name, key):
@@ -279,7 +279,7 @@ def cpu_table(data):
 
 
 def conv_table(data):
-    """Each convolution alone, ours beside PyTorch's, in the precisions that both were timed in."""
+    """The times of each convolution alone, ours beside PyTorch's, in the precisions that both have."""
     key = {"bfloat16": "bf16", "float32": "tf32", "fwd": "fprop"}
     peers = {(r["conv"].split()[0], key.get(r["pass"], r["pass"]), key[r["dtype"]]): r["us"]
              for r in data["peer_convs"] or []}
@@ -319,7 +319,7 @@ def gpu_table(data):
 
 
 def write_readme(path, kind, data, check=False):
-    """Puts a table between its markers. Returns whether it was there already."""
+    """Writes a table between its markers. Returns whether the file had it already."""
     if data is None:
         text = UNMEASURED
     elif data.get("interpreter"):
@@ -386,7 +386,7 @@ def main():
     if gpu:
         args.batch, args.steps = batch(args, "d2l"), steps(args, "d2l")
     args.modes = args.modes or (["all"] if gpu else ["fp32", "fp32-cl"])
-    # PyTorch counts cores, rayon hardware threads: both are told.
+    # By default PyTorch uses one thread a core and rayon one a hardware thread, so both are set.
     args.threads_told = {} if gpu else {"OMP_NUM_THREADS": str(args.threads), "RAYON_NUM_THREADS": str(args.threads)}
     if args.record:
         args.json = args.json or os.path.join(ROOT, "benches/results", f"{kind}.json")

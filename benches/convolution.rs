@@ -1,5 +1,5 @@
-//! `cargo bench --bench convolution`: every convolution of d2l's NiN, and 1×1 against k×k at equal arithmetic, on a
-//! GPU in each precision if there is one, else on the CPU. See `benches/README.md`.
+//! `cargo bench --bench convolution`: every convolution of d2l's NiN, and a 1×1, a 3×3 and a 5×5 with equal arithmetic.
+//! Runs on a GPU in each precision if there is one, else on the CPU. See `benches/README.md`.
 
 mod harness;
 
@@ -14,7 +14,7 @@ use mlpconv::{Cpu, Result, Shape};
 
 use harness::{Row, Table, Timed, Times, measure, noise, rectified, setting};
 
-/// Images a batch: the recipe's on a GPU; on a CPU enough for a steady rate, few enough that a bench takes seconds.
+/// Images in a batch. On a GPU the recipe's; on a CPU enough for a steady rate and few enough for a bench of seconds.
 const BATCH: [usize; 2] = [128, 8];
 
 const PASSES: [&str; 3] = ["fprop", "dgrad", "wgrad"];
@@ -22,7 +22,7 @@ const PASSES: [&str; 3] = ["fprop", "dgrad", "wgrad"];
 struct Case {
     name: String,
     shape: ConvShape,
-    /// The network's input wants no gradient.
+    /// The first layer: the gradient of the network's input is not computed.
     first: bool,
 }
 
@@ -32,8 +32,9 @@ fn case(batch: usize, name: &str, [c, k, filter, stride, pad, size]: [usize; 6])
     Case { name: name.into(), shape, first: c == 1 }
 }
 
-/// The network's convolutions, each by itself: the first of a block computes the pixels alone that the pool after it
-/// reads. Each of the 1×1 is there twice. (Where a backend fuses some, `block` has what it runs instead.)
+/// The network's convolutions, each alone. The first of a block computes only the pixels that the pool after the block
+/// reads. Each 1×1 occurs twice in the network. Where a backend fuses some of them, the bench `block` has the fused
+/// ops.
 fn network(batch: usize) -> Vec<Case> {
     let read = |name: &str, [c, k, filter, stride, pad, size]: [usize; 6], read: usize| {
         let mut case = case(batch, name, [c, k, filter, stride, pad, size]);
@@ -52,7 +53,7 @@ fn network(batch: usize) -> Vec<Case> {
     ]
 }
 
-/// Those of the network that leave pixels out, with all of them, as PyTorch computes them.
+/// The network's convolutions that leave pixels out, with all pixels, as PyTorch computes them.
 fn whole(batch: usize) -> Vec<Case> {
     vec![
         case(batch, "conv1 11x11 s4 1-96", [1, 96, 11, 4, 0, 224]),
@@ -64,7 +65,7 @@ fn whole(batch: usize) -> Vec<Case> {
     ]
 }
 
-/// 900 taps and 128 outputs a pixel, by filters of three sizes.
+/// 900 taps and 128 outputs for each pixel, with filters of three sizes.
 fn equal_arithmetic(batch: usize) -> Vec<Case> {
     vec![
         case(batch, "1x1 900-128", [900, 128, 1, 1, 0, 26]),
@@ -73,7 +74,7 @@ fn equal_arithmetic(batch: usize) -> Vec<Case> {
     ]
 }
 
-/// All cases on one backend.
+/// Benches all cases on one backend.
 fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize) {
     let precision = backend.precision();
     let groups = [("nin", network(batch)), ("whole", whole(batch)), ("equal arithmetic", equal_arithmetic(batch))];
@@ -92,7 +93,7 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
     }
 }
 
-/// A case's tensors, for one pass.
+/// The tensors of a case, for one pass.
 struct Work<B: Timed> {
     shape: ConvShape,
     x: Arc<B::Buf>,
@@ -116,7 +117,7 @@ impl<B: Timed> Work<B> {
             x: if dgrad { rectified(backend, g.input()) } else { noise(Role::Activation, g.input().len()) }?.into(),
             w: noise(Role::Parameter, weights)?,
             b: noise(Role::Parameter, g.k)?,
-            // With room for the signs that fprop leaves.
+            // fprop also writes the signs of its output, which `alloc_rectified` reserves.
             y: if pass == "fprop" { backend.alloc_rectified(outputs) } else { noise(Role::Activation, outputs) }?,
             dx: grad(Role::Activation, if dgrad { g.input().len() } else { 1 })?,
             dw: grad(Role::Parameter, weights)?,
@@ -145,9 +146,9 @@ fn row<B: Timed>(group: &'static str, case: &Case, pass: &str, backend: &B, time
     let width = precision.activation_width();
     let (x, w, y) = (g.input().len() * width, g.weight().len(), g.output().len() * width);
     let bytes = match pass {
-        // With weights as activations are stored, and a bias in fp32.
+        // Weights have the width of activations, the bias is fp32.
         "fprop" => x + w * width + g.k * 4 + y + backend.signs(g.k, y).unwrap_or(0),
-        // The input's signs are read for its mask, or it is itself.
+        // The mask reads the signs of the input, or the input itself.
         "dgrad" => y + w * width + x + backend.signs(g.c, x).unwrap_or(x),
         _ => x + y + w * 4 + g.k * 4,
     };

@@ -1,5 +1,6 @@
-//! `cargo bench --bench network`: training steps and inference of d2l's NiN from a data set on the device, replayed and
-//! launch by launch, on a GPU in each precision if there is one, else on the CPU. See `benches/README.md`.
+//! `cargo bench --bench network`: training steps and inference of d2l's NiN from a data set on the device, as a
+//! replayed graph and launch by launch. Runs on a GPU in each precision if there is one, else on the CPU. See
+//! `benches/README.md`.
 
 mod harness;
 
@@ -14,27 +15,27 @@ use mlpconv::{Cpu, Result, Shape};
 
 use harness::{Row, Table, Timed, bench, setting};
 
-/// Images a batch: the recipe's on a GPU, as many as take a second on a CPU.
+/// Images in a batch: on a GPU the recipe's, on a CPU as many as take about a second.
 const BATCH: [usize; 2] = [128, 8];
 
-/// Random images and labels do not make the network diverge at this rate.
+/// A learning rate at which random images and labels do not make the network diverge.
 const RATE: f64 = 0.01;
 
-/// A data set on the device, and what learns from it.
+/// A data set on the device, and a trainer for it.
 type Prepared<B> = (Resident<B>, Trainer<B, Nin<B>>);
 
-/// What is benched on one backend.
+/// The bench of one backend.
 struct Bench<'a, B: Timed> {
     backend: &'a B,
     size: usize,
-    /// Steps of a data set: inference waits for the device once in so many.
+    /// The batches of the data set. Inference waits for the device once in so many.
     steps: usize,
-    /// Whether the device records; else there is but one way to run.
+    /// Whether the device records graphs; else work is only launched one by one.
     records: bool,
 }
 
 impl<B: Timed> Bench<'_, B> {
-    /// Random images that lie on the device, and a trainer for them.
+    /// Random images on the device, and a trainer for them.
     fn prepare(&self, batch: usize, order: Order) -> Result<Prepared<B>> {
         let n = batch * self.steps;
         let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761);
@@ -72,7 +73,7 @@ impl<B: Timed> Bench<'_, B> {
                     Ok(())
                 };
                 if first && record {
-                    // The first is launched, the second recorded.
+                    // Warm-up: the first step is launched, the second recorded.
                     step()?;
                     step()?;
                 }
@@ -98,7 +99,7 @@ impl<B: Timed> Bench<'_, B> {
                 trainer.record = record;
                 let all = || trainer.evaluate(&*data, &mut |_, _| Ok(ControlFlow::Continue(()))).map(drop);
                 if first && record {
-                    // Three batches at least, as in training.
+                    // Warm-up: at least three batches, as in training.
                     (0..3usize.div_ceil(self.steps)).try_for_each(|_| all())?;
                 }
                 let taken = self.backend.busy(&mut || (0..count).try_for_each(|_| all()))?;

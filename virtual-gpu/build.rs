@@ -1,8 +1,8 @@
-//! Gives the library the name under which programs ask for the CUDA driver.
+//! Sets the library's SONAME to `libcuda.so`, the name by which programs ask for the CUDA driver.
 //!
-//! glibc answers `dlopen("libcuda.so")` with an object that is already loaded when that object's SONAME is the same
-//! string, whatever file it came from. `nodelete` keeps the code mapped when a program opens the driver only to see
-//! whether it is there and closes it again: worker threads may have been started in between.
+//! glibc resolves `dlopen("libcuda.so")` to an already loaded object if its SONAME is the same string, whatever its
+//! file name. `nodelete` keeps the library mapped after `dlclose`: a program may open the driver only to test for it,
+//! and close it after worker threads have started.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,4 +1,4 @@
-//! What a device can do at most: what its kernels are measured against.
+//! The ceilings of a device: the highest rates of arithmetic and of memory, against which kernels are measured.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,14 +7,16 @@ use std::time::Instant;
 use mlpconv::{Cuda, Device, Precision, device::Role, ops::relu::Relu};
 use rayon::prelude::*;
 
-/// Multiply-adds and bytes a second, each with where it comes from.
+/// The highest rates of a device, each with a text that says where the number comes from.
 #[derive(Clone)]
 pub struct Ceiling {
-    /// Operations (two a multiply-add) a second; `None` if it is not known.
+    /// Operations (two for a multiply-add) a second; `None` if unknown.
     pub flops: Option<f64>,
+    /// The origin of `flops`.
     pub flops_are: String,
-    /// Bytes a second, read and written together.
+    /// Bytes a second, reads and writes together.
     pub bytes: f64,
+    /// The origin of `bytes`.
     pub bytes_are: String,
 }
 
@@ -52,19 +54,20 @@ impl Ceiling {
         Ceiling { flops, flops_are, bytes, bytes_are }
     }
 
-    /// Seconds that so many operations take at least.
+    /// The least seconds for so many operations.
     pub fn by_flops(&self, flops: f64) -> Option<f64> {
         self.flops.map(|most| flops / most)
     }
 
+    /// The least seconds for so many bytes.
     pub fn by_bytes(&self, bytes: f64) -> f64 {
         bytes / self.bytes
     }
 }
 
-/// Multiply-adds a multiprocessor can do each clock, by the whitepapers of NVIDIA's architectures: FMAs in fp32, the
-/// dense rate of the tensor cores otherwise. Where cards of one capability differ it is the fastest one's; mma.sync,
-/// which every kernel here uses, does not reach it from 9.0 on, where only instructions of those architectures do.
+/// The multiply-adds of a multiprocessor in a clock, from the whitepapers of NVIDIA's architectures: FMAs for fp32,
+/// else the dense rate of the tensor cores. Where cards of one capability differ, the fastest one's. From 9.0 on only
+/// instructions of those architectures reach this rate; mma.sync, which every kernel here uses, does not.
 #[cfg(feature = "cuda")]
 fn multiply_adds(capability: (u32, u32), precision: Precision) -> Option<usize> {
     let [fp32, tf32, bf16] = match capability {
@@ -83,11 +86,11 @@ fn multiply_adds(capability: (u32, u32), precision: Precision) -> Option<usize> 
     })
 }
 
-/// Larger than any GPU's cache.
+/// Bytes copied to measure the bandwidth: more than any GPU's cache.
 #[cfg(feature = "cuda")]
 const COPIED: usize = 1 << 30;
 
-/// Bytes a second that a ReLU reads and writes: a copy that changes signs.
+/// The bandwidth of a ReLU, a copy that turns negative numbers into zeros: bytes read and written a second.
 #[cfg(feature = "cuda")]
 fn copy(cuda: &Cuda) -> f64 {
     let elements = COPIED / cuda.precision().activation_width();
@@ -105,12 +108,12 @@ fn copy(cuda: &Cuda) -> f64 {
 mod cpu {
     use super::*;
 
-    /// Large enough that a product spends its time on arithmetic.
+    /// The side of the measured product, large enough that arithmetic dominates.
     pub const SIDE: usize = 1536;
-    /// Larger than the caches.
+    /// Bytes copied to measure the bandwidth: more than the caches hold.
     pub const COPIED: usize = 256 << 20;
 
-    /// The shortest of some runs: whatever else the machine does makes them longer only.
+    /// The shortest of five runs, in seconds: other load on the machine only makes runs longer.
     fn best(mut run: impl FnMut()) -> f64 {
         run();
         let mut timed = || {
@@ -121,7 +124,7 @@ mod cpu {
         (0..5).map(|_| timed()).fold(f64::INFINITY, f64::min)
     }
 
-    /// Operations a second of a product whose rows are shared out among the threads.
+    /// Operations a second of a matrix product, its rows divided among the threads.
     pub fn product(threads: usize) -> f64 {
         let (a, b) = (vec![0.5f32; SIDE * SIDE], vec![0.25f32; SIDE * SIDE]);
         let mut y = vec![0f32; SIDE * SIDE];
@@ -159,6 +162,7 @@ mod cpu {
         2.0 * (SIDE as f64).powi(3) / seconds
     }
 
+    /// Bytes read and written a second by a copy, divided among the threads.
     pub fn copy(threads: usize) -> f64 {
         let from = vec![1u8; COPIED];
         let mut to = vec![0u8; COPIED];

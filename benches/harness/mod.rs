@@ -1,7 +1,7 @@
-//! What the benches share: the devices they run on, what those can do at most, and a table of how near to it a kernel
-//! comes.
+//! Shared parts of the benches: the devices, their ceilings, timing, and a table of measured times and shares of the
+//! ceilings.
 
-// Each bench uses a part of this.
+// Each bench uses only a part of this module.
 #![allow(dead_code)]
 
 mod ceiling;
@@ -24,33 +24,35 @@ use mlpconv::{
 pub use ceiling::Ceiling;
 pub use table::{Row, Table};
 
-/// Samples of a bench.
+/// The number of samples of a bench.
 const SAMPLES: usize = 10;
 
-/// A number from the environment, for machines on which the usual one takes too long.
+/// A positive number from the environment variable `name`, or `usual`. For machines on which the usual size takes too
+/// long.
 ///
 /// # Panics
-/// If it is not a positive number.
+/// If the variable is not a positive number.
 pub fn setting(name: &str, usual: usize) -> usize {
     let Some(text) = env::var_os(name) else { return usual };
     let number = text.to_str().and_then(|text| text.parse().ok()).filter(|&number| number > 0);
     number.unwrap_or_else(|| panic!("{name} is {text:?}, which is not a positive number"))
 }
 
-/// A backend and how time is taken on it.
+/// A backend, and how time is measured on it.
 pub trait Timed: Backend<Scalar = f32> {
     fn precision(&self) -> Precision;
 
-    /// What work can be done on it at most.
+    /// The highest rates of the device.
     fn ceiling(&self) -> Ceiling;
 
-    /// Bytes of the signs that its kernels keep beside a rectified tensor of so many channels and bytes, where they do.
+    /// The bytes of the signs that kernels store beside a rectified tensor of `channels` channels and `bytes` bytes;
+    /// `None` if the backend stores none.
     fn signs(&self, channels: usize, bytes: usize) -> Option<usize>;
 
-    /// How long the device is busy with what `work` asks for.
+    /// The time that the device is busy with `work`.
     fn busy(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
-    /// How long it takes for `count` times `work`. `recording` is kept from one call to the next.
+    /// The time for `count` runs of `work`. `recording` is kept between calls.
     fn repeated(
         &self,
         count: u64,
@@ -88,7 +90,7 @@ impl Timed for Cpu<f32> {
     }
 }
 
-/// Launches a graph holds: enough that asking for the graph takes no time beside them.
+/// Launches in a recorded graph: enough that the time to launch the graph is negligible.
 #[cfg(feature = "cuda")]
 const RECORDED: u64 = 32;
 
@@ -111,8 +113,8 @@ impl Timed for Cuda {
         self.elapsed(work)
     }
 
-    /// By replays of a graph, as the network runs its kernels: a small one is over before the host has asked for
-    /// the next. Few are launched one by one, which also makes whatever a first time needs.
+    /// Measures replays of a graph, as the network runs its kernels: a small kernel ends before the host has launched
+    /// the next. Small counts are launched one by one, which also warms up.
     fn repeated(
         &self,
         count: u64,
@@ -133,14 +135,14 @@ impl Timed for Cuda {
     }
 }
 
-/// A GPU in each precision if there is one that can be used, else `None`; why not is said.
+/// A GPU in each precision if a GPU can be used; else `None`, with the reason printed.
 #[cfg(feature = "cuda")]
 pub fn gpus() -> Option<Vec<Cuda>> {
     let opened: Result<Vec<Cuda>> = Precision::ALL.into_iter().map(|precision| Cuda::new(0, precision)).collect();
     opened.map_err(|error| println!("on the CPU, since there is no GPU to use: {error}")).ok()
 }
 
-/// Criterion with the command line's options, and times that fit the device: a GPU's kernels take microseconds.
+/// Criterion with the options of the command line, and times that suit the device: a GPU's kernels take microseconds.
 pub fn criterion(gpu: bool) -> Criterion {
     let criterion = Criterion::default().sample_size(SAMPLES);
     let (warm_up, measurement) = if gpu { (300, 700) } else { (1000, 4000) };
@@ -150,7 +152,7 @@ pub fn criterion(gpu: bool) -> Criterion {
         .configure_from_args()
 }
 
-/// Seconds that a piece of work took, by sample.
+/// The seconds of one run, over the samples.
 pub struct Times {
     pub median: f64,
     pub least: f64,
@@ -159,7 +161,8 @@ pub struct Times {
 }
 
 impl Times {
-    /// Of samples of so many repetitions and so long. The shortest samples are those that warm up.
+    /// Statistics of samples, each a number of runs and their time. Samples with less than half of the most runs are
+    /// warm-up and are left out.
     fn of(samples: &[(u64, Duration)]) -> Option<Self> {
         let longest = samples.iter().map(|&(count, _)| count).max()?;
         let settled = samples.iter().filter(|&&(count, _)| 2 * count >= longest);
@@ -171,8 +174,8 @@ impl Times {
     }
 }
 
-/// Benches `sample`, which does its work as often as it is told and says how long that took. `None` where the command
-/// line asks for other benches.
+/// Benches `sample`, which runs its work a given number of times and returns the time that took. `None` if the command
+/// line selects other benches.
 pub fn bench(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -181,7 +184,7 @@ pub fn bench(
     let mut samples = Vec::new();
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|count| {
-            // Criterion divides by it.
+            // At least 1 ns, because Criterion divides by it.
             let taken = sample(count).expect("the kernels run").max(Duration::from_nanos(1));
             samples.push((count, taken));
             taken
@@ -190,7 +193,7 @@ pub fn bench(
     Times::of(&samples)
 }
 
-/// Benches `once` on what `make` makes, which is done only if it is one of those that the command line asks for.
+/// Benches `once` on the tensors that `make` creates, which it does only if the command line selects this bench.
 pub fn measure<B: Timed, W>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     backend: &B,
@@ -198,7 +201,7 @@ pub fn measure<B: Timed, W>(
     make: impl Fn() -> Result<W>,
     once: impl Fn(&mut W) -> Result<()>,
 ) -> Option<Times> {
-    // The recording goes before the buffers that it reads and writes.
+    // Tuple order: the recording is dropped before the buffers that it reads and writes.
     let mut work: Option<(Option<B::Recording>, W)> = None;
     bench(group, name, &mut |count| {
         if work.is_none() {
@@ -209,14 +212,14 @@ pub fn measure<B: Timed, W>(
     })
 }
 
-/// Numbers that are not zeros: those can be faster than real numbers.
+/// Random numbers: kernels can run faster on zeros.
 pub fn noise<B: Timed>(backend: &B, role: Role, len: usize) -> Result<B::Buf> {
     let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
     backend.upload(role, &(0..len).map(value).collect::<Vec<_>>())
 }
 
-/// The same, images as training has them to mask gradients: with the signs that a kernel leaves beside what it writes. A pool of
-/// single pixels is such a kernel.
+/// Random images with the signs that mask gradients, as in training. A pool of single pixels writes the signs beside
+/// its output.
 pub fn rectified<B: Timed>(backend: &B, shape: Shape) -> Result<B::Buf> {
     let (values, pool) = (noise(backend, Role::Activation, shape.len())?, PoolShape::new("bench", shape, 1, 1)?);
     let mut rectified = backend.alloc_rectified(shape.len())?;

@@ -1,4 +1,4 @@
-//! What was measured as a table, and as JSON in cargo's target folder.
+//! The measured times, printed as a table, and written as JSON to cargo's target folder.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use super::{Ceiling, Times};
 
-/// A measured piece of work.
+/// A measured case.
 pub struct Row {
     pub group: &'static str,
     pub case: String,
     pub pass: String,
     pub precision: Precision,
     pub times: Times,
-    /// Two a multiply-add.
+    /// Floating-point operations, two for a multiply-add.
     pub flops: f64,
-    /// Every tensor once; `None` for whole networks, which have no floor here.
+    /// The bytes of all tensors, each once; `None` for whole networks, which have no floor.
     pub bytes: Option<f64>,
-    /// Of the batch.
+    /// Images in the batch.
     pub images: usize,
 }
 
@@ -31,7 +31,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// `device` without its precision.
+    /// A table for `device`, the name without its precision.
     pub fn new(bench: &'static str, device: String) -> Self {
         Table { bench, device, ceilings: Vec::new(), rows: Vec::new() }
     }
@@ -64,7 +64,7 @@ impl Table {
         &found.expect("each precision has its ceiling").1
     }
 
-    /// Seconds by FLOPs and by bytes, where they are known, and the share of the higher floor that was reached.
+    /// The least seconds by FLOPs and by bytes, where known, and the higher of the two divided by the measured time.
     fn floors(&self, row: &Row) -> (Option<f64>, Option<f64>, Option<f64>) {
         let ceiling = self.of(row.precision);
         let Some(bytes) = row.bytes else { return (None, None, None) };
@@ -155,7 +155,7 @@ impl Table {
     }
 }
 
-/// The virtual GPU computes what a card does, at an interpreter's pace.
+/// Whether the device is the virtual GPU, whose times are those of an interpreter.
 fn is_interpreter(device: &str) -> bool {
     device.contains("Virtual GPU")
 }

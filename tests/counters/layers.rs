@@ -1,4 +1,4 @@
-//! The convolutions of the book's network, and their launches.
+//! The convolutions of the book's network, and the launches of their passes.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// The passes that training runs, in the order of their launches: nobody wants the gradient of the images, whose blocks have
-    /// 16 channels. A layer before a pool is launched without it, too.
+    /// The passes of training, in the order of their launches. The first layer (16 channels after blocking) has no
+    /// dgrad. A 1×1 before a pool is launched without the pool, too.
     pub fn passes(&self) -> &'static [&'static str] {
         match self.shape {
             ConvShape { c: 16, .. } => &["fprop", "wgrad"],
@@ -26,13 +26,13 @@ impl Layer {
         }
     }
 
-    /// The pool of the network's blocks.
+    /// The pool at the end of a block.
     pub fn pool(&self) -> PoolShape {
         PoolShape::new("maxpool", self.shape.output(), 3, 2).expect("every image has a window")
     }
 
-    /// Launches the passes with bias and ReLU, with a mask (of values: training has its signs), with both gradients. Reads dw at the end, so that its
-    /// parts are added up here, and not by the update.
+    /// Launches the passes with bias and ReLU, with a mask, with both gradients. The mask is of values, whereas
+    /// training uses signs. Reads dw at the end, so that its parts are summed here and not by the update.
     pub fn run(&self, gpu: &Cuda) -> mlpconv::Result<()> {
         let g = &self.shape;
         let upload = |role: Role, len: usize| gpu.upload(role, &vec![0.5; len]);
@@ -71,11 +71,11 @@ fn layer(name: &'static str, batch: usize, [c, k, filter, stride, pad, size, out
     Layer { name, shape: whole.cropped(out, out) }
 }
 
-/// Every convolution of different extents at 224×224, as its GEMM is launched, without the pixels that no pool reads, with as many images as fill
-/// a tile of pixels.
+/// The distinct convolutions at 224×224, with the extents of their GEMM launches: without the pixels that no pool
+/// reads, and with as many images as fill a tile of pixels.
 pub fn layers() -> [Layer; 8] {
     [
-        // 1→96, 11×11 at stride 4, as the backend runs it: in blocks of 4×4 pixels.
+        // 1→96, 11×11 at stride 4, in the form that the backend runs: 3×3 over blocks of 4×4 pixels.
         layer("16→96, 3×3", 1, [16, 96, 3, 1, 0, 55, 53]),
         layer("96→96, 1×1", 1, [96, 96, 1, 1, 0, 53, 53]),
         layer("96→256, 5×5", 1, [96, 256, 5, 1, 2, 26, 25]),

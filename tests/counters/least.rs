@@ -1,51 +1,52 @@
-//! The least that a launch can ask of global memory, by its tiles.
+//! The least global memory traffic of a launch, given its tiles.
 //!
-//! A block reads the rows of A and the columns of B that its tile has, over all of K (in wgrad, over its split's part),
-//! and nothing of them can come from another block. So A is read once for each tile of n, B once for each tile of m.
-//! A patch's elements in the padding are in no memory. An image's pixel is under several of a filter's taps and counts
-//! as often: the matrix of patches is what is read, and that its elements are the same bytes is the caches' affair.
+//! A block reads its tile's rows of A and columns of B over all of K (in wgrad over its split's part). It can take none
+//! of them from another block. A is therefore read once for each tile of n, and B once for each tile of m. Patch
+//! elements in the padding are not in memory. A pixel of an image lies under several of a filter's taps and counts as
+//! often: the matrix of patches is read, and whether its equal elements hit a cache is not counted.
 //!
-//! What lies together is read together, as a *run*: a pixel's channels under one tap, a row of the weights, as much of
-//! either as the tile has. A run costs the 32-byte sectors that it touches. All tensors begin at a sector.
+//! Contiguous elements are read together, as a *run*: a pixel's channels under one tap, or a row of the weights, as far
+//! as the tile has them. A run costs the 32-byte sectors that it touches. All tensors begin at a sector.
 //!
-//! A block that pools has the rows of whole windows; those that two blocks have, both read.
+//! A block that pools has the rows of whole windows. Rows that two blocks share are read by both.
 //!
-//! In the epilogue a block reads its columns' bias once, or the mask of its results, and writes the results once. Where the sum
-//! is split that is one result for each split, in float; in wgrad db is one more column, in fprop the bias is for those who add up.
+//! In the epilogue a block reads its columns' bias or its results' mask once, and writes its results once. If the sum
+//! is split, each split writes its results as floats. In wgrad db is one more column. In fprop the kernel that sums the
+//! parts reads the bias.
 
 use mlpconv::device::cuda::tiles::Tile;
 use mlpconv::shape::{ConvShape, PoolShape};
 
-/// Bytes of a sector, the unit of memory traffic.
+/// The size in bytes of a sector, the unit of memory traffic.
 pub const SECTOR: usize = 32;
 
-/// What a launch reads and writes at least.
+/// The least traffic of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
-    /// In sectors, by its tiles.
+    /// In sectors, by the launch's tiles.
     pub loads: usize,
     pub stores: usize,
-    /// In bytes, if each tensor went over the bus once.
+    /// In bytes, if each tensor were moved once.
     pub tensors: usize,
 }
 
-/// The sectors that `len` elements of `width` bytes touch, from element `first`.
+/// The number of sectors that `len` elements of `width` bytes touch, starting at element `first`.
 fn run(width: usize, first: usize, len: usize) -> usize {
     if len == 0 { 0 } else { ((first + len) * width).div_ceil(SECTOR) - first * width / SECTOR }
 }
 
-/// The tiles of `extent`: where each begins, and how much of it there is.
+/// The tiles of `extent`: the begin and the length of each.
 fn tiles(extent: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     (0..extent).step_by(tile).map(move |first| (first, tile.min(extent - first)))
 }
 
-/// Rows of `columns` elements, cut into tiles of columns.
+/// The sectors of `rows` rows of `columns` elements, each cut into tiles of columns.
 fn rows(width: usize, rows: usize, columns: usize, tile: usize) -> usize {
     let row = |row: usize| tiles(columns, tile).map(move |(first, len)| run(width, row * columns + first, len));
     (0..rows).flat_map(row).sum()
 }
 
-/// Each output pixel and tap, with the input pixel that they meet in, if it is inside.
+/// For each output pixel and tap: the pixel, the tap and the input pixel, if that is inside the image.
 fn taps(g: &ConvShape) -> impl Iterator<Item = (usize, usize, usize)> {
     let &ConvShape { h, w, r, s, p, q, stride, pad, .. } = g;
     (0..g.pixels()).flat_map(move |pixel| {
@@ -57,7 +58,7 @@ fn taps(g: &ConvShape) -> impl Iterator<Item = (usize, usize, usize)> {
     })
 }
 
-/// The pixels of each block that pools, of at most `most`: several images, or of an image the windows' rows.
+/// The pixels of each block that pools, at most `most`: several whole images, or the rows of some windows of one image.
 pub fn strips(pool: &PoolShape, most: usize) -> Vec<usize> {
     let &PoolShape { n, h, w, p, window, stride, .. } = pool;
     if h * w <= most {
@@ -69,7 +70,7 @@ pub fn strips(pool: &PoolShape, most: usize) -> Vec<usize> {
     (0..n).flat_map(|_| of_image.clone()).collect()
 }
 
-/// The GEMM's m and n; of a kernel that pools, tiles' m.
+/// The GEMM's m and n. For a kernel that pools, m is rounded up to whole tiles.
 pub fn product(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile) -> (usize, usize) {
     match pass {
         "maxpool_fprop" => (strips(pool, tile.m).len() * tile.m, g.k),
@@ -79,7 +80,7 @@ pub fn product(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile) -> (usi
     }
 }
 
-/// What the kernel of `pass` needs with `tile`, where activations are of `width` bytes and the sum has `splits`.
+/// The least traffic of `pass` with `tile`, where activations have `width` bytes and the sum has `splits`.
 pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usize, splits: usize) -> Traffic {
     let (m, n) = product(pass, g, pool, tile);
     let (tiles_m, tiles_n) = (m.div_ceil(tile.m), n.div_ceil(tile.n));
@@ -108,7 +109,7 @@ pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usi
             (a, b, results(width), results(width), (y + w + 2 * x) * width)
         }
         _ => {
-            // A tile of n begins and ends anywhere in a tap's channels.
+            // A tile of n may begin and end anywhere within a tap's channels.
             let part = |tap: usize, (first, len): (usize, usize)| {
                 let (begin, end) = (first.max(tap * g.c), (first + len).min((tap + 1) * g.c));
                 (begin - tap * g.c, end.saturating_sub(begin))
@@ -126,7 +127,7 @@ pub fn gemm(pass: &str, g: &ConvShape, pool: &PoolShape, tile: &Tile, width: usi
     Traffic { loads: a * tiles_n + b * tiles_m + epilogue, stores, tensors }
 }
 
-/// What the sum of fprop's parts needs. It is over elements, each of whose rows has the bias beside it.
+/// The least traffic of summing the parts of fprop. The sum is over elements; each row of them also reads the bias.
 pub fn activated(g: &ConvShape, width: usize, parts: usize) -> Traffic {
     let y = g.output().len();
     let stride = y.next_multiple_of(4);
@@ -135,7 +136,7 @@ pub fn activated(g: &ConvShape, width: usize, parts: usize) -> Traffic {
     Traffic { loads: loads + bias, stores: run(width, 0, y), tensors: (4 * parts + width) * y + 4 * g.k }
 }
 
-/// What the sum of dw's parts needs, behind each of which db's lies.
+/// The least traffic of summing the parts of dw. Behind each of them lies a part of db.
 pub fn sum(g: &ConvShape, parts: usize) -> Traffic {
     let dw = g.weight().len();
     let stride = dw.next_multiple_of(4) + g.k.next_multiple_of(4);

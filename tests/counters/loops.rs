@@ -1,12 +1,12 @@
-//! What the PTX of a kernel's main loop says.
+//! The accesses to global memory in a kernel's main loop, from its PTX.
 
-/// Bytes of each access to global memory in the main loop of `kernel`, in the order of the text: the loops that both
-/// fetch and multiply. `None` if there is no such kernel or no such loop.
+/// The bytes of each access to global memory in the main loop of `kernel`, in the order of the text. The main loop is
+/// the loop that both fetches and multiplies. `None` if the kernel or the loop does not exist.
 pub fn access_widths(ptx: &str, kernel: &str) -> Option<Vec<usize>> {
     let body = body(ptx, kernel)?;
     let fetches = |line: &&&str| access(line).is_some();
     let multiplies = |line: &&&str| line.starts_with("mma.sync") || line.starts_with("fma.rn.f32");
-    // From a label to a branch back to it.
+    // A loop reaches from a label to a branch back to it.
     let loops = body.iter().enumerate().filter_map(|(end, line)| {
         let target = line.rsplit_once("bra")?.1.trim_start_matches(".uni").trim().trim_end_matches(';');
         let begin = body[..end].iter().position(|line| line.strip_suffix(':') == Some(target))?;
@@ -14,7 +14,7 @@ pub fn access_widths(ptx: &str, kernel: &str) -> Option<Vec<usize>> {
     });
     let main =
         loops.filter(|lines| lines.iter().any(|line| fetches(&line)) && lines.iter().any(|line| multiplies(&line)));
-    // The outer of two that are nested has it all.
+    // Of nested loops, the outer one contains all accesses.
     let main = main.max_by_key(|lines| lines.len())?;
     Some(main.iter().filter_map(|line| access(line)).collect())
 }
@@ -26,9 +26,9 @@ fn body<'a>(ptx: &'a str, kernel: &str) -> Option<Vec<&'a str>> {
     Some(ptx[start..end].lines().map(str::trim).collect())
 }
 
-/// The bytes of a load from global memory.
+/// The bytes of a load from global memory; `None` for other instructions.
 fn access(line: &str) -> Option<usize> {
-    // A guard comes first.
+    // Skips the guard.
     let line = if line.starts_with('@') { line.split_once(' ')?.1.trim_start() } else { line };
     if line.starts_with("cp.async.c") {
         return line.split(',').nth(2)?.trim().parse().ok();

@@ -1,20 +1,21 @@
-//! What the kernels do with memory and the arithmetic units, as the virtual GPU counts it: the convolutions' held to what their
-//! tiles need at least, and to the committed `kernels/COUNTERS.md`; a training step's to a plan, and to `kernels/STEP.md`.
+//! Memory traffic and arithmetic of the kernels, as the virtual GPU counts them. The convolutions are compared with the
+//! least traffic of their tiles and with the committed `kernels/COUNTERS.md`, a training step with a plan and with
+//! `kernels/STEP.md`.
 #![cfg(feature = "cuda")]
 
 #[path = "../gpu/mod.rs"]
 mod gpu;
-/// The launches.
+/// The launches of single convolutions.
 mod layers;
-/// What tiles need.
+/// The least traffic of tiles.
 mod least;
-/// What the PTX says.
+/// The accesses in the PTX of main loops.
 mod loops;
-/// What a training step has to move.
+/// The least traffic of a training step.
 mod plan;
-/// The report.
+/// The report `kernels/COUNTERS.md`.
 mod report;
-/// A whole training step.
+/// The launches of a training step.
 mod step;
 
 use std::process::Command;
@@ -28,10 +29,10 @@ use serde_json::Value;
 use layers::layers;
 use least::{SECTOR, Traffic};
 
-/// Aligned kernels may read this much more than their tiles need.
+/// The largest ratio of an aligned kernel's sectors to the least that its tiles need.
 const EXCESS: f64 = 1.25;
 
-/// A launch, with what it counted.
+/// A launch, with its counters.
 pub struct Row {
     layer: &'static str,
     pass: &'static str,
@@ -39,13 +40,13 @@ pub struct Row {
     grid: [usize; 2],
     /// Whether all channels are read 16 bytes at a time.
     aligned: bool,
-    /// Multiply-adds that the problem has, and that were executed; instructions of a warp for each `mma`, or `fma`.
+    /// The share of useful multiply-adds, and the warp instructions for each `mma` or `fma`. `None` for sums.
     arithmetic: Option<Arithmetic>,
     loads: Access,
     stores: Access,
     least: Traffic,
     conflicts: usize,
-    /// Bytes of the main loop's accesses to global memory.
+    /// The bytes of each access to global memory in the main loop.
     widths: Vec<usize>,
 }
 
@@ -65,9 +66,9 @@ impl Access {
     }
 }
 
-/// In a process of its own: the driver looks for `VIRTUAL_GPU_COUNTS` when it is initialised, and then no more.
+/// Runs in a process of its own, because the driver reads `VIRTUAL_GPU_COUNTS` only when it is initialised.
 #[test]
-#[ignore = "`the_kernels_waste_nothing` starts it"]
+#[ignore = "`aligned_kernels_move_at_most_1_25_of_the_least_without_conflicts` starts it"]
 fn launches() {
     for precision in Precision::ALL {
         let gpu = gpu::gpu(precision).expect("kernels");
@@ -78,7 +79,7 @@ fn launches() {
 }
 
 #[test]
-#[ignore = "`a_step_moves_what_it_must` starts it"]
+#[ignore = "`a_steps_launches_and_traffic_follow_the_plan` starts it"]
 fn steps() {
     for precision in Precision::ALL {
         step::run(&gpu::gpu(precision).expect("kernels")).unwrap();
@@ -86,23 +87,24 @@ fn steps() {
 }
 
 #[test]
-fn a_step_moves_what_it_must() {
+fn a_steps_launches_and_traffic_follow_the_plan() {
     if let Some(launches) = counted("steps") {
         step::check(&launches);
     }
 }
 
-/// The launches of an ignored test, each with what it counted; `None` where there are no kernels.
+/// Runs an ignored test in a child process and returns its launches with their counters; `None` in a build without
+/// kernels.
 fn counted(test: &str) -> Option<Vec<Value>> {
     if missing().is_some() {
-        // Says so, or fails where kernels are required.
+        // Prints why the test is skipped, or panics where kernels are required.
         assert!(gpu::gpu(Precision::Fp32).is_none());
         return None;
     }
     let counts = tempfile::NamedTempFile::new().unwrap();
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", test, "--ignored", "--nocapture"]).env("VIRTUAL_GPU_COUNTS", counts.path());
-    // The figures are those of one device. Bugs are for other tests to find.
+    // One device for all figures. No checks: other tests find bugs.
     child.env_remove("VIRTUAL_GPU_SM").env_remove("MLPCONV_TESTS").env("VIRTUAL_GPU_CHECKS", "off");
     let output = child.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -111,7 +113,7 @@ fn counted(test: &str) -> Option<Vec<Value>> {
 }
 
 #[test]
-fn the_kernels_waste_nothing() {
+fn aligned_kernels_move_at_most_1_25_of_the_least_without_conflicts() {
     let Some(launches) = counted("launches") else { return };
     let mut launches = launches.into_iter().peekable();
     let mut tables = Vec::new();
@@ -171,7 +173,7 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     let pool = layer.pool();
     let (m, n) = least::product(pass, g, &pool, tile);
     assert_eq!(grid[0], m.div_ceil(tile.m) * n.div_ceil(tile.n), "{kernel}");
-    // A warp's `mma` is 16×8×8 or 16×8×16 products; a thread's `fma` is one.
+    // A warp's `mma` is 16×8×8 or 16×8×16 products, a thread's `fma` one.
     let (steps, each) = match precision {
         Precision::Fp32 => (number(launch, "flops") / 2 / 32, 32),
         Precision::Tf32 => (number(launch, "mma"), 1024),
@@ -220,7 +222,7 @@ fn tiles(precision: Precision) -> &'static [Tile] {
     }
 }
 
-/// What an aligned kernel must not do.
+/// The violations of the rules for aligned kernels: excess traffic, bank conflicts, narrow accesses.
 fn problems(precision: Precision, rows: &[Row]) -> Vec<String> {
     let mut problems = Vec::new();
     for row in rows.iter().filter(|row| row.aligned) {

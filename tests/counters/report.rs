@@ -1,4 +1,4 @@
-//! `kernels/COUNTERS.md`.
+//! The report `kernels/COUNTERS.md`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -43,7 +43,7 @@ channels. The first layer, 11×11/4 over one channel, is run as 3×3 over the 16
 counted here); the images' own gradient nobody asks for.
 ";
 
-/// The compiler, as its PTX names it.
+/// The version of nvcc, from the PTX.
 fn compiler() -> &'static str {
     let (_, text) = ptx(Precision::Fp32).next().expect("modules");
     text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version)
@@ -86,17 +86,16 @@ fn line(text: &mut String, row: &Row) {
     writeln!(text, " | {:.0} | {asked:.2} | {} | {widths} |", tensors / 1024.0, row.conflicts).unwrap();
 }
 
-/// Writes the report to where `MLPCONV_COUNTERS` says (`make counters`); whether it says so.
+/// Writes the report to the file that `MLPCONV_COUNTERS` names (`make counters`). Returns whether the variable is set.
 pub fn write(report: &str) -> bool {
     let path = env::var_os("MLPCONV_COUNTERS");
     path.map(|path| fs::write(path, report).unwrap()).is_some()
 }
 
-/// Compares the report with the committed one. Figures of another compiler are not compared: it orders instructions
-/// otherwise.
+/// Compares the report with the committed one. Skipped for another compiler, which may order instructions differently.
 ///
 /// # Panics
-/// Where they differ.
+/// If they differ.
 pub fn compare(report: &str) {
     let committed = fs::read_to_string(COMMITTED).unwrap_or_default();
     let by = format!("PTX by nvcc {}.", compiler());

@@ -1,7 +1,7 @@
-//! GPUs for tests: the virtual one, which cargo has built beside the tests, or with `MLPCONV_TESTS=real` the machine's
-//! own.
+//! GPUs for tests: the virtual GPU, which cargo has built with the tests, or with `MLPCONV_TESTS=real` the machine's
+//! GPU.
 
-// Each binary of tests uses a part of this.
+// Each test binary uses only a part of this module.
 #![allow(dead_code)]
 
 use std::io::Write;
@@ -14,7 +14,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use mlpconv::device::cuda::missing;
 use mlpconv::{Cuda, Precision};
 
-/// A precision's backend while one test has it to itself: what it says of its memory is that test's doing.
+/// The backend of a precision, locked for one test, so that its memory figures are that test's alone.
 pub struct Gpu {
     backend: &'static Cuda,
     _alone: MutexGuard<'static, ()>,
@@ -28,17 +28,17 @@ impl Deref for Gpu {
     }
 }
 
-/// The backend of this precision, one for the whole process; `None`, said on standard error, where this build has no
-/// kernels.
+/// The backend of this precision, one for the whole process; `None` in a build without kernels, with a note on standard
+/// error.
 ///
 /// # Panics
-/// Where kernels were to be expected: under CI, and with `MLPCONV_REQUIRE_CUDA=1`.
+/// If there are no kernels under CI or with `MLPCONV_REQUIRE_CUDA=1`.
 pub fn gpu(precision: Precision) -> Option<Gpu> {
     static BACKENDS: [(OnceLock<Cuda>, Mutex<()>); 3] = [const { (OnceLock::new(), Mutex::new(())) }; 3];
     if let Some(why) = missing() {
         let required = env::var_os("MLPCONV_REQUIRE_CUDA").is_some_and(|value| value != "0");
         assert!(!required && env::var_os("CI").is_none(), "there are no kernels to be tested: {why}");
-        // Not by `eprintln!`, which is shown of failing tests only.
+        // Not `eprintln!`: the test harness captures it and shows it only for failing tests.
         let test = thread::current().name().unwrap_or("a test").to_owned();
         let _ = writeln!(io::stderr(), "{test} is skipped: {why}");
         return None;
@@ -50,27 +50,26 @@ pub fn gpu(precision: Precision) -> Option<Gpu> {
     Some(Gpu { backend, _alone: alone })
 }
 
-/// Whether a card is being tested. It lets pass what the virtual GPU traps.
+/// Whether the tests run on a card, which does not trap the errors that the virtual GPU traps.
 pub fn real() -> bool {
     env::var("MLPCONV_TESTS").is_ok_and(|gpu| gpu == "real")
 }
 
-/// Loads the virtual GPU before anyone looks for a driver: under the name by which it calls itself, libcuda.so, it is
-/// then found in memory.
+/// Loads the virtual GPU before cudarc looks up the driver. Its SONAME is libcuda.so, so the lookup finds it in memory.
 fn start() {
     static START: Once = Once::new();
     START.call_once(|| {
         if real() {
             return;
         }
-        // SAFETY: the library does nothing when it is loaded.
+        // SAFETY: the library runs no code when it is loaded.
         let library = unsafe { Library::open(Some(library()), RTLD_NOW | RTLD_GLOBAL) };
-        // It stays to the end of the process.
+        // Never unloaded.
         std::mem::forget(library.expect("the virtual GPU's library can be loaded"));
     });
 }
 
-/// The library that cargo has built beside this test.
+/// The library that cargo has built in this test's target folder.
 pub fn library() -> PathBuf {
     let here = env::current_exe().unwrap();
     let deps = here.parent().unwrap();

@@ -1,4 +1,4 @@
-//! How fast kernels execute, with checks and without: `cargo bench -p virtual-gpu`.
+//! The speed of kernels, with checks and without: `cargo bench -p virtual-gpu`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

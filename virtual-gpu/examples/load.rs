@@ -1,4 +1,5 @@
-//! Loads PTX files and says what they hold, or what in them is not understood: `cargo run --example load -- FILE.ptx`.
+//! Loads PTX files and prints the resources of their kernels, or the load error: `cargo run --example load --
+//! FILE.ptx`.
 
 use virtual_gpu::machine::{Config, Machine};
 

@@ -1,6 +1,7 @@
-//! y ← a·x + y on whatever CUDA driver there is: uploads, launches, captures a graph, replays it, times it, downloads.
+//! y ← a·x + y on the CUDA driver of this machine: uploads, launches, captures a graph, replays it, times it,
+//! downloads.
 //!
-//! Nothing here knows of a virtual GPU. On a machine with a card, run it as it is; on one without:
+//! The example does not depend on the virtual GPU. On a machine with a card, run it as it is; on one without:
 //!
 //! ```sh
 //! cargo build -p virtual-gpu --example saxpy
@@ -55,19 +56,19 @@ $DONE:
 ";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // SAFETY: looks for the library only. cudarc panics where it is missing, so ask first.
+    // SAFETY: only looks for the library. cudarc panics if it is missing, so it is looked up first.
     if !unsafe { sys::is_culib_present() } {
         return Err("no CUDA driver".into());
     }
     let context = CudaContext::new(0)?;
-    // SAFETY: one stream uses the buffers, in order.
+    // SAFETY: only one stream uses the buffers, in order.
     unsafe { context.disable_event_tracking() };
     println!("{}, compute capability {:?}", context.name()?, context.compute_capability()?);
 
     let stream = context.new_stream()?;
     let function = context.load_module(Ptx::from_src(SAXPY))?.load_function("saxpy")?;
 
-    // A length that no block divides.
+    // No block size divides this length.
     let (n, a) = (10_007_u32, 0.5_f32);
     let host_x: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let x = stream.clone_htod(&host_x)?;

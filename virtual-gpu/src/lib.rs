@@ -1,7 +1,7 @@
 //! A CUDA driver that executes PTX on the CPU.
 //!
-//! `ptx` reads PTX, `machine` executes it and checks what it does, `arith` is what single instructions compute, and
-//! `driver` is the C interface of CUDA's driver on top.
+//! `ptx` parses PTX. `machine` executes it and checks each access for errors. `arith` has the arithmetic of single
+//! instructions. `driver` is the C interface of the CUDA driver, on top of the others.
 
 pub mod arith;
 pub mod driver;

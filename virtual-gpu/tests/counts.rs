@@ -1,13 +1,13 @@
-//! What launches count, on the machine itself: a card has no such numbers to give.
+//! The counters of launches, on the machine itself: a card does not have them.
 
 mod common;
 
 use common::machine::*;
 use common::*;
 
-/// What a launch of one warp counts.
+/// The counters of a launch of one warp.
 #[test]
-fn counters() {
+fn one_warps_sectors_conflicts_and_flops_are_counted_exactly() {
     let count = |body: &str| {
         let machine = machine();
         let module = machine.load(&kernel(body)).unwrap_or_else(|error| panic!("{error}"));
@@ -23,7 +23,7 @@ fn counters() {
     }
     let counts = count(&format!("{}\nst.global.v4.u32 [%rd1], {{%r0, %r0, %r0, %r0}};", address(16)));
     assert_eq!((counts.global_store_bytes, counts.global_store_sectors), (512, 16));
-    // Words of one bank take a pass each; one word for all is no conflict.
+    // Different words of one bank take a pass each; the same word for all lanes is no conflict.
     for (stride, conflicts) in [(0, 0), (4, 0), (8, 1), (12, 0), (16, 3), (32, 7)] {
         let body = format!("mov.u32 %r2, tile;\nmad.lo.u32 %r2, %r0, {stride}, %r2;\nst.shared.u32 [%r2], 1;");
         assert_eq!(count(&body).shared_bank_conflicts, conflicts, "stride {stride}");
@@ -39,24 +39,24 @@ fn counters() {
     assert!(counts.to_json().contains("\"flops\":72"));
 }
 
-/// A sector that a launch touches again and again is in its footprint once, whichever block or instruction does it.
+/// A footprint counts a sector once, however many blocks and instructions access it.
 #[test]
-fn a_footprint_has_each_sector_once() {
+fn a_footprint_counts_each_sector_once() {
     let machine = machine();
     let body = "mul.wide.u32 %rd1, %r0, 4;\nadd.s64 %rd1, %rd0, %rd1;\nld.global.u32 %r1, [%rd1];\n\
                 ld.global.u32 %r2, [%rd1+64];\nst.global.u32 [%rd1+2048], %r1;\nst.global.u32 [%rd1+2048], %r2;";
     let module = machine.load(&kernel(body)).unwrap_or_else(|error| panic!("{error}"));
     let out = upload(&machine, &[0u32; 1024]);
     let args = Args::default().ptr(out);
-    // Blocks that all do the same.
+    // Five blocks that access the same sectors.
     let counts = run(&machine, &module, "k", [5, 1, 1], [32, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
     assert_eq!((counts.global_load_sectors, counts.global_store_sectors), (5 * 8, 5 * 8));
-    // 128 bytes, and 64 beyond them.
+    // Loads: 128 bytes, and 64 bytes beyond them. Stores: 128 bytes.
     assert_eq!((counts.global_load_footprint, counts.global_store_footprint), (6, 4));
 }
 
 #[test]
-fn a_sum_of_vectors() {
+fn vector_add_counts_its_bytes_sectors_and_flops() {
     let machine = machine();
     let module = machine.load(include_str!("kernels/vector_add.ptx")).expect("loads");
     let n = 1237;
@@ -71,7 +71,7 @@ fn a_sum_of_vectors() {
 }
 
 #[test]
-fn a_matrix_product() {
+fn bf16_gemm_counts_its_mma_and_bank_conflicts() {
     let machine = machine();
     let module = machine.load(include_str!("kernels/mma.ptx")).expect("loads");
     let (m, n, k) = (67, 71, 104);
@@ -80,8 +80,8 @@ fn a_matrix_product() {
     let args = Args::default().ptr(a).ptr(b).ptr(c).int(m).int(n).int(k);
     let counts =
         run(&machine, &module, "gemm_bf16", [2, 2, 1], [128, 1, 1], 0, args).unwrap_or_else(|trap| panic!("{trap}"));
-    // Rows of 80 bytes: `ldmatrix` finds eight of them in different banks. The copies fill two rows at once, which
-    // meet in four banks: one more pass for each of four groups of lanes.
+    // Rows of 80 bytes: the eight rows that `ldmatrix` reads lie in different banks. A group of lanes copies two rows
+    // at once, which overlap in four banks: one more pass for each of four groups.
     let steps = 2 * 2 * k.div_ceil(32) as u64;
     assert_eq!(counts.shared_bank_conflicts, steps * 4 * 4 * 4);
     assert_eq!(counts.mma, steps * 4 * 16);

@@ -1,5 +1,5 @@
-//! What the manual leaves to the hardware, or tells of it alone: threads that return before a barrier, subnormal
-//! numbers in atomics.
+//! Behaviour that the manual leaves to the hardware or only describes: threads that return before a barrier,
+//! reconvergence, shared variables of functions, subnormal numbers in atomics.
 
 mod common;
 
@@ -7,9 +7,10 @@ use common::machine::*;
 use common::*;
 use virtual_gpu::machine::{Config, Machine, TrapKind};
 
-/// Without checks, a barrier waits for the threads that have not returned, whichever way the branch goes.
+/// Without checks, a barrier waits only for threads that have not returned, for every shape of the branch. With checks
+/// it traps.
 #[test]
-fn barriers_without_those_that_returned() {
+fn returned_threads_are_not_waited_for_without_checks() {
     let store = "st.shared.u32 [%r2], %r0;\nbar.sync 0;\nld.shared.u32 %r3, [tile];\nst.global.u32 [%rd1], %r3;";
     let address = "shl.b32 %r1, %r0, 2;\nmov.u32 %r2, tile;\nadd.s32 %r2, %r2, %r1;\ncvt.u64.u32 %rd1, %r1;\n\
                    add.s64 %rd1, %rd0, %rd1;\nsetp.gt.u32 %p1, %r0, 40;";
@@ -27,7 +28,7 @@ fn barriers_without_those_that_returned() {
             let module = machine.load(&ptx).unwrap_or_else(|error| panic!("{error}\n{ptx}"));
             let out = upload(&machine, &[1u32; 256]);
             let outcome = run(&machine, &module, "k", [1, 1, 1], [96, 1, 1], 0, Args::default().ptr(out));
-            // In the last one the others wait behind the barrier, which is another matter.
+            // In the last body the returning threads wait behind the barrier, so it is partial with and without checks.
             if checks || i == 4 {
                 assert!(outcome.is_err_and(|trap| trap.kind == TrapKind::PartialBarrier), "{body}");
                 continue;
@@ -40,9 +41,9 @@ fn barriers_without_those_that_returned() {
     }
 }
 
-/// A return that nobody takes keeps no lanes apart: both sides of the branch around it meet where they act together.
+/// A return that no lane takes does not keep lanes apart: both sides of the branch reconverge at the shuffle.
 #[test]
-fn lanes_meet_before_the_end() {
+fn lanes_reconverge_despite_a_return_that_no_lane_takes() {
     let body = "and.b32 %r1, %r0, 1;\nsetp.eq.u32 %p1, %r1, 0;\nsetp.gt.u32 %p2, %r0, 1000;\n@%p1 bra EVEN;\n\
                 add.u32 %r2, %r0, 100;\nbra JOIN;\n\
                 EVEN:\n@%p2 bra BAD;\nadd.u32 %r2, %r0, 200;\n\
@@ -62,10 +63,10 @@ fn lanes_meet_before_the_end() {
     assert!(found.iter().zip(0..).all(|(v, t)| *v == expected(t)), "{found:?}");
 }
 
-/// A function's shared variable is one, however often it is called, and lies beside the array that the launch sizes.
-/// What a kernel never speaks of takes no room in it.
+/// A function's shared variable is allocated once for all calls, before the array that the launch sizes. A module's
+/// shared variable that a kernel does not name takes no space in it.
 #[test]
-fn shared_variables_of_functions() {
+fn a_functions_shared_variable_is_allocated_once() {
     let ptx = ".version 9.0\n.target sm_80\n.address_size 64\n.extern .shared .align 4 .b8 rest[];\n\
                .shared .align 4 .b8 unused[40000];\n.shared .align 4 .b8 common[8];\n\
                .func (.param .b32 before) step(.param .b32 add)\n{\n.shared .align 4 .b32 total;\n.reg .b32 %r<4>;\n\
@@ -80,7 +81,7 @@ fn shared_variables_of_functions() {
                ld.shared.u32 %r3, [rest];\nld.shared.u32 %r4, [common];\n\
                st.global.v4.u32 [%rd0], {%r1, %r2, %r3, %r4};\nret;\n}\n\
                .visible .entry alone()\n{\nret;\n}\n";
-    // Shared memory counts as unwritten at first, and `step` adds to what is there.
+    // No checks: shared memory counts as unwritten at first, and `step` adds to it.
     let machine = Machine::new(Config { checks: false, ..Config::default() });
     let module = machine.load(ptx).unwrap_or_else(|error| panic!("{error}"));
     let size = |name| module.kernel(name).map(|kernel| kernel.static_shared());
@@ -91,10 +92,10 @@ fn shared_variables_of_functions() {
     assert_eq!(download(&machine, out, 4), [0, 5, 77, 5]);
 }
 
-/// A sum of `.f32` on global memory flushes subnormal numbers, one on shared memory does not; a generic address leads
-/// to either.
+/// An `.f32` atomic addition flushes subnormal numbers on global memory, but not on shared memory. A generic address
+/// may point to either.
 #[test]
-fn subnormal_numbers_in_atomics() {
+fn f32_atomics_flush_subnormals_on_global_memory_only() {
     let machine = machine();
     let sum = |spelling: &str| {
         let body = format!(

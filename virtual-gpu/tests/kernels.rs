@@ -1,4 +1,4 @@
-//! Whole kernels, as nvcc compiles them, against the same computation in Rust. The shapes divide nothing.
+//! Whole kernels compiled by nvcc, compared with the same computation in Rust. No tile or block divides the shapes.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn close(found: f32, wanted: f32, bound: f32) -> bool {
 }
 
 #[test]
-fn vector_add() {
+fn vector_add_has_the_bits_of_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/vector_add.ptx")));
     let mut rng = Rng(1);
@@ -35,7 +35,7 @@ fn vector_add() {
 }
 
 #[test]
-fn sgemm() {
+fn sgemm_has_the_bits_of_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/sgemm.ptx")));
     let mut rng = Rng(2);
@@ -47,7 +47,7 @@ fn sgemm() {
         runs(module, "sgemm", grid, [256, 1, 1], 0, args);
         let c: Vec<f32> = download(dc, m * n);
         for i in 0..m * n {
-            // The kernel's own order, so the same bits.
+            // Summed in the kernel's order, so the bits are the same.
             let sum = (0..k).fold(0f32, |sum, q| a[i / n * k + q].mul_add(b[q * n + i % n], sum));
             assert_eq!(c[i], sum, "{i}");
         }
@@ -55,7 +55,7 @@ fn sgemm() {
 }
 
 #[test]
-fn reduce() {
+fn reductions_are_within_1e_3_of_the_f64_sum() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/reduce.ptx")));
     let n = 3331;
@@ -72,7 +72,7 @@ fn reduce() {
 }
 
 #[test]
-fn softmax() {
+fn softmax_is_within_1e_6_of_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/softmax.ptx")));
     for (rows, cols) in [(1, 10), (7, 10), (13, 67)] {
@@ -89,7 +89,7 @@ fn softmax() {
 }
 
 #[test]
-fn histogram() {
+fn histogram_equals_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/histogram.ptx")));
     let n = 5003;
@@ -104,12 +104,12 @@ fn histogram() {
 }
 
 #[test]
-fn maxpool() {
+fn maxpool_returns_the_first_maximum_of_each_window() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/maxpool.ptx")));
     let (n, h, w, c) = (2, 11, 9, 5);
     let (p, q) = ((h - 3) / 2 + 1, (w - 3) / 2 + 1);
-    // Few values, so that there are ties.
+    // Few distinct values, so that there are ties.
     let mut rng = Rng(6);
     let x: Vec<f32> = (0..n * h * w * c).map(|_| rng.below(4) as f32).collect();
     let total = n * p * q * c;
@@ -127,7 +127,7 @@ fn maxpool() {
 }
 
 #[test]
-fn philox() {
+fn philox_has_the_bits_of_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/philox.ptx")));
     let n = 333;
@@ -146,7 +146,7 @@ fn philox() {
     }
 }
 
-/// The sum of products, and a bound for its error in fp32 in whatever order.
+/// The dot product, and a bound for its error in f32 for any order of summation.
 fn product(a: &[f32], b: &[f32]) -> (f32, f32) {
     let terms = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
     let size: f64 = terms.clone().map(f64::abs).sum();
@@ -154,7 +154,7 @@ fn product(a: &[f32], b: &[f32]) -> (f32, f32) {
 }
 
 #[test]
-fn gemm_bf16() {
+fn bf16_gemm_is_within_the_f32_summation_bound() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/mma.ptx")));
     let mut rng = Rng(7);
@@ -177,7 +177,7 @@ fn gemm_bf16() {
 }
 
 #[test]
-fn gemm_tf32() {
+fn tf32_gemm_is_within_the_f32_summation_bound() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/mma.ptx")));
     let mut rng = Rng(8);
@@ -197,7 +197,7 @@ fn gemm_tf32() {
 }
 
 #[test]
-fn resize() {
+fn resize_is_within_1e_5_of_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/resize.ptx")));
     let (n, h, w, p, q) = (2, 7, 5, 17, 13);
@@ -221,7 +221,7 @@ fn resize() {
 }
 
 #[test]
-fn convolution() {
+fn convolution_has_the_bits_of_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/convolution.ptx")));
     // n, h, w, c, k, r, s, stride, pad
@@ -256,7 +256,7 @@ fn convolution() {
 }
 
 #[test]
-fn functions() {
+fn device_function_calls_equal_the_reference() {
     let _context = context();
     let module = compile(&older(include_str!("kernels/functions.ptx")));
     let n = 45;

@@ -1,5 +1,5 @@
-//! No text may bring the parser, the decoder or the executor down: modules with random damage either load or do not,
-//! and what loads runs to an end or a trap.
+//! No text may make the parser, the decoder or the executor panic. A randomly damaged module is refused or loads; a
+//! loaded one runs to its end or traps.
 
 mod common;
 
@@ -18,7 +18,7 @@ const MODULES: [&str; 8] = [
     include_str!("kernels/mma.ptx"),
 ];
 
-/// What damage is made of.
+/// The tokens that damage inserts.
 const PIECES: [&str; 40] = [
     "{",
     "}",
@@ -79,7 +79,7 @@ fn damage(text: &str, rng: &mut Rng) -> String {
                 let cut = lines[at].char_indices().map(|(i, _)| i).nth(rng.below(lines[at].len().max(1))).unwrap_or(0);
                 lines[at].insert_str(cut, PIECES[rng.below(PIECES.len())]);
             }
-            // A word for another of the module, or for a piece.
+            // Replaces a word by one of another line; the last case replaces it by a piece.
             5 => {
                 let words: Vec<&str> = lines[at].split_whitespace().collect();
                 let donors: Vec<&str> = other.split_whitespace().collect();
@@ -101,7 +101,7 @@ fn damage(text: &str, rng: &mut Rng) -> String {
 }
 
 #[test]
-fn damaged_modules() {
+fn damaged_modules_never_panic() {
     let rounds = std::env::var("VIRTUAL_GPU_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3000);
     let mut rng = Rng(99);
     let (mut loaded, mut ran) = (0, 0);
@@ -127,12 +127,12 @@ fn damaged_modules() {
             ran += usize::from(machine.launch(&kernel, &launch, &params).is_ok());
         }
     }
-    // The damage is small enough to let some through.
+    // The damage is small enough that some modules load and run.
     assert!(loaded > rounds / 20 && ran > 0, "{loaded} loaded, {ran} ran");
 }
 
 #[test]
-fn what_is_not_known_is_named() {
+fn load_errors_name_the_unsupported_form_and_its_line() {
     let machine = machine();
     let refused = |body: &str| {
         let text = kernel(body);
@@ -162,7 +162,7 @@ fn what_is_not_known_is_named() {
     assert!(huge.is_err_and(|trap| trap.kind == TrapKind::InvalidLaunch));
     let newer = kernel("").replace("sm_80", "sm_90");
     assert!(machine.load(&newer).is_err());
-    // Code for one architecture or family alone.
+    // Targets of one architecture (`a`) or one family (`f`).
     for (target, loads) in [("sm_75", true), ("sm_75a", false), ("sm_80a", true), ("sm_75f", false), ("sm_80f", true)] {
         assert_eq!(machine.load(&kernel("").replace("sm_80", target)).is_ok(), loads, "{target}");
     }

@@ -1,5 +1,5 @@
-//! Kernels with one bug planted each: every one must be stopped, for its own reason, at its own instruction. The same
-//! kernels without their bugs run in `kernels.rs`, or here beside them.
+//! Kernels with one planted bug each. Every bug must be caught by its own check at its own instruction. The same
+//! kernels without bugs run in `kernels.rs`, or here beside them.
 
 mod common;
 
@@ -9,7 +9,7 @@ use virtual_gpu::machine::{Counts, Machine, Trap, TrapKind};
 
 type Outcome = Result<Counts, Trap>;
 
-/// `ptx` without the `n`th line (from 0) that holds `needle`.
+/// `ptx` without the `n`th line (from 0) that contains `needle`.
 fn without(ptx: &str, needle: &str, n: usize) -> String {
     let at = ptx.lines().enumerate().filter(|(_, line)| line.contains(needle)).nth(n).expect("the line").0;
     let lines: Vec<&str> = ptx.lines().enumerate().map(|(i, line)| if i == at { "" } else { line }).collect();
@@ -24,7 +24,7 @@ fn trapped(name: &str, ptx: &str, outcome: Outcome, kind: TrapKind, needle: &str
     assert!(text.contains(&trap.kernel) && text.contains(kind.name()), "{text}");
 }
 
-/// Runs a body written by hand with `blocks` blocks of `threads`, on a buffer of 1024 bytes that holds ones.
+/// Runs a hand-written body with `blocks` blocks of `threads`, on a buffer of 1024 bytes that holds ones.
 fn hand(body: &str, blocks: u32, threads: u32) -> (String, Outcome) {
     let ptx = kernel(body);
     let machine = machine().instruction_limit(100_000);
@@ -83,7 +83,7 @@ fn histogram(ptx: &str, written: bool) -> Outcome {
 }
 
 #[test]
-fn barriers_dropped() {
+fn dropped_barriers_are_caught() {
     use TrapKind::*;
     let ptx = include_str!("kernels/sgemm.ptx");
     let mutant = without(ptx, "bar.sync", 0);
@@ -93,9 +93,15 @@ fn barriers_dropped() {
 
     let ptx = include_str!("kernels/reduce.ptx");
     let mutant = without(ptx, "bar.sync", 0);
-    trapped("partial sums", &mutant, reduce(&mutant, "reduce", 0), Uninitialised, "ld.shared");
+    trapped(
+        "partial sums read before they are written",
+        &mutant,
+        reduce(&mutant, "reduce", 0),
+        Uninitialised,
+        "ld.shared",
+    );
     let mutant = without(ptx, "bar.sync", 2);
-    trapped("a step of the tree", &mutant, reduce(&mutant, "reduce_tree", 512), SharedRace, "ld.shared");
+    trapped("tree step without a barrier", &mutant, reduce(&mutant, "reduce_tree", 512), SharedRace, "ld.shared");
     let mutant = without(ptx, "bar.warp.sync", 0);
     trapped("read, then write, in a warp", &mutant, reduce(&mutant, "reduce_tree", 512), SharedRace, "st.shared");
     let mutant = without(ptx, "bar.warp.sync", 1);
@@ -103,13 +109,13 @@ fn barriers_dropped() {
 
     let ptx = include_str!("kernels/histogram.ptx");
     let mutant = without(ptx, "bar.sync", 0);
-    trapped("counts not all zeroed", &mutant, histogram(&mutant, true), Uninitialised, "atom.shared");
+    trapped("histogram updated before it is zeroed", &mutant, histogram(&mutant, true), Uninitialised, "atom.shared");
     let mutant = without(ptx, "bar.sync", 1);
-    trapped("counts not all there", &mutant, histogram(&mutant, true), SharedRace, "atom.shared");
+    trapped("histogram read before all updates", &mutant, histogram(&mutant, true), SharedRace, "atom.shared");
 }
 
 #[test]
-fn asynchronous_copies() {
+fn cp_async_bugs_are_caught_and_correct_pipelines_pass() {
     use TrapKind::*;
     let ptx = include_str!("kernels/mma.ptx");
     let mutant = ptx.replace("cp.async.wait_group 1;", "");
@@ -117,20 +123,20 @@ fn asynchronous_copies() {
     let mutant = ptx.replace("cp.async.wait_group 0;", "");
     trapped("last wait dropped", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
     let mutant = ptx.replace("cp.async.wait_group 1;", "cp.async.wait_group 2;");
-    trapped("a group too few waited for", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
+    trapped("one group too few waited for", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
     let mutant = without(ptx, "bar.sync", 0);
-    trapped("not published", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
+    trapped("copies not published by a barrier", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
     let mutant = without(ptx, "bar.sync", 1);
-    trapped("refilled while it is read", &mutant, mma(&mutant), SharedRace, "cp.async");
+    trapped("stage refilled while it is read", &mutant, mma(&mutant), SharedRace, "cp.async");
     let mutant = ptx.replacen("cp.async.commit_group;", "", 1);
-    trapped("not committed", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
+    trapped("group not committed", &mutant, mma(&mutant), AsyncCopy, "ldmatrix");
 
-    // The epilogue's tile lies where the pipeline's stages were.
+    // The epilogue's tile reuses the memory of the pipeline's stages.
     let own = "shl.b32 %r1, %r0, 4; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1;";
     let fill = format!("{own}\ncp.async.ca.shared.global [%r2], [%rd0], 16;\ncp.async.commit_group;");
     let drained = "cp.async.wait_group 0;\nbar.sync 0;\nxor.b32 %r3, %r2, 512;\nld.shared.u32 %r4, [%r3];";
     bug(
-        "epilogue over a copy that nobody needed",
+        "epilogue overwrites the target of a pending cp.async",
         &format!("{fill}\nbar.sync 0;\nst.shared.u32 [%r2], %r0;"),
         1,
         64,
@@ -143,12 +149,12 @@ fn asynchronous_copies() {
         1,
         64,
         SharedRace,
-        // Whoever comes first is overtaken here: the second warp reads what the first has overwritten.
+        // The first warp runs ahead: the second one reads what the first has overwritten.
         "ld.shared",
     );
     fine("epilogue after a barrier", &format!("{fill}\n{drained}\nbar.sync 0;\nst.shared.u32 [%r2], %r0;"), 1, 64);
     bug(
-        "the stage that is being filled is read",
+        "read of a stage whose cp.async group is pending",
         &format!(
             "{fill}\ncp.async.ca.shared.global [%r2+512], [%rd0+16], 16;\ncp.async.commit_group;\n\
                  cp.async.wait_group 1;\nbar.sync 0;\nld.shared.u32 %r4, [%r2+512];"
@@ -159,7 +165,7 @@ fn asynchronous_copies() {
         "ld.shared",
     );
     fine(
-        "zeros from an address that is none",
+        "cp.async of zero source bytes from an invalid address",
         &format!("{own}\nmov.u64 %rd1, -8;\ncp.async.ca.shared.global [%r2], [%rd1], 16, 0;\ncp.async.wait_all;"),
         1,
         32,
@@ -171,7 +177,7 @@ setp.lt.u32 %p1, %r0, 8;\n@%p1 st.shared.v4.u32 [%r2], {%r0, %r0, %r0, %r0};";
     fine("rows published to their warp", &format!("{rows}\nbar.warp.sync -1;\n{load}"), 1, 32);
     let body = "and.b32 %r1, %r0, 3; shl.b32 %r1, %r1, 4; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1;";
     bug(
-        "copy to an odd place",
+        "cp.async to a misaligned address",
         &format!("{body}\ncp.async.ca.shared.global [%r2+8], [%rd0], 16;"),
         1,
         1,
@@ -181,7 +187,7 @@ setp.lt.u32 %p1, %r0, 8;\n@%p1 st.shared.v4.u32 [%r2], {%r0, %r0, %r0, %r0};";
 }
 
 #[test]
-fn global_memory() {
+fn global_memory_bugs_are_caught_and_correct_kernels_pass() {
     use TrapKind::*;
     let ptx = include_str!("kernels/vector_add.ptx");
     let n = 100;
@@ -196,11 +202,11 @@ fn global_memory() {
 
     let mutant = ptx.replacen("setp.ge.s32", "setp.gt.s32", 1);
     assert_ne!(mutant, ptx);
-    trapped("one too many", &mutant, launch(&mutant, &machine, a, b, c), IllegalAddress, "ld.global");
+    trapped("bound off by one", &mutant, launch(&mutant, &machine, a, b, c), IllegalAddress, "ld.global");
     let short = machine.alloc(n * 4 - 4).expect("memory");
     trapped("output too short", ptx, launch(ptx, &machine, a, b, short), IllegalAddress, "st.global");
     trapped("null pointer", ptx, launch(ptx, &machine, a, 0, c), IllegalAddress, "ld.global");
-    trapped("odd pointer", ptx, launch(ptx, &machine, a, b, c + 2), MisalignedAddress, "st.global");
+    trapped("misaligned pointer", ptx, launch(ptx, &machine, a, b, c + 2), MisalignedAddress, "st.global");
     let fresh = machine.alloc(n * 4).expect("memory");
     trapped("input never written", ptx, launch(ptx, &machine, a, fresh, c), Uninitialised, "ld.global");
     machine.free(b).expect("alive");
@@ -221,13 +227,13 @@ fn global_memory() {
     bug("blocks write different values", &format!("{write}%r1;"), 2, 1, GlobalRace, "st.global");
     fine("blocks write the same value", &format!("{write}7;"), 8, 1);
     fine("one block writes", &format!("{write}%r1;"), 1, 1);
-    // Each block has an element, whose address goes to %rd1.
+    // `%rd1` is the address of the block's own element.
     let own = "mov.u32 %r1, %ctaid.x;\nmul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd1, %rd0, %rd2;\nadd.s32 %r2, %r1, 5;";
     let write = "st.global.u32 [%rd1], %r2;";
     let other = "setp.lt.u32 %p1, %r1, 8;\n@%p1 ret;\nld.global.u32 %r3, [%rd1+-32];";
-    bug("what another block writes", &format!("{own}\n{write}\n{other}"), 64, 1, GlobalRace, "ld.global");
+    bug("read of another block's write", &format!("{own}\n{write}\n{other}"), 64, 1, GlobalRace, "ld.global");
     bug(
-        "asynchronously, what another block writes",
+        "cp.async of another block's write",
         &format!(
             "{own}\n{write}\nsetp.lt.u32 %p1, %r1, 8;\n@%p1 ret;\ncp.async.ca.shared.global [tile], [%rd1+-32], 4;"
         ),
@@ -237,7 +243,7 @@ fn global_memory() {
         "cp.async",
     );
     bug(
-        "one block zeroes what all add to",
+        "one block zeroes a counter that all blocks add to",
         "mov.u32 %r1, %ctaid.x;\nsetp.eq.u32 %p1, %r1, 0;\n@%p1 st.global.u32 [%rd0], 0;\n\
              red.global.add.u32 [%rd0], 1;",
         64,
@@ -246,25 +252,25 @@ fn global_memory() {
         "red.global",
     );
     bug(
-        "constant data that is none",
+        "ld.global.nc of data that the launch wrote",
         &format!("{own}\n{write}\nld.global.nc.u32 %r3, [%rd1];"),
         1,
         1,
         GlobalRace,
         "ld.global.nc",
     );
-    fine("constant data", &format!("{own}\nld.global.nc.u32 %r3, [%rd1];\n{write}"), 1, 1);
-    fine("an element of one's own", &format!("{own}\n{write}\nld.global.u32 %r3, [%rd1];"), 64, 1);
-    fine("what was there before", &format!("{own}\nst.global.u32 [%rd1], 1;\n{other}"), 64, 1);
+    fine("ld.global.nc before the write", &format!("{own}\nld.global.nc.u32 %r3, [%rd1];\n{write}"), 1, 1);
+    fine("each block reads its own element", &format!("{own}\n{write}\nld.global.u32 %r3, [%rd1];"), 64, 1);
+    fine("another block's write of the same value", &format!("{own}\nst.global.u32 [%rd1], 1;\n{other}"), 64, 1);
     fine(
-        "halves of a word",
+        "blocks write different halves of a word",
         "mov.u32 %r1, %ctaid.x;\nmul.wide.u32 %rd2, %r1, 2;\nadd.s64 %rd1, %rd0, %rd2;\ncvt.u16.u32 %rs1, %r1;\n\
              st.global.u16 [%rd1], %rs1;\nld.global.u16 %rs2, [%rd1];",
         64,
         1,
     );
     fine(
-        "the last block reads what all have written",
+        "the last block reads what all blocks have written",
         &format!(
             "{own}\n{write}\nmembar.gl;\natom.global.add.u32 %r3, [%rd0+1020], 1;\nsetp.ne.u32 %p1, %r3, 64;\n\
                  @%p1 ret;\nld.global.u32 %r4, [%rd0+64];\nst.global.u32 [%rd0+64], 1000;\n\
@@ -287,7 +293,7 @@ fn global_memory() {
 }
 
 #[test]
-fn shared_and_local_memory() {
+fn shared_and_local_memory_bugs_are_caught_and_correct_kernels_pass() {
     use TrapKind::*;
     let ptx = include_str!("kernels/reduce.ptx");
     trapped("too little dynamic shared memory", ptx, reduce(ptx, "reduce_tree", 256), SharedOutOfBounds, "st.shared");
@@ -301,7 +307,7 @@ fn shared_and_local_memory() {
         "st.shared",
     );
     bug(
-        "vector at an odd place",
+        "misaligned vector store",
         &format!("{address}\nst.shared.v4.b32 [%r2+4], {{%r0,%r0,%r0,%r0}};"),
         1,
         32,
@@ -309,18 +315,25 @@ fn shared_and_local_memory() {
         "st.shared",
     );
     bug("tile never written", &format!("{address}\nld.shared.u32 %r3, [%r2];"), 1, 32, Uninitialised, "ld.shared");
-    bug("two lanes, one place", "st.shared.u32 [tile], %r0;", 1, 32, SharedRace, "st.shared");
-    fine("two lanes, one value", "st.shared.u32 [tile], 5;", 1, 64);
+    bug(
+        "two lanes write different values to one address",
+        "st.shared.u32 [tile], %r0;",
+        1,
+        32,
+        SharedRace,
+        "st.shared",
+    );
+    fine("two warps write the same value to one address", "st.shared.u32 [tile], 5;", 1, 64);
     let half = "shl.b32 %r1, %r0, 1; mov.u32 %r2, tile; add.s32 %r2, %r2, %r1; cvt.u16.u32 %rs1, %r0;\n\
          st.shared.u16 [%r2], %rs1;";
     fine(
-        "neighbouring halves",
+        "lanes write different halves of a word",
         &format!("{half}\nbar.sync 0;\nxor.b32 %r2, %r2, 2;\nld.shared.u16 %rs2, [%r2];"),
         1,
         32,
     );
     bug(
-        "a neighbour's half",
+        "read of another lane's half without a barrier",
         &format!("{half}\nxor.b32 %r2, %r2, 2;\nld.shared.u16 %rs2, [%r2];"),
         1,
         32,
@@ -338,18 +351,18 @@ fn shared_and_local_memory() {
     bug("local memory never written", "ld.local.u32 %r1, [mine+4];", 1, 32, Uninitialised, "ld.local");
     let branch = "setp.lt.u32 %p1, %r0, 9;\n@%p1 st.local.v2.u32 [mine], {%r0, %r0};";
     bug(
-        "local memory that other threads wrote",
+        "local memory that only other threads wrote",
         &format!("{branch}\nld.local.v2.u32 {{%r1, %r2}}, [mine];"),
         1,
         32,
         Uninitialised,
         "ld.local",
     );
-    fine("a field, copied with what pads it", "st.local.u8 [mine], 1;\nld.local.u32 %r1, [mine];", 1, 32);
+    fine("a field copied together with its padding", "st.local.u8 [mine], 1;\nld.local.u32 %r1, [mine];", 1, 32);
 }
 
 #[test]
-fn barriers_and_lanes() {
+fn barrier_and_warp_bugs_are_caught_and_correct_kernels_pass() {
     use TrapKind::*;
     let branch = |limit: usize, inside: &str| format!("setp.lt.u32 %p1, %r0, {limit};\n@!%p1 bra OUT;\n{inside}\nOUT:");
     bug("barrier in a divergent branch", &branch(16, "bar.sync 0;"), 1, 32, PartialBarrier, "bar.sync");
@@ -366,9 +379,16 @@ fn barriers_and_lanes() {
     bug("early return of a warp before a barrier", early, 1, 96, PartialBarrier, "bar.sync");
     let (_, outcome) = hand(early, 1, 96);
     assert!(outcome.is_err_and(|trap| trap.message.contains("55 threads have returned")));
-    bug("two barriers", "setp.lt.u32 %p1, %r0, 32;\n@%p1 bar.sync 1;\n@!%p1 bar.sync 2;", 1, 64, Deadlock, "bar.sync");
-    bug("a count too high", "bar.sync 1, 96;", 1, 64, Deadlock, "bar.sync");
-    bug("no end", "AGAIN:\nbra AGAIN;", 1, 32, Deadlock, "bra");
+    bug(
+        "warps wait at two different barriers",
+        "setp.lt.u32 %p1, %r0, 32;\n@%p1 bar.sync 1;\n@!%p1 bar.sync 2;",
+        1,
+        64,
+        Deadlock,
+        "bar.sync",
+    );
+    bug("barrier count above the number of threads", "bar.sync 1, 96;", 1, 64, Deadlock, "bar.sync");
+    bug("endless loop", "AGAIN:\nbra AGAIN;", 1, 32, Deadlock, "bra");
     bug(
         "shuffle with lanes missing",
         &branch(16, "shfl.sync.down.b32 %r1, %r0, 1, 31, -1;"),
@@ -378,7 +398,7 @@ fn barriers_and_lanes() {
         "shfl",
     );
     bug(
-        "shuffle from a lane that is not there",
+        "shuffle from a lane beyond the end of the block",
         "shfl.sync.down.b32 %r1, %r0, 1, 31, -1;",
         1,
         20,
@@ -386,7 +406,7 @@ fn barriers_and_lanes() {
         "shfl",
     );
     bug("vote with lanes missing", &branch(16, "vote.sync.ballot.b32 %r1, %p1, -1;"), 1, 32, MissingLanes, "vote");
-    bug("lanes that the mask does not name", "vote.sync.ballot.b32 %r1, %p1, 0xffff;", 1, 32, MissingLanes, "vote");
+    bug("vote of lanes outside of its mask", "vote.sync.ballot.b32 %r1, %p1, 0xffff;", 1, 32, MissingLanes, "vote");
     bug("warp barrier with lanes missing", &branch(16, "bar.warp.sync -1;"), 1, 32, MissingLanes, "bar.warp");
     let product =
         "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3}, {%r1,%r2}, {%r3}, {%f0,%f1,%f2,%f3};";
@@ -394,16 +414,21 @@ fn barriers_and_lanes() {
     bug("mma in a warp that is not full", product, 1, 31, MissingLanes, "mma");
     let early = "setp.gt.u32 %p1, %r0, 20;\n@%p1 ret;";
     bug(
-        "vote of those that have returned",
+        "vote with returned lanes in its mask",
         &format!("{early}\nvote.sync.any.pred %p1, %p2, -1;"),
         1,
         32,
         MissingLanes,
         "vote",
     );
-    bug("mma without those that have returned", &format!("{early}\n{product}"), 1, 32, MissingLanes, "mma");
-    fine("vote of those that have stayed", &format!("{early}\nvote.sync.any.pred %p1, %p2, 0x1fffff;"), 1, 32);
-    fine("shuffle of the lanes that are there", &branch(16, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 0xffff;"), 1, 32);
+    bug("mma after some lanes have returned", &format!("{early}\n{product}"), 1, 32, MissingLanes, "mma");
+    fine(
+        "vote of the lanes that have not returned",
+        &format!("{early}\nvote.sync.any.pred %p1, %p2, 0x1fffff;"),
+        1,
+        32,
+    );
+    fine("shuffle of the active lanes only", &branch(16, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 0xffff;"), 1, 32);
     fine("named barriers", "shr.u32 %r1, %r0, 6;\nadd.s32 %r1, %r1, 1;\nbar.sync %r1, 64;", 1, 128);
     fine(
         "producer and consumer",

@@ -1,4 +1,4 @@
-//! The one place that chooses a backend.
+//! The choice of a backend, which only this module makes.
 
 use clap::Args;
 use mlpconv::train::{Preset, TrainConfig};
@@ -6,14 +6,14 @@ use mlpconv::{Cpu, Error, Precision, Result};
 #[cfg(feature = "cuda")]
 use mlpconv::{Cuda, device::cuda::CudaError};
 
-/// Where to compute, and how exactly.
+/// The options for the device and its precision.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one; with --resume, where the run began: to go on
-    /// elsewhere, say so each time]
+    /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one; with --resume, the device on which the run
+    /// began: another one must be named at each resume]
     #[arg(long)]
     pub device: Option<String>,
-    /// fp32, tf32 or bf16 [default: tf32 on a GPU, as PyTorch's convolutions; a CPU has fp32 alone]
+    /// fp32, tf32 or bf16 [default: tf32 on a GPU, as for PyTorch's convolutions; a CPU has only fp32]
     #[arg(long)]
     pub precision: Option<Precision>,
     /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
@@ -21,7 +21,7 @@ pub struct DeviceArgs {
     pub threads: Option<usize>,
 }
 
-/// A backend of one of the kinds there are. What is generic over them runs inside [`on_device!`].
+/// A backend of one of the available kinds. Code that is generic over them runs inside [`on_device!`].
 #[derive(Clone)]
 pub enum Chosen {
     Cpu(Cpu<f32>),
@@ -29,7 +29,7 @@ pub enum Chosen {
     Cuda(Cuda),
 }
 
-/// `on_device!(chosen, backend => expression)`: the expression with `backend` of the type that was chosen.
+/// `on_device!(chosen, backend => expression)` evaluates the expression with `backend` of the chosen type.
 macro_rules! on_device {
     ($chosen:expr, $backend:ident => $run:expr) => {
         match $chosen {
@@ -41,24 +41,25 @@ macro_rules! on_device {
 }
 pub(crate) use on_device;
 
-/// The device to compute on, and why it is this one.
+/// The device to compute on, and the reason for it.
 pub struct Choice {
     pub backend: Chosen,
-    /// As `--device` and a run's settings name it.
+    /// The name, as in `--device` and in a run's settings.
     pub name: String,
     pub precision: Precision,
-    /// Whether the data set lies on the device, which then prepares its batches itself.
+    /// Whether the data set lies on the device, which then prepares the batches.
     pub resident: bool,
     pub why: String,
-    /// What trains in reasonable time there, and how to get the other.
+    /// The default preset: one that trains in reasonable time on this device. `why_preset` also says how to get the
+    /// other.
     pub preset: Preset,
     pub why_preset: &'static str,
 }
 
-/// Resolves the options, and for those that were left out what the run that is resumed began with.
+/// Resolves the options. An option left out takes its value from the run that is resumed, if any.
 ///
 /// # Errors
-/// For a name that is no device's, a GPU that cannot be used, or a precision that the device does not have.
+/// For an unknown device name, a GPU that cannot be used, or a precision that the device does not have.
 pub fn choose(args: &DeviceArgs, resumed: Option<&TrainConfig>) -> Result<Choice> {
     let asked = args.device.as_deref().map(|device| (device, "as --device says"));
     let began = resumed.map(|config| (config.device.as_str(), "as the run began"));
@@ -118,10 +119,10 @@ fn cuda(ordinal: usize, _: Option<Precision>, _: String) -> Result<Choice> {
     Err(Error::Device { device: format!("cuda:{ordinal}"), problem })
 }
 
-/// A GPU if one can be used, else the CPU; never an error for lack of a GPU.
+/// A GPU if one can be used, else the CPU. The lack of a GPU is never an error.
 #[cfg(feature = "cuda")]
 fn auto(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Precision>) -> Result<Choice> {
-    // Who asks for threads means the CPU's.
+    // `--threads` is an option of the CPU backend, so it selects the CPU.
     if args.threads.is_some() {
         return cpu(args, resumed, precision, "as --threads is an option of the CPU's".into());
     }

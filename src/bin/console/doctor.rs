@@ -1,4 +1,4 @@
-//! `mlpconv doctor`: what this machine and this build have, and how to get what they have not.
+//! `mlpconv doctor`: reports what this machine and this build have, and how to get what is missing.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use mlpconv::{Cpu, Result};
 use super::bytes;
 use super::say;
 
-/// Reports on driver, GPUs, kernels, data set and CPU. What is missing is no failure: there is always the CPU.
+/// Reports on driver, GPUs, kernels, data set and CPU. A missing part is not an error: the CPU always works.
 pub fn doctor(data_dir: Option<PathBuf>) -> Result<()> {
     cuda();
     match FashionMnist::find(data_dir.as_deref())? {
@@ -80,7 +80,7 @@ fn cuda() {
     line("kernels", "this build has no CUDA backend; build it with the cargo feature cuda");
 }
 
-/// The vector extensions that the matrix products choose from.
+/// The vector extensions of the CPU from which the matrix products choose.
 fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {

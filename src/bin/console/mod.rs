@@ -1,6 +1,6 @@
-//! What the programs share: choosing a device, getting the data with a progress bar, and speaking to a person.
+//! Shared parts of the programs: the choice of a device, the data set with a progress bar, and output for a person.
 
-// Each program uses a part of this.
+// Each program uses only a part of this module.
 #![allow(dead_code)]
 
 pub mod data;
@@ -21,7 +21,7 @@ use mlpconv::nn::{Nin, Summary};
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
-/// Prints a line. A reader that has gone away (`| head`) ends the program in silence, as it does other programs.
+/// Prints a line. If the reader has closed the pipe (`| head`), ends the program silently, as is usual.
 pub fn say(line: impl Display) {
     if let Err(error) = writeln!(stdout(), "{line}") {
         if error.kind() == ErrorKind::BrokenPipe {
@@ -32,7 +32,7 @@ pub fn say(line: impl Display) {
     }
 }
 
-/// Prints an error, and the options that help against it, and fails.
+/// Prints an error, and the options that may help, and returns failure.
 pub fn fail(error: &Error) -> ExitCode {
     eprintln!("error: {error}");
     if let Some(options) = remedy(error) {
@@ -41,7 +41,7 @@ pub fn fail(error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The options for what the library's error calls by its meaning.
+/// The options that may help against an error. The library's message does not name options.
 fn remedy(error: &Error) -> Option<&'static str> {
     match error {
         Error::Diverged { .. } => Some("a lower --lr or --momentum; --schedule cosine:1 warms up"),
@@ -60,10 +60,10 @@ fn remedy(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// What a preset's network costs on a batch of square images.
+/// The cost of a preset's network on a batch of square images.
 ///
 /// # Errors
-/// [`Error::Config`] that names `--resize` and the least it can be, where the network shrinks such images to nothing.
+/// [`Error::Config`] if the images are too small for the network. It names `--resize` and its least value.
 pub fn summarize<B: Backend>(preset: Preset, net: &Nin<B>, batch: usize, size: usize) -> Result<Summary> {
     let at = |size| Summary::new(net, Shape::image(batch, 1, size, size));
     at(size).map_err(|error| match (size..=1024).find(|&larger| at(larger).is_ok()) {
@@ -75,10 +75,10 @@ pub fn summarize<B: Backend>(preset: Preset, net: &Nin<B>, batch: usize, size: u
     })
 }
 
-/// That the device has the memory of a training step.
+/// Checks that the device has enough memory for a training step.
 ///
 /// # Errors
-/// [`Error::Config`] with a batch that would fit.
+/// [`Error::Config`] with a batch size that would fit.
 pub fn require_memory<B: Backend>(backend: &B, net: &Nin<B>, config: &TrainConfig) -> Result<()> {
     let Some(free) = backend.free_memory()? else { return Ok(()) };
     let bytes_of = |batch| -> Result<usize> {
@@ -102,7 +102,7 @@ pub fn require_memory<B: Backend>(backend: &B, net: &Nin<B>, config: &TrainConfi
     Err(Error::Config { what: "batch-size".into(), problem })
 }
 
-/// `1992166` as `1,992,166`.
+/// A number with separators: `1992166` as `1,992,166`.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();

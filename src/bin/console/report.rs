@@ -1,4 +1,4 @@
-//! How training goes: a bar on a terminal, plain lines elsewhere.
+//! The progress of training: a bar on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Instant;
@@ -8,16 +8,16 @@ use mlpconv::train::{EpochMetrics, Event, Health, Preset};
 
 use super::say;
 
-/// Tells a person how training goes: a bar on a terminal, plain lines elsewhere.
+/// Shows the progress of training: a bar on a terminal, plain lines elsewhere.
 pub struct Report {
     preset: Preset,
     epochs: u32,
     bar: ProgressBar,
-    /// When the epoch began, or the run where it goes on in the middle of one.
+    /// The start of the epoch, or of the run if it resumes within an epoch.
     began: Instant,
-    /// Whether the bar is this epoch's already.
+    /// Whether the bar has been set up for this epoch.
     begun: bool,
-    /// Images of the epoch that were trained on before `began`; `None` until the run's first reading tells.
+    /// The epoch's images trained on before `began`; `None` until the run's first reading.
     before: Option<usize>,
 }
 
@@ -38,7 +38,7 @@ impl Report {
             Event::Step { position, steps, images, reading } => {
                 if !self.begun {
                     self.begun = true;
-                    // The first step of an epoch, or of a run that goes on in the middle of one.
+                    // The first step of an epoch, or of a run that resumes within one.
                     self.bar.reset();
                     self.bar.set_length(steps as u64);
                     self.bar.set_position(u64::from(position.step) - 1);
@@ -47,7 +47,7 @@ impl Report {
                 }
                 self.bar.set_position(u64::from(position.step));
                 let Some((step, reading)) = reading else { return };
-                // A device may be behind what it was asked for: what counts is what it has read.
+                // The device may lag behind the steps launched, so the rate counts the samples of the reading.
                 let before = *self.before.get_or_insert(reading.samples - images);
                 let done = reading.samples - before;
                 let rate = done as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
@@ -72,7 +72,7 @@ impl Report {
         }
     }
 
-    /// A line for an epoch, as the book prints it, and a warning if the network is dead.
+    /// Prints the line of an epoch in the book's format, and a warning if the network is dead or stuck.
     fn epoch(&self, metrics: &EpochMetrics, health: Health) {
         say(format_args!(
             "epoch {}/{}: loss {:.3}, train acc {:.3}, test acc {:.3}, {:.1} examples/s",

@@ -13,7 +13,7 @@ use mlpconv::{Backend, Error, Result, Shape};
 use super::device::Choice;
 use super::{bytes, require_memory, say};
 
-/// What to time.
+/// The options of a timing.
 pub struct Timing {
     pub preset: Preset,
     pub batch: usize,
@@ -22,7 +22,7 @@ pub struct Timing {
     pub json: bool,
 }
 
-/// Seconds a step: of every step where each was timed by itself, else of each round.
+/// The seconds of a step, sorted: of each step if steps were timed one by one, else the mean of each round.
 struct Seconds(Vec<f64>);
 
 impl Seconds {
@@ -42,33 +42,33 @@ impl Seconds {
     }
 }
 
-/// A training step and inference, one way of running them.
+/// The times of a training step and of inference, for one way of running them.
 struct Times {
     train: Seconds,
     infer: Seconds,
 }
 
-/// What came of it.
+/// The result of a timing.
 struct Measured {
     times: Times,
-    /// The same work asked for launch by launch; `None` on a device that records nothing.
+    /// The times without recording, launch by launch; `None` on a device that records nothing.
     eager: Option<Times>,
     memory: Memory,
     loss: f64,
 }
 
-/// Small enough that random images and labels do not make the network diverge.
+/// A learning rate at which random images and labels do not make the network diverge.
 const RATE: f64 = 0.01;
 
-/// Pixels without a pattern: a multiplicative hash of the position.
+/// Pseudo-random pixels: a multiplicative hash of the index.
 fn noise(i: usize) -> u32 {
     (i as u32).wrapping_mul(2_654_435_761) >> 8
 }
 
-/// Times `timing.preset` on `backend`, as `train` would run it there.
+/// Times the preset of `timing` on `backend`, in the way `train` runs it there.
 pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend: &B) -> Result<()> {
     let &Timing { preset, batch, rounds, json, .. } = timing;
-    // A GPU's step is so short that a hundred are needed to tell one from the next.
+    // A GPU's step is so short that a round needs about a hundred for a stable time.
     let steps = timing.steps.unwrap_or(if device.resident { 100 } else { 5 });
     for (what, count) in [("steps", steps), ("rounds", rounds)] {
         if count == 0 {
@@ -131,7 +131,7 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
     Ok(())
 }
 
-/// Batches that the host sends, each step timed by itself.
+/// Times batches that the host sends, each step by itself.
 fn from_host<B: Backend<Scalar = f32>>(
     mut trainer: Trainer<B, Nin<B>>,
     config: &TrainConfig,
@@ -158,8 +158,8 @@ fn from_host<B: Backend<Scalar = f32>>(
     Ok(Measured { times: Times { train, infer }, eager: None, memory, loss: trainer.reading()?.loss })
 }
 
-/// Batches of a data set on the device, in rounds of `steps` steps that are waited for at the end: recorded and eager
-/// in turn, so that whatever else the machine does falls on both.
+/// Times batches of a data set on the device, in rounds of `steps` steps with one wait at the end. Recorded and eager
+/// rounds alternate, so that other load on the machine affects both.
 fn resident<B: Backend<Scalar = f32>>(
     mut trainer: Trainer<B, Nin<B>>,
     config: &TrainConfig,
@@ -177,7 +177,7 @@ fn resident<B: Backend<Scalar = f32>>(
     let train_data = Resident::new(&backend, loader(Order::Shuffled { seed: 0 })?)?;
     let test_data = Resident::new(&backend, loader(Order::Sequential)?)?;
 
-    // A step is recorded when it comes up again and replayed from then on: three are the least to warm up.
+    // A step is recorded at its second run and replayed from the third on, so the warm-up has at least three.
     let warm_up = 3usize.div_ceil(steps).max(1);
     let mut epoch = 0;
     let mut train = |trainer: &mut Trainer<B, Nin<B>>, record| -> Result<f64> {
@@ -194,7 +194,7 @@ fn resident<B: Backend<Scalar = f32>>(
     let infer = |trainer: &mut Trainer<B, Nin<B>>, record| -> Result<f64> {
         trainer.record = record;
         let began = Instant::now();
-        // It waits for its reading.
+        // `evaluate` waits for its reading.
         trainer.evaluate(&test_data, &mut |_, _| Ok(ControlFlow::Continue(())))?;
         Ok(began.elapsed().as_secs_f64() / steps as f64)
     };

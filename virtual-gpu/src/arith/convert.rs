@@ -1,21 +1,20 @@
-//! Conversions: PTX ISA 9.0, "cvt", but for those to and from the 16-bit formats, which are in
-//! `half`.
+//! Conversions: PTX ISA 9.0, "cvt". Those to and from the 16-bit formats are in `half`.
 
 use super::float::{NAN32, flush32, saturate32};
 use super::half::shorten;
 use super::{Rounding, exact};
 
-/// `cvt.rna.tf32.f32` and its other roundings: the 19 bits of a TF32 in the upper bits of a register, the rest zero.
-/// NaN gives 0x7fffe000.
+/// `cvt.rna.tf32.f32` and its other roundings: the TF32 in the upper 19 bits of a register, zeros below. NaN gives
+/// 0x7fffe000.
 #[inline]
 pub fn f32_to_tf32(v: f32, r: Rounding) -> u32 {
     if v.is_nan() { 0x7fff_e000 } else { shorten(v.to_bits(), 13, r) }
 }
 
-/// A floating-point value that is no `.f64` to an integer of `bits` bits, clamped to its range, extended to 64 bits as
-/// its sign demands.
+/// An `.f16`, `.bf16` or `.f32` value to an integer of `bits` bits, clamped to the integer's range, and sign- or
+/// zero-extended to 64 bits.
 ///
-/// NaN gives zero, but for 64-bit destinations their highest bit alone. See [`f64_to_int`] for `.f64` sources.
+/// NaN gives zero; for a 64-bit destination 2^63. See [`f64_to_int`] for `.f64` sources.
 #[inline]
 pub fn float_to_int(v: f64, bits: u32, signed: bool, r: Rounding) -> u64 {
     if v.is_nan() {
@@ -24,7 +23,7 @@ pub fn float_to_int(v: f64, bits: u32, signed: bool, r: Rounding) -> u64 {
     clamp_to_int(v, bits, signed, r)
 }
 
-/// An `.f64` to an integer. NaN gives the highest bit of the destination alone, whatever its width.
+/// An `.f64` to an integer of `bits` bits. NaN gives only the highest bit of the destination, for every width.
 #[inline]
 pub fn f64_to_int(v: f64, bits: u32, signed: bool, r: Rounding) -> u64 {
     if v.is_nan() {
@@ -55,7 +54,7 @@ fn clamp_to_int(v: f64, bits: u32, signed: bool, r: Rounding) -> u64 {
     }
 }
 
-/// An integer to `.f32`. The integer is one of 64 bits at most, signed or not.
+/// An integer to `.f32`. `v` must be in the range of `i64` or `u64`.
 #[inline]
 pub fn int_to_f32(v: i128, r: Rounding) -> f32 {
     match (r, i64::try_from(v)) {
@@ -97,7 +96,7 @@ pub fn f64_to_f32(v: f64, r: Rounding, ftz: bool, sat: bool) -> f32 {
     if sat { saturate32(d) } else { d }
 }
 
-/// `cvt.rni.f32.f32` and its other roundings: to an integral value, which keeps the sign of a zero.
+/// `cvt.rni.f32.f32` and its other roundings: to an integral value. A zero keeps the operand's sign.
 #[inline]
 pub fn round_to_integer32(v: f32, r: Rounding) -> f32 {
     if v.is_nan() {
@@ -127,8 +126,8 @@ pub fn round_to_integer64(v: f64, r: Rounding) -> f64 {
     }
 }
 
-/// An integer to another: the low `from_bits` bits of `v` are read as their sign demands, then clamped to the
-/// destination's range if `sat`, else cut; the result is extended to 64 bits as the destination's sign demands.
+/// An integer to another. The low `from_bits` bits of `v` are sign- or zero-extended, then clamped to the destination's
+/// range if `sat`, else truncated. The result is sign- or zero-extended to 64 bits as `to_signed` says.
 #[inline]
 pub fn int_to_int(v: u64, from_bits: u32, from_signed: bool, to_bits: u32, to_signed: bool, sat: bool) -> u64 {
     let mut v = extend(v, from_bits, from_signed);
@@ -144,7 +143,7 @@ pub fn int_to_int(v: u64, from_bits: u32, from_signed: bool, to_bits: u32, to_si
     extend(v, to_bits, to_signed)
 }
 
-/// The low `bits` bits, extended.
+/// The low `bits` bits, sign- or zero-extended to 64.
 #[inline]
 fn extend(v: u64, bits: u32, signed: bool) -> u64 {
     let unused = 64 - bits;

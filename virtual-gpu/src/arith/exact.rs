@@ -1,11 +1,11 @@
-//! Exact results, rounded once: the slow and certain path under every rounding that the host does not have.
+//! Exact results, rounded once: the slow path, for every rounding that the host does not offer.
 //!
-//! A finite result is held as an integer times a power of two, with one bit for whatever lies below that integer; one
-//! function rounds that to any binary format. Operands are `f64`, which holds `f32`, `f16` and `bf16` exactly.
+//! A finite result is an integer times a power of two, plus one sticky bit for a remainder below that integer. One
+//! function rounds it to any binary format. Operands are `f64`, which holds `f32`, `f16` and `bf16` exactly.
 
 use super::Rounding;
 
-/// A binary format of `E` bits of exponent and `M` bits of fraction: its constants.
+/// The constants of a binary format with `E` exponent bits and `M` fraction bits.
 pub(super) struct Format<const E: u32, const M: u32>;
 
 impl<const E: u32, const M: u32> Format<E, M> {
@@ -18,15 +18,15 @@ impl<const E: u32, const M: u32> Format<E, M> {
         (negative as u64) << (E + M) | magnitude
     }
 
-    /// A NaN (any) or an infinity, as the host's arithmetic found it.
+    /// The bits of `v`, a NaN or an infinity that the host's arithmetic returned.
     fn special(v: f64) -> u64 {
-        // All ones is NVIDIA's NaN for the formats narrower than `f64`; `float` sees to those of `f64`.
+        // All ones is NVIDIA's NaN in formats narrower than `f64`; `float` replaces the NaN of `f64`.
         if v.is_nan() { (1 << (E + M)) - 1 } else { Self::signed(v < 0.0, Self::INFINITY) }
     }
 }
 
-/// A finite number other than zero: `significand * 2^exponent`, and below that less than one unit of the significand
-/// if `below`.
+/// A finite number other than zero: `significand * 2^exponent`. If `below`, plus less than one unit of the significand
+/// (a sticky bit).
 #[derive(Clone, Copy)]
 struct Number {
     negative: bool,
@@ -45,7 +45,7 @@ impl Number {
         Number { negative: v.is_sign_negative(), significand: significand as u128, exponent, below: false }
     }
 
-    /// The same number with its leading bit at `top`, which is no lower than it was.
+    /// The same number with the leading bit of its significand at `top`, which must not be below its present position.
     fn with_top_at(self, top: u32) -> Number {
         let by = top - (127 - self.significand.leading_zeros());
         Number { significand: self.significand << by, exponent: self.exponent - by as i32, ..self }
@@ -64,12 +64,12 @@ impl Number {
     }
 }
 
-/// Rounds `significand * 2^exponent` (and less than one unit more if `below`) to the format. The significand is not
-/// zero, and where `below` is set it has more bits than the format, by two at least.
+/// Rounds `significand * 2^exponent`, plus less than one unit if `below`, to the format. The significand is not zero;
+/// if `below` is set, it has at least two bits more than the format.
 fn round<const E: u32, const M: u32>(negative: bool, significand: u64, exponent: i32, below: bool, r: Rounding) -> u64 {
     let leading = exponent + 63 - significand.leading_zeros() as i32;
     let infinity = Format::<E, M>::INFINITY;
-    // The exponent of the result's last bit, which stops falling where the subnormal numbers begin.
+    // The exponent of the result's last bit; constant for subnormal results.
     let unit = leading.max(Format::<E, M>::LEAST) - M as i32;
     let shift = unit - exponent;
     let (kept, half, rest) = match shift {
@@ -89,7 +89,7 @@ fn round<const E: u32, const M: u32>(negative: bool, significand: u64, exponent:
         Rounding::Down => negative && (half || rest),
         Rounding::Up => !negative && (half || rest),
     };
-    // The leading bit of a normal number adds one to the exponent's field; so does a carry out of the fraction.
+    // The leading bit of a normal number adds one to the exponent field, and so does a carry out of the fraction.
     let field = (unit + M as i32 - Format::<E, M>::LEAST) as u64;
     let magnitude = (field << M) + kept + away as u64;
     if magnitude < infinity {
@@ -124,7 +124,7 @@ pub(super) fn from_integer<const E: u32, const M: u32>(v: i128, r: Rounding) -> 
     Number { negative: v < 0, significand: v.unsigned_abs(), exponent: 0, below: false }.round::<E, M>(r)
 }
 
-/// The sign of a sum that is zero, of terms of these signs: IEEE 754-2019, section 6.3.
+/// The sign (negative: true) of a zero sum of terms with signs `a` and `b`: IEEE 754-2019, section 6.3.
 fn zero_sum(a: bool, b: bool, r: Rounding) -> bool {
     if a == b { a } else { r == Rounding::Down }
 }
@@ -146,8 +146,8 @@ pub(super) fn add<const E: u32, const M: u32>(a: f64, b: f64, r: Rounding) -> u6
 }
 
 fn sum<const E: u32, const M: u32>(a: Number, b: Number, r: Rounding) -> u64 {
-    // The leading bit at 125 leaves room for a carry. Bits of the lesser term fall out only if it lies at least 20
-    // places lower (a product has 106 bits), and then the difference has 124 bits at least: `below` is enough.
+    // The leading bit at 125 leaves room for a carry. A product has 106 bits, so the smaller term loses bits only
+    // if it lies at least 20 places lower. The difference then has at least 124 bits, and `below` suffices.
     let (a, b) = (a.with_top_at(125), b.with_top_at(125));
     let (large, small) = if (a.exponent, a.significand) >= (b.exponent, b.significand) { (a, b) } else { (b, a) };
     let distance = (large.exponent - small.exponent) as u32;
@@ -238,7 +238,7 @@ mod tests {
 
     const NEAREST: Rounding = Rounding::Nearest;
 
-    /// Any bits, or for one in four an edge value; often with exponents close to each other.
+    /// Random bits, one in four an edge value; in half of the triples the exponents are close to each other.
     fn operands() -> impl Iterator<Item = [f64; 3]> {
         let mut state = 1u64;
         let mut next = move || {
@@ -258,9 +258,9 @@ mod tests {
         })
     }
 
-    /// The host rounds to the nearest, and so must this; all roundings share everything but the last decision.
+    /// Rounding to the nearest equals the host's arithmetic. All roundings share the code but for the last decision.
     #[test]
-    fn nearest_is_the_hosts() {
+    fn rounding_to_nearest_equals_the_hosts_arithmetic() {
         let same64 = |got: u64, wanted: f64| f64::from_bits(got).is_nan() && wanted.is_nan() || got == wanted.to_bits();
         let same32 = |got: u64, wanted: f32| {
             f32::from_bits(got as u32).is_nan() && wanted.is_nan() || got == wanted.to_bits() as u64
@@ -282,9 +282,9 @@ mod tests {
         }
     }
 
-    /// Down and up enclose the exact value: equal if it has the format, else neighbours. Toward zero is one of them.
+    /// Down and up are equal for a representable value, else neighbours. Towards zero is one of the two.
     #[test]
-    fn directed_roundings_enclose() {
+    fn directed_roundings_are_equal_or_neighbours() {
         for [a, b, c] in operands() {
             let results = |f: &dyn Fn(Rounding) -> u64| {
                 let [down, zero, up, nearest] =

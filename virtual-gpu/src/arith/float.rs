@@ -1,12 +1,12 @@
 //! Arithmetic on `f32` and `f64`: PTX ISA 9.0, "Floating Point Instructions".
 //!
-//! `.rn` is the host's own arithmetic, the directed roundings go through `exact`. `.ftz` flushes subnormal operands and
-//! results to a zero of their sign; a result counts as subnormal if it is so after rounding. `.sat` clamps to [0, 1]
-//! and turns NaN into +0.
+//! `.rn` uses the host's arithmetic; the directed roundings use `exact`. `.ftz` flushes subnormal operands and results
+//! to a zero of the same sign; whether a result is subnormal is decided after rounding. `.sat` clamps to [0, 1] and
+//! turns NaN into +0.
 //!
-//! NaN: single precision gives an unspecified NaN by the manual, and 0x7fffffff on NVIDIA's hardware and here. Double
-//! precision keeps the payload of an operand (here the first that is a NaN, made quiet), and an invalid operation on
-//! numbers gives 0xfff8000000000000, which is `CUDART_NAN`.
+//! NaN, single precision: the manual leaves the NaN unspecified; NVIDIA hardware returns 0x7fffffff, and so does this.
+//! NaN, double precision: the payload of an operand is kept (here of the first NaN operand, made quiet). An invalid
+//! operation on numbers returns 0xfff8000000000000, which is `CUDART_NAN`.
 
 use super::{Rounding, exact};
 
@@ -23,19 +23,19 @@ impl Mode {
     pub const NEAREST: Mode = Mode { rounding: Rounding::Nearest, ftz: false, sat: false };
 }
 
-/// What single-precision instructions give for NaN.
+/// The NaN that single-precision instructions return.
 pub const NAN32: f32 = f32::from_bits(0x7fff_ffff);
 
-/// What double-precision instructions give for an invalid operation.
+/// The NaN that double-precision instructions return for an invalid operation on numbers.
 pub const NAN64: f64 = f64::from_bits(0xfff8_0000_0000_0000);
 
-/// A subnormal number becomes a zero of its sign.
+/// Flushes a subnormal number to a zero of the same sign.
 #[inline]
 pub fn flush32(a: f32) -> f32 {
     if a.abs() < f32::MIN_POSITIVE { f32::from_bits(a.to_bits() & 0x8000_0000) } else { a }
 }
 
-/// `.sat`: clamped to [0, 1], NaN as +0. A negative zero comes out positive.
+/// `.sat`: clamps to [0, 1]; NaN and -0 become +0.
 #[inline]
 pub fn saturate32(a: f32) -> f32 {
     if a > 0.0 { a.min(1.0) } else { 0.0 }
@@ -107,23 +107,23 @@ pub fn fma32(a: f32, b: f32, c: f32, m: Mode) -> f32 {
     result32(d, m)
 }
 
-/// `a * b + c` to the nearest, without the host's instruction for it, which a build for any x86-64 cannot take for
-/// granted and the C library's function hides behind a call.
+/// `a * b + c`, rounded once to the nearest. Does not use the host's fma: a build for any x86-64 cannot assume the
+/// instruction, and the C library's function costs a call.
 #[inline]
 fn fused(a: f32, b: f32, c: f32) -> f32 {
     // The product is exact in f64.
     sum_to_odd(a as f64 * b as f64, c as f64) as f32
 }
 
-/// The sum, exact or with an odd last bit: of the two neighbours of an inexact sum one is odd, and that one is taken.
-/// Rounding it once more, to a format with at least two bits less, gives what rounding the exact sum would have given.
+/// Round-to-odd sum: an exact sum is returned as it is, an inexact one as the neighbour whose last bit is odd. Rounding
+/// the result again, to a format at least two bits shorter, equals rounding the exact sum once.
 #[inline]
 pub(super) fn sum_to_odd(a: f64, b: f64) -> f64 {
     let sum = a + b;
-    // What the sum lacks, exactly (Knuth's two-sum); not a number where the sum is none.
+    // The rounding error of the sum, exactly (Knuth's two-sum); NaN where the sum is not finite.
     let of_a = sum - b;
     let error = (a - of_a) + (b - (sum - of_a));
-    // The neighbour away from zero if the error has the sum's sign, else the one towards it.
+    // The neighbour away from zero if the error has the sum's sign, else the neighbour towards zero.
     let neighbour = if (error > 0.0) == (sum > 0.0) { 1 } else { u64::MAX };
     let odd = sum.to_bits() & 1 != 0;
     let inexact = (error > 0.0) | (error < 0.0);
@@ -158,7 +158,7 @@ pub fn sqrt32(a: f32, m: Mode) -> f32 {
     result32(d, m)
 }
 
-/// The NaN of an operation on these operands that gave a NaN.
+/// The NaN result of an operation on `operands`: the first NaN operand made quiet, or `NAN64` if none is a NaN.
 #[cold]
 fn nan64(operands: &[f64]) -> f64 {
     match operands.iter().find(|v| v.is_nan()) {
@@ -172,7 +172,7 @@ fn result64(d: f64, operands: &[f64]) -> f64 {
     if d.is_nan() { nan64(operands) } else { d }
 }
 
-/// `add.f64`. The single-precision modifiers do not exist here and are ignored, as in all that follow.
+/// `add.f64`. `m.ftz` and `m.sat` do not exist for `.f64` and are ignored, here and in the functions below.
 #[inline]
 pub fn add64(a: f64, b: f64, m: Mode) -> f64 {
     let d = match m.rounding {
@@ -238,7 +238,7 @@ pub fn sqrt64(a: f64, m: Mode) -> f64 {
     result64(d, &[a])
 }
 
-/// `min.f32`: -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
+/// `min.f32`: -0 is less than +0. If one operand is NaN, the other is returned; with `.NaN` the result is NaN.
 #[inline]
 pub fn min32(a: f32, b: f32, ftz: bool, nan: bool) -> f32 {
     let (a, b) = if ftz { (flush32(a), flush32(b)) } else { (a, b) };
@@ -290,14 +290,14 @@ pub fn max64(a: f64, b: f64) -> f64 {
     }
 }
 
-/// `abs.f32`. Of a NaN the manual leaves the sign open; here it is cleared.
+/// `abs.f32`. The manual leaves the sign of a NaN open; here it is cleared.
 #[inline]
 pub fn abs32(a: f32, ftz: bool) -> f32 {
     let a = a.abs();
     if ftz { flush32(a) } else { a }
 }
 
-/// `neg.f32`. Of a NaN the manual leaves the sign open; here it is inverted.
+/// `neg.f32`. The manual leaves the sign of a NaN open; here it is inverted.
 #[inline]
 pub fn neg32(a: f32, ftz: bool) -> f32 {
     let a = -a;

@@ -1,7 +1,7 @@
-//! The 16-bit formats, as bits: conversions, and PTX ISA 9.0, "Half Precision Floating Point Instructions". A packed
-//! instruction does to each half what these do to one.
+//! The 16-bit formats as bits: conversions, and PTX ISA 9.0, "Half Precision Floating Point Instructions". A packed
+//! (x2) instruction applies these functions to each half.
 //!
-//! Every result is rounded once. NaN results are 0x7fff in both formats.
+//! Every result is rounded once. A NaN result is 0x7fff in both formats.
 
 use super::float::{Mode, NAN32, sum_to_odd};
 use super::{Rounding, exact};
@@ -13,7 +13,7 @@ pub enum Half {
     Bf16,
 }
 
-/// What instructions give for NaN, in both formats.
+/// The NaN that instructions return, in both formats.
 pub const NAN16: u16 = 0x7fff;
 
 /// `cvt.f32.f16`: exact.
@@ -23,11 +23,11 @@ pub fn f16_to_f32(bits: u16) -> f32 {
     if v.is_nan() { NAN32 } else { v }
 }
 
-/// The same without a rule for NaN, and without branches.
+/// [`f16_to_f32`] without canonical NaN, and without branches.
 #[inline(always)]
 pub(super) fn widen_f16(bits: u16) -> f32 {
     let magnitude = (bits as u32 & 0x7fff) << 13;
-    // Read as f32 that is too small by 2^(127 - 15), subnormal numbers included.
+    // As f32 bits the number is too small by 2^(127 - 15); the scaling is exact for subnormal numbers too.
     let scaled = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
     let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
     f32::from_bits(scaled.to_bits() | special | (bits as u32 & 0x8000) << 16)
@@ -44,13 +44,13 @@ pub fn f32_to_f16(v: f32, r: Rounding) -> u16 {
     if magnitude > 0x7f80_0000 {
         NAN16
     } else if magnitude >= 0x477f_f000 {
-        // 65520 is half-way between the greatest number and what would come next.
+        // 65520 is half-way between the greatest finite number and 2^16.
         sign | 0x7c00
     } else if magnitude >= 0x3880_0000 {
         let even = magnitude >> 13 & 1;
         sign | ((magnitude + 0xfff + even - (112 << 23)) >> 13) as u16
     } else {
-        // The last place of an f32 at 0.5 is the unit of f16's subnormal numbers: the addition rounds to it.
+        // The last place of an f32 near 0.5 is the unit of f16's subnormal numbers: the addition rounds to that unit.
         sign | ((f32::from_bits(magnitude) + 0.5).to_bits() - 0.5f32.to_bits()) as u16
     }
 }
@@ -68,14 +68,14 @@ pub fn f32_to_bf16(v: f32, r: Rounding) -> u16 {
     if v.is_nan() { NAN16 } else { (shorten(v.to_bits(), 16, r) >> 16) as u16 }
 }
 
-/// The bits of an `f32` that is not NaN, rounded so that its last `drop` bits are zero. Whatever the number, the next
-/// greater magnitude is the next greater integer, up to infinity.
+/// The bits of an `f32` that is not NaN, rounded so that its last `drop` bits are zero. The bits are rounded as an
+/// integer: the next greater magnitude is the next greater integer, up to infinity.
 #[inline]
 pub(super) fn shorten(bits: u32, drop: u32, r: Rounding) -> u32 {
     let unit = 1 << drop;
     let negative = bits >> 31 != 0;
     let magnitude = bits & 0x7fff_ffff;
-    // What carries into the kept bits exactly if the rounding goes away from zero. Infinity has no bits to drop.
+    // This addend carries into the kept bits exactly if the rounding is away from zero. Infinity has no bits to drop.
     let carry = match r {
         Rounding::Nearest => unit / 2 - 1 + (magnitude >> drop & 1),
         Rounding::NearestAway => unit / 2,
@@ -86,12 +86,12 @@ pub(super) fn shorten(bits: u32, drop: u32, r: Rounding) -> u32 {
     (bits & 0x8000_0000) | ((magnitude + carry) & !(unit - 1))
 }
 
-/// `cvt.f16.f64`: one rounding, not two by way of `f32`.
+/// `cvt.f16.f64`: rounded once, not twice by way of `f32`.
 pub fn f64_to_f16(v: f64, r: Rounding) -> u16 {
     exact::convert::<5, 10>(v, r) as u16
 }
 
-/// `cvt.bf16.f64`: one rounding.
+/// `cvt.bf16.f64`: rounded once.
 pub fn f64_to_bf16(v: f64, r: Rounding) -> u16 {
     exact::convert::<8, 7>(v, r) as u16
 }
@@ -121,7 +121,7 @@ fn from_f64(kind: Half, v: f64, r: Rounding) -> u16 {
     }
 }
 
-/// The bits of the exponent, all of them set for infinity and NaN, none for zero and the subnormal numbers.
+/// The mask of the exponent bits: all set for infinity and NaN, none for zero and subnormal numbers.
 #[inline]
 fn exponent(kind: Half) -> u16 {
     match kind {
@@ -135,13 +135,13 @@ fn is_nan(kind: Half, a: u16) -> bool {
     a & 0x7fff > exponent(kind)
 }
 
-/// A subnormal number becomes a zero of its sign.
+/// Flushes a subnormal number to a zero of the same sign.
 #[inline]
 pub fn flush16(kind: Half, a: u16) -> u16 {
     if a & exponent(kind) == 0 { a & 0x8000 } else { a }
 }
 
-/// `.relu`: what is negative becomes +0, a NaN the canonical one.
+/// `.relu`: a negative number becomes +0, a NaN becomes `NAN16`.
 #[inline]
 pub fn relu16(kind: Half, a: u16) -> u16 {
     if is_nan(kind, a) {
@@ -153,7 +153,7 @@ pub fn relu16(kind: Half, a: u16) -> u16 {
     }
 }
 
-/// `.sat`: clamped to [0, 1], NaN as +0.
+/// `.sat`: clamps to [0, 1]; NaN becomes +0.
 #[inline]
 pub fn saturate16(kind: Half, a: u16) -> u16 {
     let one = match kind {
@@ -176,10 +176,10 @@ fn result(kind: Half, mut d: u16, m: Mode) -> u16 {
     if m.sat { saturate16(kind, d) } else { d }
 }
 
-/// An odd-rounded `f64` in the format.
+/// Rounds a round-to-odd `f64` to the format.
 #[inline]
 fn round_odd(kind: Half, v: f64, r: Rounding) -> u16 {
-    // From an f32 the conversion is quicker, and if that is exact there still is only one rounding.
+    // The conversion from f32 is faster. If `short` is exact, there is still only one rounding.
     let short = v as f32;
     if short as f64 == v || v.is_nan() { from_f32(kind, short, r) } else { from_f64(kind, v, r) }
 }
@@ -219,7 +219,7 @@ fn fused(kind: Half, a: f32, b: f32, c: f32, m: Mode) -> u16 {
     result(kind, round_odd(kind, sum, m.rounding), m)
 }
 
-/// `min`: -0 is less than +0; a NaN gives way to the other operand unless `.NaN` is given.
+/// `min`: -0 is less than +0. If one operand is NaN, the other is returned; with `.NaN` the result is NaN.
 #[inline]
 pub fn min16(kind: Half, a: u16, b: u16, ftz: bool, nan: bool) -> u16 {
     let (a, b) = if ftz { (flush16(kind, a), flush16(kind, b)) } else { (a, b) };
@@ -255,14 +255,14 @@ pub fn max16(kind: Half, a: u16, b: u16, ftz: bool, nan: bool) -> u16 {
     }
 }
 
-/// An integer that orders numbers as their values do, and -0 below +0.
+/// An integer with the order of the numbers' values, -0 below +0.
 #[inline]
 fn order(a: u16) -> i16 {
     let a = a as i16;
     if a < 0 { !(a & 0x7fff) } else { a }
 }
 
-/// `neg`. Of a NaN the sign is left open by the manual; here it is inverted.
+/// `neg`. The manual leaves the sign of a NaN open; here it is inverted.
 #[inline]
 pub fn neg16(kind: Half, a: u16, ftz: bool) -> u16 {
     let a = a ^ 0x8000;

@@ -1,8 +1,8 @@
 //! Integer instructions: PTX ISA 9.0, "Integer Arithmetic Instructions", "Extended-Precision Integer Arithmetic
 //! Instructions" and "Logic and Shift Instructions", and `prmt`.
 //!
-//! Division by zero gives an unspecified value by the manual. Here the quotient is all ones and the remainder is the
-//! dividend. The least signed number divided by -1 wraps around: itself, with remainder zero.
+//! The manual leaves division by zero unspecified. Here the quotient is all ones and the remainder is the dividend. The
+//! least signed number divided by -1 wraps around to itself, with remainder zero.
 
 /// `mul.hi.s32`.
 #[inline]
@@ -16,26 +16,26 @@ pub fn div_s32(a: i32, b: i32) -> i32 {
     if b == 0 { !0 } else { a.wrapping_div(b) }
 }
 
-/// `rem.s32`: the sign is the dividend's.
+/// `rem.s32`: the remainder has the dividend's sign.
 #[inline]
 pub fn rem_s32(a: i32, b: i32) -> i32 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.s32`: the field's highest bit, or the number's if the field ends beyond it, fills the rest.
+/// `bfe.s32`: sign-extends the field from its highest bit, or from the number's if the field ends beyond it.
 #[inline]
 pub fn bfe_s32(a: i32, pos: u32, len: u32) -> i32 {
     let (pos, len) = (pos & 0xff, len & 0xff);
     if len == 0 {
         return 0;
     }
-    // An arithmetic shift brings in the number's highest bit, which is the filling wherever the field ends beyond it.
+    // An arithmetic shift fills with the number's highest bit, which is the extension of a field that ends beyond it.
     let field = a >> pos.min(31);
     let unused = 32u32.saturating_sub(len);
     field << unused >> unused
 }
 
-/// `bfind.s32`: as for unsigned numbers, of the highest bit that differs from the sign.
+/// `bfind.s32`: the position of the highest bit that differs from the sign; see [`bfind_u32`].
 #[inline]
 pub fn bfind_s32(a: i32, shiftamt: bool) -> u32 {
     bfind_u32((if a < 0 { !a } else { a }) as u32, shiftamt)
@@ -59,7 +59,7 @@ pub fn rem_u32(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.u32`: only the low eight bits of position and length count; beyond the highest bit there are zeros.
+/// `bfe.u32`: position and length are taken modulo 256; bits beyond the number's highest are zero.
 #[inline]
 pub fn bfe_u32(a: u32, pos: u32, len: u32) -> u32 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -67,8 +67,8 @@ pub fn bfe_u32(a: u32, pos: u32, len: u32) -> u32 {
     if len > 31 { field } else { field & ((1 << len) - 1) }
 }
 
-/// `bfind.u32`: the position of the highest bit set, or with `.shiftamt` the shift that would bring it to the
-/// top; all ones if there is none.
+/// `bfind.u32`: the position of the highest set bit, or with `.shiftamt` the left shift that moves it to the top. All
+/// ones if no bit is set.
 #[inline]
 pub fn bfind_u32(a: u32, shiftamt: bool) -> u32 {
     match a.leading_zeros() {
@@ -90,26 +90,26 @@ pub fn div_s64(a: i64, b: i64) -> i64 {
     if b == 0 { !0 } else { a.wrapping_div(b) }
 }
 
-/// `rem.s64`: the sign is the dividend's.
+/// `rem.s64`: the remainder has the dividend's sign.
 #[inline]
 pub fn rem_s64(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.s64`: the field's highest bit, or the number's if the field ends beyond it, fills the rest.
+/// `bfe.s64`: sign-extends the field from its highest bit, or from the number's if the field ends beyond it.
 #[inline]
 pub fn bfe_s64(a: i64, pos: u32, len: u32) -> i64 {
     let (pos, len) = (pos & 0xff, len & 0xff);
     if len == 0 {
         return 0;
     }
-    // An arithmetic shift brings in the number's highest bit, which is the filling wherever the field ends beyond it.
+    // An arithmetic shift fills with the number's highest bit, which is the extension of a field that ends beyond it.
     let field = a >> pos.min(63);
     let unused = 64u32.saturating_sub(len);
     field << unused >> unused
 }
 
-/// `bfind.s64`: as for unsigned numbers, of the highest bit that differs from the sign.
+/// `bfind.s64`: the position of the highest bit that differs from the sign; see [`bfind_u64`].
 #[inline]
 pub fn bfind_s64(a: i64, shiftamt: bool) -> u32 {
     bfind_u64((if a < 0 { !a } else { a }) as u64, shiftamt)
@@ -133,7 +133,7 @@ pub fn rem_u64(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { a.wrapping_rem(b) }
 }
 
-/// `bfe.u64`: only the low eight bits of position and length count; beyond the highest bit there are zeros.
+/// `bfe.u64`: position and length are taken modulo 256; bits beyond the number's highest are zero.
 #[inline]
 pub fn bfe_u64(a: u64, pos: u32, len: u32) -> u64 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -141,8 +141,8 @@ pub fn bfe_u64(a: u64, pos: u32, len: u32) -> u64 {
     if len > 63 { field } else { field & ((1 << len) - 1) }
 }
 
-/// `bfind.u64`: the position of the highest bit set, or with `.shiftamt` the shift that would bring it to the
-/// top; all ones if there is none.
+/// `bfind.u64`: the position of the highest set bit, or with `.shiftamt` the left shift that moves it to the top. All
+/// ones if no bit is set.
 #[inline]
 pub fn bfind_u64(a: u64, shiftamt: bool) -> u32 {
     match a.leading_zeros() {
@@ -152,49 +152,49 @@ pub fn bfind_u64(a: u64, shiftamt: bool) -> u32 {
     }
 }
 
-/// `sad.s16`: `c` and the distance between `a` and `b`.
+/// `sad.s16`: `c + |a - b|`.
 #[inline]
 pub fn sad_s16(a: i16, b: i16, c: i16) -> i16 {
     c.wrapping_add_unsigned(a.abs_diff(b))
 }
 
-/// `sad.u16`: `c` and the distance between `a` and `b`.
+/// `sad.u16`: `c + |a - b|`.
 #[inline]
 pub fn sad_u16(a: u16, b: u16, c: u16) -> u16 {
     c.wrapping_add(a.abs_diff(b))
 }
 
-/// `sad.s32`: `c` and the distance between `a` and `b`.
+/// `sad.s32`: `c + |a - b|`.
 #[inline]
 pub fn sad_s32(a: i32, b: i32, c: i32) -> i32 {
     c.wrapping_add_unsigned(a.abs_diff(b))
 }
 
-/// `sad.u32`: `c` and the distance between `a` and `b`.
+/// `sad.u32`: `c + |a - b|`.
 #[inline]
 pub fn sad_u32(a: u32, b: u32, c: u32) -> u32 {
     c.wrapping_add(a.abs_diff(b))
 }
 
-/// `sad.s64`: `c` and the distance between `a` and `b`.
+/// `sad.s64`: `c + |a - b|`.
 #[inline]
 pub fn sad_s64(a: i64, b: i64, c: i64) -> i64 {
     c.wrapping_add_unsigned(a.abs_diff(b))
 }
 
-/// `sad.u64`: `c` and the distance between `a` and `b`.
+/// `sad.u64`: `c + |a - b|`.
 #[inline]
 pub fn sad_u64(a: u64, b: u64, c: u64) -> u64 {
     c.wrapping_add(a.abs_diff(b))
 }
 
-/// The low 24 bits, as the signed number they are.
+/// The low 24 bits, sign-extended.
 #[inline]
 fn low24_s32(a: i32) -> i64 {
     (a << 8 >> 8) as i64
 }
 
-/// The low 24 bits.
+/// The low 24 bits, zero-extended.
 #[inline]
 fn low24_u32(a: u32) -> u64 {
     (a & 0xff_ffff) as u64
@@ -272,8 +272,8 @@ pub fn sub_sat_s32(a: i32, b: i32) -> i32 {
     a.saturating_sub(b)
 }
 
-/// `bfi.b32`: the low `len` bits of `insert` over `base` from `pos`; what would lie beyond the top is lost.
-/// Only the low eight bits of position and length count.
+/// `bfi.b32`: writes the low `len` bits of `insert` into `base` at bit `pos`; bits beyond the top are dropped. Position
+/// and length are taken modulo 256.
 #[inline]
 pub fn bfi_32(insert: u32, base: u32, pos: u32, len: u32) -> u32 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -300,7 +300,7 @@ pub fn brev_32(a: u32) -> u32 {
     a.reverse_bits()
 }
 
-/// `add.cc` (no carry in), `addc` and `addc.cc` of 32 bits: the sum and the carry out of it.
+/// `add.cc` (with `carry` false), `addc` and `addc.cc` of 32 bits: the sum and the carry-out.
 #[inline]
 pub fn add_carry_32(a: u32, b: u32, carry: bool) -> (u32, bool) {
     let (sum, over) = a.overflowing_add(b);
@@ -308,7 +308,7 @@ pub fn add_carry_32(a: u32, b: u32, carry: bool) -> (u32, bool) {
     (sum, over | over_again)
 }
 
-/// `sub.cc` (no borrow in), `subc` and `subc.cc` of 32 bits: the difference and the borrow out of it.
+/// `sub.cc` (with `borrow` false), `subc` and `subc.cc` of 32 bits: the difference and the borrow-out.
 #[inline]
 pub fn sub_borrow_32(a: u32, b: u32, borrow: bool) -> (u32, bool) {
     let (difference, under) = a.overflowing_sub(b);
@@ -316,8 +316,8 @@ pub fn sub_borrow_32(a: u32, b: u32, borrow: bool) -> (u32, bool) {
     (difference, under | under_again)
 }
 
-/// `bfi.b64`: the low `len` bits of `insert` over `base` from `pos`; what would lie beyond the top is lost.
-/// Only the low eight bits of position and length count.
+/// `bfi.b64`: writes the low `len` bits of `insert` into `base` at bit `pos`; bits beyond the top are dropped. Position
+/// and length are taken modulo 256.
 #[inline]
 pub fn bfi_64(insert: u64, base: u64, pos: u32, len: u32) -> u64 {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -344,7 +344,7 @@ pub fn brev_64(a: u64) -> u64 {
     a.reverse_bits()
 }
 
-/// `add.cc` (no carry in), `addc` and `addc.cc` of 64 bits: the sum and the carry out of it.
+/// `add.cc` (with `carry` false), `addc` and `addc.cc` of 64 bits: the sum and the carry-out.
 #[inline]
 pub fn add_carry_64(a: u64, b: u64, carry: bool) -> (u64, bool) {
     let (sum, over) = a.overflowing_add(b);
@@ -352,7 +352,7 @@ pub fn add_carry_64(a: u64, b: u64, carry: bool) -> (u64, bool) {
     (sum, over | over_again)
 }
 
-/// `sub.cc` (no borrow in), `subc` and `subc.cc` of 64 bits: the difference and the borrow out of it.
+/// `sub.cc` (with `borrow` false), `subc` and `subc.cc` of 64 bits: the difference and the borrow-out.
 #[inline]
 pub fn sub_borrow_64(a: u64, b: u64, borrow: bool) -> (u64, bool) {
     let (difference, under) = a.overflowing_sub(b);
@@ -360,7 +360,7 @@ pub fn sub_borrow_64(a: u64, b: u64, borrow: bool) -> (u64, bool) {
     (difference, under | under_again)
 }
 
-/// `shl.b16`: amounts beyond the width count as the width.
+/// `shl.b16`: an amount beyond the width shifts every bit out.
 #[inline]
 pub fn shl_16(a: u16, amount: u32) -> u16 {
     a.checked_shl(amount).unwrap_or(0)
@@ -372,13 +372,13 @@ pub fn shr_u16(a: u16, amount: u32) -> u16 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s16`: fills with the sign.
+/// `shr.s16`: an arithmetic shift; an amount beyond the width leaves only the sign.
 #[inline]
 pub fn shr_s16(a: i16, amount: u32) -> i16 {
     a >> amount.min(15)
 }
 
-/// `shl.b32`: amounts beyond the width count as the width.
+/// `shl.b32`: an amount beyond the width shifts every bit out.
 #[inline]
 pub fn shl_32(a: u32, amount: u32) -> u32 {
     a.checked_shl(amount).unwrap_or(0)
@@ -390,13 +390,13 @@ pub fn shr_u32(a: u32, amount: u32) -> u32 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s32`: fills with the sign.
+/// `shr.s32`: an arithmetic shift; an amount beyond the width leaves only the sign.
 #[inline]
 pub fn shr_s32(a: i32, amount: u32) -> i32 {
     a >> amount.min(31)
 }
 
-/// `shl.b64`: amounts beyond the width count as the width.
+/// `shl.b64`: an amount beyond the width shifts every bit out.
 #[inline]
 pub fn shl_64(a: u64, amount: u32) -> u64 {
     a.checked_shl(amount).unwrap_or(0)
@@ -408,13 +408,13 @@ pub fn shr_u64(a: u64, amount: u32) -> u64 {
     a.checked_shr(amount).unwrap_or(0)
 }
 
-/// `shr.s64`: fills with the sign.
+/// `shr.s64`: an arithmetic shift; an amount beyond the width leaves only the sign.
 #[inline]
 pub fn shr_s64(a: i64, amount: u32) -> i64 {
     a >> amount.min(63)
 }
 
-/// The amount of a funnel shift: the low five bits with `.wrap`, at most 32 with `.clamp`.
+/// The amount of a funnel shift: its low five bits with `.wrap`, at most 32 with `.clamp`.
 #[inline]
 fn funnel_amount(amount: u32, wrap: bool) -> u32 {
     if wrap { amount & 31 } else { amount.min(32) }
@@ -439,25 +439,25 @@ pub fn shf_r(low: u32, high: u32, amount: u32, wrap: bool) -> u32 {
 pub enum Prmt {
     /// No mode: four selectors of four bits.
     Default,
-    /// `.f4e`: four bytes forwards.
+    /// `.f4e`: four consecutive bytes, upwards from the selected one.
     F4e,
-    /// `.b4e`: four bytes backwards.
+    /// `.b4e`: four consecutive bytes, downwards from the selected one.
     B4e,
-    /// `.rc8`: one byte four times.
+    /// `.rc8`: the selected byte in all four places.
     Rc8,
-    /// `.ecl`: from the first byte to the selected one, which is then repeated downwards.
+    /// `.ecl`: edge clamp left. Byte `i` of the result is source byte `max(i, selector)`.
     Ecl,
-    /// `.ecr`: from the selected byte downwards, repeated upwards.
+    /// `.ecr`: edge clamp right. Byte `i` of the result is source byte `min(i, selector)`.
     Ecr,
-    /// `.rc16`: one half twice.
+    /// `.rc16`: the selected half-word in both halves.
     Rc16,
 }
 
-/// `prmt.b32`: each byte of the result is one of the eight bytes of `b:a`. Without a mode the highest bit of
-/// a selector asks for the byte's sign instead, eight times.
+/// `prmt.b32`: each byte of the result is one of the eight bytes of `b:a`. In the default mode the highest bit of a
+/// selector replicates the byte's sign over all eight bits instead.
 #[inline]
 pub fn prmt(a: u32, b: u32, selector: u32, mode: Prmt) -> u32 {
-    // The bytes for the two lowest bits of the selector, most significant first: the manual's table of modes.
+    // Row n: the selectors for mode value n (the low two bits of the operand), most significant first. From the manual.
     let table: [u32; 4] = match mode {
         Prmt::Default => [selector; 4],
         Prmt::F4e => [0x3210, 0x4321, 0x5432, 0x6543],
@@ -479,10 +479,10 @@ pub fn prmt(a: u32, b: u32, selector: u32, mode: Prmt) -> u32 {
     d
 }
 
-/// `lop3.b32`: bit `4a + 2b + c` of the table for each three bits of the operands.
+/// `lop3.b32`: for each bit position, bit `4a + 2b + c` of the look-up table.
 #[inline]
 pub fn lop3(a: u32, b: u32, c: u32, lut: u8) -> u32 {
-    // All ones where the table has a one. Shannon's expansion, by c, then b, then a.
+    // `entry` is one table bit in every position. Shannon's expansion: by c, then b, then a.
     let entry = |i: u32| 0u32.wrapping_sub(lut as u32 >> i & 1);
     let by_c = |i: u32| entry(i) & !c | entry(i + 1) & c;
     let by_b = |i: u32| by_c(i) & !b | by_c(i + 2) & b;
@@ -495,15 +495,15 @@ fn byte(v: u32, i: u32, signed: bool) -> i32 {
     if signed { byte as i8 as i32 } else { byte as i32 }
 }
 
-/// `dp4a`: the products of four bytes each, summed with `c`, which wraps around.
+/// `dp4a`: `c` plus the four products of corresponding bytes; the sum wraps around.
 #[inline]
 pub fn dp4a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32) -> u32 {
     let products = (0..4).map(|i| byte(a, i, a_signed) * byte(b, i, b_signed));
     c.wrapping_add(products.sum::<i32>() as u32)
 }
 
-/// `dp2a`: the products of the two halves of `a` and two bytes of `b`, the low ones (`.lo`) or the high
-/// ones (`.hi`), summed with `c`, which wraps around.
+/// `dp2a`: `c` plus the products of the two halves of `a` and two bytes of `b`, the low ones (`.lo`) or the high ones
+/// (`.hi`); the sum wraps around.
 #[inline]
 pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32, high: bool) -> u32 {
     let half = |i: u32| {
@@ -515,11 +515,11 @@ pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32, high: bool) 
     c.wrapping_add(products.sum::<i32>() as u32)
 }
 
-/// `fns.b32`: the position of the n-th bit set from `base`, upwards for positive and downwards for negative
-/// offsets, `base` itself counted; `base` for offset zero if set there; all ones if there is none.
+/// `fns.b32`: the position of the n-th set bit counted from `base`, `base` included; upwards for a positive offset n,
+/// downwards for a negative one. Offset zero gives `base` if it is set. All ones if no bit qualifies.
 pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
     let set = |i: &u32| mask >> i & 1 != 0;
-    // Beyond 31 the manual leaves the base undefined.
+    // The manual leaves a base beyond 31 undefined.
     let base = base & 31;
     let n = offset.unsigned_abs() as usize;
     let found = match offset {

@@ -1,36 +1,36 @@
-//! Matrix products of whole warps, and the loads and stores of their fragments: PTX ISA 9.0, "Matrix
-//! multiply-accumulate operation using mma instruction".
+//! Warp-wide matrix products, and the loads and stores of their fragments: PTX ISA 9.0, "Matrix multiply-accumulate
+//! operation using mma instruction".
 //!
-//! A fragment is what the registers of a warp's 32 lanes hold of a matrix, `[lane][register]`. A is row-major, B is
-//! column-major: `.row.col`, the only layouts of these shapes.
+//! A fragment is the part of a matrix that the registers of a warp's 32 lanes hold, indexed `[lane][register]`. A is
+//! row-major and B is column-major: `.row.col`, the only layout of these shapes.
 //!
-//! The manual leaves open in which order the products of one element are summed, and how sums are rounded, as long as
-//! the precision is at least single. Here the sum starts with the element of C and takes the products in the order of
-//! `k`, each sum rounded to the nearest `f32`. Products of two `f16`, two `bf16` or two `tf32` fit `f32` exactly,
-//! unless they leave its range. Subnormal numbers count in full. NaN comes out as 0x7fffffff.
+//! The manual leaves open the order in which an element's products are summed and how the sums are rounded, as long as
+//! the precision is at least single. Here a sum starts with the element of C and adds the products in the order of `k`;
+//! each sum is rounded to the nearest `f32`. Products of two `f16`, two `bf16` or two `tf32` are exact in `f32`, unless
+//! they leave its range. Subnormal numbers are not flushed. A NaN result is 0x7fffffff.
 //!
-//! With `.f16` accumulators the sums are the same, and are rounded to the nearest `f16` once, at the end.
+//! With `.f16` accumulators the sums are the same; the final one is rounded to the nearest `f16`.
 
 use super::Rounding;
 use super::float::NAN32;
 use super::half::{Half, f32_to_f16, widen_f16};
 
-/// The columns of B, C and D.
+/// The number of columns of B, C and D.
 const N: usize = 8;
 
-/// The lane's group (`groupID` in the manual) and its number in the group (`threadID_in_group`).
+/// The lane's group (`groupID` in the manual) and its index in the group (`threadID_in_group`).
 #[inline]
 fn place(lane: usize) -> (usize, usize) {
     (lane / 4, lane % 4)
 }
 
-/// The lanes by groups.
+/// The lanes' fragments by group: eight groups of four lanes.
 #[inline]
 fn groups<T>(lanes: &[T; 32]) -> &[[T; 4]; 8] {
     lanes.as_chunks().0.try_into().expect("eight groups of four lanes")
 }
 
-/// `mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32`. Only the upper 19 bits of the registers of A and B count.
+/// `mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32`. Only the upper 19 bits of each register of A and B are used.
 pub fn m16n8k8_tf32(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     let mut columns = [[0.0; N]; 8];
     for (group, b) in groups(b).iter().enumerate() {
@@ -103,7 +103,7 @@ fn widen_bf16(bits: u16) -> f32 {
     f32::from_bits((bits as u32) << 16)
 }
 
-/// The elements of registers that hold two each, the first in the lower half.
+/// Unpacks registers of two 16-bit elements each; the first element is in the lower half.
 #[inline(always)]
 fn widen_pairs<const PAIRS: usize, const K: usize>(widen: impl Fn(u16) -> f32, pairs: [u32; PAIRS]) -> [f32; K] {
     let mut elements = [0.0; K];
@@ -125,7 +125,7 @@ fn k16(
     b: &[[u32; 2]; 32],
     c: &[[f32; 4]; 32],
 ) -> [[f32; 4]; 32] {
-    // Two neighbours in k share a register: pairs of rows of B.
+    // A register of B holds two rows that are adjacent in k.
     let mut pairs = [[0; N]; 8];
     for (group, b) in groups(b).iter().enumerate() {
         for (i, b) in b.iter().enumerate() {
@@ -173,8 +173,8 @@ fn widen_columns<const PAIRS: usize, const K: usize>(
     columns
 }
 
-/// `a * b + c`, by the rule at the top of this file. `rows` gives the two rows of A that the lanes of a group hold:
-/// that of the group's number and that eight further down. The same lanes hold the same rows of C and D.
+/// `a * b + c`, summed and rounded as this file's header states. `rows` returns the two rows of A that a group's lanes
+/// hold: row `group` and row `group + 8`. The same lanes hold the same rows of C and D.
 #[inline(always)]
 fn multiply<const K: usize>(
     rows: impl Fn(usize) -> [[f32; K]; 2],
@@ -183,7 +183,7 @@ fn multiply<const K: usize>(
 ) -> [[f32; 4]; 32] {
     let c = groups(c);
     let mut d = [[[0.0; 4]; 4]; 8];
-    // The four rows of two groups at a time keep enough sums in flight to hide an addition's latency.
+    // Two groups (four rows) at a time: enough independent sums in flight to hide an addition's latency.
     for first in [0, 2, 4, 6] {
         let ([a0, a1], [a2, a3]) = (rows(first), rows(first + 1));
         let ([c0, c1], [c2, c3]) = (gather(&c[first]), gather(&c[first + 1]));
@@ -197,7 +197,7 @@ fn multiply<const K: usize>(
     lanes
 }
 
-/// The two rows of C that a group holds: a lane has two neighbours of each.
+/// The two rows of C that a group holds; each lane has two adjacent elements of each row.
 #[inline(always)]
 fn gather(c: &[[f32; 4]; 4]) -> [[f32; N]; 2] {
     let [p, q, r, s] = c;
@@ -210,7 +210,7 @@ fn scatter(x: &[f32; N], y: &[f32; N]) -> [[f32; 4]; 4] {
     [[x[0], x[1], y[0], y[1]], [x[2], x[3], y[2], y[3]], [x[4], x[5], y[4], y[5]], [x[6], x[7], y[6], y[7]]]
 }
 
-/// Four rows of `sums += a * b`: a product and a sum for every `k` in turn, each rounded. NaN results are NVIDIA's.
+/// Four rows of `sums += a * b`: for each `k` in order one product and one sum, each rounded. A NaN becomes `NAN32`.
 #[inline]
 fn accumulate<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
     #[cfg(target_arch = "x86_64")]
@@ -222,7 +222,7 @@ fn accumulate<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [
     accumulate_anywhere(a, b, sums);
 }
 
-#[allow(clippy::needless_range_loop)] // the plainest form, and the one that becomes vector instructions
+#[allow(clippy::needless_range_loop)] // Index loops: the simplest form, and the compiler vectorises it.
 fn accumulate_anywhere<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
     for (a, sum) in a.iter().zip(sums) {
         for k in 0..K {
@@ -236,7 +236,7 @@ fn accumulate_anywhere<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sum
     }
 }
 
-/// The same operations, a row in a register. Not fused, or results would depend on the processor.
+/// [`accumulate_anywhere`] with a row of sums in each register. Fused multiply-adds would change the bits.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 fn accumulate_avx<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
@@ -259,16 +259,16 @@ fn accumulate_avx<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &m
     }
 }
 
-/// The matrix whose row the address of `lane` names in `ldmatrix` and `stmatrix`, and that row: lanes 0 to 7 for the
-/// first matrix, 8 to 15 for the second, and so on. With `.x1` only the addresses of the first 8 lanes count, with
-/// `.x2` those of the first 16.
+/// The matrix and the row whose address `lane` supplies in `ldmatrix` and `stmatrix`: lanes 0 to 7 supply the rows of
+/// the first matrix, 8 to 15 of the second, and so on. `.x1` uses only the addresses of the first 8 lanes, `.x2` of the
+/// first 16.
 #[inline]
 pub fn ldmatrix_address(lane: usize) -> (usize, usize) {
     (lane / 8, lane % 8)
 }
 
-/// `ldmatrix.m8n8.b16` for one matrix: the register of each lane. A lane gets two neighbours of a row, or with `.trans`
-/// of a column, the one with the lower index in the lower half.
+/// `ldmatrix.m8n8.b16` for one matrix: the register of each lane. A lane receives two adjacent elements of a row, or
+/// with `.trans` of a column; the element with the lower index is in the lower half.
 #[inline]
 pub fn ldmatrix(rows: &[[u16; 8]; 8], trans: bool) -> [u32; 32] {
     std::array::from_fn(|lane| {
@@ -289,7 +289,7 @@ pub fn stmatrix(registers: &[u32; 32], trans: bool) -> [[u16; 8]; 8] {
     rows
 }
 
-/// The row and the column of the two elements of an 8 by 8 matrix that a lane's register holds.
+/// The (row, column) of each of the two elements of an 8 by 8 matrix that a lane's register holds.
 #[inline]
 fn elements(lane: usize, trans: bool) -> [(usize, usize); 2] {
     let (group, i) = place(lane);
@@ -301,14 +301,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_processor_gives_the_same() {
+    fn avx_and_portable_sums_have_the_same_bits() {
         if !is_x86_feature_detected!("avx") {
             return;
         }
         let mut state = 1u32;
         let mut next = || {
             state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            // Of magnitudes around one, so that every sum is rounded.
+            // Magnitudes around one, so that every sum is rounded.
             f32::from_bits(state & 0x81ff_ffff | 0x3e00_0000)
         };
         for _ in 0..1000 {

@@ -1,9 +1,9 @@
-//! What single PTX instructions compute, as pure functions on plain values: no registers, no memory, no parsing.
+//! The arithmetic of single PTX instructions, as pure functions on plain values: no registers, no memory, no parsing.
 //!
-//! The words are those of the PTX ISA manual, version 9.0. Where it leaves a result open, the
-//! function's comment says what is returned. IEEE operations are exact to the bit in every rounding; approximate ones
-//! are computed more precisely than they need to be (`approx`); matrix products sum in a fixed order (`mma`).
-//! No function panics, whatever its operands.
+//! The terms are those of the PTX ISA manual, version 9.0. Where the manual leaves a result open, the comment of the
+//! function states the result chosen here. IEEE operations are exact to the bit in every rounding. Approximate ones are
+//! more precise than the manual requires (`approx`). Matrix products sum in a fixed order (`mma`).
+//! No function panics, for any operands.
 
 pub mod approx;
 pub mod convert;
@@ -13,7 +13,7 @@ pub mod half;
 pub mod integer;
 pub mod mma;
 
-/// How a result that the destination cannot hold is rounded.
+/// The rounding of a result that the destination format cannot represent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rounding {
     /// `.rn`, `.rni`: to the nearest, ties to even.

@@ -1,29 +1,29 @@
-//! What crosses the C interface, and the only unsafe code of the driver.
+//! The types that cross the C interface, and all unsafe code of the driver.
 //!
 //! # Safety
 //!
-//! A C function cannot check the pointers it is given. This one contract covers all of them: the caller promises
-//! that a pointer is null or points to what NVIDIA's reference says for that parameter (a place to write a result, a
+//! A C function cannot check the pointers it receives. One contract covers all of them: the caller promises that a
+//! pointer is null or points to what NVIDIA's reference states for that parameter (a place for a result, a
 //! zero-terminated string, an array of the stated length, a host buffer of the stated size), for as long as the
-//! reference says. Null is always checked. The wrappers below have private fields, so such a pointer can come from
-//! the C caller alone, and everything outside this file is safe Rust. Handles are numbers and are never followed.
+//! reference states. Null is always checked. The wrappers below have private fields, so only the C caller can create
+//! such a pointer, and everything outside this file is safe Rust. Handles are numbers and are never dereferenced.
 
 use std::ffi::{CStr, c_char, c_void};
 
 use super::boundary::Outcome;
 use super::error::Code;
 
-/// A context, stream, event, module, ...: opaque to C, an index to us.
+/// The handle of a context, stream, event, module, ...: opaque to C, a key of a table in `state`.
 pub type Handle = usize;
 
-/// An address in the device's memory.
+/// An address in device memory.
 pub type DevicePointer = u64;
 
-/// Where the caller wants a result written.
+/// A pointer to which the caller wants a result written.
 #[repr(transparent)]
 pub struct Out<T>(*mut T);
 
-/// What the caller wants read.
+/// A pointer from which the caller wants a value read.
 #[repr(transparent)]
 pub struct In<T>(*const T);
 
@@ -48,17 +48,17 @@ impl<T> Out<T> {
         self.0.is_null()
     }
 
-    /// For results that the caller has not asked for.
+    /// A null pointer, for results that are not asked for.
     pub fn nowhere() -> Out<T> {
         Out(std::ptr::null_mut())
     }
 
-    /// The place after `index` others, in an array of the stated length.
+    /// The element at `index` of an array of the stated length.
     pub fn nth(self, index: usize) -> Out<T> {
         if self.0.is_null() { self } else { Out(self.0.wrapping_add(index)) }
     }
 
-    /// Writes a result that the caller must have asked for.
+    /// Writes a required result; a null pointer is an error.
     pub fn put(self, value: T) -> Outcome {
         if self.0.is_null() {
             return Err(Code::InvalidValue.into());
@@ -68,7 +68,7 @@ impl<T> Out<T> {
         Ok(())
     }
 
-    /// Writes a result that the caller may have left out.
+    /// Writes an optional result; a null pointer is ignored.
     pub fn offer(self, value: T) {
         if !self.0.is_null() {
             // SAFETY: not null, hence valid by the contract above.
@@ -76,7 +76,7 @@ impl<T> Out<T> {
         }
     }
 
-    /// What is there before we write: for parameters that go both ways.
+    /// Reads the value of an in-out parameter.
     pub fn get(self) -> Outcome<T>
     where
         T: Copy,
@@ -84,7 +84,7 @@ impl<T> Out<T> {
         In(self.0.cast_const()).get()
     }
 
-    /// Writes the elements of an array whose length the caller has stated to be at least this.
+    /// Writes the elements of an array, which the caller has stated to be long enough.
     pub fn put_all(self, values: impl IntoIterator<Item = T>) -> Outcome {
         for (index, value) in values.into_iter().enumerate() {
             self.nth(index).put(value)?;
@@ -112,7 +112,7 @@ impl<T: Copy> In<T> {
 }
 
 impl In<c_char> {
-    /// The bytes of a string.
+    /// The bytes of a zero-terminated string.
     pub fn bytes<'a>(self) -> Outcome<&'a [u8]> {
         if self.0.is_null() {
             return Err(Code::InvalidValue.into());
@@ -121,20 +121,20 @@ impl In<c_char> {
         Ok(unsafe { CStr::from_ptr(self.0) }.to_bytes())
     }
 
-    /// A name; one that is not UTF-8 is the name of nothing here.
+    /// A string that is a name. Text that is not UTF-8 is an invalid value, because all names here are UTF-8.
     pub fn text<'a>(self) -> Outcome<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Code::InvalidValue.into())
     }
 }
 
 impl In<u8> {
-    /// A string that was declared as bytes: the image of a module.
+    /// The image of a module, declared as bytes, as a string.
     pub fn as_chars(self) -> In<c_char> {
         In(self.0.cast())
     }
 }
 
-/// The host buffer that a copy reads.
+/// The host buffer from which a copy reads.
 pub fn host<'a>(address: usize, bytes: usize) -> Outcome<&'a [u8]> {
     if bytes == 0 {
         return Ok(&[]);
@@ -146,7 +146,7 @@ pub fn host<'a>(address: usize, bytes: usize) -> Outcome<&'a [u8]> {
     Ok(unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), bytes) })
 }
 
-/// The host buffer that a copy writes.
+/// The host buffer to which a copy writes.
 pub fn host_mut<'a>(address: usize, bytes: usize) -> Outcome<&'a mut [u8]> {
     if bytes == 0 {
         return Ok(&mut []);
@@ -154,11 +154,11 @@ pub fn host_mut<'a>(address: usize, bytes: usize) -> Outcome<&'a mut [u8]> {
     if address == 0 {
         return Err(Code::InvalidValue.because("a null pointer to host memory"));
     }
-    // SAFETY: not null, hence valid by the contract above, and lent to us alone until the copy is done.
+    // SAFETY: not null, hence valid by the contract above, and not used by anyone else until the copy is done.
     Ok(unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut(address), bytes) })
 }
 
-/// A copy between two host buffers, which may overlap.
+/// Copies between two host buffers, which may overlap.
 pub fn host_to_host(to: usize, from: usize, bytes: usize) -> Outcome {
     let (from, to) = (host(from, bytes)?.as_ptr(), host_mut(to, bytes)?.as_mut_ptr());
     // SAFETY: both valid by the contract above.
@@ -166,27 +166,27 @@ pub fn host_to_host(to: usize, from: usize, bytes: usize) -> Outcome {
     Ok(())
 }
 
-/// `size` bytes of a kernel's argument, `index` being the parameter's place in the array of pointers.
+/// Copies a kernel's argument into `into`. `arguments` is the array of pointers, `index` the parameter's position.
 pub fn argument(arguments: In<usize>, index: usize, into: &mut [u8]) -> Outcome {
     into.copy_from_slice(host(arguments.at(index)?, into.len())?);
     Ok(())
 }
 
-/// A function of the program that is to be called in stream order.
+/// A host function, to be called in stream order.
 pub type HostFunction = Option<extern "C" fn(*mut c_void)>;
 
-/// As [`HostFunction`], of the older form that is told the stream and its state.
+/// A stream callback, the older form of [`HostFunction`], which also receives the stream and its status.
 pub type StreamCallback = Option<extern "C" fn(Handle, i32, *mut c_void)>;
 
-/// The program's rule from block size to bytes of dynamic shared memory.
+/// The program's function from block size to bytes of dynamic shared memory.
 pub type SharedForBlock = Option<extern "C" fn(i32) -> usize>;
 
-/// The datum that comes with a [`HostFunction`]; ours to hand back, not to look at.
+/// The pointer passed with a [`HostFunction`]. It is returned to the function and never dereferenced here.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct UserData(*mut c_void);
 
-// SAFETY: never followed here; the program's function gets it back, as it asked.
+// SAFETY: never dereferenced here; the program's function gets it back, as it asked.
 unsafe impl Send for UserData {}
 // SAFETY: as above.
 unsafe impl Sync for UserData {}
@@ -201,17 +201,17 @@ impl UserData {
     }
 }
 
-/// Reads a value that an option or attribute carries through an untyped pointer.
+/// Gives a type to the untyped pointer of an option or attribute.
 pub fn untyped<T>(value: Out<c_void>) -> Out<T> {
     Out(value.0.cast())
 }
 
-/// A buffer that an option names by number, such as a log of the compiler.
+/// The buffer at an address that an option carries as a number, such as a compiler log.
 pub fn buffer<T>(address: usize) -> Out<T> {
     Out(std::ptr::with_exposed_provenance_mut(address))
 }
 
-/// An array that an option names by number, such as a kernel's parameters in `extra`.
+/// The array at an address that an option carries as a number, such as a kernel's parameters in `extra`.
 pub fn array<T>(address: usize) -> In<T> {
     In(std::ptr::with_exposed_provenance(address))
 }
@@ -239,11 +239,11 @@ mod loader {
 
 /// The address of one of this library's own exported functions, or 0.
 ///
-/// It is asked of the dynamic loader, and of this object alone: there is no second list of the functions to keep, and
-/// another libcuda in the process is not mistaken for us.
+/// Asks the dynamic loader, and only about this object. This needs no second list of the functions, and does not
+/// confuse another libcuda in the process with this one.
 pub fn exported(name: &CStr) -> usize {
     // SAFETY: glibc's functions, called as documented. The object is loaded, since this code runs from it, and stays
-    // so: it is linked `nodelete`.
+    // loaded, because it is linked `nodelete`.
     unsafe {
         let mut info = std::mem::zeroed::<loader::DlInfo>();
         let here = exported as fn(&CStr) -> usize as *const c_void;

@@ -1,7 +1,7 @@
-//! The one way from C into the driver.
+//! The entry from C into the driver.
 //!
-//! Every exported function is a line or two that hands a closure to one of the three functions here, by what
-//! it needs: nothing ([`answer`]), a driver that was initialised ([`call`]), or a current context ([`within`]).
+//! Every exported function passes a closure to one of the three functions here, according to what it needs: nothing
+//! ([`answer`]), an initialised driver ([`call`]), or a current context ([`within`]).
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,17 +14,17 @@ use super::work::Current;
 
 pub type Outcome<T = ()> = Result<T, Fault>;
 
-/// Says something on stderr. A closed stderr is no reason to fail.
+/// Prints a message on stderr. Errors are ignored: a closed stderr must not fail a call.
 pub fn say(what: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "virtual-gpu: {what}");
 }
 
-/// Runs `body` and turns its outcome into a result code. No panic gets past this point.
+/// Runs `body` and converts its outcome to a result code. Catches panics, which must not unwind into C.
 pub fn answer(body: impl FnOnce() -> Outcome) -> CUresult {
-    // Nothing is left half done that a later call would see: locks are poison-proof (`state::lock`), and tables are
-    // changed last.
+    // Unwind safety: a panic leaves no inconsistent state, because locks ignore poisoning (`state::lock`) and
+    // tables are changed last.
     let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        Err(Code::Unknown.because("a bug of the virtual GPU itself, see the panic above; please report it"))
+        Err(Code::Unknown.because("a bug in the virtual GPU itself, see the panic above; please report it"))
     });
     match outcome {
         Ok(()) => 0,
@@ -37,7 +37,7 @@ pub fn answer(body: impl FnOnce() -> Outcome) -> CUresult {
     }
 }
 
-/// As [`answer`], for functions that need `cuInit` to have been called.
+/// [`answer`] for functions that require `cuInit`.
 pub fn call(body: impl FnOnce(&'static Driver) -> Outcome) -> CUresult {
     answer(|| {
         if inside_host_function() {
@@ -47,7 +47,7 @@ pub fn call(body: impl FnOnce(&'static Driver) -> Outcome) -> CUresult {
     })
 }
 
-/// As [`call`], for functions that act in the calling thread's current context, which must not have failed.
+/// [`call`] for functions that use the calling thread's current context. Fails if that context has failed.
 pub fn within(body: impl FnOnce(&Current) -> Outcome) -> CUresult {
     call(|driver| {
         let context = current().ok_or(Code::InvalidContext)?;
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_stays_inside() {
+    fn a_panic_becomes_a_result_code() {
         assert_eq!(answer(|| panic!("deliberately")), Code::Unknown as CUresult);
         assert_eq!(answer(|| Ok(())), 0);
     }

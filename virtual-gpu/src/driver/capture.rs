@@ -1,8 +1,8 @@
-//! Stream capture: work recorded instead of executed, and the rules about what must not happen meanwhile.
+//! Stream capture: operations are recorded instead of executed, and calls that would break the recording are refused.
 //!
-//! A capture begins on one stream and spreads to others that wait for its events. For every stream in it, it
-//! keeps the nodes that the next piece of work there comes after. A call that cannot be part of a graph fails, and
-//! invalidates the capture: it goes on to swallow nothing, and its end reports the fact.
+//! A capture begins on one stream and spreads to streams that wait for its events. For each of its streams it keeps the
+//! nodes that the stream's next operation depends on. A call that cannot be part of a graph fails and invalidates the
+//! capture. An invalidated capture records nothing more, and its end reports the error.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -15,13 +15,13 @@ use super::graph::{Graph, Node};
 use super::state::{Event, Moment, State, find, find_mut};
 use super::work::Op;
 
-/// `CU_STREAM_NON_BLOCKING`: a stream that does not wait for the legacy one, nor the other way round.
+/// `CU_STREAM_NON_BLOCKING`: the stream and the legacy stream do not wait for each other.
 pub const NON_BLOCKING: u32 = 1;
 
-/// A stream, default streams included.
+/// A created stream or a default stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamKey {
-    /// The one that null names: it is ordered with all blocking streams of the context.
+    /// The null stream, which is ordered with all blocking streams of the context.
     Legacy,
     PerThread(ThreadId),
     Created(Handle),
@@ -33,7 +33,7 @@ impl StreamKey {
             0 | 1 => Ok(StreamKey::Legacy),
             2 => Ok(StreamKey::PerThread(std::thread::current().id())),
             _ if find(&state.streams, handle)?.context == context => Ok(StreamKey::Created(handle)),
-            // The real driver accepts some uses of another context's stream and refuses others; none is a good idea.
+            // The real driver accepts some uses of another context's stream; refusing all of them is the safe choice.
             _ => Err(Code::InvalidHandle.because("the stream belongs to a context that is not current")),
         }
     }
@@ -48,7 +48,7 @@ impl StreamKey {
     }
 }
 
-/// Which threads' unsafe calls a capture forbids: `CUstreamCaptureMode`.
+/// The threads whose unsafe calls a capture forbids: `CUstreamCaptureMode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Global,
@@ -68,7 +68,7 @@ impl Mode {
 }
 
 thread_local! {
-    /// What this thread lets itself be forbidden (`cuThreadExchangeStreamCaptureMode`).
+    /// The strictest mode that forbids calls of this thread (`cuThreadExchangeStreamCaptureMode`).
     static THREAD_MODE: Cell<Mode> = const { Cell::new(Mode::Global) };
 }
 
@@ -83,7 +83,7 @@ pub struct Capture {
     mode: Mode,
     thread: ThreadId,
     origin: StreamKey,
-    /// For each stream in the capture, the nodes that its next one follows.
+    /// For each stream of the capture: the nodes that its next operation depends on.
     tails: HashMap<StreamKey, Vec<usize>>,
     broken: bool,
 }
@@ -95,7 +95,7 @@ impl Capture {
         self.tails.insert(key, vec![self.graph.nodes.len() - 1]);
     }
 
-    /// Whether all work leads back to the stream where the capture began.
+    /// Whether all nodes precede the end of the stream on which the capture began.
     fn joined(&self) -> bool {
         let mut open = self.tails[&self.origin].clone();
         let mut reached: HashSet<usize> = open.iter().copied().collect();
@@ -106,7 +106,7 @@ impl Capture {
     }
 }
 
-/// How a stream stands: `CUstreamCaptureStatus`, with the capture's number.
+/// The capture status of a stream (`CUstreamCaptureStatus`), with the capture's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     None,
@@ -134,7 +134,7 @@ impl State {
         }
     }
 
-    /// The capture that a stream is in, if any; the error of an invalidated one.
+    /// The active capture of a stream, if any; an error if it is invalidated.
     fn capturing(&mut self, context: Handle, key: StreamKey) -> Outcome<Option<&mut Capture>> {
         match self.capture_status(context, key) {
             Status::None => Ok(None),
@@ -143,7 +143,7 @@ impl State {
         }
     }
 
-    /// Fails with `code` and invalidates the captures that `which` picks, if there are any.
+    /// If `which` selects any captures, invalidates them and fails with `code`.
     fn forbid(&mut self, code: Code, which: impl Fn(&State, &Capture) -> bool) -> Outcome {
         let picked: Vec<u64> = self.captures.iter().filter(|(_, c)| which(self, c)).map(|(id, _)| *id).collect();
         for id in &picked {
@@ -152,7 +152,7 @@ impl State {
         if picked.is_empty() { Ok(()) } else { Err(code.into()) }
     }
 
-    /// Records a piece of work, if its stream is being captured; says whether it was.
+    /// Records an operation if its stream is being captured. Returns whether it was recorded.
     pub fn record(&mut self, context: Handle, key: StreamKey, op: &Op) -> Outcome<bool> {
         if key == StreamKey::Legacy {
             self.use_legacy(context)?;
@@ -163,15 +163,15 @@ impl State {
         Ok(true)
     }
 
-    /// The legacy stream waits for all blocking streams: it cannot while one of them only records.
+    /// The check for uses of the legacy stream, which waits for all blocking streams: none of them may be capturing.
     pub fn use_legacy(&mut self, context: Handle) -> Outcome {
         self.forbid(Code::CaptureImplicit, |state, capture| {
             capture.context == context && capture.tails.keys().any(|key| key.blocking(state))
         })
     }
 
-    /// Calls that may wait for the device: forbidden by global captures to all threads and by thread-local ones to
-    /// their own, as far as the calling thread lets itself be.
+    /// The check for calls that may wait for the device. A global capture forbids them to all threads, a thread-local
+    /// one to its own thread, within the calling thread's mode.
     pub fn unsafe_call(&mut self) -> Outcome {
         let (this, own) = (std::thread::current().id(), THREAD_MODE.get());
         self.forbid(Code::CaptureUnsupported, |_, capture| match own {
@@ -183,12 +183,12 @@ impl State {
         })
     }
 
-    /// Waiting for a whole context, some stream of which only records.
+    /// The check for waiting for a context: none of its streams may be capturing.
     pub fn wait_for_context(&mut self, context: Handle) -> Outcome {
         self.forbid(Code::CaptureUnsupported, |_, capture| capture.context == context)
     }
 
-    /// Waiting for, or asking about, one stream.
+    /// The check for waiting for or querying one stream.
     pub fn wait_for_stream(&mut self, context: Handle, key: StreamKey) -> Outcome {
         if key == StreamKey::Legacy {
             return self.use_legacy(context);
@@ -201,7 +201,7 @@ impl State {
             return Err(Code::CaptureUnsupported.because("the legacy stream cannot be captured"));
         }
         if self.capture_status(context, key) != Status::None {
-            return Err(Code::IllegalState.because("the stream is being captured already"));
+            return Err(Code::IllegalState.because("the stream is already being captured"));
         }
         self.captures_begun += 1;
         let capture = Capture {
@@ -237,7 +237,7 @@ impl State {
         if !joined { Err(Code::CaptureUnjoined.into()) } else { Ok(ended) }
     }
 
-    /// Forgets a stream that is destroyed; a capture that began there has no end any more.
+    /// Removes a destroyed stream. A capture that began there can no longer end, and is dropped.
     pub fn drop_from_captures(&mut self, key: StreamKey) {
         self.captures.retain(|_, capture| capture.origin != key);
         for capture in self.captures.values_mut() {
@@ -245,7 +245,7 @@ impl State {
         }
     }
 
-    /// `cuEventRecord`: marks this moment, or this place in the capture.
+    /// `cuEventRecord`: records the current time, or the current nodes of the capture.
     pub fn record_event(&mut self, context: Handle, event: Handle, key: StreamKey) -> Outcome {
         let owner = find(&self.events, event)?.context;
         if owner != context {
@@ -263,7 +263,7 @@ impl State {
         Ok(())
     }
 
-    /// `cuStreamWaitEvent`: joins a stream to a capture, or two streams of one.
+    /// `cuStreamWaitEvent`: adds a stream to a capture, or joins two streams of one capture.
     pub fn wait_event(&mut self, context: Handle, key: StreamKey, event: Handle) -> Outcome {
         let Event { state, .. } = find(&self.events, event)?;
         let state = state.clone();
@@ -273,7 +273,7 @@ impl State {
         let own = self.capture_status(context, key);
         let (from, after) = match (state, own) {
             (_, Status::Invalidated(_)) => return Err(Code::CaptureInvalidated.into()),
-            // Work is done when it is enqueued: there is nothing to wait for.
+            // The event's work is already done, so there is nothing to wait for.
             (Moment::Never, _) | (Moment::At(_), Status::None) => return Ok(()),
             (Moment::At(_), Status::Active(_)) => {
                 return self.forbid(Code::CaptureIsolation, |_, c| c.context == context && c.tails.contains_key(&key));

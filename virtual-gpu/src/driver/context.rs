@@ -1,6 +1,6 @@
-//! Initialisation, primary contexts, and the stack of contexts that each thread has.
+//! Initialisation, primary contexts, and the context stack of each thread.
 //!
-//! All contexts share the one device and its address space; what is made in a context goes with it.
+//! All contexts share the one device and its address space. Destroying a context destroys everything created in it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use super::settings;
 use super::state::{Context, Driver, State, initialise, lock};
 
 thread_local! {
-    /// Never dropped: a program may free what it has on the device from the destructor of a thread-local of its own.
+    /// Never dropped: the destructor of a program's own thread-local may still free device memory.
     static STACK: RefCell<ManuallyDrop<Vec<Handle>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
@@ -32,7 +32,7 @@ extern "C" fn cuDriverGetVersion(version: Out<i32>) -> CUresult {
     answer(|| version.put(settings::driver_version().map_err(|why| Code::InvalidValue.because(why))?))
 }
 
-/// The one device's number.
+/// Checks a device ordinal: the only device is number 0.
 pub fn check_device(device: i32) -> Outcome {
     if device == 0 { Ok(()) } else { Err(Code::InvalidDevice.into()) }
 }
@@ -53,7 +53,7 @@ fn create(state: &mut State, primary: bool, flags: u32) -> Handle {
 }
 
 fn destroy(driver: &Driver, context: Handle) {
-    // Work is done when it is enqueued, but another thread may be in the middle of a piece.
+    // Work is executed when it is enqueued, but another thread may be executing some now.
     let _device = lock(&driver.device);
     let freed = driver.state().remove_context(context);
     for address in freed {
@@ -70,7 +70,7 @@ extern "C" fn cuDevicePrimaryCtxRetain(context: Out<Handle>, device: i32) -> CUr
         if context.is_null() {
             return Err(Code::InvalidValue.into());
         }
-        // Locked throughout: of threads that come at once, all must get the same context.
+        // Locked throughout: threads that retain at the same time must all get the same context.
         let mut state = driver.state();
         let flags = state.primary_flags;
         let (handle, count) = state.primary.unwrap_or_else(|| (create(&mut state, true, flags), 0));
@@ -94,7 +94,7 @@ extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> CUresult {
     })
 }
 
-/// Destroys what the primary context holds. It comes back empty, under the same handle, as it does on a card.
+/// Destroys the contents of the primary context. The context stays, empty and under the same handle, as on a card.
 #[unsafe(no_mangle)]
 extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> CUresult {
     call(|driver| {
@@ -149,7 +149,7 @@ extern "C" fn cuCtxCreate_v2(context: Out<Handle>, flags: u32, device: i32) -> C
     create_and_push(context, flags, device)
 }
 
-/// With execution affinities, of which this device has none.
+/// The form with execution affinities, which this device does not have.
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxCreate_v3(
     context: Out<Handle>,
@@ -270,8 +270,8 @@ extern "C" fn cuCtxGetApiVersion(context: Handle, version: Out<u32>) -> CUresult
     })
 }
 
-/// The limits that can be read, and what they are unless set (`CUlimit`): stack, printf buffer, heap, depth and
-/// pending launches of device-side launches, granularity of fetches, persisting cache.
+/// The limits that can be read, with their defaults (`CUlimit`): stack, printf buffer, heap, depth and pending launches
+/// of device-side launches, fetch granularity, persisting cache.
 const LIMITS: [usize; 7] = [1024, 1 << 20, 8 << 20, 2, 2048, 64, 0];
 
 #[unsafe(no_mangle)]
@@ -283,7 +283,7 @@ extern "C" fn cuCtxGetLimit(value: Out<usize>, limit: i32) -> CUresult {
     })
 }
 
-/// Remembered, and of no effect: local memory and the printf buffer are as large as they need to be.
+/// Stores a limit. It has no effect: local memory and the printf buffer are as large as they need to be.
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxSetLimit(limit: i32, value: usize) -> CUresult {
     within(|cx| {
@@ -322,7 +322,7 @@ extern "C" fn cuCtxSetSharedMemConfig(config: i32) -> CUresult {
         if !(0..3).contains(&config) {
             return Err(Code::InvalidValue.into());
         }
-        // Banks are four bytes wide on every device since 2014; the setting is accepted and ignored there too.
+        // Banks are four bytes wide on every device since 2014; a card accepts and ignores the setting too.
         cx.state().context(cx.context)?;
         Ok(())
     })
@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stack_outlives_other_thread_locals() {
+    fn the_context_stack_outlives_other_thread_locals() {
         struct Late(std::sync::mpsc::Sender<Option<Handle>>);
         impl Drop for Late {
             fn drop(&mut self) {
@@ -369,7 +369,7 @@ mod tests {
         }
         let (sender, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            // Made before the stack is first used, so destroyed after it would be.
+            // Created before the stack is first used, so destroyed after the stack would be.
             LATE.with_borrow_mut(|late| *late = Some(Late(sender)));
             STACK.with_borrow_mut(|stack| stack.push(7));
         });
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_come_at_once_get_one_context() {
+    fn concurrent_retains_of_the_primary_context_return_one_handle() {
         assert!(initialise().is_ok());
         let retain = || {
             let mut handle: Handle = 0;

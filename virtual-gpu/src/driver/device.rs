@@ -1,4 +1,4 @@
-//! The device: its name, its limits, and what it says it can do.
+//! The device: its name, its limits and its attributes.
 
 use std::ffi::c_char;
 
@@ -12,14 +12,14 @@ use crate::machine::most_shared;
 pub const NAME: &str = "Virtual GPU (PTX interpreter)";
 const PCI_BUS_ID: &str = "0000:00:00.0";
 
-/// The limits of a compute capability: CUDA programming guide, "Compute capabilities", and the number of
-/// multiprocessors of the largest card that has it, for programs that fill the card.
+/// The limits of a compute capability (CUDA programming guide, "Compute capabilities"). The number of multiprocessors
+/// is that of the largest card of this capability, for programs that fill the card.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub threads_per_sm: usize,
     pub blocks_per_sm: usize,
     pub shared_per_sm: usize,
-    /// The most that one block can get, after `cuFuncSetAttribute`.
+    /// The largest shared memory of one block, after `cuFuncSetAttribute`.
     pub shared_per_block_optin: usize,
     pub reserved_shared: usize,
     pub sms: usize,
@@ -34,7 +34,8 @@ pub const REGISTERS_PER_SM: usize = 65536;
 pub const WARP: usize = 32;
 
 pub fn limits(capability: (u32, u32)) -> Limits {
-    // Threads and blocks of a multiprocessor, its shared memory in KB, reserved bytes, SMs, L2.
+    // For each multiprocessor: threads, blocks, shared memory in KB, reserved bytes. Then the number of SMs, and L2 in
+    // MB.
     let (threads, blocks, shared, reserved, sms, l2) = match capability {
         (7, 5) => (1024, 16, 64, 0, 72, 6),
         (7, _) => (2048, 32, 96, 0, 80, 6),
@@ -64,7 +65,7 @@ impl Driver {
     }
 }
 
-/// The value of a `CUdevice_attribute`. What is not listed is a feature or a size that the device has not: zero.
+/// The value of a `CUdevice_attribute`. An attribute not listed is a feature or a size that the device lacks: zero.
 fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
     let (major, minor) = driver.settings.compute_capability;
     let limits = driver.limits();
@@ -121,7 +122,7 @@ extern "C" fn cuDeviceGetCount(count: Out<i32>) -> CUresult {
     call(|_| count.put(1))
 }
 
-/// Writes a string into a buffer, cut to what fits with its zero.
+/// Writes a string into a buffer, truncated and zero-terminated.
 fn put_text(buffer: Out<c_char>, length: i32, text: &str) -> Outcome {
     let room = usize::try_from(length).ok().and_then(|length| length.checked_sub(1)).ok_or(Code::InvalidValue)?;
     buffer.put_all(text.bytes().take(room).chain([0]).map(|byte| byte as c_char))
@@ -177,7 +178,7 @@ extern "C" fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device
     })
 }
 
-/// `CUdevprop`, the oldest way to ask; its fields are attributes in this order.
+/// `CUdevprop`, the oldest query. Its fields are attributes 1 to 14 in order.
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetProperties(properties: Out<i32>, device: i32) -> CUresult {
     call(|driver| {

@@ -1,4 +1,4 @@
-//! The driver's result codes, their names and their texts.
+//! The driver's result codes, with their names and texts.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -6,22 +6,22 @@ use super::abi::Out;
 use super::boundary::{Outcome, answer};
 use crate::machine::{MemoryError, TrapKind};
 
-/// What every function of the driver returns: 0, or the number of a [`Code`].
+/// The result of every function of the driver: 0, or the number of a [`Code`].
 pub type CUresult = c_int;
 
-/// Number, name and text of a result.
+/// The number, name and text of a result.
 type Entry = (CUresult, &'static CStr, &'static CStr);
 
 macro_rules! codes {
     ($($variant:ident = $number:literal $name:literal $text:literal)*) => {
-        /// The driver's errors, under its own numbers.
+        /// The driver's errors, with CUDA's numbers.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(i32)]
         pub enum Code {
             $($variant = $number,)*
         }
 
-        /// Every result of this driver, success included.
+        /// Every result that this driver returns, success included.
         const RESULTS: &[Entry] = &[
             (0, c"CUDA_SUCCESS", c"no error"),
             $(($number, $name, $text),)*
@@ -66,7 +66,7 @@ codes! {
     Unknown = 999 c"CUDA_ERROR_UNKNOWN" c"unknown error"
 }
 
-/// Results that this driver never returns, known to programs all the same.
+/// Results that this driver never returns, but whose names and texts programs may ask for.
 const OTHERS: &[Entry] = &[
     (4, c"CUDA_ERROR_DEINITIALIZED", c"driver shutting down"),
     (34, c"CUDA_ERROR_STUB_LIBRARY", c"CUDA driver is a stub library"),
@@ -79,7 +79,7 @@ const OTHERS: &[Entry] = &[
     (720, c"CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE", c"too many blocks in cooperative launch"),
 ];
 
-/// An error on its way out: the code that the caller gets, and what there is to say on stderr beyond it.
+/// An error: the code that the caller receives, and an explanation to print on stderr.
 #[derive(Debug)]
 pub struct Fault {
     pub code: Code,
@@ -110,7 +110,7 @@ impl From<MemoryError> for Fault {
 }
 
 impl From<TrapKind> for Code {
-    /// What a card would have reported, for what it notices; what it lets pass is a failed launch here.
+    /// The code that a card reports for this error. Errors that a card does not detect are `LaunchFailed`.
     fn from(kind: TrapKind) -> Code {
         match kind {
             TrapKind::IllegalAddress | TrapKind::SharedOutOfBounds | TrapKind::LocalOutOfBounds => Code::IllegalAddress,
@@ -122,7 +122,7 @@ impl From<TrapKind> for Code {
     }
 }
 
-/// Writes a static string about a result; null for a number that is none of the driver's.
+/// Writes a static string about a result; a null pointer for an unknown number.
 fn describe(result: CUresult, to: Out<*const c_char>, pick: fn(&Entry) -> &'static CStr) -> Outcome {
     let known = RESULTS.iter().chain(OTHERS).find(|entry| entry.0 == result);
     to.put(known.map_or(std::ptr::null(), |entry| pick(entry).as_ptr()))?;

@@ -1,7 +1,7 @@
-//! Events: moments on a stream, measured by the host's clock.
+//! Events: points in time on a stream, measured by the host's clock.
 //!
-//! Work is done when it is enqueued, so an event is reached when it is recorded, and the time between two is what
-//! the interpreter took. It says nothing about a card.
+//! Work is executed when it is enqueued, so an event is reached when it is recorded. The time between two events is the
+//! interpreter's, and says nothing about a card.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use super::work::Current;
 
 const DISABLE_TIMING: u32 = 2;
 const INTERPROCESS: u32 = 4;
-/// `CU_EVENT_RECORD_EXTERNAL` and `CU_EVENT_WAIT_EXTERNAL`: a node of the graph instead of an edge.
+/// `CU_EVENT_RECORD_EXTERNAL` and `CU_EVENT_WAIT_EXTERNAL`: the event becomes a node of the graph, not an edge.
 pub const EXTERNAL: u32 = 1;
 
 #[unsafe(no_mangle)]
@@ -59,7 +59,7 @@ extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u32) 
     within(|cx| record(cx, event, stream, flags))
 }
 
-/// Asking about an event, waiting or not. One that was never recorded counts as reached.
+/// Queries or waits for an event. An event that was never recorded counts as reached.
 fn reached(cx: &Current, event: Handle) -> Outcome {
     let captured = matches!(find(&cx.state().events, event)?.state, Moment::Captured { .. });
     if captured {
@@ -94,7 +94,7 @@ fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> CUresult {
             }
         };
         let (start, end) = (moment(start)?, moment(end)?);
-        // Negative if the events were recorded the other way round.
+        // Negative if `end` was recorded before `start`.
         let span =
             end.saturating_duration_since(start).as_secs_f64() - start.saturating_duration_since(end).as_secs_f64();
         milliseconds.put((span * 1e3) as f32)

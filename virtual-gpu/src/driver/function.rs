@@ -1,4 +1,4 @@
-//! What a function is like, and what a program may set about it.
+//! The attributes of a function, to read and to set.
 
 use std::ffi::c_char;
 
@@ -14,12 +14,12 @@ const MAX_DYNAMIC_SHARED: i32 = 8;
 const CARVEOUT: i32 = 9;
 
 impl Function {
-    /// Registers of a thread. PTX has as many as it likes; a compiler would fit them into 255, spilling the rest.
+    /// The registers of a thread. PTX registers are unlimited; a compiler would fit them into 255 and spill the rest.
     pub fn registers(&self) -> usize {
         self.kernel.registers().clamp(16, 255)
     }
 
-    /// Threads of the largest block that may be launched (`.maxntid`).
+    /// The largest number of threads in a block (`.maxntid`).
     pub fn max_threads(&self) -> usize {
         match self.kernel.max_threads() {
             0 => THREADS_PER_BLOCK,
@@ -47,7 +47,7 @@ fn get(cx: &Current, function: Handle, attribute: i32) -> Outcome<i32> {
         6 => (major * 10 + minor) as i32,
         MAX_DYNAMIC_SHARED => function.dynamic_shared_limit as i32,
         CARVEOUT => function.carveout,
-        // Constant memory of its own, caching mode, clusters: none.
+        // Constant memory, caching mode, clusters: none.
         2 | 7 | 10..=15 => 0,
         _ => return Err(Code::InvalidValue.into()),
     })
@@ -99,7 +99,7 @@ extern "C" fn cuKernelSetAttribute(attribute: i32, value: i32, kernel: Handle, d
     })
 }
 
-/// A preference, which changes nothing here.
+/// Checks and ignores a cache or bank preference, which has no effect here.
 fn prefer(function: Handle, config: i32, choices: i32) -> CUresult {
     within(|cx| {
         lookup(cx, function)?;
@@ -127,7 +127,7 @@ extern "C" fn cuFuncGetModule(module: Out<Handle>, function: Handle) -> CUresult
     within(|cx| module.put(lookup(cx, function)?.module))
 }
 
-/// The string lives as long as the function.
+/// The function's name. The string lives as long as the function.
 fn name(to: Out<*const c_char>, function: Handle) -> CUresult {
     within(|cx| to.put(lookup(cx, function)?.name.as_ptr()))
 }
@@ -171,7 +171,7 @@ extern "C" fn cuKernelGetParamCount(kernel: Handle, count: Out<usize>) -> CUresu
     within(|cx| count.put(lookup(cx, kernel)?.kernel.params().len()))
 }
 
-/// Functions are decoded with their module.
+/// Does nothing: functions are decoded with their module.
 #[unsafe(no_mangle)]
 extern "C" fn cuFuncLoad(function: Handle) -> CUresult {
     within(|cx| lookup(cx, function).map(|_| ()))

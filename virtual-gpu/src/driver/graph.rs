@@ -1,7 +1,7 @@
-//! Graphs: what a capture recorded, made executable and replayed.
+//! Graphs: captured operations, instantiated and replayed.
 //!
-//! Nodes stand in the order in which they were recorded. Every node comes after those it depends on, so replaying
-//! them in this order keeps all dependencies.
+//! Nodes are stored in the order in which they were recorded. A node follows all nodes it depends on, so a replay in
+//! this order satisfies every dependency.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -15,14 +15,15 @@ use super::work::{Current, Op};
 #[derive(Clone)]
 pub struct Node {
     pub op: Op,
-    /// The nodes that must be done before, by index.
+    /// The indices of the nodes it depends on.
     pub after: Vec<usize>,
 }
 
 #[derive(Clone, Default)]
 pub struct Graph {
     pub nodes: Vec<Node>,
-    /// The handle of the first node, as far as the program has asked for handles: the others follow in steps of one.
+    /// The handle of the first node, 0 until the program asks for handles. The other nodes' handles follow in steps of
+    /// 1.
     pub first_handle: Handle,
 }
 
@@ -36,10 +37,10 @@ fn instantiate(cx: &Current, exec: Out<Handle>, graph: Handle, flags: u64) -> Ou
         return Err(Code::InvalidValue.into());
     }
     if flags & DEVICE_LAUNCH != 0 {
-        // The two exclude each other, and a kernel cannot launch graphs here.
+        // CUDA forbids the two flags together; the device launch of graphs is not supported here.
         let both = flags & AUTO_FREE_ON_LAUNCH != 0;
         let code = if both { Code::InvalidValue } else { Code::NotSupported };
-        return Err(code.because("graphs cannot be instantiated for launches from the device"));
+        return Err(code.because("instantiating a graph for launches from the device is not supported"));
     }
     let mut state = cx.state();
     let graph = Arc::new(find(&state.graphs, graph)?.clone());
@@ -77,7 +78,7 @@ extern "C" fn cuGraphInstantiateWithParams(
     })
 }
 
-/// The form before CUDA 12, with a log of errors; none of them can occur in a graph that was captured.
+/// The form before CUDA 12, with an error log. A captured graph cannot cause any of its errors.
 #[unsafe(no_mangle)]
 extern "C" fn cuGraphInstantiate_v2(
     exec: Out<Handle>,
@@ -103,7 +104,7 @@ extern "C" fn cuGraphLaunch(exec: Handle, stream: Handle) -> CUresult {
     })
 }
 
-/// There is nothing to prepare: the nodes are executable as they are.
+/// Does nothing: the nodes need no preparation.
 #[unsafe(no_mangle)]
 extern "C" fn cuGraphUpload(exec: Handle, stream: Handle) -> CUresult {
     within(|cx| {
@@ -112,8 +113,8 @@ extern "C" fn cuGraphUpload(exec: Handle, stream: Handle) -> CUresult {
     })
 }
 
-// Objects are taken out of the tables first and dropped after the lock: what a graph owns may be the last of a
-// kernel, or memory that goes back to the device.
+// Objects are removed from the tables under the lock but dropped after it: a graph may own the last reference to a
+// kernel, or memory to be freed on the device.
 
 #[unsafe(no_mangle)]
 extern "C" fn cuGraphExecDestroy(exec: Handle) -> CUresult {
@@ -158,11 +159,11 @@ extern "C" fn cuGraphClone(clone: Out<Handle>, original: Handle) -> CUresult {
     })
 }
 
-/// Gives the number of nodes, and their handles if there is a place for them.
+/// Writes the number of nodes, and their handles if the caller has supplied an array.
 fn list(cx: &Current, graph: Handle, nodes: Out<Handle>, count: Out<usize>, roots: bool) -> Outcome {
     let mut state = cx.state();
     if find(&state.graphs, graph)?.first_handle == 0 {
-        // Handles within the stride of `State::handle` would run out; a block of numbers is set aside instead.
+        // The stride of `State::handle` has room for 16 nodes only, so a block of handles is reserved.
         let needed = find(&state.graphs, graph)?.nodes.len().div_ceil(16);
         let first = state.handle();
         for _ in 0..needed {
@@ -213,7 +214,7 @@ extern "C" fn cuGraphExecGetFlags(exec: Handle, flags: Out<u64>) -> CUresult {
     })
 }
 
-/// Writes the nodes and their order for graphviz.
+/// Writes the nodes and their dependencies in Graphviz format.
 #[unsafe(no_mangle)]
 extern "C" fn cuGraphDebugDotPrint(graph: Handle, path: In<c_char>, _flags: u32) -> CUresult {
     within(|cx| {

@@ -1,7 +1,7 @@
-//! Host memory that programs have pinned, and functions of the program that run in stream order.
+//! Pinned host memory, and host functions that run in stream order.
 //!
-//! Pinned memory is ordinary memory here: copies are done when they are enqueued, from and to either kind. Kernels
-//! cannot reach it, so it has no device address, and the device says so (`CAN_MAP_HOST_MEMORY` is 0).
+//! Pinned memory is ordinary memory here: copies are executed when they are enqueued, for either kind. Kernels cannot
+//! access it, so it has no device address, and the device reports `CAN_MAP_HOST_MEMORY` as 0.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -10,17 +10,17 @@ use super::abi::{DevicePointer, Out};
 use super::boundary::within;
 use super::error::{CUresult, Code};
 
-/// Pinned memory comes in pages, as programs may expect.
+/// Pinned memory is allocated in pages, because programs may rely on the alignment.
 #[derive(Clone)]
 #[repr(C, align(4096))]
 struct Page([u8; PAGE]);
 
 const PAGE: usize = 4096;
 
-/// A range of host memory by its start: its length, the flags it was pinned with, and the memory if it is ours.
+/// A pinned range: its length, its flags, and the memory if the driver allocated it.
 type Range = (usize, u32, Option<Vec<Page>>);
 
-/// All that is pinned in the process.
+/// All pinned ranges of the process, by start address.
 #[derive(Default)]
 pub struct Pinned(BTreeMap<usize, Range>);
 
@@ -66,14 +66,18 @@ extern "C" fn cuMemAllocHost_v2(to: Out<usize>, bytes: usize) -> CUresult {
     allocate(to, bytes, 0)
 }
 
-/// Takes a range out of the table, if it is there and of the kind (ours or registered) that the call is for.
+/// Removes the range at `address`. `ours` says whether it must be allocated by the driver, or registered by the
+/// program.
 fn remove(address: usize, ours: bool, otherwise: Code) -> CUresult {
     within(|cx| {
         cx.unsafe_while_capturing()?;
         let mut state = cx.state();
         match state.pinned.0.get(&address) {
             Some((_, _, pages)) if pages.is_some() == ours => drop(state.pinned.0.remove(&address)),
-            _ => return Err(otherwise.because(format!("{address:#x} is no such host memory"))),
+            _ => {
+                let kind = if ours { "allocated by the driver" } else { "registered" };
+                return Err(otherwise.because(format!("{address:#x} is not pinned host memory {kind}")));
+            }
         }
         drop(state);
         cx.wait()
@@ -125,12 +129,12 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is in a function that a stream called. Such a function must not use the driver.
+/// Whether the calling thread runs a host function of a stream. Such a function must not call the driver.
 pub fn inside_host_function() -> bool {
     INSIDE.get()
 }
 
-/// Calls the program's function from this thread; a card's driver calls it from one of its own.
+/// Calls a host function on this thread. A card's driver uses a thread of its own.
 pub fn run_host_function(function: impl FnOnce()) {
     INSIDE.set(true);
     function();

@@ -1,4 +1,4 @@
-//! Launches: the shape checked against the device's limits, the arguments gathered.
+//! Launches: checks the shape against the device's limits, and collects the arguments.
 
 use super::abi::{Handle, In, argument, array, host};
 use super::boundary::{Outcome, within};
@@ -35,7 +35,7 @@ const PARAM_END: usize = 0;
 const PARAM_BUFFER: usize = 1;
 const PARAM_BUFFER_SIZE: usize = 2;
 
-/// The arguments as one block of bytes, from either of the two ways to pass them.
+/// The arguments as contiguous bytes, from an array of pointers or from a buffer.
 fn gather(function: &Function, params: In<usize>, extra: In<usize>) -> Outcome<Vec<u8>> {
     let kernel = &function.kernel;
     let wrong = |what: &str| -> Fault { Code::InvalidValue.because(format!("launch of {}: {what}", kernel.name())) };
@@ -119,7 +119,7 @@ struct Config {
     attribute_count: u32,
 }
 
-/// `CUlaunchAttribute`: a number and 64 bytes of value.
+/// `CUlaunchAttribute`: an id and a 64-byte value.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Attribute {
@@ -128,8 +128,8 @@ struct Attribute {
     value: [u32; 16],
 }
 
-/// Attributes that ask for something which a launch here has anyway, or which is about speed alone: none, caching,
-/// waiting policy, overlap with the launch before, priority, memory domains, carveout.
+/// Attributes without effect here, because every launch satisfies them or they concern only speed: none, caching,
+/// waiting policy, overlap with the previous launch, priority, memory domains, carveout.
 const HARMLESS: [i32; 8] = [0, 1, 3, 6, 8, 9, 10, 14];
 const COOPERATIVE: i32 = 2;
 const CLUSTER: i32 = 4;

@@ -1,7 +1,7 @@
 //! Libraries: modules that belong to no context, and their kernels.
 //!
-//! There is one device, so a library is loaded into the context that is current, and its kernels are functions: a
-//! `CUkernel` is the `CUfunction` of the same number, and works in every call that takes either.
+//! There is one device, so a library is loaded into the current context. A `CUkernel` is the `CUfunction` of the same
+//! number, and is accepted by every call that takes either.
 
 use std::ffi::c_char;
 
@@ -12,12 +12,12 @@ use super::module::{Logs, enumerate, function, global, load, read_file, unload};
 use super::state::find;
 use super::work::Current;
 
-/// That a handle is a library's, not a module's.
+/// Checks that a handle is a library's, not a module's.
 fn check(cx: &Current, library: Handle) -> Outcome {
     if find(&cx.state().modules, library)?.library { Ok(()) } else { Err(Code::InvalidHandle.into()) }
 }
 
-/// Where a load writes what it has to say, once it is certain that there is a place for the library.
+/// Reads the log options of a load, after checking that the library's handle can be stored.
 fn logs(library: Out<Handle>, count: u32, options: In<i32>, values: Out<usize>) -> Outcome<Logs> {
     if library.is_null() {
         return Err(Code::InvalidValue.into());

@@ -1,4 +1,4 @@
-//! Device memory: allocation, and what can be asked about an address.
+//! Device memory: allocation, release, and the attributes of an address.
 
 use std::ffi::c_void;
 
@@ -21,7 +21,7 @@ fn allocate(cx: &Current, bytes: usize, owner: Owner) -> Outcome<DevicePointer> 
 fn release(cx: &Current, address: DevicePointer) -> Outcome {
     let owner = cx.state().allocations.get(&address).map(|allocation| allocation.owner);
     if owner == Some(Owner::Graph) && cx.driver.machine.allocation(address).is_some() {
-        // The graph may be launched again, and will expect its memory where it was.
+        // The graph may be launched again, with its memory at the same address.
         return Ok(());
     }
     cx.driver.machine.free(address)?;
@@ -40,7 +40,7 @@ extern "C" fn cuMemAlloc_v2(address: Out<DevicePointer>, bytes: usize) -> CUresu
     })
 }
 
-/// Rows at a distance that suits the device: 512 bytes on all of them.
+/// Allocates rows with a pitch that is a multiple of 512 bytes, as on every device.
 #[unsafe(no_mangle)]
 extern "C" fn cuMemAllocPitch_v2(
     address: Out<DevicePointer>,
@@ -61,7 +61,7 @@ extern "C" fn cuMemAllocPitch_v2(
     })
 }
 
-/// Waits for the device before it frees, as the real one does.
+/// Waits for the device before it frees the memory, as the real driver does.
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFree_v2(address: DevicePointer) -> CUresult {
     within(|cx| {
@@ -73,7 +73,7 @@ extern "C" fn cuMemFree_v2(address: DevicePointer) -> CUresult {
     })
 }
 
-/// Allocation in stream order. In a capture it becomes a node, and the memory the graph's.
+/// Allocates in stream order. In a capture the allocation becomes a node, and the graph owns the memory.
 fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool: Handle, stream: Handle) -> Outcome {
     if address.is_null() {
         return Err(Code::InvalidValue.into());
@@ -127,8 +127,7 @@ extern "C" fn cuMemFreeAsync(address: DevicePointer, stream: Handle) -> CUresult
             Status::Invalidated(_) => Err(Code::CaptureInvalidated.into()),
             Status::Active(_) if cx.state().captures_own(cx.context, key, address) => cx.enqueue(stream, Op::Free),
             Status::Active(_) => {
-                Err(Code::InvalidValue
-                    .because(format!("{address:#x} was not allocated by the capture that is to free it")))
+                Err(Code::InvalidValue.because(format!("{address:#x} was not allocated by the capture that frees it")))
             }
             Status::None => {
                 if key == StreamKey::Legacy {

@@ -1,46 +1,46 @@
-//! The C interface of CUDA's driver, over one [`Machine`](crate::machine::Machine).
+//! The C interface of the CUDA driver, on top of one [`Machine`](crate::machine::Machine).
 //!
-//! # How a program gets it
+//! # Loading
 //!
-//! The library's SONAME is `libcuda.so`. glibc answers `dlopen("libcuda.so")` with an object that is already loaded
-//! under that SONAME, so a program that looks the driver up by this name (cudarc does, first of all names) gets this
-//! one if it was loaded before, by `LD_PRELOAD=…/libvirtual_gpu.so` or by `dlopen` of its path. A SONAME is one
-//! string, and `libcuda.so.1` is another: for programs that ask for that name, or are linked with it, make two links,
-//! `libcuda.so` and `libcuda.so.1`, to the library in one directory and name this directory in `LD_LIBRARY_PATH`. Both
-//! ways may be used together: glibc knows by device and inode that it is the same file, and loads it once.
+//! The library's SONAME is `libcuda.so`. glibc resolves `dlopen("libcuda.so")` to an already loaded object with that
+//! SONAME. A program that looks up the driver by this name (cudarc tries it first) thus gets this library if it was
+//! loaded before, by `LD_PRELOAD=…/libvirtual_gpu.so` or by `dlopen` of its path. A library has only one SONAME, so
+//! `libcuda.so.1` is not covered. For programs that ask for that name or are linked with it, make two links,
+//! `libcuda.so` and `libcuda.so.1`, to the library in one directory, and name this directory in `LD_LIBRARY_PATH`. Both
+//! ways may be combined: glibc recognises the file by device and inode, and loads it once.
 //!
 //! # Environment
 //!
 //! | variable | meaning | default |
 //! | --- | --- | --- |
 //! | `VIRTUAL_GPU_SM` | compute capability: `8.0`, `80`, `sm_90a` | `8.0` |
-//! | `VIRTUAL_GPU_CHECKS` | `off`: execute without looking for bugs | `on` |
+//! | `VIRTUAL_GPU_CHECKS` | `off`: execute without checks | `on` |
 //! | `VIRTUAL_GPU_MEMORY` | device memory: bytes, or with `K`, `M`, `G` | `8G` |
-//! | `VIRTUAL_GPU_COUNTS` | file that gets one line of JSON for each launch | none |
-//! | `VIRTUAL_GPU_DRIVER_VERSION` | CUDA version that the driver claims: `12.4`, `12040` | `13.0` |
+//! | `VIRTUAL_GPU_COUNTS` | file to which each launch appends one line of JSON | none |
+//! | `VIRTUAL_GPU_DRIVER_VERSION` | CUDA version that the driver reports: `12.4`, `12040` | `13.0` |
 //!
-//! A value that cannot be read fails `cuInit`, with the reason on stderr: a silent default would test something else.
+//! An invalid value fails `cuInit`, with the reason on stderr: a silent default would test something else.
 //!
 //! # Order and errors
 //!
-//! Work is executed by the calling thread when it is enqueued, one piece at a time: every order that streams and
-//! events ask for is then kept, and `NOT_READY` is never seen. Errors come late all the same, as they do from a card: a
-//! launch that traps returns success, prints its diagnosis on stderr and leaves the context failed; work enqueued after
-//! it is dropped; the next call that waits for the device reports the trap's code, and from then on every call in
+//! The calling thread executes work when it is enqueued, one operation at a time. This satisfies every order that
+//! streams and events can ask for, and `NOT_READY` never occurs. Errors are reported late nevertheless, as on a card. A
+//! launch that traps returns success, prints its diagnosis on stderr and marks the context as failed. Work enqueued
+//! after it is dropped. The next call that waits for the device reports the trap's code. From then on every call in
 //! this context does, until the context is destroyed (or the primary one reset).
 //!
-//! Every handle is a number looked up in a table, never an address, and no number is given out twice: a foreign,
-//! stale or doubly destroyed handle is `CUDA_ERROR_INVALID_HANDLE`. Whatever else a program looks up by name is
-//! exported by [`stubs`]: it returns `CUDA_ERROR_NOT_SUPPORTED` and says so on stderr, once for each function.
+//! A handle is a number looked up in a table, never an address, and no number is issued twice. A foreign, stale or
+//! doubly destroyed handle is therefore `CUDA_ERROR_INVALID_HANDLE`. The driver's other functions are exported by
+//! [`stubs`]: each returns `CUDA_ERROR_NOT_SUPPORTED` and says so on stderr once.
 //!
 //! # Files
 //!
-//! `abi` holds all unsafe code and states the contract with the C caller; `boundary` is the one way in: it finds driver
-//! and context, catches panics, prints explanations. `state` is what the driver remembers; `work` is what can be
-//! enqueued, and `capture` decides whether it is executed or recorded. The other files are groups of functions, as
-//! NVIDIA's reference has them.
+//! `abi` holds all unsafe code and states the contract with the C caller. `boundary` is the entry of every exported
+//! function: it finds driver and context, catches panics and prints explanations. `state` holds the driver's tables.
+//! `work` holds the operations that can be enqueued; `capture` decides whether one is executed or recorded. The other
+//! files are groups of functions, as in NVIDIA's reference.
 
-// The functions and types of the interface keep the names that C gives them.
+// Functions and types of the interface keep their names in C.
 #![allow(non_snake_case)]
 
 mod abi;

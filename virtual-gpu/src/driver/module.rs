@@ -1,4 +1,4 @@
-//! Modules: PTX in, functions and global variables out.
+//! Modules: loading PTX, and looking up its functions and global variables.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
@@ -12,13 +12,13 @@ use super::settings::{driver_version, newest_ptx};
 use super::state::{Function, Loaded, State, find, find_mut};
 use super::work::Current;
 
-/// What the head of a PTX text says: the ISA version, and the target's number (80 for `sm_80a`).
+/// The head of a PTX text: the ISA version, and the number of the target (80 for `sm_80a`).
 pub struct Head {
     pub version: (u32, u32),
     pub target: Option<u32>,
 }
 
-/// Reads `.version` and `.target`, which stand before anything else but comments.
+/// Parses `.version` and `.target`, which only comments may precede.
 pub fn head(ptx: &str) -> Option<Head> {
     let mut rest = ptx;
     let mut words = Vec::new();
@@ -51,12 +51,12 @@ pub fn head(ptx: &str) -> Option<Head> {
     })
 }
 
-/// The compiler's options that a load can carry (`CUjit_option`): where its messages go.
+/// The log options of a load (`CUjit_option`): buffers for messages, as (address, size).
 #[derive(Default)]
 pub struct Logs {
     info: (usize, usize),
     error: (usize, usize),
-    /// Where the numbers of bytes written are to be stored: in place of the sizes given.
+    /// The options that hold the sizes. The numbers of bytes written replace them.
     sizes: [Option<Out<usize>>; 2],
 }
 
@@ -66,7 +66,7 @@ const ERROR_LOG_BUFFER: i32 = 5;
 const ERROR_LOG_BUFFER_SIZE: i32 = 6;
 
 impl Logs {
-    /// Other options are about the code that a compiler would make, and change nothing here.
+    /// Reads the log options. Other options concern generated code and have no effect here.
     pub fn read(count: u32, options: In<i32>, values: Out<usize>) -> Outcome<Logs> {
         let mut logs = Logs::default();
         for index in 0..count as usize {
@@ -82,7 +82,7 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Fills a log, cut to its buffer with its zero, and says how much of it was filled.
+    /// Writes a log, zero-terminated and truncated to its buffer, and the number of bytes written.
     fn write((address, room): (usize, usize), size: Option<Out<usize>>, text: &str) -> Outcome {
         let mut written = 0;
         if address != 0 && room > 0 {
@@ -102,14 +102,14 @@ impl Logs {
 fn check_head(cx: &Current, image: &[u8]) -> Outcome<(String, Head)> {
     const ELF: &[u8] = b"\x7fELF";
     const FATBIN: &[u8] = &[0x50, 0xed, 0x55, 0xba];
-    // What nvcc embeds in a program: a header that points to a fat binary.
+    // The header that nvcc embeds in a program; it points to a fat binary.
     const WRAPPER: &[u8] = &[0xb1, 0x43, 0x62, 0x46];
     if [ELF, FATBIN, WRAPPER].iter().any(|magic| image.starts_with(magic)) {
         return Err(Code::NoBinaryForGpu.because("machine code cannot be executed here: load PTX (nvcc --ptx)"));
     }
     let text = std::str::from_utf8(image).map_err(|_| Code::InvalidImage)?;
     let Some(head) = head(text) else {
-        // What is no PTX at all is no image; the driver tells this from PTX with errors in it.
+        // The driver distinguishes PTX with errors from an image that is not PTX at all.
         let code = if text.contains(".version") { Code::InvalidPtx } else { Code::InvalidImage };
         return Err(code.because("the image does not begin with a .version directive"));
     };
@@ -132,7 +132,7 @@ fn check_head(cx: &Current, image: &[u8]) -> Outcome<(String, Head)> {
     Ok((text.to_owned(), head))
 }
 
-/// Loads an image and gives it a handle.
+/// Loads an image and returns the handle of the module.
 pub fn load(cx: &Current, image: &[u8], logs: &Logs, library: bool) -> Outcome<Handle> {
     cx.unsafe_while_capturing()?;
     let checked = check_head(cx, image);
@@ -170,7 +170,7 @@ pub fn load(cx: &Current, image: &[u8], logs: &Logs, library: bool) -> Outcome<H
 pub fn read_file(name: In<c_char>) -> Outcome<Vec<u8>> {
     let name = name.text()?;
     let mut image = std::fs::read(name).map_err(|e| Code::FileNotFound.because(format!("{name}: {e}")))?;
-    // A string in memory ends at its zero; a file may carry one along.
+    // In memory a PTX string ends at its zero, which may be in the file as well.
     if let Some(end) = image.iter().position(|byte| *byte == 0).filter(|_| !image.starts_with(b"\x7fELF")) {
         image.truncate(end);
     }
@@ -219,7 +219,7 @@ extern "C" fn cuModuleLoadFatBinary(module: Out<Handle>, image: In<u8>) -> CUres
     cuModuleLoadData(module, image)
 }
 
-/// Removes a module and its functions. Captured graphs keep the kernels they launch.
+/// Unloads a module and its functions. Captured graphs keep the kernels that they launch.
 pub fn unload(cx: &Current, module: Handle, library: bool) -> Outcome {
     cx.unsafe_while_capturing()?;
     let mut state = cx.state();
@@ -238,7 +238,7 @@ extern "C" fn cuModuleUnload(module: Handle) -> CUresult {
     within(|cx| unload(cx, module, false))
 }
 
-/// The function of this name, always under the same handle.
+/// The handle of the function of this name, the same at each call.
 pub fn function(state: &mut State, module: Handle, name: &str) -> Outcome<Handle> {
     let loaded = find(&state.modules, module)?;
     if let Some(handle) = loaded.functions.get(name) {
@@ -271,7 +271,7 @@ extern "C" fn cuModuleGetFunctionCount(count: Out<u32>, module: Handle) -> CUres
     within(|cx| count.put(find(&cx.state().modules, module)?.names.len() as u32))
 }
 
-/// As many functions of a module as there is room for.
+/// Writes the handles of a module's functions, at most `room`.
 pub fn enumerate(cx: &Current, to: Out<Handle>, room: u32, module: Handle) -> Outcome {
     let mut state = cx.state();
     let names: Vec<String> = find(&state.modules, module)?.names.iter().take(room as usize).cloned().collect();
@@ -319,7 +319,7 @@ mod tests {
     use super::head;
 
     #[test]
-    fn heads() {
+    fn head_is_parsed_after_comments_and_malformed_heads_are_refused() {
         let both =
             head("// made by hand\n/* and\nfoot */ .version 8.7\n.target sm_90a, debug\n.address_size 64").unwrap();
         assert_eq!((both.version, both.target), ((8, 7), Some(90)));

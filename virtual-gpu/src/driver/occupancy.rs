@@ -1,13 +1,14 @@
-//! Occupancy: how many blocks fit on a multiprocessor.
+//! Occupancy: the number of blocks that fit on a multiprocessor.
 //!
-//! The formula is that of NVIDIA's occupancy calculator. Blocks on a multiprocessor are the least of
+//! The formula is that of NVIDIA's occupancy calculator: the minimum of
 //!
-//! - its limit of blocks;
-//! - its limit of warps, by the warps of a block;
-//! - registers: a warp takes 32 times its threads' registers, rounded up to 256, and warps are placed by fours;
-//! - shared memory: a block takes its static and dynamic bytes and those that the system reserves, rounded up to 128.
+//! - the multiprocessor's limit of blocks;
+//! - its limit of warps, divided by the warps of a block;
+//! - registers: a warp takes 32 times the registers of a thread, rounded up to 256; warps are allocated by fours;
+//! - shared memory: a block takes its static and dynamic bytes and the bytes that the system reserves, rounded up to
+//!   128.
 //!
-//! The registers are the PTX's, which is more than a compiler would need: the result is a lower bound of a card's.
+//! The registers are those of the PTX, more than a compiler would allocate. The result is a lower bound for a card's.
 
 use super::abi::{Handle, Out, SharedForBlock};
 use super::boundary::{Outcome, within};
@@ -20,7 +21,7 @@ const REGISTER_UNIT: usize = 256;
 const WARP_UNIT: usize = 4;
 const SHARED_UNIT: usize = 128;
 
-/// What one block takes.
+/// The resources of one block.
 #[derive(Clone, Copy)]
 struct Block {
     threads: usize,
@@ -68,7 +69,7 @@ extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
     max_active_blocks(count, function, block_size, dynamic_shared)
 }
 
-/// The flag (`DISABLE_CACHING_OVERRIDE`) is about caches of old devices.
+/// The flag (`DISABLE_CACHING_OVERRIDE`) concerns the caches of old devices only.
 #[unsafe(no_mangle)]
 extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
     count: Out<i32>,
@@ -99,7 +100,7 @@ extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
     })
 }
 
-/// The block size, in whole warps, that keeps most threads on a multiprocessor; of equals, the largest.
+/// The block size, in whole warps, with the most threads on a multiprocessor; the largest one if several are equal.
 fn potential(
     grid: Out<i32>,
     block: Out<i32>,
@@ -161,21 +162,21 @@ mod tests {
     use super::super::device::limits;
     use super::*;
 
-    /// Figures worked out by hand from the calculator's rules.
+    /// The expected values were computed by hand from the calculator's rules.
     #[test]
-    fn known_figures() {
+    fn blocks_per_multiprocessor_follow_the_occupancy_calculator() {
         let block = |threads, registers, shared| Block { threads, registers, shared };
-        // Threads alone.
+        // Limited by threads.
         assert_eq!(blocks(&limits((8, 0)), block(256, 32, 0)), 8);
         assert_eq!(blocks(&limits((8, 6)), block(256, 32, 0)), 6);
         assert_eq!(blocks(&limits((7, 5)), block(1024, 32, 0)), 1);
-        // The limit of blocks.
+        // Limited by blocks.
         assert_eq!(blocks(&limits((8, 0)), block(32, 16, 0)), 32);
-        // 255 registers: 8192 a warp, 8 warps.
+        // Limited by registers. 255 of them: 8192 a warp, 8 warps.
         assert_eq!(blocks(&limits((8, 0)), block(128, 255, 0)), 2);
-        // 128 registers of 256 threads: half of the registers.
+        // 128 registers, 256 threads: half of the registers.
         assert_eq!(blocks(&limits((9, 0)), block(256, 128, 0)), 2);
-        // 163 KB, the largest block; 48 KB and 1 KB reserved, three times in 164.
+        // Limited by shared memory. 163 KB is the largest block; 48 KB and 1 KB reserved fit three times into 164 KB.
         assert_eq!(blocks(&limits((8, 0)), block(128, 32, 163 << 10)), 1);
         assert_eq!(blocks(&limits((8, 0)), block(128, 32, 48 << 10)), 3);
         assert_eq!(blocks(&limits((8, 0)), block(128, 32, 164 << 10)), 0);

@@ -1,6 +1,6 @@
-//! Memory pools: attributes that are kept, and statistics that are true.
+//! Memory pools: attributes are stored, statistics are exact.
 //!
-//! Nothing is cached: what is freed goes back to the device, so reserved memory is used memory.
+//! A pool caches nothing. Freed memory returns to the device at once, so reserved memory equals used memory.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -16,7 +16,7 @@ pub struct Pool {
     attributes: HashMap<i32, u64>,
 }
 
-/// Attributes 1 to 3 are `int`s about reuse, all on by default; the rest are 64-bit numbers.
+/// Attributes 1 to 3 are `int` flags for reuse policies, set by default; the others are 64-bit numbers.
 const RELEASE_THRESHOLD: i32 = 4;
 
 fn used(driver: &Driver, pool: Handle) -> u64 {
@@ -43,7 +43,7 @@ extern "C" fn cuMemPoolSetAttribute(pool: Handle, attribute: i32, value: Out<c_v
         let given = match attribute {
             1..=3 => untyped::<i32>(value).get()? as u64,
             RELEASE_THRESHOLD => untyped::<u64>(value).get()?,
-            // The high-water marks can be reset to zero, and are never above what is in use.
+            // A high-water mark can be reset to zero. It always equals the memory in use.
             6 | 8 if untyped::<u64>(value).get()? == 0 => return find(&driver.state().pools, pool).map(|_| ()),
             _ => return Err(Code::InvalidValue.into()),
         };
@@ -57,7 +57,7 @@ extern "C" fn cuMemPoolTrimTo(pool: Handle, _keep: usize) -> CUresult {
     call(|driver| find(&driver.state().pools, pool).map(|_| ()))
 }
 
-/// The properties say where the pool is; there is one place.
+/// The properties select the device; there is only one.
 #[unsafe(no_mangle)]
 extern "C" fn cuMemPoolCreate(pool: Out<Handle>, properties: In<u8>) -> CUresult {
     call(|driver| {
@@ -115,7 +115,7 @@ extern "C" fn cuDeviceSetMemPool(device: i32, pool: Handle) -> CUresult {
     })
 }
 
-/// What graphs hold (`CUgraphMem_attribute`): used and reserved bytes, now and at most.
+/// Used and reserved bytes of graphs, current and high-water (`CUgraphMem_attribute`). All four are equal here.
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetGraphMemAttribute(device: i32, attribute: i32, value: Out<u64>) -> CUresult {
     within(|cx| {

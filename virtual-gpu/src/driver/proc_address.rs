@@ -1,4 +1,4 @@
-//! `cuGetProcAddress`: from a function's plain name and a CUDA version to the right one of its forms.
+//! `cuGetProcAddress`: maps a function's plain name and a CUDA version to the matching variant.
 
 use std::ffi::{CString, c_char};
 
@@ -6,8 +6,8 @@ use super::abi::{In, Out, exported};
 use super::boundary::{Outcome, answer};
 use super::error::{CUresult, Code};
 
-/// Functions whose later forms a program gets only from the given CUDA version on. Every other name stands for its
-/// `_v2` where there is one: those came with CUDA 3.2 to 10.
+/// Functions with several variants, each with the first CUDA version that gets it. For every other name the `_v2`
+/// variant is used if there is one: those date from CUDA 3.2 to 10.
 const FORMS: &[(&str, &[(i32, &str)])] = &[
     ("cuCtxCreate", &[(13000, "cuCtxCreate_v4"), (0, "cuCtxCreate_v2")]),
     ("cuCtxGetDevice", &[(13000, "cuCtxGetDevice_v2"), (0, "cuCtxGetDevice")]),
@@ -25,12 +25,12 @@ const FORMS: &[(&str, &[(i32, &str)])] = &[
     ),
 ];
 
-/// What became of the question: `CUdriverProcAddressQueryResult`.
+/// The status of a query: `CUdriverProcAddressQueryResult`.
 const FOUND: i32 = 0;
 const NOT_FOUND: i32 = 1;
 
-/// Variants for the per-thread default stream are the functions themselves: work is done when it is enqueued, so the
-/// two kinds of default stream order it alike.
+/// Per-thread default stream variants are the same functions: work is executed when it is enqueued, so both default
+/// streams order it alike.
 fn find(name: &str, version: i32) -> Outcome<usize> {
     let get = |name: &str| -> Outcome<usize> { Ok(exported(&CString::new(name).map_err(|_| Code::InvalidValue)?)) };
     if let Some((_, forms)) = FORMS.iter().find(|(plain, _)| *plain == name) {

@@ -1,9 +1,9 @@
-//! What the environment says about the device.
+//! The settings of the device, from environment variables.
 
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 
-/// The settings of the process, read once by `cuInit`.
+/// The settings of the process. `cuInit` reads them once.
 #[derive(Debug)]
 pub struct Settings {
     pub compute_capability: (u32, u32),
@@ -12,7 +12,7 @@ pub struct Settings {
     pub counts: Option<(PathBuf, File)>,
 }
 
-/// `8.0`, `80`, `120`, `sm_90`, `compute_90a`: the last digit is the minor number.
+/// Parses `8.0`, `80`, `120`, `sm_90`, `compute_90a`. The last digit is the minor number.
 fn compute_capability(text: &str) -> Option<(u32, u32)> {
     let text = text.trim().trim_start_matches("sm_").trim_start_matches("compute_").trim_end_matches(['a', 'f']);
     let digits: String = text.chars().filter(|c| *c != '.').collect();
@@ -21,7 +21,7 @@ fn compute_capability(text: &str) -> Option<(u32, u32)> {
     (dot && (70..1000).contains(&number)).then_some((number / 10, number % 10))
 }
 
-/// `1073741824`, `512M`, `8G`, `8GiB`.
+/// Parses `1073741824`, `512M`, `8G`, `8GiB`.
 fn bytes(text: &str) -> Option<usize> {
     let text = text.trim().trim_end_matches('B').trim_end_matches('i');
     let (number, shift) = match text.chars().last()? {
@@ -34,7 +34,7 @@ fn bytes(text: &str) -> Option<usize> {
     number.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
 }
 
-/// `12.4` or `12040`, as `cuDriverGetVersion` gives it: 1000 · major + 10 · minor.
+/// Parses `12.4` or `12040`; returns 1000 · major + 10 · minor, as `cuDriverGetVersion` does.
 fn version(text: &str) -> Option<i32> {
     let text = text.trim();
     match text.split_once('.') {
@@ -45,7 +45,9 @@ fn version(text: &str) -> Option<i32> {
 
 fn read<T>(name: &str, default: T, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
     match std::env::var(name) {
-        Ok(text) if !text.trim().is_empty() => parse(&text).ok_or_else(|| format!("{name}={text} makes no sense")),
+        Ok(text) if !text.trim().is_empty() => {
+            parse(&text).ok_or_else(|| format!("{name}={text} is not a valid value"))
+        }
         _ => Ok(default),
     }
 }
@@ -74,13 +76,13 @@ impl Settings {
     }
 }
 
-/// The CUDA version that the driver claims. Programs may ask before `cuInit`, so it is not among the settings.
+/// The CUDA version that the driver reports. Not among the settings, because programs may ask before `cuInit`.
 pub fn driver_version() -> Result<i32, String> {
     read("VIRTUAL_GPU_DRIVER_VERSION", 13000, version)
 }
 
-/// The newest PTX ISA (major, minor) that a driver of this CUDA version reads: the table "PTX release history" of the
-/// PTX manual.
+/// The newest PTX ISA (major, minor) that a driver of this CUDA version accepts: PTX manual, table "PTX release
+/// history".
 pub fn newest_ptx(driver: i32) -> (u32, u32) {
     let minor = (driver % 1000 / 10) as u32;
     match driver / 1000 {
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings() {
+    fn settings_accept_their_documented_spellings_and_no_others() {
         for text in ["8.0", "80", "sm_80", "compute_80"] {
             assert_eq!(compute_capability(text), Some((8, 0)), "{text}");
         }
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn isa_of_each_driver() {
+    fn newest_ptx_isa_follows_the_manuals_release_history() {
         for (driver, isa) in
             [(11080, (7, 8)), (12000, (8, 0)), (12050, (8, 5)), (12060, (8, 5)), (12080, (8, 7)), (13000, (9, 0))]
         {

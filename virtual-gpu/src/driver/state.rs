@@ -1,4 +1,4 @@
-//! What the driver remembers: one device, and a table for each kind of handle.
+//! The driver's state: one device, and a table for each kind of handle.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,22 +13,22 @@ use super::pool::Pool;
 use super::settings::Settings;
 use crate::machine::{Config, Kernel, Machine, Module};
 
-/// Everything behind the interface, made by the first `cuInit`.
+/// The driver, created by the first `cuInit`.
 pub struct Driver {
     pub settings: Settings,
     pub machine: Machine,
-    /// Held while the device works, so that threads which use several streams take turns.
+    /// Held while the device executes: threads that use several streams take turns.
     pub device: Mutex<()>,
     state: Mutex<State>,
-    /// That called `cuInit`.
+    /// The process that called `cuInit`.
     process: u32,
 }
 
-/// The tables. Locked for moments only, never while the device works or a function of the program runs.
+/// The tables. Locked only briefly, never while the device executes or a host function runs.
 pub struct State {
     last: Handle,
     pub contexts: HashMap<Handle, Context>,
-    /// The primary context and how often it is retained.
+    /// The primary context, and its reference count.
     pub primary: Option<(Handle, u32)>,
     pub primary_flags: u32,
     pub streams: HashMap<Handle, Stream>,
@@ -42,7 +42,7 @@ pub struct State {
     pub pools: HashMap<Handle, Pool>,
     pub default_pool: Handle,
     pub current_pool: Handle,
-    /// Device allocations that programs made, by address.
+    /// The program's device allocations, by address.
     pub allocations: HashMap<u64, Allocation>,
     pub pinned: super::host::Pinned,
 }
@@ -50,7 +50,7 @@ pub struct State {
 #[derive(Clone, Copy)]
 pub struct Failure {
     pub code: Code,
-    /// A waiting call has returned it, so the program can know.
+    /// Whether a waiting call has returned the code to the program.
     pub reported: bool,
 }
 
@@ -77,12 +77,12 @@ pub struct Event {
     pub state: Moment,
 }
 
-/// What an event stands for.
+/// The point in time at which an event was recorded.
 #[derive(Clone)]
 pub enum Moment {
     Never,
     At(Instant),
-    /// A point in a capture: the nodes that come before it.
+    /// A point in a capture: the nodes that precede it.
     Captured {
         capture: u64,
         after: Vec<usize>,
@@ -93,9 +93,9 @@ pub struct Loaded {
     pub context: Handle,
     pub module: Module,
     pub ptx_version: (u32, u32),
-    /// Made by `cuLibraryLoad…`, not `cuModuleLoad…`.
+    /// Loaded by `cuLibraryLoad…`, not by `cuModuleLoad…`.
     pub library: bool,
-    /// The functions handed out so far, by name.
+    /// The handles of functions looked up so far, by name.
     pub functions: HashMap<String, Handle>,
     pub names: Vec<String>,
 }
@@ -104,7 +104,7 @@ pub struct Loaded {
 pub struct Function {
     pub module: Handle,
     pub kernel: Arc<Kernel>,
-    /// The name with its zero, for `cuFuncGetName`.
+    /// The zero-terminated name for `cuFuncGetName`.
     pub name: Arc<std::ffi::CString>,
     pub dynamic_shared_limit: usize,
     pub carveout: i32,
@@ -123,25 +123,25 @@ pub enum Owner {
     Program,
     /// `cuMemAllocAsync`, `cuMemAllocFromPoolAsync`.
     Pool(Handle),
-    /// Allocated while a stream was captured: it lives as long as the graph.
+    /// Allocated while a stream was captured; freed with the graph.
     Graph,
 }
 
-/// Locks, also after a panic in another thread: what a panic could leave behind here is a table entry too few.
+/// Locks a mutex, ignoring poisoning: the worst that a panic leaves behind is a missing table entry.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
 
-/// The driver, if `cuInit` was called. A process that was forked since then has lost it, as it would on a card; here it
-/// lacks the threads that execute.
+/// The driver, if `cuInit` was called in this process. A forked child has none, as with a card; here it lacks the
+/// worker threads.
 pub fn driver() -> Outcome<&'static Driver> {
     let driver = DRIVER.get().filter(|driver| driver.process == std::process::id());
     driver.ok_or(Code::NotInitialized.into())
 }
 
-/// Makes the driver unless it is there.
+/// Creates the driver if it does not exist.
 pub fn initialise() -> Outcome {
     if DRIVER.get().is_some() {
         return driver().map(drop);
@@ -160,7 +160,7 @@ impl Driver {
             memory: settings.memory,
         };
         let mut state = State {
-            // Handles start well above the three numbers that name default streams.
+            // Handles start well above the three numbers of the default streams.
             last: 0xC0DA_0000,
             contexts: HashMap::new(),
             primary: None,
@@ -197,19 +197,19 @@ impl Driver {
 }
 
 impl State {
-    /// A number that was never given out. The stride leaves room for programs that look at alignment.
+    /// A new handle, never issued before. The stride suits programs that check alignment.
     pub fn handle(&mut self) -> Handle {
         self.last += 0x10;
         self.last
     }
 
     pub fn context(&mut self, handle: Handle) -> Outcome<&mut Context> {
-        // A number below the last one given out may have been a context once; the real driver tells the two apart.
+        // A number up to the last one issued may have been a context; the real driver distinguishes the two cases.
         let gone = if handle <= self.last { Code::ContextIsDestroyed } else { Code::InvalidContext };
         self.contexts.get_mut(&handle).ok_or(gone.into())
     }
 
-    /// Removes a context with all that was made in it, and gives back what must be freed on the device.
+    /// Removes a context and everything created in it; returns the addresses to be freed on the device.
     pub fn remove_context(&mut self, context: Handle) -> Vec<u64> {
         self.contexts.remove(&context);
         self.streams.retain(|_, stream| stream.context != context);
@@ -233,12 +233,12 @@ impl State {
     }
 }
 
-/// Looks a handle up, with the driver's error for one that is none.
+/// The table entry of a handle, or `INVALID_HANDLE`.
 pub fn find<T>(table: &HashMap<Handle, T>, handle: Handle) -> Result<&T, Fault> {
     table.get(&handle).ok_or(Code::InvalidHandle.into())
 }
 
-/// As [`find`], to change it.
+/// [`find`] for a mutable entry.
 pub fn find_mut<T>(table: &mut HashMap<Handle, T>, handle: Handle) -> Result<&mut T, Fault> {
     table.get_mut(&handle).ok_or(Code::InvalidHandle.into())
 }

@@ -1,4 +1,4 @@
-//! Streams: creation, waiting, and the functions that begin and end captures.
+//! Streams: creation, waiting, host functions, and the functions that begin and end a capture.
 
 use super::abi::{Handle, HostFunction, Out, StreamCallback, UserData};
 use super::boundary::{Outcome, call, within};
@@ -8,7 +8,7 @@ use super::event::EXTERNAL;
 use super::state::{Stream, find};
 use super::work::{Current, Op};
 
-/// The greatest priority (the lowest number) and the least.
+/// The highest priority (the lowest number) and the lowest.
 pub const PRIORITIES: (i32, i32) = (-5, 0);
 
 fn create(stream: Out<Handle>, flags: u32, priority: i32) -> CUresult {
@@ -55,7 +55,7 @@ extern "C" fn cuStreamSynchronize(stream: Handle) -> CUresult {
     within(|cx| wait(cx, stream))
 }
 
-/// Never `CUDA_ERROR_NOT_READY`: work is done when it is enqueued.
+/// Never `CUDA_ERROR_NOT_READY`: work is executed when it is enqueued.
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamQuery(stream: Handle) -> CUresult {
     within(|cx| wait(cx, stream))
@@ -72,7 +72,7 @@ extern "C" fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: u32) -> CU
     })
 }
 
-/// Default streams are blocking and have the least priority.
+/// The properties of a stream. Default streams are blocking and have the lowest priority.
 fn described(cx: &Current, stream: Handle) -> Outcome<Stream> {
     match cx.stream(stream)? {
         StreamKey::Created(handle) => Ok(*find(&cx.state().streams, handle)?),
@@ -107,7 +107,7 @@ extern "C" fn cuStreamGetDevice(stream: Handle, device: Out<i32>) -> CUresult {
 extern "C" fn cuStreamGetId(stream: Handle, id: Out<u64>) -> CUresult {
     within(|cx| {
         described(cx, stream)?;
-        // The legacy stream's two names are one stream.
+        // The legacy stream has two handles, 0 and 1.
         id.put(if stream == 1 { 0 } else { stream as u64 })
     })
 }
@@ -128,7 +128,7 @@ extern "C" fn cuStreamAddCallback(stream: Handle, function: StreamCallback, data
         if function.is_none() || flags != 0 {
             return Err(Code::InvalidValue.into());
         }
-        // Unlike a host function, a callback cannot be part of a graph.
+        // Unlike a host function, a callback cannot be captured.
         let key = cx.stream(stream)?;
         cx.state().wait_for_stream(cx.context, key)?;
         cx.enqueue(stream, Op::CallBack { function, data, stream })
@@ -144,7 +144,7 @@ extern "C" fn cuStreamBeginCapture_v2(stream: Handle, mode: i32) -> CUresult {
     })
 }
 
-/// The form before CUDA 10.1, which knew the global mode only.
+/// The form before CUDA 10.1, which had only the global mode.
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamBeginCapture(stream: Handle) -> CUresult {
     cuStreamBeginCapture_v2(stream, 0)
@@ -180,7 +180,7 @@ extern "C" fn cuStreamIsCapturing(stream: Handle, to: Out<i32>) -> CUresult {
     within(|cx| to.put(status(cx, stream)?.number()))
 }
 
-/// Status and number of the capture. Its graph cannot be edited while it grows: asking for it is refused.
+/// The status and the number of a stream's capture. Editing a graph during its capture is not supported.
 fn capture_info(stream: Handle, to: Out<i32>, id: Out<u64>, others_wanted: bool) -> CUresult {
     within(|cx| {
         let status = status(cx, stream)?;

@@ -1,7 +1,7 @@
-//! Functions of the driver that this one lacks: exported, so that looking them up finds something, and honest.
+//! Stubs of the driver's functions that are not implemented: a lookup finds them, a call returns `NOT_SUPPORTED`.
 //!
-//! A stub ignores its arguments, which C's calling convention allows on every platform that CUDA runs on: the caller
-//! cleans up. To implement one, take its name out of the list; two functions of one name do not link.
+//! A stub ignores its arguments. C's calling convention allows this on every platform of CUDA, because the caller
+//! cleans up. To implement a function, remove its name from the list; two functions of one name do not link.
 
 use std::sync::Once;
 
@@ -25,7 +25,7 @@ macro_rules! stubs {
             }
         )*
 
-        /// Their names.
+        /// The names of all stubs.
         pub const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }

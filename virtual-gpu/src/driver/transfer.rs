@@ -5,13 +5,13 @@ use super::boundary::{Outcome, within};
 use super::error::{CUresult, Code, Fault};
 use super::work::{Current, Op, Place};
 
-/// Checks a range of device memory when the work is enqueued, which is when the real driver refuses it. They
-/// are checked once more when they are executed, which in a graph is later.
+/// Checks a range of device memory when the operation is enqueued, as the real driver does. It is checked again at
+/// execution, which for a graph is later.
 fn check(cx: &Current, place: Place, bytes: usize) -> Outcome {
     let Place::Device(address) = place else { return Ok(()) };
     let wrong = |what: String| -> Fault { Code::InvalidValue.because(what) };
     let (base, size) = (cx.driver.machine.allocation(address))
-        .ok_or_else(|| wrong(format!("{address:#x} is in no allocation of the device")))?;
+        .ok_or_else(|| wrong(format!("{address:#x} is not in a device allocation")))?;
     let end = (address - base) as u128 + bytes as u128;
     if end > size as u128 {
         return Err(wrong(format!("{bytes} bytes from {address:#x} run past the allocation of {size} at {base:#x}")));
@@ -45,7 +45,7 @@ fn copy_async(to: Place, from: Place, bytes: usize, stream: Handle) -> CUresult 
     })
 }
 
-/// Device or host, by the address alone: the two share one address space.
+/// Device or host memory, told by the address: the two share one address space.
 fn place(cx: &Current, address: DevicePointer) -> Place {
     match cx.driver.machine.allocation(address) {
         Some(_) => Place::Device(address),
@@ -102,7 +102,7 @@ extern "C" fn cuMemcpyAsync(to: DevicePointer, from: DevicePointer, bytes: usize
     })
 }
 
-/// Both contexts must exist; they are on the one device there is.
+/// Checks that both contexts exist; both are on the only device.
 fn check_peers(cx: &Current, contexts: [Handle; 2]) -> Outcome {
     contexts.into_iter().try_for_each(|context| cx.state().context(context).map(|_| ()))
 }
@@ -151,12 +151,12 @@ fn fill(to: DevicePointer, value: u32, width: usize, count: usize, stream: Optio
             return Ok(());
         }
         if !to.is_multiple_of(width as u64) {
-            return Err(Code::InvalidValue.because(format!("a fill of {width}-byte elements from {to:#x}")));
+            return Err(Code::InvalidValue.because(format!("a fill of {width}-byte elements at {to:#x}: misaligned")));
         }
         let bytes = count.checked_mul(width).ok_or(Code::InvalidValue)?;
         check(cx, Place::Device(to), bytes)?;
         let op = Op::Fill { to, pattern: value.to_le_bytes(), width, count };
-        // A fill of device memory does not block the host, even in the form without a stream.
+        // A fill does not block the host, even in the form without a stream.
         cx.enqueue(stream.unwrap_or(0), op)
     })
 }

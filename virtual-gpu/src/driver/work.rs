@@ -1,4 +1,4 @@
-//! What can be enqueued on a stream, and its execution.
+//! The operations that can be enqueued on a stream, and their execution.
 
 use std::io::Write;
 use std::sync::{Arc, MutexGuard};
@@ -12,21 +12,21 @@ use super::host::run_host_function;
 use super::state::{Driver, Failure, State, lock};
 use crate::machine::{Counts, Kernel, Launch, Machine, TrapKind};
 
-/// A call in progress: the driver and the context it acts in.
+/// The driver and the current context of a call in progress.
 pub struct Current {
     pub driver: &'static Driver,
     pub context: Handle,
 }
 
-/// One end of a copy.
+/// The source or the destination of a copy.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
     Device(u64),
     Host(usize),
 }
 
-/// A piece of work. What it refers to on the host is looked at when it is executed, so a replayed graph sees the
-/// host buffers as they are then; a kernel's arguments are copied when it is enqueued.
+/// An operation. Host buffers are accessed when it is executed, so a replayed graph sees their contents at that time. A
+/// kernel's arguments are copied when the launch is enqueued.
 #[derive(Clone)]
 pub enum Op {
     Launch(Arc<LaunchOp>),
@@ -45,7 +45,7 @@ pub struct LaunchOp {
     pub params: Vec<u8>,
 }
 
-/// Memory that a capture allocated. It stays at its address as long as a graph made from that capture exists.
+/// Memory that a capture allocated. It keeps its address as long as a graph of that capture exists.
 pub struct GraphMemory {
     pub machine: &'static Machine,
     pub address: u64,
@@ -53,13 +53,13 @@ pub struct GraphMemory {
 
 impl Drop for GraphMemory {
     fn drop(&mut self) {
-        // A context that was destroyed meanwhile may have taken it along.
+        // Only this drop frees a graph's memory, so there is no error to report.
         let _ = self.machine.free(self.address);
     }
 }
 
 impl Op {
-    /// The driver's number for this kind of graph node (`CUgraphNodeType`).
+    /// The type of this operation's graph node (`CUgraphNodeType`).
     pub fn node_type(&self) -> i32 {
         match self {
             Op::Launch(_) => 0,
@@ -78,7 +78,8 @@ impl Current {
         self.driver.state()
     }
 
-    /// Enqueues: records the work if the stream is being captured, else executes it, unless the context has failed.
+    /// Enqueues an operation: records it if the stream is being captured, else executes it, unless the context has
+    /// failed.
     pub fn enqueue(&self, stream: Handle, op: Op) -> Outcome {
         let key = self.stream(stream)?;
         if self.state().record(self.context, key, &op)? {
@@ -87,25 +88,25 @@ impl Current {
         self.execute(&op)
     }
 
-    /// Does the work of a call that blocks until it is done.
+    /// Executes the operation of a blocking call.
     pub fn perform(&self, op: Op) -> Outcome {
         self.before_blocking()?;
         self.execute(&op)?;
         self.wait()
     }
 
-    /// What holds for every call that uses the legacy stream and blocks: captures in progress may forbid it.
+    /// The check for every blocking call on the legacy stream: fails if a capture in progress forbids it.
     pub fn before_blocking(&self) -> Outcome {
         self.state().use_legacy(self.context)?;
         self.unsafe_while_capturing()
     }
 
-    /// What holds for every call that might wait for the device behind the program's back, such as an allocation.
+    /// The check for every call that may wait for the device implicitly, such as an allocation.
     pub fn unsafe_while_capturing(&self) -> Outcome {
         self.state().unsafe_call()
     }
 
-    /// Reports a failure that has not been reported: what every call does that waits for the device.
+    /// Reports a failure of the context, as every call does that waits for the device.
     pub fn wait(&self) -> Outcome {
         match &mut self.state().context(self.context)?.failure {
             None => Ok(()),
@@ -121,7 +122,7 @@ impl Current {
     }
 
     fn execute(&self, op: &Op) -> Outcome {
-        // A card that has faulted does nothing more for this context.
+        // Like a card after a fault, a failed context executes nothing more.
         if self.failed()? {
             return Ok(());
         }
@@ -161,7 +162,7 @@ impl Current {
         drop(device);
         match outcome {
             Ok(counts) => self.write_counts(op, &counts),
-            // Refused before it began: the call says so itself, and the context is as good as before.
+            // A launch refused before it began fails at once, and leaves the context intact.
             Err(trap) if matches!(trap.kind, TrapKind::LaunchOutOfResources | TrapKind::InvalidLaunch) => {
                 Err(Code::from(trap.kind).because(trap.to_string()))
             }
@@ -182,13 +183,13 @@ impl Current {
             op.kernel.name(),
             counts.to_json()
         );
-        // One write for the line: processes that share the file do not interleave theirs.
+        // One write for the whole line, so that lines of processes that share the file do not interleave.
         let mut file = file;
         file.write_all(line.as_bytes())
             .map_err(|e| Code::OperatingSystem.because(format!("VIRTUAL_GPU_COUNTS={}: {e}", path.display())))
     }
 
-    /// The stream that a handle names in this context: a created one, or one of the default streams.
+    /// The stream of a handle in this context: a created stream, or a default stream.
     pub fn stream(&self, handle: Handle) -> Outcome<StreamKey> {
         StreamKey::of(&self.state(), self.context, handle)
     }

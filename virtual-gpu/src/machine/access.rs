@@ -1,4 +1,4 @@
-//! Loads, stores, atomics and asynchronous copies, each with its checks.
+//! Loads, stores, atomics and asynchronous copies, with their checks.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,7 +31,7 @@ fn store(found: &Allocation, at: usize, size: usize, value: u64) {
     }
 }
 
-/// For each shadow word of an access: the word's offset, and which of its bytes.
+/// For each shadow word of an access: the byte offset of its four bytes, and the mask of those accessed.
 fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
     (at / 4..(at + size).div_ceil(4)).map(move |word| {
         let low = at.max(word * 4) - word * 4;
@@ -41,7 +41,7 @@ fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
 }
 
 impl<'a> Env<'a> {
-    /// The allocation that holds all of an access, and where in it.
+    /// The allocation that holds the whole access, and the offset in it.
     #[inline]
     fn global(
         &mut self,
@@ -72,7 +72,7 @@ impl<'a> Env<'a> {
         Ok((found, (address - found.base) as usize))
     }
 
-    /// The space of a generic address, and the address in it.
+    /// The state space of a generic address, and the address in that space.
     fn resolve(area: Area, address: u64) -> (Area, u64) {
         match area {
             Area::Generic => match address {
@@ -88,7 +88,7 @@ impl<'a> Env<'a> {
         if address.is_multiple_of(bytes as u64) {
             return Ok(());
         }
-        let message = format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
+        let message = format!("{verb} of {bytes} bytes at {address:#x}, which is not a multiple of {bytes}");
         Err(Fault::new(TrapKind::MisalignedAddress, lane, message))
     }
 
@@ -141,7 +141,7 @@ impl<'a> Env<'a> {
                     let at = self.local_bounds(address, bytes, lane, "read")?;
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         let bytes = at + i * access.size..at + (i + 1) * access.size;
-                        // Structures are copied with the bytes between their fields: one byte written is enough.
+                        // One written byte suffices: structures are copied together with their padding.
                         if self.checks && !warp.local_written[bytes.clone()].contains(&true) {
                             let message = format!("read of {} bytes at local address {address:#x}", access.size);
                             let message = message + ": the thread never wrote them";
@@ -263,7 +263,7 @@ impl<'a> Env<'a> {
                 && !self.acquired
                 && before & mask << 4 != 0
                 && self.by_another(before)
-                // The same value by both is no race that anybody could see.
+                // Two writes of the same value are no race: no reader can tell them apart.
                 && old != new
                 && load(found, at, size) == new;
             if raced {
@@ -281,14 +281,15 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    /// Whether a shadow word was left by another block of this launch.
+    /// Whether the shadow word was last written by another block of this launch.
     #[inline]
     fn by_another(&self, shadow: u64) -> bool {
         shadow & LAUNCH == self.tag & LAUNCH && (shadow ^ self.tag) & BLOCK != 0
     }
 
-    /// What holds for bytes of global memory that are read: somebody wrote them, and if another block of this launch
-    /// did, something may have ordered the two. Reads that take memory for `fixed` want nobody to have done so.
+    /// Checks a read of global memory. Its bytes must have been written. If another block of this launch wrote them,
+    /// this block must have executed a synchronising access (`acquired`). A `fixed` (`.nc`) read must not see bytes
+    /// that this launch wrote.
     #[inline]
     fn readable(&self, (found, at): (&Allocation, usize), bytes: usize, fixed: bool, lane: usize, verb: &str) -> Done {
         for (word, mask) in shadow_words(at, bytes) {
@@ -298,12 +299,12 @@ impl<'a> Env<'a> {
             let changed = shadow & mask << 8 != 0 && (shadow ^ self.tag) & LAUNCH == 0;
             if unwritten || changed && (fixed || !self.acquired && self.by_another(shadow)) {
                 let why = if unwritten {
-                    "nobody wrote them".to_string()
+                    "they were never written".to_string()
                 } else if fixed {
-                    "this launch wrote them, and a read through the cache for constant data need not see it".to_string()
+                    "this launch wrote them, and an ld.global.nc need not see the launch's own writes".to_string()
                 } else {
                     let block = (shadow & BLOCK) >> 12;
-                    format!("block number {block} of this launch wrote them, and this one has waited for no other")
+                    format!("block number {block} of this launch wrote them, and this block has not waited for another")
                 };
                 return Err(unreadable(unwritten, (found, at), bytes, lane, verb, &why));
             }
@@ -334,7 +335,7 @@ impl<'a> Env<'a> {
                     let (found, at) = self.global(address, size, lane, "atomic update")?;
                     if self.checks {
                         self.readable((found, at), size, false, lane, "atomic update")?;
-                        // Whoever looks at the old value may learn from it what another block has done.
+                        // An old value that is kept may tell the block that another block has written its data.
                         self.acquired |= access.regs[0] != NOWHERE;
                     }
                     match size {
@@ -365,7 +366,7 @@ impl<'a> Env<'a> {
         let (to, from) = (*warp.row(constants, *to), *warp.row(constants, *from));
         let wanted = *warp.row(constants, *source_size);
         let ignored = ignore.lanes(&warp.predicates);
-        // Lanes that read anything: where nothing is read, the address may be any.
+        // The lanes that read at all. A lane that reads no bytes may have any source address.
         let mut read = 0;
         for lane in lanes(mask) {
             let (target, source) =
@@ -374,7 +375,7 @@ impl<'a> Env<'a> {
             let at = self.shared_bounds(target, *size, lane, "cp.async")?;
             let bytes = if ignored >> lane & 1 == 1 { 0 } else { wanted[lane] as usize };
             if bytes > *size {
-                let message = format!("cp.async of {size} bytes from {bytes} bytes");
+                let message = format!("cp.async of {size} bytes with a source size of {bytes} bytes");
                 return Err(Fault::new(TrapKind::LaunchFailed, lane, message));
             }
             let mut data = [0; 16];
@@ -397,7 +398,7 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    /// Ends the copies of all groups but the `left` last ones, and with `None` those of no group yet as well.
+    /// Completes the copies of all but the last `left` groups. `None` also completes copies not yet in a group.
     pub(super) fn async_wait(&mut self, warp: &mut Warp, left: Option<u32>, mask: u32) -> Done {
         let copies = std::mem::take(&mut warp.copies);
         for copy in copies {
@@ -429,7 +430,7 @@ impl<'a> Env<'a> {
                 let address = base[lane].wrapping_add_signed(offset);
                 Self::aligned(address, 16, lane, "ldmatrix")?;
                 let at = self.shared_bounds(address, 16, lane, "ldmatrix")?;
-                // The reader named is the lane that gave the address; the values go to others as well.
+                // A race is reported for the lane that supplied the address; other lanes receive the values as well.
                 let actor = Actor { alone: false, ..self.actor(warp, lane) };
                 self.shared.touch(at, 16, actor, Touch::Read)?;
                 for (value, bytes) in row.iter_mut().zip(self.shared.slice(at, 16).as_chunks().0) {
@@ -446,15 +447,15 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    /// Whether the launch touches this sector for the first time.
+    /// Whether this is the launch's first access to the sector.
     fn is_fresh(&mut self, address: u64, lane: usize, write: bool) -> bool {
         let Some(footprint) = self.footprint else { return false };
-        // It was there when it was accessed.
+        // The access itself has already found the allocation.
         let Ok((allocation, _)) = self.global(address, 1, lane, "count") else { return false };
         footprint.first(self.last, allocation, address, write)
     }
 
-    /// Counts what an access costs.
+    /// Counts the sectors or the bank conflicts of an access.
     fn measure(&mut self, area: Area, bytes: usize, base: &Row, offset: i64, mask: u32, write: bool) {
         let Some(first) = lanes(mask).next() else { return };
         let (area, _) = Self::resolve(area, base[first].wrapping_add_signed(offset));
@@ -482,7 +483,7 @@ impl<'a> Env<'a> {
             }
             Area::Shared => {
                 self.counts.shared_accesses += 1;
-                // Wide accesses are served in groups of lanes that together ask for 128 bytes.
+                // An access is split into groups of lanes that together request 128 bytes.
                 let group = (128 / bytes.max(4)).clamp(1, 32);
                 let window = if base[first] >= SHARED_WINDOW { SHARED_WINDOW } else { 0 };
                 for start in (0..32).step_by(group) {

@@ -5,7 +5,7 @@ use super::shared::Seen;
 #[derive(Clone)]
 pub(super) struct Barrier {
     pub arrived: usize,
-    /// Of how many threads; set by the first to arrive.
+    /// The number of threads in the barrier's operand, 0 for all of the block; set by the first warp to arrive.
     pub expected: usize,
     pub waiting: Vec<usize>,
     pub seen: Seen,
@@ -21,7 +21,7 @@ impl Default for Barrier {
 }
 
 impl Barrier {
-    /// A warp of `threads` threads comes, `votes` of them in favour.
+    /// A warp of `threads` threads arrives; the predicate of `barrier.red` holds in `votes` of them.
     pub fn arrive(&mut self, threads: usize, votes: u32, seen: &Seen) {
         self.arrived += threads;
         for (mine, theirs) in self.seen.iter_mut().zip(seen) {

@@ -1,4 +1,4 @@
-//! What the lanes of a warp do together: shuffles, votes, matches, reductions, `mma`; and how warps come to barriers.
+//! Warp-wide instructions (shuffles, votes, matches, reductions, `mma`), and the arrival of warps at barriers.
 
 use super::exec::{Done, Env, lanes};
 use super::program::*;
@@ -8,17 +8,17 @@ use super::warp::{State, Warp};
 use crate::arith::mma;
 
 impl Env<'_> {
-    /// `.aligned` instructions on the whole warp.
+    /// Checks that all 32 lanes execute an `.aligned` instruction.
     pub(super) fn whole_warp(&self, mask: u32) -> Done {
         if mask == u32::MAX {
             return Ok(());
         }
         let lane = mask.trailing_zeros() as usize;
-        let message = format!("only lanes {mask:#010x} are here, where the whole warp is needed");
+        let message = format!("only lanes {mask:#010x} execute this, which the whole warp must");
         Err(Fault::new(TrapKind::MissingLanes, lane, message))
     }
 
-    /// Whether an instruction wants lanes that are elsewhere.
+    /// Whether an instruction needs live lanes that are not active here.
     pub(super) fn lacks(&self, warp: &Warp, op: &Op, active: u32) -> bool {
         let wanted = match op {
             Op::Barrier { .. } | Op::Mma { .. } | Op::LoadMatrix { .. } => u32::MAX,
@@ -35,15 +35,15 @@ impl Env<'_> {
         wanted & warp.live & !active != 0
     }
 
-    /// Every lane that an instruction's mask names must execute it, and no other may. Lanes that the block's last warp
-    /// never had may be named.
+    /// Checks that exactly the lanes of the instruction's mask execute it. The mask may name lanes that the block's
+    /// last warp does not have.
     fn members(&self, warp: &Warp, mask: u32, active: u32) -> Done {
         if !self.checks {
             return Ok(());
         }
         let lane = active.trailing_zeros() as usize;
         if active & !mask != 0 {
-            let message = format!("lanes {:#010x} are here, which the mask {mask:#010x} does not name", active & !mask);
+            let message = format!("lanes {:#010x} execute this, but are not in the mask {mask:#010x}", active & !mask);
             return Err(Fault::new(TrapKind::MissingLanes, lane, message));
         }
         let missing = mask & warp.lanes & !active;
@@ -60,7 +60,7 @@ impl Env<'_> {
         Ok(())
     }
 
-    /// Runs an instruction once for each mask that its lanes come with: those of one mask are a group of their own.
+    /// Executes an instruction once for each distinct mask among its lanes: lanes of the same mask form a group.
     pub(super) fn collective(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Done {
         let (Op::Shuffle { mask, .. }
         | Op::Vote { mask, .. }
@@ -93,7 +93,7 @@ impl Env<'_> {
                     let (from, inside) = source_lane(*mode, lane as u32, by[lane] as u32, clamp[lane] as u32);
                     valid |= u32::from(inside) << lane;
                     if self.checks && active >> from & 1 == 0 {
-                        let message = format!("lane {lane} takes the value of lane {from}, which is not here");
+                        let message = format!("lane {lane} reads lane {from}, which does not execute this shuffle");
                         return Err(Fault::new(TrapKind::MissingLanes, lane, message));
                     }
                     result[lane] = values[from as usize];
@@ -184,10 +184,13 @@ impl Env<'_> {
         let (id, count) = (warp.row(constants, *id)[lane], warp.row(constants, *count)[lane] as usize);
         let wrong = |kind, message: String| Err(Fault::new(kind, lane, message));
         if id >= 16 {
-            return wrong(TrapKind::LaunchFailed, format!("barrier {id}: there are 16"));
+            return wrong(TrapKind::LaunchFailed, format!("barrier {id} does not exist: there are 16, from 0"));
         }
         if !count.is_multiple_of(32) {
-            return wrong(TrapKind::LaunchFailed, format!("a barrier of {count} threads, which are no whole warps"));
+            return wrong(
+                TrapKind::LaunchFailed,
+                format!("a barrier of {count} threads, which is not a multiple of 32"),
+            );
         }
         if active != warp.live {
             let message = format!(
@@ -198,15 +201,15 @@ impl Env<'_> {
         }
         let votes = (a.lanes(&warp.predicates) & active).count_ones();
         let barrier = &mut self.barriers[id as usize];
-        // Barriers with a count are counted in warps.
+        // A barrier with a thread count counts whole warps.
         let threads = if count == 0 { active.count_ones() as usize } else { 32 };
         if barrier.arrived != 0 && barrier.expected != count {
-            return wrong(TrapKind::LaunchFailed, format!("barrier {id} is used with different counts of threads"));
+            return wrong(TrapKind::LaunchFailed, format!("barrier {id} is used with different thread counts"));
         }
         barrier.expected = count;
         barrier.arrive(threads, votes, &warp.seen);
         if *kind == BarrierKind::Arrive {
-            // What the warp does from here on is of a later generation, and not ordered by this barrier.
+            // The barrier does not order this warp's later accesses, so they belong to a new generation.
             barrier.seen[warp.index] = self.shared.generation;
             self.shared.generation += 1;
         } else {
@@ -214,13 +217,13 @@ impl Env<'_> {
             warp.state = State::Waiting(id as usize);
         }
         if count != 0 && barrier.arrived > count {
-            return wrong(TrapKind::LaunchFailed, format!("barrier {id}: more than {count} threads come"));
+            return wrong(TrapKind::LaunchFailed, format!("more than {count} threads arrive at barrier {id}"));
         }
         Ok(())
     }
 }
 
-/// Where a lane's value comes from, and whether that is inside of its segment (PTX ISA 9.0, "shfl.sync").
+/// The source lane of a shuffle, and whether it is inside the lane's segment (PTX ISA 9.0, "shfl.sync").
 fn source_lane(mode: Shuffle, lane: u32, by: u32, clamp: u32) -> (u32, bool) {
     let (by, segments, clamp) = (by & 31, clamp >> 8 & 31, clamp & 31);
     let last = lane & segments | clamp & !segments;

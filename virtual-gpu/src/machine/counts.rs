@@ -1,8 +1,8 @@
-//! What a launch did, in numbers that are the same on every run.
+//! Counters of a launch: instructions, bytes, sectors and conflicts. They are the same on every run.
 
 use std::fmt::Write;
 
-/// Classes of instructions, as counted.
+/// The classes by which instructions are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Class {
@@ -51,33 +51,33 @@ impl Class {
     ];
 }
 
-/// Figures of one launch. All zero unless the machine counts, but for the two of instructions.
+/// The counters of one launch. Unless `Config::count` is set, all but the first two are zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Instructions issued, by warps.
+    /// Warp-level instructions: one for each instruction that a warp issues.
     pub warp_instructions: u64,
-    /// Instructions executed, by threads that were active and whose guard held.
+    /// Thread-level instructions: one for each active thread whose guard holds.
     pub thread_instructions: u64,
     /// Thread instructions by class, in the order of `Class::ALL`.
     pub classes: [u64; Class::ALL.len()],
-    /// Floating-point operations; a fused multiply-add is two, an `mma` 2·m·n·k.
+    /// Floating-point operations. A fused multiply-add counts as two, an `mma` as 2·m·n·k.
     pub flops: u64,
-    /// Bytes that threads asked of global memory.
+    /// Bytes of global memory that threads loaded or stored.
     pub global_load_bytes: u64,
     pub global_store_bytes: u64,
-    /// Sectors of 32 bytes that these touched, per warp and instruction.
+    /// 32-byte sectors of global memory accessed, counted for each warp instruction.
     pub global_load_sectors: u64,
     pub global_store_sectors: u64,
-    /// The same, each sector once in the whole launch.
+    /// Distinct 32-byte sectors of global memory accessed in the whole launch.
     pub global_load_footprint: u64,
     pub global_store_footprint: u64,
-    /// Passes over the 32 banks beyond the fewest that each access to shared memory needs.
+    /// Bank conflicts: extra passes over the 32 banks, beyond one for each group of lanes that requests 128 bytes.
     pub shared_bank_conflicts: u64,
-    /// Accesses to shared memory, by warps.
+    /// Accesses to shared memory, counted for each warp instruction.
     pub shared_accesses: u64,
-    /// Barriers that blocks passed.
+    /// Barriers completed, summed over the blocks.
     pub barriers: u64,
-    /// `mma` instructions, by warps.
+    /// `mma` instructions, counted for each warp.
     pub mma: u64,
 }
 
@@ -105,7 +105,7 @@ impl Counts {
         self.mma += other.mma;
     }
 
-    /// One line of JSON.
+    /// The counters as one line of JSON.
     pub fn to_json(&self) -> String {
         let mut json = format!(
             "{{\"warp_instructions\":{},\"thread_instructions\":{},\"classes\":{{",

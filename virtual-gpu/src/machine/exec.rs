@@ -1,4 +1,4 @@
-//! Executes a warp, instruction by instruction, until it has to wait or has run for a while.
+//! Executes a warp, one instruction after another, until it waits at a barrier, returns, or its turn ends.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use super::shared::{Actor, Fault, Shared};
 use super::trap::TrapKind;
 use super::warp::{State, Warp};
 
-/// Instructions that a warp runs before the next one's turn.
+/// The number of instructions that a warp executes before the next warp's turn.
 const TURN: usize = 20_000;
 
-/// What a warp sees of its block and the launch.
+/// The state of a block and of its launch, as its warps use it.
 pub(super) struct Env<'a> {
     pub program: &'a Program,
     pub params: &'a [u8],
     pub memory: &'a Memory,
     pub allocations: &'a [Arc<Allocation>],
-    /// Of `allocations`, the last one that was hit.
+    /// The index in `allocations` of the last one accessed.
     pub last: usize,
-    /// Launch and block, in the shadow words that this block leaves.
+    /// The launch and the block, as this block writes them into shadow words; see `memory::tag`.
     pub tag: u64,
-    /// Whether the block has looked at global memory in a way that other blocks can be waited for with: an atomic, or
-    /// a volatile or otherwise strong load.
+    /// Whether the block has executed an access to global memory that can synchronise with other blocks: an atomic
+    /// whose result is kept, or a volatile or otherwise strong load.
     pub acquired: bool,
     pub checks: bool,
-    /// There is one where the launch is counted.
+    /// Present if the launch is counted.
     pub footprint: Option<&'a Footprint>,
     pub count: bool,
     pub counts: Counts,
@@ -40,7 +40,7 @@ pub(super) struct Env<'a> {
     pub reusable: Vec<u64>,
 }
 
-/// Lanes of a mask, lowest first.
+/// The lanes of a mask, lowest first.
 pub(super) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         (mask != 0).then(|| {
@@ -65,7 +65,7 @@ impl<'a> Env<'a> {
         self.counts.mma += u64::from(instr.class == Class::Mma);
     }
 
-    /// One turn of a warp.
+    /// Executes one turn of a warp.
     pub fn run(&mut self, warp: &mut Warp) -> Done {
         let program = self.program;
         for _ in 0..TURN {
@@ -170,14 +170,14 @@ impl<'a> Env<'a> {
             Op::Clock { d } => warp.put(*d, &[self.executed; 32], mask),
             Op::Exit => {
                 warp.exit(mask);
-                // Lanes that stay go on behind it.
+                // The remaining lanes continue behind this instruction.
             }
             Op::Trap => {
                 let lane = mask.trailing_zeros() as usize;
                 return Err(Fault::new(
                     TrapKind::LaunchFailed,
                     lane,
-                    "the kernel executed `trap`, or an assertion failed",
+                    "the kernel executed `trap` or failed an assertion",
                 ));
             }
             Op::Branch { .. } | Op::Nothing => {}

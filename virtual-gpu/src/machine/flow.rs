@@ -1,18 +1,19 @@
-//! Where lanes that part ways meet again: the immediate post-dominator of each branch.
+//! Reconvergence: each divergent branch reconverges at its immediate post-dominator.
 //!
-//! A branch that leaves the kernel early would make its end the only place where all meet, and lanes that go on would
-//! pass a barrier in parts. So jumps to a mere `ret` are left out of the graph first: lanes that take one are not
-//! waited for. Only where that leaves no way to the end, as in a loop that nothing but a return ends, do they count.
+//! If one side of a branch returns early, the kernel's end is the only post-dominator. The remaining lanes would then
+//! reach a later barrier in parts. Jumps to a mere `ret` are therefore removed from the graph first, and lanes that
+//! take one are not waited for. They are kept where no other path leads to the end, as in a loop that only a return
+//! leaves.
 
 use super::program::{END, Guard, Instr, Op};
 
-/// Fills in `meet` of every branch.
+/// Sets `meet`, the reconvergence point, of every branch.
 pub(super) fn reconverge(code: &mut [Instr]) {
     let starts = block_starts(code);
     let blocks = starts.len();
     let ends: Vec<usize> = (0..blocks).map(|block| starts.get(block + 1).map_or(code.len(), |next| *next)).collect();
     let block_of = |at: u32| starts.partition_point(|start| *start <= at as usize) - 1;
-    // Block number `blocks` is the end.
+    // The block of number `blocks` is the kernel's end.
     let successors: Vec<Vec<usize>> = (0..blocks)
         .map(|block| {
             let last = &code[ends[block] - 1];
@@ -64,8 +65,8 @@ fn block_starts(code: &[Instr]) -> Vec<usize> {
     starts
 }
 
-/// The immediate post-dominator of each block, where the number of blocks stands for the end; `None` for blocks from
-/// which the end cannot be reached. (Cooper, Harvey and Kennedy's algorithm on the reversed graph.)
+/// The immediate post-dominator of each block; the number of blocks stands for the kernel's end. `None` for a block
+/// from which the end is unreachable. (The algorithm of Cooper, Harvey and Kennedy on the reversed graph.)
 fn post_dominators(successors: &[Vec<usize>]) -> Vec<Option<usize>> {
     let end = successors.len();
     let mut predecessors = vec![Vec::new(); end + 1];
@@ -74,7 +75,7 @@ fn post_dominators(successors: &[Vec<usize>]) -> Vec<Option<usize>> {
             predecessors[*to].push(block);
         }
     }
-    // Post-order of the reversed graph from the end, without recursion: code may be long.
+    // Post-order of the reversed graph from the end. Iterative, because long code would overflow the stack.
     let mut order = Vec::new();
     let mut number = vec![usize::MAX; end + 1];
     let mut seen = vec![false; end + 1];

@@ -1,16 +1,17 @@
-//! Which sectors of global memory a launch touches, each once: what it would move if the caches lost nothing while it runs.
+//! The footprint of a launch: the distinct sectors of global memory that it accesses. This is its memory traffic if no
+//! cache evicts a sector during the launch.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::memory::Allocation;
 
-/// Bytes of a sector.
+/// The size of a sector in bytes.
 pub(super) const SECTOR: u64 = 32;
 
 type Bits = Box<[AtomicU64]>;
 
-/// A bit for each sector of each allocation, of those that were touched at all; loads, then stores.
+/// One bit for each sector of each accessed allocation: first for loads, then for stores.
 pub(super) struct Footprint {
     touched: Vec<[OnceLock<Bits>; 2]>,
 }
@@ -20,10 +21,10 @@ impl Footprint {
         Footprint { touched: (0..allocations).map(|_| Default::default()).collect() }
     }
 
-    /// Whether nothing in this launch has loaded, or stored, the sector at `address` before. It lies in `allocation`, which is
-    /// number `at`.
+    /// Marks the sector at `address` as loaded, or as stored if `write`. Returns whether this was the launch's first
+    /// load, or store, of it. The sector lies in `allocation`, which has index `at`.
     pub fn first(&self, at: usize, allocation: &Allocation, address: u64, write: bool) -> bool {
-        // Allocations begin at multiples of a sector.
+        // Allocations begin at multiples of the sector size.
         let sector = (address - allocation.base) / SECTOR;
         let sectors = (allocation.size as u64).div_ceil(SECTOR);
         let empty = || (0..sectors.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();

@@ -1,4 +1,4 @@
-//! Launches: what is refused, how blocks are spread over the cores, and how a block's warps take turns.
+//! Launches: the checks of their shape, the distribution of blocks over host threads, and the turns of a block's warps.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use super::trap::{Trap, TrapKind};
 use super::warp::{State, Warp};
 use super::{Kernel, Launch, Machine};
 
-/// The most shared memory that a block may have, with the opt-in (CUDA programming guide, "Compute capabilities").
+/// The largest shared memory of a block in bytes, with the opt-in (CUDA programming guide, "Compute capabilities").
 pub(crate) fn most_shared(capability: (u32, u32)) -> usize {
     match capability {
         (..=6, _) => 48 << 10,
@@ -26,11 +26,11 @@ pub(crate) fn most_shared(capability: (u32, u32)) -> usize {
     }
 }
 
-/// Counts launches, so that what one left in the shadow is not taken for another's.
+/// Numbers the launches, so that shadow words of one launch are not mistaken for another's.
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 
 impl Machine {
-    /// Runs a kernel to its end.
+    /// Executes a kernel to its end and returns its counters.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<Counts, Trap> {
         check_shape(kernel, launch, params, most_shared(self.config.compute_capability))
             .map_err(|(kind, message)| unlocated(kernel, kind, message))?;
@@ -40,7 +40,7 @@ impl Machine {
         let allocations = self.memory.snapshot();
         let footprint = self.config.count.then(|| Footprint::new(allocations.len()));
         let next = AtomicU64::new(0);
-        // The trap of the first block that has one is told, whichever was found first.
+        // Of several trapped blocks the one of the lowest number is reported, in whichever order they were found.
         let first_trap = AtomicU64::new(u64::MAX);
         let outcome = Mutex::new((Counts::default(), None::<(u64, Trap)>));
         let work = || {
@@ -89,7 +89,7 @@ impl Machine {
                 outcome.0.add(&counts);
             }
         };
-        // In the order of their numbers, as far as possible: kernels may hope for that.
+        // Blocks start in the order of their numbers: some kernels wait for earlier blocks.
         let workers = (rayon::current_num_threads() as u64).min(blocks);
         rayon::scope(|scope| (0..workers).for_each(|_| scope.spawn(|_| work())));
         let (counts, trap) = outcome.into_inner().unwrap_or_default();
@@ -100,7 +100,7 @@ impl Machine {
     }
 }
 
-/// What a thread of the host keeps from block to block.
+/// Buffers that a host thread reuses from block to block.
 #[derive(Default)]
 struct Worker {
     warps: Vec<Warp>,
@@ -135,10 +135,10 @@ fn check_shape(kernel: &Kernel, launch: &Launch, params: &[u8], most: usize) -> 
         ));
     }
     if shared > most {
-        return Err((TrapKind::LaunchOutOfResources, format!("{shared} bytes of shared memory, of {most}")));
+        return Err((TrapKind::LaunchOutOfResources, format!("{shared} bytes of shared memory, more than {most}")));
     }
     if params.len() < kernel.param_bytes() {
-        return Err((invalid, format!("{} bytes of parameters, not {}", params.len(), kernel.param_bytes())));
+        return Err((invalid, format!("{} bytes of parameters, {} expected", params.len(), kernel.param_bytes())));
     }
     Ok(())
 }
@@ -182,15 +182,15 @@ fn run_block(
             return Err(trap(warp, stuck(env, warps, warp)));
         }
         if env.executed > limit {
-            let message = format!("{} instructions without an end", env.executed);
+            let message = format!("{} instructions executed, more than the limit of {limit} for a block", env.executed);
             let warp = warps.iter().find(|warp| warp.state == State::Ready).unwrap_or(&warps[0]);
             return Err(trap(warp, *Fault::new(TrapKind::Deadlock, 0, message)));
         }
     }
 }
 
-/// Lets the warps go on whose barriers are complete. With checks, a barrier of all threads wants those too that have
-/// returned; without, as on a card, the others are enough.
+/// Releases the warps whose barriers are complete. With checks, a barrier of all threads also waits for threads that
+/// have returned. Without checks, as on a card, it waits for the others only.
 fn release(env: &mut Env, warps: &mut [Warp]) {
     let live: usize = warps.iter().map(|warp| warp.live.count_ones() as usize).sum();
     for id in 0..16 {
@@ -232,10 +232,10 @@ fn kernel_op<'a>(env: &Env<'a>, warp: &Warp) -> &'a Op {
     &env.program.code[warp.at as usize].op
 }
 
-/// Why no warp can go on.
+/// The deadlock or partial barrier because of which no warp can continue.
 fn stuck(env: &Env, warps: &[Warp], at: &Warp) -> Fault {
     let State::Waiting(id) = at.state else {
-        return *Fault::new(TrapKind::Deadlock, 0, "no warp can go on");
+        return *Fault::new(TrapKind::Deadlock, 0, "no warp can continue");
     };
     let barrier = &env.barriers[id];
     let wanted = if barrier.expected == 0 { env.threads } else { barrier.expected };
@@ -246,7 +246,7 @@ fn stuck(env: &Env, warps: &[Warp], at: &Warp) -> Fault {
     if gone > 0 {
         message += &format!("; {gone} threads have returned");
         if barrier.expected == 0 {
-            message += " (cards wait for the rest only, but CUDA leaves a __syncthreads that not all reach undefined)";
+            message += " (cards wait only for the rest, but CUDA leaves a __syncthreads that not all reach undefined)";
         }
     }
     if elsewhere {
@@ -305,11 +305,11 @@ fn special_value(
         Special::MaskGt => !(bit | (bit - 1)) & 0xffff_ffff,
         Special::DynamicShared => launch.dynamic_shared as u64,
         Special::TotalShared => shared as u64,
-        // No block executes so much that its clock would reach the upper half.
+        // No block executes enough instructions to reach the clock's upper half.
         Special::ClockHigh => 0,
         Special::SmId | Special::GridId | Special::Clock | Special::Clock64 | Special::Timer => 0,
     }
 }
 
-/// The files of a module, as its kernels share them.
+/// The `.file` table of a module, shared by its kernels.
 pub(super) type Files = Arc<Vec<(u32, String)>>;

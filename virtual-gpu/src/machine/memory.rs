@@ -1,7 +1,8 @@
-//! Global memory: allocations, their contents, and a shadow that says which bytes were ever written and by whom.
+//! Global memory: allocations, their contents, and shadow words that record which bytes were written, and by which
+//! block.
 //!
-//! Addresses are handed out once and never again, so that a use after free cannot land in a newer allocation, and
-//! neighbours stand apart, so that an index that is off by a little lands in nobody's memory.
+//! Addresses are never reused, so a use after free cannot hit a newer allocation. A gap follows each allocation, so an
+//! index slightly out of bounds hits no other allocation.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use thiserror::Error;
 
-/// What a host call on device memory can get wrong.
+/// The errors of host calls on device memory.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MemoryError {
     #[error("{wanted} bytes do not fit: {free} of {total} are free")]
@@ -23,23 +24,23 @@ pub enum MemoryError {
     DoubleFree { address: u64 },
 }
 
-/// Where the first allocation lies. Far from 0, so that null pointers and small integers hit nothing.
+/// The address of the first allocation. Far from 0, so that null pointers and small integers hit no allocation.
 const FIRST: u64 = 0x7f_0000_0000;
-/// What every address is a multiple of.
+/// The alignment of every allocation.
 const ALIGN: u64 = 256;
-/// Unowned space after each allocation.
+/// The unused space after each allocation, in bytes.
 const GAP: u64 = 4096;
-/// How many freed allocations are remembered for diagnoses.
+/// The number of freed allocations remembered for error messages.
 const REMEMBERED: usize = 1 << 16;
 
-/// A shadow word stands for four bytes of memory: bits 0-3 say which were ever written; bits 4-7 which of them the
-/// last block to write here wrote, bits 8-11 which of those it changed; bits 12-35 name that block, bits 36-63 the
-/// launch.
+/// A shadow word describes four bytes of memory. Bits 0-3: which bytes were ever written. Bits 4-7: which of them the
+/// last writing block wrote. Bits 8-11: which of those it changed. Bits 12-35: the number of that block. Bits 36-63:
+/// the number of its launch.
 pub(super) const WRITTEN: u64 = 0xf;
 pub(super) const BLOCK: u64 = 0xff_ffff << 12;
 pub(super) const LAUNCH: u64 = !0 << 36;
 
-/// Who writes, as a shadow word tells it. Numbers too large for their bits are cut: a race may then be overlooked.
+/// The launch and the block in the bits of a shadow word. Larger numbers are truncated, so a race may be overlooked.
 pub(super) fn tag(launch: u64, block: u64) -> u64 {
     launch << 36 | block << 12 & BLOCK
 }
@@ -48,18 +49,18 @@ pub(super) struct Allocation {
     pub base: u64,
     pub size: usize,
     words: Box<[AtomicU64]>,
-    /// Empty where nothing is checked.
+    /// Empty without checks.
     shadow: Box<[AtomicU64]>,
 }
 
-/// `None` where the host has not that much: `vec!` would end the process.
+/// Zeroed words; `None` if the host lacks the memory, where `vec!` would abort the process.
 fn zeroed(words: usize) -> Option<Box<[AtomicU64]>> {
     let layout = Layout::array::<AtomicU64>(words).ok()?;
     if layout.size() == 0 {
         return Some(Box::default());
     }
-    // SAFETY: the layout is not empty. All zeros are `AtomicU64`s, and the box frees what was allocated with the layout
-    // that a slice of so many has. Pages that nobody touches stay unmapped.
+    // SAFETY: the layout is not empty. All-zero bytes are valid `AtomicU64`s. The box frees the memory with the layout
+    // of a slice of `words`, by which it was allocated. Pages that are never touched stay unmapped.
     unsafe {
         let first = alloc_zeroed(layout).cast::<AtomicU64>();
         (!first.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(first, words)))
@@ -79,8 +80,8 @@ impl Allocation {
 
     fn at<T>(&self, offset: usize) -> &T {
         assert!(offset + size_of::<T>() <= self.words.len() * 8 && offset.is_multiple_of(align_of::<T>()));
-        // SAFETY: in bounds and aligned by the line above; only ever used for atomics, for which every bit pattern
-        // and every concurrent access is fine.
+        // SAFETY: in bounds and aligned by the line above. `T` is always an atomic, valid for every bit pattern and
+        // under concurrent access.
         unsafe { &*(self.words.as_ptr() as *const u8).add(offset).cast::<T>() }
     }
 
@@ -100,7 +101,7 @@ impl Allocation {
         self.at(offset)
     }
 
-    /// The shadow of the word that holds `offset`; `None` where nothing is checked.
+    /// The shadow word of the four bytes that hold `offset`; `None` without checks.
     pub fn shadow(&self, offset: usize) -> Option<&AtomicU64> {
         self.shadow.get(offset / 4)
     }
@@ -153,7 +154,7 @@ impl Allocation {
     }
 }
 
-/// Every allocation that was alive at one moment, by address.
+/// All live allocations at one moment, in order of address.
 pub(super) type Snapshot = Arc<Vec<Arc<Allocation>>>;
 
 #[derive(Default)]
@@ -223,7 +224,7 @@ impl Memory {
         table.snapshot.clone().unwrap_or_default()
     }
 
-    /// The allocation that holds `address`. An empty one holds its own.
+    /// The allocation that holds `address`. An empty allocation holds its base address.
     pub fn find(&self, address: u64) -> Option<Arc<Allocation>> {
         let table = self.table();
         let (_, found) = table.live.range(..=address).next_back()?;
@@ -263,7 +264,7 @@ impl Memory {
             return Ok(());
         }
         let (found, offset) = self.locate(address, bytes)?;
-        // In pieces of some pages, so that a large fill needs no copy of itself.
+        // Written in pieces of a few pages, so that a large fill needs no buffer of its size.
         let piece = pattern.repeat((16384 / pattern.len()).clamp(1, count));
         let mut done = 0;
         while done < bytes {
@@ -274,7 +275,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies as `memmove` does. What was never written stays so where it goes.
+    /// Copies as `memmove` does. Bytes that were never written stay unwritten at the destination.
     pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
         if bytes == 0 {
             return Ok(());
@@ -295,7 +296,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Where `address` lies with respect to what is and was allocated, in words.
+    /// The position of `address` relative to live and freed allocations, in words for an error message.
     pub fn describe(&self, address: u64) -> String {
         let table = self.table();
         if let Some((base, size)) = table.freed.range(..=address).next_back()
@@ -332,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_than_the_host_has() {
+    fn allocations_beyond_the_hosts_memory_fail_with_out_of_memory() {
         let memory = Memory::new(usize::MAX, true);
         for bytes in [usize::MAX, usize::MAX / 2, 1 << 60] {
             assert!(matches!(memory.alloc(bytes), Err(MemoryError::OutOfMemory { .. })), "{bytes}");

@@ -1,4 +1,4 @@
-//! One device: its memory, the modules loaded on it, and the launches that it executes and checks.
+//! The simulated device: its memory, the modules loaded on it, and the launches that it executes and checks.
 
 mod access;
 mod barrier;
@@ -26,11 +26,11 @@ use memory::Memory;
 pub use memory::MemoryError;
 pub use trap::{LoadError, Trap, TrapKind};
 
-/// What a device is like.
+/// The properties of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub compute_capability: (u32, u32),
-    /// Whether launches are checked; without, out-of-bounds accesses are still caught.
+    /// Whether launches are checked. Without checks, out-of-bounds accesses are still caught.
     pub checks: bool,
     /// Whether launches are counted.
     pub count: bool,
@@ -52,7 +52,7 @@ pub struct Launch {
     pub dynamic_shared: usize,
 }
 
-/// One parameter's place among a kernel's parameter bytes.
+/// The place of one parameter in a kernel's parameter bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Param {
     pub offset: usize,
@@ -60,7 +60,7 @@ pub struct Param {
     pub align: usize,
 }
 
-/// One device. Every method may be called from any thread.
+/// A device. Every method may be called from any thread.
 pub struct Machine {
     config: Config,
     memory: Arc<Memory>,
@@ -73,7 +73,7 @@ impl Machine {
         Machine { config, memory, instruction_limit: 1 << 31 }
     }
 
-    /// After how many instructions (of warps) a block counts as endless.
+    /// Sets the instruction limit: a block that executes more warp instructions traps as a deadlock.
     pub fn instruction_limit(self, instruction_limit: u64) -> Machine {
         Machine { instruction_limit, ..self }
     }
@@ -82,7 +82,7 @@ impl Machine {
         &self.config
     }
 
-    /// A 256-byte aligned address of `bytes` bytes that count as unwritten.
+    /// Allocates `bytes` bytes that count as unwritten; returns their address, a multiple of 256.
     pub fn alloc(&self, bytes: usize) -> Result<u64, MemoryError> {
         self.memory.alloc(bytes)
     }
@@ -96,7 +96,7 @@ impl Machine {
         self.memory.find(address).map(|found| (found.base, found.size))
     }
 
-    /// Free and total bytes.
+    /// Free and total bytes of memory.
     pub fn memory(&self) -> (usize, usize) {
         self.memory.usage()
     }
@@ -109,7 +109,7 @@ impl Machine {
         self.memory.write(address, from)
     }
 
-    /// Writes `pattern`, `count` times.
+    /// Writes `pattern` `count` times in a row.
     pub fn fill(&self, address: u64, pattern: &[u8], count: usize) -> Result<(), MemoryError> {
         self.memory.fill(address, pattern, count)
     }
@@ -118,7 +118,7 @@ impl Machine {
         self.memory.copy(to, from, bytes)
     }
 
-    /// Decodes every function of a module and gives its variables memory.
+    /// Decodes every function of a module and allocates memory for its variables.
     pub fn load(&self, ptx: &str) -> Result<Module, LoadError> {
         let tree = ptx::parse(ptx).map_err(|error| LoadError { line: error.line, message: error.message })?;
         let target = self.check_target(&tree)?;
@@ -130,7 +130,7 @@ impl Machine {
                 continue;
             }
             if variable.external || variable.unsized_array && variable.initial.is_empty() {
-                let message = format!("`{}` is defined elsewhere: linking is not supported", variable.name);
+                let message = format!("`{}` has no definition in this module: linking is not supported", variable.name);
                 return Err(LoadError::new(variable.line, message));
             }
             let bytes = variable.bytes().max(variable.initial.len());
@@ -138,7 +138,7 @@ impl Machine {
             let address = self.memory.alloc(bytes).map_err(failed)?;
             module.globals.push((variable.name.clone(), address, bytes));
             names.globals.insert(variable.name.clone(), address);
-            // What is not initialised is zero.
+            // Bytes without an initializer are zero.
             self.memory.fill(address, &[0], bytes).map_err(failed)?;
             self.memory.write(address, &variable.initial).map_err(failed)?;
         }
@@ -164,8 +164,8 @@ impl Machine {
         Ok(module)
     }
 
-    /// The number of the target. PTX for a later architecture than the device's does not load, nor does PTX for another one
-    /// alone (`sm_90a`) or for another family (`sm_100f`).
+    /// Checks the module's `.target` and returns its number. The device refuses PTX for a later architecture, for
+    /// another architecture only (`sm_90a`), and for another family (`sm_100f`).
     fn check_target(&self, tree: &ptx::ast::Module) -> Result<u32, LoadError> {
         let digits = tree.target.strip_prefix("sm_").unwrap_or(&tree.target);
         let (major, minor) = self.config.compute_capability;
@@ -174,13 +174,15 @@ impl Machine {
             Ok(target) if digits.ends_with('a') && target == own => Ok(target),
             Ok(target) if digits.ends_with('f') && target <= own && target / 10 == major => Ok(target),
             Ok(target) if digits.ends_with(|c: char| c.is_ascii_digit()) && target <= own => Ok(target),
-            Ok(_) => Err(LoadError::new(1, format!("PTX for {} on a device of {major}.{minor}", tree.target))),
-            Err(_) => Err(LoadError::new(1, format!("`{}` is no target", tree.target))),
+            Ok(_) => {
+                Err(LoadError::new(1, format!("PTX for {} cannot run on a device of {major}.{minor}", tree.target)))
+            }
+            Err(_) => Err(LoadError::new(1, format!("`{}` is not a target of the form sm_80", tree.target))),
         }
     }
 }
 
-/// PTX that was loaded.
+/// A loaded module: its kernels, and its global variables in device memory.
 pub struct Module {
     kernels: Vec<Arc<Kernel>>,
     globals: Vec<(String, u64, usize)>,
@@ -190,7 +192,7 @@ pub struct Module {
 impl Drop for Module {
     fn drop(&mut self) {
         for (_, address, _) in &self.globals {
-            // Freed by hand before, if at all: nothing to be done about it.
+            // An error means that the program has freed the variable's memory itself.
             let _ = self.memory.free(*address);
         }
     }

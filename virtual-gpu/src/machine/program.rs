@@ -1,18 +1,18 @@
-//! A kernel, decoded: what the executor runs.
+//! A decoded kernel, in the form that the executor runs.
 
 use super::counts::Class;
 use crate::arith::half::Half;
 
-/// One register of a warp: a value for each lane. Narrower values are kept zero-extended.
+/// One register of a warp: a value for each lane, zero-extended to 64 bits.
 pub(super) type Row = [u64; 32];
 
-/// Index of a row. With `CONSTANT` set, of the kernel's constants; else of the warp's registers.
+/// The index of a row: of the kernel's constants if `CONSTANT` is set, else of the warp's registers.
 pub(super) type R = u32;
 pub(super) const CONSTANT: R = 1 << 31;
-/// A destination that nobody wants.
+/// The destination of a result that is discarded.
 pub(super) const NOWHERE: R = u32::MAX;
 
-/// Index of a predicate: a bit for each lane.
+/// The index of a predicate, which has one bit for each lane.
 pub(super) type P = u32;
 pub(super) const TRUE: P = 0;
 pub(super) const FALSE: P = 1;
@@ -21,10 +21,10 @@ pub(super) type One = dyn Fn(&mut Row, &Row) + Send + Sync;
 pub(super) type Two = dyn Fn(&mut Row, &Row, &Row) + Send + Sync;
 pub(super) type Three = dyn Fn(&mut Row, &Row, &Row, &Row) + Send + Sync;
 pub(super) type Four = dyn Fn(&mut Row, &Row, &Row, &Row, &Row) + Send + Sync;
-/// Three values and a carry, to a value and a carry.
+/// Maps three values and a carry-in to a value and a carry-out.
 pub(super) type Carrying = dyn Fn(u64, u64, u64, bool) -> (u64, bool) + Send + Sync;
 
-/// Arithmetic on whole rows; which lanes keep the result is not its concern.
+/// Arithmetic on whole rows. The caller selects the lanes that keep the result.
 pub(super) enum Pure {
     One(Box<One>),
     Two(Box<Two>),
@@ -51,7 +51,7 @@ impl Logic {
     }
 }
 
-/// A predicate, perhaps negated.
+/// A predicate, possibly negated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Guard {
     pub p: P,
@@ -75,7 +75,7 @@ pub(super) enum Area {
     Generic,
 }
 
-/// A load's or store's shape: up to four values of `size` bytes.
+/// The operands of a load or store: up to four values of `size` bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Access {
     pub area: Area,
@@ -83,12 +83,12 @@ pub(super) struct Access {
     pub offset: i64,
     pub size: usize,
     pub lanes: usize,
-    /// `.volatile`, `.relaxed`, ...: no race with its like.
+    /// `.volatile`, `.relaxed`, ...: does not race with other strong accesses.
     pub strong: bool,
-    /// `.nc`: through a cache that the launch's own writes need not reach.
+    /// `.nc`: reads through a cache that need not see the launch's own writes.
     pub fixed: bool,
     pub regs: [R; 4],
-    /// Loads: how many bits to sign-extend from (0: none), and what the registers hold.
+    /// For loads: the width to sign-extend from (0: none), and for each register the mask of its bits.
     pub sign_from: u32,
     pub keep: [u64; 4],
 }
@@ -161,8 +161,8 @@ pub(super) enum Op {
         d: R,
         s: [R; 4],
     },
-    /// `setp`: `p` and `q` are the comparison and its opposite, each combined with `with`.
-    /// On packed halves, `g` compares the upper ones for `q`.
+    /// `setp`: `p` receives the comparison and `q` its negation, each combined with `with`. For packed halves, `g`
+    /// compares the upper halves for `q`.
     Compare {
         f: Compare,
         g: Option<Compare>,
@@ -172,7 +172,7 @@ pub(super) enum Op {
         q: P,
         with: Option<(Logic, Guard)>,
     },
-    /// `set`: the comparison as a value.
+    /// `set`: the comparison as a value, `yes` if it holds and 0 if not.
     CompareValue {
         f: Compare,
         a: R,
@@ -181,7 +181,7 @@ pub(super) enum Op {
         yes: u64,
         with: Option<(Logic, Guard)>,
     },
-    /// Parts of a row, each with how far it is shifted.
+    /// Splits a row into parts: the destination of each, and the shift that brings it to bit 0.
     Unpack {
         a: R,
         mask: u64,
@@ -199,7 +199,7 @@ pub(super) enum Op {
         a: Guard,
         b: Guard,
     },
-    /// `add.cc`, `madc`, ...: values with a carry in and out.
+    /// `add.cc`, `madc`, ...: arithmetic with carry-in and carry-out.
     Carry {
         f: Box<Carrying>,
         d: R,
@@ -221,7 +221,7 @@ pub(super) enum Op {
     Atomic {
         access: Access,
         f: Atomic,
-        /// What it is on shared memory, if that differs and a generic address may lead there.
+        /// The function on shared memory, if it differs and a generic address may point there.
         on_shared: Option<Atomic>,
         b: R,
         c: R,
@@ -279,7 +279,7 @@ pub(super) enum Op {
         ignore: Guard,
     },
     AsyncCommit,
-    /// `None`: all of them.
+    /// Waits until at most `left` groups are pending; `None`: for all copies.
     AsyncWait {
         left: Option<u32>,
     },
@@ -303,23 +303,23 @@ pub(super) struct Instr {
     pub op: Op,
     pub guard: Guard,
     pub line: u32,
-    /// Number of `.file`, line; 0 where unknown.
+    /// The number of the `.file` and the line; 0 if unknown.
     pub location: (u32, u32),
     pub class: Class,
-    /// Floating-point operations of one thread.
+    /// Floating-point operations for each thread.
     pub flops: u32,
-    /// Branches: where its lanes meet again.
+    /// For branches: the address at which the lanes reconverge.
     pub meet: u32,
 }
 
-/// The end of the code, as a meeting point.
+/// The reconvergence point of lanes that meet only at the end of the code.
 pub(super) const END: u32 = u32::MAX;
 
 #[derive(Default)]
 pub(super) struct Program {
     pub code: Vec<Instr>,
     pub constants: Vec<Row>,
-    /// Rows of registers, special ones included.
+    /// The number of register rows, special registers included.
     pub rows: usize,
     pub predicates: usize,
     pub specials: Vec<(Special, R)>,

@@ -1,20 +1,21 @@
-//! A block's shared memory, and a shadow that finds races on it.
+//! A block's shared memory, and shadow cells that detect races on it.
 //!
-//! Time in a block is counted in generations: every barrier and every `bar.warp.sync` begins a new one. Each warp
-//! knows, for every warp of the block (itself included), up to which generation that warp's accesses are ordered before
-//! its own. Two accesses of different threads, one of them a write, race unless the earlier is so ordered, both are
-//! strong (atomic, volatile, relaxed), or the later writes what is there already. Ordered are accesses only
+//! Time in a block is counted in generations: every barrier and every `bar.warp.sync` begins a new one. For each warp
+//! of the block, itself included, a warp knows the last generation whose accesses are ordered before its own. Two
+//! accesses by different threads, at least one a write, race unless the earlier one is ordered in this way, both are
+//! strong (atomic, volatile, relaxed), or the later one writes the value already there. Two accesses are ordered only
+//! if they are
 //!
-//! * of one thread,
-//! * on both sides of a barrier that both warps take part in (`bar.arrive` orders what came before it only),
-//! * of one warp, on both sides of a `bar.warp.sync` (whatever lanes its mask names). Shuffles and votes order nothing,
-//!   as CUDA's manual has it.
+//! * by one thread,
+//! * on both sides of a barrier in which both warps take part (`bar.arrive` orders only the accesses before it),
+//! * by one warp, on both sides of a `bar.warp.sync`, for any mask. As in CUDA's manual, shuffles and votes order
+//!   nothing.
 //!
-//! A word has one cell while it is accessed as a whole, else one for each byte.
+//! A word has one shadow cell as long as it is accessed as a whole, then one for each byte.
 
 use super::trap::TrapKind;
 
-/// What stops a warp: which lane, and why.
+/// The error of one lane, which stops its warp.
 pub(super) struct Fault {
     pub kind: TrapKind,
     pub lane: usize,
@@ -27,24 +28,24 @@ impl Fault {
     }
 }
 
-/// For each warp of the block: up to which generation its accesses are known to have happened.
+/// For each warp of the block: the last generation whose accesses are known to have happened.
 pub(super) type Seen = [u32; 32];
 
 const NOBODY: u16 = u16::MAX;
 const WRITE_STRONG: u8 = 1;
 const READ_STRONG: u8 = 2;
-/// A `cp.async` that was not waited for.
+/// The target of a `cp.async` that was not yet waited for.
 const PENDING: u8 = 4;
-/// Written by a `cp.async`.
+/// Last written by a `cp.async`.
 const ASYNC: u8 = 8;
-/// See the cells of the bytes.
+/// The word's bytes have shadow cells of their own.
 const SPLIT: u8 = 16;
 
 #[derive(Clone, Copy, PartialEq)]
 struct Cell {
     written: u32,
     read: u32,
-    /// Warps among the readers since `reader` was the only one.
+    /// The warps that have read since `reader` was the only reader; 0 while it is.
     readers: u32,
     writer: u16,
     reader: u16,
@@ -56,22 +57,23 @@ const UNTOUCHED: Cell = Cell { written: 0, read: 0, readers: 0, writer: NOBODY, 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Touch {
     Read,
-    /// `true`: the memory changes.
+    /// A write; `true` if it changes the value.
     Write(bool),
     Atomic,
     StrongRead,
     StrongWrite(bool),
-    /// The issue of a `cp.async`, and its end.
+    /// The issue and the completion of a `cp.async`.
     Issue,
     Arrive,
 }
 
-/// Who touches.
+/// The thread that makes an access.
 #[derive(Clone, Copy)]
 pub(super) struct Actor<'a> {
     pub thread: usize,
     pub seen: &'a Seen,
-    /// Whether the thread acts for itself alone; else its own earlier accesses need ordering too.
+    /// Whether the access is the thread's own, and so ordered after its earlier ones. `false` for `ldmatrix`, whose
+    /// lanes read for each other.
     pub alone: bool,
 }
 
@@ -118,7 +120,7 @@ impl Shared {
         &mut self.data[at..at + size]
     }
 
-    /// Checks and records an access. In bounds, which the caller has seen to.
+    /// Checks and records an access. The caller has checked the bounds.
     #[inline]
     pub fn touch(&mut self, at: usize, size: usize, actor: Actor, touch: Touch) -> Result<(), Box<Fault>> {
         if !self.checks {
@@ -176,8 +178,8 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
     if cell.flags & PENDING != 0 {
         let verb = if matches!(touch, Touch::Read | Touch::StrongRead) { "read" } else { "overwritten" };
         let message = format!(
-            "shared address {at:#x} is {verb} while a cp.async of thread {} to it is under way: its group \
-             was not waited for",
+            "shared address {at:#x} is {verb} while a cp.async of thread {} to it is pending: its group was not waited \
+             for",
             cell.writer
         );
         return fault(TrapKind::AsyncCopy, actor, message);
@@ -191,7 +193,7 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
                 return fault(
                     TrapKind::Uninitialised,
                     actor,
-                    format!("shared address {at:#x} is read, but nobody wrote it"),
+                    format!("shared address {at:#x} is read, but was never written"),
                 );
             }
             if !writer_ordered && cell.flags & ASYNC != 0 {
@@ -229,7 +231,7 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
                 return fault(TrapKind::SharedRace, actor, message);
             }
             if touch == Touch::Atomic && cell.writer == NOBODY {
-                let message = format!("shared address {at:#x} is updated, but nobody wrote it before");
+                let message = format!("shared address {at:#x} is updated, but was never written");
                 return fault(TrapKind::Uninitialised, actor, message);
             }
             let flags = match touch {
@@ -237,7 +239,7 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
                 _ if strong => WRITE_STRONG,
                 _ => 0,
             };
-            // Readers stay known where the value stays: a later change may still race with them.
+            // A write of the same value keeps the readers: a later change may still race with them.
             if changes {
                 *cell = Cell { written: now, writer: me, flags, ..UNTOUCHED };
             } else if writer_ordered {

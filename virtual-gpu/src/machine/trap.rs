@@ -1,43 +1,44 @@
-//! What stops a kernel, and how it is told.
+//! Traps: the errors that stop a kernel, and how they are reported.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// What went wrong, in the terms of the checks.
+/// The kind of an error, named after the check that found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrapKind {
-    /// Outside of every allocation, or in one that was freed.
+    /// An address outside of every allocation, or in a freed one.
     IllegalAddress,
     MisalignedAddress,
-    /// Outside of the block's shared memory.
+    /// An address outside of the block's shared memory.
     SharedOutOfBounds,
-    /// Outside of the thread's local memory, or of the kernel's parameters.
+    /// An address outside of the thread's local memory, or of the kernel's parameters.
     LocalOutOfBounds,
-    /// A read of global, shared or local memory that nobody wrote.
+    /// A read of global, shared or local memory that was never written.
     Uninitialised,
-    /// Two threads of a block, no barrier between them, and one of them wrote.
+    /// Two threads of a block accessed the same shared memory with no barrier in between, and one of them wrote.
     SharedRace,
-    /// Two blocks wrote different values to the same place, or one read what another wrote in the same launch.
+    /// Two blocks wrote different values to the same address, or one read a value that another wrote in the same
+    /// launch.
     GlobalRace,
-    /// A barrier that not every thread of the block reached.
+    /// A barrier that not all threads of the block reached.
     PartialBarrier,
-    /// A `shfl`, `vote`, `mma`, ... without some of its lanes.
+    /// A `shfl`, `vote`, `mma`, ... that not all of its lanes execute.
     MissingLanes,
-    /// Data of a `cp.async` touched before its group was waited for, or before a barrier published it.
+    /// Data of a `cp.async` accessed before its group was waited for, or before a barrier published it.
     AsyncCopy,
-    /// Nothing can go on, or nothing ends.
+    /// No warp can continue, or the block exceeds the instruction limit.
     Deadlock,
-    /// `trap`, or an instruction given what it forbids.
+    /// A `trap` instruction, or an instruction with forbidden operands.
     LaunchFailed,
-    /// The launch asks for more than the device has.
+    /// The launch requires more threads or shared memory than the kernel or the device allows.
     LaunchOutOfResources,
-    /// The launch makes no sense: an empty grid, parameters of the wrong size.
+    /// The launch is invalid: an empty grid, or parameters of the wrong size.
     InvalidLaunch,
 }
 
 impl TrapKind {
-    /// The check's name.
+    /// The name of the check that found it.
     pub fn name(self) -> &'static str {
         match self {
             TrapKind::IllegalAddress => "illegal address",
@@ -47,8 +48,8 @@ impl TrapKind {
             TrapKind::Uninitialised => "read of unwritten memory",
             TrapKind::SharedRace => "race on shared memory",
             TrapKind::GlobalRace => "race on global memory",
-            TrapKind::PartialBarrier => "barrier reached by a part",
-            TrapKind::MissingLanes => "lanes missing",
+            TrapKind::PartialBarrier => "barrier not reached by all threads",
+            TrapKind::MissingLanes => "lanes missing from a warp instruction",
             TrapKind::AsyncCopy => "cp.async not waited for",
             TrapKind::Deadlock => "deadlock",
             TrapKind::LaunchFailed => "launch failed",
@@ -58,21 +59,21 @@ impl TrapKind {
     }
 }
 
-/// A kernel stopped: where, and why.
+/// The error that stopped a kernel: its kind, its place and a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trap {
     pub kind: TrapKind,
     pub kernel: String,
     pub block: [u32; 3],
     pub thread: [u32; 3],
-    /// 0 where no instruction is to blame.
+    /// The PTX line; 0 if no instruction caused the trap.
     pub ptx_line: usize,
-    /// `file:line`, where the PTX says.
+    /// `file:line` of the source, if the PTX has it.
     pub source: Option<String>,
     pub message: String,
 }
 
-// Not derived: the derive would take `source` for an underlying error.
+// Not derived: the derive would treat the field `source` as an underlying error.
 impl std::error::Error for Trap {}
 
 impl fmt::Display for Trap {
@@ -89,7 +90,7 @@ impl fmt::Display for Trap {
     }
 }
 
-/// PTX that is not understood.
+/// PTX that cannot be loaded: a syntax error, or an unsupported or malformed instruction.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("PTX line {line}: {message}")]
 pub struct LoadError {

@@ -1,30 +1,30 @@
-//! A warp: registers, the lanes that are at work, and where the others wait to be met.
+//! A warp: its registers, its active lanes, and the divergence stack with the lanes that wait to reconverge.
 
 use super::program::{CONSTANT, END, NOWHERE, P, Program, R, Row};
 use super::shared::Seen;
 
-/// Lanes that go on at `pc` once those before them in the stack have come to `meet`.
+/// An entry of the divergence stack: the lanes `mask` continue at `pc` and reconverge with the entry below at `meet`.
 #[derive(Clone, Copy)]
 pub(super) struct Frame {
     pub pc: u32,
     pub meet: u32,
     pub mask: u32,
-    /// These lanes have come to what they do with others, and let the other side of their branch go first.
+    /// The lanes have reached a warp-wide instruction that needs others, and yielded to the other side of their branch.
     pub held: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ready,
-    /// At this barrier.
+    /// Waiting at the barrier of this number.
     Waiting(usize),
     Done,
 }
 
-/// A copy that was issued and not waited for.
+/// A `cp.async` that was issued and not yet waited for.
 pub(super) struct Copying {
     pub lane: usize,
-    /// Which of its lane's groups it belongs to.
+    /// The number of its group, counted for each lane.
     pub group: u32,
     pub to: usize,
     pub size: usize,
@@ -38,18 +38,18 @@ pub(super) struct Warp {
     pub carry: u32,
     pub now: Frame,
     stack: Vec<Frame>,
-    /// Lanes that the block has, and those of them that have not returned.
+    /// The lanes that exist in the block, and those of them that have not returned.
     pub lanes: u32,
     pub live: u32,
     pub state: State,
     pub seen: Seen,
     pub local: Vec<u8>,
-    /// Which of its bytes were written.
+    /// For each byte of `local`: whether it was written.
     pub local_written: Vec<bool>,
     pub copies: Vec<Copying>,
-    /// Groups that each lane has committed.
+    /// For each lane: the number of cp.async groups it has committed.
     pub groups: [u32; 32],
-    /// Where it stopped last.
+    /// The address of the last instruction executed.
     pub at: u32,
 }
 
@@ -123,7 +123,7 @@ impl Warp {
         }
     }
 
-    /// Some lanes branch, the others do not.
+    /// Divergence: the lanes `taken` branch to `target`, the others fall through; all reconverge at `meet`.
     pub fn part(&mut self, taken: u32, target: u32, meet: u32) {
         let Frame { pc, mask, .. } = self.now;
         if meet != END {
@@ -133,10 +133,11 @@ impl Warp {
         self.now = Frame { pc: target, meet, mask: taken, held: false };
     }
 
-    /// Lets the other side of a branch go first, and on with it if both have come to the same instruction. `false`:
-    /// there is none, or it waits elsewhere.
+    /// Yields to the other side of a branch, so that a warp-wide instruction can run with the lanes of both. If both
+    /// sides wait at the same instruction, merges them. `false`: there is no other side, or it waits at another
+    /// instruction.
     ///
-    /// What meets only where the kernel ends may still come together before: all but the lanes that return on the way.
+    /// Sides that reconverge only at the kernel's end can thus merge earlier, except for lanes that return before.
     #[cold]
     pub fn defer(&mut self) -> bool {
         match self.stack.last_mut() {
@@ -163,7 +164,7 @@ impl Warp {
         }
     }
 
-    /// Goes on with the lanes below, where the current ones have met them or are gone. `false`: nobody is left.
+    /// Pops the divergence stack while the current lanes have reconverged or returned. `false`: no lane is left.
     #[inline]
     pub fn settle(&mut self) -> bool {
         while self.now.pc == self.now.meet || self.now.mask == 0 {

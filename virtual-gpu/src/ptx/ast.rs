@@ -1,10 +1,10 @@
-//! What PTX says, as it says it.
+//! The syntax tree of PTX, as written: nothing is resolved or checked.
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Module {
     pub version: (u32, u32),
     pub target: String,
-    /// Numbers and names of `.file`.
+    /// Numbers and names of the `.file` directives.
     pub files: Vec<(u32, String)>,
     pub variables: Vec<Variable>,
     pub functions: Vec<Function>,
@@ -20,7 +20,7 @@ pub enum Space {
     Param,
 }
 
-/// The types of PTX (PTX ISA 9.0, "Types"), as far as registers, variables and instructions use them.
+/// The types of PTX (PTX ISA 9.0, "Types") that registers, variables and instructions use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Type {
     Pred,
@@ -87,12 +87,12 @@ pub struct Variable {
     pub ty: Type,
     pub name: String,
     pub align: usize,
-    /// Elements; vectors (`.v2`) are arrays here.
+    /// The number of elements. A vector (`.v2`) is an array here.
     pub count: usize,
-    /// `name[]`: as large as the launch says.
+    /// `name[]`: the launch gives its size.
     pub unsized_array: bool,
     pub external: bool,
-    /// Bytes, as far as they were given.
+    /// The bytes of the initializer; it may be shorter than the variable.
     pub initial: Vec<u8>,
 }
 
@@ -108,19 +108,19 @@ pub struct Function {
     pub name: String,
     pub entry: bool,
     pub params: Vec<Variable>,
-    /// What a `.func` returns.
+    /// The return parameters of a `.func`.
     pub returns: Vec<Variable>,
     pub max_threads: Option<usize>,
-    /// `None` for a mere declaration.
+    /// `None` for a declaration.
     pub body: Option<Vec<Statement>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
-    /// `{` and `}`: names declared between them are known there only.
+    /// `{` and `}`: the scope of the names declared between them.
     Open,
     Close,
-    /// `.reg .b32 %r<count>` or, without a count, one register.
+    /// `.reg .b32 %r<count>`; one register if there is no count.
     Register {
         line: usize,
         ty: Type,
@@ -135,16 +135,16 @@ pub enum Statement {
     Instruction(Instruction),
 }
 
-/// Where a line of the source is: number of `.file`, line.
+/// A place in the source file: the number of its `.file`, and the line.
 pub type Location = (u32, u32);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instruction {
     pub line: usize,
     pub location: Option<Location>,
-    /// Predicate, and whether it is negated.
+    /// The guard predicate, and whether it is negated.
     pub guard: Option<(String, bool)>,
-    /// `add.s32` as it stands.
+    /// The opcode with its modifiers, as written: `add.s32`.
     pub name: String,
     pub operands: Vec<Operand>,
 }
@@ -154,7 +154,7 @@ pub enum Operand {
     Name(String),
     /// `!p`
     Not(String),
-    /// Two's complement.
+    /// In two's complement.
     Integer(u64),
     /// The bits of an `f32`.
     Float32(u32),
@@ -168,7 +168,7 @@ pub enum Operand {
     Vector(Vec<Operand>),
     /// `d|p`
     Pair(Box<Operand>, Box<Operand>),
-    /// `(a, b)`, of calls.
+    /// `(a, b)`, in calls.
     List(Vec<Operand>),
     /// `_`
     Sink,

@@ -1,10 +1,10 @@
-//! Cuts PTX into tokens (PTX ISA 9.0, "Syntax").
+//! Splits PTX into tokens (PTX ISA 9.0, "Syntax").
 
 use super::SyntaxError;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
-    /// An identifier, an opcode with its modifiers, a directive with its dot.
+    /// An identifier, an opcode with its modifiers, or a directive with its dot.
     Word(String),
     Integer(u64),
     Float32(u32),
@@ -13,7 +13,7 @@ pub(super) enum Token {
     Punct(char),
 }
 
-/// Tokens, each with its line.
+/// The tokens, each with its line.
 pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
                 line += 1;
                 at += 1;
             }
-            // A terminating NUL ends a PTX image.
+            // A PTX image ends at its terminating NUL.
             0 => break,
             _ if c.is_ascii_whitespace() => at += 1,
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
@@ -40,7 +40,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
                 at += 2;
                 loop {
                     match bytes.get(at) {
-                        None => return fail(start, "comment without an end".into()),
+                        None => return fail(start, "comment is not closed by `*/`".into()),
                         Some(b'*') if bytes.get(at + 1) == Some(&b'/') => break,
                         Some(b'\n') => line += 1,
                         Some(_) => {}
@@ -52,7 +52,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
             b'"' => {
                 let end = bytes[at + 1..].iter().position(|b| *b == b'"' || *b == b'\n');
                 let Some(end) = end.filter(|end| bytes[at + 1 + end] == b'"') else {
-                    return fail(line, "string without an end".into());
+                    return fail(line, "string is not closed by `\"`".into());
                 };
                 found.push((Token::Text(String::from_utf8_lossy(&bytes[at + 1..at + 1 + end]).into_owned()), line));
                 at += end + 2;
@@ -74,14 +74,14 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
                 let word = String::from_utf8_lossy(&bytes[at..end]).into_owned();
                 match number(&word) {
                     Some(token) => found.push((token, line)),
-                    None => return fail(line, format!("`{word}` is no number")),
+                    None => return fail(line, format!("`{word}` is not a number")),
                 }
                 at = end;
             }
             _ if word_byte(c) => {
                 let start = at;
                 while at < bytes.len() {
-                    // `.shared::cta` and `.L2::128B` are one word; a label's colon is not part of it.
+                    // `.shared::cta` and `.L2::128B` are one word each. The colon of a label is not part of the word.
                     if bytes[at..].starts_with(b"::") && bytes.get(at + 2).copied().is_some_and(word_byte) {
                         at += 2;
                     } else if word_byte(bytes[at]) {
@@ -92,7 +92,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
                 }
                 let word = String::from_utf8_lossy(&bytes[start..at]);
                 match word.strip_prefix('.') {
-                    // `.reg.b32`: directives may stand together.
+                    // Directives may be joined, as in `.reg.b32`.
                     Some(rest) => found.extend(rest.split('.').map(|part| (Token::Word(format!(".{part}")), line))),
                     None => found.push((Token::Word(word.into_owned()), line)),
                 }
@@ -101,7 +101,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
                 found.push((Token::Punct(c as char), line));
                 at += 1;
             }
-            _ => return fail(line, format!("character {:?} does not belong here", c as char)),
+            _ => return fail(line, format!("unexpected character {:?}", c as char)),
         }
     }
     Ok(found)

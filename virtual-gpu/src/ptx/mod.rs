@@ -1,7 +1,7 @@
-//! Reads PTX text: `lexer` cuts it into tokens, `parser` and `statement` make the tree of `ast`.
+//! Parses PTX text: `lexer` splits it into tokens, `parser` and `statement` build the syntax tree of `ast`.
 //!
-//! Nothing here knows what an instruction means: names, modifiers and operands pass through as they stand, with the
-//! line they stood on. (PTX ISA 9.0, "Syntax" and "State Spaces, Types, and Variables".)
+//! The parser knows no instructions. Names, modifiers and operands stay as written, each with its line. (PTX ISA 9.0,
+//! "Syntax" and "State Spaces, Types, and Variables".)
 
 pub mod ast;
 mod lexer;
@@ -10,7 +10,7 @@ mod statement;
 
 pub use parser::parse;
 
-/// Text that is not PTX.
+/// A syntax error: its line, and a message that names the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
     pub line: usize,

@@ -1,4 +1,4 @@
-//! Makes the tree of `ast` from tokens.
+//! Builds the syntax tree of `ast` from tokens.
 
 use super::SyntaxError;
 use super::ast::*;
@@ -146,7 +146,7 @@ impl Parser {
             }
         }
         if module.version == (0, 0) {
-            return Err(SyntaxError { line: 1, message: "no .version: this is no PTX".into() });
+            return Err(SyntaxError { line: 1, message: "no .version directive: this is not PTX".into() });
         }
         Ok(module)
     }
@@ -155,14 +155,14 @@ impl Parser {
         let number = self.integer()? as u32;
         let Token::Text(name) = self.next()? else { return self.fail(".file without a name") };
         module.files.push((number, name));
-        // Time stamp and size.
+        // The time stamp and the size.
         while self.accept(',') {
             self.integer()?;
         }
         Ok(())
     }
 
-    /// Debug sections mean nothing to execution.
+    /// Skips a debug section, which does not affect execution.
     fn section(&mut self) -> Parsed<()> {
         self.word()?;
         self.expect('{')?;
@@ -181,8 +181,8 @@ impl Parser {
         }
     }
 
-    /// `.loc file line column [, function_name label [+ offset], inlined_at file line column]`. What was inlined is
-    /// told by the place that it was inlined at: the caller's line is the one its author knows.
+    /// `.loc file line column [, function_name label [+ offset], inlined_at file line column]`. The location of inlined
+    /// code is the line of the call, which the caller's author knows.
     fn loc(&mut self) -> Parsed<()> {
         let mut place = (self.integer()? as u32, self.integer()? as u32);
         self.integer()?;
@@ -198,14 +198,14 @@ impl Parser {
                     place = (self.integer()? as u32, self.integer()? as u32);
                     self.integer()?;
                 }
-                other => return self.fail(format!("`{other}` is no attribute of .loc")),
+                other => return self.fail(format!("`{other}` is not an attribute of .loc")),
             }
         }
         self.location = (place.1 != 0).then_some(place);
         Ok(())
     }
 
-    /// `.align 4 .b8 a[16] = {...}, b;` after the state space.
+    /// `.align 4 .b8 a[16] = {...}, b;`, after the state space.
     fn variables(&mut self, space: Space, external: bool, into: &mut Vec<Variable>) -> Parsed<()> {
         let (align, ty, lanes) = self.variable_type()?;
         loop {
@@ -235,7 +235,7 @@ impl Parser {
                 _ => match word.strip_prefix('.').and_then(Type::parse) {
                     Some(Type::Pred) | None => {
                         self.at -= 1;
-                        return self.fail(format!("`{word}` is no type of a variable"));
+                        return self.fail(format!("`{word}` is not a type of a variable"));
                     }
                     Some(ty) => return Ok((align, ty, lanes)),
                 },
@@ -248,7 +248,7 @@ impl Parser {
         if align.is_power_of_two() && align <= 1 << 16 {
             Ok(align as usize)
         } else {
-            self.fail(format!("an alignment of {align} is not possible"))
+            self.fail(format!("an alignment of {align} is not supported: a power of two up to 65536 is expected"))
         }
     }
 
@@ -323,7 +323,7 @@ impl Parser {
     }
 
     fn function(&mut self, line: usize, entry: bool) -> Parsed<Function> {
-        // What a function returns comes before its name.
+        // The return parameters precede the name.
         let returns = if self.is('(') { self.parameters()? } else { Vec::new() };
         let name = self.word()?;
         let params = if self.is('(') { self.parameters()? } else { Vec::new() };
@@ -366,7 +366,7 @@ impl Parser {
             let space = match word.as_str() {
                 ".param" => Space::Param,
                 ".reg" => Space::Reg,
-                _ => return self.fail(format!("`{word}` is no space of a parameter")),
+                _ => return self.fail(format!("`{word}` is not a state space of parameters")),
             };
             let (align, ty, lanes) = self.variable_type()?;
             params.push(self.variable(space, align, ty, lanes, false)?);
@@ -394,7 +394,7 @@ impl Parser {
                 }
                 body.push(Statement::Close);
             } else if self.accept(';') {
-                // An empty statement, as inline assembly leaves them.
+                // An empty statement, as inline assembly leaves.
             } else if self.is('@') {
                 let instruction = self.instruction()?;
                 body.push(Statement::Instruction(instruction));
@@ -447,7 +447,7 @@ impl Parser {
         let word = self.word()?;
         let Some(ty) = word.strip_prefix('.').and_then(Type::parse) else {
             self.at -= 1;
-            return self.fail(format!("`{word}` is no type of a register"));
+            return self.fail(format!("`{word}` is not a type of a register"));
         };
         loop {
             let name = self.word()?;

@@ -52,7 +52,7 @@ impl Parser {
         if self.accept('|') {
             return Ok(Operand::Pair(Box::new(operand), Box::new(self.operand(depth + 1)?)));
         }
-        // `name+4` outside of brackets: the address of a variable's inside.
+        // `name+4` without brackets: an address inside a variable.
         if let Operand::Name(base) = &operand
             && (self.is('+') || self.is('-'))
         {

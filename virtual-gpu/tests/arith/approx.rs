@@ -5,7 +5,7 @@ use virtual_gpu::arith::half::{Half, bf16_to_f32, f16_to_f32};
 const INFINITY: f32 = f32::INFINITY;
 const SUBNORMAL: f32 = f32::from_bits(0x0040_0000);
 
-/// The manual's table of results for special operands: equal bits, or NaN, which must be NVIDIA's.
+/// Checks the manual's table of results for special operands bit by bit. A NaN result must be 0x7fffffff.
 fn table(f: impl Fn(f32) -> f32, rows: &[(f32, f32)]) {
     for &(a, wanted) in rows {
         let wanted = if wanted.is_nan() { 0x7fff_ffff } else { wanted.to_bits() };
@@ -14,7 +14,7 @@ fn table(f: impl Fn(f32) -> f32, rows: &[(f32, f32)]) {
     assert_eq!(f(f32::NAN).to_bits(), 0x7fff_ffff);
 }
 
-/// The size of the last place of an f32 of this value.
+/// The unit in the last place of an f32 near this value.
 fn ulp(v: f64) -> f64 {
     let exponent = (v.abs().to_bits() >> 52) as i32 - 1023;
     2f64.powi(exponent.max(-126) - 23)
@@ -26,7 +26,7 @@ fn positives(seed: u64) -> impl Iterator<Item = f32> {
 }
 
 #[test]
-fn special_operands() {
+fn special_operands_give_the_manuals_results() {
     for ftz in [false, true] {
         let nan = f32::NAN;
         let roots = [(-INFINITY, nan), (-1.0, nan)];
@@ -46,7 +46,7 @@ fn special_operands() {
         table(|a| cos_32(a, ftz), &[(-INFINITY, nan), (-0.0, 1.0), (0.0, 1.0), (INFINITY, nan)]);
     }
     table(tanh_32, &[(-INFINITY, -1.0), (-0.0, -0.0), (0.0, 0.0), (INFINITY, 1.0), (SUBNORMAL, SUBNORMAL)]);
-    // Flushed operands are zeros of their sign, flushed results too.
+    // Flushed operands and results are zeros of the same sign.
     assert_eq!(lg2_32(-SUBNORMAL, true), -INFINITY);
     assert!(lg2_32(-SUBNORMAL, false).is_nan());
     assert_eq!(rcp_32(-SUBNORMAL, true), -INFINITY);
@@ -61,7 +61,7 @@ fn special_operands() {
 }
 
 #[test]
-fn within_the_bounds() {
+fn errors_are_within_the_manuals_bounds() {
     let mut random = Random(51);
     for _ in 0..400_000 {
         let a = (random.next() as f64 / u64::MAX as f64 * 284.0 - 152.0) as f32;
@@ -92,7 +92,7 @@ fn within_the_bounds() {
 }
 
 #[test]
-fn quotients() {
+fn quotients_are_within_2_ulp() {
     for (a, b) in positives(53).zip(positives(54)) {
         let exact = a as f64 / b as f64;
         if exact < f32::MAX as f64 {
@@ -117,7 +117,7 @@ fn quotients() {
 }
 
 #[test]
-fn double_precision() {
+fn f64_approximations_are_within_2_to_the_minus_19() {
     let nan = 0x7fff_ffff_0000_0000;
     let subnormal = f64::from_bits(1 << 51);
     let infinity = f64::INFINITY;
@@ -152,7 +152,7 @@ fn double_precision() {
 }
 
 #[test]
-fn half_precision() {
+fn half_precision_errors_are_within_the_manuals_bounds() {
     for bits in 0..=u16::MAX {
         for (kind, a, ex2_bound, tanh_bound) in [
             (Half::F16, f16_to_f32(bits), 2f64.powi(-10), 2f64.powi(-11)),
@@ -174,8 +174,8 @@ fn half_precision() {
     assert_eq!(ex2_16(Half::F16, 0xfc00, false), 0);
     assert_eq!(ex2_16(Half::F16, 0x8000, false), 0x3c00);
     assert_eq!(ex2_16(Half::F16, 0x7c00, false), 0x7c00);
-    assert_eq!(ex2_16(Half::F16, 0xcc00, false), 0x0100); // 2^-16 is subnormal, and kept
-    assert_eq!(ex2_16(Half::Bf16, 0xc2fe, true), 0); // 2^-127 is subnormal, and flushed
+    assert_eq!(ex2_16(Half::F16, 0xcc00, false), 0x0100); // 2^-16 is subnormal and kept.
+    assert_eq!(ex2_16(Half::Bf16, 0xc2fe, true), 0); // 2^-127 is subnormal and flushed.
     assert_eq!((tanh_16(Half::F16, 0x8000), tanh_16(Half::F16, 0x7c00)), (0x8000, 0x3c00));
     assert_eq!((tanh_16(Half::Bf16, 0xff80), tanh_16(Half::F16, 0x0001)), (0xbf80, 0x0001));
 }

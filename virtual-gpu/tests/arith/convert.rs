@@ -4,12 +4,12 @@ use virtual_gpu::arith::convert::*;
 const ALL: [Rounding; 5] = [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up, Rounding::NearestAway];
 
 #[test]
-fn tf32() {
+fn tf32_rounds_correctly_in_every_mode() {
     let mut random = Random(21);
     for i in 0..1_000_000u64 {
         let mut v = random.f32();
         if i % 4 == 0 {
-            // A midpoint or next to one.
+            // A midpoint, or a neighbour of one.
             v = f32::from_bits((v.to_bits() & 0xffff_f000 | 0x1000).wrapping_add((i / 4 % 3) as u32).wrapping_sub(1));
         }
         for r in ALL {
@@ -40,7 +40,7 @@ fn tf32() {
     assert_eq!(f32_to_tf32(f32::MAX, Rounding::Zero), 0x7f7f_e000);
 }
 
-/// The value rounded to an integer, from its integral part and what is left, which is exact.
+/// The value rounded to an integer, from its integral part and its exact fraction.
 fn rounded(v: f64, r: Rounding) -> i128 {
     let (whole, left) = (v.trunc() as i128, v.fract().abs());
     let away = match r {
@@ -54,7 +54,7 @@ fn rounded(v: f64, r: Rounding) -> i128 {
 }
 
 #[test]
-fn floats_to_integers() {
+fn floats_to_integers_round_and_clamp() {
     let mut random = Random(22);
     for bits in [8, 16, 32, 64] {
         for signed in [false, true] {
@@ -89,14 +89,14 @@ fn floats_to_integers() {
 }
 
 #[test]
-fn integers_to_floats() {
+fn integers_to_floats_round_correctly_in_every_mode() {
     let mut random = Random(23);
     let mut values = vec![0, 1, -1, i64::MIN as i128, i64::MAX as i128, u64::MAX as i128, 1 << 63, 16777217, -16777219];
     for _ in 0..100_000 {
         let bits = random.next();
         let shift = random.next() % 64;
         values.extend([(bits >> shift) as i128, (bits as i64 >> shift) as i128]);
-        // Midpoints of f32 and next to them.
+        // Midpoints of f32 and their neighbours.
         let middle = (bits >> 39 | 1 << 24 | 1) as i128;
         values.extend([middle << (shift % 39), (middle << (shift % 39)) + 1, -(middle << (shift % 39)) - 1]);
     }
@@ -107,7 +107,7 @@ fn integers_to_floats() {
             assert_eq!(int_to_f64(v, r), directed!(n64, (n64 as i128).cmp(&v), r), "{v} {r:?}");
         }
         assert_eq!(int_to_f32(v, Rounding::Nearest).to_bits(), n32.to_bits());
-        // These fit f64 exactly, and its conversions have tests of their own.
+        // Exact in f64, whose conversions to 16 bits are tested in `half`.
         if v.abs() < 1 << 53 {
             for r in ALL {
                 assert_eq!(int_to_f16(v, r), virtual_gpu::arith::half::f64_to_f16(v as f64, r), "{v} {r:?}");
@@ -121,7 +121,7 @@ fn integers_to_floats() {
 }
 
 #[test]
-fn doubles_to_singles() {
+fn f64_to_f32_rounds_correctly_in_every_mode() {
     let mut random = Random(24);
     for i in 0..300_000 {
         let v = if i % 2 == 0 { random.near_one(160) } else { random.f64() };
@@ -153,7 +153,7 @@ fn doubles_to_singles() {
 }
 
 #[test]
-fn to_integral_values() {
+fn rounding_to_integral_values_is_exact() {
     let mut random = Random(25);
     for _ in 0..200_000 {
         let v = random.near_one(60);
@@ -174,13 +174,13 @@ fn to_integral_values() {
 }
 
 #[test]
-fn integers_to_integers() {
+fn integers_to_integers_extend_truncate_and_saturate() {
     let mut random = Random(26);
     macro_rules! check {
         ($($from:ty => $($to:ty),*;)*) => {
             $($(for _ in 0..2000 {
                 let bits = random.next();
-                // Small magnitudes too, with what may stand above the source's bits.
+                // Small magnitudes too, and any bits above the source's width.
                 let v = if bits & 1 == 0 { bits } else { (bits as i64 >> (bits >> 1 & 63)) as u64 };
                 let source = v as $from;
                 let (from, to) = (<$from>::BITS, <$to>::BITS);

@@ -9,20 +9,20 @@ fn with(rounding: Rounding) -> Mode {
     Mode { rounding, ..Mode::NEAREST }
 }
 
-/// The sum of two f64 exactly: the rounded sum and what it lacks.
+/// The exact sum of two f64: the rounded sum and its rounding error.
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let s = a + b;
     let t = s - b;
     (s, (a - t) + (b - (s - t)))
 }
 
-/// How a float compares to `s + e`, of which `s` is the rounded sum.
+/// Compares a float to `s + e`, where `s` is the rounded sum and `e` its error.
 fn against(v: f64, (s, e): (f64, f64)) -> Ordering {
     v.partial_cmp(&s).unwrap().then(0f64.partial_cmp(&e).unwrap())
 }
 
 #[test]
-fn nearest_is_the_hosts() {
+fn rounding_to_nearest_equals_the_hosts_arithmetic() {
     let mut random = Random(1);
     let m = Mode::NEAREST;
     for _ in 0..200_000 {
@@ -44,9 +44,9 @@ fn nearest_is_the_hosts() {
     }
 }
 
-/// Operands made so that the sum lies on or beside the midpoint of two f32, normal and subnormal.
+/// The sum lies on or beside the midpoint of two f32, normal and subnormal.
 #[test]
-fn fma_near_midpoints() {
+fn fma_near_midpoints_equals_the_hosts() {
     let mut random = Random(2);
     let check = |a: f32, b: f32, c: f32| {
         assert!(same32(fma32(a, b, c, Mode::NEAREST), a.mul_add(b, c)), "{a:e} {b:e} {c:e}");
@@ -58,7 +58,7 @@ fn fma_near_midpoints() {
         check(few(bits), few(bits >> 12) * 2f32.powi(-36), c);
         check(1.0 + 2f32.powi(-23) * few(bits), 2f32.powi(-24), c);
         check(1.0 - 2f32.powi(-24) * few(bits), -(2f32.powi(-25)), c);
-        // Subnormal: the products' units lie below 2^-149.
+        // Subnormal results: the products have units below 2^-149.
         let tiny = f32::from_bits((bits >> 32) as u32 & 0x800f_ffff);
         check(few(bits) * 2f32.powi(-75), few(bits >> 12) * 2f32.powi(-80), tiny);
         check(few(bits) * 2f32.powi(-75), (1.0 + f32::EPSILON) * 2f32.powi(-75), tiny);
@@ -67,12 +67,12 @@ fn fma_near_midpoints() {
 }
 
 #[test]
-fn directed_roundings_of_f32() {
+fn directed_roundings_of_f32_are_exact() {
     let mut random = Random(3);
     for i in 0..300_000 {
         let (mut a, mut b, mut c) = (random.f32(), random.f32(), random.f32());
         if i % 2 == 0 {
-            // Exponents close enough for the operands to meet.
+            // Exponents close enough for the operands to overlap.
             (a, b, c) = (random.near_one(15) as f32, random.near_one(15) as f32, random.near_one(15) as f32);
         }
         if !(a.is_finite() && b.is_finite() && c.is_finite()) {
@@ -81,7 +81,7 @@ fn directed_roundings_of_f32() {
         let (x, y, z) = (a as f64, b as f64, c as f64);
         for r in [Rounding::Zero, Rounding::Down, Rounding::Up] {
             let m = with(r);
-            let zero = |v: f32| v == 0.0; // the signs of zeros have a test of their own
+            let zero = |v: f32| v == 0.0; // The signs of zeros are tested separately.
             let exact = two_sum(x, y);
             let wanted = directed!(a + b, against((a + b) as f64, exact), r);
             let got = add32(a, b, m);
@@ -109,7 +109,7 @@ fn directed_roundings_of_f32() {
             }
             let n = a / b;
             if n.is_normal() {
-                // n against a / b: n b against a, turned around where b is negative. n b is exact in f64.
+                // Compares n to a / b by comparing n b, exact in f64, to a; reversed if b is negative.
                 let order = (n as f64 * y).partial_cmp(&x).unwrap();
                 let order = if b < 0.0 { order.reverse() } else { order };
                 let got = div32(a, b, m);
@@ -126,7 +126,7 @@ fn directed_roundings_of_f32() {
 }
 
 #[test]
-fn directed_roundings_of_f64() {
+fn directed_roundings_of_f64_are_exact() {
     let mut random = Random(4);
     for _ in 0..200_000 {
         let (a, b) = (random.near_one(40), random.near_one(40));
@@ -134,7 +134,7 @@ fn directed_roundings_of_f64() {
             let m = with(r);
             assert_eq!(add64(a, b, m), directed!(a + b, against(a + b, two_sum(a, b)), r));
             assert_eq!(sub64(a, b, m), directed!(a - b, against(a - b, two_sum(a, -b)), r));
-            // What the rounded result exceeds the exact one by: a fused operation gives its sign.
+            // The excess of the rounded result over the exact one; an fma computes it with the right sign.
             let order = |excess: f64| excess.partial_cmp(&0.0).unwrap();
             let p = a * b;
             assert_eq!(mul64(a, b, m), directed!(p, order(-a.mul_add(b, -p)), r));
@@ -145,7 +145,7 @@ fn directed_roundings_of_f64() {
             let s = a.abs().sqrt();
             assert_eq!(sqrt64(a.abs(), m), directed!(s, order(s.mul_add(s, -a.abs())), r));
         }
-        // Integers of 53 bits: the exact result is an integer of 128 bits.
+        // 53-bit integers: the exact result is a 128-bit integer.
         let integer = |bits: u64| (bits as i64) >> 11;
         let (a, b) = (integer(random.next()), integer(random.next()));
         let scale = random.next() % 70;
@@ -157,7 +157,7 @@ fn directed_roundings_of_f64() {
             assert_eq!(fma64(a as f64, b as f64, c as f64, with(r)), wanted, "{a} * {b} + {c} {r:?}");
         }
     }
-    // Beyond the range, and below it.
+    // Overflow and underflow.
     assert_eq!(mul64(f64::MAX, 2.0, with(Rounding::Zero)), f64::MAX);
     assert_eq!(mul64(f64::MAX, 2.0, with(Rounding::Down)), f64::MAX);
     assert_eq!(mul64(f64::MAX, 2.0, with(Rounding::Up)), f64::INFINITY);
@@ -174,7 +174,7 @@ fn directed_roundings_of_f64() {
 }
 
 #[test]
-fn signs_of_zeros() {
+fn zero_results_have_the_ieee_sign() {
     for r in ROUNDINGS {
         let m = with(r);
         let cancelled = if r == Rounding::Down { 0x8000_0000 } else { 0 };
@@ -197,7 +197,7 @@ fn signs_of_zeros() {
 }
 
 #[test]
-fn infinities_and_nans() {
+fn infinities_propagate_and_nans_are_canonical() {
     let infinity = f32::INFINITY;
     let quiet = |v: f32| v.to_bits() == 0x7fff_ffff;
     let odd = f32::from_bits(0xff80_0123);
@@ -215,7 +215,7 @@ fn infinities_and_nans() {
         assert!(quiet(div32(infinity, infinity, m)));
         assert!(quiet(sqrt32(-1.0, m)));
         assert!(quiet(add32(odd, 1.0, m)) && quiet(mul32(1.0, odd, m)) && quiet(fma32(1.0, 1.0, odd, m)));
-        // Double precision: the operand's payload, made quiet.
+        // Double precision: the operand's payload is kept and made quiet.
         let payload = f64::from_bits(0xfff0_0000_0000_1234);
         assert_eq!(add64(1.0, payload, m).to_bits(), 0xfff8_0000_0000_1234);
         assert_eq!(fma64(1.0, 2.0, payload, m).to_bits(), 0xfff8_0000_0000_1234);
@@ -226,7 +226,7 @@ fn infinities_and_nans() {
 }
 
 #[test]
-fn flushing_and_saturating() {
+fn ftz_flushes_operands_and_results_and_sat_clamps() {
     let subnormal = f32::from_bits(0x007f_ffff);
     assert_eq!(flush32(-subnormal).to_bits(), 0x8000_0000);
     assert_eq!(flush32(f32::MIN_POSITIVE), f32::MIN_POSITIVE);
@@ -252,7 +252,7 @@ fn flushing_and_saturating() {
 }
 
 #[test]
-fn minima_and_maxima() {
+fn minima_and_maxima_order_signed_zeros_and_skip_nan() {
     let nan = f32::from_bits(0xffc0_0001);
     for nan_modifier in [false, true] {
         assert_eq!(min32(-0.0, 0.0, false, nan_modifier).to_bits(), 0x8000_0000);

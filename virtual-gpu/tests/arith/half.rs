@@ -13,7 +13,7 @@ fn infinity(kind: Half) -> u16 {
     }
 }
 
-/// The value of finite bits, by the definition of the formats; of infinity, what the next number would be.
+/// The value of finite bits by the definition of the formats; infinity counts as the next greater number.
 fn value(kind: Half, bits: u16) -> f64 {
     let (fraction_bits, bias) = match kind {
         Half::F16 => (10, 15),
@@ -28,8 +28,7 @@ fn value(kind: Half, bits: u16) -> f64 {
     if bits >> 15 != 0 { -magnitude } else { magnitude }
 }
 
-/// The rounding of a number strictly between the magnitudes `low` and `low + 1`, which lies below, on or above their
-/// midpoint.
+/// The rounding of a number strictly between the magnitudes `low` and `low + 1`. `half` compares it to their midpoint.
 fn between(kind: Half, low: u16, half: Ordering, negative: bool, r: Rounding) -> u16 {
     let away = match (r, half) {
         (Rounding::Zero, _) => false,
@@ -45,7 +44,7 @@ fn between(kind: Half, low: u16, half: Ordering, negative: bool, r: Rounding) ->
 }
 
 #[test]
-fn to_f32_is_exact() {
+fn widening_to_f32_is_exact_for_all_bits() {
     for bits in 0..=u16::MAX {
         let f16 = ::half::f16::from_bits(bits).to_f32();
         let bf16 = ::half::bf16::from_bits(bits).to_f32();
@@ -57,7 +56,7 @@ fn to_f32_is_exact() {
 }
 
 #[test]
-fn all_bits_survive_the_way_there_and_back() {
+fn all_bits_survive_a_round_trip_in_every_rounding() {
     for kind in KINDS {
         for bits in 0..=u16::MAX {
             let nan = bits & 0x7fff > infinity(kind);
@@ -72,10 +71,9 @@ fn all_bits_survive_the_way_there_and_back() {
     }
 }
 
-/// Every interval between two neighbours, in every rounding: its midpoint and what lies beside that and beside its
-/// ends.
+/// Each interval between two neighbours, in each rounding: the midpoint, and values just beside it and beside the ends.
 #[test]
-fn every_interval() {
+fn every_interval_rounds_correctly_in_every_mode() {
     for kind in KINDS {
         for low in 0..infinity(kind) {
             let (from, to) = (value(kind, low), value(kind, low + 1));
@@ -97,7 +95,7 @@ fn every_interval() {
                     }
                 }
             }
-            let middle = middle as f32; // exact: one bit more than the format
+            let middle = middle as f32; // Exact: it has one bit more than the format.
             let (from, to) = (from as f32, if to > f32::MAX as f64 { f32::INFINITY } else { to as f32 });
             for (v, half) in [
                 (from.next_up(), Ordering::Less),
@@ -106,7 +104,7 @@ fn every_interval() {
                 (middle.next_up(), Ordering::Greater),
                 (to.next_down(), Ordering::Greater),
             ] {
-                // The least intervals of bf16 have no f32 but a midpoint within reach of these steps.
+                // The smallest intervals of bf16 contain no f32 but the midpoint, so these steps leave them.
                 if v == from || v == to || v.partial_cmp(&middle) != Some(half) {
                     continue;
                 }
@@ -122,7 +120,7 @@ fn every_interval() {
     }
 }
 
-/// The nearest rounding of numbers of all exponents and all leading bits, against another implementation.
+/// All exponents and leading bits, rounded to nearest, compared with another implementation.
 #[test]
 fn nearest_agrees_with_the_half_crate() {
     for upper in 0..1u32 << 20 {
@@ -139,12 +137,12 @@ fn nearest_agrees_with_the_half_crate() {
 }
 
 #[test]
-fn double_rounding_would_err() {
-    // Just above the midpoint of 1 and its successor, and the midpoint itself once rounded to f32.
+fn f64_to_16_bits_rounds_once() {
+    // Just above the midpoint of 1 and its successor. Rounded to f32 it is the midpoint.
     let v = 1.0 + 2f64.powi(-11) + 2f64.powi(-40);
     assert_eq!(f32_to_f16(v as f32, Rounding::Nearest), 0x3c00);
     assert_eq!(f64_to_f16(v, Rounding::Nearest), 0x3c01);
-    // The least power of two that rounds away from zero, and beyond the range.
+    // The smallest power of two that rounds away from zero, and overflow.
     assert_eq!(f64_to_f16(2f64.powi(-25), Rounding::Nearest), 0);
     assert_eq!(f64_to_f16(2f64.powi(-25).next_up(), Rounding::Nearest), 1);
     assert_eq!(f64_to_f16(f64::from_bits(1), Rounding::Up), 1);
@@ -156,10 +154,10 @@ fn double_rounding_would_err() {
     assert_eq!(f32_to_bf16(f32::MAX, Rounding::Nearest), 0x7f80);
 }
 
-/// The rounding of `n * 2^-unit`, found by bisection among all magnitudes of the format.
+/// The rounding of `n * 2^-unit`, found by bisection over the magnitudes of the format.
 fn round(kind: Half, n: i128, unit: i32, r: Rounding) -> u16 {
     let scaled = |v: f64| v * 2f64.powi(unit);
-    // How a float compares to an integer, exactly: by its integral part, then by what is left.
+    // Compares a float to an integer exactly: first its integral part, then its fraction.
     let compare = |v: f64, n: i128| (v.floor() as i128).cmp(&n).then(v.fract().partial_cmp(&0.0).unwrap());
     let (negative, n) = (n < 0, n.abs());
     let (mut low, mut high) = (0, infinity(kind));
@@ -187,7 +185,7 @@ fn arithmetic(kind: Half, unit: i32, mut operand: impl FnMut() -> u16) {
         for r in ROUNDINGS {
             let m = Mode { rounding: r, ..Mode::NEAREST };
             let check = |name: &str, got: u16, exact: i128, unit: i32| {
-                // The signs of zeros have a test of their own.
+                // The signs of zeros are tested separately.
                 let limit = value(kind, infinity(kind)) * 2f64.powi(unit);
                 if exact != 0 && (exact.abs() as f64) < limit {
                     assert_eq!(got, round(kind, exact, unit, r), "{kind:?} {name} {a:04x} {b:04x} {c:04x} {r:?}");
@@ -221,18 +219,18 @@ fn arithmetic_rounds_once() {
 }
 
 #[test]
-fn fma_where_two_roundings_would_err() {
+fn fma_rounds_once_where_two_roundings_would_err() {
     let m = Mode::NEAREST;
     // 1 + 2^-11 is the midpoint of 1 and its successor.
     let (one, half_ulp) = (0x3c00, 0x1000);
     assert_eq!(fma16(Half::F16, half_ulp, one, one, m), one);
-    // The product 2^-11 (1 + 2^-10) lies above the midpoint by 2^-21, and so does the sum: f16 alone would lose it.
+    // The product 2^-11 (1 + 2^-10) and the sum lie above the midpoint by 2^-21, which f16 alone would lose.
     assert_eq!(fma16(Half::F16, half_ulp, one + 1, one, m), one + 1);
-    // By 2^-44 of the sum, which is more than f32 can tell: 32 + 2^-6 is a midpoint, the rest comes from the product.
+    // A difference of 2^-26 from the midpoint 32 + 2^-6, below the precision of f32; it comes from the product:
     // (2^-3 + 2^-13) (2^-3 - 2^-13) = 2^-6 - 2^-26.
     assert_eq!(fma16(Half::F16, 0x3001, 0x2ffe, 0x5000, m), 0x5000);
     assert_eq!(fma16(Half::F16, 0x3001, 0x3001, 0x5000, m), 0x5001);
-    // 16 + 65504 is where infinity begins.
+    // 16 + 65504 is the smallest sum that rounds to infinity.
     assert_eq!(fma16(Half::F16, 0x4c00, one, 0x7bff, m), 0x7c00);
     assert_eq!(fma16(Half::F16, 0x4bff, one, 0x7bff, m), 0x7bff);
     // bf16: 2^100 + 2^-100, in every rounding.
@@ -241,14 +239,14 @@ fn fma_where_two_roundings_would_err() {
     assert_eq!(fma16(Half::Bf16, small, 0x3f80, large, m), large);
     assert_eq!(fma16(Half::Bf16, small, 0x3f80, large, mode(Rounding::Up)), large + 1);
     assert_eq!(fma16(Half::Bf16, small | 0x8000, 0x3f80, large, mode(Rounding::Zero)), large - 1);
-    // A tie of bf16 decided by 2^-200 of it.
+    // A tie in bf16, decided by a term smaller by far than the precision.
     let tie = (127 + 92) << 7;
     assert_eq!(add16(Half::Bf16, large, tie, m), large);
     assert_eq!(fma16(Half::Bf16, tie, 0x3f81, large, m), large + 1);
 }
 
 #[test]
-fn special_values() {
+fn special_values_and_modifiers_follow_the_manual() {
     let m = Mode::NEAREST;
     let (ftz, sat) = (Mode { ftz: true, ..m }, Mode { sat: true, ..m });
     for kind in KINDS {
@@ -282,7 +280,7 @@ fn special_values() {
 }
 
 #[test]
-fn minima_and_maxima() {
+fn minima_and_maxima_order_signed_zeros_and_skip_nan() {
     let mut random = Random(13);
     for kind in KINDS {
         for i in 0..200_000u64 {

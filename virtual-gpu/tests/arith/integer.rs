@@ -1,7 +1,7 @@
 use super::*;
 use virtual_gpu::arith::integer::*;
 
-/// Operands: any bits, of any length, and the ends of the ranges.
+/// An operand: an edge value, or random bits of a random length.
 fn operand(random: &mut Random) -> u64 {
     let bits = random.next();
     match bits % 8 {
@@ -12,13 +12,13 @@ fn operand(random: &mut Random) -> u64 {
 }
 
 #[test]
-fn products() {
+fn products_equal_128_bit_arithmetic() {
     let mut random = Random(31);
     for _ in 0..100_000 {
         let (a, b, c) = (operand(&mut random), operand(&mut random), operand(&mut random));
         let (x, y, z) = (a as i32, b as i32, c as i32);
         assert_eq!(mul_hi_u64(a, b), ((a as u128 * b as u128) >> 64) as u64);
-        // From the unsigned product: less b for a negative a, and the other way round.
+        // The signed product from the unsigned one: subtract b for a negative a, and a for a negative b.
         let correction = if (a as i64) < 0 { b } else { 0 }.wrapping_add(if (b as i64) < 0 { a } else { 0 });
         assert_eq!(mul_hi_s64(a as i64, b as i64) as u64, mul_hi_u64(a, b).wrapping_sub(correction));
         assert_eq!(mul_hi_u32(a as u32, b as u32), (a as u32 as u128 * b as u32 as u128 / (1 << 32)) as u32);
@@ -45,7 +45,7 @@ fn products() {
 }
 
 #[test]
-fn quotients() {
+fn quotients_equal_128_bit_arithmetic() {
     let mut random = Random(32);
     for _ in 0..100_000 {
         let (a, b) = (operand(&mut random), operand(&mut random));
@@ -71,7 +71,7 @@ fn quotients() {
     assert_eq!((div_s64(i64::MIN, -1), rem_s64(i64::MIN, -1)), (i64::MIN, 0));
 }
 
-/// The manual's loop over bits.
+/// The manual's loop over bits for `bfe`.
 fn extract(a: u64, msb: u32, signed: bool, b: u32, c: u32) -> u64 {
     let (pos, len) = (b & 0xff, c & 0xff);
     let bit = |i: u32| a >> i & 1;
@@ -89,7 +89,7 @@ fn insert(a: u64, b: u64, msb: u32, c: u32, d: u32) -> u64 {
 }
 
 #[test]
-fn bit_fields() {
+fn bit_fields_equal_the_manuals_loops() {
     let mut random = Random(33);
     for pos in 0..300 {
         for len in (0..70).chain([254, 255, 256, 257, 0xffff_ff08]) {
@@ -105,7 +105,7 @@ fn bit_fields() {
     }
 }
 
-/// The manual's loop: from the highest bit down to the first that is set, or for negative numbers clear.
+/// The manual's loop for `bfind`: down from the highest bit to the first that is set, or clear for negative numbers.
 fn find(a: u64, msb: u32, signed: bool, shiftamt: bool) -> u32 {
     let a = if signed && a >> msb & 1 != 0 { !a } else { a };
     match (0..=msb).rev().find(|i| a >> i & 1 != 0) {
@@ -116,7 +116,7 @@ fn find(a: u64, msb: u32, signed: bool, shiftamt: bool) -> u32 {
 }
 
 #[test]
-fn counting_bits() {
+fn bit_counts_equal_loops_over_bits() {
     let mut random = Random(34);
     for _ in 0..20_000 {
         let a = operand(&mut random);
@@ -137,7 +137,7 @@ fn counting_bits() {
 }
 
 #[test]
-fn carries() {
+fn carries_chain_two_words_exactly() {
     let mut random = Random(35);
     for _ in 0..50_000 {
         let (a, b) = (operand(&mut random), operand(&mut random));
@@ -157,7 +157,7 @@ fn carries() {
 }
 
 #[test]
-fn distances() {
+fn sad_adds_the_absolute_difference() {
     let mut random = Random(36);
     for _ in 0..50_000 {
         let (a, b, c) = (operand(&mut random), operand(&mut random), operand(&mut random));
@@ -175,12 +175,12 @@ fn distances() {
 }
 
 #[test]
-fn shifts() {
+fn shifts_equal_repeated_shifts_by_one() {
     let mut random = Random(37);
     for amount in (0..70).chain([128, 255, 256, 0x8000_0000, u32::MAX]) {
         for _ in 0..100 {
             let a = random.next();
-            // One place at a time.
+            // One position at a time.
             let times = amount.min(70);
             let left = (0..times).fold(a, |a, _| a << 1);
             let right = (0..times).fold(a, |a, _| a >> 1);
@@ -205,9 +205,9 @@ fn shifts() {
 }
 
 #[test]
-fn permutations() {
+fn prmt_equals_the_manuals_table() {
     let (a, b) = (0x3322_1100, 0x7766_5544);
-    // The manual's table of modes, for bytes that name themselves: rows of the selector's two bits.
+    // The manual's table of modes, for bytes equal to their index. A row for each value of the selector's low two bits.
     let modes = [
         (Prmt::F4e, [0x33221100, 0x44332211, 0x55443322, 0x66554433]),
         (Prmt::B4e, [0x55667700, 0x66770011, 0x77001122, 0x00112233]),
@@ -243,7 +243,7 @@ fn permutations() {
 }
 
 #[test]
-fn logic_by_table() {
+fn lop3_applies_its_table_to_every_bit() {
     let mut random = Random(39);
     for lut in 0..=255u8 {
         let (a, b, c) = (random.next() as u32, random.next() as u32, random.next() as u32);
@@ -252,7 +252,7 @@ fn logic_by_table() {
             let index = (a >> i & 1) * 4 + (b >> i & 1) * 2 + (c >> i & 1);
             assert_eq!(d >> i & 1, (lut >> index & 1) as u32);
         }
-        // The manual's way to find a table: the function of these three constants.
+        // The manual's rule for the table: apply the function to these three constants.
         let (ta, tb, tc) = (0xf0, 0xcc, 0xaa);
         assert_eq!(lop3(a, b, c, ta & tb & tc), a & b & c);
         assert_eq!(lop3(a, b, c, ta | tb | tc), a | b | c);
@@ -263,7 +263,7 @@ fn logic_by_table() {
 }
 
 #[test]
-fn dot_products() {
+fn dp4a_and_dp2a_equal_64_bit_sums() {
     let mut random = Random(40);
     for _ in 0..20_000 {
         let (a, b, c) = (random.next() as u32, random.next() as u32, operand(&mut random) as u32);
@@ -286,8 +286,8 @@ fn dot_products() {
 }
 
 #[test]
-fn nth_bit_set() {
-    // The manual's loop.
+fn fns_equals_the_manuals_loop() {
+    // The manual's loop for `fns`.
     let reference = |mask: u32, base: u32, offset: i32| {
         if offset == 0 {
             return if mask >> base & 1 != 0 { base } else { u32::MAX };

@@ -1,4 +1,4 @@
-//! What single instructions compute, against expected values found another way.
+//! The arithmetic of single instructions, compared with results computed in another way.
 
 mod approx;
 mod convert;
@@ -12,7 +12,7 @@ use virtual_gpu::arith::Rounding;
 
 const ROUNDINGS: [Rounding; 4] = [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up];
 
-/// A small generator of random numbers (SplitMix64): the tests are the same in every run.
+/// A small generator of random numbers (SplitMix64), the same on every run.
 struct Random(u64);
 
 impl Random {
@@ -24,7 +24,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One in four is an edge value, the others are any bits.
+    /// An edge value in one case of four, else random bits.
     fn f32(&mut self) -> f32 {
         let bits = self.next();
         if bits >> 62 == 0 { EDGES32[(bits % EDGES32.len() as u64) as usize] } else { f32::from_bits(bits as u32) }
@@ -92,7 +92,7 @@ const EDGES64: [f64; 18] = [
     1.0 - f64::EPSILON / 2.0,
 ];
 
-/// The directed rounding of an exact value, of which the nearest float and its order against the value are known.
+/// The directed rounding of an exact value, given the nearest float and how it compares to the exact value.
 macro_rules! directed {
     ($nearest:expr, $order:expr, $rounding:expr) => {{
         let (nearest, order): (_, Ordering) = ($nearest, $order);

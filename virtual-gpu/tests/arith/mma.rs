@@ -2,7 +2,7 @@ use super::*;
 use virtual_gpu::arith::half::{Half, f16_to_f32, f32_to_bf16, f32_to_f16};
 use virtual_gpu::arith::mma::*;
 
-/// Row-major matrices of any size.
+/// A row-major matrix.
 #[derive(Clone)]
 struct Matrix {
     columns: usize,
@@ -19,7 +19,7 @@ impl Matrix {
     }
 }
 
-// Where the manual's figures put the elements: `a0` to `a7` and so on, of a lane.
+// The (row, column) of a lane's elements `a0`, `a1`, ... by the manual's figures.
 
 fn groups(lane: usize) -> (usize, usize) {
     (lane >> 2, lane % 4)
@@ -71,7 +71,7 @@ fn c(lane: usize, i: usize) -> (usize, usize) {
 
 type Place = fn(usize, usize) -> (usize, usize);
 
-/// Registers with one element each.
+/// Fragments with one element in a register.
 fn whole<const R: usize, T: Copy + Default>(m: &Matrix, place: Place, encode: impl Fn(f32) -> T) -> [[T; R]; 32] {
     std::array::from_fn(|lane| {
         std::array::from_fn(|i| {
@@ -81,7 +81,7 @@ fn whole<const R: usize, T: Copy + Default>(m: &Matrix, place: Place, encode: im
     })
 }
 
-/// Registers with two elements each, the first in the lower half.
+/// Fragments with two elements in a register, the first in the lower half.
 fn paired<const R: usize>(m: &Matrix, place: Place, encode: impl Fn(f32) -> u16) -> [[u32; R]; 32] {
     std::array::from_fn(|lane| {
         std::array::from_fn(|register| {
@@ -110,7 +110,7 @@ fn check(d: &[[f32; 4]; 32], a: &Matrix, b: &Matrix, c_matrix: &Matrix, toleranc
     }
 }
 
-/// Small integers, whose products and sums are exact; and numbers of `bits` bits, whose sums are rounded.
+/// Small integers, for which products and sums are exact, and numbers of `bits` bits, whose sums are rounded.
 fn operands(random: &mut Random, k: usize, bits: i32) -> [(Matrix, Matrix, Matrix, f64); 2] {
     let mut integer = || (random.next() % 17) as f32 - 8.0;
     let exact =
@@ -127,7 +127,7 @@ fn operands(random: &mut Random, k: usize, bits: i32) -> [(Matrix, Matrix, Matri
 }
 
 #[test]
-fn halves() {
+fn half_products_are_within_the_f32_summation_bound() {
     let mut random = Random(61);
     for _ in 0..100 {
         for (kind, bits) in [(Half::F16, 11), (Half::Bf16, 8)] {
@@ -150,10 +150,10 @@ fn halves() {
 }
 
 #[test]
-fn tf32() {
+fn tf32_products_are_within_the_f32_summation_bound() {
     let mut random = Random(62);
     for _ in 0..100 {
-        // The low 13 bits do not count.
+        // The low 13 bits are ignored.
         let noise = random.next() as u32 & 0x1fff;
         let encode = |v: f32| v.to_bits() | noise;
         for (a, b, c_matrix, tolerance) in operands(&mut random, 8, 10) {
@@ -168,7 +168,7 @@ fn tf32() {
 }
 
 #[test]
-fn f16_accumulators() {
+fn f16_accumulators_round_once_at_the_end() {
     let mut random = Random(63);
     let encode = |v: f32| f32_to_f16(v, Rounding::Nearest);
     let decode =
@@ -181,16 +181,16 @@ fn f16_accumulators() {
         let d = m16n8k8_f16_acc(&paired(&a, a_k8, encode), &paired(&b, b_k8, encode), &paired(&c_matrix, c, encode));
         check(&decode(d), &a, &b, &c_matrix, 0.0);
     }
-    // One rounding at the end: 2048 + sixteen times 1/8 is 2050, and would stay 2048 rounded at every step.
+    // 2048 + 16 / 8 is 2050 if rounded once at the end; rounded at every step it would stay 2048.
     let (one, eighth) = ([[0x3c00_3c00; 4]; 32], [[0x3000_3000; 2]; 32]);
     assert_eq!(m16n8k16_f16_acc(&one, &eighth, &[[0x6800_6800; 2]; 32]), [[0x6801_6801; 2]; 32]);
-    // Beyond the range.
+    // Overflow.
     assert_eq!(m16n8k16_f16_acc(&one, &one.map(|r| [r[0], r[1]]), &[[0x7bff_7bff; 2]; 32]), [[0x7c00_7c00; 2]; 32]);
 }
 
-/// C first, then k by k, each sum rounded: the order that the module promises.
+/// The order that the module promises: C first, then the products in the order of k, each sum rounded.
 #[test]
-fn order_of_sums() {
+fn sums_start_with_c_and_follow_k() {
     let ones = [[0x3c00_3c00; 4]; 32];
     let c_matrix = [[16777216.0; 4]; 32];
     let b = [[0x3c00_3c00; 2]; 32];
@@ -199,7 +199,7 @@ fn order_of_sums() {
 }
 
 #[test]
-fn infinities_and_nans() {
+fn infinities_propagate_and_nans_are_canonical() {
     let ones = [[0x3f80_3f80; 4]; 32];
     let mut b = [[0x3f80_3f80; 2]; 32];
     b[5][0] = 0x3f80_7f80; // k = 2, n = 1: infinity
@@ -217,7 +217,7 @@ fn infinities_and_nans() {
             assert_eq!(got.to_bits(), wanted, "{:?}", c(lane, i));
         }
     }
-    // Subnormal f16 count in full, and so does a NaN of f16.
+    // Subnormal f16 are not flushed; a NaN of f16 gives a NaN.
     let tiny = [[0x0001_0001; 2]; 32];
     let d = m16n8k8(Half::F16, &[[0x3c00_3c00; 2]; 32], &[[0x0001_0001; 1]; 32], &[[0.0; 4]; 32]);
     assert_eq!(d, [[2f32.powi(-21); 4]; 32]);
@@ -226,12 +226,12 @@ fn infinities_and_nans() {
 }
 
 #[test]
-fn loading_and_storing_matrices() {
+fn ldmatrix_and_stmatrix_follow_the_manuals_figure() {
     let rows: [[u16; 8]; 8] = std::array::from_fn(|row| std::array::from_fn(|column| (row * 16 + column) as u16));
     let plain = ldmatrix(&rows, false);
     let transposed = ldmatrix(&rows, true);
     for lane in 0..32 {
-        // The manual's figure: lanes 0 to 3 hold the first row, two elements each, lanes 4 to 7 the second.
+        // The manual's figure: lanes 0 to 3 hold two elements each of the first row, lanes 4 to 7 of the second.
         let (row, column) = (lane / 4, lane % 4 * 2);
         assert_eq!(plain[lane], rows[row][column] as u32 | (rows[row][column + 1] as u32) << 16);
         assert_eq!(transposed[lane], rows[column][row] as u32 | (rows[column + 1][row] as u32) << 16);

@@ -1,8 +1,7 @@
-//! The driver through its C interface, as a program meets it: looked up by name in a shared library.
+//! The driver through its C interface, looked up by name in a shared library as a program does.
 //!
-//! The library is loaded by its path, and cudarc's bindings then get it for `libcuda.so`. With
-//! `VIRTUAL_GPU_TESTS=real` nothing is loaded first, and the same tests judge the driver of a card, but for those that
-//! are about the virtual one alone.
+//! The library is loaded by its path; cudarc's bindings then find it as `libcuda.so`. With `VIRTUAL_GPU_TESTS=real` a
+//! card's driver is loaded instead, and the same tests run on it, except for those of the virtual driver alone.
 
 use std::ffi::{CString, c_char, c_void};
 use std::path::PathBuf;
@@ -13,7 +12,7 @@ use cudarc::driver::sys::{self, CUcontext, CUdeviceptr, CUfunction, CUmodule, CU
 
 use super::Args;
 
-/// The library that cargo has built beside this test.
+/// The library that cargo has built in this test's target folder.
 pub fn library() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let deps = here.parent().unwrap();
@@ -21,7 +20,7 @@ pub fn library() -> PathBuf {
     found.into_iter().find(|path| path.exists()).expect("cargo builds libvirtual_gpu.so with the tests")
 }
 
-/// Whether a card's driver is being tested.
+/// Whether the tests run on a card's driver.
 pub fn real() -> bool {
     std::env::var("VIRTUAL_GPU_TESTS").is_ok_and(|driver| driver == "real")
 }
@@ -34,7 +33,7 @@ unsafe extern "C" {
 pub const RTLD_NOW: i32 = 2;
 const RTLD_GLOBAL: i32 = 0x100;
 
-/// The loaded library.
+/// Loads the library and returns its handle.
 pub fn handle() -> *mut c_void {
     let path = if real() { "libcuda.so.1".into() } else { library() };
     let path = CString::new(path.to_str().unwrap()).unwrap();
@@ -62,8 +61,8 @@ pub fn ok(result: CUresult) {
     assert_eq!(result, CUresult::CUDA_SUCCESS);
 }
 
-/// A context of the test's own, current in its thread. One test at a time: captures in one thread forbid calls in
-/// others.
+/// A context of one test, current in its thread. It holds a lock, so that only one such test runs at a time: a capture
+/// in one thread forbids calls in others.
 pub struct Context {
     pub handle: CUcontext,
     _alone: MutexGuard<'static, ()>,
@@ -84,7 +83,7 @@ impl Drop for Context {
     }
 }
 
-/// A number that the device tells about itself.
+/// The value of a device attribute.
 pub fn attribute(attribute: sys::CUdevice_attribute) -> i32 {
     let mut value = 0;
     ok(unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, 0) });
@@ -97,7 +96,7 @@ pub fn alloc(bytes: usize) -> CUdeviceptr {
     address
 }
 
-/// Device memory with these values in it.
+/// Allocates device memory that holds these values.
 pub fn upload<T: Copy>(values: &[T]) -> CUdeviceptr {
     let address = alloc(size_of_val(values));
     ok(unsafe { sys::cuMemcpyHtoD_v2(address, values.as_ptr().cast(), size_of_val(values)) });
@@ -119,7 +118,7 @@ pub fn load(ptx: &str) -> Result<CUmodule, CUresult> {
     }
 }
 
-/// A module that must load, or what the driver's compiler has against it.
+/// Loads a module; panics with the log of the driver's compiler if it is refused.
 pub fn compile(ptx: &str) -> CUmodule {
     let text = CString::new(ptx).unwrap();
     let mut log = vec![0u8; 1 << 16];
@@ -140,10 +139,10 @@ pub fn function(module: CUmodule, name: &str) -> CUfunction {
     function
 }
 
-/// Launches a function, its arguments in one buffer, and waits for it.
+/// Launches a function with its arguments in one buffer, and waits for it.
 pub fn run(function: CUfunction, grid: [u32; 3], block: [u32; 3], shared: u32, args: &Args) -> CUresult {
     let size = args.0.len();
-    // Pairs of an option's number (1: the buffer, 2: where its size is) and its value, and 0 for the end.
+    // Pairs of option and value (1: the buffer, 2: a pointer to its size), terminated by 0.
     let mut extra = [1, args.0.as_ptr() as usize, 2, (&raw const size) as usize, 0];
     let ([x, y, z], [a, b, c], none) = (grid, block, null_mut());
     unsafe {

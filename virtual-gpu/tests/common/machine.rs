@@ -1,4 +1,4 @@
-//! The machine without its driver, for what only it can tell: diagnoses and counts.
+//! The machine without its driver, for tests of diagnoses and counts, which a card does not have.
 
 use virtual_gpu::machine::{Config, Counts, Launch, Machine, Module, Trap};
 
@@ -8,7 +8,7 @@ pub fn machine() -> Machine {
     Machine::new(Config { count: true, ..Config::default() })
 }
 
-/// Values as the bytes that memory holds.
+/// A value and its bytes in memory.
 pub trait Value: Copy {
     fn to_bytes(self) -> Vec<u8>;
 }

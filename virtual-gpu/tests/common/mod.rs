@@ -1,5 +1,5 @@
-//! What the tests share: numbers, arguments as bytes, a kernel around a body; and the two ways to run one, through the
-//! driver's C interface ([`driver`]) or on the machine behind it ([`machine`]).
+//! Shared helpers: random numbers, arguments as bytes, and a kernel around a body. A kernel runs through the driver's C
+//! interface ([`driver`]) or on the machine behind it ([`machine`]).
 
 #![allow(dead_code)]
 
@@ -26,7 +26,7 @@ impl Args {
     }
 }
 
-/// Numbers in (-1, 1) that are the same on every run.
+/// A generator of random numbers (SplitMix64), the same on every run. `float` is in [-1, 1).
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -51,17 +51,18 @@ impl Rng {
     }
 }
 
-/// What a module begins with. Every driver since CUDA 12.0 reads this version.
+/// The head of a module. Every driver since CUDA 12.0 accepts this PTX version.
 pub fn header(target: &str) -> String {
     format!(".version 8.0\n.target {target}\n.address_size 64\n")
 }
 
-/// What nvcc made, as PTX 8.0: nothing in it is newer, and a driver of CUDA 12 reads it too.
+/// nvcc's PTX 9.0 declared as PTX 8.0: it uses nothing newer, and a driver of CUDA 12 accepts it.
 pub fn older(ptx: &str) -> String {
     ptx.replacen(".version 9.0", ".version 8.0", 1)
 }
 
-/// A kernel around a body that uses a fixed set of registers, `%rd0` holding the parameter `out` and `%r0` the thread.
+/// A kernel around a body. The body may use the registers declared here; `%rd0` holds the parameter `out`, `%r0` the
+/// thread.
 pub fn entry(name: &str, params: &str, body: &str) -> String {
     format!(
         ".visible .entry {name}({params})\n{{\n\
@@ -71,7 +72,7 @@ pub fn entry(name: &str, params: &str, body: &str) -> String {
     )
 }
 
-/// A module with one kernel `k` of one pointer.
+/// A module with one kernel `k`, whose parameter is a pointer.
 pub fn kernel(body: &str) -> String {
     header("sm_80") + &entry("k", ".param .u64 out", body)
 }

@@ -39,7 +39,7 @@ fn event() -> CUevent {
 }
 
 #[test]
-fn captured_work_is_replayed() {
+fn captured_work_is_replayed_with_current_host_buffers() {
     let _context = context();
     let (adder, stream) = (adder(), stream(NON_BLOCKING));
     let (a, b) = (upload(&[1u32; 32]), upload(&[0u32; 32]));
@@ -105,7 +105,7 @@ fn a_capture_spreads_by_events_and_must_be_joined() {
     assert_eq!(end(first), Err(CUDA_ERROR_STREAM_CAPTURE_UNJOINED));
 }
 
-/// What invalidates a capture on `stream`: the call, the error it gives, and the error of the end.
+/// Checks that a call on a capturing `stream` fails with `error` and invalidates the capture.
 fn invalidates(flags: u32, mode: CUstreamCaptureMode, error: CUresult, forbidden: impl FnOnce(CUstream) -> CUresult) {
     let stream = stream(flags);
     begin(stream, mode);
@@ -119,7 +119,7 @@ fn invalidates(flags: u32, mode: CUstreamCaptureMode, error: CUresult, forbidden
 }
 
 #[test]
-fn what_a_capture_forbids() {
+fn forbidden_calls_fail_and_invalidate_the_capture() {
     let _context = context();
     let a = alloc(64);
     let host = [0u8; 64];
@@ -134,10 +134,10 @@ fn what_a_capture_forbids() {
         invalidates(NON_BLOCKING, global, unsupported, |_| sys::cuMemAlloc_v2(&mut 0, 64));
         invalidates(NON_BLOCKING, global, unsupported, |_| sys::cuMemFree_v2(a));
         invalidates(NON_BLOCKING, global, unsupported, |_| sys::cuMemHostAlloc(&mut null_mut(), 64, 0));
-        // The legacy stream would have to wait for a blocking stream, which only records.
+        // The legacy stream would have to wait for a blocking stream that is only recording.
         invalidates(0, global, implicit, |_| sys::cuMemcpyHtoD_v2(a, from, 64));
         invalidates(0, relaxed, implicit, |_| sys::cuMemsetD8Async(a, 0, 64, NO_STREAM));
-        // Work from outside of the capture.
+        // A dependency on work outside of the capture.
         let outside = event();
         ok(sys::cuEventRecord(outside, NO_STREAM));
         invalidates(NON_BLOCKING, relaxed, CUDA_ERROR_STREAM_CAPTURE_ISOLATION, |stream| {
@@ -147,15 +147,15 @@ fn what_a_capture_forbids() {
 }
 
 #[test]
-fn what_a_capture_allows() {
+fn each_capture_mode_allows_its_unsafe_calls() {
     let _context = context();
     let (stream, mut address) = (stream(NON_BLOCKING), 0);
-    // Relaxed: allocations; and the legacy stream is no concern of a non-blocking one.
+    // Relaxed mode allows allocations, and the legacy stream does not concern a non-blocking one.
     begin(stream, CU_STREAM_CAPTURE_MODE_RELAXED);
     ok(unsafe { sys::cuMemAlloc_v2(&mut address, 64) });
     ok(unsafe { sys::cuMemsetD8Async(address, 1, 64, NO_STREAM) });
     end(stream).unwrap();
-    // Thread-local: what other threads do.
+    // Thread-local mode allows unsafe calls in other threads.
     begin(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
     let context = _context.handle as usize;
     std::thread::spawn(move || {
@@ -165,7 +165,7 @@ fn what_a_capture_allows() {
     .join()
     .unwrap();
     end(stream).unwrap();
-    // Global: what the thread has taken upon itself.
+    // Global mode allows unsafe calls in a thread that has made its own mode relaxed.
     begin(stream, CU_STREAM_CAPTURE_MODE_GLOBAL);
     let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
     ok(unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut mode) });
@@ -176,7 +176,7 @@ fn what_a_capture_allows() {
 }
 
 #[test]
-fn captures_out_of_place() {
+fn misplaced_capture_calls_are_refused() {
     let _context = context();
     let (first, second, shared) = (stream(NON_BLOCKING), stream(NON_BLOCKING), event());
     let mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -205,7 +205,7 @@ fn captures_out_of_place() {
 }
 
 #[test]
-fn memory_of_a_graph() {
+fn memory_allocated_in_a_capture_works_at_every_replay() {
     let _context = context();
     let (stream, adder, result, mut address) = (stream(NON_BLOCKING), adder(), upload(&[0u32; 4]), 0);
     let foreign = alloc(16);
@@ -228,7 +228,7 @@ fn memory_of_a_graph() {
 }
 
 #[test]
-fn events_measure_time() {
+fn events_measure_time_unless_created_without_timing() {
     let _context = context();
     let (start, stop, mut ms) = (event(), event(), -1.0f32);
     let mut silent = null_mut();
@@ -245,7 +245,7 @@ fn events_measure_time() {
 }
 
 #[test]
-fn host_functions_run_in_order() {
+fn host_functions_run_once_a_launch_and_may_not_call_the_driver() {
     extern "C" fn note(data: *mut c_void) {
         let seen = unsafe { &mut *data.cast::<(u32, i32)>() };
         let mut version = 0;

@@ -1,4 +1,4 @@
-//! The device's description, contexts and their stacks, error texts.
+//! Device attributes, contexts and their stacks, names and texts of results.
 
 use std::ffi::CStr;
 
@@ -6,7 +6,7 @@ use super::*;
 use sys::CUdevice_attribute as Attribute;
 
 #[test]
-fn the_device_describes_itself() {
+fn device_attributes_are_those_of_an_8_0() {
     start();
     let (mut count, mut name, mut version) = (0, [0; 64], 0);
     ok(unsafe { sys::cuDeviceGetCount(&mut count) });
@@ -25,7 +25,7 @@ fn the_device_describes_itself() {
     }
     assert_eq!(unsafe { CStr::from_ptr(name.as_ptr()) }, c"Virtual GPU (PTX interpreter)");
     ok(unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 8, 0) });
-    assert_eq!(unsafe { CStr::from_ptr(name.as_ptr()) }, c"Virtual", "cut to the buffer");
+    assert_eq!(unsafe { CStr::from_ptr(name.as_ptr()) }, c"Virtual", "truncated to the buffer");
     let capability = [
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
@@ -35,7 +35,7 @@ fn the_device_describes_itself() {
 }
 
 #[test]
-fn contexts_stack_up() {
+fn contexts_form_a_stack_for_each_thread() {
     let first = context();
     let (mut second, mut current) = (null_mut(), null_mut());
     ok(unsafe { sys::cuCtxCreate_v2(&mut second, 0, 0) });
@@ -49,7 +49,7 @@ fn contexts_stack_up() {
     ok(unsafe { sys::cuCtxDestroy_v2(second) });
     ok(unsafe { sys::cuCtxGetCurrent(&mut current) });
     assert_eq!(current, first.handle, "a destroyed context leaves the stack of its thread");
-    // Another thread has a stack of its own.
+    // Each thread has its own stack.
     std::thread::spawn(|| {
         let (mut none, mut address) = (null_mut(), 0);
         ok(unsafe { sys::cuCtxGetCurrent(&mut none) });
@@ -61,7 +61,7 @@ fn contexts_stack_up() {
 }
 
 #[test]
-fn a_context_takes_its_memory_along() {
+fn destroying_a_context_frees_its_memory() {
     let _first = context();
     let free = || {
         let (mut free, mut total) = (0, 0);
@@ -76,7 +76,7 @@ fn a_context_takes_its_memory_along() {
 }
 
 #[test]
-fn the_primary_context_is_counted() {
+fn the_primary_context_is_reference_counted() {
     let _alone = context();
     let (mut a, mut b, mut flags, mut active) = (null_mut(), null_mut(), 0, 0);
     let mut is_active = || {
@@ -95,7 +95,7 @@ fn the_primary_context_is_counted() {
 }
 
 #[test]
-fn limits_and_configurations() {
+fn limits_are_stored_and_priorities_are_clamped() {
     let _context = context();
     let mut value = 0;
     ok(unsafe { sys::cuCtxSetLimit(sys::CUlimit::CU_LIMIT_STACK_SIZE, 4096) });
@@ -111,7 +111,7 @@ fn limits_and_configurations() {
 }
 
 #[test]
-fn results_have_names() {
+fn results_have_the_names_and_texts_of_cuda() {
     start();
     let mut text = null();
     ok(unsafe { sys::cuGetErrorName(CUDA_ERROR_ILLEGAL_ADDRESS, &mut text) });

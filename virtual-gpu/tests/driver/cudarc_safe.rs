@@ -1,4 +1,4 @@
-//! cudarc's safe layer, with its event tracking between streams left on.
+//! cudarc's safe interface, with its event tracking between streams enabled.
 
 use cudarc::driver::{CudaContext, CudaStream, LaunchConfig, PushKernelArg, result, safe};
 use cudarc::nvrtc::Ptx;
@@ -11,7 +11,7 @@ fn one_block(threads: u32) -> LaunchConfig {
 }
 
 #[test]
-fn two_streams_and_their_events() {
+fn events_order_the_work_of_two_streams() {
     let _alone = context();
     let device = CudaContext::new(0).unwrap();
     let adder = device.load_module(Ptx::from_src(PTX)).unwrap().load_function("add").unwrap();
@@ -43,7 +43,7 @@ fn two_streams_and_their_events() {
 }
 
 #[test]
-fn streams_in_many_threads() {
+fn streams_work_in_concurrent_threads() {
     let _alone = context();
     let device = CudaContext::new(0).unwrap();
     let adder = device.load_module(Ptx::from_src(PTX)).unwrap().load_function("add").unwrap();
@@ -66,13 +66,13 @@ fn streams_in_many_threads() {
 }
 
 #[test]
-fn a_trap_is_an_error_and_a_new_context_is_whole() {
+fn a_trap_is_an_error_and_a_reset_context_works() {
     let _alone = context();
     let store = |stream: &std::sync::Arc<CudaStream>, address: u64| {
         let module = stream.context().load_module(Ptx::from_src(PTX)).unwrap();
         let store = module.load_function("store").unwrap();
         unsafe { stream.launch_builder(&store).arg(&address).launch(one_block(1)) }.unwrap();
-        // Unloading waits, and would find the error first; it belongs to the test.
+        // Never unloaded: unloading waits, and would report the error before the test does.
         std::mem::forget((module, store));
     };
     let device = CudaContext::new(0).unwrap();
@@ -83,7 +83,7 @@ fn a_trap_is_an_error_and_a_new_context_is_whole() {
     if real() {
         return;
     }
-    // What was forgotten keeps the context alive in cudarc's eyes: it is reset instead.
+    // The leaked module keeps cudarc's reference to the primary context, so the context is reset instead.
     drop(stream);
     ok(unsafe { sys::cuDevicePrimaryCtxReset_v2(0) });
     let _ = device.check_err();
@@ -92,7 +92,7 @@ fn a_trap_is_an_error_and_a_new_context_is_whole() {
     store(&stream, address);
     stream.synchronize().unwrap();
     assert_eq!(download::<u32>(address, 1), [7]);
-    // The count is cudarc's; this gives back the one that what was forgotten holds.
+    // cudarc counts the references; the last release is for the one that the leaked module holds.
     ok(unsafe { sys::cuDevicePrimaryCtxReset_v2(0) });
     drop(stream);
     drop(device);

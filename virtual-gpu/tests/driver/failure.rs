@@ -1,4 +1,4 @@
-//! A launch that traps: success at first, then the error from every call, until the context is gone.
+//! A launch that traps returns success; then every call returns the error, until the context is destroyed.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn stray(address: CUdeviceptr) -> CUresult {
     launch(store, 1, 0, NO_STREAM, &[pointer(&address)])
 }
 
-/// The context after a trap, with `code` to be reported.
+/// Checks that the context has failed and that each call reports `code`.
 fn is_lost(code: CUresult) {
     unsafe {
         assert_eq!(sys::cuCtxSynchronize(), code);
@@ -19,13 +19,13 @@ fn is_lost(code: CUresult) {
 }
 
 #[test]
-fn a_stray_store() {
+fn a_store_outside_of_allocations_fails_the_context_until_it_is_destroyed() {
     let context = context();
     let a = upload(&[1u32; 4]);
     let adder = adder();
     ok(stray(0x40));
     if !real() {
-        // Nothing waits, nothing is told; and nothing is done any more.
+        // Before a call waits, enqueued work still returns success, but is dropped.
         ok(add(adder, NO_STREAM, a, 1, 4));
         ok(unsafe { sys::cuMemsetD8Async(a, 0, 16, NO_STREAM) });
     }
@@ -41,7 +41,7 @@ fn a_stray_store() {
 }
 
 #[test]
-fn a_misaligned_store() {
+fn a_misaligned_store_is_reported_by_the_next_wait() {
     let _context = context();
     let a = alloc(64);
     ok(stray(a + 2));
@@ -49,14 +49,14 @@ fn a_misaligned_store() {
 }
 
 #[test]
-fn a_trap() {
+fn a_trap_instruction_is_a_launch_failure() {
     let _context = context();
     ok(launch(function(load(PTX).unwrap(), "give_up"), 1, 0, NO_STREAM, &[]));
     is_lost(CUDA_ERROR_LAUNCH_FAILED);
 }
 
 #[test]
-fn each_waiting_call_reports() {
+fn each_waiting_call_reports_a_trap() {
     if real() {
         return;
     }
@@ -81,7 +81,7 @@ fn each_waiting_call_reports() {
 }
 
 #[test]
-fn a_trap_in_a_graph() {
+fn a_trap_in_a_graph_is_reported_by_the_next_wait() {
     let _context = context();
     let (stream, store, address) = (stream(NON_BLOCKING), function(load(PTX).unwrap(), "store"), 0x40u64);
     let (mut graph, mut exec) = (null_mut(), null_mut());

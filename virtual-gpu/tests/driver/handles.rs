@@ -1,10 +1,10 @@
-//! Null pointers, and handles that are foreign, stale or destroyed twice: errors, never crashes. A card's driver
-//! follows some of these handles and crashes, so these tests are for the virtual one.
+//! Null pointers, and foreign, stale or doubly destroyed handles are errors, never crashes. A card's driver
+//! dereferences some of these handles and crashes, so the tests are for the virtual driver only.
 
 use super::*;
 
 #[test]
-fn foreign_handles() {
+fn foreign_handles_are_invalid() {
     if real() {
         return;
     }
@@ -30,7 +30,7 @@ fn foreign_handles() {
 }
 
 #[test]
-fn destroyed_twice() {
+fn destroying_a_handle_twice_is_an_error() {
     if real() {
         return;
     }
@@ -46,11 +46,11 @@ fn destroyed_twice() {
     let function = function(module, "add");
     ok(unsafe { sys::cuModuleUnload(module) });
     assert_eq!(unsafe { sys::cuModuleUnload(module) }, CUDA_ERROR_INVALID_HANDLE);
-    assert_eq!(add(function, NO_STREAM, 0, 0, 1), CUDA_ERROR_INVALID_HANDLE, "went with its module");
+    assert_eq!(add(function, NO_STREAM, 0, 0, 1), CUDA_ERROR_INVALID_HANDLE, "unloaded with its module");
 }
 
 #[test]
-fn a_stream_of_another_context() {
+fn a_stream_of_another_context_is_refused() {
     if real() {
         return;
     }
@@ -65,7 +65,7 @@ fn a_stream_of_another_context() {
 }
 
 #[test]
-fn null_results() {
+fn null_result_pointers_are_refused() {
     if real() {
         return;
     }
@@ -84,7 +84,7 @@ fn null_results() {
 }
 
 #[test]
-fn functions_that_are_missing_say_so() {
+fn stubs_are_exported_and_return_not_supported() {
     if real() {
         return;
     }
@@ -99,7 +99,7 @@ fn functions_that_are_missing_say_so() {
 }
 
 #[test]
-fn functions_by_version() {
+fn proc_address_returns_the_variant_of_the_version() {
     start();
     let address = |name: &str, version: i32| {
         let (mut address, name) = (null_mut(), CString::new(name).unwrap());

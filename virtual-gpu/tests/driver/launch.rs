@@ -4,7 +4,7 @@ use super::*;
 use sys::CUfunction_attribute as Attribute;
 
 #[test]
-fn parameters_of_every_kind() {
+fn arguments_of_every_size_arrive_as_pointers_and_as_a_buffer() {
     let _context = context();
     let to = upload(&[0u32; 7]);
     let (small, half, word, structure, double, last) = (200u8, 60000u16, 0xDEAD_BEEFu32, [1u32, 2, 3], 2.5f64, 9u8);
@@ -30,7 +30,7 @@ fn parameters_of_every_kind() {
     let size = size_of::<Buffer>();
     ok(unsafe { sys::cuMemsetD8_v2(to, 0, 28) });
     let extra = |size: &usize| {
-        // Pairs of an option's number (1: the buffer, 2: where its size is) and its value, and 0 for the end.
+        // Pairs of option and value (1: the buffer, 2: a pointer to its size), terminated by 0.
         let mut extra = [1, pointer(&buffer) as usize, 2, pointer(size) as usize, 0];
         unsafe { sys::cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, NO_STREAM, null_mut(), extra.as_mut_ptr().cast()) }
     };
@@ -40,7 +40,7 @@ fn parameters_of_every_kind() {
 }
 
 #[test]
-fn shapes_beyond_the_limits() {
+fn launch_shapes_beyond_the_limits_are_refused() {
     let _context = context();
     let module = load(PTX).unwrap();
     let (kernel, bounded) = (function(module, "count"), function(module, "bounded"));
@@ -72,7 +72,7 @@ fn shapes_beyond_the_limits() {
 }
 
 #[test]
-fn dynamic_shared_memory() {
+fn dynamic_shared_memory_above_48_kb_needs_the_attribute() {
     let _context = context();
     let kernel = function(load(PTX).unwrap(), "through_shared");
     let (to, limit) = (upload(&[0u32]), Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
@@ -91,7 +91,7 @@ fn dynamic_shared_memory() {
 }
 
 #[test]
-fn streams_of_every_kind() {
+fn launches_run_on_every_kind_of_stream() {
     let _context = context();
     let (adder, a) = (adder(), upload(&[0u32; 64]));
     let created = [stream(0), stream(NON_BLOCKING)];
@@ -103,7 +103,7 @@ fn streams_of_every_kind() {
 }
 
 #[test]
-fn launches_with_attributes() {
+fn harmless_launch_attributes_are_accepted_and_cooperative_launches_refused() {
     let _context = context();
     let (adder, to, value, stream) = (adder(), upload(&[0u32; 64]), 5u32, stream(NON_BLOCKING));
     let mut arguments = [pointer(&to).cast_mut(), pointer(&value).cast_mut()];

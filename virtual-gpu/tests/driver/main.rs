@@ -1,4 +1,4 @@
-//! The driver by direct calls, and through cudarc.
+//! The driver through direct calls of its C interface, and through cudarc.
 
 mod capture;
 mod context;
@@ -30,7 +30,7 @@ fn stream(flags: u32) -> CUstream {
     stream
 }
 
-/// Launches with one block of `threads`; `arguments` point to the values.
+/// Launches one block of `threads`; `arguments` point to the argument values.
 fn launch(function: CUfunction, threads: u32, shared: u32, stream: CUstream, arguments: &[*const c_void]) -> CUresult {
     let mut arguments: Vec<*mut c_void> = arguments.iter().map(|argument| argument.cast_mut()).collect();
     unsafe { sys::cuLaunchKernel(function, 1, 1, 1, threads, 1, 1, shared, stream, arguments.as_mut_ptr(), null_mut()) }
@@ -43,10 +43,10 @@ fn pointer<T>(value: &T) -> *const c_void {
 const NO_STREAM: CUstream = null_mut();
 const NON_BLOCKING: u32 = 1;
 
-/// The kernels of these tests.
+/// The PTX of these tests' kernels.
 const PTX: &str = include_str!("kernels.ptx");
 
-/// `add(to, value)`: thread i adds `value` to `to[i]`.
+/// The kernel `add(to, value)`: thread i adds `value` to `to[i]`.
 fn adder() -> CUfunction {
     function(load(PTX).unwrap(), "add")
 }

@@ -1,22 +1,22 @@
-//! Allocation, copies, fills, pinned memory, the default pool.
+//! Allocation, copies, fills, pinned memory, the default pool, pointer attributes.
 
 use super::*;
 
 #[test]
-fn copies_go_there_and_back() {
+fn copies_in_every_direction_preserve_the_data() {
     let _context = context();
     let values: Vec<u32> = (0..1000).collect();
     let (a, b) = (upload(&values), alloc(4000));
     ok(unsafe { sys::cuMemcpyDtoD_v2(b, a, 4000) });
     assert_eq!(download::<u32>(b, 1000), values);
-    // In part, from the middle, asynchronously.
+    // A part from the middle, asynchronously.
     let (stream, mut part) = (stream(NON_BLOCKING), vec![0u32; 10]);
     ok(unsafe { sys::cuMemcpyHtoDAsync_v2(b + 40, values.as_ptr().cast(), 40, stream) });
     ok(unsafe { sys::cuMemcpyDtoDAsync_v2(b + 80, b + 40, 40, stream) });
     ok(unsafe { sys::cuMemcpyDtoHAsync_v2(part.as_mut_ptr().cast(), b + 80, 40, stream) });
     ok(unsafe { sys::cuStreamSynchronize(stream) });
     assert_eq!(part, values[..10]);
-    // The general form finds out by itself what is where.
+    // `cuMemcpy` tells host from device memory by the address.
     let mut back = [0u32; 3];
     ok(unsafe { sys::cuMemcpy(back.as_mut_ptr() as CUdeviceptr, a + 4, 12) });
     assert_eq!(back, [1, 2, 3]);
@@ -26,7 +26,7 @@ fn copies_go_there_and_back() {
 }
 
 #[test]
-fn fills_by_width() {
+fn fills_write_elements_of_1_2_and_4_bytes() {
     let _context = context();
     let a = upload(&[0u8; 16]);
     ok(unsafe { sys::cuMemsetD8_v2(a, 0xAB, 3) });
@@ -42,26 +42,26 @@ fn fills_by_width() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn out_of_bounds_copies_and_invalid_allocations_are_refused() {
     let _context = context();
     let a = alloc(100);
     let mut buffer = [0u8; 1 << 20];
     let to = buffer.as_mut_ptr().cast();
     assert_eq!(unsafe { sys::cuMemcpyHtoD_v2(a, to, 1 << 20) }, CUDA_ERROR_INVALID_VALUE, "beyond the end");
-    assert_eq!(unsafe { sys::cuMemcpyDtoH_v2(to, 0x10, 8) }, CUDA_ERROR_INVALID_VALUE, "no allocation");
-    assert_eq!(unsafe { sys::cuMemcpyDtoH_v2(null_mut(), a, 8) }, CUDA_ERROR_INVALID_VALUE, "null on the host");
+    assert_eq!(unsafe { sys::cuMemcpyDtoH_v2(to, 0x10, 8) }, CUDA_ERROR_INVALID_VALUE, "not in an allocation");
+    assert_eq!(unsafe { sys::cuMemcpyDtoH_v2(null_mut(), a, 8) }, CUDA_ERROR_INVALID_VALUE, "null host pointer");
     let mut address = 0;
     assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 0) }, CUDA_ERROR_INVALID_VALUE);
     assert_eq!(unsafe { sys::cuMemAlloc_v2(null_mut(), 8) }, CUDA_ERROR_INVALID_VALUE);
     assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 1 << 50) }, CUDA_ERROR_OUT_OF_MEMORY);
-    assert_eq!(unsafe { sys::cuMemFree_v2(a + 4) }, CUDA_ERROR_INVALID_VALUE, "not an allocation's start");
+    assert_eq!(unsafe { sys::cuMemFree_v2(a + 4) }, CUDA_ERROR_INVALID_VALUE, "not the start of an allocation");
     ok(unsafe { sys::cuMemFree_v2(a) });
-    assert_eq!(unsafe { sys::cuMemFree_v2(a) }, CUDA_ERROR_INVALID_VALUE, "twice");
+    assert_eq!(unsafe { sys::cuMemFree_v2(a) }, CUDA_ERROR_INVALID_VALUE, "freed twice");
     ok(unsafe { sys::cuMemFree_v2(0) });
 }
 
 #[test]
-fn memory_is_accounted_for() {
+fn free_memory_falls_and_rises_with_allocations() {
     let _context = context();
     let info = || {
         let (mut free, mut total) = (0, 0);
@@ -82,7 +82,7 @@ fn memory_is_accounted_for() {
 }
 
 #[test]
-fn pinned_memory() {
+fn pinned_memory_can_be_copied_and_is_released_once() {
     let _context = context();
     let mut pinned = null_mut();
     ok(unsafe { sys::cuMemHostAlloc(&mut pinned, 4096, 1) });
@@ -95,7 +95,7 @@ fn pinned_memory() {
     ok(unsafe { sys::cuMemHostGetFlags(&mut flags, pinned) });
     assert_eq!(flags & 1, 1);
     ok(unsafe { sys::cuMemFreeHost(pinned) });
-    assert_eq!(unsafe { sys::cuMemFreeHost(pinned) }, CUDA_ERROR_INVALID_VALUE, "twice");
+    assert_eq!(unsafe { sys::cuMemFreeHost(pinned) }, CUDA_ERROR_INVALID_VALUE, "freed twice");
     ok(unsafe { sys::cuMemAllocHost_v2(&mut pinned, 10) });
     ok(unsafe { sys::cuMemFreeHost(pinned) });
 
@@ -108,7 +108,7 @@ fn pinned_memory() {
 }
 
 #[test]
-fn pools() {
+fn the_default_pool_counts_its_memory_and_stores_its_threshold() {
     let _context = context();
     let (mut pool, mut same) = (null_mut(), null_mut());
     ok(unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, 0) });
@@ -137,7 +137,7 @@ fn pools() {
 }
 
 #[test]
-fn pitched_allocations() {
+fn pitched_allocations_hold_every_row() {
     let _context = context();
     let (mut address, mut pitch) = (0, 0);
     ok(unsafe { sys::cuMemAllocPitch_v2(&mut address, &mut pitch, 100, 7, 4) });
@@ -145,7 +145,7 @@ fn pitched_allocations() {
     let (mut base, mut size) = (0, 0);
     ok(unsafe { sys::cuMemGetAddressRange_v2(&mut base, &mut size, address) });
     assert!(base == address && size >= 6 * pitch + 100, "{size}");
-    // The last row is there to its end.
+    // The last row is allocated to its end.
     ok(unsafe { sys::cuMemsetD8_v2(address + 6 * pitch as u64, 5, 100) });
     assert_eq!(download::<u8>(address + 6 * pitch as u64, 100), [5; 100]);
     let pitched = |width, height, element| {
@@ -160,7 +160,7 @@ fn pitched_allocations() {
 }
 
 #[test]
-fn copies_of_two_dimensions() {
+fn two_dimensional_copies_work_on_a_card_and_are_not_supported_here() {
     let _context = context();
     let (from, to) = (upload(&[0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]), upload(&[99u8; 12]));
     let device = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
@@ -187,12 +187,12 @@ fn copies_of_two_dimensions() {
         ok(result);
         assert_eq!(download::<u8>(to, 12), [99, 99, 99, 99, 99, 99, 1, 2, 99, 99, 99, 99]);
     } else {
-        assert_eq!(result, CUDA_ERROR_NOT_SUPPORTED, "not here, and it says so");
+        assert_eq!(result, CUDA_ERROR_NOT_SUPPORTED, "not supported by the virtual GPU");
     }
 }
 
 #[test]
-fn copies_between_contexts() {
+fn copies_between_contexts_preserve_the_data() {
     let first = context();
     let (from, mut second) = (upload(&[1u32, 2, 3, 4]), null_mut());
     ok(unsafe { sys::cuCtxCreate_v2(&mut second, 0, 0) });
@@ -209,7 +209,7 @@ fn copies_between_contexts() {
 }
 
 #[test]
-fn what_an_address_is() {
+fn pointer_attributes_tell_device_memory_from_host_memory() {
     let _context = context();
     let a = alloc(1000);
     let mut pinned = null_mut();

@@ -1,10 +1,10 @@
-//! Modules, libraries, and what is said about PTX that cannot be loaded.
+//! Modules, libraries, and the errors for PTX that cannot be loaded.
 
 use super::*;
 use sys::CUjit_option as Jit;
 
 #[test]
-fn functions_and_globals() {
+fn functions_and_globals_are_found_by_name() {
     let _context = context();
     let module = load(PTX).unwrap();
     assert_eq!(function(module, "add"), function(module, "add"), "one handle");
@@ -21,7 +21,7 @@ fn functions_and_globals() {
 }
 
 #[test]
-fn from_a_file() {
+fn modules_load_from_a_file() {
     let _context = context();
     let path = std::env::temp_dir().join(format!("virtual-gpu-{}.ptx", std::process::id()));
     std::fs::write(&path, PTX).unwrap();
@@ -33,7 +33,7 @@ fn from_a_file() {
 }
 
 #[test]
-fn libraries() {
+fn library_kernels_launch_as_functions() {
     let _context = context();
     let text = CString::new(PTX).unwrap();
     let (mut library, mut kernel, mut inside) = (null_mut(), null_mut(), null_mut());
@@ -45,14 +45,14 @@ fn libraries() {
     }
     let a = upload(&[1u32; 4]);
     ok(add(inside, NO_STREAM, a, 1, 4));
-    // A kernel can stand for its function in a launch.
+    // A launch accepts the kernel handle in place of the function.
     ok(add(kernel.cast(), NO_STREAM, a, 1, 4));
     assert_eq!(download::<u32>(a, 4), [3; 4]);
     ok(unsafe { sys::cuLibraryUnload(library) });
 }
 
 #[test]
-fn images_that_are_no_ptx() {
+fn each_kind_of_invalid_image_has_its_own_error() {
     let _context = context();
     assert_eq!(load("not a module"), Err(CUDA_ERROR_INVALID_IMAGE));
     assert_eq!(load(""), Err(CUDA_ERROR_INVALID_IMAGE));
@@ -65,7 +65,7 @@ fn images_that_are_no_ptx() {
 }
 
 #[test]
-fn the_log_says_what_is_wrong() {
+fn the_error_log_names_the_line_and_stays_in_its_buffer() {
     let _context = context();
     let text = CString::new(PTX.replace("add.s32 %r4, %r3, %r1;", "no.such.instruction %r4;")).unwrap();
     let load = |room: usize| {

@@ -10,7 +10,7 @@ fn attribute(function: CUfunction, attribute: Attribute) -> i32 {
 }
 
 #[test]
-fn attributes() {
+fn function_attributes_report_limits_and_sizes() {
     let _context = context();
     let module = load(PTX).unwrap();
     let (adder, bounded) = (function(module, "add"), function(module, "bounded"));
@@ -24,7 +24,7 @@ fn attributes() {
 }
 
 #[test]
-fn blocks_of_a_multiprocessor() {
+fn occupancy_falls_with_threads_and_shared_memory() {
     let _context = context();
     let adder = adder();
     let blocks = |threads, shared| {

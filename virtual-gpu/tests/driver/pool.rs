@@ -1,4 +1,4 @@
-//! Memory pools of a program's own.
+//! Memory pools created by a program.
 
 use super::*;
 use sys::{CUmemPool_attribute as Attribute, CUmemoryPool};
@@ -20,7 +20,7 @@ fn create() -> CUmemoryPool {
 }
 
 #[test]
-fn allocations_belong_to_the_pool_they_are_from() {
+fn allocations_count_only_in_their_own_pool() {
     let _context = context();
     let (pool, mut default, mut address) = (create(), null_mut(), 0);
     let used = |pool| number(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
@@ -53,7 +53,7 @@ fn memory_outlives_the_handle_of_its_pool() {
 }
 
 #[test]
-fn the_pool_of_a_device_can_be_changed() {
+fn the_current_pool_can_be_changed_and_falls_back_to_the_default() {
     let _context = context();
     let (pool, mut default, mut current, mut address) = (create(), null_mut(), null_mut(), 0);
     ok(unsafe { sys::cuDeviceGetDefaultMemPool(&mut default, 0) });
@@ -64,14 +64,14 @@ fn the_pool_of_a_device_can_be_changed() {
     assert_eq!(number(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT), 1 << 20);
     ok(unsafe { sys::cuMemFreeAsync(address, NO_STREAM) });
     ok(unsafe { sys::cuStreamSynchronize(NO_STREAM) });
-    // The device falls back to its default pool when the one it has goes.
+    // Destroying the current pool makes the default pool current.
     ok(unsafe { sys::cuMemPoolDestroy(pool) });
     ok(unsafe { sys::cuDeviceGetMemPool(&mut current, 0) });
     assert_eq!(current, default);
 }
 
 #[test]
-fn attributes_are_kept() {
+fn pool_attributes_are_stored_and_high_water_marks_only_reset() {
     let _context = context();
     let pool = create();
     let attribute = Attribute::CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC;

@@ -1,11 +1,11 @@
-//! A program that knows of cudarc alone, run in the two ways in which a process can be given the library.
+//! A program that uses only cudarc, run in both ways in which a process can load the library.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use super::*;
 
-/// The example, which cargo builds with the tests, unless it is told to run this one alone.
+/// The `saxpy` example. Cargo builds it with all the tests, but not with `--test driver` alone.
 fn saxpy() -> PathBuf {
     let built = library();
     let folders = built.parent().unwrap().ancestors().take(2).map(|folder| folder.join("examples"));
@@ -15,7 +15,7 @@ fn saxpy() -> PathBuf {
 
 fn run(environment: &[(&str, &Path)]) -> Output {
     let mut command = Command::new(saxpy());
-    // cargo puts its folders into the search path, where the library would be found under other names.
+    // cargo adds its own folders to the search path, where the library would be found under other names.
     command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD").envs(environment.iter().copied());
     command.output().unwrap()
 }
@@ -28,7 +28,7 @@ fn succeeds(output: Output) -> String {
     out.into_owned()
 }
 
-/// A folder that is gone when the test is.
+/// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -46,7 +46,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn preloaded() {
+fn a_program_gets_the_library_by_preloading() {
     if real() {
         return;
     }
@@ -55,7 +55,7 @@ fn preloaded() {
 }
 
 #[test]
-fn found_by_either_name() {
+fn a_program_finds_the_library_by_either_name() {
     if real() {
         return;
     }
@@ -74,12 +74,12 @@ fn the_soname_is_enough_for_dlopen() {
     assert!(!by_name.is_null());
     assert!(unsafe { sys::is_culib_present() });
     if !real() {
-        assert_eq!(by_name, handle(), "one object, whichever way it is asked for");
+        assert_eq!(by_name, handle(), "one object, by name and by path");
     }
 }
 
 #[test]
-fn the_environment_is_obeyed() {
+fn environment_variables_are_obeyed_and_invalid_values_fail() {
     if real() {
         return;
     }
@@ -105,6 +105,6 @@ fn the_environment_is_obeyed() {
     };
     fails("VIRTUAL_GPU_DRIVER_VERSION", "10.0", "UNSUPPORTED_PTX_VERSION");
     fails("VIRTUAL_GPU_MEMORY", "4K", "OUT_OF_MEMORY");
-    fails("VIRTUAL_GPU_SM", "ampere", "VIRTUAL_GPU_SM=ampere makes no sense");
-    fails("VIRTUAL_GPU_CHECKS", "maybe", "VIRTUAL_GPU_CHECKS=maybe makes no sense");
+    fails("VIRTUAL_GPU_SM", "ampere", "VIRTUAL_GPU_SM=ampere is not a valid value");
+    fails("VIRTUAL_GPU_CHECKS", "maybe", "VIRTUAL_GPU_CHECKS=maybe is not a valid value");
 }

@@ -3,17 +3,17 @@
 use super::integer::KINDS;
 use super::*;
 
-/// From each integer type to each, with saturation where there is something to saturate.
+/// Each integer type to each other; with `.sat` where the source's range exceeds the destination's.
 pub fn integers() -> Vec<Form> {
     let mut forms = Vec::new();
     for from in &KINDS {
         for to in &KINDS {
             let (reg, result) = to.registers();
             let (source, _) = from.registers();
-            // What goes past the type it is read as must not matter.
+            // Bits above the source type must not affect the result.
             let bits = 0x8765_4321_8765_8383u64;
             let value = from.value(bits);
-            // A byte is extended to the register that it is in.
+            // An 8-bit result is extended to its 32-bit register.
             let stored = |value: i128| {
                 let value = to.value(value as u64) as u64;
                 value & u64::MAX >> (64 - to.bits.max(if to.bits == 8 { 32 } else { 0 }))
@@ -27,7 +27,7 @@ pub fn integers() -> Vec<Form> {
             }
         }
     }
-    // To a float and back, in every direction. An exact value, and for the wide types one between two floats.
+    // To a float and back, in every rounding: an exact value, and for the wide types a tie between two floats.
     for (ty, reg, result) in [("f16", "%rs", R16), ("f32", "%f", F32), ("f64", "%fd", F64)] {
         let encode = |value: f64| match ty {
             "f16" => half::f16::from_f64(value).to_bits().into(),
@@ -47,7 +47,7 @@ pub fn integers() -> Vec<Form> {
                 let input = kind.wrap(negative);
                 forms.push(form(&body, result, [input, 0, 0], Wanted::Every(encode(negative as f64))));
                 if last < 1 << (kind.bits - 1) {
-                    // Halfway between two floats, of which the smaller is even.
+                    // A tie between two floats, of which the one of lesser magnitude is even.
                     let sign = if kind.signed { -1 } else { 1 };
                     let input = kind.wrap(sign * (last as i128 + 1));
                     let wanted = sign as f64 * (last + if up { 2 } else { 0 }) as f64;
@@ -65,7 +65,7 @@ pub fn integers() -> Vec<Form> {
                 let wanted = |value: f64| {
                     let (low, high) = kind.range();
                     let value = (to_integer(value) as i128).clamp(low, high);
-                    // As above: a byte is extended.
+                    // An 8-bit result is extended to its register.
                     if kind.bits == 8 { value as u64 & M1 } else { kind.wrap(value) }
                 };
                 for value in [value, 60000.0, -60000.0] {
@@ -110,7 +110,7 @@ pub fn floats() -> Vec<Form> {
         ("cvt.f32.f16 %f1, %rs2;", F32, [0x3c00, 0, 0], f(1.0)),
         ("cvt.ftz.f32.f16 %f1, %rs2;", F32, [0x3e00, 0, 0], f(1.5)),
         ("cvt.sat.f32.f16 %f1, %rs2;", F32, [0x4000, 0, 0], f(1.0)),
-        // 0.1 lies below the nearest float, -0.1 above it.
+        // The nearest float to 0.1 is above it, that to -0.1 below it.
         ("cvt.rn.f32.f64 %f1, %fd2;", F32, [d(0.1), 0, 0], f(0.1)),
         ("cvt.rz.f32.f64 %f1, %fd2;", F32, [d(0.1), 0, 0], f(0.1f32.next_down())),
         ("cvt.rm.f32.f64 %f1, %fd2;", F32, [d(-0.1), 0, 0], f(-0.1)),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What 32-bit arithmetic gives where there is no number.
+/// The NaN that 32-bit arithmetic returns.
 const NAN: u64 = 0x7fff_ffff;
 
 pub fn exact() -> Vec<Form> {
@@ -68,7 +68,7 @@ pub fn exact() -> Vec<Form> {
         for (bits, wanted) in [(yes, 1), (no, 0)] {
             let single = format!("testp.{test}.f32 %p1, %f2;");
             forms.push(form(single, P, [bits, 0, 0], Wanted::Every(wanted)));
-            // The same numbers, but for the subnormal one.
+            // The same classes in double precision; the subnormal number is not converted.
             let bits = if bits == small { 1 } else { d(f32::from_bits(bits as u32).into()) };
             let double = format!("testp.{test}.f64 %p1, %fd2;");
             forms.push(form(double, P, [bits, 0, 0], Wanted::Every(wanted)));
@@ -77,7 +77,7 @@ pub fn exact() -> Vec<Form> {
     forms
 }
 
-/// Operations with the numbers below and above their exact result, in each rounding and with each modifier.
+/// Operations with the floats below and above their exact result, in each rounding and with each modifier.
 pub fn rounded() -> Vec<Form> {
     let mut forms = Vec::new();
     for single in [true, false] {
@@ -85,7 +85,7 @@ pub fn rounded() -> Vec<Form> {
         let bits = |value: f64| if single { f(value as f32) } else { d(value) };
         let e = if single { 2f64.powi(-23) } else { 2f64.powi(-52) };
         let (a, small) = (1.0 + e, 2f64.powi(-120));
-        // 1/3 and the root of 2, to the nearest: one of them above, the other below what is exact.
+        // 1/3 and the root of 2, rounded to nearest. One of the two is above its exact value, the other below.
         let (third, root) = if single { ((1f32 / 3.0).into(), 2f32.sqrt().into()) } else { (1.0 / 3.0, 2f64.sqrt()) };
         let (thirds, roots) = if single {
             ((third - e / 4.0, third), (root, root + e))
@@ -136,7 +136,7 @@ fn brain(bits: u64) -> f64 {
     f32::from_bits((bits as u32) << 16).into()
 }
 
-/// Results with the bounds that the manual states, and those that it lists without one.
+/// Results within the manual's bounds, and the results for special operands that the manual lists.
 pub fn approximate() -> Vec<Form> {
     let (inf, tiny, zero) = (f(f32::INFINITY), 1, f(-0.0));
     let mut forms = rows(&[
@@ -191,12 +191,12 @@ pub fn approximate() -> Vec<Form> {
     for (body, wanted, bound) in [
         ("rcp.approx.ftz.f64 %fd1, %fd2;", 1.0 / x, 2f64.powi(-19)),
         ("rsqrt.approx.ftz.f64 %fd1, %fd2;", x.sqrt().recip(), 2f64.powi(-19)),
-        // The manual gives no bound; NVIDIA's library builds square roots on this and a correction.
+        // The manual gives no bound. NVIDIA's library refines this to a square root.
         ("rsqrt.approx.f64 %fd1, %fd2;", x.sqrt().recip(), 2f64.powi(-19)),
     ] {
         forms.push(form(body, F64, [d(x), 0, 0], Wanted::Near(f64::from_bits, wanted, bound)));
     }
-    // 1.5 and its half as a pair; both functions of it are well inside of what halves can hold.
+    // 1.5 and half of it as a pair; both functions of 1.5 are well within the range of halves.
     let (value, pair) = (1.5f64, 0x3e00_3a00);
     let upper = "shr.u32 %r1, %r1, 16; cvt.u64.u32 %rd1, %r1;";
     for (body, wanted, bound) in [
@@ -210,7 +210,7 @@ pub fn approximate() -> Vec<Form> {
     forms
 }
 
-/// `.f16` and `.bf16`, and pairs of them: each operation on numbers that every rounding leaves alone.
+/// `.f16` and `.bf16`, single and in pairs. The exact results are representable, or a tie.
 pub fn halves() -> Vec<Form> {
     rows(&[
         ("add.f16 %rs1, %rs2, %rs3;", R16, [0x3c00, 0x3c00, 0], 0x4000),

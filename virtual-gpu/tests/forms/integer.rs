@@ -48,7 +48,7 @@ pub fn arithmetic() -> Vec<Form> {
     ])
 }
 
-/// An integer type, its registers, and how their values are wrapped.
+/// An integer type: its name, width and sign.
 pub struct Kind {
     pub name: &'static str,
     pub bits: u32,
@@ -71,7 +71,7 @@ pub const KINDS: [Kind; 8] = [
 ];
 
 impl Kind {
-    /// The prefix of registers of this size, and how a result in one is stored. Bytes are kept in registers of 32 bits.
+    /// The prefix of registers of this width, and the move of a result from one. Bytes are kept in 32-bit registers.
     pub fn registers(&self) -> (&'static str, &'static str) {
         match self.bits {
             16 => ("%rs", R16),

@@ -1,6 +1,6 @@
-//! One line for each instruction form: a body, what it is given, and what it must leave. The values were worked out by
-//! hand or by Rust's own arithmetic, and are what the PTX manual promises for every card from sm_80 on: what it leaves
-//! open is either kept out of the result or given the bound that it states.
+//! One line for each instruction form: a body, its inputs and its expected result. The results were computed by hand or
+//! by Rust's own arithmetic, and are those that the PTX manual promises for every card from sm_80 on. What the manual
+//! leaves open is either kept out of the result or compared within the bound that the manual states.
 
 mod convert;
 mod float;
@@ -22,7 +22,7 @@ use cudarc::driver::sys::CUresult;
 use common::driver::*;
 use common::{Args, entry, header, older};
 
-// How the result gets into `%rd1`, which every lane stores.
+// Moves the result into `%rd1`, which every lane stores.
 const F32: &str = "mov.b32 %r1, %f1; cvt.u64.u32 %rd1, %r1;";
 const R32: &str = "cvt.u64.u32 %rd1, %r1;";
 const R16: &str = "cvt.u64.u16 %rd1, %rs1;";
@@ -43,12 +43,12 @@ fn d(value: f64) -> u64 {
 enum Wanted {
     Every(u64),
     ByLane(Box<dyn Fn(u64) -> u64>),
-    /// What the bits stand for, and how far from that they may be.
+    /// A conversion of the bits to a number, the expected number, and the largest difference from it.
     Near(fn(u64) -> f64, f64, f64),
 }
 
-/// A body for a block of `threads`. The inputs are in memory, so that no compiler can work out the result: `%rd9`
-/// points to them, `%rd2-4` and `%fd2-4` hold the first three, `%r2-4`, `%f2-4` and `%rs2-4` their lower parts.
+/// A body for a block of `threads`. The inputs are in memory, so that no compiler can fold the result: `%rd9` points to
+/// them, `%rd2-4` and `%fd2-4` hold the first three, `%r2-4`, `%f2-4` and `%rs2-4` their lower parts.
 struct Form {
     body: String,
     inputs: Vec<u64>,
@@ -56,7 +56,7 @@ struct Form {
     wanted: Wanted,
 }
 
-/// A body, where it leaves its result, its inputs, and the result.
+/// A body, the instruction that moves its result, its inputs, and the expected result.
 type Row<'a> = (&'a str, &'a str, [u64; 3], u64);
 
 fn form(body: impl AsRef<str>, result: &str, inputs: [u64; 3], wanted: Wanted) -> Form {
@@ -67,10 +67,10 @@ fn rows(table: &[Row]) -> Vec<Form> {
     table.iter().map(|(body, result, inputs, wanted)| form(body, result, *inputs, Wanted::Every(*wanted))).collect()
 }
 
-/// Bytes of output for each form: a word of 64 bits for each thread, then room that a body may use.
+/// The output of each form in bytes: a 64-bit word for each thread, then space that a body may use.
 const ROOM: usize = 1024;
 
-/// What bodies may use of a module.
+/// The variables and the function of the module, which every body may use.
 const SHARED_BY_ALL: &str = "\
 .const .align 8 .u32 fixed[2] = {11, 22};
 .global .align 8 .u32 counter[2] = {33, 44};
@@ -105,7 +105,7 @@ fn wrong(form: &Form, found: &[u64]) -> Option<String> {
     let lane = found.iter().enumerate().position(|(lane, found)| match wanted {
         Wanted::Every(wanted) => found != wanted,
         Wanted::ByLane(wanted) => *found != wanted(lane as u64),
-        // NaN is near to nothing.
+        // A comparison with NaN is false, so a NaN is never near.
         Wanted::Near(read, wanted, bound) => !((read(*found) - wanted).abs() <= *bound || read(*found) == *wanted),
     })?;
     let wanted = match wanted {
@@ -116,17 +116,17 @@ fn wrong(form: &Form, found: &[u64]) -> Option<String> {
     Some(format!("{}\n{inputs:x?}: lane {lane} has {:#x}, not {wanted}\n", body.trim(), found[lane]))
 }
 
-/// A context on a device that has all of the forms, if it is the virtual one.
+/// A context on a device that has all of the forms; only the virtual GPU can be configured.
 fn newest() -> Context {
     static NEWEST: Once = Once::new();
     NEWEST.call_once(|| {
-        // SAFETY: every test comes here first, and nothing else in this process writes or reads the environment by C.
+        // SAFETY: every test calls this first, and nothing else in this process accesses the environment through C.
         unsafe { std::env::set_var("VIRTUAL_GPU_SM", "9.0") }
     });
     context()
 }
 
-/// Runs the forms, all of one module, and tells of every one that is wrong.
+/// Runs the forms, all in one module, and reports every one whose result is wrong.
 fn judge(target: &str, forms: &[Form]) {
     let _context = newest();
     if target == "sm_90" && attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) < 9 {
@@ -135,7 +135,7 @@ fn judge(target: &str, forms: &[Form]) {
     }
     let module = compile(&module(target, forms));
     let out = upload(&vec![0u8; ROOM * forms.len()]);
-    // Each form's inputs begin where a copy of 16 bytes may.
+    // Each form's inputs are aligned for a 16-byte copy.
     let (mut inputs, mut starts) = (Vec::new(), Vec::new());
     for form in forms {
         starts.push(8 * inputs.len());
@@ -157,7 +157,7 @@ fn judge(target: &str, forms: &[Form]) {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), forms.len(), wrong.join("\n"));
 }
 
-/// A test for each group of forms, and a list of all for the compiler.
+/// A test for each group of forms, and a list of all groups for `ptxas`.
 macro_rules! groups {
     ($($name:ident: $target:literal, $forms:expr;)*) => {
         $(
@@ -171,31 +171,31 @@ macro_rules! groups {
 }
 
 groups! {
-    integers: "sm_80", integer::arithmetic;
-    integers_of_every_type: "sm_80", integer::of_every_type;
-    logic_and_bits: "sm_80", integer::logic_and_bits;
-    moves_and_selections: "sm_80", select::moves;
-    comparisons: "sm_80", select::comparisons;
-    comparisons_of_sm_90: "sm_90", select::comparisons_of_sm_90;
-    floats: "sm_80", float::exact;
-    floats_in_every_direction: "sm_80", float::rounded;
-    approximations: "sm_80", float::approximate;
-    halves: "sm_80", float::halves;
-    halves_of_sm_90: "sm_90", float::halves_of_sm_90;
-    conversions: "sm_80", convert::floats;
-    conversions_of_sm_90: "sm_90", convert::floats_of_sm_90;
-    conversions_of_integers: "sm_80", convert::integers;
-    loads_and_stores: "sm_80", memory::loads_and_stores;
-    atomics: "sm_80", memory::atomics;
-    atomics_of_sm_90: "sm_90", memory::atomics_of_sm_90;
-    copies: "sm_80", memory::copies;
-    across_lanes: "sm_80", warp::across_lanes;
-    barriers: "sm_80", warp::barriers;
-    matrix_products: "sm_80", warp::matrix_products;
-    control_flow: "sm_80", warp::control_flow;
+    integer_arithmetic_is_exact: "sm_80", integer::arithmetic;
+    integer_arithmetic_is_exact_for_every_type: "sm_80", integer::of_every_type;
+    logic_and_bit_operations_are_exact: "sm_80", integer::logic_and_bits;
+    moves_and_selections_are_exact: "sm_80", select::moves;
+    comparisons_follow_the_order_and_nan_rules: "sm_80", select::comparisons;
+    bf16_comparisons_are_exact_on_sm_90: "sm_90", select::comparisons_of_sm_90;
+    float_arithmetic_is_exact: "sm_80", float::exact;
+    float_arithmetic_rounds_exactly_in_every_mode: "sm_80", float::rounded;
+    approximate_functions_are_within_the_manuals_bounds: "sm_80", float::approximate;
+    half_precision_arithmetic_is_exact: "sm_80", float::halves;
+    bf16_arithmetic_is_within_the_manuals_bounds_on_sm_90: "sm_90", float::halves_of_sm_90;
+    float_conversions_round_and_saturate_exactly: "sm_80", convert::floats;
+    bf16_and_tf32_conversions_round_and_saturate_exactly_on_sm_90: "sm_90", convert::floats_of_sm_90;
+    integer_conversions_round_and_saturate_exactly: "sm_80", convert::integers;
+    loads_return_stored_values_in_every_state_space: "sm_80", memory::loads_and_stores;
+    atomics_update_memory_and_return_the_old_value: "sm_80", memory::atomics;
+    bf16_atomics_update_memory_on_sm_90: "sm_90", memory::atomics_of_sm_90;
+    completed_cp_async_groups_fill_shared_memory: "sm_80", memory::copies;
+    special_registers_and_warp_wide_instructions_are_exact: "sm_80", warp::across_lanes;
+    barriers_order_accesses_and_reduce_predicates: "sm_80", warp::barriers;
+    ldmatrix_and_mma_follow_the_manuals_layouts: "sm_80", warp::matrix_products;
+    divergent_lanes_reconverge: "sm_80", warp::control_flow;
 }
 
-/// What looks like a form and is none, on any card.
+/// Malformed forms, which no card accepts.
 const REFUSED: &[&str] = &[
     "add.sat.bf16 %rs1, %rs2, %rs3;",
     "add.sat.u32 %r1, %r2, %r3;",
@@ -248,7 +248,7 @@ const REFUSED: &[&str] = &[
     "red.acquire.gpu.global.add.u32 [%rd0], %r2;",
 ];
 
-/// The modules that no compiler may accept: what is no form, and what sm_80 lacks.
+/// The modules that every compiler must refuse: malformed forms, and forms that sm_80 lacks.
 fn refused() -> Vec<(String, &'static str)> {
     let none = REFUSED.iter().map(|body| (form(body, "", [0; 3], Wanted::Every(0)), "sm_90"));
     let newer = GROUPS.iter().filter(|group| group.1 == "sm_90").flat_map(|group| group.2());
@@ -256,14 +256,14 @@ fn refused() -> Vec<(String, &'static str)> {
 }
 
 #[test]
-fn what_is_no_form_is_refused() {
+fn malformed_forms_are_refused() {
     let _context = newest();
     for (text, target) in refused() {
         assert!(load(&text).is_err(), "{target} loads\n{text}");
     }
 }
 
-/// NVIDIA's compiler, where `make test` installs it or on the path.
+/// NVIDIA's compiler, from the place where `make test` installs it, or from the search path.
 fn ptxas() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let installed = std::fs::read_dir(root.join("target/nvcc/lib")).into_iter().flatten().flatten();
@@ -272,9 +272,9 @@ fn ptxas() -> Option<PathBuf> {
     installed.chain(std::env::split_paths(&path)).map(|folder| folder.join("ptxas")).find(|ptxas| ptxas.exists())
 }
 
-/// What a card's driver would refuse must not be among the tests, and needs no card to be found.
+/// Checks without a card that the tests contain no form that a card's driver would refuse.
 #[test]
-fn the_compiler_accepts_every_form() {
+fn ptxas_accepts_every_form_and_refuses_every_malformed_one() {
     let Some(ptxas) = ptxas() else {
         assert!(std::env::var_os("CI").is_none(), "no ptxas: `make test` installs it");
         eprintln!("not tested: there is no ptxas (`make test` installs it)");
@@ -290,7 +290,7 @@ fn the_compiler_accepts_every_form() {
         let text = older(&std::fs::read_to_string(&path).expect("a text"));
         texts.push((path.file_stem().expect("a name").to_string_lossy().into_owned(), "sm_80", text));
     }
-    // Everything of one target in one module: the compiler takes longer to start than for a form.
+    // All forms of a target in one module: starting the compiler takes longer than compiling a form.
     for target in ["sm_80", "sm_90"] {
         let groups = GROUPS.iter().filter(|group| group.1 == target);
         let forms: Vec<Form> = groups.flat_map(|group| group.2()).collect();
@@ -318,7 +318,7 @@ fn the_compiler_accepts_every_form() {
     std::fs::remove_dir_all(&folder).expect("ours");
 }
 
-/// The compiler's errors, each with the line it is about.
+/// The compiler's errors, each with the line it refers to.
 fn complaints(text: &str, log: &[u8]) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let with_line = |error: &str| {

@@ -1,5 +1,5 @@
-//! Loads, stores, atomics and asynchronous copies. Each lane has 16 bytes of the tile at `%r8`, and as many of the room
-//! behind the results at `%rd8`.
+//! Loads, stores, atomics and asynchronous copies. Each lane has 16 bytes of the shared tile at `%r8`, and 16 bytes of
+//! global memory, behind the results, at `%rd8`.
 
 use super::*;
 
@@ -124,7 +124,7 @@ pub fn loads_and_stores() -> Vec<Form> {
     ])
 }
 
-/// On each space with `atom`, whose result is the old value, and with `red`.
+/// Each operation in shared and global memory: with `atom`, whose result is the old value, and with `red`.
 pub fn atomics() -> Vec<Form> {
     let mut forms = placed(&[
         ("atom.global.add.u32 %r5, [%rd0+512], 1; bar.sync 0; ld.global.u32 %r1, [%rd0+512];", R32, [0; 3], 32),
@@ -259,12 +259,12 @@ pub fn copies() -> Vec<Form> {
         ("cp.async.ca.shared.global.L2::128B [%r8], [%rd9], 16;", [2 | 1 << 40, 3]),
         ("cp.async.cg.shared.global.L2::64B [%r8], [%rd9], 16;", [2 | 1 << 40, 3]),
         ("cp.async.cg.shared.global.L2::256B [%r8], [%rd9], 16;", [2 | 1 << 40, 3]),
-        // What is not copied is zeroed.
+        // The rest of the target is zeroed.
         ("cp.async.ca.shared.global [%r8], [%rd9], 8, 4;", [2, 0]),
         ("cp.async.cg.shared.global [%r8], [%rd9], 16, %r4;", [2 | 1 << 40, 0]),
         ("setp.ne.s32 %p1, %r4, 0; cp.async.ca.shared.global [%r8], [%rd9], 4, %p1;", [0, 0]),
     ] {
-        // Nothing else in the tile, or zeros.
+        // The tile is zeroed first.
         let zero = "st.shared.v2.b64 [%r8], {0, 0};";
         for (at, wanted) in [(0, wanted[0]), (8, wanted[1])] {
             let body = format!("{PLACES}{zero} {copy} {all} ld.shared.u64 %rd1, [%r8+{at}];");

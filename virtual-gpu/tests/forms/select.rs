@@ -106,7 +106,7 @@ pub fn comparisons() -> Vec<Form> {
         ("setp.eq.s32 %p2, %r4, 0; xor.pred %p1, %p2, %p2;", P, [0; 3], 0),
         ("setp.eq.s32 %p1, %r4, 0; @%p1 mov.u32 %r2, 7; @!%p1 mov.u32 %r2, 8; mov.u32 %r1, %r2;", R32, [0; 3], 7),
     ]);
-    // Both orders, equality, and no order at all.
+    // The relations for both orders, equality, and unordered operands.
     use std::cmp::Ordering::{self, Equal, Greater, Less};
     let relations: [(&str, &[Option<Ordering>]); 14] = [
         ("eq", &[Some(Equal)]),

@@ -1,4 +1,4 @@
-//! What lanes do together, special registers, barriers, matrix products and control flow.
+//! Special registers, warp-wide instructions, barriers, matrix products and control flow.
 
 use super::*;
 
@@ -26,7 +26,7 @@ pub fn across_lanes() -> Vec<Form> {
         ("mov.u32 %r1, %lanemask_gt;", |i| M1 & !((2 << i) - 1)),
         ("mov.u32 %r1, %lanemask_ge;", |i| M1 & !((1 << i) - 1)),
         ("mov.u32 %r1, %dynamic_smem_size;", |_| 0),
-        // What these hold is a card's own affair, but for its order.
+        // The values of these registers depend on the card; only their order is fixed.
         ("mov.u32 %r5, %warpid; mov.u32 %r6, %nwarpid; setp.lt.u32 %p1, %r5, %r6; selp.u32 %r1, 1, 0, %p1;", |_| 1),
         ("mov.u32 %r5, %smid; mov.u32 %r6, %nsmid; setp.lt.u32 %p1, %r5, %r6; selp.u32 %r1, 1, 0, %p1;", |_| 1),
         ("mov.u64 %rd5, %gridid; mov.u32 %r5, %clock; mov.u32 %r5, %clock_hi; mov.u32 %r1, 1;", |_| 1),
@@ -65,7 +65,7 @@ pub fn across_lanes() -> Vec<Form> {
         ("setp.gt.u32 %p1, %r0, 3; vote.sync.any.pred %p2, %p1, -1; selp.u32 %r1, 1, 0, %p2;", |_| 1),
         ("setp.gt.u32 %p1, %r0, 3; vote.sync.all.pred %p2, !%p1, -1; selp.u32 %r1, 1, 0, %p2;", |_| 0),
         ("setp.gt.u32 %p1, %r0, 31; vote.sync.uni.pred %p2, %p1, -1; selp.u32 %r1, 1, 0, %p2;", |_| 1),
-        // Which lanes meet is a card's own affair, but a lane is one of them.
+        // The set of converged lanes depends on the card, but contains the lane itself.
         ("activemask.b32 %r5; mov.u32 %r6, %lanemask_eq; and.b32 %r1, %r5, %r6;", |i| 1 << i),
         ("shr.u32 %r5, %r0, 3; match.any.sync.b32 %r1, %r5, -1;", |i| 0xff << (i / 8 * 8)),
         ("mul.wide.u32 %rd5, %r0, 0x20000000; match.any.sync.b64 %r1, %rd5, -1;", |i| 1 << i),
@@ -85,7 +85,7 @@ pub fn across_lanes() -> Vec<Form> {
     ])
 }
 
-/// Waits for nothing, or for what the lanes of one warp, or of two, do.
+/// Barriers of one warp and of two. None of them waits forever.
 pub fn barriers() -> Vec<Form> {
     let mut forms = lanes(&[
         (
@@ -102,7 +102,7 @@ pub fn barriers() -> Vec<Form> {
         ("setp.lt.u32 %p1, %r0, 5; barrier.red.aligned.popc.u32 %r1, 0, %p1;", |_| 5),
         ("setp.lt.u32 %p1, %r0, 5; barrier.cta.red.or.pred %p2, 0, !%p1; selp.u32 %r1, 1, 0, %p2;", |_| 1),
     ]);
-    // One warp writes and goes on, the other waits and reads.
+    // The first warp writes and arrives, the second waits and reads.
     let produced = |arrive: &str, sync: &str| {
         format!(
             "setp.lt.u32 %p1, %r0, 32; mov.u32 %r8, tile; and.b32 %r9, %r0, 31; shl.b32 %r9, %r9, 2;\n\
@@ -118,7 +118,7 @@ pub fn barriers() -> Vec<Form> {
     forms
 }
 
-/// Bits of a matrix element, and how many of these a register holds.
+/// The name of an element type, its bits, and the number of elements in a register.
 type Element = (&'static str, fn(f32) -> u32, usize);
 
 const ELEMENTS: [Element; 3] = [
@@ -127,9 +127,9 @@ const ELEMENTS: [Element; 3] = [
     ("tf32", f32::to_bits, 1),
 ];
 
-/// `ldmatrix`, and `mma` on integers so small that no order of summing rounds them.
+/// `ldmatrix`, and `mma` on integers so small that every order of summation is exact.
 pub fn matrix_products() -> Vec<Form> {
-    // Four 8x8 matrices of 16-bit elements, each its own number; lane i gives the address of row i.
+    // Four 8x8 matrices of 16-bit elements. Each element is its index; lane i supplies the address of row i.
     let stored = "mov.u32 %r8, tile; shl.b32 %r9, %r0, 4; add.s32 %r8, %r8, %r9;\n\
                   mad.lo.u32 %r10, %r0, 0x80008, 0x10000; add.u32 %r11, %r10, 0x20002;\n\
                   add.u32 %r12, %r11, 0x20002; add.u32 %r13, %r12, 0x20002;\n\
@@ -179,10 +179,10 @@ fn c(row: usize, column: usize) -> f32 {
     row as f32 - column as f32
 }
 
-/// The words that a lane has of A, B and C, by the figures of the manual's chapter on `mma`, and D's.
+/// A lane's words of A, B, C and D, by the figures of the manual's chapter on `mma`.
 fn words(lane: usize, k: usize, (_, bits, each): Element, half_sums: bool) -> [[u32; 4]; 4] {
     let (group, thread) = (lane / 4, lane % 4);
-    // Elements of A and B are 4 or 8 columns, or rows, of a register apart.
+    // Successive registers of A and B are 4 or 8 columns (of B: rows) apart.
     let pack = |at: &dyn Fn(usize) -> f32| (0..each).map(|part| bits(at(part)) << (16 * part)).sum::<u32>();
     let along = |register: usize, part: usize| each * thread + part + 4 * each * register;
     let registers = k / (4 * each);
@@ -255,7 +255,7 @@ fn product(k: usize, element: Element, half_sums: bool) -> Vec<Form> {
 
 pub fn control_flow() -> Vec<Form> {
     lanes(&[
-        // Collatz: lanes leave the loop at different times, and meet again.
+        // Collatz sequences: lanes leave the loop at different times and reconverge.
         (
             "add.u32 %r5, %r0, 1;\nmov.u32 %r1, 0;\nLOOP:\nsetp.eq.u32 %p1, %r5, 1;\n@%p1 bra DONE;\n\
              and.b32 %r6, %r5, 1;\nsetp.eq.u32 %p2, %r6, 0;\n@%p2 bra EVEN;\nmad.lo.u32 %r5, %r5, 3, 1;\nbra NEXT;\n\
@@ -270,7 +270,7 @@ pub fn control_flow() -> Vec<Form> {
                 steps
             },
         ),
-        // Lanes that return inside of a branch are not waited for at its end.
+        // Lanes that return inside a branch are not waited for at its reconvergence point.
         (
             "setp.lt.u32 %p1, %r0, 16;\n@%p1 bra LOW;\nsetp.lt.u32 %p2, %r0, 24;\n@%p2 ret;\nLOW:\n\
              setp.lt.u32 %p1, %r0, 32;\nvote.sync.ballot.b32 %r1, %p1, 0xff00ffff;",

@@ -1,12 +1,12 @@
-//! Calls of device functions (PTX ISA 9.0, "Abstracting the ABI" and "call"): each is decoded into its caller, with
-//! registers and labels of its own. So there is no recursion, and nothing is called by address.
+//! Calls of device functions (PTX ISA 9.0, "Abstracting the ABI" and "call"). Every call is inlined, with registers and
+//! labels of its own. Recursion and indirect calls are therefore not supported.
 
 use super::*;
 
-/// The label behind a call. No PTX can name it.
+/// The label at the end of an inlined call. The space makes it a name that no PTX can contain.
 pub(super) const END_OF_CALL: &str = " end";
 
-/// Calls and instructions of one kernel, all calls within calls included.
+/// The largest numbers of calls and of instructions in one kernel, nested calls included.
 const MOST_CALLS: usize = 10_000;
 const MOST_CODE: usize = 1 << 20;
 
@@ -21,12 +21,12 @@ pub(super) fn plain(label: &str) -> &str {
 }
 
 impl Decoder {
-    /// A label of the innermost call.
+    /// A label's name, made unique to the innermost call.
     pub(super) fn label(&self, name: &str) -> String {
         self.calls.last().map_or_else(|| name.to_owned(), |call| format!("{} {name}", call.number))
     }
 
-    /// Room for what goes to or comes from a function.
+    /// Allocates a parameter or a result of a function in local memory.
     pub(super) fn call_place(&mut self, variable: &Variable) -> Decoded<Symbol> {
         if variable.space == Space::Reg {
             let message = format!("`{}`: registers as parameters are not supported", variable.name);
@@ -39,7 +39,7 @@ impl Decoder {
         Ok(Symbol::Call(offset as u64))
     }
 
-    /// The space that an access to parameters is really in.
+    /// The area that an access to `.param` uses: local memory for the parameters of functions.
     pub(super) fn place(&mut self, operand: &Operand, area: Area) -> Area {
         match operand {
             Operand::Address { base: Some(name), .. }
@@ -67,7 +67,7 @@ impl Decoder {
         if guard != Guard::ALWAYS {
             return form.fail("calls under a guard are not supported");
         }
-        // What `assert` calls when it fails (CUDA programming guide, "Assertion").
+        // `assert` calls this when it fails (CUDA programming guide, "Assertion").
         if name == "__assertfail" {
             return {
                 self.push(instruction, guard, Made { op: Op::Trap, class: Class::Other, flops: 0 });
@@ -75,26 +75,26 @@ impl Decoder {
             };
         }
         let Some(function) = self.functions.get(name).cloned() else {
-            return form.fail(format!("function `{name}` is not here"));
+            return form.fail(format!("function `{name}` has no body in this module"));
         };
         if self.calls.iter().any(|call| call.name == *name) {
-            return form.fail(format!("`{name}` calls itself, which is not supported"));
+            return form.fail(format!("`{name}` calls itself: recursion is not supported"));
         }
         let mut symbols = HashMap::new();
         let formals = function.returns.iter().chain(&function.params);
         if results.len() != function.returns.len() || arguments.len() != function.params.len() {
-            return form.fail(format!("`{name}` has other parameters"));
+            return form.fail(format!("`{name}` is declared with another number of parameters or results"));
         }
         for (formal, actual) in formals.zip(results.iter().chain(arguments)) {
             let Operand::Name(actual) = actual else { return form.fail("a parameter's name expected") };
             let Some(symbol @ Symbol::Call(_)) = self.symbol(actual) else {
-                return form.fail(format!("`{actual}` is no parameter"));
+                return form.fail(format!("`{actual}` is not a parameter"));
             };
             symbols.insert(formal.name.clone(), symbol);
         }
         self.calls_made += 1;
         if self.calls_made > MOST_CALLS || self.program.code.len() > MOST_CODE {
-            return form.fail("calls within calls without measure");
+            return form.fail("too many nested calls to inline");
         }
         self.calls.push(Call { name: name.clone(), number: self.calls_made });
         for statement in function.body.as_deref().unwrap_or_default() {

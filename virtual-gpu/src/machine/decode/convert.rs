@@ -35,7 +35,8 @@ impl Decoder {
         }
     }
 
-    /// Generic addresses of shared and local memory lie in windows of their own; all others are global ones already.
+    /// `cvta`: adds or subtracts the window's base for shared and local memory. Other addresses are the same in the
+    /// generic space.
     fn cvta(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let to = form.take("to");
         let window = form.any(&[
@@ -51,7 +52,7 @@ impl Decoder {
         self.pure(form, operands, f, 64, [U(64); 4], Class::Move)
     }
 
-    /// A row that is at least as wide as `ty`.
+    /// The row of a source operand that is at least as wide as `ty`.
     fn wide_source(&mut self, form: &Form, operand: &Operand, ty: Type) -> Decoded<R> {
         if let Operand::Name(name) = operand
             && let Some(register) = self.find(name)
@@ -83,7 +84,7 @@ impl Decoder {
         }
         let keep = u64::MAX >> (64 - d.ty.bits());
         if let (Type::F16x2 | Type::Bf16x2, F(32)) = (to, from) {
-            // The first source becomes the upper half.
+            // The first source becomes the upper half of the result.
             let kind = if to == Type::F16x2 { Half::F16 } else { Half::Bf16 };
             let Some(r @ (Rounding::Nearest | Rounding::Zero)) = rounding else { return form.unsupported() };
             if ftz || sat || integral.is_some() {
@@ -110,7 +111,7 @@ impl Decoder {
         made(Op::Pure { f, d: d.index, s: [a; 4] }, Class::Convert)
     }
 
-    /// One value, sign-extended where its new type has a sign. `None`: there is no such form.
+    /// The conversion of one value, sign-extended if its new type is signed. `None`: there is no such form.
     #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     fn conversion(
         &self,
@@ -127,7 +128,7 @@ impl Decoder {
         if rounding == Some(Rounding::NearestAway) && to != Type::Tf32 {
             return None;
         }
-        // A half or a single, widened without loss.
+        // Widens an `.f16`, `.bf16` or `.f32` value, exactly.
         let widen = move |value: u64| match from {
             F(16) => half::f16_to_f32(value as u16),
             Type::Bf16 => half::bf16_to_f32(value as u16),
@@ -155,7 +156,7 @@ impl Decoder {
                 }
                 Box::new(move |v| convert::int_to_int(v, fb, fs, tb, ts, sat))
             }
-            // To integers every conversion clamps, `.sat` or not.
+            // Conversions to integers always clamp, with or without `.sat`.
             (U(bits) | S(bits), F(64)) => {
                 let (r, signed) = (integral?, to.signed());
                 Box::new(move |v| convert::f64_to_int(f64::from_bits(v), bits, signed, r))

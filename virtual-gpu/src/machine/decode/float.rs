@@ -1,5 +1,5 @@
-//! Floating-point arithmetic (PTX ISA 9.0, "Floating Point Instructions" and "Half Precision ..."): what the modifiers
-//! choose, on top of `arith`.
+//! Floating-point instructions (PTX ISA 9.0, "Floating Point Instructions" and "Half Precision ..."): selects the
+//! functions of `arith` by type and modifiers.
 
 use super::lanes::{Lane, halves, one, three, two};
 use super::*;
@@ -8,7 +8,7 @@ use crate::arith::float::{self, Mode};
 use crate::arith::half::{self, Half};
 use Type::F;
 
-/// The one NaN that 32-bit arithmetic gives.
+/// The NaN that 32-bit arithmetic returns.
 const NAN: u32 = 0x7fff_ffff;
 
 #[inline(always)]
@@ -16,8 +16,8 @@ fn canonical(value: f32) -> f32 {
     if value.is_nan() { f32::from_bits(NAN) } else { value }
 }
 
-/// Rows of `a * b + c`, rounded once. Where the CPU has the instruction, it is used; the library's function would
-/// compute the same, but be called for every lane.
+/// `a * b + c` on rows, rounded once. Uses the CPU's fma where it exists; the C library's function returns the same
+/// bits, but costs a call for each lane.
 fn fma_rows() -> Pure {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("fma") && std::arch::is_x86_feature_detected!("avx2") {
@@ -43,7 +43,7 @@ fn half_kind(ty: Type) -> Option<(Half, bool)> {
     }
 }
 
-/// A function on halves as one on rows, of single ones or of pairs.
+/// Lifts a function on halves to rows of single halves or of packed pairs.
 fn packed(count: usize, pairs: bool, f: impl Fn(u16, u16, u16) -> u16 + Copy + Send + Sync + 'static) -> Pure {
     match (count, pairs) {
         (1, false) => one(move |a: u16| f(a, 0, 0)),
@@ -70,7 +70,7 @@ impl Decoder {
         let ty = form.ty()?;
         let m = Mode { rounding: exact.unwrap_or(crate::arith::Rounding::Nearest), ftz, sat };
         let special = matches!(form.base, "ex2" | "lg2" | "sin" | "cos" | "tanh" | "rsqrt") || approx || full;
-        // What a form does not have must not be asked of it.
+        // Refuse the modifiers that the instruction does not have.
         let rounds = matches!(form.base, "add" | "sub" | "mul" | "fma" | "mad" | "div" | "rcp" | "sqrt");
         let saturates = matches!(form.base, "add" | "sub" | "mul" | "fma" | "mad")
             && !relu

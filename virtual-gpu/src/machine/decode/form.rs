@@ -1,4 +1,4 @@
-//! An instruction's name, taken apart. Every modifier must be taken by somebody: what is left over is not understood.
+//! An opcode, split into name and modifiers. Decoding takes each modifier it knows; one left over is an error.
 
 use crate::arith::Rounding;
 use crate::machine::LoadError;
@@ -26,7 +26,7 @@ impl<'a> Form<'a> {
         Err(LoadError::new(self.line, format!("instruction `{}` is not supported", self.name)))
     }
 
-    /// Whether architectures before sm_90 lack this ("Target ISA Notes" of each instruction).
+    /// Whether the form requires sm_90 ("PTX ISA Notes" and "Target ISA Notes" of each instruction).
     pub fn needs_sm_90(&self) -> bool {
         let has = |modifier: &str| self.modifiers.contains(&modifier);
         let brain = has("bf16") || has("bf16x2");
@@ -39,7 +39,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Takes a modifier, wherever it stands.
+    /// Takes a modifier at any position; returns whether it was present.
     pub fn take(&mut self, modifier: &str) -> bool {
         match self.modifiers.iter().position(|found| *found == modifier) {
             Some(at) => {
@@ -50,7 +50,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Takes the first of several modifiers that is there.
+    /// Takes the first of `choices` that is present, and returns its value.
     pub fn any<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
         choices.iter().find(|(modifier, _)| self.take(modifier)).map(|choice| choice.1)
     }
@@ -66,7 +66,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Drops modifiers that change nothing that is modelled.
+    /// Drops modifiers that affect only what is not modelled, such as caches.
     pub fn ignore(&mut self, prefixes: &[&str]) {
         self.modifiers.retain(|found| !prefixes.iter().any(|prefix| found.starts_with(prefix)));
     }
@@ -86,7 +86,7 @@ impl<'a> Form<'a> {
             None => Ok(()),
             Some(left) => Err(LoadError::new(
                 self.line,
-                format!("instruction `{}` is not supported: `.{left}` is not known here", self.name),
+                format!("instruction `{}` is not supported: unknown modifier `.{left}`", self.name),
             )),
         }
     }

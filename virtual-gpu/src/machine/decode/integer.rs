@@ -6,7 +6,7 @@ use super::*;
 use crate::arith::integer::{self as int, Prmt};
 use Type::{B, S, U};
 
-/// The rows that one operation reads take their types from here, in order.
+/// The types of an operation's source operands, in order.
 type Sources = [Type; 4];
 
 const U32: Type = U(32);
@@ -16,7 +16,7 @@ fn same(ty: Type) -> Sources {
 }
 
 impl Decoder {
-    /// Destination first, then as many sources as the operation has.
+    /// Decodes a destination and as many sources as `f` has arguments.
     pub(super) fn pure(
         &mut self,
         form: &Form,
@@ -155,7 +155,7 @@ impl Decoder {
         }
     }
 
-    /// `add`, `sub`; `.cc` and `addc`, `subc` with the carry, whose predicate has a name no PTX can have.
+    /// `add` and `sub`; with `.cc`, and `addc` and `subc`, through the carry flag (`Warp::carry`).
     fn add(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let class = Class::Integer;
         let output = form.take("cc");
@@ -231,7 +231,7 @@ impl Decoder {
             return self.pure(form, operands, three(int::mad_hi_sat_s32), 32, same(ty), class);
         }
         let add = form.base == "mad";
-        // One product each, and the same with an addend.
+        // The product, for `mad` plus the addend.
         macro_rules! product {
             ($t:ty, $r:ty, |$a:ident, $b:ident| $e:expr) => {
                 if add {
@@ -261,7 +261,7 @@ impl Decoder {
         self.pure(form, operands, f, bits, [ty, ty, B(bits), ty], class)
     }
 
-    /// `mad.cc`, `madc` of 32 and 64 bits.
+    /// `mad.cc` and `madc` of 32 and 64 bits.
     fn multiply_carry(
         &mut self,
         form: &mut Form,

@@ -1,8 +1,8 @@
-//! From arithmetic on values to arithmetic on rows.
+//! Lifts functions on values to functions on rows.
 
 use crate::machine::program::{Compare, Pure};
 
-/// What a lane of a row may hold. Narrow values are zero-extended in it.
+/// The type of a lane's value in a row. A narrow value is zero-extended.
 pub(super) trait Lane: Copy + 'static {
     fn get(bits: u64) -> Self;
     fn put(self) -> u64;
@@ -90,7 +90,7 @@ pub(super) fn compare<A: Lane>(f: impl Fn(A, A) -> bool + Send + Sync + 'static)
     })
 }
 
-/// A packed pair, half by half.
+/// Applies `f` to the low and the high halves of packed pairs.
 #[inline(always)]
 pub(super) fn halves(a: u32, b: u32, c: u32, f: impl Fn(u16, u16, u16) -> u16) -> u32 {
     let low = f(a as u16, b as u16, c as u16);

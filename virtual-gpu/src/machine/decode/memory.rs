@@ -6,11 +6,11 @@ use crate::arith::float;
 use crate::arith::half::{self, Half};
 use Type::{B, F, S, U};
 
-/// Modifiers that steer caches and change no value.
+/// Prefixes of cache hints, which change no value.
 const HINTS: [&str; 4] = ["L1::", "L2::evict", "L2::64B", "L2::128B"];
 
 impl Decoder {
-    /// Hints to caches and the like: nothing to do, but for the fences, which order what already happens in order.
+    /// Instructions without effect here: cache hints, delays, and fences (memory accesses are already in order).
     pub(super) fn nothing(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let known: &[&str] = match form.base {
             "membar" => &["cta", "gl", "sys"],
@@ -50,7 +50,7 @@ impl Decoder {
         }
     }
 
-    /// `[base+offset]` as a row and an offset from it.
+    /// `[base+offset]` as a base row and an offset.
     fn address(&mut self, form: &Form, operand: &Operand, area: Area) -> Decoded<(R, i64)> {
         let Operand::Address { base, offset } = operand else { return form.fail("an address expected") };
         let Some(name) = base else {
@@ -59,9 +59,9 @@ impl Decoder {
         if let Some(register) = self.find(name) {
             return match register.ty.bits() {
                 64 => Ok((register.index, *offset)),
-                // Narrow addresses are of shared and local memory, and of parameters.
+                // 32-bit addresses exist in shared and local memory, and for parameters.
                 32 if !matches!(area, Area::Global | Area::Generic) => Ok((register.index, *offset)),
-                _ => form.fail(format!("`{name}` is no address")),
+                _ => form.fail(format!("`{name}` is not of the size of an address")),
             };
         }
         let fits = |symbol| match (symbol, area) {
@@ -73,7 +73,7 @@ impl Decoder {
         };
         match self.symbol(name).map(fits) {
             Some(Some(at)) => Ok((self.constant(at), *offset)),
-            Some(None) => form.fail(format!("`{name}` is in another space")),
+            Some(None) => form.fail(format!("`{name}` is in another state space")),
             None => form.fail(format!("`{name}` is not declared")),
         }
     }
@@ -92,8 +92,8 @@ impl Decoder {
         area.unwrap_or(Area::Generic)
     }
 
-    /// Whether the access is ordered, or at least promised to be whole (PTX ISA 9.0, "Memory Consistency Model": strong
-    /// operations).
+    /// Takes the modifiers of memory ordering; returns whether the operation is strong (PTX ISA 9.0, "Memory
+    /// Consistency Model").
     fn strength(form: &mut Form) -> Decoded<bool> {
         let words: &[&str] = match form.base {
             "ld" => &["volatile", "relaxed", "acquire"],
@@ -123,7 +123,7 @@ impl Decoder {
         }
     }
 
-    /// What loads and stores have in common: the modifiers, then vector and type.
+    /// Takes the modifiers that loads and stores share: area, strong, `.nc`, vector length and type.
     fn shape(form: &mut Form) -> Decoded<(Area, bool, bool, usize, Type)> {
         let area = Self::space(form);
         let strong = Self::strength(form)?;
@@ -290,7 +290,7 @@ impl Decoder {
         let (from, from_offset) = self.address(form, &operands[1], Area::Global)?;
         let size = self.number(form, &operands[2])? as usize;
         if !matches!((size, only_global), (16, _) | (4 | 8, false)) {
-            return form.fail("copies are of 4, 8 or 16 bytes, with `.cg` of 16");
+            return form.fail("the size must be 4, 8 or 16 bytes, with `.cg` 16");
         }
         let (mut source_size, mut ignore) = (self.constant(size as u64), Guard { p: FALSE, negated: false });
         match operands.get(3) {
@@ -307,8 +307,8 @@ impl Decoder {
     }
 }
 
-/// What an atomic makes of the old value and its operands (PTX ISA 9.0, "atom"). On global memory, sums of `.f32` flush
-/// subnormal numbers to zero; on shared memory they do not.
+/// The function of an atomic: the old value and the operands to the new value (PTX ISA 9.0, "atom"). An `.f32` addition
+/// flushes subnormal numbers on global memory (`flush`), but not on shared memory.
 fn function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
     let nearest = float::Mode::NEAREST;
     let single = float::Mode { ftz: flush, ..nearest };

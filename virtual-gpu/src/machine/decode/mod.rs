@@ -1,6 +1,6 @@
-//! From the tree of a kernel to its program: names become rows, instructions become closures over rows.
+//! Decodes a kernel's syntax tree into a program: names become rows, instructions become closures over rows.
 //!
-//! Strict: an instruction, a modifier or an operand that is not known is an error here, before anything runs.
+//! Decoding is strict: an unknown instruction, modifier or operand is an error here, before anything runs.
 
 mod call;
 mod convert;
@@ -23,28 +23,28 @@ use form::Form;
 
 type Decoded<T> = Result<T, LoadError>;
 
-/// More rows than this are no kernel, but a mistake.
+/// The largest number of registers that a kernel may declare. More are taken for a mistake.
 const MOST_REGISTERS: u64 = 1 << 20;
 
-/// Bytes of a kernel's parameters (PTX ISA 9.0, "Kernel Function Parameters").
+/// The largest size of a kernel's parameters in bytes (PTX ISA 9.0, "Kernel Function Parameters").
 const MOST_PARAMS: usize = 32_764;
-/// What a thread may have of local memory.
+/// The largest local memory of a thread in bytes.
 const MOST_LOCAL: usize = 512 << 10;
 
-/// What the names of a module stand for.
+/// The names that a module defines.
 #[derive(Default)]
 pub(super) struct Names {
-    /// The architecture that the module is for: 80 for `sm_80`.
+    /// The number of the module's `.target`: 80 for `sm_80`.
     pub target: u32,
-    /// `.global` and `.const` variables, by address.
+    /// The addresses of `.global` and `.const` variables.
     pub globals: HashMap<String, u64>,
-    /// `.shared` ones of the module.
+    /// The `.shared` variables declared outside of functions.
     pub shared: Vec<Variable>,
-    /// `.func`s with a body.
+    /// The `.func`s that have a body.
     pub functions: HashMap<String, Arc<Function>>,
 }
 
-/// A function's code, and what it needs.
+/// The program of a function, and the resources it needs.
 pub(super) struct Decoding {
     pub program: Program,
     pub params: Vec<super::Param>,
@@ -65,7 +65,7 @@ enum Symbol {
     Local(u64),
     Param(u64),
     Global(u64),
-    /// What goes to and comes from a function: local memory by another name.
+    /// A parameter or a result of a device function, at an offset in local memory.
     Call(u64),
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Decoder {
     target: u32,
     scopes: Vec<Scope>,
     labels: HashMap<String, u32>,
-    /// Branches, with the labels that they want.
+    /// Branches to be resolved: the instruction's index, the label and the line.
     pending: Vec<(usize, String, usize)>,
     constants: HashMap<u64, R>,
     specials: HashMap<String, (Special, R)>,
@@ -94,14 +94,14 @@ pub(super) struct Decoder {
     static_shared: usize,
     local_bytes: usize,
     functions: HashMap<String, Arc<Function>>,
-    /// Shared variables of functions that are called, by function and name: one each, however many calls there are.
+    /// The shared variables of called functions, by function and name. All calls of a function share them.
     called_shared: HashMap<(String, String), Symbol>,
-    /// The calls that are being decoded, the innermost last.
+    /// The calls being decoded, the innermost last.
     calls: Vec<call::Call>,
     calls_made: usize,
 }
 
-/// What one instruction became, beside its operation.
+/// A decoded instruction without its guard: operation, class, and floating-point operations for each thread.
 struct Made {
     op: Op,
     class: Class,
@@ -158,14 +158,14 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
         decoder.scopes[0].symbols.insert(result.name.clone(), symbol);
     }
     let body = function.body.as_deref().unwrap_or_default();
-    // Of the module's shared variables a kernel has those that it, or what it calls, speaks of.
+    // The kernel has those of the module's shared variables that it, or a function it calls, names.
     let (spoken_of, called) = reach(body, &names.functions);
     let (mut unsized_arrays, fixed): (Vec<&Variable>, Vec<&Variable>) =
         names.shared.iter().filter(|it| spoken_of.contains(it.name.as_str())).partition(|it| it.unsized_array);
     for variable in fixed {
         decoder.shared(variable);
     }
-    // Arrays whose size the launch gives all begin where the others end.
+    // All unsized arrays begin at the end of the sized variables.
     for (function, body) in [(None, body)].into_iter().chain(called) {
         for statement in body {
             let Statement::Variable(variable) = statement else { continue };
@@ -192,7 +192,7 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
 
 type Bodies<'a> = Vec<(Option<&'a str>, &'a [Statement])>;
 
-/// Every name that a body speaks of, with what it calls; and the functions among them, by name and body.
+/// Every name that a body or its callees use, and the callees by name and body.
 fn reach<'a>(body: &'a [Statement], functions: &'a HashMap<String, Arc<Function>>) -> (HashSet<&'a str>, Bodies<'a>) {
     let (mut names, mut called) = (HashSet::new(), Vec::new());
     let mut open = vec![body];
@@ -222,7 +222,7 @@ fn reach<'a>(body: &'a [Statement], functions: &'a HashMap<String, Arc<Function>
 }
 
 impl Decoder {
-    /// Shared variables are a function's, wherever in it they stand: nvcc gives each a name of its own.
+    /// Allocates a shared variable, visible in the whole function: nvcc gives each a unique name, in any scope.
     fn shared(&mut self, variable: &Variable) {
         let offset = layout(&mut self.static_shared, variable);
         self.scopes[0].symbols.insert(variable.name.clone(), Symbol::Shared(offset as u64));
@@ -240,7 +240,7 @@ impl Decoder {
                 Statement::Label { line, name } => {
                     let at = self.program.code.len() as u32;
                     if self.labels.insert(self.label(name), at).is_some() {
-                        return Err(LoadError::new(*line, format!("label `{name}` stands twice")));
+                        return Err(LoadError::new(*line, format!("label `{name}` is defined twice")));
                     }
                 }
                 Statement::Instruction(instruction) => self.instruction(instruction)?,
@@ -281,7 +281,7 @@ impl Decoder {
                 Symbol::Local(offset as u64)
             }
             _ => {
-                let message = format!("variable `{}`: this space is not supported inside of a function", variable.name);
+                let message = format!("variable `{}`: its state space is not supported in functions", variable.name);
                 return Err(LoadError::new(variable.line, message));
             }
         };
@@ -291,12 +291,12 @@ impl Decoder {
         Ok(())
     }
 
-    /// The register of this name. Rows are given out when a register is first used.
+    /// The register of this name. Its row is allocated at its first use.
     fn find(&mut self, name: &str) -> Option<Register> {
         for scope in self.scopes.iter_mut().rev() {
             if !scope.registers.contains_key(name) {
                 let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
-                // `%r1` may be of the range `%r`, and `%r12` of `%r1` too.
+                // `%r12` may belong to the range `%r` or to the range `%r1`.
                 let found = (name.len() - digits..name.len()).find_map(|cut| {
                     let (prefix, number) = name.split_at(cut);
                     let range = scope.ranges.get(prefix)?;
@@ -349,7 +349,7 @@ impl Decoder {
         }
     }
 
-    /// A row of `bits` bits to write to.
+    /// The row of a destination of exactly `bits` bits; `NOWHERE` for `_`.
     fn target(&mut self, form: &Form, operand: &Operand, bits: u32) -> Decoded<R> {
         let register = self.any_target(form, operand)?;
         match register {
@@ -359,7 +359,7 @@ impl Decoder {
         }
     }
 
-    /// A row of any width to write to; `None` for `_`.
+    /// A destination register of any width; `None` for `_`.
     fn any_target(&mut self, form: &Form, operand: &Operand) -> Decoded<Option<Register>> {
         match operand {
             Operand::Sink => Ok(None),
@@ -371,13 +371,13 @@ impl Decoder {
         }
     }
 
-    /// A predicate to write to; what is written to `_` is lost in a predicate that nobody reads.
+    /// A destination predicate; `NOWHERE` for `_`.
     fn predicate_target(&mut self, form: &Form, operand: &Operand) -> Decoded<P> {
         match operand {
             Operand::Sink => Ok(NOWHERE),
             Operand::Name(name) => match self.register(form, name)? {
                 Register { ty: Type::Pred, index } => Ok(index),
-                _ => form.fail(format!("`{name}` is no predicate")),
+                _ => form.fail(format!("`{name}` is not a predicate")),
             },
             _ => form.fail("a predicate expected as destination"),
         }
@@ -392,11 +392,11 @@ impl Decoder {
         };
         match self.register(form, name)? {
             Register { ty: Type::Pred, index } => Ok(Guard { p: index, negated }),
-            _ => form.fail(format!("`{name}` is no predicate")),
+            _ => form.fail(format!("`{name}` is not a predicate")),
         }
     }
 
-    /// A row of `ty` to read.
+    /// The row of a source operand, of the size of `ty`.
     fn source(&mut self, form: &Form, operand: &Operand, ty: Type) -> Decoded<R> {
         match operand {
             Operand::Name(name) => {
@@ -419,7 +419,7 @@ impl Decoder {
             }
             Operand::Address { base: Some(name), offset } => match self.symbol(name) {
                 Some(symbol) => self.symbol_address(form, symbol, *offset, ty),
-                None => form.fail(format!("`{name}` is no variable")),
+                None => form.fail(format!("`{name}` is not a variable")),
             },
             _ => match self.immediate(form, operand, ty)? {
                 Some(value) => Ok(self.constant(value)),
@@ -430,7 +430,7 @@ impl Decoder {
 
     fn symbol_address(&mut self, form: &Form, symbol: Symbol, offset: i64, ty: Type) -> Decoded<R> {
         if let Symbol::Call(_) = symbol {
-            return form.fail("the address of what goes to or comes from a function is not supported");
+            return form.fail("the address of a parameter or result of a device function is not supported");
         }
         let (Symbol::Shared(at) | Symbol::Local(at) | Symbol::Param(at) | Symbol::Global(at) | Symbol::Call(at)) =
             symbol;
@@ -455,7 +455,7 @@ impl Decoder {
         }))
     }
 
-    /// The number that an operand must be.
+    /// The value of an operand that must be an integer constant.
     fn number(&self, form: &Form, operand: &Operand) -> Decoded<u64> {
         match operand {
             Operand::Integer(value) => Ok(*value),
@@ -463,7 +463,7 @@ impl Decoder {
         }
     }
 
-    /// Exactly `N` operands.
+    /// Checks that there are exactly `N` operands.
     fn operands<'o, const N: usize>(&self, form: &Form, operands: &'o [Operand]) -> Decoded<&'o [Operand; N]> {
         match operands.try_into() {
             Ok(found) => Ok(found),
@@ -545,7 +545,7 @@ impl Decoder {
         }
     }
 
-    /// Integers and floats share these names; the type decides.
+    /// Decodes an instruction that exists for integers and for floats, by its type.
     fn arithmetic(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let types: Vec<Type> = form.name.split('.').filter_map(Type::parse).collect();
         match types.first() {
@@ -556,7 +556,7 @@ impl Decoder {
     }
 
     fn finish(mut self, params: Vec<super::Param>) -> Decoded<Decoding> {
-        // Falling off the end is a return.
+        // The end of the body is an implicit return.
         self.program.code.push(Instr {
             op: Op::Exit,
             guard: Guard::ALWAYS,
@@ -568,7 +568,7 @@ impl Decoder {
         });
         for (at, label, line) in self.pending {
             let Some(target) = self.labels.get(&label) else {
-                return Err(LoadError::new(line, format!("label `{}` is nowhere", call::plain(&label))));
+                return Err(LoadError::new(line, format!("label `{}` is not defined", call::plain(&label))));
             };
             self.program.code[at].op = Op::Branch { target: *target };
         }

@@ -14,13 +14,13 @@ enum Relation {
     Le,
     Gt,
     Ge,
-    /// Both are numbers.
+    /// Both operands are numbers.
     Num,
-    /// One is not.
+    /// An operand is NaN.
     Nan,
 }
 
-/// A comparison, and whether NaN makes it true.
+/// The comparison operator, and whether it holds for NaN operands.
 fn relation(form: &mut Form) -> Option<(Relation, bool)> {
     use Relation::*;
     form.any(&[
@@ -59,7 +59,7 @@ fn ordered<T: Lane + PartialOrd>(relation: Relation, unordered: bool) -> Compare
     }
 }
 
-/// A lane seen through a conversion that makes it comparable.
+/// A lane converted to `f32` for comparison.
 #[derive(Clone, Copy)]
 struct Via<const KIND: u8>(f32);
 
@@ -100,7 +100,7 @@ impl Decoder {
                 let (ty, by) = (form.ty()?, form.ty()?);
                 let f = match by {
                     S(32) => three(|a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
-                    // -0 counts as not negative, NaN as negative.
+                    // The manual's rule for `slct`: -0 counts as not negative, NaN as negative.
                     F(32) => three(move |a: u64, b: u64, c: f32| {
                         let c = if ftz { flush32(c) } else { c };
                         if c >= 0.0 { a } else { b }
@@ -138,7 +138,7 @@ impl Decoder {
             return form.unsupported();
         }
         match (d, a) {
-            // mov.b32 d, {a, b}: the first is the lowest part.
+            // mov.b32 d, {a, b}: the first element is the lowest part.
             (_, Operand::Vector(parts)) => {
                 let bits = ty.bits() / parts.len().max(1) as u32;
                 if !matches!((ty, parts.len()), (B(32 | 64), 2) | (B(64), 4) | (B(32), 4)) {
@@ -156,7 +156,7 @@ impl Decoder {
                 };
                 made(Op::Pure { f, d, s }, Class::Move)
             }
-            // mov.b64 {a, b}, s: the source is read before a part of it is written.
+            // mov.b64 {a, b}, s: the whole source is read before the first part is written.
             (Operand::Vector(parts), _) => self.unpack(form, ty, parts, a),
             _ => {
                 if let Operand::Name(name) = a
@@ -176,7 +176,7 @@ impl Decoder {
         let d = self.target(form, d, ty.bits())?;
         let wide = matches!(special, Special::Clock64 | Special::Timer);
         if (wide && ty.bits() != 64) || !(16..=64).contains(&ty.bits()) {
-            return form.fail("the register has not this register's size");
+            return form.fail("the destination does not have the size of this special register");
         }
         if matches!(special, Special::Clock | Special::Clock64 | Special::Timer) {
             return made(Op::Clock { d }, Class::Move);
@@ -200,7 +200,7 @@ impl Decoder {
         made(Op::Unpack { a, mask, parts: wanted }, Class::Move)
     }
 
-    /// The comparison's function, and the types of its operands.
+    /// The comparison function of two operands of type `ty`.
     fn comparison(
         &mut self,
         form: &Form,
@@ -264,7 +264,7 @@ impl Decoder {
         made(Op::Compare { f, g: None, a, b, p, q, with }, Class::Compare)
     }
 
-    /// On packed halves `p` is the lower comparison and `q` the upper one.
+    /// For packed halves: `p` receives the comparison of the lower halves, `q` that of the upper ones.
     fn setp_packed(
         &mut self,
         form: &Form,

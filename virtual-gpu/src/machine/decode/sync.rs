@@ -1,5 +1,5 @@
-//! Special registers, and what the lanes of a warp or the threads of a block do together (PTX ISA 9.0, "Special
-//! Registers", "shfl.sync", "Parallel Synchronization and Communication Instructions", "mma").
+//! Special registers, warp-wide instructions and barriers (PTX ISA 9.0, "Special Registers", "shfl.sync", "Parallel
+//! Synchronization and Communication Instructions", "mma").
 
 use super::*;
 use crate::arith::half::Half;
@@ -72,7 +72,7 @@ impl Decoder {
             ("bfly", Shuffle::Butterfly),
             ("idx", Shuffle::Index),
         ]);
-        // Without `.sync` there is no such instruction from sm_70 on.
+        // The form without `.sync` does not exist from sm_70 on.
         let (true, Some(mode), B(32)) = (sync, mode, form.ty()?) else { return form.unsupported() };
         let [d, a, b, c, mask] = self.operands(form, operands)?;
         let (d, p) = match d {
@@ -146,7 +146,8 @@ impl Decoder {
             let mask = self.source(form, mask, B(32))?;
             return made(Op::WarpSync { mask }, class);
         }
-        // `barrier` without `.aligned` may be reached in parts; that is a partial barrier here all the same.
+        // Without `.aligned`, the lanes of a warp may reach a barrier separately. Here that is a partial barrier all
+        // the same.
         form.take("aligned");
         form.take("cta");
         let every = self.constant(0);
@@ -215,7 +216,7 @@ impl Decoder {
             }
         }
         let [d, a, b, c] = rows;
-        // A warp's 2·16·8·k, told for each of its threads.
+        // The warp's 2·16·8·k operations, divided among its 32 threads.
         Ok(Made { op: Op::Mma { shape, d, a, b: [b[0], b[1]], c }, class: Class::Mma, flops: 2 * 16 * 8 * k / 32 })
     }
 }
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_special_registers() {
+    fn special_registers_are_found_by_name_and_axis() {
         assert_eq!(special("%tid.y"), Some(Special::Tid(1)));
         assert_eq!(special("%lanemask_lt"), Some(Special::MaskLt));
         assert_eq!(special("%tid.w"), None);
