@@ -9,7 +9,7 @@
 //     conv2d_fprop_parts_TILE   parts, split, x, w, extents             leaves parts of Σ, which `sum_activated` makes y
 //     conv2d_dgrad_TILE   dx, dy, w, mask, accumulate, extents          overwrites dx or adds; a mask zeroes the sum
 //     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or leaves them in parts
-//     conv2d_to_blocks, conv2d_filters_to_blocks                        what makes few channels many, at the end of this file
+//     conv2d_space_to_depth, conv2d_filters_to_depth                        what makes few channels many, at the end of this file
 //
 // y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
@@ -129,18 +129,18 @@ MMA_TILES(KERNELS)
 // (space to depth): 11x11 at stride 4 over one channel becomes 3x3 over 16, which the kernels read 16 bytes at a time.
 // Padding becomes zeros, and so do taps beyond the filter.
 //
-//     conv2d_to_blocks           to[n][h'][w'][s·s·c] = x            a thread for each pack of `to`
-//     conv2d_filters_to_blocks   to[k][r'][s'][s·s·c] = w            a thread for each element of `to`
+//     conv2d_space_to_depth           to[n][h'][w'][s·s·c] = x            a thread for each pack of `to`
+//     conv2d_filters_to_depth   to[k][r'][s'][s·s·c] = w            a thread for each element of `to`
 //
 // wgrad's epilogue, `AddToFilter`, brings dw back.
-struct Blocks {
+struct SpaceToDepth {
     int h, w, c, r, s, stride, pad;
     // Of the blocks: rows and columns of the image, and of the filter.
     int rows, columns, filter_rows, filter_columns;
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_to_blocks(Storage *to, const Storage *x, const __grid_constant__ Blocks g, unsigned packs) {
+    conv2d_space_to_depth(Storage *to, const Storage *x, const __grid_constant__ SpaceToDepth g, unsigned packs) {
     const unsigned pack = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (pack >= packs) return;
     const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
@@ -159,7 +159,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // Where element `at` of a filter in blocks lies in the filter, -1 beyond it.
-static __device__ __forceinline__ int tap_of_block(unsigned at, const Blocks &g) {
+static __device__ __forceinline__ int tap_of_block(unsigned at, const SpaceToDepth &g) {
     const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
     const unsigned in = at % depth, block = at / depth;
     const unsigned s = block % g.filter_columns * g.stride + in % line / g.c;
@@ -169,7 +169,7 @@ static __device__ __forceinline__ int tap_of_block(unsigned at, const Blocks &g)
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_filters_to_blocks(Storage *to, const Storage *w, const __grid_constant__ Blocks g, unsigned length) {
+    conv2d_filters_to_depth(Storage *to, const Storage *w, const __grid_constant__ SpaceToDepth g, unsigned length) {
     const unsigned at = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (at >= length) return;
     const int tap = tap_of_block(at, g);

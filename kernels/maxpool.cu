@@ -20,13 +20,13 @@
 
 // Extents of a pool. `groups` (channels, or packs of them), `columns` and `rows` are those of the tensor whose
 // elements the threads are: the output in fprop, the input in dgrad (its squares in `_3_2`).
-struct Pool {
+struct Pooling {
     unsigned h, w, c, p, q, window, stride;
     Divisor groups, columns, rows;
 };
 
 template <int WIDTH>
-static __device__ __forceinline__ void fprop(const Rectified &y, unsigned char *index, const Storage *x, const Pool &pool,
+static __device__ __forceinline__ void fprop(const Rectified &y, unsigned char *index, const Storage *x, const Pooling &pool,
                                              unsigned count) {
     const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (thread >= count) return;
@@ -72,7 +72,7 @@ static __device__ __forceinline__ void add_where(float (&sum)[WIDTH], const floa
 
 template <int WIDTH>
 static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const unsigned char *index,
-                                             const Pool &pool, unsigned count, bool accumulate) {
+                                             const Pooling &pool, unsigned count, bool accumulate) {
     const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (thread >= count) return;
     const auto [pixel, group] = divide(thread, pool.groups);
@@ -102,30 +102,30 @@ static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, con
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    maxpool_fprop(Rectified y, unsigned char *index, const Storage *x, const Pool pool, unsigned count) {
+    maxpool_fprop(Rectified y, unsigned char *index, const Storage *x, const Pooling pool, unsigned count) {
     fprop<1>(y, index, x, pool, count);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    maxpool_fprop_packs(Rectified y, unsigned char *index, const Storage *x, const Pool pool, unsigned count) {
+    maxpool_fprop_packs(Rectified y, unsigned char *index, const Storage *x, const Pooling pool, unsigned count) {
     fprop<VECTOR>(y, index, x, pool, count);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    maxpool_dgrad(Storage *dx, const Storage *dy, const unsigned char *index, const Pool pool, unsigned count,
+    maxpool_dgrad(Storage *dx, const Storage *dy, const unsigned char *index, const Pooling pool, unsigned count,
                   int accumulate) {
     dgrad<1>(dx, dy, index, pool, count, accumulate);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    maxpool_dgrad_packs(Storage *dx, const Storage *dy, const unsigned char *index, const Pool pool, unsigned count,
+    maxpool_dgrad_packs(Storage *dx, const Storage *dy, const unsigned char *index, const Pooling pool, unsigned count,
                         int accumulate) {
     dgrad<VECTOR>(dx, dy, index, pool, count, accumulate);
 }
 
 // The input rows 2a and 2a + 1 lie in windows a - 1 and a; columns likewise.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    maxpool_dgrad_3_2(Storage *dx, const Storage *dy, const unsigned char *index, const Pool pool, unsigned count,
+    maxpool_dgrad_3_2(Storage *dx, const Storage *dy, const unsigned char *index, const Pooling pool, unsigned count,
                       int accumulate) {
     const unsigned thread = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (thread >= count) return;

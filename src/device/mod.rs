@@ -73,7 +73,7 @@ pub struct Memory {
 /// Memory on a device.
 ///
 /// Cloning a device clones a handle: clones share memory, statistics, and one order of execution. Buffers return to the
-/// device's pool when they are dropped, and fresh buffers hold whatever was there before (NaN in builds with debug
+/// device's arena when they are dropped, and fresh buffers hold whatever was there before (NaN in builds with debug
 /// assertions).
 ///
 /// A device may work behind the caller's back, as a GPU does. Its work is done in the order in which it was asked for, so
@@ -142,7 +142,7 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     fn memory(&self) -> Memory;
 
-    /// Bytes that the device could still give, besides those that wait in its pool; `None` where it cannot tell.
+    /// Bytes that the device could still give, besides those that wait in its arena; `None` where it cannot tell.
     fn free_memory(&self) -> Result<Option<usize>>;
 }
 

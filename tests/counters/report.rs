@@ -39,7 +39,7 @@ Kernels of whole tiles must read and write no more than 1.25 of the least, have 
 time in their loops; the test fails otherwise. Those whose names end in `_any` are for channels that 16 bytes do not
 divide (the last layers' ten) and promise nothing. They read element by element whatever does not lie in whole chunks, so
 they ask for a sector once for each instruction that wants some of it, and their tiles are far too large for ten
-channels. The first layer, 11×11/4 over one channel, is run as 3×3 over the 16 pixels of a block (`conv2d_to_blocks`, not
+channels. The first layer, 11×11/4 over one channel, is run as 3×3 over the 16 pixels of a block (`conv2d_space_to_depth`, not
 counted here); the images' own gradient nobody asks for.
 ";
 

@@ -3,9 +3,9 @@
 //! Work is cut into pieces by the shape alone, never by the number of threads, and partial sums are added in a fixed
 //! order; so any number of threads gives the same bits.
 
+mod arena;
 pub(crate) mod epilogue;
 mod gemm;
-mod pool;
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use rayon::prelude::*;
 
 use super::{Buffer, Device, Memory, Moment, Real, Recording, Role, require_same_len};
 use crate::{Error, Result};
+use arena::Arena;
+pub use arena::Buf;
+pub(crate) use arena::Scratch;
 pub(crate) use gemm::{Mat, MatMut};
-pub use pool::Buf;
-use pool::Pool;
-pub(crate) use pool::Scratch;
 
 /// Elements a piece of an element-wise loop: small enough to share out, large enough to make a task worth its while.
 const PIECE: usize = 1 << 15;
@@ -28,8 +28,8 @@ pub struct Cpu<T: Real> {
 }
 
 struct Shared<T: Real> {
-    numbers: Arc<Pool<T>>,
-    bytes: Arc<Pool<u8>>,
+    numbers: Arc<Arena<T>>,
+    bytes: Arc<Arena<u8>>,
     /// `None`: rayon's global pool.
     threads: Option<rayon::ThreadPool>,
 }
@@ -55,7 +55,7 @@ impl<T: Real> Cpu<T> {
     }
 
     fn on(threads: Option<rayon::ThreadPool>) -> Self {
-        Cpu { shared: Arc::new(Shared { numbers: Pool::new(), bytes: Pool::new(), threads }) }
+        Cpu { shared: Arc::new(Shared { numbers: Arena::new(), bytes: Arena::new(), threads }) }
     }
 
     pub fn threads(&self) -> usize {
@@ -122,7 +122,7 @@ impl<T: Real> Cpu<T> {
     }
 
     pub(crate) fn alloc_numbers(&self, len: usize) -> Result<Buf<T>> {
-        Pool::take(&self.shared.numbers, len)
+        Arena::take(&self.shared.numbers, len)
     }
 }
 
@@ -162,7 +162,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Buf<u8>> {
-        Pool::take(&self.shared.bytes, len)
+        Arena::take(&self.shared.bytes, len)
     }
 
     fn upload(&self, _role: Role, host: &[T]) -> Result<Buf<T>> {
@@ -172,7 +172,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn upload_bytes(&self, host: &[u8]) -> Result<Buf<u8>> {
-        let mut bytes = Pool::take(&self.shared.bytes, host.len())?;
+        let mut bytes = Arena::take(&self.shared.bytes, host.len())?;
         bytes.copy_from_slice(host);
         Ok(bytes)
     }
@@ -222,7 +222,7 @@ impl<T: Real> Device for Cpu<T> {
         let (a, b) = (self.shared.numbers.memory(), self.shared.bytes.memory());
         Memory {
             in_use: a.in_use + b.in_use,
-            // Two pools reach their peaks at different moments, so this is an upper bound; bytes hardly weigh.
+            // Two arenas reach their peaks at different moments, so this is an upper bound; bytes hardly weigh.
             peak: a.peak + b.peak,
             reserved: a.reserved + b.reserved,
             allocations: a.allocations + b.allocations,

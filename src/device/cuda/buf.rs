@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUdeviceptr;
 
+use super::arena::Block;
 use super::parts::Parts;
-use super::pool::Block;
 use super::{Buffer, Bytes, Cuda, CudaError};
 use crate::Result;
 use crate::ops::Write;

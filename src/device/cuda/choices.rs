@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::{env, fs};
 
-use super::gemm::{Product, Rule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors};
+use super::gemm::{Product, SplitRule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors};
 use super::tiles::Tile;
 use crate::device::Precision;
 
@@ -61,7 +61,7 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
         let blocks = geometry(&tile, m, n, 1).grid[0];
         Choice { tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
     };
-    let divided = |rule: Rule, tile: Tile, product: Product, len: usize| {
+    let divided = |rule: SplitRule, tile: Tile, product: Product, len: usize| {
         let blocks = geometry(&tile, product.m, product.n, 1).grid[0];
         let splits = division(rule, precision, &tile, product, len, MULTIPROCESSORS);
         let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };

@@ -87,7 +87,7 @@ pub(crate) struct Splits {
 /// The partial results' room, in floats.
 const SCRATCH: usize = 16 << 20;
 
-pub(crate) type Rule = fn(Sums) -> Splits;
+pub(crate) type SplitRule = fn(Sums) -> Splits;
 
 /// wgrad's: whoever reads the gradient adds up its parts.
 pub(crate) fn wgrad_splits(sums: Sums) -> Splits {
@@ -136,7 +136,7 @@ fn intensity(precision: Precision) -> usize {
 
 /// How `product`, with `len` results in all, is divided by `rule`.
 pub(crate) fn division(
-    rule: Rule,
+    rule: SplitRule,
     precision: Precision,
     tile: &Tile,
     product: Product,

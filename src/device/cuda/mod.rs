@@ -3,6 +3,7 @@
 //! A launch returns before its kernel has run; what went wrong in one surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
+mod arena;
 mod buf;
 #[cfg(test)]
 mod choices;
@@ -16,7 +17,6 @@ mod graph;
 mod kernels;
 mod launch;
 pub(crate) mod parts;
-mod pool;
 pub mod tiles;
 
 use std::sync::Arc;
@@ -39,12 +39,12 @@ pub use graph::Graph;
 pub use kernels::{missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
+use arena::{Arena, Block};
 use buf::Storage;
 use clock::Clock;
 pub(crate) use clock::Set;
 use download::Pages;
 use kernels::Kernels;
-use pool::{Block, Pool};
 
 /// A GPU as a backend, at one precision.
 #[derive(Clone)]
@@ -55,11 +55,11 @@ pub struct Cuda {
 struct Shared {
     device: CudaDevice,
     precision: Precision,
-    /// Before context and pool, so that modules are unloaded while there is a context.
+    /// Before context and arena, so that modules are unloaded while there is a context.
     kernels: Kernels,
     clock: Clock,
     pages: Pages,
-    pool: Arc<Pool>,
+    arena: Arc<Arena>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
 }
@@ -101,8 +101,8 @@ impl Cuda {
         }
         let (context, device) = driver::open(ordinal)?;
         let stream = context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
-        let pool = Pool::new(&context, format!("cuda:{ordinal}"));
-        let clock = Clock::new(&pool)?;
+        let arena = Arena::new(&context, format!("cuda:{ordinal}"));
+        let clock = Clock::new(&arena)?;
         let kernels = Kernels::new(&context, precision)?;
         // A driver that is too old for the kernels is known at once.
         kernels.function("cast", "cast_to_float", 0)?;
@@ -113,7 +113,7 @@ impl Cuda {
                 kernels,
                 clock,
                 pages: Pages::default(),
-                pool,
+                arena,
                 stream,
                 context,
             }),
@@ -180,7 +180,7 @@ impl Cuda {
 
     /// Whether work is being recorded, or done as if it were.
     fn is_recording(&self) -> bool {
-        self.shared.pool.is_lent_to_recordings()
+        self.shared.arena.is_lent_to_recordings()
     }
 
     /// Whether parameters need a copy to be multiplied with.
@@ -196,7 +196,7 @@ impl Cuda {
                 format!("a tensor of {len} elements; the kernels take fewer than 2^31: make the batch smaller");
             return Err(Error::shape("cuda", problem));
         }
-        Ok(Buf::new(Pool::take(&self.shared.pool, len * storage.width())?, len, storage))
+        Ok(Buf::new(Arena::take(&self.shared.arena, len * storage.width())?, len, storage))
     }
 
     fn set_bytes(&self, address: CUdeviceptr, value: u8, bytes: usize) -> Result<()> {
@@ -277,7 +277,7 @@ impl Device for Cuda {
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Bytes> {
-        Ok(Bytes { block: Pool::take(&self.shared.pool, len)?, len })
+        Ok(Bytes { block: Arena::take(&self.shared.arena, len)?, len })
     }
 
     fn upload(&self, role: Role, host: &[f32]) -> Result<Buf> {
@@ -345,7 +345,7 @@ impl Device for Cuda {
     }
 
     fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let _lent = Pool::lend_to_recordings(&self.shared.pool);
+        let _lent = Arena::lend_to_recordings(&self.shared.arena);
         work()
     }
 
@@ -355,7 +355,7 @@ impl Device for Cuda {
     }
 
     fn memory(&self) -> Memory {
-        self.shared.pool.memory()
+        self.shared.arena.memory()
     }
 
     fn free_memory(&self) -> Result<Option<usize>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::pool::Block;
+use super::arena::Block;
 use super::tiles::{SUM_THREADS, THREADS};
 use super::{Args, Buf, Cuda, Geometry, Operand, divisor};
 use crate::Result;

@@ -18,7 +18,7 @@ const SQUARE: usize = MLPCONV_CHANNELS * MLPCONV_CHANNELS * 2;
 
 /// How the kernels take a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Plan {
+struct BlockLayout {
     /// Of the convolution as one of a single channel, w, s and what is horizontal multiplied by the channels.
     h: usize,
     w: usize,
@@ -37,7 +37,7 @@ struct Plan {
     whole: bool,
 }
 
-impl Plan {
+impl BlockLayout {
     /// `None` where the kernels do not apply or gain nothing. They compute 96 columns of each product, which is no loss
     /// where memory is the bound, as long as half of them are wanted; they read two neighbouring taps at once, which begin
     /// at an even element where the horizontal stride is even; and weights and image lines have to fit a block's `memory`,
@@ -67,7 +67,7 @@ impl Plan {
         // different halves.
         let pitch = columns.saturating_sub(32).next_multiple_of(64) + 32;
         let whole = w.is_multiple_of(8) && origin.is_multiple_of(8);
-        let plan = Plan { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
+        let plan = BlockLayout { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
         let fits = [false, true].iter().all(|&backward| plan.shared(&shape.conv, backward) <= memory);
         fits.then_some(plan)
     }
@@ -109,15 +109,15 @@ struct Launch {
 }
 
 impl Launch {
-    fn new(shape: &MlpConvShape, plan: &Plan, backward: bool, multiprocessors: usize) -> Self {
+    fn new(shape: &MlpConvShape, plan: &BlockLayout, backward: bool, multiprocessors: usize) -> Self {
         let &ConvShape { n, k, p, q, .. } = &shape.conv;
         let size = if backward { MLPCONV_BACKWARD_PIXELS } else { MLPCONV_FPROP_PIXELS };
         let (pixels, of_image) = (p * q, (p * q).div_ceil(size));
         let tiles = n * of_image;
         let blocks = blocks(tiles, multiprocessors);
         let stride = shape.k3 * (shape.k2 + 1) + shape.k2 * (k + 1);
-        let Plan { h, w, r, s, stride: [stride_y, stride_x], pad: [pad_y, pad_x], .. } = *plan;
-        let Plan { squares: [squares_y, squares_x], w1_pitch, pitch, origin, whole, .. } = *plan;
+        let BlockLayout { h, w, r, s, stride: [stride_y, stride_x], pad: [pad_y, pad_x], .. } = *plan;
+        let BlockLayout { squares: [squares_y, squares_x], w1_pitch, pitch, origin, whole, .. } = *plan;
         let conv = [h, w, r, s, p, q, stride_y, stride_x, pad_y, pad_x];
         let output = [k, shape.k2, shape.k3, pixels, of_image, tiles];
         let layout = [squares_y, squares_x, w1_pitch, pitch, origin, whole.into(), stride];
@@ -137,9 +137,9 @@ impl Launch {
 }
 
 impl Cuda {
-    fn plan(&self, shape: &MlpConvShape) -> Option<Plan> {
+    fn block_layout(&self, shape: &MlpConvShape) -> Option<BlockLayout> {
         // In fp32 and TF32 a layer's sums are no fragments of the next one's factors, and the weights take twice the room.
-        if self.precision() == Precision::Bf16 { Plan::new(shape, self.device().shared_memory) } else { None }
+        if self.precision() == Precision::Bf16 { BlockLayout::new(shape, self.device().shared_memory) } else { None }
     }
 
     /// Whether a block may have as many `bytes` of shared memory.
@@ -150,7 +150,7 @@ impl Cuda {
 
 impl MlpConv for Cuda {
     fn fuses(&self, shape: &MlpConvShape) -> bool {
-        self.plan(shape).is_some()
+        self.block_layout(shape).is_some()
     }
 
     fn mlpconv_fprop(
@@ -162,7 +162,9 @@ impl MlpConv for Cuda {
         y: &mut Buf,
         index: Option<&mut Bytes>,
     ) -> Result<()> {
-        let Some(plan) = self.plan(shape) else { return composed::fprop(self, shape, x, params, relu, y, index) };
+        let Some(plan) = self.block_layout(shape) else {
+            return composed::fprop(self, shape, x, params, relu, y, index);
+        };
         let Launch { extents, geometry, .. } = Launch::new(shape, &plan, false, self.multiprocessors());
         let bands = shape.pool.as_ref().and_then(|pool| Bands::new(pool, self.multiprocessors()));
         // Without a ReLU bits are not ordered as values are.
@@ -196,7 +198,7 @@ impl MlpConv for Cuda {
         mask: Option<&Buf>,
         wanted: Wanted<'_, Buf, 3>,
     ) -> Result<()> {
-        let Some(plan) = self.plan(shape) else {
+        let Some(plan) = self.block_layout(shape) else {
             return composed::backward(self, shape, x, params, dy, index, mask, wanted);
         };
         let Launch { extents, geometry, stride } = Launch::new(shape, &plan, true, self.multiprocessors());
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn the_networks_first_block_fits_and_no_other() {
         let first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
-        let plan = Plan::new(&first, MEMORY).unwrap();
+        let plan = BlockLayout::new(&first, MEMORY).unwrap();
         assert_eq!((plan.squares, plan.pitch, plan.origin, plan.whole), ([3, 3], 224, 0, true));
         let [(_, fprop), (_, backward), ..] = MLPCONV_D2L_SHARED;
         assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (fprop, backward));
@@ -270,14 +272,14 @@ mod tests {
             assert_eq!((launch.extents.ints[15], launch.geometry.grid), (tiles, [blocks, 1, 1]));
             assert_eq!(launch.stride, 2 * 96 * 97);
         }
-        assert_eq!(Plan::new(&shape([128, 96, 26, 26], [256; 3], [5, 5], 1, 2), MEMORY), None);
-        assert_eq!(Plan::new(&shape([128, 256, 12, 12], [384; 3], [3, 3], 1, 1), MEMORY), None);
-        assert_eq!(Plan::new(&shape([128, 384, 5, 5], [10; 3], [3, 3], 1, 1), MEMORY), None);
+        assert_eq!(BlockLayout::new(&shape([128, 96, 26, 26], [256; 3], [5, 5], 1, 2), MEMORY), None);
+        assert_eq!(BlockLayout::new(&shape([128, 256, 12, 12], [384; 3], [3, 3], 1, 1), MEMORY), None);
+        assert_eq!(BlockLayout::new(&shape([128, 384, 5, 5], [10; 3], [3, 3], 1, 1), MEMORY), None);
     }
 
     #[test]
     fn what_kernels_cannot_or_should_not_do_is_composed() {
-        let plan = |k, filter, stride, pad| Plan::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY);
+        let plan = |k, filter, stride, pad| BlockLayout::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY);
         assert!(plan([56, 64, 96], [11, 11], 2, 3).is_some());
         for k in [[48, 96, 96], [96, 104, 96], [96, 96, 92]] {
             assert_eq!(plan(k, [11, 11], 4, 0), None, "{k:?}");
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(plan([96; 3], [24, 24], 4, 0), None, "too large a filter");
         assert_eq!(plan([96; 3], [11, 11], 4, 1 << 20), None, "too much padding");
         assert_eq!(
-            Plan::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0), MEMORY),
+            BlockLayout::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0), MEMORY),
             None,
             "lines that are too long"
         );
@@ -298,7 +300,7 @@ mod tests {
         let mut first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
         first.conv = first.conv.cropped(53, 53);
         let first = first.pooled(3, 2).unwrap();
-        let (plan, pool) = (Plan::new(&first, MEMORY).unwrap(), first.pool.unwrap());
+        let (plan, pool) = (BlockLayout::new(&first, MEMORY).unwrap(), first.pool.unwrap());
         let bands = Bands::new(&pool, 132).unwrap();
         let [.., (_, fprop), (_, backward)] = MLPCONV_D2L_SHARED;
         assert_eq!(plan.shared(&first.conv, false) + bands.shared(), fprop);
@@ -315,7 +317,7 @@ mod tests {
             ([3, 1, 1, 1], [1, 1], 2, 0),
         ] {
             let shape = shape(x, [96; 3], filter, stride, pad);
-            let plan = Plan::new(&shape, MEMORY).unwrap();
+            let plan = BlockLayout::new(&shape, MEMORY).unwrap();
             let last = plan.origin - plan.pad[1] + (shape.conv.q - 1) * plan.stride[1] + 4 * plan.squares[1];
             assert!(last <= plan.pitch && plan.pitch % 64 == 32, "{plan:?}");
             assert!(plan.origin >= plan.pad[1] && (plan.origin - plan.pad[1]).is_multiple_of(2), "{plan:?}");

@@ -41,7 +41,7 @@ impl Drop for Allocation {
 }
 
 /// Blocks waiting for their next use, by size.
-pub(super) struct Pool {
+pub(super) struct Arena {
     context: Arc<CudaContext>,
     device: String,
     state: Mutex<State>,
@@ -67,9 +67,9 @@ fn fitting(waiting: &mut Waiting, sizes: RangeInclusive<usize>) -> Option<Alloca
     waiting.range_mut(sizes).find_map(|(_, allocations)| allocations.pop())
 }
 
-impl Pool {
+impl Arena {
     pub(super) fn new(context: &Arc<CudaContext>, device: String) -> Arc<Self> {
-        Arc::new(Pool { context: context.clone(), device, state: Mutex::default() })
+        Arc::new(Arena { context: context.clone(), device, state: Mutex::default() })
     }
 
     /// The smallest waiting block of at least `bytes` that does not waste more than half of itself, else a fresh one.
@@ -78,8 +78,8 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Memory`] if the device has no such block to give, even after the waiting ones were given back.
-    pub(super) fn take(pool: &Arc<Self>, bytes: usize) -> Result<Block> {
-        let mut state = pool.lock();
+    pub(super) fn take(arena: &Arc<Self>, bytes: usize) -> Result<Block> {
+        let mut state = arena.lock();
         let size = match cfg!(debug_assertions) {
             true => bytes.max(1),
             false => bytes.max(1).checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX),
@@ -90,19 +90,19 @@ impl Pool {
         let waiting = used_before.or_else(|| fitting(&mut state.free, size..=largest));
         let allocation = match waiting {
             Some(allocation) => allocation,
-            None => pool.fresh(&mut state, size)?,
+            None => arena.fresh(&mut state, size)?,
         };
         state.memory.in_use += allocation.bytes;
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         drop(state);
-        Ok(Block { allocation: Some(allocation), recorded, pool: pool.clone() })
+        Ok(Block { allocation: Some(allocation), recorded, arena: arena.clone() })
     }
 
     /// Until the result is dropped, blocks are taken for work that is recorded, or that leaves nothing behind, as such
     /// work does.
-    pub(super) fn lend_to_recordings(pool: &Arc<Self>) -> Lent {
-        pool.lock().recording = true;
-        Lent(pool.clone())
+    pub(super) fn lend_to_recordings(arena: &Arc<Self>) -> Lent {
+        arena.lock().recording = true;
+        Lent(arena.clone())
     }
 
     pub(super) fn is_lent_to_recordings(&self) -> bool {
@@ -152,7 +152,7 @@ impl Pool {
 }
 
 /// Blocks are lent to recordings as long as this lives.
-pub(super) struct Lent(Arc<Pool>);
+pub(super) struct Lent(Arc<Arena>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
@@ -161,12 +161,12 @@ impl Drop for Lent {
 }
 
 /// A recording that uses recorded blocks. With the last of them they are free for all.
-pub(super) struct Recorded(Arc<Pool>);
+pub(super) struct Recorded(Arc<Arena>);
 
 impl Recorded {
-    pub(super) fn new(pool: &Arc<Pool>) -> Self {
-        pool.lock().recordings += 1;
-        Recorded(pool.clone())
+    pub(super) fn new(arena: &Arc<Arena>) -> Self {
+        arena.lock().recordings += 1;
+        Recorded(arena.clone())
     }
 }
 
@@ -182,13 +182,13 @@ impl Drop for Recorded {
     }
 }
 
-/// Device memory that goes back to its pool when it is dropped.
+/// Device memory that goes back to its arena when it is dropped.
 pub(super) struct Block {
     /// There until the block is dropped.
     allocation: Option<Allocation>,
     /// Taken while work was recorded.
     recorded: bool,
-    pool: Arc<Pool>,
+    arena: Arc<Arena>,
 }
 
 impl Block {
@@ -205,7 +205,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let Some(allocation) = self.allocation.take() else { return };
-        let mut state = self.pool.lock();
+        let mut state = self.arena.lock();
         state.memory.in_use -= allocation.bytes;
         // Where there is no recording, nothing is kept for one, but for the work that may be recorded next.
         let kept = self.recorded && (state.recordings > 0 || state.recording);

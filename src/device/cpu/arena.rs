@@ -1,5 +1,5 @@
 //! Buffers that are used again: once a program has come to its steady state, it asks the system for nothing. What the
-//! pool has, it keeps until its device is dropped.
+//! arena has, it keeps until its device is dropped.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -9,7 +9,7 @@ use super::Memory;
 use crate::{Error, Result};
 
 /// Blocks waiting for their next use, by length.
-pub(crate) struct Pool<E> {
+pub(crate) struct Arena<E> {
     state: Mutex<State<E>>,
 }
 
@@ -18,9 +18,9 @@ struct State<E> {
     memory: Memory,
 }
 
-impl<E: bytemuck::Zeroable + Clone> Pool<E> {
+impl<E: bytemuck::Zeroable + Clone> Arena<E> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Pool { state: Mutex::new(State { free: BTreeMap::new(), memory: Memory::default() }) })
+        Arc::new(Arena { state: Mutex::new(State { free: BTreeMap::new(), memory: Memory::default() }) })
     }
 
     /// The smallest waiting block that holds `len` elements without wasting more than half of itself (a short last
@@ -28,8 +28,8 @@ impl<E: bytemuck::Zeroable + Clone> Pool<E> {
     ///
     /// # Errors
     /// [`Error::Memory`] if the system has no such block to give.
-    pub(crate) fn take(pool: &Arc<Self>, len: usize) -> Result<Buf<E>> {
-        let mut state = pool.lock();
+    pub(crate) fn take(arena: &Arc<Self>, len: usize) -> Result<Buf<E>> {
+        let mut state = arena.lock();
         let fits =
             state.free.range(len..=len.saturating_mul(2)).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
         let waiting = fits.and_then(|size| state.free.get_mut(&size)?.pop());
@@ -47,11 +47,11 @@ impl<E: bytemuck::Zeroable + Clone> Pool<E> {
         state.memory.in_use += block.len() * size_of::<E>();
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         drop(state);
-        Ok(Buf { block, len, pool: pool.clone() })
+        Ok(Buf { block, len, arena: arena.clone() })
     }
 }
 
-impl<E> Pool<E> {
+impl<E> Arena<E> {
     pub(crate) fn memory(&self) -> Memory {
         self.lock().memory
     }
@@ -62,11 +62,11 @@ impl<E> Pool<E> {
     }
 }
 
-/// A buffer of the CPU backend: a slice that goes back to its pool when it is dropped.
+/// A buffer of the CPU backend: a slice that goes back to its arena when it is dropped.
 pub struct Buf<E> {
     block: Box<[E]>,
     len: usize,
-    pool: Arc<Pool<E>>,
+    arena: Arc<Arena<E>>,
 }
 
 impl<E> Deref for Buf<E> {
@@ -86,7 +86,7 @@ impl<E> DerefMut for Buf<E> {
 impl<E> Drop for Buf<E> {
     fn drop(&mut self) {
         let block = std::mem::take(&mut self.block);
-        let mut state = self.pool.lock();
+        let mut state = self.arena.lock();
         state.memory.in_use -= block.len() * size_of::<E>();
         state.free.entry(block.len()).or_default().push(block);
     }
@@ -99,8 +99,8 @@ pub(crate) struct Scratch<E> {
 }
 
 impl<E: bytemuck::Zeroable + Clone> Scratch<E> {
-    pub(crate) fn new(pool: &Arc<Pool<E>>, threads: usize, len: usize) -> Result<Self> {
-        let take = |_| Pool::take(pool, len).map(Mutex::new);
+    pub(crate) fn new(arena: &Arc<Arena<E>>, threads: usize, len: usize) -> Result<Self> {
+        let take = |_| Arena::take(arena, len).map(Mutex::new);
         Ok(Scratch { per_thread: (0..threads).map(take).collect::<Result<_>>()? })
     }
 }
@@ -119,23 +119,23 @@ mod tests {
 
     #[test]
     fn blocks_are_used_again() {
-        let pool = Pool::<f32>::new();
+        let arena = Arena::<f32>::new();
         for len in [100, 100, 60] {
-            drop(Pool::take(&pool, len).unwrap());
+            drop(Arena::take(&arena, len).unwrap());
         }
-        assert_eq!(pool.memory(), Memory { in_use: 0, peak: 400, reserved: 400, allocations: 1 });
-        let (a, b) = (Pool::take(&pool, 100).unwrap(), Pool::take(&pool, 49).unwrap());
+        assert_eq!(arena.memory(), Memory { in_use: 0, peak: 400, reserved: 400, allocations: 1 });
+        let (a, b) = (Arena::take(&arena, 100).unwrap(), Arena::take(&arena, 49).unwrap());
         assert_eq!((a.len(), b.len()), (100, 49));
-        assert_eq!(pool.memory(), Memory { in_use: 596, peak: 596, reserved: 596, allocations: 2 });
+        assert_eq!(arena.memory(), Memory { in_use: 596, peak: 596, reserved: 596, allocations: 2 });
     }
 
     #[test]
     fn what_no_machine_has_is_refused() {
-        let pool = Pool::<f32>::new();
+        let arena = Arena::<f32>::new();
         for len in [usize::MAX, usize::MAX / 4, 1 << 60] {
-            let error = Pool::take(&pool, len).err().expect("an error").to_string();
+            let error = Arena::take(&arena, len).err().expect("an error").to_string();
             assert!(error.contains("make the batch smaller"), "{error}");
         }
-        assert_eq!(pool.memory(), Memory::default());
+        assert_eq!(arena.memory(), Memory::default());
     }
 }
