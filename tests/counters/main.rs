@@ -22,7 +22,7 @@ use std::{env, fs};
 
 use mlpconv::Precision;
 use mlpconv::device::cuda::tiles::{FP32_TILES, MMA_TILES, Tile};
-use mlpconv::device::cuda::{missing, ptx};
+use mlpconv::device::cuda::{Architecture, Ptx, missing, ptx};
 use serde_json::Value;
 
 use layers::layers;
@@ -181,7 +181,9 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
         useful: g.macs() as f64 / (steps * each) as f64,
         instructions: number(launch, "warp_instructions") as f64 / steps as f64,
     };
-    let (_, text) = ptx(precision).find(|(module, _)| *module == op).expect("a module for each op");
+    // The virtual GPU of these counts runs the portable architecture.
+    let of_op = |unit: &Ptx| unit.module == op && unit.architecture == Architecture::PORTABLE;
+    let Ptx { text, .. } = ptx(precision).find(of_op).expect("a module for each op");
     Row {
         layer: layer.name,
         pass,

@@ -45,8 +45,8 @@ counted here); the images' own gradient nobody asks for.
 
 /// The compiler, as its PTX names it.
 fn compiler() -> &'static str {
-    let (_, text) = ptx(Precision::Fp32).next().expect("modules");
-    text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version)
+    let unit = ptx(Precision::Fp32).next().expect("modules");
+    unit.text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version)
 }
 
 pub fn markdown(tables: &[(Precision, Vec<Row>)]) -> String {

@@ -6,8 +6,8 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 
-use super::CudaError;
 use super::error::describe;
+use super::{Architecture, CudaError};
 use crate::Result;
 
 /// A GPU as its driver describes it.
@@ -100,7 +100,7 @@ pub(super) fn open(ordinal: usize) -> Result<(Arc<CudaContext>, CudaDevice)> {
         return Err(CudaError::NoSuchDevice { asked: ordinal, count }.into());
     }
     let device = all.swap_remove(ordinal);
-    if device.capability < (8, 0) {
+    if !Architecture::PORTABLE.runs_on(device.capability) {
         return Err(CudaError::Unsupported { name: device.name, capability: device.capability }.into());
     }
     let context = CudaContext::new(ordinal).map_err(CudaError::driver("cuDevicePrimaryCtxRetain"))?;

@@ -3,6 +3,7 @@
 //! A launch returns before its kernel has run; what went wrong in one surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
+mod architecture;
 mod arena;
 mod buf;
 #[cfg(test)]
@@ -30,13 +31,14 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
 use crate::{Error, Result};
+pub use architecture::Architecture;
 pub use buf::Buf;
 pub(crate) use convert::Operand;
 pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
 pub use error::CudaError;
 pub use graph::Graph;
-pub use kernels::{missing, ptx};
+pub use kernels::{Ptx, missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
 use arena::{Arena, Block};
@@ -103,7 +105,7 @@ impl Cuda {
         let stream = context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
         let arena = Arena::new(&context, format!("cuda:{ordinal}"));
         let clock = Clock::new(&arena)?;
-        let kernels = Kernels::new(&context, precision)?;
+        let kernels = Kernels::new(&context, precision, device.capability)?;
         // A driver that is too old for the kernels is known at once.
         kernels.function("cast", "cast_to_float", 0)?;
         Ok(Cuda {
