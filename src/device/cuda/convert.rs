@@ -85,6 +85,28 @@ impl Destination<'_> {
     }
 }
 
+impl Args {
+    /// A kernel's input.
+    pub(crate) fn input(self, operand: &Operand<'_>) -> Self {
+        self.address(operand.address())
+    }
+
+    /// An input, or null.
+    pub(crate) fn optional(self, operand: Option<&Operand<'_>>) -> Self {
+        self.address(operand.map_or(0, Operand::address))
+    }
+
+    /// What masks a gradient: the kernels' `MaskedBy`.
+    pub(crate) fn masked_by(self, mask: &MaskedBy<'_>) -> Self {
+        self.value(mask.addresses())
+    }
+
+    /// A gradient to be overwritten or added to.
+    pub(crate) fn destination(self, to: &Destination<'_>) -> Self {
+        self.address(to.address())
+    }
+}
+
 impl Cuda {
     /// Activations that kernels move in one access, of 16 bytes.
     pub(crate) fn vector(&self) -> usize {

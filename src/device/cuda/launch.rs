@@ -5,7 +5,6 @@ use std::ffi::c_void;
 use bytemuck::NoUninit;
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::convert::{Destination, MaskedBy, Operand};
 use super::tiles::THREADS;
 use super::{Buf, Bytes};
 
@@ -76,25 +75,6 @@ impl Args {
     pub(crate) fn rectified(self, buf: &mut Buf, signed: bool) -> Self {
         let addresses = if signed { buf.overwritten_with_signs() } else { [buf.overwritten(), 0] };
         self.value(addresses)
-    }
-
-    /// What masks a gradient: the kernels' `MaskedBy`.
-    pub(crate) fn masked_by(self, mask: &MaskedBy<'_>) -> Self {
-        self.value(mask.addresses())
-    }
-
-    /// A gradient to be overwritten or added to.
-    pub(crate) fn destination(self, to: &Destination<'_>) -> Self {
-        self.address(to.address())
-    }
-
-    pub(crate) fn input(self, operand: &Operand<'_>) -> Self {
-        self.address(operand.address())
-    }
-
-    /// An operand, or null.
-    pub(crate) fn optional(self, operand: Option<&Operand<'_>>) -> Self {
-        self.address(operand.map_or(0, Operand::address))
     }
 
     pub(crate) fn bytes(self, bytes: &Bytes) -> Self {

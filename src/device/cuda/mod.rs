@@ -18,6 +18,7 @@ mod graph;
 mod kernels;
 mod launch;
 pub(crate) mod parts;
+mod sum;
 pub mod tiles;
 
 use std::sync::Arc;
@@ -239,7 +240,7 @@ impl Cuda {
     /// Host numbers into a buffer and its copy.
     fn store(&self, buf: &mut Buf, host: &[f32]) -> Result<()> {
         let storage = buf.storage();
-        let (address, copy) = buf.written_with_copy();
+        let (address, copy) = buf.overwritten_with_copy();
         match storage {
             Storage::F32 => self.send(address, host)?,
             Storage::Bf16 => {
@@ -329,7 +330,7 @@ impl Device for Cuda {
         }
         self.bind()?;
         let (storage, len) = (buf.storage(), buf.len());
-        let (address, copy) = buf.written_with_copy();
+        let (address, copy) = buf.overwritten_with_copy();
         let stream = self.shared.stream.cu_stream();
         // SAFETY: the buffer has as many elements.
         let filled = unsafe {
