@@ -30,7 +30,7 @@ mod tiles;
 
 use architecture::Architecture;
 
-/// Precisions as `-DPRECISION` numbers them: fp32, tf32, bf16.
+/// Values of `-DPRECISION`: fp32, tf32, bf16.
 const PRECISIONS: [u32; 3] = [0, 1, 2];
 
 const FLAGS: [&str; 4] = ["-ptx", "-std=c++17", "-O3", "-lineinfo"];
@@ -81,7 +81,7 @@ struct Compiled {
     ptx: PathBuf,
 }
 
-/// `$NVCC`, then toolkits by their usual names, then what pip installs.
+/// The first nvcc that runs: `$NVCC`, then toolkits in their usual places, then installations by pip.
 fn find_nvcc() -> Option<PathBuf> {
     if let Some(nvcc) = env::var_os("NVCC").filter(|nvcc| !nvcc.is_empty()) {
         let nvcc = PathBuf::from(nvcc);
@@ -105,7 +105,7 @@ fn find_nvcc() -> Option<PathBuf> {
     candidates.into_iter().find(|nvcc| nvcc.is_file() && works(nvcc))
 }
 
-/// Where pip puts nvcc under an installation prefix: `lib/python3.*/{site,dist}-packages/nvidia/cu*/bin/nvcc`.
+/// The nvccs that pip installs under a prefix: `lib/python3.*/{site,dist}-packages/nvidia/cu*/bin/nvcc`.
 fn in_python(prefix: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for python in children(&prefix.join("lib"), "python3") {
@@ -128,7 +128,7 @@ fn works(nvcc: &Path) -> bool {
     Command::new(nvcc).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Compiles what has changed, as many files at a time as cargo allows.
+/// Compiles the units that have changed, as many at a time as cargo allows.
 fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let kernels = manifest.join("kernels");
@@ -147,11 +147,11 @@ fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
     }
     for stale in children(out, "").into_iter().filter(|path| path.extension() == Some(OsStr::new("ptx"))) {
         if !units.iter().any(|(_, unit)| unit.ptx == stale) {
-            // A file that stays behind does no harm.
+            // A failure is ignored: nothing includes the file any more.
             let _ = fs::remove_file(stale);
         }
     }
-    // The largest files take longest: they go first, so that none of them is alone at the end.
+    // The largest files take longest and go first, so that no worker waits for one of them at the end.
     let mut due: Vec<_> = units.iter().filter(|(_, unit)| !unit.ptx.exists()).collect();
     due.sort_by_key(|(source, _)| std::cmp::Reverse(fs::metadata(source).map_or(0, |file| file.len())));
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize);
@@ -190,7 +190,7 @@ fn sources(kernels: &Path) -> Vec<(PathBuf, Architecture)> {
     folders.into_iter().flat_map(files).collect()
 }
 
-/// A file's text, and that of the headers that it includes by `#include "..."`.
+/// Hashes a file's text, and that of the headers that it includes by `#include "..."`.
 fn hash_source(kernels: &Path, file: &Path, seen: &mut BTreeSet<PathBuf>, hasher: &mut impl Hasher) {
     if !seen.insert(file.to_owned()) {
         return;
@@ -228,11 +228,11 @@ fn compile(
             [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).trim().to_owned()).join("\n");
         return Err(format!("{} failed on {what}\n{said}\n{}", nvcc.display(), remedy(&said)));
     }
-    // Line numbers name the sources as they lie in the repository, wherever that lies.
+    // Paths of sources are made relative to the repository: the PTX does not depend on its place.
     let ptx = fs::read_to_string(&fresh).map_err(|error| format!("cannot read {}: {error}", fresh.display()))?;
     let ptx = ptx.replace(&format!("{}/", manifest.display()), "");
     fs::write(&unit.ptx, ptx).map_err(|error| format!("cannot write {}: {error}", unit.ptx.display()))?;
-    // It has served.
+    // A failure is ignored: the file is overwritten next time.
     let _ = fs::remove_file(fresh);
     Ok(())
 }
@@ -260,7 +260,7 @@ fn embed(out: &Path, missing: &str, compiled: &[Compiled]) {
     }
     text += "];\n";
     let path = out.join("kernels.rs");
-    // An unchanged file keeps its date, and what includes it need not be compiled again.
+    // An unchanged file keeps its date, so that its includer is not compiled again.
     if fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return;
     }

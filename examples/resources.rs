@@ -1,5 +1,6 @@
-//! What each kernel takes of a multiprocessor: `resources OUT` compiles this build's PTX for every GPU of a list, writes
-//! a table to OUT (`make resources` keeps it as `kernels/RESOURCES.md`), and fails if a kernel spills or has a stack.
+//! Resources of each kernel: `resources OUT` compiles this build's PTX for every GPU of a list, and writes a table of registers,
+//! shared memory and occupancy to OUT (`make resources` keeps it as `kernels/measured/RESOURCES.md`). It fails if a kernel
+//! spills or has a stack.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -19,7 +20,7 @@ struct Gpu {
     capability: (u32, u32),
     warps: usize,
     blocks: usize,
-    /// Bytes of shared memory, at the largest share of the first-level cache.
+    /// The most bytes of shared memory; the rest of the unified memory is the first-level cache.
     shared: usize,
 }
 
@@ -36,7 +37,7 @@ impl Gpu {
     }
 }
 
-/// Shared memory that each block costs beyond its own.
+/// Bytes of shared memory that the system takes for each block.
 const SHARED_BY_SYSTEM: usize = 1 << 10;
 
 const HEAD: &str = "\
@@ -55,7 +56,7 @@ multiprocessor has 64 Ki registers, and
 |---|---:|---:|---:|---:|
 ";
 
-/// What ptxas says of a kernel on one GPU.
+/// The resources of a kernel on one GPU, by ptxas.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Usage {
     registers: usize,
@@ -125,10 +126,10 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 impl Kernel {
-    /// Blocks of the kernel that a multiprocessor holds, and what it has no more of.
+    /// Blocks of the kernel that a multiprocessor holds, and the letter of the resource that limits them.
     fn occupancy(&self, usage: &Usage, on: &Gpu) -> (usize, char) {
         let warps = self.threads.div_ceil(32);
-        // A warp's registers come in units of 256; blocks are spread over the partitions by fours of warps.
+        // Registers of a warp are allocated in units of 256. A block's warps are spread evenly over the four partitions.
         let per_partition = (16 << 10) / (usage.registers.max(1) * 32).next_multiple_of(256);
         let shared = (usage.shared + self.dynamic + SHARED_BY_SYSTEM).next_multiple_of(128);
         let bounds = [
@@ -137,12 +138,12 @@ impl Kernel {
             (on.warps / warps, 'W'),
             (on.blocks, 'B'),
         ];
-        // Of several that bind alike, what a kernel cannot change.
+        // Of equal limits the last: warps and blocks, which a kernel cannot change.
         bounds.into_iter().rev().min_by_key(|(blocks, _)| *blocks).expect("four bounds")
     }
 }
 
-/// The dynamic shared memory of a launch: the GEMMs have some, the gather and the fused block.
+/// Bytes of dynamic shared memory of a launch: of the GEMMs, the gather and the fused block.
 fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     if kernel == "gather" {
         return GATHER_SHARED;
@@ -156,7 +157,7 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     tile.map_or(0, |tile| if kernel.contains("_wgrad_") { tile.grouped().shared() } else { tile.shared() })
 }
 
-/// A module's kernels, each with its threads a block.
+/// A module's kernels, each with the threads of its blocks.
 fn entries(text: &str) -> Result<Vec<(&str, usize)>, Box<dyn Error>> {
     let starts = text.match_indices(".entry ").map(|(at, word)| &text[at + word.len()..]);
     starts
@@ -171,7 +172,7 @@ fn entries(text: &str) -> Result<Vec<(&str, usize)>, Box<dyn Error>> {
         .collect()
 }
 
-/// `$NVCC`'s neighbour, then that of `make test`, then one on PATH.
+/// The first ptxas: beside `$NVCC`, then of `make test`, then on PATH.
 fn find_ptxas() -> Option<PathBuf> {
     let beside = env::var_os("NVCC").map(|nvcc| Path::new(&nvcc).with_file_name("ptxas"));
     let pythons = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvcc/lib")).into_iter().flatten().flatten();
@@ -184,9 +185,9 @@ fn find_ptxas() -> Option<PathBuf> {
 /// PTX, and the place in [`GPUS`] of what it is compiled for.
 type Unit = (Ptx, usize);
 
-/// What ptxas says of each unit, as many at a time as there are cores.
+/// The report of ptxas for each unit, as many at a time as there are cores.
 fn compile_all(ptxas: &Path, units: &[Unit]) -> Result<Vec<String>, Box<dyn Error>> {
-    // The largest take longest.
+    // The largest units take longest and go first.
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by_key(|&unit| std::cmp::Reverse(units[unit].0.text.len()));
     let next = AtomicUsize::new(0);
@@ -220,7 +221,7 @@ fn compile(ptxas: &Path, text: &str, architecture: &str) -> Result<String, Strin
         command.args(["-v", "-arch", architecture, "-", "-o", "/dev/null"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        // It has read all when it begins to speak, unless it refuses; then it says why.
+        // A write fails if ptxas refuses the text and exits: its report says why.
         let _ = child.stdin.take().expect("a pipe").write_all(text.as_bytes());
         child.wait_with_output()
     };
@@ -229,12 +230,12 @@ fn compile(ptxas: &Path, text: &str, architecture: &str) -> Result<String, Strin
     if output.status.success() { Ok(said) } else { Err(said) }
 }
 
-/// What a report says of a kernel.
+/// The resources of a kernel in a report.
 fn usage(report: &str, kernel: &str) -> Option<Usage> {
     let rest = report.split_once(&format!("Function properties for {kernel}\n"))?.1;
     let mut lines = rest.lines();
     let (memory, used) = (lines.next()?, lines.next()?);
-    // Numbers stand before their names.
+    // A number stands before its name.
     let before = |line: &str, name: &str| -> Option<usize> {
         line.split(',').find_map(|part| part.trim().strip_suffix(name)?.rsplit(' ').next()?.parse().ok())
     };
@@ -287,7 +288,7 @@ fn table<'a>(text: &mut String, rows: impl Iterator<Item = (String, &'a Kernel)>
     writeln!(text, "| kernel | threads | static + dynamic shared | spills, stack | {names} |")?;
     writeln!(text, "|---|---:|---:|---:|{}", "---:|".repeat(GPUS.len()))?;
     for (name, kernel) in rows {
-        // Neither depends on the GPU, as far as these go.
+        // Shared memory, spills and stack are the same on all GPUs of the list: the table has one column each.
         let most = |of: fn(&Usage) -> usize| kernel.usage.iter().flatten().map(of).max().unwrap_or(0);
         let (threads, dynamic) = (kernel.threads, kernel.dynamic);
         write!(text, "| {name} | {threads} | {} + {dynamic} |", most(|usage| usage.shared))?;

@@ -1,4 +1,4 @@
-//! Where tensors live and who computes on them.
+//! Devices: memory for tensors, and the kernels that compute on them.
 //!
 //! [`Device`] is memory; each op of [`crate::ops`] adds one small trait of its kernels; [`Backend`] is a device that
 //! has them all. Generic code (`Tape<B>`, `Var<B>`, `Sequential<B>`) asks for `B: Backend` and never for more.
@@ -49,8 +49,8 @@ impl Real for f64 {
     }
 }
 
-/// What a buffer holds, which decides how its elements are stored where a backend's precision makes a difference:
-/// parameters and their gradients stay in full precision, activations take the precision's storage type.
+/// The role of a buffer, which decides the type of its elements where a backend has a precision: parameters and their gradients
+/// are fp32, activations take the precision's storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Activation,
@@ -66,14 +66,14 @@ pub struct Memory {
     pub peak: usize,
     /// Taken from the system, in use or waiting to be used again.
     pub reserved: usize,
-    /// How many times the system was asked for memory. It stays still once a program has reached its steady state.
+    /// Allocations by the system so far. The number is constant in the steady state of a program.
     pub allocations: usize,
 }
 
 /// Memory on a device.
 ///
 /// Cloning a device clones a handle: clones share memory, statistics, and one order of execution. Buffers return to the
-/// device's arena when they are dropped, and fresh buffers hold whatever was there before (NaN in builds with debug
+/// device's arena when they are dropped, and the contents of fresh buffers are unspecified (NaN in builds with debug
 /// assertions).
 ///
 /// A device may work behind the caller's back, as a GPU does. Its work is done in the order in which it was asked for, so
@@ -102,8 +102,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
-    /// [`Device::alloc`] for an activation that comes out of a ReLU and will mask its gradient: with room for whatever helps
-    /// with that.
+    /// [`Device::alloc`] for a ReLU output that masks a gradient; a GPU also reserves one sign bit an element.
     fn alloc_rectified(&self, len: usize) -> Result<Self::Buf> {
         self.alloc(Role::Activation, len)
     }

@@ -1,5 +1,6 @@
 //! What the kernels do with memory and the arithmetic units, as the virtual GPU counts it: the convolutions' held to what their
-//! tiles need at least, and to the committed `kernels/COUNTERS.md`; a training step's to a plan, and to `kernels/STEP.md`.
+//! tiles need at least, and to the committed `kernels/measured/COUNTERS.md`; a training step's to a plan, and to
+//! `kernels/measured/STEP.md`.
 #![cfg(feature = "cuda")]
 
 #[path = "../gpu/mod.rs"]

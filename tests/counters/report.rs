@@ -1,4 +1,4 @@
-//! `kernels/COUNTERS.md`.
+//! `kernels/measured/COUNTERS.md`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use mlpconv::device::cuda::ptx;
 
 use crate::Row;
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/COUNTERS.md");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/COUNTERS.md");
 
 const HEAD: &str = "\
 # What the convolutions' kernels do
@@ -103,7 +103,7 @@ pub fn compare(report: &str) {
     if !committed.is_empty() && !committed.contains(&by) {
         return;
     }
-    let stale = "kernels/COUNTERS.md is stale; `make counters` renews it";
+    let stale = "kernels/measured/COUNTERS.md is stale; `make counters` renews it";
     for (old, new) in committed.lines().zip(report.lines()) {
         assert_eq!(old, new, "{stale}");
     }

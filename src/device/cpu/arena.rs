@@ -1,5 +1,5 @@
-//! Buffers that are used again: once a program has come to its steady state, it asks the system for nothing. What the
-//! arena has, it keeps until its device is dropped.
+//! The arena: buffers that are used again. In its steady state a program asks the system for no memory. The arena keeps its
+//! blocks until the device is dropped.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Memory;
 use crate::{Error, Result};
 
-/// Blocks waiting for their next use, by length.
+/// The free blocks of a device, by length, and its statistics.
 pub(crate) struct Arena<E> {
     state: Mutex<State<E>>,
 }
@@ -23,11 +23,11 @@ impl<E: bytemuck::Zeroable + Clone> Arena<E> {
         Arc::new(Arena { state: Mutex::new(State { free: BTreeMap::new(), memory: Memory::default() }) })
     }
 
-    /// The smallest waiting block that holds `len` elements without wasting more than half of itself (a short last
-    /// batch runs in the full batch's blocks), else a fresh one.
+    /// The smallest free block of at least `len` elements that is no more than twice as large, else a new one. So a short last
+    /// batch runs in the blocks of full batches.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the system has no such block to give.
+    /// [`Error::Memory`] if the system has no memory for a new block.
     pub(crate) fn take(arena: &Arc<Self>, len: usize) -> Result<Buf<E>> {
         let mut state = arena.lock();
         let fits =
@@ -57,12 +57,12 @@ impl<E> Arena<E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
-        // Nothing panics while the lock is held, and if something did, the lists would still be whole.
+        // A panic while the lock is held leaves the lists whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A buffer of the CPU backend: a slice that goes back to its arena when it is dropped.
+/// A buffer of the CPU backend: a slice that returns to its arena when it is dropped.
 pub struct Buf<E> {
     block: Box<[E]>,
     len: usize,
@@ -92,8 +92,8 @@ impl<E> Drop for Buf<E> {
     }
 }
 
-/// Working memory for the threads of a parallel loop: one buffer each, taken before the loop starts, so that how many
-/// are needed does not depend on how the threads happen to be scheduled.
+/// Working memory for a parallel loop: one buffer for each thread. All are taken before the loop starts, so the memory that a
+/// loop takes does not depend on the scheduling of its threads.
 pub(crate) struct Scratch<E> {
     per_thread: Vec<Mutex<Buf<E>>>,
 }
@@ -106,7 +106,7 @@ impl<E: bytemuck::Zeroable + Clone> Scratch<E> {
 }
 
 impl<E> Scratch<E> {
-    /// This thread's buffer, with whatever its last user left in it.
+    /// This thread's buffer; its contents are unspecified.
     pub(crate) fn get(&self) -> MutexGuard<'_, Buf<E>> {
         let thread = rayon::current_thread_index().unwrap_or(0) % self.per_thread.len();
         self.per_thread[thread].lock().unwrap_or_else(PoisonError::into_inner)

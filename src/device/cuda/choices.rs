@@ -1,5 +1,5 @@
-//! What the rules of [`gemm`](super::gemm) choose for the book's network: `kernels/CHOICES.md`, written by `make choices`, and held to
-//! the rules by a test.
+//! What the rules of [`gemm`](super::gemm) choose for the book's network: `kernels/measured/CHOICES.md`, written by
+//! `make choices`, and held to the rules by a test.
 
 use std::fmt::Write as _;
 use std::{env, fs};
@@ -8,7 +8,7 @@ use super::gemm::{Product, SplitRule, division, fprop_splits, geometry, tile, wg
 use super::tiles::Tile;
 use crate::device::Precision;
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/CHOICES.md");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/CHOICES.md");
 
 const HEAD: &str = "\
 # What the rules choose
@@ -137,5 +137,5 @@ fn the_committed_choices_are_those_of_the_rules() {
         return;
     }
     let committed = fs::read_to_string(COMMITTED).unwrap_or_default();
-    assert!(committed == report, "kernels/CHOICES.md is stale; `make choices` renews it");
+    assert!(committed == report, "kernels/measured/CHOICES.md is stale; `make choices` renews it");
 }

@@ -45,7 +45,7 @@ fn candidates(units: impl Iterator<Item = Ptx>, module: &str, capability: (u32, 
     fitting
 }
 
-/// Dynamic shared memory beyond this must be asked for.
+/// The dynamic shared memory of a function that needs no attribute, in bytes.
 const SHARED_BY_DEFAULT: usize = 48 << 10;
 
 /// Functions that have been looked up, and the modules that hold them.
@@ -62,14 +62,14 @@ struct State {
     functions: HashMap<(&'static str, String), Function>,
 }
 
-/// A handle that any thread may use: the driver locks for itself.
+/// A module's handle. Any thread may use it: the driver is thread-safe.
 struct Module(CUmodule);
 unsafe impl Send for Module {}
 
 #[derive(Clone, Copy)]
 struct Function {
     handle: CUfunction,
-    /// The dynamic shared memory that it was allowed.
+    /// The most dynamic shared memory that a launch may have, in bytes.
     shared: usize,
 }
 unsafe impl Send for Function {}
@@ -86,7 +86,7 @@ impl Kernels {
 
     /// Function `kernel` of module `module`, allowed `shared` bytes of dynamic shared memory.
     pub(super) fn function(&self, module: &'static str, kernel: &str, shared: usize) -> Result<CUfunction> {
-        // What a panic may have left is whole: entries are added when they are complete.
+        // A panic leaves the maps whole: entries are added when they are complete.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (module, kernel.to_owned());
         let mut function = match state.functions.get(&key) {
@@ -141,13 +141,13 @@ impl Drop for Kernels {
     }
 }
 
-/// Hands a module's PTX to the driver, which compiles it for its GPU (and remembers that between programs).
+/// Loads PTX. The driver compiles it for its GPU, and caches the result between programs.
 fn load(Ptx { module, text, .. }: Ptx) -> Result<CUmodule> {
     let damaged = |_| CudaError::Module { module, log: "its PTX in this build has a NUL; build again".into() };
     let image = CString::new(text).map_err(damaged)?;
     let mut log = vec![0u8; 4096];
     let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
-    // An option's value is itself where a pointer would be.
+    // An option's value is passed in place of a pointer.
     let mut values = [log.as_mut_ptr().cast::<c_void>(), log.len() as *mut c_void];
     let mut handle = std::ptr::null_mut();
     // SAFETY: a context is bound (the caller allocated something before), the image ends in NUL, the log outlives the call.

@@ -23,13 +23,13 @@ impl Geometry {
     }
 }
 
-/// The threads of a kernel that takes images of `c` channels pixel by pixel, `len` elements in all: one thread for
-/// `vector` channels where that divides them (the kernel's form `_packs`, and `true`), else one for each element.
+/// The threads of a kernel over images of `c` channels and `len` elements in all. Where `vector` divides `c` there is one thread
+/// for each `vector` channels, for the kernel's form `_packs` (`true`); else one for each element.
 pub(crate) fn channel_threads(len: usize, c: usize, vector: usize) -> (usize, bool) {
     if c.is_multiple_of(vector) { (len / vector, true) } else { (len, false) }
 }
 
-/// `struct Divisor` of the kernels: `value`, and by what dividends below 2³¹ are multiplied and shifted instead.
+/// The kernels' `Divisor`: `value`, and the multiplier and shift that divide dividends below 2³¹ by it (`kernels/divide.cuh`).
 pub(crate) fn divisor(value: usize) -> [u32; 3] {
     debug_assert!(value > 0 && i32::try_from(value).is_ok(), "{value} divides nothing that kernels divide");
     let shift = value.next_power_of_two().trailing_zeros();
@@ -39,7 +39,7 @@ pub(crate) fn divisor(value: usize) -> [u32; 3] {
     [value as u32, multiplier as u32, shift]
 }
 
-/// Arguments, each at a multiple of 16 bytes.
+/// The arguments of a launch, each at a multiple of 16 bytes.
 #[derive(Default)]
 pub(crate) struct Args {
     bytes: Vec<u128>,
@@ -51,7 +51,7 @@ impl Args {
         Self::default()
     }
 
-    /// A plain value or a struct of such, as the kernel's parameter lays it out.
+    /// A plain value or struct, laid out as the kernel's parameter.
     pub(crate) fn value<T: NoUninit>(mut self, value: T) -> Self {
         let bytes = bytemuck::bytes_of(&value);
         let start = self.bytes.len();
@@ -71,7 +71,7 @@ impl Args {
         self.address(buf.overwritten())
     }
 
-    /// A ReLU's output to be overwritten, with its signs if `signed` and there is room: the kernels' `Rectified`.
+    /// A ReLU's output to be overwritten, the kernels' `Rectified`; with its signs if `signed` and the buffer has room for them.
     pub(crate) fn rectified(self, buf: &mut Buf, signed: bool) -> Self {
         let addresses = if signed { buf.overwritten_with_signs() } else { [buf.overwritten(), 0] };
         self.value(addresses)
@@ -109,7 +109,7 @@ impl Args {
         self.value(value)
     }
 
-    /// What `cuLaunchKernel` takes. The pointers live as long as `self` is neither changed nor dropped.
+    /// The pointers for `cuLaunchKernel`, valid until `self` is changed or dropped.
     pub(super) fn pointers(&mut self) -> Vec<*mut c_void> {
         let base = self.bytes.as_mut_ptr();
         // SAFETY: every start is an index of `bytes`.

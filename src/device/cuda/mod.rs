@@ -1,6 +1,6 @@
 //! The CUDA backend: our kernels on one GPU, sequenced on one stream through cudarc.
 //!
-//! A launch returns before its kernel has run; what went wrong in one surfaces in a later call, at the latest in
+//! A launch returns before its kernel has run. An error of the kernel surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
 mod architecture;
@@ -58,7 +58,7 @@ pub struct Cuda {
 struct Shared {
     device: CudaDevice,
     precision: Precision,
-    /// Before context and arena, so that modules are unloaded while there is a context.
+    /// Dropped before `context`, so that modules are unloaded while there is a context.
     kernels: Kernels,
     clock: Clock,
     pages: Pages,
@@ -69,7 +69,7 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Nothing that work still uses is taken away from it. A failure has been told by an earlier call, or nobody asks.
+        // Work that is still under way may use the memory. An error here was reported by an earlier call, or is of no interest.
         let _ = self.stream.synchronize();
     }
 }
@@ -107,7 +107,7 @@ impl Cuda {
         let arena = Arena::new(&context, format!("cuda:{ordinal}"));
         let clock = Clock::new(&arena)?;
         let kernels = Kernels::new(&context, precision, device.capability)?;
-        // A driver that is too old for the kernels is known at once.
+        // Loads one kernel, so that a driver that is too old for the PTX is an error here.
         kernels.function("cast", "cast_to_float", 0)?;
         Ok(Cuda {
             shared: Arc::new(Shared {
@@ -135,7 +135,7 @@ impl Cuda {
         self.shared.device.multiprocessors
     }
 
-    /// How long the device took for what `work` launches, by events on its stream: without what the host took to ask for it.
+    /// The time that the device takes for the work that `work` launches, by events on its stream: the host's time is not in it.
     pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let event = || {
             let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
@@ -157,8 +157,8 @@ impl Cuda {
         let function = self.shared.kernels.function(op, kernel, shared)?;
         let extents = |extents: [usize; 3]| extents.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)).into();
         let stream = self.shared.stream.cu_stream();
-        // SAFETY: the arguments are those of the kernel's parameters (the tests run every kernel), and all memory they point
-        // to is lent out, to work that comes later on the same stream at the earliest.
+        // SAFETY: the arguments match the kernel's parameters (the tests run every kernel). Memory that they point to is reused
+        // only by later work on the same stream.
         let launched = unsafe {
             let arguments = &mut args.pointers();
             result::launch_kernel(function, extents(grid), extents(block), shared as u32, stream, arguments)
@@ -181,17 +181,17 @@ impl Cuda {
         }
     }
 
-    /// Whether work is being recorded, or done as if it were.
+    /// Whether work is being recorded, or runs unrecorded in the recordings' memory.
     fn is_recording(&self) -> bool {
         self.shared.arena.is_lent_to_recordings()
     }
 
-    /// Whether parameters need a copy to be multiplied with.
+    /// Whether an uploaded parameter has a copy in the type of activations.
     fn copies_parameters(&self) -> bool {
         self.storage(Role::Activation) != self.storage(Role::Parameter)
     }
 
-    /// A buffer with whatever was there before.
+    /// A buffer with unspecified contents.
     fn raw(&self, storage: Storage, len: usize) -> Result<Buf> {
         // The kernels count elements in an int.
         if i32::try_from(len).is_err() {
@@ -212,7 +212,7 @@ impl Cuda {
             .map_err(CudaError::driver("cuMemsetD8Async"))
     }
 
-    /// Copies to the device. The driver has read pageable memory when the call returns.
+    /// Copies to the device. When the call returns, the driver has read the slice (it is pageable memory).
     fn send<T>(&self, address: CUdeviceptr, host: &[T]) -> Result<()> {
         if host.is_empty() {
             return Ok(());
@@ -223,7 +223,7 @@ impl Cuda {
             .map_err(CudaError::driver("cuMemcpyHtoDAsync"))
     }
 
-    /// Copies from the device, and waits for it.
+    /// Copies from the device, and waits for the copy.
     fn fetch<T: bytemuck::Zeroable + Clone>(&self, address: CUdeviceptr, len: usize) -> Result<Vec<T>> {
         let mut host = vec![T::zeroed(); len];
         if len == 0 {
@@ -237,7 +237,7 @@ impl Cuda {
         Ok(host)
     }
 
-    /// Host numbers into a buffer and its copy.
+    /// Copies host numbers to a buffer, and to its copy if it has one.
     fn store(&self, buf: &mut Buf, host: &[f32]) -> Result<()> {
         let storage = buf.storage();
         let (address, copy) = buf.overwritten_with_copy();
@@ -268,7 +268,7 @@ impl Device for Cuda {
     fn alloc(&self, role: Role, len: usize) -> Result<Buf> {
         let mut buf = self.raw(self.storage(role), len)?;
         if cfg!(debug_assertions) {
-            // All ones are a NaN in either type.
+            // A NaN in either type has all bits set.
             self.set_bytes(buf.overwritten(), 0xff, len * buf.storage().width())?;
         }
         Ok(buf)

@@ -1,10 +1,10 @@
-//! Values that lie in parts: what a kernel leaves that divides a sum over its blocks. Their sum waits until somebody reads the
-//! value, because the optimiser's update, which reads each gradient once, adds them up as it goes (`kernels/parts.cuh`).
+//! Values in parts: a kernel that divides a sum over its blocks leaves one part for each. The parts are summed when the value is
+//! read, because the optimiser, which reads each gradient once, adds them up on the way (`kernels/parts.cuh`).
 //!
-//! So the parts of all of a step's gradients are there until its update: of each layer's the number of splits times the length
-//! of its parameters, of which `gemm::wgrad_splits` allows 64 MiB. For d2l's NiN at batch 128 and 224×224 in
-//! bf16, on 132 multiprocessors, that is 59 MB, with the first block fused or not. They come while the
-//! activations, a multiple of that, go.
+//! So the parts of all gradients of a step live until its update. Those of a layer take the number of splits times the length of
+//! its parameters, of which `gemm::wgrad_splits` allows 64 MiB. For d2l's NiN at batch 128 and 224×224 in bf16, on 132
+//! multiprocessors, all parts take 59 MB, with the first block fused or not. They are allocated while the activations, which
+//! take a multiple of that, are freed.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::tiles::{SUM_THREADS, THREADS};
 #[derive(Clone)]
 pub(crate) struct Parts {
     block: Arc<Block>,
-    /// Where the first begins, in elements, and from there each behind the one before.
+    /// The first part begins at element `start` of `block`, each of the others `stride` elements after the one before it.
     start: usize,
     stride: usize,
     count: usize,
@@ -29,7 +29,7 @@ impl Parts {
         Parts { block: Arc::new(block), start: 0, stride, count }
     }
 
-    /// Those of another value, which lie `elements` behind these: a multiple of four, for kernels read as many at once.
+    /// The parts of another value, `elements` after these: a multiple of four, because kernels read four at once.
     pub(crate) fn behind(&self, elements: usize) -> Self {
         debug_assert!(elements.is_multiple_of(4));
         Parts { start: self.start + elements, ..self.clone() }
@@ -47,13 +47,13 @@ impl Parts {
         self.count
     }
 
-    /// Whether a recording's blocks hold them.
+    /// Whether they lie in a recording's blocks.
     pub(super) fn recorded(&self) -> bool {
         self.block.recorded()
     }
 }
 
-/// Blocks of threads that add up `count` parts of `len` elements.
+/// The grid of a kernel that adds up `count` parts of `len` elements: blocks of [`THREADS`].
 pub(crate) fn blocks(len: usize, count: usize) -> usize {
     let sharers = if count > SUM_THREADS { SUM_THREADS } else { 1 };
     len.div_ceil(4 * THREADS / sharers)
