@@ -3,11 +3,12 @@
 //!
 //! # Architectures
 //! `kernels/NAME.cu` is compiled for the portable architecture, `compute_80`. `kernels/sm_XY/NAME.cu` is compiled for
-//! `compute_XY` besides, and `kernels/sm_90a/NAME.cu` for `compute_90a`: a new folder is all that a new architecture takes.
-//! When a kernel is loaded, the best architecture that the GPU runs and whose module NAME has the kernel is chosen
-//! (`src/device/cuda/kernels.rs`). So a file in such a folder holds only the kernels that differ. One that replaces a portable
-//! kernel has its name, grid, block, shared memory and arguments; a kernel that takes another launch has another name, and its
-//! launch in `src/ops/*/cuda.rs` asks `Cuda::device().capability`. Headers are found from `kernels/`: `#include "gemm/tile.cuh"`.
+//! `compute_XY` besides, and `kernels/sm_90a/NAME.cu` for `compute_90a`: a new folder is all that a new architecture
+//! takes. When a kernel is loaded, the best architecture that the GPU runs and whose module NAME has the kernel is
+//! chosen (`src/device/cuda/kernels.rs`). So a file in such a folder holds only the kernels that differ. One that
+//! replaces a portable kernel has its name, grid, block, shared memory and arguments; a kernel that takes another
+//! launch has another name, and its launch in `src/ops/*/cuda.rs` asks `Cuda::device().capability`. Headers are found
+//! from `kernels/`: `#include "gemm/tile.cuh"`.
 
 use std::collections::BTreeSet;
 use std::env;

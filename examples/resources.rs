@@ -1,6 +1,6 @@
-//! Resources of each kernel: `resources OUT` compiles this build's PTX for every GPU of a list, and writes a table of registers,
-//! shared memory and occupancy to OUT (`make resources` keeps it as `kernels/measured/RESOURCES.md`). It fails if a kernel
-//! spills or has a stack.
+//! Resources of each kernel: `resources OUT` compiles this build's PTX for every GPU of a list, and writes a table of
+//! registers, shared memory and occupancy to OUT (`make resources` keeps it as `kernels/measured/RESOURCES.md`). It
+//! fails if a kernel spills or has a stack.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -11,8 +11,8 @@ struct Convolution {
     // r·s, r·s·c, r·s·k, n·p·q.
     int filter, taps, gradient_taps, pixels;
     Divisor by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
-    // After space-to-depth (conv2d.cu): the pixels and the elements of a line of a block of pixels; the lines of the filter
-    // before, and the elements of such a line. Otherwise zeros.
+    // After space-to-depth (conv2d.cu): the pixels and the elements of a line of a block of pixels; the lines of the original
+    // filter, and the elements of a line of it. Otherwise zeros.
     int block, block_line, filter_lines, filter_line;
     Divisor by_block_line;
 };

@@ -37,8 +37,8 @@ pub(crate) fn add_rows<T: Real>(sum: &mut [T], rows: &[T]) {
     }
 }
 
-/// A long sum divided into parts, which are computed in parallel and added up in order. Their number depends on the shape alone,
-/// so the bits of the result do not depend on the number of threads.
+/// A long sum divided into parts, which are computed in parallel and added up in order. Their number depends on the
+/// shape alone, so the bits of the result do not depend on the number of threads.
 pub(crate) struct Parts {
     total: usize,
     pub(crate) count: usize,

@@ -65,7 +65,7 @@ impl<T: Real> Cpu<T> {
         }
     }
 
-    /// Runs an op's parallel loops on this backend's threads.
+    /// Runs `op` with its parallel loops on this backend's threads.
     pub(crate) fn run<R: Send>(&self, op: impl FnOnce() -> R + Send) -> R {
         match &self.shared.threads {
             Some(pool) => pool.install(op),
@@ -73,7 +73,7 @@ impl<T: Real> Cpu<T> {
         }
     }
 
-    /// `f` over matching pieces of `dst` and `src`, in parallel, for element-wise loops.
+    /// Calls `f` for each element of `dst` with that of `src`, in parallel.
     pub(crate) fn zip(&self, dst: &mut [T], src: &[T], f: impl Fn(&mut T, T) + Send + Sync) {
         assert_eq!(dst.len(), src.len(), "element-wise operands differ in length");
         self.run(|| {
@@ -103,8 +103,8 @@ impl<T: Real> Cpu<T> {
         Scratch::new(&self.shared.numbers, self.threads(), len)
     }
 
-    /// The transpose `[cols, rows]` of matrix `a` `[rows, cols]`. The GEMM packs its right operand for every strip of pixels, and
-    /// packing is several times faster if the operand lies in the order of the product.
+    /// The transpose `[cols, rows]` of matrix `a` `[rows, cols]`. The GEMM packs its right operand for every strip of
+    /// pixels, and packing is several times faster if the operand lies in the order of the product.
     pub(crate) fn transposed(&self, a: &[T], rows: usize, cols: usize) -> Result<Buf<T>> {
         /// Columns of `a` in a task: all elements of a cache line are used while it is in the cache.
         const COLUMNS: usize = 16;

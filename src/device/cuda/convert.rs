@@ -1,5 +1,5 @@
-//! Conversion between a precision's storage type and fp32, on the device. Activations have the storage type, parameters fp32, and
-//! each argument of a kernel expects one of the two. An argument of the other type goes through a temporary.
+//! Conversion between a precision's storage type and fp32, on the device. Activations have the storage type, parameters
+//! fp32, and each argument of a kernel expects one of the two. An argument of the other type goes through a temporary.
 
 use std::marker::PhantomData;
 

@@ -109,7 +109,7 @@ impl Cuda {
         let page = self.shared.pages.take(context, bytes)?;
         if bytes > 0 {
             let to = page.start.as_ptr().cast();
-            // SAFETY: the page has as many bytes. Earlier copies to it end before this one, and it is read only after `arrived`.
+            // SAFETY: the page has as many bytes. Earlier copies to it end before this one, and it is read after `arrived`.
             let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, address, bytes, stream.cu_stream()) };
             copied.result().map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
         }

@@ -24,7 +24,7 @@ pub struct CudaDevice {
     pub memory: usize,
     /// The highest clock of the multiprocessors, in Hz; `None` if the driver does not report it.
     pub clock: Option<u64>,
-    /// Bytes a second over the whole bus of the memory, at its highest clock; `None` as above.
+    /// Bandwidth of the memory in bytes a second, at its highest clock; `None` as above.
     pub bandwidth: Option<u64>,
 }
 

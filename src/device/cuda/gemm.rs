@@ -1,5 +1,5 @@
-//! The rules for launches of the convolutions' GEMM kernels: the tile, the grid, and the division of long sums (split-K). All of it
-//! is arithmetic on extents.
+//! The rules for launches of the convolutions' GEMM kernels: the tile, the grid, and the division of long sums
+//! (split-K). All of it is arithmetic on extents.
 
 use bytemuck::NoUninit;
 
@@ -43,8 +43,8 @@ pub(crate) fn require_countable(op: &'static str, extents: &[usize]) -> Result<(
     }
 }
 
-/// The tile for a product of `n` columns. The cost is counted in columns: those beyond `n` cost as much as others, and each tile
-/// reads the rows of A once more, which costs about as much as 32 columns.
+/// The tile for a product of `n` columns. The cost is counted in columns: those beyond `n` cost as much as others, and
+/// each tile reads the rows of A once more, which costs about as much as 32 columns.
 pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Tile {
     let tiles: &'static [Tile] = match precision {
         Precision::Fp32 => &FP32_TILES,
@@ -54,8 +54,8 @@ pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Ti
     candidates.min_by_key(|tile| n.div_ceil(tile.n) * (tile.n + 32)).expect("tiles for any extents")
 }
 
-/// One block for each tile of an `m` × `n` product and each split. The order of n is inner, so that blocks that share rows of A run
-/// together.
+/// One block for each tile of an `m` × `n` product and each split. The order of n is inner, so that blocks that share
+/// rows of A run together.
 pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geometry {
     Geometry {
         grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1],
@@ -67,14 +67,14 @@ pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geomet
 /// Sums over k that may be divided among blocks of threads (split-K).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sums {
-    /// Tiles of the product, and its elements in all.
+    /// Tiles of the product (`blocks`), and its elements (`len`).
     pub(crate) blocks: usize,
     pub(crate) len: usize,
     /// Tiles of k for each group of a block.
     pub(crate) steps: usize,
-    /// Blocks of threads that run at once.
+    /// Slots: blocks of threads that run at once.
     pub(crate) slots: usize,
-    /// Bytes that memory moves for each slot while all of them multiply a tile.
+    /// Bytes of memory traffic for each slot in the time that all slots multiply a tile.
     pub(crate) bytes: usize,
 }
 
@@ -95,17 +95,17 @@ pub(crate) fn wgrad_splits(sums: Sums) -> Splits {
     sums.fastest(sums.steps / 8, 0)
 }
 
-/// The rule for fprop, which has enough blocks unless images or channels are few. A second launch adds up the parts and costs about
-/// as much as five tiles; splits that do not all run at once would rarely be worth it. The parts rarely leave the second-level
-/// cache, whose bandwidth is about twice that of memory.
+/// The rule for fprop, which has enough blocks unless images or channels are few. A second launch adds up the parts and
+/// costs about as much as five tiles; splits that do not all run at once would rarely be worth it. The parts rarely
+/// leave the second-level cache, whose bandwidth is about twice that of memory.
 pub(crate) fn fprop_splits(sums: Sums) -> Splits {
     let most = (sums.steps / 4).min(sums.slots / sums.blocks);
     Sums { bytes: 2 * sums.bytes, ..sums }.fastest(most, 5)
 }
 
 impl Sums {
-    /// The number of splits, up to `most`, that takes the least time, or the lowest number within 1/32 of that: the estimate is
-    /// rough, and partial results take memory.
+    /// The number of splits, up to `most`, that takes the least time, or the lowest number within 1/32 of that: the
+    /// estimate is rough, and partial results take memory.
     ///
     /// The time is counted in tiles of k: those of the slot with the most work, eight for a block's prologue and epilogue (a
     /// guess), and, with more than one split, `launch` and the traffic of all partial results to memory and back.
@@ -124,8 +124,9 @@ impl Sums {
     }
 }
 
-/// Multiply-adds of a GPU in the time that its memory moves a byte. By the data sheets, in bf16: A100 of 80 GB 76, RTX 4090 82,
-/// H200 103, of which `mma.sync` reaches some two thirds; in TF32 half as many. In fp32: H200 7, RTX 3090 19, RTX 4090 41.
+/// Multiply-adds of a GPU in the time that its memory moves a byte. By the data sheets, in bf16: A100 of 80 GB 76, RTX
+/// 4090 82, H200 103, of which `mma.sync` reaches some two thirds; in TF32 half as many. In fp32: H200 7, RTX 3090 19,
+/// RTX 4090 41.
 fn intensity(precision: Precision) -> usize {
     match precision {
         Precision::Fp32 => 16,
@@ -282,7 +283,7 @@ mod tests {
         }
         assert_eq!(wgrad_splits(sums([1, 1, 1, 264])).count, 1);
         assert_eq!(wgrad_splits(sums([1, 11_664, 9312, 264])), Splits { count: 243, tiles: 48 });
-        // What takes memory no time is divided as finely as fills the multiprocessors best.
+        // Without a cost of parts, the division is as fine as fills the multiprocessors best.
         let free = Sums { bytes: 1 << 30, ..sums([38, 1250, 614_656, 132]) };
         assert!(wgrad_splits(free).count > wgrad_splits(Sums { bytes: 6_000, ..free }).count);
     }
@@ -316,7 +317,7 @@ mod tests {
             assert!(count * tiles >= steps && (count - 1) * tiles < steps, "{blocks} {steps}: {count} × {tiles}");
             assert!(count == 1 || tiles >= 4 && count * len <= SCRATCH && blocks * count <= 264 && count <= 1024);
         }
-        // As many blocks as run at once, or sums as short as what a division costs.
+        // One split: for as many blocks as run at once, and for sums as short as the cost of a division.
         assert_eq!(fprop_splits(sums([264, 1000, 264 << 14, 264])).count, 1);
         assert_eq!(fprop_splits(sums([1, 8, 1 << 14, 264])).count, 1);
         // The network's last 3×3 at batch 128 in bf16, and three of its convolutions at batch 1.
@@ -333,7 +334,7 @@ mod tests {
         assert_eq!(fprop_splits(sums([363, 144, 15_488 * 384, 264])).count, 1);
     }
 
-    /// The room of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
+    /// Bytes of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
     #[test]
     fn the_networks_parts_have_room() {
         let bytes = |(pixels, c, k, taps, dw_len): (usize, usize, usize, usize, usize)| {

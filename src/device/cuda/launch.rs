@@ -1,4 +1,4 @@
-//! A launch: how many threads, and the arguments in the order of the kernel's parameters.
+//! A launch: its grid and block, and its arguments in the order of the kernel's parameters.
 
 use std::ffi::c_void;
 
@@ -17,19 +17,20 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// At least `threads` threads in a row, in blocks of [`THREADS`].
+    /// A grid in one dimension of at least `threads` threads, in blocks of [`THREADS`].
     pub(crate) fn linear(threads: usize) -> Self {
         Geometry { grid: [threads.div_ceil(THREADS).max(1), 1, 1], block: [THREADS, 1, 1], shared: 0 }
     }
 }
 
-/// The threads of a kernel over images of `c` channels and `len` elements in all. Where `vector` divides `c` there is one thread
-/// for each `vector` channels, for the kernel's form `_packs` (`true`); else one for each element.
+/// The threads of a kernel over images of `c` channels and `len` elements in all. Where `vector` divides `c` there is
+/// one thread for each `vector` channels, for the kernel's form `_packs` (`true`); else one for each element.
 pub(crate) fn channel_threads(len: usize, c: usize, vector: usize) -> (usize, bool) {
     if c.is_multiple_of(vector) { (len / vector, true) } else { (len, false) }
 }
 
-/// The kernels' `Divisor`: `value`, and the multiplier and shift that divide dividends below 2³¹ by it (`kernels/divide.cuh`).
+/// The kernels' `Divisor`: `value`, and the multiplier and shift that divide dividends below 2³¹ by it
+/// (`kernels/divide.cuh`).
 pub(crate) fn divisor(value: usize) -> [u32; 3] {
     debug_assert!(value > 0 && i32::try_from(value).is_ok(), "{value} divides nothing that kernels divide");
     let shift = value.next_power_of_two().trailing_zeros();
@@ -71,7 +72,8 @@ impl Args {
         self.address(buf.overwritten())
     }
 
-    /// A ReLU's output to be overwritten, the kernels' `Rectified`; with its signs if `signed` and the buffer has room for them.
+    /// A ReLU's output to be overwritten, the kernels' `Rectified`; with its signs if `signed` and the buffer has room
+    /// for them.
     pub(crate) fn rectified(self, buf: &mut Buf, signed: bool) -> Self {
         let addresses = if signed { buf.overwritten_with_signs() } else { [buf.overwritten(), 0] };
         self.value(addresses)

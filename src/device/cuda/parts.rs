@@ -1,10 +1,10 @@
-//! Values in parts: a kernel that divides a sum over its blocks leaves one part for each. The parts are summed when the value is
-//! read, because the optimiser, which reads each gradient once, adds them up on the way (`kernels/parts.cuh`).
+//! Values in parts: a kernel that divides a sum over its blocks leaves one part for each. The parts are summed when the
+//! value is read, because the optimiser, which reads each gradient once, adds them up on the way (`kernels/parts.cuh`).
 //!
-//! So the parts of all gradients of a step live until its update. Those of a layer take the number of splits times the length of
-//! its parameters, of which `gemm::wgrad_splits` allows 64 MiB. For d2l's NiN at batch 128 and 224×224 in bf16, on 132
-//! multiprocessors, all parts take 59 MB, with the first block fused or not. They are allocated while the activations, which
-//! take a multiple of that, are freed.
+//! So the parts of all gradients of a step live until its update. Those of a layer take the number of splits times the
+//! length of its parameters, of which `gemm::wgrad_splits` allows 64 MiB. For d2l's NiN at batch 128 and 224×224 in
+//! bf16, on 132 multiprocessors, all parts take 59 MB, with the first block fused or not. They are allocated while the
+//! activations, which take a multiple of that, are freed.
 
 use std::sync::Arc;
 

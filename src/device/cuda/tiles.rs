@@ -63,7 +63,7 @@ pub struct Tile {
     pub warp_n: usize,
     /// Tiles of the operands in shared memory.
     pub stages: usize,
-    /// Blocks that a multiprocessor has registers for (128 registers a thread where two blocks are of 256 threads).
+    /// Blocks on a multiprocessor, which bounds the registers of a thread: 128 for two blocks of 256 threads.
     pub blocks: usize,
     /// Groups of warps: each computes the whole tile over a share of K.
     pub groups: usize,
@@ -129,7 +129,7 @@ fn list(tiles: &[Tile]) -> String {
     tiles.iter().map(expand).collect::<Vec<_>>().join(" ")
 }
 
-/// Each constant as the kernels' preprocessor sees it.
+/// The constants as macros of the kernels: names and values.
 pub fn defines() -> Vec<(String, String)> {
     let constants = [
         ("THREADS", THREADS),
