@@ -5,12 +5,15 @@
 mod harness;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::Criterion;
-use mlpconv::device::Role;
+use mlpconv::device::{Grad, Role, Write};
+use mlpconv::ops::fusion::Fusion;
 use mlpconv::ops::mlpconv::MlpConvShape;
 use mlpconv::ops::pointwise_pair::PairShape;
-use mlpconv::ops::{Grad, Params, Wanted, Write};
+use mlpconv::ops::{Affine, ChainWanted, Params, Wanted};
+use mlpconv::shape::Window;
 use mlpconv::{Cpu, Result, Shape};
 
 use harness::{Row, Table, Timed, measure, noise, rectified, setting};
@@ -27,7 +30,8 @@ fn blocks(n: usize) -> [(&'static str, MlpConvShape); 3] {
     ]
     .map(|(name, [c, k, filter, stride, pad, size], read)| {
         let weights = [Shape::weight(k, c, filter, filter), Shape::weight(k, k, 1, 1), Shape::weight(k, k, 1, 1)];
-        let whole = MlpConvShape::new(Shape::image(n, c, size, size), weights, stride, pad).expect("a block");
+        let whole =
+            MlpConvShape::new(Shape::image(n, c, size, size), weights, Window { stride, pad }).expect("a block");
         let read = MlpConvShape { conv: whole.conv.cropped(read, read), ..whole };
         (name, read.pooled(3, 2).expect("a pool"))
     })
@@ -35,11 +39,11 @@ fn blocks(n: usize) -> [(&'static str, MlpConvShape); 3] {
 
 /// A block's tensors.
 struct Tensors<B: Timed> {
-    x: B::Buf,
+    x: Arc<B::Buf>,
     w: [B::Buf; 3],
     b: [B::Buf; 3],
     /// The convolutions' outputs and the gradients of these.
-    a: [B::Buf; 3],
+    a: [Arc<B::Buf>; 3],
     da: [Grad<B::Buf>; 3],
     /// The pool's output, or its gradient.
     y: B::Buf,
@@ -61,10 +65,10 @@ impl<B: Timed> Tensors<B> {
         // The network's input wants no gradient.
         let dx = if conv.c == 1 { None } else { Some(grad(Role::Activation, conv.input().len())?) };
         Ok(Tensors {
-            x: rectified(backend, conv.input())?,
+            x: rectified(backend, conv.input())?.into(),
             w: try_map(weights, |len| noise(Role::Parameter, len))?,
             b: try_map(channels, |len| noise(Role::Parameter, len))?,
-            a: try_map(channels, |k| rectified(backend, Shape::image(conv.n, k, conv.p, conv.q)))?,
+            a: try_map(channels, |k| rectified(backend, Shape::image(conv.n, k, conv.p, conv.q)).map(Arc::new))?,
             da: try_map(outputs, |len| grad(Role::Activation, len))?,
             y: noise(Role::Activation, pooled)?,
             index: backend.upload_bytes(&(0..pooled).map(|i| (i % 9) as u8).collect::<Vec<_>>())?,
@@ -77,13 +81,13 @@ impl<B: Timed> Tensors<B> {
     /// As one op.
     fn one(&mut self, backend: &B, shape: &MlpConvShape, pass: &str) -> Result<()> {
         let Tensors { x, w, b, y, index, dx, dw, db, .. } = self;
-        let params = Params { w: w.each_ref(), b: b.each_ref() };
+        let params = Params { w: w.each_ref(), b: b.each_ref(), relu: true };
         if pass == "forward" {
-            return backend.mlpconv_fprop(shape, x, &params, true, y, Some(index));
+            return backend.mlpconv_fprop(shape, x, params, y, Some(index));
         }
-        let wanted = Wanted { dx: dx.as_mut(), dw: dw.each_mut().map(Some), db: db.each_mut().map(Some) };
-        let mask = if shape.conv.c == 1 { None } else { Some(&*x) };
-        backend.mlpconv_backward(shape, x, &params, y, Some(index), mask, wanted)
+        dx.iter_mut().for_each(|dx| dx.set_mask(x.clone()));
+        let wanted = ChainWanted { dx: dx.as_mut(), layers: layers(dw, db) };
+        backend.mlpconv_backward(shape, x, params, y, Some(index), wanted)
     }
 
     /// Its parts one after the other, as a tape runs them.
@@ -93,19 +97,25 @@ impl<B: Timed> Tensors<B> {
         let (conv, second, third) = (&shape.conv, shape.second(), shape.third());
         let pool = shape.pool.as_ref().expect("each has one");
         if pass == "forward" {
-            backend.conv2d_fprop(conv, x, &w[0], Some(&b[0]), true, a1)?;
-            backend.pointwise_fprop(&second, a1, &w[1], Some(&b[1]), true, a2)?;
-            backend.pointwise_fprop(&third, a2, &w[2], Some(&b[2]), true, a3)?;
+            let params = Params { w: w.each_ref(), b: b.each_ref(), relu: true };
+            backend.conv2d_fprop(conv, x, params.layer(0), own(a1))?;
+            backend.conv2d_fprop(&second, a1, params.layer(1), own(a2))?;
+            backend.conv2d_fprop(&third, a2, params.layer(2), own(a3))?;
             return backend.maxpool_fprop(pool, a3, y, Some(index));
         }
         backend.maxpool_dgrad(pool, y, index, da3)?;
-        backend.pointwise_wgrad(&third, a2, &da3.buf, Some(dw3), Some(db3))?;
-        backend.pointwise_dgrad(&third, &da3.buf, &w[2], Some(a2), da2)?;
-        backend.pointwise_wgrad(&second, a1, &da2.buf, Some(dw2), Some(db2))?;
-        backend.pointwise_dgrad(&second, &da2.buf, &w[1], Some(a1), da1)?;
-        backend.conv2d_wgrad(conv, x, &da1.buf, Some(dw1), Some(db1))?;
+        da2.set_mask(a2.clone());
+        da1.set_mask(a1.clone());
+        backend.conv2d_wgrad(&third, a2, &da3.buf, Wanted { dw: Some(dw3), db: Some(db3) })?;
+        backend.conv2d_dgrad(&third, &da3.buf, &w[2], da2)?;
+        backend.conv2d_wgrad(&second, a1, &da2.buf, Wanted { dw: Some(dw2), db: Some(db2) })?;
+        backend.conv2d_dgrad(&second, &da2.buf, &w[1], da1)?;
+        backend.conv2d_wgrad(conv, x, &da1.buf, Wanted { dw: Some(dw1), db: Some(db1) })?;
         match dx {
-            Some(dx) => backend.conv2d_dgrad(conv, &da1.buf, &w[0], Some(x), dx),
+            Some(dx) => {
+                dx.set_mask(x.clone());
+                backend.conv2d_dgrad(conv, &da1.buf, &w[0], dx)
+            }
             None => Ok(()),
         }
     }
@@ -114,10 +124,11 @@ impl<B: Timed> Tensors<B> {
     fn pooled(&mut self, backend: &B, shape: &MlpConvShape, one: bool) -> Result<()> {
         let Tensors { w, b, a: [_, a2, a3], y, index, .. } = self;
         let (third, pool) = (shape.third(), shape.pool.as_ref().expect("each has one"));
+        let affine = Affine { w: &w[2], bias: Some(&b[2]), relu: true };
         if one {
-            return backend.pointwise_maxpool_fprop(&third, pool, a2, &w[2], Some(&b[2]), true, y, Some(index));
+            return backend.pointwise_maxpool_fprop(&third, pool, a2, affine, y, Some(index));
         }
-        backend.pointwise_fprop(&third, a2, &w[2], Some(&b[2]), true, a3)?;
+        backend.conv2d_fprop(&third, a2, affine, own(a3))?;
         backend.maxpool_fprop(pool, a3, y, Some(index))
     }
 }
@@ -125,11 +136,11 @@ impl<B: Timed> Tensors<B> {
 /// The network's end: its last two convolutions, of ten channels, and each image's mean.
 struct End<B: Timed> {
     shape: PairShape,
-    x: B::Buf,
+    x: Arc<B::Buf>,
     w: [B::Buf; 2],
     b: [B::Buf; 2],
-    hidden: B::Buf,
-    y: B::Buf,
+    hidden: Arc<B::Buf>,
+    y: Arc<B::Buf>,
     /// The means, or their gradient.
     mean: B::Buf,
     dhidden: Grad<B::Buf>,
@@ -146,11 +157,11 @@ impl<B: Timed> End<B> {
         let (weights, activations, channels) = (shape.c * shape.k2, shape.m * shape.c, shape.k2);
         Ok(End {
             shape,
-            x: noise(Role::Activation, activations)?,
+            x: noise(Role::Activation, activations)?.into(),
             w: [noise(Role::Parameter, weights)?, noise(Role::Parameter, weights)?],
             b: [noise(Role::Parameter, channels)?, noise(Role::Parameter, channels)?],
-            hidden: noise(Role::Activation, activations)?,
-            y: noise(Role::Activation, activations)?,
+            hidden: noise(Role::Activation, activations)?.into(),
+            y: noise(Role::Activation, activations)?.into(),
             mean: noise(Role::Activation, shape.averaged().expect("a mean").pooled().len())?,
             dhidden: grad(Role::Activation, activations)?,
             dy: grad(Role::Activation, activations)?,
@@ -162,28 +173,43 @@ impl<B: Timed> End<B> {
 
     fn one(&mut self, backend: &B, pass: &str) -> Result<()> {
         let End { shape, x, w, b, mean, dx, dw, db, .. } = self;
-        let params = Params { w: w.each_ref(), b: b.each_ref() };
+        let params = Params { w: w.each_ref(), b: b.each_ref(), relu: true };
         if pass == "forward" {
-            return backend.pointwise_pair_fprop(shape, x, &params, true, mean);
+            return backend.pointwise_pair_fprop(shape, x, params, mean);
         }
-        let wanted = Wanted { dx: Some(dx), dw: dw.each_mut().map(Some), db: db.each_mut().map(Some) };
-        backend.pointwise_pair_backward(shape, x, &params, mean, true, true, wanted)
+        dx.set_mask(x.clone());
+        backend.pointwise_pair_backward(shape, x, params, mean, ChainWanted { dx: Some(dx), layers: layers(dw, db) })
     }
 
     fn parts(&mut self, backend: &B, pass: &str) -> Result<()> {
         let End { shape, x, w, b, hidden, y, mean, dhidden, dy, dx, dw: [dw2, dw3], db: [db2, db3] } = self;
         let (second, third, images) = (shape.second(), shape.third(), shape.averaged().expect("a mean"));
         if pass == "forward" {
-            backend.pointwise_fprop(&second, x, &w[0], Some(&b[0]), true, hidden)?;
-            backend.pointwise_fprop(&third, hidden, &w[1], Some(&b[1]), true, y)?;
+            let params = Params { w: w.each_ref(), b: b.each_ref(), relu: true };
+            backend.conv2d_fprop(&second, x, params.layer(0), own(hidden))?;
+            backend.conv2d_fprop(&third, hidden, params.layer(1), own(y))?;
             return backend.global_avgpool_fprop(images, y, mean);
         }
-        backend.global_avgpool_dgrad(images, mean, Some(y), dy)?;
-        backend.pointwise_wgrad(&third, hidden, &dy.buf, Some(dw3), Some(db3))?;
-        backend.pointwise_dgrad(&third, &dy.buf, &w[1], Some(hidden), dhidden)?;
-        backend.pointwise_wgrad(&second, x, &dhidden.buf, Some(dw2), Some(db2))?;
-        backend.pointwise_dgrad(&second, &dhidden.buf, &w[0], Some(x), dx)
+        for (grad, value) in [(&mut *dy, &*y), (&mut *dhidden, &*hidden), (&mut *dx, &*x)] {
+            grad.set_mask(value.clone());
+        }
+        backend.global_avgpool_dgrad(images, mean, dy)?;
+        backend.conv2d_wgrad(&third, hidden, &dy.buf, Wanted { dw: Some(dw3), db: Some(db3) })?;
+        backend.conv2d_dgrad(&third, &dy.buf, &w[1], dhidden)?;
+        backend.conv2d_wgrad(&second, x, &dhidden.buf, Wanted { dw: Some(dw2), db: Some(db2) })?;
+        backend.conv2d_dgrad(&second, &dhidden.buf, &w[0], dx)
     }
+}
+
+/// A buffer to be written to. Masks that share it have been taken by the kernels before.
+fn own<Buf>(buf: &mut Arc<Buf>) -> &mut Buf {
+    Arc::get_mut(buf).expect("no gradient holds it as its mask")
+}
+
+/// Each layer's gradients, all of which are wanted.
+fn layers<'a, Buf, const N: usize>(dw: &'a mut [Grad<Buf>; N], db: &'a mut [Grad<Buf>; N]) -> [Wanted<'a, Buf>; N] {
+    let mut layers = dw.iter_mut().zip(db).map(|(dw, db)| Wanted { dw: Some(dw), db: Some(db) });
+    std::array::from_fn(|_| layers.next().expect("as many as there are layers"))
 }
 
 fn try_map<T, U>(values: [T; 3], mut of: impl FnMut(T) -> Result<U>) -> Result<[U; 3]> {
@@ -198,10 +224,11 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
         let mut group = criterion.benchmark_group(format!("block {precision} {pass}"));
         for (block, shape) in blocks(batch) {
             let pooled = pass == "1x1 and pool";
-            let fuses = match pooled {
-                true => backend.pointwise_maxpool_fuses(&shape.third(), shape.pool.as_ref().expect("each has one")),
-                false => backend.fuses(&shape),
+            let fusion = match pooled {
+                true => Fusion::PointwiseMaxPool(shape.third(), shape.pool.expect("each has one")),
+                false => Fusion::MlpConv(shape),
             };
+            let fuses = backend.fuses(&fusion).is_ok();
             for one in [true, false].into_iter().filter(|&one| fuses || !one) {
                 let name = format!("{block}, {}", if one { "one op" } else { "its parts" });
                 let once = |tensors: &mut Tensors<B>| {
@@ -228,7 +255,7 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
 /// The network's end on one backend.
 fn run_end<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize) {
     let (precision, shape) = (backend.precision(), PairShape { m: 25 * batch, c: 10, k2: 10, k3: 10, mean: Some(25) });
-    let fuses = backend.pointwise_pair_fuses(&shape);
+    let fuses = backend.fuses(&Fusion::PointwisePair(shape)).is_ok();
     for pass in ["forward", "backward"] {
         let mut group = criterion.benchmark_group(format!("end {precision} {pass}"));
         for one in [true, false].into_iter().filter(|&one| fuses || !one) {
@@ -252,7 +279,7 @@ fn run_end<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, 
 
 /// Multiply-adds of a pass, those that a fused way back computes again not counted.
 fn macs(shape: &MlpConvShape, pass: &str) -> usize {
-    let [second, third] = [shape.second(), shape.third()].map(|g| g.m * g.c * g.k);
+    let [second, third] = [shape.second(), shape.third()].map(|g| g.macs());
     let first = shape.conv.macs();
     match pass {
         "forward" => first + second + third,

@@ -4,12 +4,12 @@
 mod harness;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
-use mlpconv::device::Role;
-use mlpconv::ops::pointwise::PointwiseShape;
-use mlpconv::ops::{Grad, Write};
-use mlpconv::shape::ConvShape;
+use mlpconv::device::{Grad, Role, Write};
+use mlpconv::ops::{Affine, Wanted};
+use mlpconv::shape::{ConvShape, Window};
 use mlpconv::{Cpu, Result, Shape};
 
 use harness::{Row, Table, Timed, Times, measure, noise, rectified, setting};
@@ -28,7 +28,7 @@ struct Case {
 
 fn case(batch: usize, name: &str, [c, k, filter, stride, pad, size]: [usize; 6]) -> Case {
     let (x, w) = (Shape::image(batch, c, size, size), Shape::weight(k, c, filter, filter));
-    let shape = ConvShape::new("bench", x, w, stride, pad).expect("the cases below fit");
+    let shape = ConvShape::new("bench", x, w, Window { stride, pad }).expect("the cases below fit");
     Case { name: name.into(), shape, first: c == 1 }
 }
 
@@ -95,7 +95,7 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
 /// A case's tensors, for one pass.
 struct Work<B: Timed> {
     shape: ConvShape,
-    x: B::Buf,
+    x: Arc<B::Buf>,
     w: B::Buf,
     b: B::Buf,
     y: B::Buf,
@@ -113,7 +113,7 @@ impl<B: Timed> Work<B> {
         let dgrad = pass == "dgrad";
         Ok(Work {
             shape: g,
-            x: if dgrad { rectified(backend, g.input())? } else { noise(Role::Activation, g.input().len())? },
+            x: if dgrad { rectified(backend, g.input()) } else { noise(Role::Activation, g.input().len()) }?.into(),
             w: noise(Role::Parameter, weights)?,
             b: noise(Role::Parameter, g.k)?,
             // With room for the signs that fprop leaves.
@@ -126,14 +126,13 @@ impl<B: Timed> Work<B> {
 
     fn once(&mut self, backend: &B, pass: &str) -> Result<()> {
         let Work { shape: g, x, w, b, y, dx, dw, db } = self;
-        let pointwise = PointwiseShape { m: g.pixels(), c: g.c, k: g.k };
-        match (pass, g.is_pointwise()) {
-            ("fprop", true) => backend.pointwise_fprop(&pointwise, x, w, Some(b), true, y),
-            ("fprop", false) => backend.conv2d_fprop(g, x, w, Some(b), true, y),
-            ("dgrad", true) => backend.pointwise_dgrad(&pointwise, y, w, Some(x), dx),
-            ("dgrad", false) => backend.conv2d_dgrad(g, y, w, Some(x), dx),
-            (_, true) => backend.pointwise_wgrad(&pointwise, x, y, Some(&mut *dw), Some(&mut *db)),
-            (_, false) => backend.conv2d_wgrad(g, x, y, Some(&mut *dw), Some(&mut *db)),
+        match pass {
+            "fprop" => backend.conv2d_fprop(g, x, Affine { w, bias: Some(b), relu: true }, y),
+            "dgrad" => {
+                dx.set_mask(x.clone());
+                backend.conv2d_dgrad(g, y, w, dx)
+            }
+            _ => backend.conv2d_wgrad(g, x, y, Wanted { dw: Some(&mut *dw), db: Some(&mut *db) }),
         }?;
         black_box((&*y, &dx.buf, &dw.buf));
         Ok(())

@@ -30,16 +30,17 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`error`], [`shape`], [`rng`] | one error type; shapes as arithmetic; random numbers as functions of a counter |
-//! | [`device`] | where tensors live: the [`Device`] and [`Backend`] traits, the CPU, and GPUs |
+//! | [`data`] | data sets found, fetched and read; resizing as Pillow does; batches from a thread of their own |
+//! | [`device`] | memory, transfers and recordings on the CPU and on GPUs: the [`Device`] trait |
 //! | [`tape`] | reverse-mode differentiation: what ran is what runs backward |
 //! | [`ops`] | one folder an op: contract, forward, backward, kernels |
-//! | [`nn`], [`optim`] | layers, NiN's block and presets, what a network costs; SGD and rate schedules |
-//! | [`data`] | IDX files, Fashion-MNIST, resizing as Pillow does, batches from a thread of their own |
-//! | [`train`], [`weights`] | steps, runs and their folders; safetensors under PyTorch's names |
+//! | `backend` | [`Backend`]: a device that has every op's kernels |
+//! | [`nn`] | layers, NiN's block and presets; the [plan](nn::plan) of what runs as one op; what a network costs |
+//! | [`optim`] | optimisers and rate schedules |
+//! | [`weights`], [`train`] | safetensors under PyTorch's names; steps, runs and their folders |
 //!
-//! Dependencies point one way: `error, shape, rng → device → tape → ops → nn, optim → train → bin`, and `data` needs
-//! only `error` and `rng`; `ops::gather` asks it how images are resized. (`device`, `tape` and `ops` name each other's
-//! traits: a backend is a device that has every op's kernels, and an op is a node that a tape can run.)
+//! Dependencies point one way, and `tests/architecture.rs` holds every `use` to it:
+//! `error → shape → rng → data → device → tape → ops → backend → nn → optim → weights → train`.
 //!
 //! # What always holds
 //!
@@ -54,14 +55,16 @@
 //!   device memory; so a step can be recorded as a graph, and a replay gives the bits of the step.
 //! * **A gradient is owned once.** The first contributor overwrites, later ones add; nothing is cleared beforehand.
 //! * **A ReLU costs no pass of its own:** it is in the epilogue of the op before it, in both directions (see [`ops`]).
+//! * **Fusing is decided in one place,** [`nn::plan`], and changes speed alone.
 //! * **Precision belongs to the backend,** never to the graph: networks are written once, for any [`Backend`].
 //! * **Bad input is an [`Error`] that names it;** the library neither prints nor exits.
 //!
 //! # What is deliberately absent
 //!
-//! Broadcasting, strided views, graph rewriting, a type for every dtype, batch norm, optimisers other than SGD, atomics in
-//! sums, more than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
+//! Broadcasting, strided views, graph rewriting beyond the one plan, a type for every dtype, batch norm, atomics in sums, more
+//! than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
 
+mod backend;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -74,9 +77,10 @@ pub mod tape;
 pub mod train;
 pub mod weights;
 
+pub use backend::Backend;
 #[cfg(feature = "cuda")]
 pub use device::Cuda;
-pub use device::{Backend, Cpu, Device, Precision};
+pub use device::{Cpu, Device, Precision};
 pub use error::{Error, Result};
 pub use shape::Shape;
 pub use tape::{Mode, Param, Tape, Var};

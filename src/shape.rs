@@ -135,7 +135,8 @@ impl ConvShape {
     /// # Errors
     /// [`Error::Shape`] for an empty tensor, differing channel counts, a stride of 0, or a filter larger than the
     /// padded input.
-    pub fn new(op: &'static str, x: Shape, w: Shape, stride: usize, pad: usize) -> Result<Self> {
+    pub fn new(op: &'static str, x: Shape, w: Shape, window: Window) -> Result<Self> {
+        let Window { stride, pad } = window;
         x.require_image(op)?;
         let [k, c, r, s] = w.dims;
         if w.rank != 4 || w.is_empty() {
@@ -196,9 +197,37 @@ impl ConvShape {
         product([self.pixels(), self.k, self.taps()])
     }
 
-    /// Whether this is a GEMM as it stands: 1×1, stride 1, no padding.
+    /// A 1×1 convolution of `m` pixels, each counted as an image, from `c` to `k` channels.
+    pub const fn pointwise(m: usize, c: usize, k: usize) -> Self {
+        ConvShape { n: m, h: 1, w: 1, c, k, r: 1, s: 1, p: 1, q: 1, stride: 1, pad: 0 }
+    }
+
+    /// Whether the filter sees one pixel at a time, and each in turn: 1×1, stride 1, no padding.
     pub fn is_pointwise(&self) -> bool {
         self.r == 1 && self.s == 1 && self.stride == 1 && self.pad == 0
+    }
+
+    /// Whether this is a GEMM of `[n·h·w, c]` and `[c, k]` as it stands: pointwise, and every pixel is computed.
+    pub fn is_gemm(&self) -> bool {
+        self.is_pointwise() && (self.p, self.q) == (self.h, self.w)
+    }
+
+    pub fn window(&self) -> Window {
+        Window { stride: self.stride, pad: self.pad }
+    }
+}
+
+/// How a filter moves: `stride` pixels at a time, over an image with `pad` zeros on each side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    pub stride: usize,
+    pub pad: usize,
+}
+
+impl Default for Window {
+    /// Stride 1, no padding.
+    fn default() -> Self {
+        Window { stride: 1, pad: 0 }
     }
 }
 
@@ -257,21 +286,28 @@ mod tests {
 
     #[test]
     fn convolution_extents_follow_the_floor_rule() {
-        let conv = |x, w, stride, pad| ConvShape::new("conv2d", x, w, stride, pad).map(|g| g.output());
+        let conv = |x, w, stride, pad| ConvShape::new("conv2d", x, w, Window { stride, pad }).map(|g| g.output());
         let d2l = conv(Shape::image(2, 1, 224, 224), Shape::weight(96, 1, 11, 11), 4, 0).unwrap();
         assert_eq!(d2l, Shape::image(2, 96, 54, 54));
         let same = conv(Shape::image(1, 96, 26, 26), Shape::weight(256, 96, 5, 5), 1, 2).unwrap();
         assert_eq!(same, Shape::image(1, 256, 26, 26));
         let beyond = conv(Shape::image(1, 3, 1, 1), Shape::weight(4, 3, 3, 3), 5, 4).unwrap();
         assert_eq!(beyond, Shape::image(1, 4, 2, 2), "padding and stride larger than the filter");
-        let g = ConvShape::new("conv2d", Shape::image(2, 1, 224, 224), Shape::weight(96, 1, 11, 11), 4, 3).unwrap();
+        let g = ConvShape::new(
+            "conv2d",
+            Shape::image(2, 1, 224, 224),
+            Shape::weight(96, 1, 11, 11),
+            Window { stride: 4, pad: 3 },
+        )
+        .unwrap();
         assert_eq!(g.cropped(53, 7).whole(), g);
     }
 
     #[test]
     fn bad_convolutions_are_named() {
         let x = Shape::image(2, 3, 8, 8);
-        let message = |x, w, stride, pad| ConvShape::new("conv2d", x, w, stride, pad).unwrap_err().to_string();
+        let message =
+            |x, w, stride, pad| ConvShape::new("conv2d", x, w, Window { stride, pad }).unwrap_err().to_string();
         assert_eq!(
             message(x, Shape::weight(4, 5, 3, 3), 1, 0),
             "conv2d: input [2, 3, 8, 8] has 3 channels, weights [4, 5, 3, 3] expect 5"

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::device::{Backend, Buffer, Device, Role};
-use crate::ops::Write;
-use crate::ops::cross_entropy::Loss;
+use crate::device::{Buffer, Device, Grad, Role, Write};
 use crate::{Error, Result, Shape};
 
 /// A value on the tape: its slot, and a share of its data.
@@ -31,24 +29,43 @@ impl<B: Device> Var<B> {
     pub fn data(&self) -> &B::Buf {
         &self.data
     }
+
+    /// For ops: what they keep of an input for the way back, the mask of its gradient included.
+    pub(crate) fn input(&self) -> Input<B> {
+        Input { slot: self.slot, mask: self.slot.relu.then(|| self.data.clone()) }
+    }
 }
 
-/// A value's place in the gradient table, without its data; what an op keeps of an input it need not read again.
+/// What an op keeps of an input: the slot of its gradient, and the value that masks it where it came out of a ReLU.
+pub(crate) struct Input<B: Device> {
+    slot: Slot,
+    mask: Option<Arc<B::Buf>>,
+}
+
+impl<B: Device> Input<B> {
+    /// An input whose gradient the op leaves masked without the value: its output is zero where the input is, and carries the
+    /// ReLU's mark itself, so the gradient that comes in is zero there already. Max pooling and dropout are of this kind.
+    pub(crate) fn masked(slot: Slot) -> Self {
+        Input { slot, mask: None }
+    }
+}
+
+/// A value's place in the gradient table, without its data.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     tape: TapeId,
     id: usize,
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     role: Role,
     needs_grad: bool,
-    /// The value came out of a ReLU. Whoever produces a gradient for it zeroes that gradient where the value is not
-    /// positive, so that the ReLU itself has nothing left to do (see [`crate::ops`]).
-    pub relu: bool,
+    /// The value came out of a ReLU: its gradient is zero where the value is not positive. [`Grads::open`] and
+    /// [`Grads::close`] see to that, so the op that applied the ReLU has nothing left to do.
+    pub(crate) relu: bool,
 }
 
 impl Slot {
     /// Whether a gradient for this value is wanted.
-    pub fn needs_grad(self) -> bool {
+    pub(crate) fn needs_grad(self) -> bool {
         self.needs_grad
     }
 
@@ -59,8 +76,8 @@ impl Slot {
 }
 
 /// The backward half of an op. It owns what the forward half saved, and frees it by being consumed.
-pub(crate) trait Backward<B: Backend>: Send {
-    /// Takes the gradient of its output from `grads` and adds to those of its inputs.
+pub(crate) trait Backward<B: Device>: Send {
+    /// Takes the gradient of its output from `grads` and adds to the gradients of its inputs.
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()>;
 }
 
@@ -84,7 +101,7 @@ pub(crate) fn unique() -> u64 {
 }
 
 /// A recording of one forward pass.
-pub struct Tape<B: Backend> {
+pub struct Tape<B: Device> {
     id: TapeId,
     backend: B,
     mode: Mode,
@@ -96,7 +113,7 @@ pub struct Tape<B: Backend> {
     pub(crate) dropouts: u32,
 }
 
-impl<B: Backend> Tape<B> {
+impl<B: Device> Tape<B> {
     pub fn new(backend: &B, mode: Mode) -> Self {
         let (id, backend) = (TapeId(unique()), backend.clone());
         Tape { id, backend, mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), dropouts: 0 }
@@ -245,19 +262,10 @@ impl<B: Backend> Tape<B> {
     }
 }
 
-/// A gradient while an op adds to it.
-pub struct Grad<Buf> {
-    id: usize,
-    pub buf: Buf,
-    /// The first contributor overwrites what a fresh buffer held, later ones add.
-    pub write: Write,
-}
-
-impl<Buf> Grad<Buf> {
-    /// A gradient apart from any tape, to call a kernel with.
-    pub fn new(buf: Buf, write: Write) -> Self {
-        Grad { id: usize::MAX, buf, write }
-    }
+/// A loss on its way back: what [`Tape::backward`] starts from.
+pub struct Loss<B: Device> {
+    pub(crate) logits: Var<B>,
+    pub(crate) gradient: B::Buf,
 }
 
 /// Gradients by slot. Each is owned once: `take` moves it out, so that nothing is aliased.
@@ -285,32 +293,54 @@ impl<B: Device> Grads<B> {
         self.slots[self.params.get(&param.id)?.id].as_ref()
     }
 
-    /// For ops: a variable's gradient, to be written or added to; `None` if it needs none. Give it back by
+    /// For ops: an input's gradient, to be written or added to, with its mask; `None` if no gradient is wanted. Give it back by
     /// [`Grads::close`].
-    pub(crate) fn open(&mut self, slot: Slot) -> Result<Option<Grad<B::Buf>>> {
+    pub(crate) fn open(&mut self, input: &Input<B>) -> Result<Option<Lent<B>>> {
+        let slot = input.slot;
         if !slot.needs_grad {
             return Ok(None);
         }
-        Ok(Some(match self.slots[slot.id].take() {
-            Some(buf) => Grad { id: slot.id, buf, write: Write::Accumulate },
-            None => {
-                let buf = self.backend.alloc(slot.role, slot.shape.len())?;
-                Grad { id: slot.id, buf, write: Write::Overwrite }
-            }
-        }))
+        let grad = match self.slots[slot.id].take() {
+            Some(buf) => Grad::new(buf, Write::Accumulate),
+            None => Grad::new(self.backend.alloc(slot.role, slot.shape.len())?, Write::Overwrite),
+        };
+        let grad = match &input.mask {
+            Some(value) => grad.masked_by(value.clone()),
+            None => grad,
+        };
+        Ok(Some(Lent { id: slot.id, grad }))
     }
 
-    /// For ops: gives back what [`Grads::open`] lent.
-    pub(crate) fn close(&mut self, grad: impl IntoIterator<Item = Grad<B::Buf>>) {
-        for grad in grad {
-            self.slots[grad.id] = Some(grad.buf);
+    /// For ops: gives back what [`Grads::open`] lent, masked now if the kernel did not take the mask: an op that forgets its
+    /// input's ReLU costs a pass and is right.
+    pub(crate) fn close(&mut self, lent: impl IntoIterator<Item = Lent<B>>) -> Result<()> {
+        for Lent { id, grad } in lent {
+            self.slots[id] = Some(grad.finish(&self.backend)?);
         }
+        Ok(())
     }
+
+    /// For ops: opens the gradient of one input, has `write` write it, and closes it; nothing where none is wanted.
+    pub(crate) fn update(
+        &mut self,
+        input: &Input<B>,
+        write: impl FnOnce(&mut Grad<B::Buf>) -> Result<()>,
+    ) -> Result<()> {
+        let Some(mut lent) = self.open(input)? else { return Ok(()) };
+        write(&mut lent.grad)?;
+        self.close([lent])
+    }
+}
+
+/// A gradient that [`Grads`] has lent to an op.
+pub(crate) struct Lent<B: Device> {
+    id: usize,
+    pub(crate) grad: Grad<B::Buf>,
 }
 
 /// Tells a parameter from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ParamId(u64);
+pub struct ParamId(u64);
 
 /// A trainable tensor of a network.
 pub struct Param<B: Device> {
@@ -366,4 +396,46 @@ fn require_values<S>(shape: Shape, values: &[S]) -> Result<()> {
         return Ok(());
     }
     Err(Error::shape("parameter", format!("{} values for a {shape}", values.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cpu;
+    use crate::ops::Affine;
+    use crate::shape::Window;
+
+    /// An op that copies its input, and whose author has not thought of ReLUs.
+    struct Forgetful {
+        x: Input<Cpu<f32>>,
+        y: Slot,
+    }
+
+    impl Backward<Cpu<f32>> for Forgetful {
+        fn backward(self: Box<Self>, _: &Cpu<f32>, grads: &mut Grads<Cpu<f32>>) -> Result<()> {
+            let Some(dy) = grads.take(self.y) else { return Ok(()) };
+            grads.update(&self.x, |dx| {
+                let write = dx.write;
+                dx.buf.iter_mut().zip(dy.iter()).for_each(|(dx, &dy)| *dx = write.onto(*dx, dy));
+                Ok(())
+            })
+        }
+    }
+
+    #[test]
+    fn an_op_that_forgets_the_mask_gets_it_all_the_same() {
+        let cpu = Cpu::<f32>::new();
+        let mut tape = Tape::new(&cpu, Mode::Training { seed: 0, epoch: 0, step: 0 });
+        let x = cpu.upload(Role::Activation, &[-1.0, 2.0, 0.0, 3.0]).unwrap();
+        let x = tape.variable(x, Shape::image(1, 1, 2, 2), Role::Activation).unwrap();
+        let one = cpu.upload(Role::Parameter, &[1.0]).unwrap();
+        let w = tape.constant(one, Shape::weight(1, 1, 1, 1)).unwrap();
+        let h = tape.conv2d(&x, Affine { w: &w, bias: None, relu: true }, Window::default()).unwrap();
+        let copy = cpu.upload(Role::Activation, h.data()).unwrap();
+        let y = tape.output(h.shape(), copy, [h.slot], false).unwrap();
+        tape.record(y.slot, || Forgetful { x: h.input(), y: y.slot });
+        let seed = cpu.upload(Role::Activation, &[5.0; 4]).unwrap();
+        let grads = tape.backward_from(&y, seed).unwrap();
+        assert_eq!(grads.of(&x).unwrap().to_vec(), [0.0, 5.0, 0.0, 5.0]);
+    }
 }

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::device::{Backend, Real};
+use crate::Backend;
+use crate::device::Real;
 use crate::nn::Module;
 use crate::tape::Param;
 use crate::{Error, Result, Shape};

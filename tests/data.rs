@@ -67,7 +67,8 @@ mod memory {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use mlpconv::Error;
-    use mlpconv::data::idx::{Idx, IdxError};
+    use mlpconv::data::idx::Idx;
+    use mlpconv::error::IdxError;
     use proptest::prelude::*;
 
     use super::allocations::peak;

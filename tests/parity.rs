@@ -4,7 +4,8 @@
 #[cfg(feature = "cuda")]
 mod gpu;
 
-use mlpconv::device::{Backend, Real};
+use mlpconv::Backend;
+use mlpconv::device::Real;
 use mlpconv::nn::Nin;
 use safetensors::{Dtype, SafeTensors};
 

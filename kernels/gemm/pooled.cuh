@@ -10,7 +10,7 @@
 //
 // * Strips. The 128 rows of a block are a strip of pixels: as many whole images as fit (five of 5 x 5, one of 11 x 11), or as
 //   many rows of one image as have whole windows. Of 25 x 25, with windows of 3 at stride 2, a strip is five rows for two
-//   rows of the output: six strips, 768 rows where 625 would do. `src/ops/pointwise/pooled.rs` has the arithmetic, and the
+//   rows of the output: six strips, 768 rows where 625 would do. `src/ops/pointwise_maxpool/strips.rs` has the arithmetic, and the
 //   rule when the additional rows cost less than memory traffic.
 // * Shared memory. When all products are summed up, the activations take the place of the stages, rounded as they are stored.
 //   128 x 128 floats would be 64 KiB, and only one block would fit a multiprocessor of 100 KiB. So one half of the warps
@@ -30,7 +30,7 @@ struct Strip {
     int first, end, first_pooled, end_pooled;
 };
 
-// The division of images into strips; `src/ops/pointwise/pooled.rs` fills it in. A strip is `images` whole images, or
+// The division of images into strips; `src/ops/pointwise_maxpool/strips.rs` fills it in. A strip is `images` whole images, or
 // rows of one image. Neighbouring strips of an image have rows in common where windows overlap.
 struct Strips {
     // Pixels of an image, of a strip, and from one strip to the next of the same image.

@@ -2,7 +2,7 @@
 // pool's input and the gradient of that stay in shared memory.
 //
 // Forward, a block of threads takes an image, or a band of its pooled rows where there are fewer images than multiprocessors
-// (`Bands` in `src/ops/mlpconv/pooled.rs` has the rule). The pixels of a tile go to a ring in shared memory. It keeps the
+// (`Bands` in `src/ops/mlpconv/bands.rs` has the rule). The pixels of a tile go to a ring in shared memory. It keeps the
 // earlier pixels that windows still need, and all windows that end in the tile are pooled then. The warps go on to the next
 // tile's convolution, on the tensor cores, without waiting for each other.
 //
@@ -16,7 +16,7 @@
 constexpr int WINDOW = 3, STRIDE = 2;
 
 // The division of images into bands: consecutive pooled rows, with all rows of pixels under their windows.
-// `src/ops/mlpconv/pooled.rs` fills it in.
+// `src/ops/mlpconv/bands.rs` fills it in.
 struct Bands {
     // p, q: extents of a pooled image. rows: pooled rows of a band. bands: those of all images.
     int p, q, rows, bands;

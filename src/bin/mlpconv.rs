@@ -12,6 +12,7 @@ use mlpconv::{Backend, Cpu, Result, weights};
 
 use console::device::{DeviceArgs, choose, on_device};
 use console::doctor::doctor;
+use console::plan::plan;
 use console::time::{Timing, time};
 use console::{bytes, grouped, metric, say};
 
@@ -38,6 +39,19 @@ enum Command {
         /// Count velocities too, as momentum needs them
         #[arg(long)]
         momentum: bool,
+    },
+    /// The plan of a preset's network: what runs as one op, which pixels are left out, and why what is not fused is not
+    Plan {
+        #[arg(long, default_value = "d2l")]
+        preset: Preset,
+        /// Images a batch
+        #[arg(long, default_value_t = 1)]
+        batch_size: usize,
+        /// Height and width of the images [default: the preset's]
+        #[arg(long, value_name = "PIXELS")]
+        resize: Option<usize>,
+        #[command(flatten)]
+        device: DeviceArgs,
     },
     /// Loss and accuracy of a run's weights on the test images
     Evaluate {
@@ -91,6 +105,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Summary { preset, batch_size, resize, momentum } => summary(preset, batch_size, resize, momentum),
+        Command::Plan { preset, batch_size, resize, device } => plan(preset, batch_size, resize, &device),
         Command::Evaluate { run, weights, device, data_dir, test_limit } => {
             evaluate(run, weights, &device, data_dir, test_limit)
         }
@@ -118,15 +133,14 @@ fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) 
 
     say(format_args!("{preset}, input {}", summary.input));
     say("\nblock by block");
-    let mut input = summary.input;
-    for (i, module) in net.layers().modules().enumerate() {
-        let mut lines = Vec::new();
-        input = module.describe(&i.to_string(), input, &mut lines)?;
-        let name = match &lines[..] {
-            [only] => only.name.clone(),
-            _ => "NinBlock".into(),
+    let module = |path: &str| path.split('.').next().map(str::to_owned);
+    for layers in summary.layers.chunk_by(|a, b| module(&a.path) == module(&b.path)) {
+        let name = match layers {
+            [only] => &only.name,
+            _ => "NinBlock",
         };
-        say(format_args!("  {name:<16} output shape  {input}"));
+        let output = layers[layers.len() - 1].output;
+        say(format_args!("  {name:<16} output shape  {output}"));
     }
 
     say("\nlayer by layer (multiply-adds of the whole batch; kept: bytes that wait for the backward pass)");

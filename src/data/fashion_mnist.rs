@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::Dataset;
 use super::fetch::{self, Progress};
-use super::idx::{Content, Idx, IdxData, IdxError};
-use crate::error::{Error, Result};
+use super::idx::{Content, Idx, IdxData};
+use crate::error::{Error, IdxError, Result};
 
 /// What the ten classes are, by label.
 pub const CLASS_NAMES: [&str; 10] =

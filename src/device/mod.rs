@@ -1,19 +1,21 @@
-//! Devices: memory for tensors, and the kernels that compute on them.
+//! Devices: memory, transfers, recordings, and the gradients that kernels write.
 //!
-//! [`Device`] is memory; each op of [`crate::ops`] adds one small trait of its kernels; [`Backend`] is a device that
-//! has them all. Generic code (`Tape<B>`, `Var<B>`, `Sequential<B>`) asks for `B: Backend` and never for more.
+//! [`Device`] is memory. Each op of [`crate::ops`] adds one small trait with its kernels, and [`Backend`](crate::Backend) is a
+//! device that has all of them.
 
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod grad;
 mod precision;
 
 use std::fmt::Debug;
 
-use crate::{Error, Result, ops};
+use crate::{Error, Result};
 pub use cpu::{Buf, Cpu, NoRecording};
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
+pub use grad::{Grad, Write};
 pub use precision::Precision;
 
 /// The numbers that a host exchanges with a device: `f32`, or `f64` for the reference backend.
@@ -123,6 +125,10 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
 
+    /// Zeroes the gradient `dy` where `y`, a ReLU's output of the same length, is not positive: the mask of a [`Grad`] that no
+    /// kernel has applied.
+    fn relu_mask(&self, y: &Self::Buf, dy: &mut Self::Buf) -> Result<()>;
+
     /// Records the device work that `work` asks for instead of doing it, to be replayed; `None`, and `work` not called, on a
     /// device that gains nothing by it.
     ///
@@ -198,39 +204,4 @@ pub trait Buffer: Send + Sync + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// A device with kernels for every op.
-pub trait Backend:
-    Device
-    + ops::conv2d::Conv2d
-    + ops::pointwise::Pointwise
-    + ops::pointwise_pair::PointwisePair
-    + ops::maxpool::MaxPool
-    + ops::global_avgpool::GlobalAvgPool
-    + ops::relu::Relu
-    + ops::dropout::Dropout
-    + ops::flatten::Flatten
-    + ops::cross_entropy::CrossEntropy
-    + ops::gather::Gather
-    + ops::sgd::Sgd
-    + ops::mlpconv::MlpConv
-{
-}
-
-impl<D> Backend for D where
-    D: Device
-        + ops::conv2d::Conv2d
-        + ops::pointwise::Pointwise
-        + ops::pointwise_pair::PointwisePair
-        + ops::maxpool::MaxPool
-        + ops::global_avgpool::GlobalAvgPool
-        + ops::relu::Relu
-        + ops::dropout::Dropout
-        + ops::flatten::Flatten
-        + ops::cross_entropy::CrossEntropy
-        + ops::gather::Gather
-        + ops::sgd::Sgd
-        + ops::mlpconv::MlpConv
-{
 }

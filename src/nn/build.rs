@@ -3,8 +3,10 @@
 use rand::RngExt;
 
 use super::{Conv2d, NinBlock};
-use crate::device::{Backend, Real};
+use crate::Backend;
+use crate::device::Real;
 use crate::rng::{Purpose, Stream};
+use crate::shape::Window;
 use crate::tape::Param;
 use crate::{Result, Shape};
 
@@ -74,7 +76,7 @@ impl<B: Backend> Builder<B> {
         }
         let weight = self.param(shape, self.weight, shape)?;
         let bias = self.param(Shape::vector(outputs), self.bias, shape)?;
-        Ok(Conv2d::new(weight, bias, stride, pad))
+        Ok(Conv2d::new(weight, bias, Window { stride, pad }))
     }
 
     /// The paper's mlpconv layer: a convolution and two 1×1 convolutions, a ReLU after each.

@@ -1,58 +1,31 @@
-//! Networks: modules that own parameters and run ops on a tape, and the two presets.
+//! Networks: modules own parameters and list their layers, a plan decides which layers run as one op, and the presets.
 
 mod build;
-mod layers;
+#[cfg(all(test, feature = "cuda"))]
+mod choices;
+mod layer;
+mod modules;
 mod nin;
+pub mod plan;
 mod sequential;
 mod summary;
 
 pub use build::{Builder, Init};
-pub use layers::{Conv2d, Dropout, Flatten, GlobalAvgPool, MaxPool, Relu};
+pub use layer::{Custom, Layer, Op};
+pub use modules::{Conv2d, Dropout, Flatten, GlobalAvgPool, MaxPool, Relu};
 pub use nin::{Nin, NinBlock};
+pub use plan::Plan;
 pub use sequential::Sequential;
 pub use summary::{LayerSummary, Summary};
 
-use crate::device::Backend;
-use crate::ops::Pool;
 use crate::tape::{Param, Tape, Var};
-use crate::{Result, Shape};
+use crate::{Backend, Result};
 
 /// A part of a network, or a whole one.
 pub trait Module<B: Backend>: Send + Sync {
-    /// Runs the module. It takes `x` by value, so that in inference a value is freed as soon as it has been used.
-    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>>;
-
-    /// [`Module::forward`] for `reader`, which is all that will look at the output: what it does not read
-    /// ([`Module::reads`]) need not be computed, and may be left out at the end of rows and columns.
-    fn forward_for(&self, tape: &mut Tape<B>, x: Var<B>, reader: &dyn Module<B>) -> Result<Var<B>> {
-        let _ = reader;
-        self.forward(tape, x)
-    }
-
-    /// [`Module::forward`], and then that of `pool`, the module that follows: in one go where that is a pool
-    /// ([`Module::as_pool`]) and the backend can. `dead_pixels` says whether to compute what it does not read.
-    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: &dyn Module<B>, dead_pixels: bool) -> Result<Var<B>> {
-        let y = if dead_pixels { self.forward(tape, x) } else { self.forward_for(tape, x, pool) }?;
-        pool.forward(tape, y)
-    }
-
-    /// The pool that this module is, if it is one and no more: whatever comes before may do its work
-    /// ([`Module::forward_pooled`]), and its `forward` is then not called.
-    fn as_pool(&self) -> Option<Pool> {
-        None
-    }
-
-    /// The part of an input of shape `input` that has an effect on the output, from the first row and column on.
-    fn reads(&self, input: Shape) -> Shape {
-        input
-    }
-
-    /// What the module does to an input of shape `input`: a line for each layer, appended to `lines` under names that
-    /// begin with `path`. Returns the output's shape.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where the module cannot take such an input.
-    fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape>;
+    /// Appends the module's layers, in order, under names that begin with `path`. A module that contains others appends
+    /// theirs, so that a network is one flat list; one that computes by itself appends an [`Op::Custom`].
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>);
 
     /// The parameters in order, under PyTorch's names (`0.2.weight`).
     fn params(&self) -> Vec<(String, &Param<B>)> {
@@ -63,9 +36,33 @@ pub trait Module<B: Backend>: Send + Sync {
     fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
         Vec::new()
     }
+
+    /// Runs the module as its [`Plan`] for the shape of `x` says. It takes `x` by value, so that in inference a value is freed
+    /// as soon as it has been used.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
+    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+        let layers = layers(self);
+        let backend = tape.backend().clone();
+        Plan::new(&layers, x.shape(), &|fusion| backend.fuses(fusion))?.run(&layers, tape, x)
+    }
+}
+
+/// The layers of a network, in order.
+pub fn layers<B: Backend, M: Module<B> + ?Sized>(net: &M) -> Vec<Layer<'_, B>> {
+    let mut layers = Vec::new();
+    net.layers("", &mut layers);
+    layers
 }
 
 /// `name` within `path`, as PyTorch joins them.
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// `params`, each under its name within `path`.
+fn within<P>(path: &str, params: Vec<(String, P)>) -> impl Iterator<Item = (String, P)> + use<P> {
+    let path = path.to_owned();
+    params.into_iter().map(move |(name, param)| (join(&path, &name), param))
 }

@@ -1,11 +1,8 @@
 //! Network in Network: its block, and the presets.
 
-use super::layers::within;
-use super::{Builder, Conv2d, Dropout, Flatten, GlobalAvgPool, Init, LayerSummary, MaxPool, Module, Sequential, join};
-use crate::device::Backend;
-use crate::ops::Pool;
+use super::{Builder, Conv2d, Dropout, Flatten, GlobalAvgPool, Init, Layer, MaxPool, Module, Sequential, join, within};
 use crate::tape::{Param, Tape, Var};
-use crate::{Result, Shape};
+use crate::{Backend, Result};
 
 /// A convolution and two 1×1 convolutions, a ReLU after each (after the last unless it is left out): a small
 /// perceptron that slides over the image.
@@ -32,37 +29,11 @@ impl<B: Backend> NinBlock<B> {
     }
 }
 
-impl<B: Backend> NinBlock<B> {
-    /// As far as the first `extents` rows and columns of the output, and pooled.
-    fn cropped(&self, tape: &mut Tape<B>, x: Var<B>, extents: [usize; 2], pool: Option<Pool>) -> Result<Var<B>> {
-        let [first, second, third] = &self.convs;
-        let params: Vec<Var<B>> = self.convs.iter().flat_map(|conv| conv.vars(tape)).collect();
-        let [w1, b1, w2, b2, w3, b3] = &params[..] else { unreachable!("three convolutions") };
-        debug_assert!(first.relu() && second.relu(), "the block's own");
-        let (stride, pad) = first.stride_and_pad();
-        tape.mlpconv_cropped(x, [w1, b1, w2, b2, w3, b3], stride, pad, third.relu(), extents, pool)
-    }
-}
-
 impl<B: Backend> Module<B> for NinBlock<B> {
-    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
-        self.cropped(tape, x, [usize::MAX; 2], None)
-    }
-
-    fn forward_for(&self, tape: &mut Tape<B>, x: Var<B>, reader: &dyn Module<B>) -> Result<Var<B>> {
-        let extents = self.convs[0].read_by(reader, x.shape())?;
-        self.cropped(tape, x, extents, None)
-    }
-
-    fn forward_pooled(&self, tape: &mut Tape<B>, x: Var<B>, pool: &dyn Module<B>, dead_pixels: bool) -> Result<Var<B>> {
-        let extents = if dead_pixels { [usize::MAX; 2] } else { self.convs[0].read_by(pool, x.shape())? };
-        let y = self.cropped(tape, x, extents, pool.as_pool())?;
-        if pool.as_pool().is_some() { Ok(y) } else { pool.forward(tape, y) }
-    }
-
-    fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
-        let mut convs = self.convs.iter().zip(NAMES);
-        convs.try_fold(input, |input, (conv, name)| conv.describe(&join(path, name), input, lines))
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        for (conv, name) in self.convs.iter().zip(NAMES) {
+            conv.layers(&join(path, name), layers);
+        }
     }
 
     fn params(&self) -> Vec<(String, &Param<B>)> {
@@ -139,12 +110,12 @@ impl<B: Backend> Nin<B> {
 }
 
 impl<B: Backend> Module<B> for Nin<B> {
-    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
-        self.layers.forward(tape, x)
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        self.layers.layers(path, layers);
     }
 
-    fn describe(&self, path: &str, input: Shape, lines: &mut Vec<LayerSummary>) -> Result<Shape> {
-        self.layers.describe(path, input, lines)
+    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+        self.layers.forward(tape, x)
     }
 
     fn params(&self) -> Vec<(String, &Param<B>)> {

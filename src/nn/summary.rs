@@ -1,8 +1,8 @@
 //! What a network costs: shapes, parameters, multiply-adds and memory, from shapes alone.
 
-use super::Module;
-use crate::device::Backend;
-use crate::{Result, Shape};
+use super::plan::{Kind, Planned};
+use super::{Module, Plan, layers};
+use crate::{Backend, Result, Shape};
 
 /// One layer of a [`Summary`].
 #[derive(Clone, Debug)]
@@ -24,10 +24,38 @@ pub struct LayerSummary {
 }
 
 impl LayerSummary {
-    /// A layer without parameters, arithmetic or memory of its own.
-    pub fn new(path: &str, name: String, input: Shape, output: Shape) -> Self {
-        let path = path.into();
-        LayerSummary { path, name, input, output, params: 0, macs: 0, keeps_input: false, kept_bytes: 0, dgrad: true }
+    /// Of a layer all of whose pixels are computed.
+    fn new(layer: &Planned) -> Self {
+        let (path, input, output) = (layer.path.clone(), layer.input, layer.output);
+        let plain = |name: String| {
+            let (params, macs, keeps_input, kept_bytes) = (0, 0, false, 0);
+            LayerSummary { path, name, input, output, params, macs, keeps_input, kept_bytes, dgrad: true }
+        };
+        match &layer.kind {
+            Kind::Conv2d { weight, window, relu, .. } => {
+                let mut name = format!("Conv2d {}x{}", weight.h(), weight.w());
+                for (what, value, usual) in [("/", window.stride, 1), (" pad ", window.pad, 0)] {
+                    if value != usual {
+                        name += &format!("{what}{value}");
+                    }
+                }
+                if *relu {
+                    name += " + ReLU";
+                }
+                let pixels = output.n().saturating_mul(output.h()).saturating_mul(output.w());
+                let (params, macs) = (weight.len() + weight.n(), pixels.saturating_mul(weight.len()));
+                LayerSummary { params, macs, keeps_input: true, ..plain(name) }
+            }
+            // The position of each maximum, in one byte.
+            Kind::MaxPool { window, stride } => {
+                LayerSummary { kept_bytes: output.len(), ..plain(format!("MaxPool {window}x{window}/{stride}")) }
+            }
+            Kind::GlobalAvgPool => plain("GlobalAvgPool".into()),
+            Kind::Relu => plain("ReLU".into()),
+            Kind::Dropout(probability) => plain(format!("Dropout {probability}")),
+            Kind::Flatten => plain("Flatten".into()),
+            Kind::Custom(name) => plain(name.clone()),
+        }
     }
 
     /// Multiply-adds of a training step: fprop, wgrad and, where it goes on below, dgrad.
@@ -52,8 +80,8 @@ impl Summary {
     /// # Errors
     /// Where the network cannot run on such an input.
     pub fn new<B: Backend>(net: &impl Module<B>, input: Shape) -> Result<Self> {
-        let mut layers = Vec::new();
-        net.describe("", input, &mut layers)?;
+        let plan = Plan::new(&layers(net), input, &|_| Err("a summary counts layers".into()))?;
+        let mut layers: Vec<LayerSummary> = plan.layers.iter().map(LayerSummary::new).collect();
         let mut learning = false;
         for layer in &mut layers {
             layer.dgrad = learning;

@@ -1,22 +1,38 @@
-//! What ops of several affine layers, one after the other, have in common: their parameters, the gradients that are wanted
-//! of them, and what the tape keeps for the way back.
+//! Several affine layers as one op: their parameters, the gradients that are wanted of them, and what the tape keeps of
+//! them for the way back.
 
-use super::Grad;
-use crate::Result;
-use crate::device::{Backend, Device};
-use crate::tape::{Grads, Slot, Var};
+use super::{Affine, Wanted, affine};
+use crate::device::{Device, Grad};
+use crate::tape::{Grads, Input, Slot, Var};
+use crate::{Error, Result};
 
-/// The weights and biases of `N` layers.
-pub struct Params<'a, Buf, const N: usize> {
-    pub w: [&'a Buf; N],
-    pub b: [&'a Buf; N],
+/// The weights and biases of `N` layers, as variables or buffers. Each layer but the last ends in a ReLU; the last one if
+/// `relu` is set.
+pub struct Params<'a, T, const N: usize> {
+    pub w: [&'a T; N],
+    pub b: [&'a T; N],
+    pub relu: bool,
+}
+
+impl<T, const N: usize> Clone for Params<'_, T, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, const N: usize> Copy for Params<'_, T, N> {}
+
+impl<'a, T, const N: usize> Params<'a, T, N> {
+    /// Layer `i`, alone.
+    pub fn layer(&self, i: usize) -> Affine<'a, T> {
+        Affine { w: self.w[i], bias: Some(self.b[i]), relu: i + 1 < N || self.relu }
+    }
 }
 
 /// The gradients that are wanted of `N` layers, and of the first one's input.
-pub struct Wanted<'a, Buf, const N: usize> {
+pub struct ChainWanted<'a, Buf, const N: usize> {
     pub dx: Option<&'a mut Grad<Buf>>,
-    pub dw: [Option<&'a mut Grad<Buf>>; N],
-    pub db: [Option<&'a mut Grad<Buf>>; N],
+    pub layers: [Wanted<'a, Buf>; N],
 }
 
 /// The input and the parameters of `N` layers on a tape.
@@ -24,50 +40,60 @@ pub(super) struct Chain<B: Device, const N: usize> {
     pub(super) x: Var<B>,
     w: [Var<B>; N],
     b: [Var<B>; N],
+    relu: bool,
 }
 
-impl<B: Backend, const N: usize> Chain<B, N> {
-    pub(super) fn new(x: Var<B>, w: [&Var<B>; N], b: [&Var<B>; N]) -> Self {
-        Chain { x, w: w.map(Var::clone), b: b.map(Var::clone) }
+impl<B: Device, const N: usize> Chain<B, N> {
+    /// # Errors
+    /// [`Error::Shape`] for a bias that does not have an element for each of its layer's channels `k`, or a variable that is
+    /// given more than once: one kernel would write its gradients at the same time.
+    pub(super) fn new(op: &'static str, x: Var<B>, params: Params<'_, Var<B>, N>, k: [usize; N]) -> Result<Self> {
+        for (bias, k) in params.b.into_iter().zip(k) {
+            affine::require_bias(op, Some(bias), k)?;
+        }
+        let Params { w, b, relu } = params;
+        let chain = Chain { x, w: w.map(Var::clone), b: b.map(Var::clone), relu };
+        let slots: Vec<Slot> = chain.inputs().collect();
+        match (1..slots.len()).find(|&i| slots[..i].iter().any(|slot| slot.is(slots[i]))) {
+            Some(twice) => {
+                let problem = format!(
+                    "a variable of shape {} is given twice; run the layers one by one, their gradients then add up",
+                    slots[twice].shape
+                );
+                Err(Error::shape(op, problem))
+            }
+            None => Ok(chain),
+        }
     }
 
-    fn params_in_order(&self) -> impl Iterator<Item = &Var<B>> {
-        self.w.iter().chain(&self.b)
+    fn vars(&self) -> impl Iterator<Item = &Var<B>> {
+        [&self.x].into_iter().chain(&self.w).chain(&self.b)
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = Slot> {
-        [&self.x].into_iter().chain(self.params_in_order()).map(|var| var.slot)
-    }
-
-    /// Whether no variable is there more than once: it would get its gradients from one kernel at the same time.
-    pub(super) fn is_distinct(&self) -> bool {
-        let slots: Vec<Slot> = self.inputs().collect();
-        (1..slots.len()).all(|i| !slots[..i].iter().any(|slot| slot.is(slots[i])))
+        self.vars().map(|var| var.slot)
     }
 
     pub(super) fn params(&self) -> Params<'_, B::Buf, N> {
-        Params { w: self.w.each_ref().map(Var::data), b: self.b.each_ref().map(Var::data) }
+        Params { w: self.w.each_ref().map(Var::data), b: self.b.each_ref().map(Var::data), relu: self.relu }
     }
 
     /// Has `passes` write the gradients that are wanted.
     pub(super) fn gradients(
         &self,
-        backend: &B,
         grads: &mut Grads<B>,
-        passes: impl FnOnce(Wanted<'_, B::Buf, N>) -> Result<()>,
+        passes: impl FnOnce(ChainWanted<'_, B::Buf, N>) -> Result<()>,
     ) -> Result<()> {
-        let mut given = self.inputs().map(|slot| grads.open(slot)).collect::<Result<Vec<_>>>()?;
-        let mut lent = given.iter_mut().map(Option::as_mut);
-        let mut next = || lent.next().expect("a gradient, or none, for each input");
-        let dx = next();
-        passes(Wanted { dx, dw: std::array::from_fn(|_| next()), db: std::array::from_fn(|_| next()) })?;
-        // Parameters are seldom another op's output, so the kernels have no mask for them.
-        for (param, grad) in self.params_in_order().zip(&mut given[1..]) {
-            if let Some(grad) = grad.as_mut().filter(|_| param.slot.relu) {
-                backend.relu_mask(&param.data, &mut grad.buf)?;
-            }
-        }
-        grads.close(given.into_iter().flatten());
-        Ok(())
+        let inputs: Vec<Input<B>> = self.vars().map(Var::input).collect();
+        let mut lent = inputs.iter().map(|input| grads.open(input)).collect::<Result<Vec<_>>>()?;
+        let (dx, params) = lent.split_first_mut().expect("a chain has an input");
+        let (dw, db) = params.split_at_mut(N);
+        let mut layers = dw
+            .iter_mut()
+            .zip(db)
+            .map(|(dw, db)| Wanted { dw: dw.as_mut().map(|dw| &mut dw.grad), db: db.as_mut().map(|db| &mut db.grad) });
+        let layers = std::array::from_fn(|_| layers.next().expect("as many as there are layers"));
+        passes(ChainWanted { dx: dx.as_mut().map(|dx| &mut dx.grad), layers })?;
+        grads.close(lent.into_iter().flatten())
     }
 }

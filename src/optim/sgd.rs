@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::device::{Backend, Real, Role};
+use crate::Backend;
+use crate::device::{Real, Role};
 use crate::ops::sgd::{Item, Rule};
 use crate::tape::{Grads, Param, ParamId, unique};
 use crate::{Error, Result};

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Plan;
-use crate::device::{Backend, Precision};
+use crate::Backend;
+use crate::device::Precision;
 use crate::nn::Nin;
 use crate::optim::{Schedule, Sgd};
 use crate::{Error, Result};

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::Resident;
+use crate::Backend;
 use crate::data::{self, Loader};
-use crate::device::Backend;
 use crate::{Result, Shape};
 
 /// A source of batches: a loader, which prepares them on a thread of the host, or a data set on the device.

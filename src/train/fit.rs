@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::feed::Batch;
 use super::lag::{Awaited, LEAD, Lag};
 use super::{Feed, Position, Trainer};
-use crate::device::Backend;
+use crate::Backend;
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Pending, Reading};
 use crate::optim::Schedule;

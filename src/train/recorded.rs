@@ -1,7 +1,8 @@
 //! Steps that a device has recorded, and when to record one.
 
+use crate::Backend;
 use crate::Result;
-use crate::device::{Backend, Moment, Recording};
+use crate::device::{Moment, Recording};
 use crate::nn::Module;
 use crate::optim::Sgd;
 use crate::tape::ParamId;

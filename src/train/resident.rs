@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::Backend;
 use crate::data::{Loader, Order};
-use crate::device::{Backend, Role};
+use crate::device::Role;
 use crate::ops::gather::Plan;
 use crate::{Error, Result, Shape};
 

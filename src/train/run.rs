@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{EpochMetrics, Position, TrainConfig, Trainer};
-use crate::device::Backend;
+use crate::Backend;
 use crate::nn::Module;
 use crate::ops::cross_entropy::Reading;
 use crate::weights::{Tensors, write_whole};

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Resident;
 use super::recorded::{Recorded, Work};
-use crate::device::{Backend, Moment, Real, Role};
+use crate::Backend;
+use crate::device::{Moment, Real, Role};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
 use crate::optim::Sgd;

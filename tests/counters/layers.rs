@@ -1,11 +1,13 @@
 //! The convolutions of the book's network, and their launches.
 
-use mlpconv::device::Role;
+use std::sync::Arc;
+
 use mlpconv::device::cuda::Buf;
+use mlpconv::device::{Grad, Role, Write};
 use mlpconv::ops::conv2d::Conv2d;
-use mlpconv::ops::pointwise::{Pointwise, PointwiseShape};
-use mlpconv::ops::{Grad, Write};
-use mlpconv::shape::{ConvShape, PoolShape};
+use mlpconv::ops::pointwise_maxpool::PointwiseMaxPool;
+use mlpconv::ops::{Affine, Wanted};
+use mlpconv::shape::{ConvShape, PoolShape, Window};
 use mlpconv::{Cuda, Device, Shape};
 
 pub struct Layer {
@@ -42,22 +44,21 @@ impl Layer {
         };
         let mut dx = grad(Role::Activation, g.input().len())?;
         let (mut dw, mut db) = (grad(Role::Parameter, g.weight().len())?, grad(Role::Parameter, g.k)?);
-        let matrix = PointwiseShape { m: g.pixels(), c: g.c, k: g.k };
+        let (x, affine) = (Arc::new(x), Affine { w: &w, bias: Some(&bias), relu: true });
         for &pass in self.passes() {
-            match (pass, g.is_pointwise()) {
-                ("fprop", true) => gpu.pointwise_fprop(&matrix, &x, &w, Some(&bias), true, &mut y)?,
-                ("fprop", false) => gpu.conv2d_fprop(g, &x, &w, Some(&bias), true, &mut y)?,
-                ("maxpool_fprop", _) => {
+            match pass {
+                "fprop" => gpu.conv2d_fprop(g, &x, affine, &mut y)?,
+                "maxpool_fprop" => {
                     let pool = self.pool();
                     let mut y = gpu.alloc(Role::Activation, pool.output().len())?;
                     let mut index = gpu.alloc_bytes(pool.output().len())?;
-                    let index = Some(&mut index);
-                    gpu.pointwise_maxpool_fprop(&matrix, &pool, &x, &w, Some(&bias), true, &mut y, index)?;
+                    gpu.pointwise_maxpool_fprop(g, &pool, &x, affine, &mut y, Some(&mut index))?;
                 }
-                ("dgrad", true) => gpu.pointwise_dgrad(&matrix, &dy, &w, Some(&x), &mut dx)?,
-                ("dgrad", false) => gpu.conv2d_dgrad(g, &dy, &w, Some(&x), &mut dx)?,
-                (_, true) => gpu.pointwise_wgrad(&matrix, &x, &dy, Some(&mut dw), Some(&mut db))?,
-                (_, false) => gpu.conv2d_wgrad(g, &x, &dy, Some(&mut dw), Some(&mut db))?,
+                "dgrad" => {
+                    dx.set_mask(x.clone());
+                    gpu.conv2d_dgrad(g, &dy, &w, &mut dx)?;
+                }
+                _ => gpu.conv2d_wgrad(g, &x, &dy, Wanted { dw: Some(&mut dw), db: Some(&mut db) })?,
             }
         }
         gpu.download(&dw.buf).map(drop)
@@ -66,7 +67,7 @@ impl Layer {
 
 fn layer(name: &'static str, batch: usize, [c, k, filter, stride, pad, size, out]: [usize; 7]) -> Layer {
     let (x, w) = (Shape::image(batch, c, size, size), Shape::weight(k, c, filter, filter));
-    let whole = ConvShape::new("counters", x, w, stride, pad).expect("the layers below fit");
+    let whole = ConvShape::new("counters", x, w, Window { stride, pad }).expect("the layers below fit");
     Layer { name, shape: whole.cropped(out, out) }
 }
 

@@ -1,36 +1,21 @@
 //! The bytes that a training step of the book's network has to move by its plan: every kernel reads and writes each of its
 //! tensors once.
 //!
-//! The plan: bias, ReLU and mask in the kernel that computes a tensor, on both ways; a max pool in the kernel before it, and its
-//! way back in the kernels that read the gradient; the first block as one kernel each way, which keeps what is between its
-//! layers to itself and computes it again, and so does one for the last two layers and the average; the pixels that no
-//! pool reads left out.
-//! Sums over pixels are written once and read once, by the update.
+//! The plan is the engine's own ([`mlpconv::nn::Plan`]), of an H200 in bf16: bias, ReLU and mask in the kernel that computes a
+//! tensor, on both ways; a max pool in the kernel before it; the first block as one kernel each way, which keeps what is between
+//! its layers to itself and computes it again, and so does one for the last two layers and the average; the pixels that no pool
+//! reads left out. Beyond it, the way back of a pool is counted as part of the kernels that read the gradient, and sums over
+//! pixels are written once and read once, by the update.
 
-/// A convolution: channels, filter, and the sides of its input and of the part of its output that is computed.
-#[derive(Clone, Copy)]
-struct Conv {
-    c: usize,
-    k: usize,
-    filter: usize,
-    from: usize,
-    to: usize,
-}
+use mlpconv::device::cuda::Limits;
+use mlpconv::nn::plan::Kernel;
+use mlpconv::nn::{Nin, Plan, layers};
+use mlpconv::shape::{ConvShape, PoolShape};
+use mlpconv::{Cpu, Precision, Shape};
 
-const fn conv([c, k, filter, from, to]: [usize; 5]) -> Conv {
-    Conv { c, k, filter, from, to }
-}
-
-/// The blocks, each with the side of its pool's output.
-const BLOCKS: [([Conv; 3], Option<usize>); 4] = [
-    ([conv([1, 96, 11, 224, 53]), conv([96, 96, 1, 53, 53]), conv([96, 96, 1, 53, 53])], Some(26)),
-    ([conv([96, 256, 5, 26, 25]), conv([256, 256, 1, 25, 25]), conv([256, 256, 1, 25, 25])], Some(12)),
-    ([conv([256, 384, 3, 12, 11]), conv([384, 384, 1, 11, 11]), conv([384, 384, 1, 11, 11])], Some(5)),
-    ([conv([384, 10, 3, 5, 5]), conv([10, 10, 1, 5, 5]), conv([10, 10, 1, 5, 5])], None),
-];
-
-/// The bytes of a step of `n` images, in three parts.
-pub struct Plan {
+/// The bytes of a training step, in three parts.
+#[derive(Default)]
+pub struct Bytes {
     pub forward: usize,
     pub backward: usize,
     pub update: usize,
@@ -44,7 +29,7 @@ pub struct Plan {
     pub before_pair: usize,
 }
 
-impl Plan {
+impl Bytes {
     pub fn total(&self) -> usize {
         self.forward + self.backward + self.update
     }
@@ -54,58 +39,99 @@ impl Plan {
         self.total() - self.masks + self.masks / 8
     }
 
-    /// Where activations are of `width` bytes; parameters have a copy of that width if it is not 4.
-    pub fn new(n: usize, width: usize) -> Self {
-        let activation = |channels: usize, side: usize| n * side * side * channels * width;
-        let x = |conv: &Conv| activation(conv.c, conv.from);
-        let y = |conv: &Conv| activation(conv.k, conv.to);
-        let weights = |conv: &Conv| conv.c * conv.k * conv.filter * conv.filter;
-        let factors = |conv: &Conv| weights(conv) * width + conv.k * 4;
-        let gradients = |conv: &Conv| (weights(conv) + conv.k) * 4;
-        // The output or its gradient: with a pool, the pool's, and a byte for each position.
-        let result = |conv: &Conv, pool: Option<usize>| match pool {
-            Some(side) => activation(conv.k, side) + n * side * side * conv.k,
-            None => y(conv),
-        };
-        // Images, labels and places, to what the first block reads.
-        let mut forward = n * (28 * 28 + 1 + 4) + x(&BLOCKS[0].0[0]);
-        let (mut backward, mut masks) = (0, 0);
-        for (block, (convs, pool)) in BLOCKS.iter().enumerate() {
-            let last = result(&convs[2], *pool);
-            if block == 0 {
-                forward += x(&convs[0]) + convs.iter().map(factors).sum::<usize>() + last;
-                let again = x(&convs[0]) + convs.iter().map(factors).sum::<usize>() + last;
-                backward += again + y(&convs[0]) + gradients(&convs[1]) + gradients(&convs[2]);
-                backward += y(&convs[0]) + x(&convs[0]) + gradients(&convs[0]);
-                continue;
-            }
-            let apart = if block == 3 { 1 } else { 3 };
-            for (layer, conv) in convs.iter().enumerate().take(apart) {
-                let dy = if layer == 2 { last } else { y(conv) };
-                forward += x(conv) + factors(conv) + dy;
-                // dgrad: with the input as the mask of its gradient. wgrad.
-                backward += dy + weights(conv) * width + 2 * x(conv);
-                masks += x(conv);
-                backward += dy + x(conv) + gradients(conv);
+    /// Of `n` images, activations being of `width` bytes; parameters have a copy of that width if it is not 4.
+    pub fn of(n: usize, width: usize) -> Self {
+        let plan = plan(n);
+        let activation = |shape: Shape| shape.len() * width;
+        // A pool's output or its gradient, with a byte for each position.
+        let pooled = |pool: &PoolShape| pool.output().len() * (width + 1);
+        // Images, labels and places, and the network's input.
+        let mut bytes = Bytes { forward: n * (28 * 28 + 1 + 4) + activation(plan.input), ..Bytes::default() };
+        let mut parameters = 0;
+        for (i, step) in plan.steps.iter().enumerate() {
+            let mut layer = |conv: &ConvShape| {
+                parameters += conv.weight().len() + conv.k;
+                Layer {
+                    factors: conv.weight().len() * width + 4 * conv.k,
+                    gradients: 4 * (conv.weight().len() + conv.k),
+                }
+            };
+            match &step.kernel {
+                Kernel::Conv2d(conv) | Kernel::PointwiseMaxPool(conv, _) => {
+                    let x = activation(conv.input());
+                    let y = match &step.kernel {
+                        Kernel::PointwiseMaxPool(_, pool) => pooled(pool),
+                        _ => activation(conv.output()),
+                    };
+                    let Layer { factors, gradients } = layer(conv);
+                    bytes.forward += x + factors + y;
+                    // dgrad, with the input as the mask of its gradient; wgrad.
+                    bytes.backward += y + conv.weight().len() * width + 2 * x;
+                    bytes.masks += x;
+                    bytes.backward += y + x + gradients;
+                }
+                Kernel::MlpConv(block) => {
+                    assert_eq!(i, 0, "the gradient of a block's input is not counted");
+                    let layers = [block.conv, block.second(), block.third()].map(|conv| layer(&conv));
+                    let (x, y) = (
+                        activation(block.conv.input()),
+                        block.pool.as_ref().map_or_else(|| activation(block.output()), pooled),
+                    );
+                    let each_way = x + layers.iter().map(|layer| layer.factors).sum::<usize>() + y;
+                    // The gradient of the first convolution's output goes from one kernel to the other.
+                    bytes.between = activation(block.conv.output());
+                    bytes.forward += each_way;
+                    bytes.backward += each_way + layers.iter().map(|layer| layer.gradients).sum::<usize>();
+                    bytes.backward += 2 * bytes.between + x;
+                }
+                Kernel::PointwisePair(pair) => {
+                    let layers = [pair.second(), pair.third()].map(|conv| layer(&conv));
+                    let y = pair.averaged().map_or(pair.third().output(), |images| images.pooled());
+                    let x = activation(pair.second().input());
+                    let each_way = x + layers.iter().map(|layer| layer.factors).sum::<usize>() + activation(y);
+                    bytes.before_pair = x;
+                    bytes.forward += each_way;
+                    bytes.backward += each_way + x + layers.iter().map(|layer| layer.gradients).sum::<usize>();
+                }
+                Kernel::Dropout(_) => {
+                    let x = activation(plan.layers[step.layers.start].input);
+                    bytes.forward += 2 * x;
+                    bytes.backward += 2 * x;
+                }
+                // After an average it is a view.
+                Kernel::Flatten => {}
+                other => panic!("{other:?} is not counted"),
             }
         }
-        let [_, second, third] = &BLOCKS[3].0;
-        let logits = n * third.k * width;
-        let each_way = x(second) + factors(second) + factors(third) + logits;
-        forward += each_way;
-        backward += each_way + x(second) + gradients(second) + gradients(third);
-        // Dropout, before the last block; the loss.
-        let dropped = 2 * x(&BLOCKS[3].0[0]);
-        forward += dropped + 2 * logits;
-        backward += dropped;
-        let all: usize = BLOCKS.iter().flat_map(|(convs, _)| convs).map(gradients).sum();
-        let copies = if width == 4 { 0 } else { all / 4 * width };
-        let (between, before_pair) = (y(&BLOCKS[0].0[0]), x(second));
-        Plan { forward, backward, update: 3 * all + copies, gradients: all, masks, between, before_pair }
+        // The loss reads the logits and writes their gradient.
+        bytes.forward += 2 * activation(plan.layers.last().expect("layers").output);
+        bytes.gradients = 4 * parameters;
+        let copies = if width == 4 { 0 } else { parameters * width };
+        bytes.update = 3 * bytes.gradients + copies;
+        bytes
     }
 }
 
+/// The bytes of a convolution's parameters as a kernel reads them, and of their gradients.
+struct Layer {
+    factors: usize,
+    gradients: usize,
+}
+
+/// The network's plan for `n` images.
+fn plan(n: usize) -> Plan {
+    let net = Nin::d2l(&Cpu::<f32>::new(), 0).expect("the book's network");
+    let h200 = Limits::h200(Precision::Bf16);
+    Plan::new(&layers(&net), Shape::image(n, 1, 224, 224), &|fusion| fusion.suits(&h200)).expect("images that fit")
+}
+
 #[test]
-fn the_plan_has_the_networks_parameters() {
-    assert_eq!(Plan::new(1, 4).gradients, 4 * 1_992_166);
+fn the_plan_has_the_networks_parameters_and_bytes() {
+    assert_eq!(Bytes::of(1, 4).gradients, 4 * 1_992_166);
+    // By hand, from the network's table of layers.
+    for (n, width, total) in
+        [(1, 4, 65_614_605), (1, 2, 52_869_041), (2, 4, 83_424_946), (8, 2, 116_150_140), (128, 2, 1_200_968_980)]
+    {
+        assert_eq!(Bytes::of(n, width).total(), total, "{n} images, {width} bytes");
+    }
 }

@@ -12,7 +12,7 @@ use mlpconv::{Cuda, Device, Precision};
 use serde_json::Value;
 
 use crate::least::SECTOR;
-use crate::plan::Plan;
+use crate::plan::Bytes;
 use crate::{grid, number};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/STEP.md");
@@ -127,8 +127,8 @@ struct Step {
 }
 
 impl Step {
-    fn plan(&self) -> Plan {
-        Plan::new(self.batch, self.precision.activation_width())
+    fn plan(&self) -> Bytes {
+        Bytes::of(self.batch, self.precision.activation_width())
     }
 
     fn moved(&self) -> usize {

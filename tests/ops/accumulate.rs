@@ -1,12 +1,13 @@
 //! Who writes, who adds: the backward kernels, called without a tape. Told to overwrite they give the gradient whatever
 //! the buffer held, told to accumulate they add the gradient to it.
 
-use mlpconv::device::Role;
+use std::sync::Arc;
+
+use mlpconv::device::{Grad, Role, Write};
+use mlpconv::ops::Wanted;
 use mlpconv::ops::dropout::Mask;
-use mlpconv::ops::pointwise::PointwiseShape;
-use mlpconv::ops::{Grad, Write};
 use mlpconv::rng::{Purpose, Stream};
-use mlpconv::shape::{ConvShape, PoolShape};
+use mlpconv::shape::{ConvShape, PoolShape, Window};
 use mlpconv::{Backend, Mode, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
@@ -72,9 +73,13 @@ fn backward<B: Backend>(
     let buffers = buffers.map(|((&shape, role), held)| case::upload_as(role, backend, shape, held));
     let mut grads: Vec<Grad<B::Buf>> = buffers.map(|buf| Grad::new(buf, write)).collect();
     match *case {
-        Case::Conv2d(conv) | Case::Pointwise(conv) => {
+        Case::Conv2d(conv) => {
             let w = case::upload_as(Role::Parameter, backend, shapes[1], &inputs[1]);
-            affine(backend, matches!(case, Case::Pointwise(_)), &conv, &x, &w, &dy, &mut grads);
+            let [dx, rest @ ..] = &mut grads[..] else { unreachable!("a convolution has an input") };
+            let [dw, db @ ..] = rest else { unreachable!("and weights") };
+            let shape = conv_shape(&conv);
+            backend.conv2d_dgrad(&shape, &dy, &w, dx).unwrap();
+            backend.conv2d_wgrad(&shape, &x, &dy, Wanted { dw: Some(dw), db: db.first_mut() }).unwrap();
         }
         Case::MaxPool { window, stride, .. } => {
             let shape = PoolShape::new("test", shapes[0], window, stride).unwrap();
@@ -83,7 +88,7 @@ fn backward<B: Backend>(
             backend.maxpool_fprop(&shape, &x, &mut y, Some(&mut index)).unwrap();
             backend.maxpool_dgrad(&shape, &dy, &index, &mut grads[0]).unwrap();
         }
-        Case::GlobalAvgPool { .. } => backend.global_avgpool_dgrad(shapes[0], &dy, None, &mut grads[0]).unwrap(),
+        Case::GlobalAvgPool { .. } => backend.global_avgpool_dgrad(shapes[0], &dy, &mut grads[0]).unwrap(),
         Case::Relu { .. } => {
             let mut y = backend.alloc(Role::Activation, shapes[0].len()).unwrap();
             backend.relu_fprop(&x, &mut y).unwrap();
@@ -98,32 +103,10 @@ fn backward<B: Backend>(
     shapes.iter().zip(&grads).map(|(&shape, grad)| case::download(backend, shape, &grad.buf)).collect()
 }
 
-fn affine<B: Backend>(
-    backend: &B,
-    pointwise: bool,
-    conv: &Conv,
-    x: &B::Buf,
-    w: &B::Buf,
-    dy: &B::Buf,
-    grads: &mut [Grad<B::Buf>],
-) {
-    let (dx, rest) = grads.split_first_mut().unwrap();
-    let (dw, db) = rest.split_first_mut().unwrap();
-    if pointwise {
-        let shape = pointwise_shape(conv);
-        backend.pointwise_dgrad(&shape, dy, w, None, dx).unwrap();
-        backend.pointwise_wgrad(&shape, x, dy, Some(dw), db.first_mut()).unwrap();
-    } else {
-        let shape = conv_shape(conv);
-        backend.conv2d_dgrad(&shape, dy, w, None, dx).unwrap();
-        backend.conv2d_wgrad(&shape, x, dy, Some(dw), db.first_mut()).unwrap();
-    }
-}
-
 /// Numbers whose sums no order of additions rounds.
 fn weights_and_biases_have_the_same_gradient_alone<B: Backend>(backend: &B, _: Arithmetic) {
     for case in table::tape_cases().into_iter().map(Case::linear) {
-        let (Case::Conv2d(conv) | Case::Pointwise(conv)) = case else { continue };
+        let Case::Conv2d(conv) = case else { continue };
         if !conv.bias {
             continue;
         }
@@ -136,10 +119,7 @@ fn weights_and_biases_have_the_same_gradient_alone<B: Backend>(backend: &B, _: A
                 wanted[i - 1].then(|| Grad::new(buf, Write::Overwrite))
             });
             let [dw, db] = grads.each_mut().map(Option::as_mut);
-            match case {
-                Case::Pointwise(_) => backend.pointwise_wgrad(&pointwise_shape(&conv), &x.0, &dy.0, dw, db).unwrap(),
-                _ => backend.conv2d_wgrad(&conv_shape(&conv), &x.0, &dy.0, dw, db).unwrap(),
-            }
+            backend.conv2d_wgrad(&conv_shape(&conv), &x.0, &dy.0, Wanted { dw, db }).unwrap();
             let read = |(i, grad): (usize, Option<Grad<B::Buf>>)| {
                 grad.map(|grad| case::download(backend, shapes[i + 1], &grad.buf))
             };
@@ -187,30 +167,25 @@ fn masked_kernels_zero_what_is_not_positive_and_nothing_else<B: Backend>(backend
 fn input_gradient<B: Backend>(backend: &B, case: &Case, mask: bool, write: Write) -> Option<Vec<f64>> {
     // Masks go by signs, which rounding leaves as they are.
     let (inputs, shape) = (case.draw(Arithmetic::CpuF64), case.inputs()[0]);
-    let x = case::upload(backend, shape, &inputs[0]);
+    let x = Arc::new(case::upload(backend, shape, &inputs[0]));
     let dy = case::upload(backend, case.output(), &case.draw_seed(Arithmetic::CpuF64));
     let held = draw::spread(4, shape.len()).into_iter().zip(&inputs[0]);
     let held: Vec<f64> = held.map(|(held, &x)| if x > 0.0 { held } else { 0.0 }).collect();
-    let mut dx = Grad::new(case::upload(backend, shape, &held), write);
-    let mask = mask.then_some(&x);
+    let dx = Grad::new(case::upload(backend, shape, &held), write);
+    let mut dx = if mask { dx.masked_by(x) } else { dx };
     let weights = |conv: &Conv| case::upload_as(Role::Parameter, backend, tensor(conv.w), &inputs[1]);
     match case {
-        Case::Conv2d(conv) => backend.conv2d_dgrad(&conv_shape(conv), &dy, &weights(conv), mask, &mut dx),
-        Case::Pointwise(conv) => backend.pointwise_dgrad(&pointwise_shape(conv), &dy, &weights(conv), mask, &mut dx),
-        Case::GlobalAvgPool { .. } => backend.global_avgpool_dgrad(shape, &dy, mask, &mut dx),
+        Case::Conv2d(conv) => backend.conv2d_dgrad(&conv_shape(conv), &dy, &weights(conv), &mut dx),
+        Case::GlobalAvgPool { .. } => backend.global_avgpool_dgrad(shape, &dy, &mut dx),
         _ => return None,
     }
     .unwrap();
+    assert!(dx.take_mask().is_none(), "{case:?}: the kernel has masked, or there was no mask");
     Some(case::download(backend, shape, &dx.buf))
 }
 
 fn conv_shape(conv: &Conv) -> ConvShape {
-    ConvShape::new("test", tensor(conv.x), tensor(conv.w), conv.stride, conv.pad).unwrap()
-}
-
-fn pointwise_shape(conv: &Conv) -> PointwiseShape {
-    let [n, c, h, w] = conv.x;
-    PointwiseShape { m: n * h * w, c, k: conv.w[0] }
+    ConvShape::new("test", tensor(conv.x), tensor(conv.w), Window { stride: conv.stride, pad: conv.pad }).unwrap()
 }
 
 /// A variable that two ops read gets the sum of both gradients, and so do weights and bias.
@@ -265,7 +240,7 @@ fn joined<B: Backend>(
     let constants: Vec<_> = constants.collect();
     let [image, filter] =
         branches.map(|wanted| case.apply(&mut tape, if wanted { &vars } else { &constants }).unwrap());
-    let y = tape.conv2d(&image, &filter, None, 1, 0, false).unwrap();
+    let y = tape.conv2d(&image, case::affine(&filter, None, false), Window::default()).unwrap();
     let seed = case::upload(backend, y.shape(), seed);
     let grads = tape.backward_from(&y, seed).unwrap();
     vars.iter().map(|var| case::download(backend, var.shape(), grads.of(var).unwrap())).collect()
@@ -286,7 +261,7 @@ fn a_relu_leaves_alone_what_others_add_to_its_input<B: Backend>(backend: &B, _: 
         };
         // Σ x · mean(relu(x)) has the gradient mean(relu(x)) + Σ x · [x > 0] / 4, here 7/4 and 1.
         let mean = tape.global_avgpool(&rectified).unwrap();
-        let y = tape.conv2d(&plain, &mean, None, 1, 0, false).unwrap();
+        let y = tape.conv2d(&plain, case::affine(&mean, None, false), Window::default()).unwrap();
         let grads = tape.backward_from(&y, case::upload(backend, y.shape(), &[1.0; 4])).unwrap();
         let gradient = case::download(backend, shape, grads.of(&x).unwrap());
         assert_eq!(gradient, [2.75, 1.75, 1.75, 2.75], "ReLU first: {relu_first}");

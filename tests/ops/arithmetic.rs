@@ -112,8 +112,8 @@ impl Arithmetic {
     /// of a bias do not round it, so it is left alone.)
     pub fn exact(self, case: &Case, input: usize, values: Vec<f64>) -> Vec<f64> {
         let bits = match case {
-            Case::Conv2d(_) | Case::Pointwise(_) if input == 2 => return values,
-            Case::Conv2d(_) | Case::Pointwise(_) => self.operand_bits(),
+            Case::Conv2d(_) if input == 2 => return values,
+            Case::Conv2d(_) => self.operand_bits(),
             _ => self.stored_bits(),
         };
         self.to_bits(values, bits)
@@ -133,7 +133,7 @@ impl Arithmetic {
     /// What `sum` may be off by where a case has it for a result, in a buffer of this role.
     pub fn bound(self, case: &Case, role: Role, sum: &Sum) -> Bound {
         let unit = match case {
-            Case::Conv2d(_) | Case::Pointwise(_) => self.product_unit(),
+            Case::Conv2d(_) => self.product_unit(),
             _ => self.unit(),
         };
         let error = sum.tolerance(unit);

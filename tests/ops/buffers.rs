@@ -1,6 +1,7 @@
 //! What is put into a buffer is what comes out: an activation rounded as the backend stores it, a parameter to the bit.
 
 use mlpconv::device::{Buffer, Download, Real, Role};
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
@@ -112,7 +113,7 @@ fn a_parameter_multiplies_as_it_was_last_written<B: Backend>(backend: &B, _: Ari
         let mut tape = Tape::new(backend, TRAINING);
         let x = case::variable(&mut tape, x, &draw::spread(2, x.len()));
         let w = tape.variable(weights, w, Role::Parameter).unwrap();
-        let y = tape.pointwise(&x, &w, None, false).unwrap();
+        let y = tape.conv2d(&x, case::affine(&w, None, false), Window::default()).unwrap();
         backend.download(y.data()).unwrap()
     };
     let drawn = draw::spread(3, w.len());

@@ -3,7 +3,9 @@
 //! Values pass in and out in logical order and as `f64`, whatever the backend's precision and memory order.
 
 use mlpconv::device::{Real, Role};
+use mlpconv::ops::Affine;
 use mlpconv::ops::cross_entropy::Meter;
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Mode, Result, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
@@ -36,7 +38,6 @@ impl Conv {
 #[derive(Clone, Copy, Debug)]
 pub enum Case {
     Conv2d(Conv),
-    Pointwise(Conv),
     MaxPool { x: [usize; 4], window: usize, stride: usize },
     GlobalAvgPool { x: [usize; 4] },
     Relu { x: Shape },
@@ -53,11 +54,10 @@ pub struct Outcome {
 }
 
 impl Case {
-    /// Conv2d or pointwise without its ReLU; other cases as they are.
+    /// A convolution without its ReLU; other cases as they are.
     pub fn linear(self) -> Self {
         match self {
             Case::Conv2d(conv) => Case::Conv2d(Conv { relu: false, ..conv }),
-            Case::Pointwise(conv) => Case::Pointwise(Conv { relu: false, ..conv }),
             other => other,
         }
     }
@@ -65,7 +65,7 @@ impl Case {
     /// The shapes of the op's inputs, the data first, then weights and bias.
     pub fn inputs(&self) -> Vec<Shape> {
         match *self {
-            Case::Conv2d(conv) | Case::Pointwise(conv) => {
+            Case::Conv2d(conv) => {
                 let bias = conv.bias.then(|| Shape::vector(conv.w[0]));
                 [tensor(conv.x), tensor(conv.w)].into_iter().chain(bias).collect()
             }
@@ -78,7 +78,7 @@ impl Case {
     /// The shape of the output; a loss is one number.
     pub fn output(&self) -> Shape {
         match *self {
-            Case::Conv2d(conv) | Case::Pointwise(conv) => tensor(conv.y()),
+            Case::Conv2d(conv) => tensor(conv.y()),
             Case::MaxPool { x: [n, c, h, w], window, stride } => {
                 Shape::image(n, c, (h - window) / stride + 1, (w - window) / stride + 1)
             }
@@ -114,7 +114,6 @@ impl Case {
     pub fn op(&self) -> &'static str {
         match self {
             Case::Conv2d(_) => "conv2d",
-            Case::Pointwise(_) => "pointwise",
             Case::MaxPool { .. } => "maxpool",
             Case::GlobalAvgPool { .. } => "global_avgpool",
             Case::Relu { .. } => "relu",
@@ -143,9 +142,8 @@ impl Case {
         let x = &inputs[0];
         match *self {
             Case::Conv2d(Conv { stride, pad, relu, .. }) => {
-                tape.conv2d(x, &inputs[1], inputs.get(2), stride, pad, relu)
+                tape.conv2d(x, affine(&inputs[1], inputs.get(2), relu), Window { stride, pad })
             }
-            Case::Pointwise(Conv { relu, .. }) => tape.pointwise(x, &inputs[1], inputs.get(2), relu),
             Case::MaxPool { window, stride, .. } => tape.maxpool(x, window, stride),
             Case::GlobalAvgPool { .. } => tape.global_avgpool(x),
             Case::Relu { .. } => tape.relu(x),
@@ -154,6 +152,11 @@ impl Case {
             Case::CrossEntropy { .. } => unreachable!("a loss is not a variable"),
         }
     }
+}
+
+/// Weights, a bias if there is one, and whether a ReLU follows.
+pub fn affine<'a, T>(w: &'a T, bias: Option<&'a T>, relu: bool) -> Affine<'a, T> {
+    Affine { w, bias, relu }
 }
 
 /// The labels of a loss case: every class has its turn.
@@ -196,7 +199,7 @@ pub fn variable_as<B: Backend>(role: Role, tape: &mut Tape<B>, shape: Shape, log
 }
 
 fn constant(case: &Case) -> bool {
-    matches!(case, Case::Conv2d(conv) | Case::Pointwise(conv) if conv.constant)
+    matches!(case, Case::Conv2d(conv) if conv.constant)
 }
 
 fn variables<B: Backend>(tape: &mut Tape<B>, case: &Case, roles: &[Role], inputs: &[Vec<f64>]) -> Vec<Var<B>> {

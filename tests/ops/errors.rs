@@ -2,6 +2,7 @@
 
 use mlpconv::device::Role;
 use mlpconv::ops::cross_entropy::Meter;
+use mlpconv::shape::Window;
 use mlpconv::{Cpu, Device, Error, Param, Result, Shape, Tape, Var};
 
 use crate::case::{self, TRAINING};
@@ -15,12 +16,12 @@ fn var(tape: &mut Tape<B>, shape: Shape) -> Var<B> {
 
 fn conv2d(t: &mut Tape<B>, x: Shape, w: Shape, bias: Option<Shape>, stride: usize, pad: usize) -> Result<Var<B>> {
     let (x, w, bias) = (var(t, x), var(t, w), bias.map(|bias| var(t, bias)));
-    t.conv2d(&x, &w, bias.as_ref(), stride, pad, false)
+    t.conv2d(&x, case::affine(&w, bias.as_ref(), false), Window { stride, pad })
 }
 
-fn pointwise(t: &mut Tape<B>, x: Shape, w: Shape, bias: Option<Shape>) -> Result<Var<B>> {
+fn pooled(t: &mut Tape<B>, x: Shape, w: Shape, bias: Option<Shape>) -> Result<Var<B>> {
     let (x, w, bias) = (var(t, x), var(t, w), bias.map(|bias| var(t, bias)));
-    t.pointwise(&x, &w, bias.as_ref(), false)
+    t.pointwise_maxpool(&x, case::affine(&w, bias.as_ref(), false), 3, 2)
 }
 
 fn maxpool(t: &mut Tape<B>, x: Shape, window: usize, stride: usize) -> Result<Var<B>> {
@@ -62,10 +63,10 @@ fn wrong_shapes_are_refused_by_name() {
         ("conv2d", none(conv2d(t, X, Shape::matrix(4, 3), None, 1, 0)), &["[4, 3]", "[K, C, R, S]"]),
         ("conv2d", none(conv2d(t, X, w(4, 3, 3, 3), Some(Shape::vector(3)), 1, 0)), &["bias", "[3]", "[4]"]),
         ("conv2d", none(conv2d(t, X, w(4, 3, 3, 3), Some(Shape::matrix(1, 4)), 1, 0)), &["bias", "[1, 4]", "[4]"]),
-        ("pointwise", none(pointwise(t, X, w(4, 5, 1, 1), None)), &["[2, 3, 8, 7]", "[4, 5, 1, 1]", "channels"]),
-        ("pointwise", none(pointwise(t, X, w(4, 3, 1, 2), None)), &["[K, C, 1, 1]", "[4, 3, 1, 2]"]),
-        ("pointwise", none(pointwise(t, X, w(4, 3, 1, 1), Some(Shape::vector(5)))), &["bias", "[5]", "[4]"]),
-        ("pointwise", none(pointwise(t, Shape::vector(3), w(4, 3, 1, 1), None)), &["[3]", "[N, C, H, W]"]),
+        ("pointwise_maxpool", none(pooled(t, X, w(4, 5, 1, 1), None)), &["[2, 3, 8, 7]", "[4, 5, 1, 1]", "channels"]),
+        ("pointwise_maxpool", none(pooled(t, X, w(4, 3, 1, 2), None)), &["[K, C, 1, 1]", "[4, 3, 1, 2]"]),
+        ("pointwise_maxpool", none(pooled(t, X, w(4, 3, 1, 1), Some(Shape::vector(5)))), &["bias", "[5]", "[4]"]),
+        ("pointwise_maxpool", none(pooled(t, Shape::vector(3), w(4, 3, 1, 1), None)), &["[3]", "[N, C, H, W]"]),
         ("maxpool", none(maxpool(t, X, 0, 1)), &["window 0"]),
         ("maxpool", none(maxpool(t, X, 3, 0)), &["stride 0"]),
         ("maxpool", none(maxpool(t, X, 8, 1)), &["8x8", "[2, 3, 8, 7]"]),

@@ -2,6 +2,7 @@
 //! of NaN, and the same bits in every run.
 
 use mlpconv::device::Role;
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Cpu, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
@@ -79,14 +80,15 @@ fn a_relu_in_the_sum_is_one_after_it<B: Backend>(backend: &B, arithmetic: Arithm
                 .zip(shapes.iter().zip(&inputs))
                 .map(|(role, (&shape, values))| case::variable_as(role, &mut tape, shape, values))
                 .collect();
-            let mut y = tape.conv2d(&vars[0], &vars[1], vars.get(2), conv.stride, conv.pad, fused).unwrap();
+            let window = Window { stride: conv.stride, pad: conv.pad };
+            let mut y = tape.conv2d(&vars[0], case::affine(&vars[1], vars.get(2), fused), window).unwrap();
             if !fused {
                 y = tape.relu(&y).unwrap();
             }
             let values = case::download(backend, h, y.data());
             let next = Shape::weight(8, h.c(), 1, 1);
             let next = case::variable_as(Role::Parameter, &mut tape, next, &draw::spread(3, next.len()));
-            let y = tape.pointwise(&y, &next, None, false).unwrap();
+            let y = tape.conv2d(&y, case::affine(&next, None, false), Window::default()).unwrap();
             let seed = case::upload(backend, y.shape(), &draw::spread(4, y.shape().len()));
             let grads = tape.backward_from(&y, seed).unwrap();
             let gradient = |var: &Var<B>| case::download(backend, var.shape(), grads.of(var).expect("a gradient"));

@@ -34,6 +34,7 @@ fn every_op_folder_is_in_the_table() {
             Cases::Data(cases) => cases.len(),
             Cases::Blocks(cases) => cases.len(),
             Cases::Pairs(cases) => cases.len(),
+            Cases::Pooled(cases) => cases.len(),
         };
         assert!(count >= 8, "{name} has only {count} cases");
     }
@@ -46,7 +47,7 @@ fn gradients_agree_with_finite_differences() {
         match cases {
             Cases::Tape(cases) => cases.iter().for_each(|case| check(&backend, case)),
             // Ops without a gradient have tests of their own, and those whose gradients lie in intervals.
-            Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) | Cases::Pairs(_) => {}
+            Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) | Cases::Pairs(_) | Cases::Pooled(_) => {}
         }
     }
 }
@@ -140,7 +141,7 @@ fn curvature(case: &Case) -> f64 {
 /// A power of two, no more than half the way to the nearest kink when every element of the input moves by it.
 fn step(case: &Case, inputs: &[Vec<f64>], input: usize) -> f64 {
     let clearance = match case {
-        Case::Conv2d(conv) | Case::Pointwise(conv) if conv.relu => rectified_clearance(case, inputs, input),
+        Case::Conv2d(conv) if conv.relu => rectified_clearance(case, inputs, input),
         // Values are 1.9 / len apart at least, and 0.2 / len away from zero.
         Case::MaxPool { .. } | Case::Relu { .. } => 0.2 / inputs[0].len() as f64,
         // Where the errors of rounding (UNIT / h) and of curvature (h²) are about the same.

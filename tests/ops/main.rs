@@ -20,7 +20,7 @@ mod determinism;
 mod draw;
 /// Dropout's masks.
 mod dropout;
-/// Pointwise is a convolution.
+/// A 1×1 convolution is a convolution.
 mod equivalence;
 /// A table of how far off every kernel is.
 mod error_table;

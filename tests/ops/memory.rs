@@ -1,6 +1,7 @@
 //! A steady state: steps that repeat ask the system for nothing, and give back all they took.
 
 use mlpconv::ops::cross_entropy::Meter;
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Cpu, Param, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
@@ -58,11 +59,11 @@ fn a_network_settles<B: Backend>(backend: &B, _: Arithmetic) {
         let mut tape = Tape::new(backend, TRAINING);
         let x = tape.constant(case::upload(backend, shape, &draw::spread(2, shape.len())), shape).unwrap();
         let (w, b) = (tape.param(&w1), tape.param(&b1));
-        let h = tape.conv2d(&x, &w, Some(&b), 2, 2, true).unwrap();
+        let h = tape.conv2d(&x, case::affine(&w, Some(&b), true), Window { stride: 2, pad: 2 }).unwrap();
         let h = tape.maxpool(&h, 3, 2).unwrap();
         let h = tape.dropout(&h, 0.5).unwrap();
         let (w, b) = (tape.param(&w2), tape.param(&b2));
-        let h = tape.pointwise(&h, &w, Some(&b), true).unwrap();
+        let h = tape.conv2d(&h, case::affine(&w, Some(&b), true), Window::default()).unwrap();
         let h = tape.global_avgpool(&h).unwrap();
         let logits = tape.flatten(&h).unwrap();
         let labels = backend.upload_bytes(&case::labels(4, 10)).unwrap();

@@ -4,9 +4,13 @@
 /// With its pool.
 mod pooled;
 
-use mlpconv::device::Role;
+use std::sync::Arc;
+
+use mlpconv::device::{Grad, Role, Write};
+use mlpconv::ops::fusion::Fusion;
 use mlpconv::ops::mlpconv::MlpConvShape;
-use mlpconv::ops::{Grad, Params, Wanted, Write};
+use mlpconv::ops::{ChainWanted, Params, Wanted};
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Cpu, Mode, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
@@ -22,7 +26,7 @@ on_every_backend!(
     kernels_overwrite_or_add_as_they_are_told,
     gradients_that_are_not_wanted_change_nothing,
     a_mask_zeroes_what_is_not_positive_and_nothing_else,
-    tied_parameters_get_both_gradients,
+    tied_parameters_are_refused,
     ops_take_any_role,
     an_infinity_beside_a_window_is_not_seen,
 );
@@ -53,9 +57,13 @@ impl Block {
         [tensor(self.x), w(a, c, r, s), vector(a), w(b, a, 1, 1), vector(b), w(d, b, 1, 1), vector(d)]
     }
 
+    fn window(&self) -> Window {
+        Window { stride: self.stride, pad: self.pad }
+    }
+
     fn shape(&self) -> MlpConvShape {
         let [x, w1, _, w2, _, w3, _] = self.inputs();
-        MlpConvShape::new(x, [w1, w2, w3], self.stride, self.pad).unwrap()
+        MlpConvShape::new(x, [w1, w2, w3], self.window()).unwrap()
     }
 
     /// Numbers with many digits. The weights are sparse, so that what the sums lose does not hide how values between the
@@ -89,9 +97,13 @@ impl Block {
         self.inputs().iter().enumerate().map(input).collect()
     }
 
+    fn params<'a, T>(&self, w: [&'a T; 3], b: [&'a T; 3]) -> Params<'a, T, 3> {
+        Params { w, b, relu: self.relu }
+    }
+
     fn apply<B: Backend>(&self, tape: &mut Tape<B>, vars: &[Var<B>]) -> Var<B> {
         let [x, w1, b1, w2, b2, w3, b3] = vars else { panic!("seven inputs") };
-        tape.mlpconv(x.clone(), [w1, b1, w2, b2, w3, b3], self.stride, self.pad, self.relu).unwrap()
+        tape.mlpconv(x.clone(), self.params([w1, w2, w3], [b1, b2, b3]), self.window()).unwrap()
     }
 
     /// [`Block::draw`] and [`Block::seed`].
@@ -194,7 +206,8 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exact: 
     let seed = if exact { draw::signs(9, block.seed().len()) } else { block.seed() };
     let (y, gradients) = run(backend, block, &inputs, &seed, ROLES);
     let rounding = Rounding { arithmetic, plain: false, exact };
-    let plain = !backend.fuses(&block.shape()) && backend.pointwise_pair_fuses(&block.shape().pair());
+    let fuses = |fusion| backend.fuses(&fusion).is_ok();
+    let plain = !fuses(Fusion::MlpConv(block.shape())) && fuses(Fusion::PointwisePair(block.shape().pair()));
     let reference = Reference::new([rounding, Rounding { plain, ..rounding }], block, &inputs, &y, &seed);
     let positive = y.iter().filter(|&&y| y > 0.0).count();
     assert!(y.len() < 200 || positive > y.len() / 8 && positive < y.len(), "{block:?}: {positive} of {}", y.len());
@@ -207,7 +220,7 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exact: 
 fn values_and_gradients_lie_within_the_references_intervals<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for block in table::blocks() {
         let fused = block.fused && arithmetic == Arithmetic::CudaBf16;
-        assert_eq!(backend.fuses(&block.shape()), fused, "{block:?}");
+        assert_eq!(backend.fuses(&Fusion::MlpConv(block.shape())).is_ok(), fused, "{block:?}");
         check(backend, arithmetic, &block, false);
     }
 }
@@ -260,13 +273,20 @@ fn backward<B: Backend>(
         Grad::new(case::upload_as(ROLES[i], backend, shapes[i], &values), write)
     };
     let mut grads: Vec<Grad<B::Buf>> = (0..7).map(grad).collect();
+    let bufs: Vec<Arc<B::Buf>> = bufs.into_iter().map(Arc::new).collect();
+    if mask {
+        let dx = grads.remove(0).masked_by(bufs[0].clone());
+        grads.insert(0, dx);
+    }
     let mut lent: Vec<_> = grads.iter_mut().zip(wanted).map(|(grad, wanted)| wanted.then_some(grad)).collect();
     let mut take = |i: usize| lent[i].take();
-    let wanted = Wanted { dx: take(0), dw: [take(1), take(3), take(5)], db: [take(2), take(4), take(6)] };
+    let dx = take(0);
+    let layers = [1, 3, 5].map(|i| Wanted { dw: take(i), db: take(i + 1) });
     let [x, w1, b1, w2, b2, w3, b3] = &bufs[..] else { unreachable!() };
-    let params = Params { w: [w1, w2, w3], b: [b1, b2, b3] };
-    backend.mlpconv_backward(&block.shape(), x, &params, &dy, None, mask.then_some(x), wanted).unwrap();
-    (0..7).map(|i| case::download(backend, shapes[i], &grads[i].buf)).collect()
+    let params = block.params([w1, w2, w3].map(|w| &**w), [b1, b2, b3].map(|b| &**b));
+    backend.mlpconv_backward(&block.shape(), &**x, params, &dy, None, ChainWanted { dx, layers }).unwrap();
+    let grads = grads.into_iter().map(|grad| grad.finish(backend).unwrap());
+    grads.zip(shapes).map(|(grad, shape)| case::download(backend, shape, &grad)).collect()
 }
 
 /// A few of the blocks, fused and not.
@@ -315,28 +335,19 @@ fn a_mask_zeroes_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, 
     }
 }
 
-/// A variable that is several of the block's parameters has the sum of their gradients.
-fn tied_parameters_get_both_gradients<B: Backend>(backend: &B, _: Arithmetic) {
+/// One kernel writes all gradients, so a variable that is several of its parameters is refused.
+fn tied_parameters_are_refused<B: Backend>(backend: &B, _: Arithmetic) {
     let block = Block { x: [2, 1, 9, 11], k: [64; 3], filter: [3, 3], stride: 2, pad: 1, relu: true, fused: true };
-    let mut inputs = block.whole();
-    inputs[5] = inputs[3].clone();
-    inputs[6] = inputs[4].clone();
-    let seed = draw::signs(5, block.seed().len());
-    let (y, apart) = run(backend, &block, &inputs, &seed, ROLES);
     let mut tape = Tape::new(backend, TRAINING);
-    let vars = block.inputs().into_iter().zip(ROLES).zip(&inputs);
-    let mut vars: Vec<_> = vars.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, x)).collect();
-    vars[5] = vars[3].clone();
-    vars[6] = vars[4].clone();
-    let tied = block.apply(&mut tape, &vars);
-    assert_eq!(case::download(backend, tied.shape(), tied.data()), y);
-    let grads = tape.backward_from(&tied, case::upload(backend, tied.shape(), &seed)).unwrap();
-    for (i, both) in [(0, None), (1, None), (2, None), (3, Some(5)), (4, Some(6))] {
-        let got = case::download(backend, vars[i].shape(), grads.of(&vars[i]).unwrap());
-        let add = |(at, &value): (usize, &f64)| value + both.map_or(0.0, |both: usize| apart[both][at]);
-        let want: Vec<f64> = apart[i].iter().enumerate().map(add).collect();
-        assert_eq!(got, want, "{}", NAMES[i]);
-    }
+    let vars = block.inputs().into_iter().zip(ROLES).zip(block.whole());
+    let vars: Vec<_> = vars.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, &x)).collect();
+    let [x, w1, b1, w2, b2, _, b3] = &vars[..] else { unreachable!() };
+    let refused = tape.mlpconv(x.clone(), block.params([w1, w2, w2], [b1, b2, b3]), block.window());
+    let problem = refused.map(|_| ()).unwrap_err().to_string();
+    assert_eq!(
+        problem,
+        "mlpconv: a variable of shape [64, 64, 1, 1] is given twice; run the layers one by one, their gradients then add up"
+    );
 }
 
 fn ops_take_any_role<B: Backend>(backend: &B, _: Arithmetic) {
@@ -375,13 +386,9 @@ fn on_a_cpu_it_is_three_convolutions() {
         let vars = block.inputs().into_iter().zip(ROLES).zip(&inputs);
         let vars: Vec<_> = vars.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, x)).collect();
         let [x, w1, b1, w2, b2, w3, b3] = &vars[..] else { unreachable!() };
-        let a1 = if block.shape().conv.is_pointwise() {
-            tape.pointwise(x, w1, Some(b1), true).unwrap()
-        } else {
-            tape.conv2d(x, w1, Some(b1), block.stride, block.pad, true).unwrap()
-        };
-        let a2 = tape.pointwise(&a1, w2, Some(b2), true).unwrap();
-        let y = tape.pointwise(&a2, w3, Some(b3), block.relu).unwrap();
+        let a1 = tape.conv2d(x, case::affine(w1, Some(b1), true), block.window()).unwrap();
+        let a2 = tape.conv2d(&a1, case::affine(w2, Some(b2), true), Window::default()).unwrap();
+        let y = tape.conv2d(&a2, case::affine(w3, Some(b3), block.relu), Window::default()).unwrap();
         let values = case::download(&backend, y.shape(), y.data());
         let grads = tape.backward_from(&y, case::upload(&backend, y.shape(), &seed)).unwrap();
         let gradients = vars.iter().map(|var| case::download(&backend, var.shape(), grads.of(var).unwrap()));

@@ -39,7 +39,7 @@ impl Sum {
 pub fn output(case: &Case, inputs: &[Vec<f64>], index: usize) -> Sum {
     let x = &inputs[0];
     match case {
-        Case::Conv2d(conv) | Case::Pointwise(conv) => {
+        Case::Conv2d(conv) => {
             let mut sum = conv_output(conv, inputs, index);
             if conv.relu {
                 sum.value = sum.value.max(0.0);
@@ -67,7 +67,7 @@ pub fn output(case: &Case, inputs: &[Vec<f64>], index: usize) -> Sum {
 pub fn gradient(case: &Case, inputs: &[Vec<f64>], dy: &[f64], input: usize, index: usize) -> Sum {
     let x = &inputs[0];
     match case {
-        Case::Conv2d(conv) | Case::Pointwise(conv) => match input {
+        Case::Conv2d(conv) => match input {
             0 => conv_dx(conv, &inputs[1], dy, index),
             1 => conv_dw(conv, x, dy, index),
             _ => conv_db(conv, dy, index),

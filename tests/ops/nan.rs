@@ -35,7 +35,7 @@ fn poisoned<B: Backend>(backend: &B, case: &Case, input: usize, at: usize) -> Ou
 fn affine_cases() -> [Case; 4] {
     let (three, one) = (conv([2, 2, 4, 4], [3, 3, 3], 1, 1), conv([2, 2, 4, 4], [3, 1, 1], 1, 0));
     let rectified = |conv| Conv { relu: true, ..conv };
-    [Case::Conv2d(three), Case::Conv2d(rectified(three)), Case::Pointwise(one), Case::Pointwise(rectified(one))]
+    [Case::Conv2d(three), Case::Conv2d(rectified(three)), Case::Conv2d(one), Case::Conv2d(rectified(one))]
 }
 
 fn a_pixel_reaches_every_window_over_it_and_no_other<B: Backend>(backend: &B, _: Arithmetic) {

@@ -1,11 +1,15 @@
 //! Two 1×1 convolutions, a ReLU between them, and the global average that may follow, as one op that a backend may
 //! compute in one kernel.
 
-use mlpconv::device::Role;
+use std::sync::Arc;
+
+use mlpconv::device::{Grad, Role, Write};
 use mlpconv::nn::{Builder, GlobalAvgPool, Init, Module, Sequential};
+use mlpconv::ops::fusion::Fusion;
 use mlpconv::ops::mlpconv::MlpConvShape;
 use mlpconv::ops::pointwise_pair::PairShape;
-use mlpconv::ops::{Grad, Params, Wanted, Write};
+use mlpconv::ops::{ChainWanted, Params, Wanted};
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Cpu, Error, Mode, Param, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
@@ -27,7 +31,7 @@ on_every_backend!(
     gradients_that_are_not_wanted_change_nothing,
     a_mask_zeroes_what_is_not_positive_and_nothing_else,
     an_input_that_is_rectified_is_masked,
-    variables_that_are_there_twice_get_both_gradients,
+    variables_that_are_there_twice_are_refused,
     ops_take_any_role,
     nan_goes_where_two_convolutions_bring_it,
 );
@@ -128,14 +132,15 @@ fn variables<B: Backend>(tape: &mut Tape<B>, pair: &Pair, inputs: &[Vec<f64>], r
 
 fn apply<B: Backend>(tape: &mut Tape<B>, pair: &Pair, vars: &[Var<B>]) -> Var<B> {
     let [x, w2, b2, w3, b3] = vars else { panic!("five inputs") };
-    tape.pointwise_pair(x.clone(), [w2, b2, w3, b3], pair.relu, pair.mean.is_some()).unwrap()
+    let params = Params { w: [w2, w3], b: [b2, b3], relu: pair.relu };
+    tape.pointwise_pair(x.clone(), params, pair.mean.is_some()).unwrap()
 }
 
 /// The pair as two ops, and the average as another.
 fn apart<B: Backend>(tape: &mut Tape<B>, pair: &Pair, vars: &[Var<B>]) -> Var<B> {
     let [x, w2, b2, w3, b3] = vars else { panic!("five inputs") };
-    let hidden = tape.pointwise(x, w2, Some(b2), true).unwrap();
-    let y = tape.pointwise(&hidden, w3, Some(b3), pair.relu).unwrap();
+    let hidden = tape.conv2d(x, case::affine(w2, Some(b2), true), Window::default()).unwrap();
+    let y = tape.conv2d(&hidden, case::affine(w3, Some(b3), pair.relu), Window::default()).unwrap();
     if pair.mean.is_some() { tape.global_avgpool(&y).unwrap() } else { y }
 }
 
@@ -246,7 +251,7 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, pair: &Pair, exact: bo
     let (inputs, seed) = if exact { (pair.whole(), pair.whole_seed()) } else { (pair.draw(), pair.seed()) };
     let (y, gradients) = run(backend, pair, &inputs, &seed);
     // An average that is not fused is behind a pair that may be.
-    let plain = backend.pointwise_pair_fuses(&PairShape { mean: None, ..pair.shape() });
+    let plain = backend.fuses(&Fusion::PointwisePair(PairShape { mean: None, ..pair.shape() })).is_ok();
     let rounding = Rounding { arithmetic, plain, exact };
     let x: Vec<f64> = inputs[0].iter().map(|&value| arithmetic.stored(value)).collect();
     let masked = pair.relu && pair.mean.is_none();
@@ -262,7 +267,8 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, pair: &Pair, exact: bo
 fn values_and_gradients_lie_within_the_references_intervals<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let on_gpu = !matches!(arithmetic, Arithmetic::CpuF32 | Arithmetic::CpuF64);
     for pair in table::pairs() {
-        assert_eq!(backend.pointwise_pair_fuses(&pair.shape()), on_gpu && pair.fits(), "{pair:?}");
+        let fuses = backend.fuses(&Fusion::PointwisePair(pair.shape())).is_ok();
+        assert_eq!(fuses, on_gpu && pair.fits(), "{pair:?}");
         check(backend, arithmetic, &pair, false);
     }
 }
@@ -317,8 +323,9 @@ fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arith
         let shape = Shape::image(7, 3, h, w);
         if k == 64 {
             let weights = [Shape::weight(k, 3, 3, 3), Shape::weight(k, k, 1, 1), Shape::weight(k, k, 1, 1)];
-            let whole = MlpConvShape::new(shape, weights, 2, 1).unwrap();
-            assert_eq!(backend.fuses(&whole), matches!(arithmetic, Arithmetic::CudaBf16));
+            let whole = MlpConvShape::new(shape, weights, Window { stride: 2, pad: 1 }).unwrap();
+            let fuses = backend.fuses(&Fusion::MlpConv(whole)).is_ok();
+            assert_eq!(fuses, matches!(arithmetic, Arithmetic::CudaBf16));
         }
         let (images, seed) = (draw::spread(1, shape.len()), draw::spread(2, 7 * k));
         let run = |mode, fused: bool| {
@@ -385,19 +392,23 @@ fn kernels<B: Backend>(
     write: Write,
 ) -> Outcome {
     let (shape, shapes) = (pair.shape(), pair.inputs());
-    let bufs: Vec<B::Buf> = (0..5).map(|i| case::upload_as(ROLES[i], backend, shapes[i], &inputs[i])).collect();
+    let upload = |i: usize| Arc::new(case::upload_as(ROLES[i], backend, shapes[i], &inputs[i]));
+    let bufs: Vec<Arc<B::Buf>> = (0..5).map(upload).collect();
     let [x, w2, b2, w3, b3] = &bufs[..] else { unreachable!("five inputs") };
-    let params = Params { w: [w2, w3], b: [b2, b3] };
+    let params: Params<'_, B::Buf, 2> = Params { w: [w2, w3], b: [b2, b3], relu: pair.relu };
     let mut y = case::upload(backend, pair.output(), &vec![held; seed.len()]);
-    backend.pointwise_pair_fprop(&shape, x, &params, pair.relu, &mut y).unwrap();
+    backend.pointwise_pair_fprop(&shape, x, params, &mut y).unwrap();
     let grad = |i: usize| Grad::new(case::upload_as(ROLES[i], backend, shapes[i], &vec![held; shapes[i].len()]), write);
-    let mut grads: Vec<Grad<B::Buf>> = (0..5).map(grad).collect();
+    let masked = |i: usize| if mask && i == 0 { grad(i).masked_by(x.clone()) } else { grad(i) };
+    let mut grads: Vec<Grad<B::Buf>> = (0..5).map(masked).collect();
     let mut lent: Vec<_> = grads.iter_mut().zip(wanted).map(|(grad, wanted)| wanted.then_some(grad)).collect();
     let mut take = |i: usize| lent[i].take();
-    let wanted = Wanted { dx: take(0), dw: [take(1), take(3)], db: [take(2), take(4)] };
+    let dx = take(0);
+    let layers = [1, 3].map(|i| Wanted { dw: take(i), db: take(i + 1) });
     let dy = case::upload(backend, pair.output(), seed);
-    backend.pointwise_pair_backward(&shape, x, &params, &dy, pair.relu, mask, wanted).unwrap();
-    let gradients = (0..5).map(|i| case::download(backend, shapes[i], &grads[i].buf)).collect();
+    backend.pointwise_pair_backward(&shape, x, params, &dy, ChainWanted { dx, layers }).unwrap();
+    let grads = grads.into_iter().map(|grad| grad.finish(backend).unwrap());
+    let gradients = grads.zip(shapes).map(|(grad, shape)| case::download(backend, shape, &grad)).collect();
     (case::download(backend, pair.output(), &y), gradients)
 }
 
@@ -484,27 +495,18 @@ fn an_input_that_is_rectified_is_masked<B: Backend>(backend: &B, _: Arithmetic) 
     }
 }
 
-/// Weights, biases, or weights that are the pixels as well.
-fn variables_that_are_there_twice_get_both_gradients<B: Backend>(backend: &B, _: Arithmetic) {
+/// Weights, biases, or weights that are the pixels as well: one kernel would write their gradients at the same time.
+fn variables_that_are_there_twice_are_refused<B: Backend>(backend: &B, _: Arithmetic) {
     for (twice, mean) in [([1, 3], None), ([2, 4], None), ([0, 1], None), ([1, 3], Some(2)), ([2, 4], Some(2))] {
         let pair = Pair { m: 10, c: 10, k2: 10, k3: 10, relu: true, mean };
-        let mut inputs = pair.whole();
-        inputs[twice[1]] = inputs[twice[0]].clone();
-        let seed = pair.whole_seed();
-        let (y, apart) = run(backend, &pair, &inputs, &seed);
         let mut tape = Tape::new(backend, TRAINING);
-        let mut vars = variables(&mut tape, &pair, &inputs, ROLES);
+        let mut vars = variables(&mut tape, &pair, &pair.whole(), ROLES);
         // The shapes of pixels and weights are the same.
         vars[twice[1]] = vars[twice[0]].clone();
-        let tied = apply(&mut tape, &pair, &vars);
-        assert_eq!(case::download(backend, tied.shape(), tied.data()), y);
-        let grads = tape.backward_from(&tied, case::upload(backend, tied.shape(), &seed)).unwrap();
-        for i in (0..5).filter(|&i| i != twice[1]) {
-            let got = case::download(backend, pair.inputs()[i], grads.of(&vars[i]).unwrap());
-            let add = |at: usize| apart[i][at] + if i == twice[0] { apart[twice[1]][at] } else { 0.0 };
-            let want: Vec<f64> = (0..got.len()).map(add).collect();
-            assert_eq!(got, want, "{twice:?}: {}", NAMES[i]);
-        }
+        let [x, w2, b2, w3, b3] = &vars[..] else { unreachable!("five inputs") };
+        let params = Params { w: [w2, w3], b: [b2, b3], relu: true };
+        let problem = tape.pointwise_pair(x.clone(), params, mean.is_some()).map(|_| ()).unwrap_err().to_string();
+        assert!(problem.contains("is given twice; run the layers one by one"), "{twice:?}: {problem}");
     }
 }
 
@@ -559,7 +561,8 @@ fn what_does_not_fit_together_is_refused() {
         let mut tape = Tape::new(&backend, TRAINING);
         let x = case::variable(&mut tape, pair.inputs()[0], &pair.draw()[0]);
         let params = wrong.map(|shape| case::variable(&mut tape, shape, &vec![0.0; shape.len()]));
-        let refused = tape.pointwise_pair(x, params.each_ref(), true, false);
+        let [w2, b2, w3, b3] = params.each_ref();
+        let refused = tape.pointwise_pair(x, Params { w: [w2, w3], b: [b2, b3], relu: true }, false);
         assert!(matches!(refused.err(), Some(Error::Shape { .. })), "{wrong:?}");
     }
 }

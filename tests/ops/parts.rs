@@ -1,7 +1,9 @@
 //! Gradients that a kernel has left in parts, for whoever reads them to add up: the bits are the same whoever does, and
 //! whenever. What has been read before has been added up by a kernel that does nothing else.
 
+use mlpconv::ops::Params;
 use mlpconv::optim::Sgd;
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Param, Shape, Tape};
 
 use crate::arithmetic::Arithmetic;
@@ -63,12 +65,13 @@ impl Op {
         let x = case::upload(backend, self.x, &draw::spread(7, self.x.len()));
         let x = tape.constant(x, self.x).unwrap();
         let vars: Vec<_> = params.iter().map(|param| tape.param(param)).collect();
-        let (stride, pad) = (self.stride, self.pad);
+        let window = Window { stride: self.stride, pad: self.pad };
         let y = match &vars[..] {
-            [w, b] if w.shape().h() * w.shape().w() == 1 => tape.pointwise(&x, w, Some(b), true),
-            [w, b] => tape.conv2d(&x, w, Some(b), stride, pad, true),
-            [w2, b2, w3, b3] => tape.pointwise_pair(x, [w2, b2, w3, b3], true, false),
-            [w1, b1, w2, b2, w3, b3] => tape.mlpconv(x, [w1, b1, w2, b2, w3, b3], stride, pad, true),
+            [w, b] => tape.conv2d(&x, case::affine(w, Some(b), true), window),
+            [w2, b2, w3, b3] => tape.pointwise_pair(x, Params { w: [w2, w3], b: [b2, b3], relu: true }, false),
+            [w1, b1, w2, b2, w3, b3] => {
+                tape.mlpconv(x, Params { w: [w1, w2, w3], b: [b1, b2, b3], relu: true }, window)
+            }
             _ => unreachable!("weights and biases"),
         };
         let y = y.unwrap();
@@ -89,7 +92,7 @@ fn bits<B: Backend>(backend: &B, buf: &B::Buf) -> Vec<u64> {
 
 /// Where parts are several, of tiles of each size, and the last group of the last split has fewer tiles of the sum.
 fn gradients_are_those_of_the_loops<B: Backend>(backend: &B, arithmetic: Arithmetic) {
-    let mix = |x, k| Case::Pointwise(conv(x, [k, 1, 1], 1, 0));
+    let mix = |x, k| Case::Conv2d(conv(x, [k, 1, 1], 1, 0));
     let cases = [
         mix([1, 16, 37, 32], 24),
         mix([1, 24, 44, 35], 136),
@@ -138,11 +141,12 @@ fn reading_a_gradient_changes_no_update<B: Backend>(backend: &B, _: Arithmetic) 
 #[cfg(feature = "cuda")]
 mod on_a_gpu {
     use mlpconv::device::cuda::{Buf, CudaError};
-    use mlpconv::device::{Moment, Recording, Role};
-    use mlpconv::ops::pointwise::{Pointwise, PointwiseShape};
+    use mlpconv::device::{Grad, Moment, Recording, Role, Write};
+    use mlpconv::ops::Wanted;
+    use mlpconv::ops::conv2d::Conv2d;
     use mlpconv::ops::relu::Relu;
     use mlpconv::ops::sgd::{Item, Rule, Sgd};
-    use mlpconv::ops::{Grad, Write};
+    use mlpconv::shape::ConvShape;
     use mlpconv::{Cuda, Device, Error, Precision, Result};
 
     use super::*;
@@ -171,7 +175,7 @@ mod on_a_gpu {
         });
     }
 
-    const SHAPE: PointwiseShape = PointwiseShape { m: 3001, c: 7, k: 10 };
+    const SHAPE: ConvShape = ConvShape::pointwise(3001, 7, 10);
     const LEN: usize = SHAPE.c * SHAPE.k;
 
     fn numbers(gpu: &Cuda, role: Role, seed: u64, len: usize) -> Buf {
@@ -180,11 +184,11 @@ mod on_a_gpu {
 
     /// The factors of a gradient.
     fn factors(gpu: &Cuda, seed: u64) -> [Buf; 2] {
-        [SHAPE.c, SHAPE.k].map(|channels| numbers(gpu, Role::Activation, seed + channels as u64, SHAPE.m * channels))
+        [SHAPE.c, SHAPE.k].map(|channels| numbers(gpu, Role::Activation, seed + channels as u64, SHAPE.n * channels))
     }
 
     fn gradient(gpu: &Cuda, [x, dy]: &[Buf; 2], dw: &mut Grad<Buf>) -> Result<()> {
-        gpu.pointwise_wgrad(&SHAPE, x, dy, Some(dw), None)
+        gpu.conv2d_wgrad(&SHAPE, x, dy, Wanted { dw: Some(dw), db: None })
     }
 
     fn fresh(gpu: &Cuda) -> Grad<Buf> {

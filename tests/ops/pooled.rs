@@ -2,8 +2,7 @@
 //! two are one after the other.
 
 use mlpconv::device::{Real, Role};
-use mlpconv::ops::pointwise::PointwiseShape;
-use mlpconv::shape::PoolShape;
+use mlpconv::shape::{ConvShape, PoolShape, Window};
 use mlpconv::{Backend, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
@@ -19,7 +18,7 @@ on_every_backend!(
 
 /// Images `[n, h, w]` of `c` channels, convolved to `k`.
 #[derive(Clone, Copy, Debug)]
-struct Pooled {
+pub struct Pooled {
     x: [usize; 3],
     c: usize,
     k: usize,
@@ -44,8 +43,9 @@ impl Pooled {
         [self.x(), Shape::weight(self.k, self.c, 1, 1), Shape::vector(self.k)]
     }
 
-    fn matrix(&self) -> PointwiseShape {
-        PointwiseShape { m: self.x.iter().product(), c: self.c, k: self.k }
+    fn conv(&self) -> ConvShape {
+        let [x, w, _] = self.inputs();
+        ConvShape::new("conv2d", x, w, Window::default()).unwrap()
     }
 
     fn pool(&self) -> PoolShape {
@@ -83,7 +83,8 @@ fn both<B: Backend>(backend: &B, shape: &Pooled, inputs: &Inputs, options: Optio
     let roles = [Role::Activation, Role::Parameter, Role::Parameter];
     let shapes = shape.inputs();
     let [x, w, bias] = [0, 1, 2].map(|i| case::upload_as(roles[i], backend, shapes[i], &inputs[i]));
-    let (matrix, pool, bias) = (shape.matrix(), shape.pool(), options.bias.then_some(&bias));
+    let (conv, pool) = (shape.conv(), shape.pool());
+    let affine = case::affine(&w, options.bias.then_some(&bias), options.relu);
     let run = |fused: bool| {
         let len = pool.output().len();
         // Nothing that a kernel forgets looks like a result.
@@ -91,10 +92,10 @@ fn both<B: Backend>(backend: &B, shape: &Pooled, inputs: &Inputs, options: Optio
         let mut index = backend.upload_bytes(&vec![0xee; len]).unwrap();
         let to = options.index.then_some(&mut index);
         if fused {
-            backend.pointwise_maxpool_fprop(&matrix, &pool, &x, &w, bias, options.relu, &mut y, to).unwrap();
+            backend.pointwise_maxpool_fprop(&conv, &pool, &x, affine, &mut y, to).unwrap();
         } else {
-            let mut whole = backend.alloc(Role::Activation, matrix.m * matrix.k).unwrap();
-            backend.pointwise_fprop(&matrix, &x, &w, bias, options.relu, &mut whole).unwrap();
+            let mut whole = backend.alloc(Role::Activation, conv.output().len()).unwrap();
+            backend.conv2d_fprop(&conv, &x, affine, &mut whole).unwrap();
             backend.maxpool_fprop(&pool, &whole, &mut y, to).unwrap();
         }
         let bits = backend.download(&y).unwrap().into_iter().map(|y| Real::to_f64(y).to_bits()).collect();
@@ -147,6 +148,11 @@ const SHAPES: [Pooled; 24] = [
     pooled([2, 5, 5], [10, 16], [3, 2]),
     pooled([2, 5, 6], [12, 20], [3, 2]),
 ];
+
+/// The table's.
+pub fn shapes() -> Vec<Pooled> {
+    SHAPES.to_vec()
+}
 
 fn it_is_the_two_one_after_the_other<B: Backend>(backend: &B, _: Arithmetic) {
     for shape in SHAPES {
@@ -221,9 +227,10 @@ fn gradients_are_those_of_the_two<B: Backend>(backend: &B, _: Arithmetic) {
                 let w = case::variable_as(Role::Parameter, &mut tape, shapes[1], &inputs[1]);
                 let bias = case::variable_as(Role::Parameter, &mut tape, shapes[2], &inputs[2]);
                 let y = if fused {
-                    tape.pointwise_maxpool(&x, &w, Some(&bias), relu, shape.window, shape.stride).unwrap()
+                    tape.pointwise_maxpool(&x, case::affine(&w, Some(&bias), relu), shape.window, shape.stride).unwrap()
                 } else {
-                    let whole = tape.pointwise(&x, &w, Some(&bias), relu).unwrap();
+                    let affine = case::affine(&w, Some(&bias), relu);
+                    let whole = tape.conv2d(&x, affine, Window::default()).unwrap();
                     tape.maxpool(&whole, shape.window, shape.stride).unwrap()
                 };
                 assert_eq!(y.shape(), shape.pool().output());

@@ -6,6 +6,7 @@
 
 use mlpconv::device::Role;
 use mlpconv::ops::cross_entropy::Meter;
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Result, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
@@ -35,10 +36,10 @@ fn followers<B: Backend>() -> Vec<(&'static str, Follow<B>)> {
         ("dropout", |t, h, _| t.dropout(h, 0.5)),
         ("flatten", |t, h, _| t.flatten(h)),
         ("global_avgpool", |t, h, _| t.global_avgpool(h)),
-        ("pointwise", |t, h, w| t.pointwise(h, &w[0], None, false)),
-        ("pointwise, relu", |t, h, w| t.pointwise(h, &w[0], None, true)),
-        ("conv2d", |t, h, w| t.conv2d(h, &w[1], None, 2, 1, false)),
-        ("conv2d, relu", |t, h, w| t.conv2d(h, &w[1], None, 2, 1, true)),
+        ("pointwise", |t, h, w| t.conv2d(h, case::affine(&w[0], None, false), Window::default())),
+        ("pointwise, relu", |t, h, w| t.conv2d(h, case::affine(&w[0], None, true), Window::default())),
+        ("conv2d", |t, h, w| t.conv2d(h, case::affine(&w[1], None, false), Window { stride: 2, pad: 1 })),
+        ("conv2d, relu", |t, h, w| t.conv2d(h, case::affine(&w[1], None, true), Window { stride: 2, pad: 1 })),
         ("maxpool, dropout, global_avgpool", |t, h, _| {
             let h = t.maxpool(h, 3, 2)?;
             let h = t.dropout(&h, 0.3)?;
@@ -46,7 +47,7 @@ fn followers<B: Backend>() -> Vec<(&'static str, Follow<B>)> {
         }),
         ("maxpool, pointwise", |t, h, w| {
             let h = t.maxpool(h, 2, 1)?;
-            t.pointwise(&h, &w[0], None, false)
+            t.conv2d(&h, case::affine(&w[0], None, false), Window::default())
         }),
         ("dropout, maxpool, flatten", |t, h, _| {
             let h = t.dropout(h, 0.5)?;
@@ -54,31 +55,31 @@ fn followers<B: Backend>() -> Vec<(&'static str, Follow<B>)> {
             t.flatten(&h)
         }),
         ("two branches", |t, h, w| {
-            let image = t.conv2d(h, &w[1], None, 1, 0, false)?;
-            let filter = t.pointwise(h, &w[0], None, false)?;
+            let image = t.conv2d(h, case::affine(&w[1], None, false), Window { stride: 1, pad: 0 })?;
+            let filter = t.conv2d(h, case::affine(&w[0], None, false), Window::default())?;
             let filter = t.maxpool(&filter, 4, 2)?;
-            t.conv2d(&image, &filter, None, 1, 0, false)
+            t.conv2d(&image, case::affine(&filter, None, false), Window { stride: 1, pad: 0 })
         }),
         ("two branches of different kinds", |t, h, w| {
             let image = t.maxpool(h, 2, 1)?;
-            let image = t.pointwise(&image, &w[0], None, true)?;
-            let filter = t.pointwise(h, &w[0], None, false)?;
+            let image = t.conv2d(&image, case::affine(&w[0], None, true), Window::default())?;
+            let filter = t.conv2d(h, case::affine(&w[0], None, false), Window::default())?;
             let filter = t.global_avgpool(&filter)?;
-            t.conv2d(&image, &filter, None, 1, 0, false)
+            t.conv2d(&image, case::affine(&filter, None, false), Window { stride: 1, pad: 0 })
         }),
         ("as a filter", |t, h, w| {
             let filter = t.maxpool(h, 4, 2)?;
-            let image = t.conv2d(h, &w[1], None, 1, 1, false)?;
+            let image = t.conv2d(h, case::affine(&w[1], None, false), Window { stride: 1, pad: 1 })?;
             let image = t.maxpool(&image, 1, 1)?;
             let back = t.variable(
                 case::upload(t.backend(), Shape::weight(5, 7, 1, 1), &draw::spread(8, 35)),
                 Shape::weight(5, 7, 1, 1),
                 Role::Activation,
             )?;
-            let image = t.pointwise(&image, &back, None, false)?;
-            t.conv2d(&image, &filter, None, 1, 0, false)
+            let image = t.conv2d(&image, case::affine(&back, None, false), Window::default())?;
+            t.conv2d(&image, case::affine(&filter, None, false), Window { stride: 1, pad: 0 })
         }),
-        ("as image and filter", |t, h, _| t.conv2d(h, h, None, 1, 1, false)),
+        ("as image and filter", |t, h, _| t.conv2d(h, case::affine(h, None, false), Window { stride: 1, pad: 1 })),
     ]
 }
 
@@ -107,7 +108,7 @@ fn rectified<B: Backend>(backend: &B, fused: bool, follow: Follow<B>) -> Outcome
     let x = case::variable(&mut tape, X, &image());
     let w = case::variable_as(Role::Parameter, &mut tape, W, &draw::spread(2, W.len()));
     let weights = following(&mut tape);
-    let mut h = tape.conv2d(&x, &w, None, 1, 1, fused).unwrap();
+    let mut h = tape.conv2d(&x, case::affine(&w, None, fused), Window { stride: 1, pad: 1 }).unwrap();
     if !fused {
         h = tape.relu(&h).unwrap();
     }
@@ -123,7 +124,7 @@ fn manual<B: Backend>(backend: &B, follow: Follow<B>) -> Outcome {
     let mut first = Tape::new(backend, TRAINING);
     let x = case::variable(&mut first, X, &image());
     let w = case::variable_as(Role::Parameter, &mut first, W, &draw::spread(2, W.len()));
-    let pre = first.conv2d(&x, &w, None, 1, 1, false).unwrap();
+    let pre = first.conv2d(&x, case::affine(&w, None, false), Window { stride: 1, pad: 1 }).unwrap();
     let rectified: Vec<f64> = case::download(backend, H, pre.data()).into_iter().map(|v| v.max(0.0)).collect();
     let zeros = rectified.iter().filter(|&&v| v == 0.0).count();
     assert!(zeros > H.len() / 4 && zeros < H.len(), "the ReLU should do something");
@@ -152,7 +153,7 @@ fn a_loss_of_rectified_logits_agrees_with_one_of_a_separate_relu<B: Backend>(bac
         let mut tape = Tape::new(backend, TRAINING);
         let x = case::variable(&mut tape, x, &draw::spread(1, x.len()));
         let w = case::variable_as(Role::Parameter, &mut tape, w, &draw::spread(2, w.len()));
-        let mut y = tape.pointwise(&x, &w, None, fused).unwrap();
+        let mut y = tape.conv2d(&x, case::affine(&w, None, fused), Window::default()).unwrap();
         if !fused {
             y = tape.relu(&y).unwrap();
         }

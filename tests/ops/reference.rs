@@ -66,7 +66,7 @@ pub fn network() -> Vec<Case> {
     };
     let mix = |n, c, size, k| {
         let conv = conv([n, c, size, size], [k, 1, 1], 1, 0);
-        Case::Pointwise(case::Conv { relu: true, ..conv })
+        Case::Conv2d(case::Conv { relu: true, ..conv })
     };
     let pool = |c, size| Case::MaxPool { x: [2, c, size, size], window: 3, stride: 2 };
     let first = case::Conv { relu: true, constant: true, ..conv([1, 1, 224, 224], [96, 11, 11], 4, 0) };
@@ -113,7 +113,7 @@ pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, worst
 /// says.
 pub fn before_relu(case: &Case, y: &[f64], dy: Vec<f64>) -> Vec<f64> {
     match case {
-        Case::Conv2d(conv) | Case::Pointwise(conv) if conv.relu => {
+        Case::Conv2d(conv) if conv.relu => {
             dy.into_iter().zip(y).map(|(dy, &y)| if y > 0.0 { dy } else { 0.0 }).collect()
         }
         _ => dy,

@@ -17,8 +17,8 @@ fn cases() -> [Case; 4] {
     [
         Case::Conv2d(conv([2, 3, 6, 5], [4, 3, 3], 1, 1)),
         Case::Conv2d(conv([1, 8, 5, 5], [16, 1, 2], 2, 0)),
-        Case::Pointwise(conv([1, 7, 3, 3], [5, 1, 1], 1, 0)),
-        Case::Pointwise(conv([2, 16, 3, 4], [8, 1, 1], 1, 0)),
+        Case::Conv2d(conv([1, 7, 3, 3], [5, 1, 1], 1, 0)),
+        Case::Conv2d(conv([2, 16, 3, 4], [8, 1, 1], 1, 0)),
     ]
 }
 

@@ -1,11 +1,12 @@
 //! A device may keep beside what a ReLU lets through where it is positive, and mask gradients by that: to the bit as by the
 //! values, whoever has computed them, and not any more once they are others.
 
-use mlpconv::device::{Real, Role};
+use std::sync::Arc;
+
+use mlpconv::device::{Grad, Real, Role, Write};
+use mlpconv::ops::Params;
 use mlpconv::ops::mlpconv::MlpConvShape;
-use mlpconv::ops::pointwise::PointwiseShape;
-use mlpconv::ops::{Grad, Params, Write};
-use mlpconv::shape::{ConvShape, PoolShape};
+use mlpconv::shape::{ConvShape, PoolShape, Window};
 use mlpconv::{Backend, Shape};
 
 use crate::arithmetic::Arithmetic;
@@ -38,6 +39,9 @@ fn buf<B: Backend>(backend: &B, role: Role, values: &[f64]) -> B::Buf {
     backend.upload(role, &case::scalars(values)).unwrap()
 }
 
+/// A 3×3 filter that keeps the image's size.
+const SAME: Window = Window { stride: 1, pad: 1 };
+
 /// A rectified tensor's name, shape and values, the latter in a buffer with room for signs.
 type Rectified<B> = (&'static str, Shape, <B as mlpconv::Device>::Buf);
 
@@ -51,56 +55,65 @@ fn rectified<B: Backend>(backend: &B, c: usize) -> Vec<Rectified<B>> {
     // One channel in: what is awkward there stays so.
     let x = buf(backend, Role::Activation, &inputs(pixels, 1));
     let (w, ones) = (weights(601, c), buf(backend, Role::Parameter, &vec![1.0; c]));
-    let matrix = PointwiseShape { m: pixels, c: 1, k: c };
+    let matrix = ConvShape::pointwise(pixels, 1, c);
     let mut results = Vec::new();
 
     let mut y = room(image);
-    backend.pointwise_fprop(&matrix, &x, &ones, None, true, &mut y).unwrap();
+    backend.conv2d_fprop(&matrix, &x, case::affine(&ones, None, true), &mut y).unwrap();
     let mut pooled = room(pool.output());
     backend.maxpool_fprop(&pool, &y, &mut pooled, None).unwrap();
     results.extend([("pointwise", image, y), ("maxpool", pool.output(), pooled)]);
 
-    let wide = PointwiseShape { m: pixels, c, k: c };
+    let wide = ConvShape::pointwise(pixels, c, c);
     let from = buf(backend, Role::Activation, &inputs(pixels * c, c));
     let square = weights(602, c * c);
     let mut y = room(image);
-    backend.pointwise_fprop(&wide, &from, &square, Some(&w), true, &mut y).unwrap();
+    backend.conv2d_fprop(&wide, &from, case::affine(&square, Some(&w), true), &mut y).unwrap();
     let mut pooled = room(pool.output());
-    backend.pointwise_maxpool_fprop(&wide, &pool, &from, &square, Some(&w), true, &mut pooled, None).unwrap();
+    backend
+        .pointwise_maxpool_fprop(&wide, &pool, &from, case::affine(&square, Some(&w), true), &mut pooled, None)
+        .unwrap();
     results.extend([("pointwise, many channels", image, y), ("pointwise_maxpool", pool.output(), pooled)]);
 
-    let conv = ConvShape::new("conv2d", Shape::image(n, 1, h, X[2]), Shape::weight(c, 1, 3, 3), 1, 1).unwrap();
+    let conv = ConvShape::new("conv2d", Shape::image(n, 1, h, X[2]), Shape::weight(c, 1, 3, 3), SAME).unwrap();
     let mut y = room(conv.output());
-    backend.conv2d_fprop(&conv, &x, &weights(603, 9 * c), None, true, &mut y).unwrap();
+    backend.conv2d_fprop(&conv, &x, case::affine(&weights(603, 9 * c), None, true), &mut y).unwrap();
     results.push(("conv2d", conv.output(), y));
 
     // The block that is one kernel in bf16, where it has 96 channels.
     let shapes = [Shape::weight(c, 1, 11, 11), Shape::weight(c, c, 1, 1), Shape::weight(c, c, 1, 1)];
-    let block = MlpConvShape::new(Shape::image(1, 1, 55, 47), shapes, 4, 0).unwrap().pooled(3, 2).unwrap();
+    let block = MlpConvShape::new(Shape::image(1, 1, 55, 47), shapes, Window { stride: 4, pad: 0 }).unwrap();
+    let block = block.pooled(3, 2).unwrap();
     // One NaN, in a corner: its windows have many pixels.
     let mut x = draw::spread(606, 55 * 47);
     x[0] = f64::NAN;
     let x = buf(backend, Role::Activation, &x);
     let (w1, w2) = (weights(604, 121 * c), weights(605, c * c));
     let mut y = room(block.output());
-    let params = Params { w: [&w1, &w2, &square], b: [&w; 3] };
-    backend.mlpconv_fprop(&block, &x, &params, true, &mut y, None).unwrap();
+    let params = Params { w: [&w1, &w2, &square], b: [&w; 3], relu: true };
+    backend.mlpconv_fprop(&block, &x, params, &mut y, None).unwrap();
     results.push(("mlpconv", block.output(), y));
     results
 }
 
 /// Bits of the gradients that convolutions of either kind give to `x`, masked by `mask`.
-fn masked<B: Backend>(backend: &B, x: Shape, mask: Option<&B::Buf>) -> [Vec<u64>; 2] {
+fn masked<B: Backend>(backend: &B, x: Shape, mask: Option<&Arc<B::Buf>>) -> [Vec<u64>; 2] {
     let (c, k) = (x.c(), 8);
-    let matrix = PointwiseShape { m: x.len() / c, c, k };
-    let conv = ConvShape::new("conv2d", x, Shape::weight(k, c, 3, 3), 1, 1).unwrap();
-    let fresh = || Grad::new(buf(backend, Role::Activation, &vec![f64::NAN; x.len()]), Write::Overwrite);
+    let matrix = ConvShape::pointwise(x.len() / c, c, k);
+    let conv = ConvShape::new("conv2d", x, Shape::weight(k, c, 3, 3), SAME).unwrap();
+    let fresh = || {
+        let grad = Grad::new(buf(backend, Role::Activation, &vec![f64::NAN; x.len()]), Write::Overwrite);
+        mask.into_iter().fold(grad, |grad, mask| grad.masked_by(mask.clone()))
+    };
     let [mut first, mut second] = [fresh(), fresh()];
-    let dy = buf(backend, Role::Activation, &draw::spread(610, matrix.m * k));
+    let dy = buf(backend, Role::Activation, &draw::spread(610, matrix.n * k));
     let w = |len| buf(backend, Role::Parameter, &draw::spread(611, len));
-    backend.pointwise_dgrad(&matrix, &dy, &w(k * c), mask, &mut first).unwrap();
-    backend.conv2d_dgrad(&conv, &dy, &w(9 * k * c), mask, &mut second).unwrap();
-    [first, second].map(|dx| backend.download(&dx.buf).unwrap().into_iter().map(|v| v.to_f64().to_bits()).collect())
+    backend.conv2d_dgrad(&matrix, &dy, &w(k * c), &mut first).unwrap();
+    backend.conv2d_dgrad(&conv, &dy, &w(9 * k * c), &mut second).unwrap();
+    [first, second].map(|mut dx| {
+        assert!(dx.take_mask().is_none(), "the kernels mask as they write");
+        backend.download(&dx.buf).unwrap().into_iter().map(|v| v.to_f64().to_bits()).collect()
+    })
 }
 
 fn values<B: Backend>(backend: &B, buf: &B::Buf) -> Vec<f64> {
@@ -113,8 +126,8 @@ fn signs_mask_as_values_do<B: Backend>(backend: &B, _: Arithmetic) {
             let values = values(backend, &y);
             let positive = values.iter().filter(|&&value| value > 0.0).count();
             assert!(positive > 0 && positive < values.len(), "{name}, {c} channels: nothing to mask");
-            let by_values = masked(backend, shape, Some(&buf(backend, Role::Activation, &values)));
-            let by_signs = masked(backend, shape, Some(&y));
+            let by_values = masked(backend, shape, Some(&Arc::new(buf(backend, Role::Activation, &values))));
+            let by_signs = masked(backend, shape, Some(&Arc::new(y)));
             for (plain, (by_values, by_signs)) in
                 masked(backend, shape, None).iter().zip(by_values.iter().zip(&by_signs))
             {
@@ -146,7 +159,7 @@ fn changes<B: Backend>() -> Vec<(&'static str, Change<B>)> {
             let (m, c) = (shape.len() / shape.c(), shape.c());
             let x = buf(backend, Role::Activation, &draw::spread(622, m));
             let w = buf(backend, Role::Parameter, &draw::spread(623, c));
-            backend.pointwise_fprop(&PointwiseShape { m, c: 1, k: c }, &x, &w, None, false, y).unwrap();
+            backend.conv2d_fprop(&ConvShape::pointwise(m, 1, c), &x, case::affine(&w, None, false), y).unwrap();
         }),
         ("an output of another op", |backend, y, shape| {
             let x = buf(backend, Role::Activation, &draw::spread(624, shape.len()));
@@ -156,17 +169,18 @@ fn changes<B: Backend>() -> Vec<(&'static str, Change<B>)> {
             let (m, c) = (shape.len() / shape.c(), shape.c());
             let x = buf(backend, Role::Activation, &draw::spread(625, m));
             let w = buf(backend, Role::Parameter, &draw::spread(626, c));
-            backend.pointwise_fprop(&PointwiseShape { m, c: 1, k: c }, &x, &w, None, true, y).unwrap();
+            backend.conv2d_fprop(&ConvShape::pointwise(m, 1, c), &x, case::affine(&w, None, true), y).unwrap();
         }),
     ]
 }
 
 fn signs_go_with_the_value<B: Backend>(backend: &B, _: Arithmetic) {
     for (what, change) in changes::<B>() {
-        let (name, shape, mut y) = rectified(backend, 24).swap_remove(0);
+        let (name, shape, y) = rectified(backend, 24).swap_remove(0);
+        let mut y = Arc::new(y);
         let before = masked(backend, shape, Some(&y));
-        change(backend, &mut y, shape);
-        let now = buf(backend, Role::Activation, &values(backend, &y));
+        change(backend, Arc::get_mut(&mut y).expect("nobody else has it"), shape);
+        let now = Arc::new(buf(backend, Role::Activation, &values(backend, &y)));
         let after = masked(backend, shape, Some(&y));
         assert_eq!(after, masked(backend, shape, Some(&now)), "{name}, then {what}");
         assert_ne!(after, before, "{what} changes nothing");

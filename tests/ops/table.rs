@@ -7,6 +7,7 @@ use crate::case::{Case, Conv};
 use crate::gather::Batches;
 use crate::mlpconv::Block;
 use crate::pair::Pair;
+use crate::pooled::Pooled;
 use crate::update::Update;
 
 /// One row of the table: the name of an op's folder, and its cases.
@@ -23,6 +24,8 @@ pub enum Cases {
     Blocks(Vec<Block>),
     /// Pairs of 1×1 convolutions: the same.
     Pairs(Vec<Pair>),
+    /// 1×1 convolutions that pool, which are held to the convolution and the pool.
+    Pooled(Vec<Pooled>),
 }
 
 pub fn table() -> Vec<Row> {
@@ -35,7 +38,7 @@ pub fn table() -> Vec<Row> {
         ("global_avgpool", Cases::Tape(global_avgpool())),
         ("maxpool", Cases::Tape(maxpool())),
         ("mlpconv", Cases::Blocks(mlpconv())),
-        ("pointwise", Cases::Tape(pointwise())),
+        ("pointwise_maxpool", Cases::Pooled(crate::pooled::shapes())),
         ("pointwise_pair", Cases::Pairs(pointwise_pair())),
         ("relu", Cases::Tape(relu())),
         ("sgd", Cases::Rule(sgd())),
@@ -46,7 +49,7 @@ pub fn table() -> Vec<Row> {
 pub fn tape_cases() -> Vec<Case> {
     let cases = table().into_iter().filter_map(|(_, cases)| match cases {
         Cases::Tape(cases) => Some(cases),
-        Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) | Cases::Pairs(_) => None,
+        Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) | Cases::Pairs(_) | Cases::Pooled(_) => None,
     });
     cases.flatten().collect()
 }
@@ -122,12 +125,13 @@ fn conv2d() -> Vec<Case> {
         unbiased(conv([3, 24, 6, 5], [104, 1, 3], 1, 1)),
         conv([1, 136, 4, 3], [8, 2, 2], 1, 0),
     ];
-    cases.map(Case::Conv2d).to_vec()
+    cases.into_iter().chain(pointwise()).map(Case::Conv2d).collect()
 }
 
-fn pointwise() -> Vec<Case> {
+/// Convolutions that are GEMMs as they stand.
+fn pointwise() -> [Conv; 13] {
     let mix = |x, k| conv(x, [k, 1, 1], 1, 0);
-    let cases = [
+    [
         mix([1, 1, 1, 1], 1),
         unbiased(mix([3, 7, 1, 1], 5)),
         rectified(mix([1, 13, 3, 5], 1)),
@@ -142,8 +146,7 @@ fn pointwise() -> Vec<Case> {
         mix([3, 40, 5, 7], 136),
         rectified(mix([2, 136, 3, 3], 104)),
         unbiased(mix([1, 104, 11, 13], 24)),
-    ];
-    cases.map(Case::Pointwise).to_vec()
+    ]
 }
 
 fn maxpool() -> Vec<Case> {

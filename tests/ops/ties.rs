@@ -1,6 +1,7 @@
 //! Where a function has a kink: the gradient that PyTorch chooses.
 
 use mlpconv::device::Role;
+use mlpconv::shape::Window;
 use mlpconv::{Backend, Shape, Tape, Var};
 
 use crate::arithmetic::Arithmetic;
@@ -69,21 +70,21 @@ fn relu_has_no_slope_at_zero<B: Backend>(backend: &B, _: Arithmetic) {
 }
 
 fn a_fused_relu_has_no_slope_at_zero<B: Backend>(backend: &B, _: Arithmetic) {
-    for pointwise in [true, false] {
+    // A GEMM as it stands, and a filter that is wider than the image.
+    for pad in [0, 1] {
+        let filter = Shape::weight(1, 1, 1 + 2 * pad, 1 + 2 * pad);
         let mut tape = Tape::new(backend, TRAINING);
         // 2·3 − 6 is zero to the bit, 3·3 − 6 is not.
         let x = case::variable(&mut tape, Shape::image(1, 1, 1, 2), &[2.0, 3.0]);
-        let w = case::variable_as(Role::Parameter, &mut tape, Shape::weight(1, 1, 1, 1), &[3.0]);
+        let mut weights = vec![0.0; filter.len()];
+        weights[filter.len() / 2] = 3.0;
+        let w = case::variable_as(Role::Parameter, &mut tape, filter, &weights);
         let bias = case::variable_as(Role::Parameter, &mut tape, Shape::vector(1), &[-6.0]);
-        let y = if pointwise {
-            tape.pointwise(&x, &w, Some(&bias), true).unwrap()
-        } else {
-            tape.conv2d(&x, &w, Some(&bias), 1, 0, true).unwrap()
-        };
+        let y = tape.conv2d(&x, case::affine(&w, Some(&bias), true), Window { stride: 1, pad }).unwrap();
         assert_eq!(case::download(backend, y.shape(), y.data()), [0.0, 3.0]);
         let seed = case::upload(backend, y.shape(), &[1.0, 10.0]);
         let grads = tape.backward_from(&y, seed).unwrap();
         let of = |var: &Var<B>| case::download(backend, var.shape(), grads.of(var).unwrap());
-        assert_eq!((of(&x), of(&w), of(&bias)), (vec![0.0, 30.0], vec![30.0], vec![10.0]));
+        assert_eq!((of(&x), of(&w)[filter.len() / 2], of(&bias)), (vec![0.0, 30.0], 30.0, vec![10.0]));
     }
 }

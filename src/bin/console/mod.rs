@@ -6,6 +6,7 @@
 pub mod data;
 pub mod device;
 pub mod doctor;
+pub mod plan;
 pub mod report;
 pub mod time;
 
@@ -13,7 +14,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
-use mlpconv::device::Backend;
+use mlpconv::Backend;
 #[cfg(feature = "cuda")]
 use mlpconv::device::cuda::CudaError;
 use mlpconv::nn::{Nin, Summary};

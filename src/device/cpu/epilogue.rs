@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Real;
-use crate::ops::Write;
+use crate::device::Write;
 
 /// Adds `bias` `[k]` to each row of `y` `[m, k]`, then clamps below at zero if `relu`. NaN stays NaN.
 pub(crate) fn bias_relu<T: Real>(y: &mut [T], bias: Option<&[T]>, k: usize, relu: bool) {

@@ -2,7 +2,7 @@
 //! loops, where the number of threads cannot change the order of a sum.
 
 use super::Real;
-use crate::ops::Write;
+use crate::device::Write;
 
 /// A matrix in a slice: element (i, j) at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy)]

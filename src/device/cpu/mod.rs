@@ -206,6 +206,11 @@ impl<T: Real> Device for Cpu<T> {
         Ok(())
     }
 
+    fn relu_mask(&self, y: &Buf<T>, dy: &mut Buf<T>) -> Result<()> {
+        self.zip(dy, y, |dy, y| *dy = if y > T::zero() { *dy } else { T::zero() });
+        Ok(())
+    }
+
     fn record(&self, _moment: &Moment, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<NoRecording>> {
         Ok(None)
     }

@@ -9,7 +9,7 @@ use super::arena::Block;
 use super::parts::Parts;
 use super::{Buffer, Bytes, Cuda, CudaError};
 use crate::Result;
-use crate::ops::Write;
+use crate::device::Write;
 
 /// How a buffer's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::parts::Parts;
 use super::{Buf, Cuda};
 use crate::Result;
 use crate::device::{Buffer, Device, Role};
-use crate::ops::{Grad, Write};
+use crate::device::{Grad, Write};
 
 /// A kernel's input in the type that the kernel expects. The numbers stay at the address until this is dropped.
 pub(crate) struct Operand<'a> {

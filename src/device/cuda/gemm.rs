@@ -6,9 +6,7 @@ use bytemuck::NoUninit;
 use super::convert::Destination;
 use super::parts::Parts;
 use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile};
-use super::{Args, Buf, Cuda, Geometry, Precision};
-use crate::device::Buffer;
-use crate::ops::Grad;
+use super::{Geometry, Precision};
 use crate::{Error, Result};
 
 /// The extents of a GEMM: `[m, k] · [k, n]`.
@@ -168,7 +166,7 @@ impl Split {
 /// The kernels' `GradientSplit`: the division of wgrad's sum, and the addresses of its results.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct GradientSplit {
+pub(crate) struct GradientSplit {
     split: Split,
     dw: u64,
     db: u64,
@@ -176,60 +174,20 @@ struct GradientSplit {
     accumulate_db: i32,
 }
 
+impl GradientSplit {
+    /// For the destinations of dw and db, as far as they are wanted.
+    pub(crate) fn new(split: Split, [dw, db]: [Option<&Destination<'_>>; 2]) -> Self {
+        let address = |grad: Option<&Destination<'_>>| grad.map_or(0, Destination::address);
+        let accumulate = |grad: Option<&Destination<'_>>| grad.is_some_and(Destination::accumulate).into();
+        let (accumulate_dw, accumulate_db) = (accumulate(dw), accumulate(db));
+        GradientSplit { split, dw: address(dw), db: address(db), accumulate_dw, accumulate_db }
+    }
+}
+
 // SAFETY: words.
 unsafe impl NoUninit for Split {}
 // SAFETY: no gaps between the fields.
 unsafe impl NoUninit for GradientSplit {}
-
-/// Launches the wgrad kernel of `op` for `product`, whose n is r·s·c. More than one split leave the gradients in parts.
-/// `extents` adds the arguments after x and dy.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn weight_gradient(
-    cuda: &Cuda,
-    op: &'static str,
-    product: Product,
-    aligned: bool,
-    x: &Buf,
-    dy: &Buf,
-    dw: Option<&mut Grad<Buf>>,
-    db: Option<&mut Grad<Buf>>,
-    extents: impl FnOnce(Args) -> Args,
-) -> Result<()> {
-    let (x, dy) = (cuda.operand(x)?, cuda.operand(dy)?);
-    // For db alone one column of blocks does.
-    let product = Product { n: if dw.is_some() { product.n } else { 1 }, ..product };
-    // In a part dw comes first.
-    let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
-    let db_start = dw_len.next_multiple_of(4);
-    let len = db_start + db_len;
-    let (precision, multiprocessors) = (cuda.precision(), cuda.multiprocessors());
-    let tile = tile(precision, aligned, product.n).grouped();
-    let splits = division(wgrad_splits, precision, &tile, product, len, multiprocessors);
-    let Product { m, n, .. } = product;
-
-    let parts = if splits.count > 1 { Some(cuda.parts(splits.count, len)?) } else { None };
-    let result = |grad: Option<_>, start| {
-        let to = |grad| match &parts {
-            Some(parts) => Ok(cuda.result_in(grad, parts.behind(start))),
-            None => cuda.result_f32(grad),
-        };
-        grad.map(to).transpose()
-    };
-    let (dw, db) = (result(dw, 0)?, result(db, db_start)?);
-    let address = |grad: &Option<Destination<'_>>| grad.as_ref().map_or(0, Destination::address);
-    let accumulate = |grad: &Option<Destination<'_>>| grad.as_ref().is_some_and(Destination::accumulate);
-    let split = GradientSplit {
-        split: Split::new(splits, parts.as_ref()),
-        dw: address(&dw),
-        db: address(&db),
-        accumulate_dw: accumulate(&dw).into(),
-        accumulate_db: accumulate(&db).into(),
-    };
-    let args = extents(Args::new().value(split).input(&x).input(&dy));
-    cuda.launch(op, &format!("{op}_wgrad_{}", tile.name()), geometry(&tile, m, n, splits.count), args)?;
-    dw.map_or(Ok(()), Destination::finish)?;
-    db.map_or(Ok(()), Destination::finish)
-}
 
 #[cfg(test)]
 mod tests {

@@ -10,9 +10,9 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUresult};
 
-use super::error::describe;
 use super::{Architecture, CudaError, Precision, driver};
 use crate::Result;
+use crate::error::describe;
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 

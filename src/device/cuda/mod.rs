@@ -6,13 +6,10 @@
 mod architecture;
 mod arena;
 mod buf;
-#[cfg(test)]
-mod choices;
 mod clock;
 mod convert;
 mod download;
 mod driver;
-mod error;
 pub(crate) mod gemm;
 mod graph;
 mod kernels;
@@ -31,13 +28,14 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
+pub use crate::error::CudaError;
+use crate::error::describe;
 use crate::{Error, Result};
 pub use architecture::Architecture;
 pub use buf::Buf;
-pub(crate) use convert::Operand;
+pub(crate) use convert::{Destination, Operand};
 pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
-pub use error::CudaError;
 pub use graph::Graph;
 pub use kernels::{Ptx, missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
@@ -48,6 +46,22 @@ use clock::Clock;
 pub(crate) use clock::Set;
 use download::Pages;
 use kernels::Kernels;
+
+/// What decides which kernels a GPU gets: all that a plan of a network depends on besides the shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub precision: Precision,
+    /// Bytes of shared memory that a block may have.
+    pub shared_memory: usize,
+    pub multiprocessors: usize,
+}
+
+impl Limits {
+    /// An H200's: 227 KiB of shared memory a block, 132 multiprocessors.
+    pub const fn h200(precision: Precision) -> Self {
+        Limits { precision, shared_memory: 227 << 10, multiprocessors: 132 }
+    }
+}
 
 /// A GPU as a backend, at one precision.
 #[derive(Clone)]
@@ -131,6 +145,12 @@ impl Cuda {
         self.shared.precision
     }
 
+    /// What its kernels are chosen by.
+    pub fn limits(&self) -> Limits {
+        let CudaDevice { shared_memory, multiprocessors, .. } = self.shared.device;
+        Limits { precision: self.shared.precision, shared_memory, multiprocessors }
+    }
+
     pub(crate) fn multiprocessors(&self) -> usize {
         self.shared.device.multiprocessors
     }
@@ -165,7 +185,7 @@ impl Cuda {
         };
         launched.map_err(|error| {
             let problem =
-                format!("{op}::{kernel}, grid {grid:?}, block {block:?}, {shared} bytes: {}", error::describe(error));
+                format!("{op}::{kernel}, grid {grid:?}, block {block:?}, {shared} bytes: {}", describe(error));
             CudaError::Driver { call: "cuLaunchKernel", problem }.into()
         })
     }
@@ -341,6 +361,13 @@ impl Device for Cuda {
         };
         filled.result().map_err(CudaError::driver("cuMemsetAsync"))?;
         copy.map_or(Ok(()), |copy| self.fill(copy, value))
+    }
+
+    fn relu_mask(&self, y: &Buf, dy: &mut Buf) -> Result<()> {
+        let kernel = if self.is_activation(dy) { "relu_mask" } else { "relu_mask_float" };
+        let (y, len) = (self.operand(y)?, y.len());
+        let args = Args::new().address(self.changed(dy)?).input(&y).int(len);
+        self.launch("relu", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
     }
 
     fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {

@@ -6,8 +6,7 @@ use super::parts::{Parts, blocks};
 use super::tiles::THREADS;
 use super::{Args, Buf, Cuda, Geometry, Operand, divisor};
 use crate::Result;
-use crate::device::{Buffer, Device, Role};
-use crate::ops::Write;
+use crate::device::{Buffer, Device, Role, Write};
 
 impl Cuda {
     /// Room for `count` parts of `stride` elements each.

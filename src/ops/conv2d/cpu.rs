@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::pointwise::{self, Gemm};
 use super::{Conv2d, im2col};
 use crate::Result;
 use crate::device::Real;
 use crate::device::cpu::epilogue::{self, Parts};
 use crate::device::cpu::{Buf, Cpu, Mat, MatMut};
-use crate::ops::{Grad, Write};
+use crate::device::{Grad, Write};
+use crate::ops::{Affine, Wanted};
 use crate::shape::ConvShape;
 
 /// Elements of im2col matrix at a time: 512 KiB of f32, half of a common second-level cache.
@@ -33,15 +35,11 @@ fn pieces(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>
 }
 
 impl<T: Real> Conv2d for Cpu<T> {
-    fn conv2d_fprop(
-        &self,
-        g: &ConvShape,
-        x: &Buf<T>,
-        w: &Buf<T>,
-        bias: Option<&Buf<T>>,
-        relu: bool,
-        y: &mut Buf<T>,
-    ) -> Result<()> {
+    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf<T>, affine: Affine<'_, Buf<T>>, y: &mut Buf<T>) -> Result<()> {
+        if let Some(gemm) = Gemm::of(g) {
+            return pointwise::cpu::fprop(self, &gemm, x, affine, y);
+        }
+        let Affine { w, bias, relu } = affine;
         let taps = g.taps();
         let strip = strip_pixels(taps);
         let scratch = self.scratch(strip * taps)?;
@@ -60,14 +58,11 @@ impl<T: Real> Conv2d for Cpu<T> {
         Ok(())
     }
 
-    fn conv2d_dgrad(
-        &self,
-        g: &ConvShape,
-        dy: &Buf<T>,
-        w: &Buf<T>,
-        mask: Option<&Buf<T>>,
-        dx: &mut Grad<Buf<T>>,
-    ) -> Result<()> {
+    fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf<T>, w: &Buf<T>, dx: &mut Grad<Buf<T>>) -> Result<()> {
+        if let Some(gemm) = Gemm::of(g) {
+            return pointwise::cpu::dgrad(self, &gemm, dy, w, dx);
+        }
+        let mask = dx.take_mask();
         let (filter_rows, _) = filter_groups(g);
         let row = g.s * g.c;
         let strip = strip_pixels(filter_rows * row);
@@ -91,7 +86,7 @@ impl<T: Real> Conv2d for Cpu<T> {
                         im2col::scatter_add(&one, &cols, strip.clone(), filter, dx);
                     }
                 }
-                if let Some(x) = mask {
+                if let Some(x) = &mask {
                     epilogue::mask(dx, &x[n * image..(n + 1) * image]);
                 }
             });
@@ -99,14 +94,11 @@ impl<T: Real> Conv2d for Cpu<T> {
         Ok(())
     }
 
-    fn conv2d_wgrad(
-        &self,
-        g: &ConvShape,
-        x: &Buf<T>,
-        dy: &Buf<T>,
-        dw: Option<&mut Grad<Buf<T>>>,
-        db: Option<&mut Grad<Buf<T>>>,
-    ) -> Result<()> {
+    fn conv2d_wgrad(&self, g: &ConvShape, x: &Buf<T>, dy: &Buf<T>, wanted: Wanted<'_, Buf<T>>) -> Result<()> {
+        if let Some(gemm) = Gemm::of(g) {
+            return pointwise::cpu::wgrad(self, &gemm, x, dy, wanted);
+        }
+        let Wanted { dw, db } = wanted;
         // Each task takes one part of the batch's pixels and one group of the filter's rows; its block holds its
         // columns of dw, then db. Blocks are added up in the order of the parts.
         let (filter_rows, groups) = filter_groups(g);

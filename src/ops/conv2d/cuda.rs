@@ -3,11 +3,13 @@
 use bytemuck::NoUninit;
 
 use super::Conv2d;
+use super::pointwise::{self, Gemm};
+use super::wgrad::WeightGradient;
 use crate::Result;
 use crate::device::cuda::gemm::{self, Product, Split, geometry, tile, whole_vectors};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
-use crate::device::{Device, Precision, Role};
-use crate::ops::Grad;
+use crate::device::{Device, Grad, Precision, Role};
+use crate::ops::{Affine, Wanted};
 use crate::shape::ConvShape;
 
 const OP: &str = "conv2d";
@@ -106,20 +108,17 @@ impl SpaceToDepth {
     }
 }
 
+/// The convolution that the GEMM kernels run for `g`.
+#[cfg(test)]
+pub(crate) fn gemm_of(precision: Precision, g: &ConvShape) -> ConvShape {
+    SpaceToDepth::new(precision, g).map_or(*g, |blocks| blocks.shape)
+}
+
 impl Cuda {
-    /// fprop of `g`, whose sum is divided as if `pixels` were computed: a pixel's bits do not depend on how many of its
+    /// fprop of `g`. Its sum is divided as if `pixels` were computed: a pixel's bits do not depend on how many of its
     /// neighbours are left out.
-    #[allow(clippy::too_many_arguments)]
-    fn fprop(
-        &self,
-        g: &ConvShape,
-        pixels: usize,
-        x: &Buf,
-        w: &Buf,
-        bias: Option<&Buf>,
-        relu: bool,
-        y: &mut Buf,
-    ) -> Result<()> {
+    fn fprop(&self, g: &ConvShape, pixels: usize, x: &Buf, affine: Affine<'_, Buf>, y: &mut Buf) -> Result<()> {
+        let Affine { w, bias, relu } = affine;
         let extents = Convolution::new(g)?;
         let (x, w) = (self.operand(x)?, self.operand(w)?);
         let bias = bias.map(|bias| self.operand_f32(bias)).transpose()?;
@@ -142,19 +141,26 @@ impl Cuda {
 }
 
 impl Conv2d for Cuda {
-    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf, w: &Buf, bias: Option<&Buf>, relu: bool, y: &mut Buf) -> Result<()> {
+    fn conv2d_fprop(&self, g: &ConvShape, x: &Buf, affine: Affine<'_, Buf>, y: &mut Buf) -> Result<()> {
+        if let Some(gemm) = Gemm::of(g) {
+            return pointwise::cuda::fprop(self, &gemm, x, affine, y);
+        }
         let pixels = g.whole().pixels();
         if let Some(blocks) = SpaceToDepth::new(self.precision(), g) {
-            let (x, w) = (blocks.image(self, x)?, blocks.filters(self, w)?);
-            return self.fprop(&blocks.shape, pixels, &x, &w, bias, relu, y);
+            let (x, w) = (blocks.image(self, x)?, blocks.filters(self, affine.w)?);
+            return self.fprop(&blocks.shape, pixels, &x, Affine { w: &w, ..affine }, y);
         }
-        self.fprop(g, pixels, x, w, bias, relu, y)
+        self.fprop(g, pixels, x, affine, y)
     }
 
-    fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf, w: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
+    fn conv2d_dgrad(&self, g: &ConvShape, dy: &Buf, w: &Buf, dx: &mut Grad<Buf>) -> Result<()> {
+        if let Some(gemm) = Gemm::of(g) {
+            return pointwise::cuda::dgrad(self, &gemm, dy, w, dx);
+        }
         let extents = Convolution::new(g)?;
         let (dy, w) = (self.operand(dy)?, self.operand(w)?);
-        let mask = self.masked_by(mask)?;
+        let value = dx.take_mask();
+        let mask = self.masked_by(value.as_deref())?;
         let dx = self.result(dx)?;
         let accumulate = dx.accumulate();
         let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c, g.k]), g.c);
@@ -164,16 +170,12 @@ impl Conv2d for Cuda {
         dx.finish()
     }
 
-    fn conv2d_wgrad(
-        &self,
-        g: &ConvShape,
-        x: &Buf,
-        dy: &Buf,
-        dw: Option<&mut Grad<Buf>>,
-        db: Option<&mut Grad<Buf>>,
-    ) -> Result<()> {
+    fn conv2d_wgrad(&self, g: &ConvShape, x: &Buf, dy: &Buf, wanted: Wanted<'_, Buf>) -> Result<()> {
+        if let Some(gemm) = Gemm::of(g) {
+            return pointwise::cuda::wgrad(self, &gemm, x, dy, wanted);
+        }
         // For db alone the image is not looked at.
-        let blocks = if dw.is_some() { SpaceToDepth::new(self.precision(), g) } else { None };
+        let blocks = if wanted.dw.is_some() { SpaceToDepth::new(self.precision(), g) } else { None };
         let (g, extents, in_blocks) = match &blocks {
             Some(blocks) => (&blocks.shape, blocks.convolution()?, Some(blocks.image(self, x)?)),
             None => (g, Convolution::new(g)?, None),
@@ -183,7 +185,7 @@ impl Conv2d for Cuda {
         let aligned = small && whole_vectors(self.precision(), &[g.c, g.k]);
         let product = Product { m: g.k, n: g.taps(), k: g.pixels() };
         let x = in_blocks.as_ref().unwrap_or(x);
-        gemm::weight_gradient(self, OP, product, aligned, x, dy, dw, db, |args| args.value(extents))
+        WeightGradient { op: OP, product, aligned, x, dy }.launch(self, wanted, |args| args.value(extents))
     }
 }
 
@@ -191,11 +193,12 @@ impl Conv2d for Cuda {
 mod tests {
     use super::*;
     use crate::Shape;
+    use crate::shape::Window;
 
     #[test]
     fn blocks_are_for_few_channels_and_a_stride() {
         let of = |x, w, stride, pad| {
-            let g = ConvShape::new("test", x, w, stride, pad).unwrap();
+            let g = ConvShape::new("test", x, w, Window { stride, pad }).unwrap();
             Precision::ALL.map(|precision| SpaceToDepth::new(precision, &g).map(|blocks| blocks.shape.input()))
         };
         let first = of(Shape::image(2, 1, 224, 224), Shape::weight(96, 1, 11, 11), 4, 0);

@@ -1,108 +1,97 @@
 //! 2-D convolution with bias and ReLU in the epilogue: any filter size, stride, padding and channel count.
+//!
+//! A 1×1 convolution is a case of it, and in NHWC memory a GEMM as it stands ([`ConvShape::is_gemm`]): each backend routes that
+//! case to its GEMM, without index arithmetic and without im2col.
 
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod im2col;
+mod pointwise;
+#[cfg(feature = "cuda")]
+mod wgrad;
 
-use super::{Grad, affine};
+use super::affine::{self, Affine, Wanted};
 use crate::Result;
-use crate::device::{Backend, Device};
-use crate::shape::ConvShape;
-use crate::tape::{Tape, Var};
+use crate::device::{Device, Grad};
+use crate::shape::{ConvShape, Window};
+use crate::tape::{Backward, Grads, Slot, Tape, Var};
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use cuda::gemm_of;
 
 /// The kernels of a convolution. Images lie NHWC, weights KRSC; [`ConvShape`] names the extents.
 pub trait Conv2d: Device {
-    /// `y[n,p,q,k] = act(bias[k] + Σ_rsc x[n, p·stride+r−pad, q·stride+s−pad, c] · w[k,r,s,c])`, out-of-range inputs
-    /// counting as zero, where `act` is ReLU if `relu`.
+    /// `y[n,p,q,k] = act(bias[k] + Σ_rsc x[n, p·stride+r−pad, q·stride+s−pad, c] · w[k,r,s,c])`, inputs out of range counting as
+    /// zero; `act` is ReLU if `affine.relu`.
     fn conv2d_fprop(
         &self,
         shape: &ConvShape,
         x: &Self::Buf,
-        w: &Self::Buf,
-        bias: Option<&Self::Buf>,
-        relu: bool,
+        affine: Affine<'_, Self::Buf>,
         y: &mut Self::Buf,
     ) -> Result<()>;
 
     /// The gradient with respect to the input: `dx[n,h,w,c] = Σ dy[n,p,q,k] · w[k,r,s,c]` over all `(p,q,r,s,k)` whose
-    /// window position is `(h,w)`; zeroed where `mask`, the input itself, is not positive.
-    fn conv2d_dgrad(
-        &self,
-        shape: &ConvShape,
-        dy: &Self::Buf,
-        w: &Self::Buf,
-        mask: Option<&Self::Buf>,
-        dx: &mut Grad<Self::Buf>,
-    ) -> Result<()>;
+    /// window position is `(h,w)`.
+    fn conv2d_dgrad(&self, shape: &ConvShape, dy: &Self::Buf, w: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 
     /// The gradients with respect to weights, `dw[k,r,s,c] = Σ_npq dy[n,p,q,k] · x[n, p·stride+r−pad, …, c]`, and
-    /// bias, `db[k] = Σ_npq dy[n,p,q,k]`; those that are wanted, and at least one is.
+    /// bias, `db[k] = Σ_npq dy[n,p,q,k]`: those that are wanted, and at least one is.
     fn conv2d_wgrad(
         &self,
         shape: &ConvShape,
         x: &Self::Buf,
         dy: &Self::Buf,
-        dw: Option<&mut Grad<Self::Buf>>,
-        db: Option<&mut Grad<Self::Buf>>,
+        wanted: Wanted<'_, Self::Buf>,
     ) -> Result<()>;
 }
 
-impl<B: Backend> Tape<B> {
-    /// Convolves images `x` `[N, C, H, W]` with weights `w` `[K, C, R, S]`, adds `bias` `[K]`, and applies ReLU if
-    /// `relu` is set.
+impl<B: Conv2d> Tape<B> {
+    /// Convolves images `x` `[N, C, H, W]` with `affine.w` `[K, C, R, S]`, adds `affine.bias` `[K]`, and applies ReLU if
+    /// `affine.relu` is set.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where [`ConvShape::new`] gives it, or for a bias that is not of length K.
-    pub fn conv2d(
-        &mut self,
-        x: &Var<B>,
-        w: &Var<B>,
-        bias: Option<&Var<B>>,
-        stride: usize,
-        pad: usize,
-        relu: bool,
-    ) -> Result<Var<B>> {
-        self.conv2d_cropped(x, w, bias, stride, pad, relu, [usize::MAX; 2])
+    pub fn conv2d(&mut self, x: &Var<B>, affine: Affine<'_, Var<B>>, window: Window) -> Result<Var<B>> {
+        let shape = ConvShape::new("conv2d", x.shape(), affine.w.shape(), window)?;
+        self.conv2d_of(&shape, x, affine)
     }
 
-    /// [`Tape::conv2d`] as far as the first `extents` rows and columns of its output.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn conv2d_cropped(
-        &mut self,
-        x: &Var<B>,
-        w: &Var<B>,
-        bias: Option<&Var<B>>,
-        stride: usize,
-        pad: usize,
-        relu: bool,
-        [p, q]: [usize; 2],
-    ) -> Result<Var<B>> {
-        let shape = ConvShape::new("conv2d", x.shape(), w.shape(), stride, pad)?.cropped(p, q);
-        affine::require_bias("conv2d", bias, shape.k)?;
+    /// [`Tape::conv2d`] for extents that fit `x` and the weights: those rows and columns of the output that `shape` has.
+    pub(crate) fn conv2d_of(&mut self, shape: &ConvShape, x: &Var<B>, affine: Affine<'_, Var<B>>) -> Result<Var<B>> {
+        affine::require_bias("conv2d", affine.bias, shape.k)?;
         let backend = self.backend().clone();
-        let mut y = self.room(shape.output(), affine::inputs(x, w, bias), relu)?;
-        backend.conv2d_fprop(&shape, &x.data, &w.data, bias.map(|b| b.data()), relu, &mut y)?;
-
-        let output = self.output(shape.output(), y, affine::inputs(x, w, bias), relu)?;
-        affine::record(self, shape, x, w, bias, output.slot);
+        let mut y = self.room(shape.output(), affine.inputs(x), affine.relu)?;
+        backend.conv2d_fprop(shape, x.data(), affine.data(), &mut y)?;
+        let output = self.output(shape.output(), y, affine.inputs(x), affine.relu)?;
+        record(self, *shape, x, affine, output.slot);
         Ok(output)
     }
 }
 
-impl<B: Backend> affine::Passes<B> for ConvShape {
-    fn dgrad(&self, backend: &B, dy: &B::Buf, w: &B::Buf, mask: Option<&B::Buf>, dx: &mut Grad<B::Buf>) -> Result<()> {
-        backend.conv2d_dgrad(self, dy, w, mask, dx)
-    }
+/// Puts the backward half of a convolution on the tape, `y` being its result.
+pub(super) fn record<B: Conv2d>(tape: &mut Tape<B>, shape: ConvShape, x: &Var<B>, affine: Affine<'_, Var<B>>, y: Slot) {
+    tape.record(y, || Node { shape, x: x.clone(), w: affine.w.clone(), bias: affine.bias.cloned(), y });
+}
 
-    fn wgrad(
-        &self,
-        backend: &B,
-        x: &B::Buf,
-        dy: &B::Buf,
-        dw: Option<&mut Grad<B::Buf>>,
-        db: Option<&mut Grad<B::Buf>>,
-    ) -> Result<()> {
-        backend.conv2d_wgrad(self, x, dy, dw, db)
+struct Node<B: Device> {
+    shape: ConvShape,
+    x: Var<B>,
+    w: Var<B>,
+    bias: Option<Var<B>>,
+    y: Slot,
+}
+
+impl<B: Conv2d> Backward<B> for Node<B> {
+    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
+        let Some(dy) = grads.take(self.y) else { return Ok(()) };
+        let mut dw = grads.open(&self.w.input())?;
+        let mut db = self.bias.as_ref().map(|bias| grads.open(&bias.input())).transpose()?.flatten();
+        let wanted = Wanted { dw: dw.as_mut().map(|dw| &mut dw.grad), db: db.as_mut().map(|db| &mut db.grad) };
+        if !wanted.is_none() {
+            backend.conv2d_wgrad(&self.shape, self.x.data(), &dy, wanted)?;
+        }
+        grads.close(dw.into_iter().chain(db))?;
+        grads.update(&self.x.input(), |dx| backend.conv2d_dgrad(&self.shape, &dy, self.w.data(), dx))
     }
 }

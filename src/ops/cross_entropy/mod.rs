@@ -6,8 +6,8 @@ mod cuda;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Backend, Buffer, Device, Download, Real, Role};
-use crate::tape::{Tape, Var};
+use crate::device::{Buffer, Device, Download, Real, Role};
+use crate::tape::{Loss, Tape, Var};
 use crate::{Error, Result};
 
 /// The kernel of softmax cross-entropy.
@@ -27,12 +27,6 @@ pub trait CrossEntropy: Device {
         dlogits: Option<&mut Self::Buf>,
         meter: &mut Self::Buf,
     ) -> Result<()>;
-}
-
-/// A loss on its way back: what [`Tape::backward`] starts from.
-pub struct Loss<B: Device> {
-    pub(crate) logits: Var<B>,
-    pub(crate) gradient: B::Buf,
 }
 
 /// Sums of losses, hits and flat rows, added up on the device and read when somebody wants to know.
@@ -73,7 +67,7 @@ impl<B: Device> Pending<B> {
     }
 }
 
-impl<B: Backend> Meter<B> {
+impl<B: Device> Meter<B> {
     pub fn new(backend: &B) -> Result<Self> {
         let mut buf = backend.alloc(Role::Parameter, 3)?;
         backend.fill(&mut buf, num_traits::Zero::zero())?;
@@ -109,7 +103,7 @@ impl<B: Backend> Meter<B> {
     }
 }
 
-impl<B: Backend> Tape<B> {
+impl<B: CrossEntropy> Tape<B> {
     /// The mean cross-entropy of `logits` `[N, classes]` against `labels` `[N]`. Loss and hits are added to `meter`;
     /// the result is what [`Tape::backward`] takes.
     ///
@@ -132,7 +126,7 @@ impl<B: Backend> Tape<B> {
     }
 }
 
-fn run<B: Backend>(
+fn run<B: CrossEntropy>(
     backend: &B,
     logits: &Var<B>,
     labels: &B::Bytes,

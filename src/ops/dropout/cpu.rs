@@ -6,7 +6,7 @@ use super::{Dropout, Mask};
 use crate::Result;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
-use crate::ops::{Grad, Write};
+use crate::device::{Grad, Write};
 
 /// Elements a task; a multiple of the four words that one Philox counter yields.
 const PIECE: usize = 1 << 14;

@@ -3,8 +3,8 @@
 use super::{Dropout, Mask};
 use crate::Result;
 use crate::device::Buffer;
+use crate::device::Grad;
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, Set};
-use crate::ops::Grad;
 
 impl Cuda {
     /// What both directions take after their tensors.

@@ -5,10 +5,9 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use super::Grad;
-use crate::device::{Backend, Buffer, Device, Role};
+use crate::device::{Buffer, Device, Grad, Role};
 use crate::rng::{Purpose, Stream};
-use crate::tape::{Backward, Grads, Mode, Slot, Tape, Var};
+use crate::tape::{Backward, Grads, Input, Mode, Slot, Tape, Var};
 use crate::{Error, Result};
 
 /// Which elements are dropped, and what the others are multiplied by.
@@ -31,7 +30,7 @@ pub trait Dropout: Device {
     fn dropout_dgrad(&self, mask: &Mask, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 }
 
-impl<B: Backend> Tape<B> {
+impl<B: Dropout> Tape<B> {
     /// Zeroes each element of `x` with probability `probability` and scales the others up; in inference, or for a
     /// probability of 0, it is `x` itself.
     ///
@@ -56,24 +55,20 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, x.data.len())?;
         backend.dropout_fprop(&mask, &x.data, &mut y)?;
         let output = self.output(x.shape(), y, [x.slot], x.slot.relu)?;
-        self.record(output.slot, || Node { mask, x: x.slot, y: output.slot });
+        self.record(output.slot, || Node { mask, x: Input::masked(x.slot), y: output.slot });
         Ok(output)
     }
 }
 
-struct Node {
+struct Node<B: Device> {
     mask: Mask,
-    x: Slot,
+    x: Input<B>,
     y: Slot,
 }
 
-impl<B: Backend> Backward<B> for Node {
+impl<B: Dropout> Backward<B> for Node<B> {
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
         let Some(dy) = grads.take(self.y) else { return Ok(()) };
-        if let Some(mut dx) = grads.open(self.x)? {
-            backend.dropout_dgrad(&self.mask, &dy, &mut dx)?;
-            grads.close([dx]);
-        }
-        Ok(())
+        grads.update(&self.x, |dx| backend.dropout_dgrad(&self.mask, &dy, dx))
     }
 }

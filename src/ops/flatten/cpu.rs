@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::Flatten;
+use crate::device::Grad;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
-use crate::ops::Grad;
 use crate::{Result, Shape};
 
 impl<T: Real> Flatten for Cpu<T> {

@@ -1,9 +1,9 @@
 //! Flatten on a GPU: a transpose of each image.
 
 use super::Flatten;
+use crate::device::Grad;
 use crate::device::cuda::tiles::{FLATTEN_TILE, THREADS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry};
-use crate::ops::Grad;
 use crate::{Result, Shape};
 
 /// A block for each square of each image.

@@ -5,9 +5,8 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use super::Grad;
-use crate::device::{Backend, Device, Role};
-use crate::tape::{Backward, Grads, Slot, Tape, Var};
+use crate::device::{Device, Grad, Role};
+use crate::tape::{Backward, Grads, Input, Slot, Tape, Var};
 use crate::{Result, Shape};
 
 /// The kernels of flatten, for the case that moves data.
@@ -19,7 +18,7 @@ pub trait Flatten: Device {
     fn flatten_dgrad(&self, shape: Shape, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 }
 
-impl<B: Backend> Tape<B> {
+impl<B: Flatten> Tape<B> {
     /// The images of `x` `[N, C, H, W]` as rows `[N, C·H·W]`.
     ///
     /// # Errors
@@ -35,23 +34,20 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, shape.len())?;
         backend.flatten_fprop(shape, &x.data, &mut y)?;
         let output = self.output(rows, y, [x.slot], x.slot.relu)?;
-        self.record(output.slot, || Node { x: x.slot, y: output.slot });
+        self.record(output.slot, || Node { shape, x: Input::masked(x.slot), y: output.slot });
         Ok(output)
     }
 }
 
-struct Node {
-    x: Slot,
+struct Node<B: Device> {
+    shape: Shape,
+    x: Input<B>,
     y: Slot,
 }
 
-impl<B: Backend> Backward<B> for Node {
+impl<B: Flatten> Backward<B> for Node<B> {
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
         let Some(dy) = grads.take(self.y) else { return Ok(()) };
-        if let Some(mut dx) = grads.open(self.x)? {
-            backend.flatten_dgrad(self.x.shape, &dy, &mut dx)?;
-            grads.close([dx]);
-        }
-        Ok(())
+        grads.update(&self.x, |dx| backend.flatten_dgrad(self.shape, &dy, dx))
     }
 }

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::GlobalAvgPool;
+use crate::device::Grad;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu, epilogue};
-use crate::ops::Grad;
 use crate::{Result, Shape};
 
 fn inverse_pixels<T: Real>(shape: Shape) -> T {
@@ -25,13 +25,8 @@ impl<T: Real> GlobalAvgPool for Cpu<T> {
         Ok(())
     }
 
-    fn global_avgpool_dgrad(
-        &self,
-        shape: Shape,
-        dy: &Buf<T>,
-        mask: Option<&Buf<T>>,
-        dx: &mut Grad<Buf<T>>,
-    ) -> Result<()> {
+    fn global_avgpool_dgrad(&self, shape: Shape, dy: &Buf<T>, dx: &mut Grad<Buf<T>>) -> Result<()> {
+        let mask = dx.take_mask();
         let (c, scale, write) = (shape.c(), inverse_pixels::<T>(shape), dx.write);
         let image = shape.h() * shape.w() * c;
         self.run(|| {
@@ -41,7 +36,7 @@ impl<T: Real> GlobalAvgPool for Cpu<T> {
                         *dx = write.onto(*dx, dy * scale);
                     }
                 }
-                if let Some(x) = mask {
+                if let Some(x) = &mask {
                     epilogue::mask(dx, &x[n * image..(n + 1) * image]);
                 }
             });

@@ -1,9 +1,9 @@
 //! Global average pooling on a GPU.
 
 use super::GlobalAvgPool;
+use crate::device::Grad;
 use crate::device::cuda::tiles::{AVGPOOL_CHANNELS, THREADS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, channel_threads};
-use crate::ops::Grad;
 use crate::{Result, Shape};
 
 /// What the sum of an image's pixels is multiplied by.
@@ -23,10 +23,12 @@ impl GlobalAvgPool for Cuda {
         self.launch("global_avgpool", "global_avgpool_fprop", fprop_geometry(shape), args)
     }
 
-    fn global_avgpool_dgrad(&self, shape: Shape, dy: &Buf, mask: Option<&Buf>, dx: &mut Grad<Buf>) -> Result<()> {
+    fn global_avgpool_dgrad(&self, shape: Shape, dy: &Buf, dx: &mut Grad<Buf>) -> Result<()> {
+        let value = dx.take_mask();
         let (threads, packs) = channel_threads(shape.len(), shape.c(), self.vector());
         let kernel = if packs { "global_avgpool_dgrad_packs" } else { "global_avgpool_dgrad" };
-        let (dy, mask, dx) = (self.operand(dy)?, mask.map(|x| self.operand(x)).transpose()?, self.result(dx)?);
+        let mask = value.as_deref().map(|x| self.operand(x)).transpose()?;
+        let (dy, dx) = (self.operand(dy)?, self.result(dx)?);
         let accumulate = dx.accumulate();
         let args = Args::new().destination(&dx).input(&dy).optional(mask.as_ref());
         let args = args.int(shape.c()).int(shape.h() * shape.w()).float(inverse_pixels(shape));

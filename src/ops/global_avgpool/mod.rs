@@ -4,11 +4,8 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub(super) mod cuda;
 
-use std::sync::Arc;
-
-use super::Grad;
-use crate::device::{Backend, Device, Role};
-use crate::tape::{Backward, Grads, Slot, Tape, Var};
+use crate::device::{Device, Grad, Role};
+use crate::tape::{Backward, Grads, Input, Slot, Tape, Var};
 use crate::{Result, Shape};
 
 /// The kernels of global average pooling, on NHWC images of logical shape `[N, C, H, W]`.
@@ -16,17 +13,11 @@ pub trait GlobalAvgPool: Device {
     /// `y[n,c] = Σ_hw x[n,h,w,c] / (H·W)`.
     fn global_avgpool_fprop(&self, shape: Shape, x: &Self::Buf, y: &mut Self::Buf) -> Result<()>;
 
-    /// `dx[n,h,w,c] = dy[n,c] / (H·W)`, zeroed where `mask`, the input itself, is not positive.
-    fn global_avgpool_dgrad(
-        &self,
-        shape: Shape,
-        dy: &Self::Buf,
-        mask: Option<&Self::Buf>,
-        dx: &mut Grad<Self::Buf>,
-    ) -> Result<()>;
+    /// `dx[n,h,w,c] = dy[n,c] / (H·W)`.
+    fn global_avgpool_dgrad(&self, shape: Shape, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 }
 
-impl<B: Backend> Tape<B> {
+impl<B: GlobalAvgPool> Tape<B> {
     /// The mean of each channel of `x` `[N, C, H, W]`, as `[N, C, 1, 1]`.
     ///
     /// # Errors
@@ -39,25 +30,20 @@ impl<B: Backend> Tape<B> {
         let mut y = backend.alloc(Role::Activation, output.len())?;
         backend.global_avgpool_fprop(shape, &x.data, &mut y)?;
         let output = self.output(output, y, [x.slot], false)?;
-        let mask = x.slot.relu.then(|| x.data.clone());
-        self.record(output.slot, || Node::<B> { x: x.slot, mask, y: output.slot });
+        self.record(output.slot, || Node { shape, x: x.input(), y: output.slot });
         Ok(output)
     }
 }
 
 struct Node<B: Device> {
-    x: Slot,
-    mask: Option<Arc<B::Buf>>,
+    shape: Shape,
+    x: Input<B>,
     y: Slot,
 }
 
-impl<B: Backend> Backward<B> for Node<B> {
+impl<B: GlobalAvgPool> Backward<B> for Node<B> {
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
         let Some(dy) = grads.take(self.y) else { return Ok(()) };
-        if let Some(mut dx) = grads.open(self.x)? {
-            backend.global_avgpool_dgrad(self.x.shape, &dy, self.mask.as_deref(), &mut dx)?;
-            grads.close([dx]);
-        }
-        Ok(())
+        grads.update(&self.x, |dx| backend.global_avgpool_dgrad(self.shape, &dy, dx))
     }
 }

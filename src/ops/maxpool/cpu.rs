@@ -6,7 +6,7 @@ use super::MaxPool;
 use crate::Result;
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
-use crate::ops::{Grad, Write};
+use crate::device::{Grad, Write};
 use crate::shape::PoolShape;
 
 /// Where, in an image, each of a window's elements lies relative to the window's first.

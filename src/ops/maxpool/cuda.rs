@@ -2,8 +2,8 @@
 
 use super::MaxPool;
 use crate::Result;
+use crate::device::Grad;
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, channel_threads, divisor};
-use crate::ops::Grad;
 use crate::shape::PoolShape;
 
 /// `struct Pooling` of the kernels: the extents, then what the threads' numbers are divided by, `lanes` being the channels

@@ -4,11 +4,10 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use super::Grad;
 use crate::Result;
-use crate::device::{Backend, Device};
+use crate::device::{Device, Grad};
 use crate::shape::PoolShape;
-use crate::tape::{Backward, Grads, Slot, Tape, Var};
+use crate::tape::{Backward, Grads, Input, Slot, Tape, Var};
 
 /// The kernels of max pooling, on NHWC images.
 pub trait MaxPool: Device {
@@ -33,7 +32,7 @@ pub trait MaxPool: Device {
     ) -> Result<()>;
 }
 
-impl<B: Backend> Tape<B> {
+impl<B: MaxPool> Tape<B> {
     /// The maximum over each `window` × `window` square of `x` `[N, C, H, W]`, the squares `stride` apart.
     ///
     /// # Errors
@@ -48,13 +47,13 @@ impl<B: Backend> Tape<B> {
 }
 
 /// Room for the pool of `x`, and for the positions of the maxima if the way back needs them.
-pub(super) fn outputs<B: Backend>(tape: &Tape<B>, shape: &PoolShape, x: Slot) -> Result<(B::Buf, Option<B::Bytes>)> {
+pub(super) fn outputs<B: MaxPool>(tape: &Tape<B>, shape: &PoolShape, x: Slot) -> Result<(B::Buf, Option<B::Bytes>)> {
     let index = x.needs_grad().then(|| tape.backend().alloc_bytes(shape.output().len())).transpose()?;
     Ok((tape.room(shape.output(), [x], x.relu)?, index))
 }
 
 /// Puts the pool `y` of `x` on the tape, with its backward half.
-pub(super) fn record<B: Backend>(
+pub(super) fn record<B: MaxPool>(
     tape: &mut Tape<B>,
     shape: PoolShape,
     x: Slot,
@@ -63,25 +62,21 @@ pub(super) fn record<B: Backend>(
 ) -> Result<Var<B>> {
     let output = tape.output(shape.output(), y, [x], x.relu)?;
     if let Some(index) = index {
-        tape.record(output.slot, || Node { shape, x, index, y: output.slot });
+        tape.record(output.slot, || Node { shape, x: Input::masked(x), index, y: output.slot });
     }
     Ok(output)
 }
 
 struct Node<B: Device> {
     shape: PoolShape,
-    x: Slot,
+    x: Input<B>,
     index: B::Bytes,
     y: Slot,
 }
 
-impl<B: Backend> Backward<B> for Node<B> {
+impl<B: MaxPool> Backward<B> for Node<B> {
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
         let Some(dy) = grads.take(self.y) else { return Ok(()) };
-        if let Some(mut dx) = grads.open(self.x)? {
-            backend.maxpool_dgrad(&self.shape, &dy, &self.index, &mut dx)?;
-            grads.close([dx]);
-        }
-        Ok(())
+        grads.update(&self.x, |dx| backend.maxpool_dgrad(&self.shape, &dy, &self.index, dx))
     }
 }

@@ -2,12 +2,13 @@
 
 use bytemuck::NoUninit;
 
-use super::pooled::{Bands, PooledRows};
-use super::{MlpConv, MlpConvShape, Params, Wanted, composed};
+use super::bands::{Bands, PooledRows};
+use super::{ChainWanted, MlpConv, MlpConvShape, Params, composed};
 use crate::Result;
 use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_WARPS};
-use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, divisor};
+use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, Limits, divisor};
 use crate::device::{Device, Precision, Role};
+use crate::ops::fusion::Verdict;
 use crate::ops::maxpool::MaxPool;
 use crate::shape::ConvShape;
 
@@ -38,24 +39,30 @@ struct BlockLayout {
 }
 
 impl BlockLayout {
-    /// `None` where the kernels do not apply or gain nothing. They compute 96 columns of each product, which is no loss
+    /// An error says why where the kernels do not apply or gain nothing. They compute 96 columns of each product, which is no loss
     /// where memory is the bound, as long as half of them are wanted; they read two neighbouring taps at once, which begin
     /// at an even element where the horizontal stride is even; and weights and image lines have to fit a block's `memory`,
     /// in bytes.
-    fn new(shape: &MlpConvShape, memory: usize) -> Option<Self> {
+    fn new(shape: &MlpConvShape, memory: usize) -> Verdict<Self> {
         let &ConvShape { h, w, c, r, s, q, stride, pad, .. } = &shape.conv;
         let channels = [shape.conv.k, shape.k2, shape.k3];
         let suit = |&k: &usize| k.is_multiple_of(8) && 2 * k > MLPCONV_CHANNELS && k <= MLPCONV_CHANNELS;
         // Larger ones have no room; so much for overflows.
         let small = |&extent: &usize| extent < 1 << 14;
-        if !channels.iter().all(suit) || ![h, w, c, r, s, pad].iter().all(small) {
-            return None;
+        if !channels.iter().all(suit) {
+            return Err(format!(
+                "{channels:?} channels are not multiples of 8 from {} to {MLPCONV_CHANNELS}",
+                MLPCONV_CHANNELS / 2 + 8
+            ));
+        }
+        if ![h, w, c, r, s, pad].iter().all(small) {
+            return Err("an extent is too large for shared memory".into());
         }
         // A filter that is never moved may have any stride.
         let stride = stride.min((h.max(w) + 2 * pad).next_multiple_of(2));
         let (w, s, stride, pad) = (w * c, s * c, [stride, stride * c], [pad, pad * c]);
         if !stride[1].is_multiple_of(2) {
-            return None;
+            return Err("the horizontal stride times the channels is odd".into());
         }
         let squares = [r.div_ceil(4), s.div_ceil(4)];
         // One chunk more than an even number: the same bank for no two neighbouring lines.
@@ -68,8 +75,20 @@ impl BlockLayout {
         let pitch = columns.saturating_sub(32).next_multiple_of(64) + 32;
         let whole = w.is_multiple_of(8) && origin.is_multiple_of(8);
         let plan = BlockLayout { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
-        let fits = [false, true].iter().all(|&backward| plan.shared(&shape.conv, backward) <= memory);
-        fits.then_some(plan)
+        let needed = [false, true].map(|backward| plan.shared(&shape.conv, backward)).into_iter().max().unwrap_or(0);
+        match needed <= memory {
+            true => Ok(plan),
+            false => Err(format!("a block would need {needed} bytes of shared memory, of {memory}")),
+        }
+    }
+
+    /// The layout on a GPU of these limits.
+    fn on(shape: &MlpConvShape, gpu: &Limits) -> Verdict<Self> {
+        // In fp32 and TF32 a layer's sums are no fragments of the next one's factors, and the weights take twice the room.
+        match gpu.precision {
+            Precision::Bf16 => BlockLayout::new(shape, gpu.shared_memory),
+            precision => Err(format!("the fused block is for bf16, not {precision}")),
+        }
     }
 
     /// Bytes of shared memory: w2, w3, w1, the image, and backward two tiles of half a block's pixels.
@@ -136,12 +155,14 @@ impl Launch {
     }
 }
 
-impl Cuda {
-    fn block_layout(&self, shape: &MlpConvShape) -> Option<BlockLayout> {
-        // In fp32 and TF32 a layer's sums are no fragments of the next one's factors, and the weights take twice the room.
-        if self.precision() == Precision::Bf16 { BlockLayout::new(shape, self.device().shared_memory) } else { None }
+impl MlpConvShape {
+    /// Whether the kernels take it, and a GPU of these limits gains by them.
+    pub(in crate::ops) fn suits(&self, gpu: &Limits) -> Verdict {
+        BlockLayout::on(self, gpu).map(|_| ())
     }
+}
 
+impl Cuda {
     /// Whether a block may have as many `bytes` of shared memory.
     fn has_room(&self, bytes: usize) -> bool {
         bytes <= self.device().shared_memory
@@ -149,29 +170,24 @@ impl Cuda {
 }
 
 impl MlpConv for Cuda {
-    fn fuses(&self, shape: &MlpConvShape) -> bool {
-        self.block_layout(shape).is_some()
-    }
-
     fn mlpconv_fprop(
         &self,
         shape: &MlpConvShape,
         x: &Buf,
-        params: &Params<'_, Buf, 3>,
-        relu: bool,
+        params: Params<'_, Buf, 3>,
         y: &mut Buf,
         index: Option<&mut Bytes>,
     ) -> Result<()> {
-        let Some(plan) = self.block_layout(shape) else {
-            return composed::fprop(self, shape, x, params, relu, y, index);
+        let Ok(layout) = BlockLayout::on(shape, &self.limits()) else {
+            return composed::fprop(self, shape, x, params, y, index);
         };
-        let Launch { extents, geometry, .. } = Launch::new(shape, &plan, false, self.multiprocessors());
+        let Launch { extents, geometry, .. } = Launch::new(shape, &layout, false, self.multiprocessors());
         let bands = shape.pool.as_ref().and_then(|pool| Bands::new(pool, self.multiprocessors()));
         // Without a ReLU bits are not ordered as values are.
-        let bands = bands.filter(|bands| relu && self.has_room(geometry.shared + bands.shared()));
+        let bands = bands.filter(|bands| params.relu && self.has_room(geometry.shared + bands.shared()));
         if let (Some(pool), None) = (&shape.pool, &bands) {
             let mut whole = self.alloc(Role::Activation, shape.unpooled().len())?;
-            self.mlpconv_fprop(&MlpConvShape { pool: None, ..*shape }, x, params, relu, &mut whole, None)?;
+            self.mlpconv_fprop(&MlpConvShape { pool: None, ..*shape }, x, params, &mut whole, None)?;
             return self.maxpool_fprop(pool, &whole, y, index);
         }
         let x = self.operand(x)?;
@@ -180,7 +196,12 @@ impl MlpConv for Cuda {
             [self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?, self.operand_f32(params.b[2])?];
         let given = |args: Args| args.input(&x).input(&w1).input(&b1).input(&w2).input(&b2).input(&w3).input(&b3);
         let Some(bands) = bands else {
-            return self.launch(OP, "mlpconv_fprop", geometry, given(Args::new().output(y)).flag(relu).value(extents));
+            return self.launch(
+                OP,
+                "mlpconv_fprop",
+                geometry,
+                given(Args::new().output(y)).flag(params.relu).value(extents),
+            );
         };
         let blocks = blocks(bands.count(), self.multiprocessors());
         let geometry = Geometry { grid: [blocks, 1, 1], shared: geometry.shared + bands.shared(), ..geometry };
@@ -192,16 +213,15 @@ impl MlpConv for Cuda {
         &self,
         shape: &MlpConvShape,
         x: &Buf,
-        params: &Params<'_, Buf, 3>,
+        params: Params<'_, Buf, 3>,
         dy: &Buf,
         index: Option<&Bytes>,
-        mask: Option<&Buf>,
-        wanted: Wanted<'_, Buf, 3>,
+        wanted: ChainWanted<'_, Buf, 3>,
     ) -> Result<()> {
-        let Some(plan) = self.block_layout(shape) else {
-            return composed::backward(self, shape, x, params, dy, index, mask, wanted);
+        let Ok(layout) = BlockLayout::on(shape, &self.limits()) else {
+            return composed::backward(self, shape, x, params, dy, index, wanted);
         };
-        let Launch { extents, geometry, stride } = Launch::new(shape, &plan, true, self.multiprocessors());
+        let Launch { extents, geometry, stride } = Launch::new(shape, &layout, true, self.multiprocessors());
         let pooled = shape.pool.as_ref().and_then(PooledRows::new).zip(index);
         let pooled = pooled.filter(|(rows, _)| self.has_room(geometry.shared + rows.shared()));
         let unpooled = match &shape.pool {
@@ -227,19 +247,20 @@ impl MlpConv for Cuda {
                 }
             }
         }
-        let [dw1, dw2, dw3] = wanted.dw;
-        let [db1, db2, db3] = wanted.db;
+        let ChainWanted { dx, layers: [first, of_second, of_third] } = wanted;
         // In a part they lie one behind the other. Channels are multiples of 8, and so are these lengths.
         let (second, third) = (shape.second(), shape.third());
         let mut start = 0;
-        for (grad, len) in [(dw3, third.k * third.c), (db3, third.k), (dw2, second.k * second.c), (db2, second.k)] {
+        let thirds = [(of_third.dw, third.k * third.c), (of_third.db, third.k)];
+        let seconds = [(of_second.dw, second.k * second.c), (of_second.db, second.k)];
+        for (grad, len) in thirds.into_iter().chain(seconds) {
             if let Some(grad) = grad {
                 self.result_in(grad, parts.behind(start)).finish()?;
             }
             start += len;
         }
         drop(parts);
-        composed::first(self, shape, x, params, &dz1, mask, wanted.dx, dw1, db1)
+        composed::first(self, shape, x, params.w[0], &dz1, dx, first)
     }
 }
 
@@ -248,12 +269,13 @@ mod tests {
     use super::*;
     use crate::Shape;
     use crate::device::cuda::tiles::MLPCONV_D2L_SHARED;
+    use crate::shape::Window;
 
     fn shape(x: [usize; 4], k: [usize; 3], filter: [usize; 2], stride: usize, pad: usize) -> MlpConvShape {
         let [n, c, h, w] = x;
         let weights = [Shape::weight(k[0], c, filter[0], filter[1]), Shape::weight(k[1], k[0], 1, 1)];
         let weights = [weights[0], weights[1], Shape::weight(k[2], k[1], 1, 1)];
-        MlpConvShape::new(Shape::image(n, c, h, w), weights, stride, pad).unwrap()
+        MlpConvShape::new(Shape::image(n, c, h, w), weights, Window { stride, pad }).unwrap()
     }
 
     /// What a block may have on compute capabilities 8.6 and 8.9, the least since Ampere.
@@ -272,14 +294,15 @@ mod tests {
             assert_eq!((launch.extents.ints[15], launch.geometry.grid), (tiles, [blocks, 1, 1]));
             assert_eq!(launch.stride, 2 * 96 * 97);
         }
-        assert_eq!(BlockLayout::new(&shape([128, 96, 26, 26], [256; 3], [5, 5], 1, 2), MEMORY), None);
-        assert_eq!(BlockLayout::new(&shape([128, 256, 12, 12], [384; 3], [3, 3], 1, 1), MEMORY), None);
-        assert_eq!(BlockLayout::new(&shape([128, 384, 5, 5], [10; 3], [3, 3], 1, 1), MEMORY), None);
+        assert_eq!(BlockLayout::new(&shape([128, 96, 26, 26], [256; 3], [5, 5], 1, 2), MEMORY).ok(), None);
+        assert_eq!(BlockLayout::new(&shape([128, 256, 12, 12], [384; 3], [3, 3], 1, 1), MEMORY).ok(), None);
+        assert_eq!(BlockLayout::new(&shape([128, 384, 5, 5], [10; 3], [3, 3], 1, 1), MEMORY).ok(), None);
     }
 
     #[test]
     fn what_kernels_cannot_or_should_not_do_is_composed() {
-        let plan = |k, filter, stride, pad| BlockLayout::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY);
+        let plan =
+            |k, filter, stride, pad| BlockLayout::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY).ok();
         assert!(plan([56, 64, 96], [11, 11], 2, 3).is_some());
         for k in [[48, 96, 96], [96, 104, 96], [96, 96, 92]] {
             assert_eq!(plan(k, [11, 11], 4, 0), None, "{k:?}");
@@ -288,7 +311,7 @@ mod tests {
         assert_eq!(plan([96; 3], [24, 24], 4, 0), None, "too large a filter");
         assert_eq!(plan([96; 3], [11, 11], 4, 1 << 20), None, "too much padding");
         assert_eq!(
-            BlockLayout::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0), MEMORY),
+            BlockLayout::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0), MEMORY).ok(),
             None,
             "lines that are too long"
         );

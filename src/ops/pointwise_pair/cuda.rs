@@ -2,10 +2,11 @@
 
 use bytemuck::NoUninit;
 
-use super::{PairShape, Params, PointwisePair, Wanted, composed};
+use super::{ChainWanted, PairShape, Params, PointwisePair, composed};
 use crate::Result;
 use crate::device::cuda::tiles::{PAIR_BLOCKS, PAIR_CHANNELS, PAIR_PIXELS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
+use crate::ops::fusion::Verdict;
 use crate::ops::global_avgpool::cuda::inverse_pixels;
 
 const OP: &str = "pointwise_pair";
@@ -72,8 +73,23 @@ fn tile(shape: &PairShape) -> usize {
     PAIR_PIXELS / whole * whole
 }
 
-fn fits(shape: &PairShape) -> bool {
-    tile(shape) > 0 && [shape.c, shape.k2, shape.k3].iter().all(|&channels| channels <= PAIR_CHANNELS)
+impl PairShape {
+    /// Whether the kernels take it.
+    pub(in crate::ops) fn suits(&self) -> Verdict {
+        if let Some(channels) = [self.c, self.k2, self.k3].into_iter().find(|&channels| channels > PAIR_CHANNELS) {
+            return Err(format!("{channels} channels are more than a thread has registers for, {PAIR_CHANNELS}"));
+        }
+        match self.mean {
+            Some(pixels) if tile(self) == 0 => {
+                Err(format!("images of {pixels} pixels are larger than a tile, {PAIR_PIXELS}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn fits(&self) -> bool {
+        self.suits().is_ok()
+    }
 }
 
 /// As many blocks as there are tiles of pixels, or as few as are done as soon as `most` of them.
@@ -84,26 +100,15 @@ fn geometry(shape: &PairShape, most: usize) -> Geometry {
 }
 
 impl PointwisePair for Cuda {
-    fn pointwise_pair_fuses(&self, shape: &PairShape) -> bool {
-        fits(shape)
-    }
-
-    fn pointwise_pair_fprop(
-        &self,
-        shape: &PairShape,
-        x: &Buf,
-        params: &Params<'_, Buf, 2>,
-        relu: bool,
-        y: &mut Buf,
-    ) -> Result<()> {
-        if !fits(shape) {
-            return composed::fprop(self, shape, x, params, relu, y);
+    fn pointwise_pair_fprop(&self, shape: &PairShape, x: &Buf, params: Params<'_, Buf, 2>, y: &mut Buf) -> Result<()> {
+        if !shape.fits() {
+            return composed::fprop(self, shape, x, params, y);
         }
         let x = self.operand(x)?;
         let (w2, w3) = (self.operand(params.w[0])?, self.operand(params.w[1])?);
         let (b2, b3) = (self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?);
         let args = Args::new().output(y).input(&x).input(&w2).input(&b2).input(&w3).input(&b3);
-        let args = args.value(Extents::new(shape)).flag(relu);
+        let args = args.value(Extents::new(shape)).flag(params.relu);
         self.launch(OP, "pointwise_pair_fprop", geometry(shape, usize::MAX), args)
     }
 
@@ -111,27 +116,29 @@ impl PointwisePair for Cuda {
         &self,
         shape: &PairShape,
         x: &Buf,
-        params: &Params<'_, Buf, 2>,
+        params: Params<'_, Buf, 2>,
         dy: &Buf,
-        relu: bool,
-        mask: bool,
-        wanted: Wanted<'_, Buf, 2>,
+        wanted: ChainWanted<'_, Buf, 2>,
     ) -> Result<()> {
-        if !fits(shape) {
-            return composed::backward(self, shape, x, params, dy, relu, mask, wanted);
+        if !shape.fits() {
+            return composed::backward(self, shape, x, params, dy, wanted);
         }
+        let ChainWanted { mut dx, layers: [second, third] } = wanted;
+        // The kernel masks by the x that it reads anyway.
+        let mask = dx.as_mut().and_then(|dx| dx.take_mask()).is_some();
         let (geometry, layout) = (geometry(shape, PAIR_BLOCKS), Layout::new(shape));
         let parts = self.parts(geometry.grid[0], layout.stride as usize)?;
         let (x, dy) = (self.operand(x)?, self.operand(dy)?);
         let (w2, w3) = (self.operand(params.w[0])?, self.operand(params.w[1])?);
         let (b2, b3) = (self.operand_f32(params.b[0])?, self.operand_f32(params.b[1])?);
-        let dx = wanted.dx.map(|dx| self.result(dx)).transpose()?;
+        let dx = dx.map(|dx| self.result(dx)).transpose()?;
         let accumulate = dx.as_ref().is_some_and(|dx| dx.accumulate());
         let args = Args::new().address(dx.as_ref().map_or(0, |dx| dx.address())).address(parts.address());
         let args = args.input(&x).input(&dy).input(&w2).input(&b2).input(&w3).input(&b3);
-        let args = args.value(Extents::new(shape)).value(layout).flag(relu).flag(mask).flag(accumulate);
+        let args = args.value(Extents::new(shape)).value(layout).flag(params.relu).flag(mask).flag(accumulate);
         self.launch(OP, "pointwise_pair_backward", geometry, args)?;
-        let grads = wanted.dw.into_iter().zip(layout.dw).chain(wanted.db.into_iter().zip(layout.db));
+        let [dw, db] = [[second.dw, third.dw], [second.db, third.db]];
+        let grads = dw.into_iter().zip(layout.dw).chain(db.into_iter().zip(layout.db));
         for (grad, start) in grads {
             if let Some(grad) = grad {
                 self.result_in(grad, parts.behind(start as usize)).finish()?;
@@ -170,7 +177,7 @@ mod tests {
         assert_eq!(cut(3, 49), (98, 2, 2));
         assert_eq!(cut(300, 65), (65, 300, 150));
         assert_eq!(cut(PAIR_BLOCKS, 128), (128, PAIR_BLOCKS, PAIR_BLOCKS));
-        assert!(fits(&shape(3, 128)) && !fits(&shape(3, 129)) && !fits(&shape(1, 1000)));
+        assert!(shape(3, 128).fits() && !shape(3, 129).fits() && !shape(1, 1000).fits());
     }
 
     #[test]

@@ -11,11 +11,10 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use super::affine;
-use super::chain::{Chain, Params, Wanted};
+use super::chain::{Chain, ChainWanted, Params};
+use super::conv2d::Conv2d;
 use super::global_avgpool::GlobalAvgPool;
-use super::pointwise::{Pointwise, PointwiseShape};
-use crate::device::{Backend, Device, Role};
+use crate::device::{Device, Role};
 use crate::shape::ConvShape;
 use crate::tape::{Backward, Grads, Slot, Tape, Var};
 use crate::{Error, Result, Shape};
@@ -33,13 +32,13 @@ pub struct PairShape {
 
 impl PairShape {
     /// The second layer of a block, the first of the pair.
-    pub fn second(&self) -> PointwiseShape {
-        PointwiseShape { m: self.m, c: self.c, k: self.k2 }
+    pub fn second(&self) -> ConvShape {
+        ConvShape::pointwise(self.m, self.c, self.k2)
     }
 
     /// The third.
-    pub fn third(&self) -> PointwiseShape {
-        PointwiseShape { m: self.m, c: self.k2, k: self.k3 }
+    pub fn third(&self) -> ConvShape {
+        ConvShape::pointwise(self.m, self.k2, self.k3)
     }
 
     /// The images whose means are wanted, if they are, each as a column of pixels.
@@ -50,87 +49,65 @@ impl PairShape {
 }
 
 /// The kernels of the pair. Provided are those that call the convolutions' and the average's one after the other.
-pub trait PointwisePair: Pointwise + GlobalAvgPool {
-    /// Whether this backend does better for `shape`, its mean included, than ops one after the other on a tape, which
-    /// keep what is between them.
-    fn pointwise_pair_fuses(&self, _shape: &PairShape) -> bool {
-        false
-    }
-
-    /// `hidden = relu(x · w2 + b2)`, rounded as an activation is when it is stored, and `y = act(hidden · w3 + b3)`, where
-    /// `act` is ReLU if `relu`. With a mean y is rounded likewise, and the mean `[m / mean, k3]` is what goes to `y`.
+pub trait PointwisePair: Conv2d + GlobalAvgPool {
+    /// `hidden = relu(x · w2 + b2)`, rounded as an activation is when it is stored, and `y = act(hidden · w3 + b3)`; `act` is
+    /// ReLU if `params.relu`. With a mean y is rounded likewise, and the mean `[m / mean, k3]` is what goes to `y`.
     fn pointwise_pair_fprop(
         &self,
         shape: &PairShape,
         x: &Self::Buf,
-        params: &Params<'_, Self::Buf, 2>,
-        relu: bool,
+        params: Params<'_, Self::Buf, 2>,
         y: &mut Self::Buf,
     ) -> Result<()> {
-        composed::fprop(self, shape, x, params, relu, y)
+        composed::fprop(self, shape, x, params, y)
     }
 
     /// The gradients that are wanted, from the gradient `dy` of y before its ReLU; that of `hidden` is rounded as an
-    /// activation's is. That of x is zeroed where x is not positive, if `mask` says so.
+    /// activation's is.
     ///
-    /// Without a mean `dy` is masked by y's ReLU already, and `relu` is not read. With one, `dy` is the mean's gradient: each
-    /// pixel's share of it is rounded as an activation's gradient is, and zeroed where `relu` is set and y, computed
-    /// again, is not positive.
-    #[allow(clippy::too_many_arguments)]
+    /// Without a mean `dy` is masked by y's ReLU already, and `params.relu` is not read. With one, `dy` is the mean's gradient:
+    /// each pixel's share of it is rounded as an activation's gradient is, and zeroed where `params.relu` is set and y,
+    /// computed again, is not positive.
     fn pointwise_pair_backward(
         &self,
         shape: &PairShape,
         x: &Self::Buf,
-        params: &Params<'_, Self::Buf, 2>,
+        params: Params<'_, Self::Buf, 2>,
         dy: &Self::Buf,
-        relu: bool,
-        mask: bool,
-        wanted: Wanted<'_, Self::Buf, 2>,
+        wanted: ChainWanted<'_, Self::Buf, 2>,
     ) -> Result<()> {
-        composed::backward(self, shape, x, params, dy, relu, mask, wanted)
+        composed::backward(self, shape, x, params, dy, wanted)
     }
 }
 
-impl<B: Backend> Tape<B> {
-    /// Mixes the channels of each pixel of `x` `[N, C, H, W]` by w2 `[K, C, 1, 1]`, adds b2 and applies ReLU; then the
-    /// same with w3 and b3, and ReLU if `relu` is set. `params` are w2, b2, w3, b3. If `mean` is set, what comes out is
+impl<B: PointwisePair> Tape<B> {
+    /// Mixes the channels of each pixel of `x` `[N, C, H, W]` by the first weights `[K, C, 1, 1]`, adds the first bias and
+    /// applies ReLU; then the same with the second ones, and ReLU if `params.relu` is set. If `mean` is set, the output is
     /// each channel's mean `[N, K, 1, 1]`, as of [`Tape::global_avgpool`].
     ///
     /// It takes `x` by value, so that in inference it is freed as soon as it has been used.
     ///
     /// # Errors
-    /// [`Error::Shape`] for weights that are not 1×1 or do not fit the channels, or a bias that does not have an element
-    /// for each channel.
-    pub fn pointwise_pair(&mut self, x: Var<B>, params: [&Var<B>; 4], relu: bool, mean: bool) -> Result<Var<B>> {
-        let [w2, b2, w3, b3] = params;
-        let (shape, output) = shapes(x.shape(), [w2, w3].map(Var::shape), mean)?;
-        for (bias, k) in [(b2, shape.k2), (b3, shape.k3)] {
-            affine::require_bias("pointwise_pair", Some(bias), k)?;
-        }
-        let (backend, chain) = (self.backend().clone(), Chain::new(x, [w2, w3], [b2, b3]));
-        if !(chain.is_distinct() && backend.pointwise_pair_fuses(&shape)) {
-            if mean {
-                let y = self.pointwise_pair(chain.x, params, relu, false)?;
-                return self.global_avgpool(&y);
-            }
-            let hidden = self.pointwise(&chain.x, w2, Some(b2), true)?;
-            drop(chain);
-            return self.pointwise(&hidden, w3, Some(b3), relu);
-        }
+    /// [`Error::Shape`] for weights that are not 1×1 or do not fit the channels, a bias that does not have an element for
+    /// each channel, or a variable that is given twice.
+    pub fn pointwise_pair(&mut self, x: Var<B>, params: Params<'_, Var<B>, 2>, mean: bool) -> Result<Var<B>> {
+        let (shape, output) = shapes(x.shape(), params.w.map(Var::shape), mean)?;
+        let (backend, relu) = (self.backend().clone(), params.relu);
+        let chain = Chain::new("pointwise_pair", x, params, [shape.k2, shape.k3])?;
         let mut y = backend.alloc(Role::Activation, output.len())?;
-        backend.pointwise_pair_fprop(&shape, &chain.x.data, &chain.params(), relu, &mut y)?;
+        backend.pointwise_pair_fprop(&shape, chain.x.data(), chain.params(), &mut y)?;
 
         let output = self.output(output, y, chain.inputs(), relu && !mean)?;
-        self.record(output.slot, || Node { shape, chain, relu, y: output.slot });
+        self.record(output.slot, || Node { shape, chain, y: output.slot });
         Ok(output)
     }
 }
 
 /// The extents, and the output's shape.
 fn shapes(x: Shape, w: [Shape; 2], mean: bool) -> Result<(PairShape, Shape)> {
-    let second = ConvShape::new("pointwise_pair", x, w[0], 1, 0)?;
-    let third = ConvShape::new("pointwise_pair", second.output(), w[1], 1, 0)?;
-    match [second, third].iter().find(|conv| !conv.is_pointwise()) {
+    let second = ConvShape::new("pointwise_pair", x, w[0], Default::default())?;
+    let third = ConvShape::new("pointwise_pair", second.output(), w[1], Default::default())?;
+    match [second, third].iter().find(|conv| !conv.is_gemm()) {
         Some(conv) => Err(Error::shape("pointwise_pair", format!("needs weights [K, C, 1, 1], got {}", conv.weight()))),
         None => {
             let (whole, pixels) = (third.output(), mean.then_some(x.h() * x.w()));
@@ -143,17 +120,15 @@ fn shapes(x: Shape, w: [Shape; 2], mean: bool) -> Result<(PairShape, Shape)> {
 struct Node<B: Device> {
     shape: PairShape,
     chain: Chain<B, 2>,
-    relu: bool,
     y: Slot,
 }
 
-impl<B: Backend> Backward<B> for Node<B> {
+impl<B: PointwisePair> Backward<B> for Node<B> {
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
         let Some(dy) = grads.take(self.y) else { return Ok(()) };
-        let Node { shape, chain, relu, .. } = &*self;
-        let (x, mask) = (chain.x.data(), chain.x.slot.relu);
-        chain.gradients(backend, grads, |wanted| {
-            backend.pointwise_pair_backward(shape, x, &chain.params(), &dy, *relu, mask, wanted)
+        let Node { shape, chain, .. } = &*self;
+        chain.gradients(grads, |wanted| {
+            backend.pointwise_pair_backward(shape, chain.x.data(), chain.params(), &dy, wanted)
         })
     }
 }

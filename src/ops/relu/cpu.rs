@@ -2,9 +2,8 @@
 
 use super::Relu;
 use crate::Result;
-use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
-use crate::ops::{Grad, Write};
+use crate::device::{Device, Grad, Real, Write};
 
 impl<T: Real> Relu for Cpu<T> {
     fn relu_fprop(&self, x: &Buf<T>, y: &mut Buf<T>) -> Result<()> {
@@ -19,11 +18,6 @@ impl<T: Real> Relu for Cpu<T> {
         }
         // The input has not gone through this ReLU: what others have added to its gradient stays where `y` is zero.
         self.zip_pairs(&mut dx.buf, y, dy, |dx, y, dy| *dx += if y > T::zero() { dy } else { T::zero() });
-        Ok(())
-    }
-
-    fn relu_mask(&self, y: &Buf<T>, dy: &mut Buf<T>) -> Result<()> {
-        self.zip(dy, y, |dy, y| *dy = if y > T::zero() { *dy } else { T::zero() });
         Ok(())
     }
 }

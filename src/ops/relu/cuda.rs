@@ -3,8 +3,8 @@
 use super::Relu;
 use crate::Result;
 use crate::device::Buffer;
+use crate::device::Grad;
 use crate::device::cuda::{Args, Buf, Cuda, Geometry};
-use crate::ops::Grad;
 
 impl Relu for Cuda {
     fn relu_fprop(&self, x: &Buf, y: &mut Buf) -> Result<()> {
@@ -20,12 +20,5 @@ impl Relu for Cuda {
         let args = Args::new().destination(&dx).input(&y).input(&dy).int(len).flag(accumulate);
         self.launch("relu", "relu_dgrad", Geometry::linear(len.div_ceil(self.vector())), args)?;
         dx.finish()
-    }
-
-    fn relu_mask(&self, y: &Buf, dy: &mut Buf) -> Result<()> {
-        let kernel = if self.is_activation(dy) { "relu_mask" } else { "relu_mask_float" };
-        let (y, len) = (self.operand(y)?, y.len());
-        let args = Args::new().address(self.changed(dy)?).input(&y).int(len);
-        self.launch("relu", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
     }
 }

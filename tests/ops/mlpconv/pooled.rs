@@ -1,9 +1,9 @@
 //! The block with its pool is to the bit the block and then the pool, whatever a backend does in one kernel.
 
 use mlpconv::Backend;
-use mlpconv::device::{Buffer, Role};
+use mlpconv::device::{Buffer, Grad, Role, Write};
 use mlpconv::ops::mlpconv::MlpConvShape;
-use mlpconv::ops::{Grad, Params, Wanted, Write};
+use mlpconv::ops::{ChainWanted, Params, Wanted};
 
 use super::{Block, NAMES, ROLES};
 use crate::arithmetic::Arithmetic;
@@ -39,22 +39,27 @@ impl Pooled {
         seed
     }
 
+    fn params<'a, Buf>(&self, inputs: &'a [Buf]) -> Params<'a, Buf, 3> {
+        let [_, w1, b1, w2, b2, w3, b3] = inputs else { panic!("seven inputs") };
+        self.block.params([w1, w2, w3], [b1, b2, b3])
+    }
+
     /// Output and positions: by the kernels of block and pool one after the other where they are `apart`.
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Buf], apart: bool) -> (Vec<u64>, Vec<u8>) {
-        let (shape, relu, params) = (self.shape(), self.block.relu, params(inputs));
+        let (shape, params) = (self.shape(), self.params(inputs));
         let len = shape.output().len();
         let room = |len| backend.alloc(Role::Activation, len).unwrap();
         let (mut y, mut index) = (room(len), backend.alloc_bytes(len).unwrap());
         if apart {
             let mut whole = room(shape.unpooled().len());
             let alone = MlpConvShape { pool: None, ..shape };
-            backend.mlpconv_fprop(&alone, &inputs[0], &params, relu, &mut whole, None).unwrap();
+            backend.mlpconv_fprop(&alone, &inputs[0], params, &mut whole, None).unwrap();
             backend.maxpool_fprop(&shape.pool.unwrap(), &whole, &mut y, Some(&mut index)).unwrap();
         } else {
-            backend.mlpconv_fprop(&shape, &inputs[0], &params, relu, &mut y, Some(&mut index)).unwrap();
+            backend.mlpconv_fprop(&shape, &inputs[0], params, &mut y, Some(&mut index)).unwrap();
             // In inference nobody wants the positions.
             let mut inferred = room(len);
-            backend.mlpconv_fprop(&shape, &inputs[0], &params, relu, &mut inferred, None).unwrap();
+            backend.mlpconv_fprop(&shape, &inputs[0], params, &mut inferred, None).unwrap();
             assert_eq!(bits(backend, &y), bits(backend, &inferred), "{self:?}: in inference");
         }
         (bits(backend, &y), backend.download_bytes(&index).unwrap())
@@ -68,16 +73,17 @@ impl Pooled {
         let grad = |(buf, role): (&B::Buf, Role)| Grad::new(backend.alloc(role, buf.len()).unwrap(), Write::Overwrite);
         let mut grads: Vec<Grad<B::Buf>> = inputs.iter().zip(ROLES).map(grad).collect();
         let [dx, dw1, db1, dw2, db2, dw3, db3] = &mut grads[..] else { unreachable!() };
-        let wanted = Wanted { dx: Some(dx), dw: [dw1, dw2, dw3].map(Some), db: [db1, db2, db3].map(Some) };
-        let (x, params) = (&inputs[0], params(inputs));
+        let layers = [(dw1, db1), (dw2, db2), (dw3, db3)].map(|(dw, db)| Wanted { dw: Some(dw), db: Some(db) });
+        let wanted = ChainWanted { dx: Some(dx), layers };
+        let (x, params) = (&inputs[0], self.params(inputs));
         if apart {
             let mut whole =
                 Grad::new(backend.alloc(Role::Activation, shape.unpooled().len()).unwrap(), Write::Overwrite);
             backend.maxpool_dgrad(&shape.pool.unwrap(), &dy, &index, &mut whole).unwrap();
             let alone = MlpConvShape { pool: None, ..shape };
-            backend.mlpconv_backward(&alone, x, &params, &whole.buf, None, None, wanted).unwrap();
+            backend.mlpconv_backward(&alone, x, params, &whole.buf, None, wanted).unwrap();
         } else {
-            backend.mlpconv_backward(&shape, x, &params, &dy, Some(&index), None, wanted).unwrap();
+            backend.mlpconv_backward(&shape, x, params, &dy, Some(&index), wanted).unwrap();
         }
         grads.iter().map(|grad| bits(backend, &grad.buf)).collect()
     }
@@ -103,11 +109,6 @@ impl Pooled {
         }
         (y, index)
     }
-}
-
-fn params<Buf>(inputs: &[Buf]) -> Params<'_, Buf, 3> {
-    let [_, w1, b1, w2, b2, w3, b3] = inputs else { panic!("seven inputs") };
-    Params { w: [w1, w2, w3], b: [b1, b2, b3] }
 }
 
 fn bits<B: Backend>(backend: &B, buf: &B::Buf) -> Vec<u64> {

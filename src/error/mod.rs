@@ -1,7 +1,17 @@
-//! The crate's one error type. Each variant names what failed (the op, the file, the option), what was found, and,
+//! The crate's one error type, and the errors within it that have kinds of their own. Each variant names what failed (the op, the file, the option), what was found, and,
 //! where there is one, the remedy.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+mod idx;
+
 use std::path::PathBuf;
+
+#[cfg(feature = "cuda")]
+pub use cuda::CudaError;
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::describe;
+pub use idx::IdxError;
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -33,7 +43,7 @@ pub enum Error {
     /// A GPU that cannot be used, or that has failed.
     #[cfg(feature = "cuda")]
     #[error("cuda: {0}")]
-    Cuda(#[from] crate::device::cuda::CudaError),
+    Cuda(#[from] CudaError),
 
     /// A parameter cannot be written while something else still reads it.
     #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
@@ -56,7 +66,7 @@ pub enum Error {
 
     /// Bytes that are not the IDX file they should be.
     #[error("{name}: {source}")]
-    Idx { name: String, source: crate::data::idx::IdxError },
+    Idx { name: String, source: IdxError },
 
     /// Images and labels that do not fit together, or that are not what their name promises.
     #[error("{what}: {problem}")]

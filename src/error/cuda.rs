@@ -49,13 +49,13 @@ pub enum CudaError {
 
 impl CudaError {
     /// For `map_err`: names the call that failed.
-    pub(super) fn driver(call: &'static str) -> impl FnOnce(DriverError) -> crate::Error {
+    pub(crate) fn driver(call: &'static str) -> impl FnOnce(DriverError) -> crate::Error {
         move |error| CudaError::Driver { call, problem: describe(error) }.into()
     }
 }
 
 /// `CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered`.
-pub(super) fn describe(error: DriverError) -> String {
+pub(crate) fn describe(error: DriverError) -> String {
     let text = |found: Result<&std::ffi::CStr, _>| found.map(|text| text.to_string_lossy().into_owned()).ok();
     match (text(error.error_name()), text(error.error_string())) {
         (Some(name), Some(meaning)) => format!("{name}: {meaning}"),

@@ -1,12 +1,17 @@
-//! What the rules of [`gemm`](super::gemm) choose for the book's network: `kernels/measured/CHOICES.md`, written by
-//! `make choices`, and held to the rules by a test.
+//! What the rules of [`gemm`](crate::device::cuda::gemm) choose for the book's network: `kernels/measured/CHOICES.md`,
+//! written by `make choices`, and held to the rules by a test.
 
 use std::fmt::Write as _;
 use std::{env, fs};
 
-use super::gemm::{Product, SplitRule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors};
-use super::tiles::Tile;
+use super::plan::Kernel;
+use super::{Nin, Plan, layers};
 use crate::device::Precision;
+use crate::device::cuda::gemm::{Product, SplitRule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors};
+use crate::device::cuda::tiles::Tile;
+use crate::ops::conv2d::gemm_of;
+use crate::shape::ConvShape;
+use crate::{Cpu, Shape};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/CHOICES.md");
 
@@ -30,17 +35,16 @@ kernels that take the place of some of these: the fused first block (bf16), the 
 /// Multiprocessors of an H200.
 const MULTIPROCESSORS: usize = 132;
 
-/// Name, channels in and out, taps, pixels of an image's input and output.
-const LAYERS: [(&str, usize, usize, usize, usize, usize); 8] = [
-    ("16→96, 3×3", 16, 96, 9, 55 * 55, 53 * 53),
-    ("96→96, 1×1", 96, 96, 1, 53 * 53, 53 * 53),
-    ("96→256, 5×5", 96, 256, 25, 26 * 26, 25 * 25),
-    ("256→256, 1×1", 256, 256, 1, 25 * 25, 25 * 25),
-    ("256→384, 3×3", 256, 384, 9, 12 * 12, 11 * 11),
-    ("384→384, 1×1", 384, 384, 1, 11 * 11, 11 * 11),
-    ("384→10, 3×3", 384, 10, 9, 5 * 5, 5 * 5),
-    ("10→10, 1×1", 10, 10, 1, 5 * 5, 5 * 5),
-];
+/// The convolutions of the book's network by its plan, each of several equal ones once.
+fn convolutions(batch: usize) -> Vec<ConvShape> {
+    let net = Nin::d2l(&Cpu::<f32>::new(), 0).unwrap();
+    let apart = |_: &_| Err("each by itself".into());
+    let plan = Plan::new(&layers(&net), Shape::image(batch, 1, 224, 224), &apart).unwrap();
+    let conv = |kernel: &Kernel| if let Kernel::Conv2d(shape) = kernel { Some(*shape) } else { None };
+    let mut convolutions: Vec<ConvShape> = plan.steps.iter().filter_map(|step| conv(&step.kernel)).collect();
+    convolutions.dedup();
+    convolutions
+}
 
 struct Choice {
     tile: Tile,
@@ -52,8 +56,10 @@ struct Choice {
     parts: usize,
 }
 
-fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choice {
-    let (_, c, k, taps, input, output) = LAYERS[layer];
+/// Of a pass of the convolution `of`.
+fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
+    let run = gemm_of(precision, of);
+    let ConvShape { c, k, .. } = run;
     // An access of 16 bytes, and the tile's part of the sum.
     let (both, step) = (whole_vectors(precision, &[c, k]), if precision == Precision::Bf16 { 32 } else { 16 });
     let plain = |aligned, m, n, k: usize| {
@@ -67,30 +73,24 @@ fn choose(precision: Precision, pass: &str, batch: usize, layer: usize) -> Choic
         let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
         Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * tile.groups * step, parts }
     };
-    let pixels = batch * output;
-    match (pass, taps) {
-        ("fprop", 1) => plain(whole_vectors(precision, &[c]), pixels, k, c),
-        ("fprop", _) => {
-            let product = Product { m: pixels, n: k, k: taps * c };
-            // By the pixels that there would be if none were left out: as many as the input has, but for the first layer.
-            let whole = Product { m: batch * input, ..product };
+    match pass {
+        "fprop" if run.is_gemm() => plain(whole_vectors(precision, &[c]), run.pixels(), k, c),
+        "fprop" => {
+            let product = Product { m: run.pixels(), n: k, k: run.taps() };
+            // By the pixels that there would be if none were left out.
+            let whole = Product { m: of.whole().pixels(), ..product };
             let tile = *tile(precision, whole_vectors(precision, &[c]), k);
             let choice = divided(fprop_splits, tile, whole, whole.m * k);
-            let part = if choice.splits > 1 { (pixels * k).next_multiple_of(4) * size_of::<f32>() } else { 0 };
+            let part = if choice.splits > 1 { (product.m * k).next_multiple_of(4) * size_of::<f32>() } else { 0 };
             let blocks = geometry(&choice.tile, product.m, product.n, 1).grid[0];
             Choice { product, blocks, parts: choice.splits * part, ..choice }
         }
-        ("dgrad", _) => plain(both, batch * input, c, taps * k),
+        "dgrad" => plain(both, of.n * of.h * of.w, c, run.r * run.s * k),
         _ => {
-            let product = Product { m: k, n: taps * c, k: pixels };
-            // The first convolution's gradient lies as its filter does.
-            let taps = if c == 16 { 121 } else { taps * c };
-            divided(
-                wgrad_splits,
-                tile(precision, both, product.n).grouped(),
-                product,
-                (taps * k).next_multiple_of(4) + k,
-            )
+            let product = Product { m: k, n: run.taps(), k: run.pixels() };
+            // The gradient lies as the filter does.
+            let len = (of.taps() * k).next_multiple_of(4) + k;
+            divided(wgrad_splits, tile(precision, both, product.n).grouped(), product, len)
         }
     }
 }
@@ -106,10 +106,12 @@ fn report() -> String {
                  | layer | pass | M × N × K | tile | blocks | waves | useful | parts |\n|---|---|---|---|---:|---:|---:|---:|\n"
             )
             .unwrap();
-            for (layer, (name, ..)) in LAYERS.iter().enumerate() {
+            for (layer, of) in convolutions(batch).iter().enumerate() {
+                let ConvShape { c, k, r, s, .. } = gemm_of(precision, of);
+                let name = format!("{c}→{k}, {r}×{s}");
                 // Nobody asks for the gradient of images.
                 for pass in passes.iter().filter(|pass| layer > 0 || **pass != "dgrad") {
-                    let Choice { tile, product, blocks, splits, depth, parts } = choose(precision, pass, batch, layer);
+                    let Choice { tile, product, blocks, splits, depth, parts } = choose(precision, pass, of);
                     let Product { m, n, k } = product;
                     let waves = (blocks * splits) as f64 / (tile.blocks * MULTIPROCESSORS) as f64;
                     let computed = (blocks * tile.m * tile.n) as f64 * (splits * depth) as f64;

@@ -1,0 +1,42 @@
+//! A backend: a device that has every op's kernels.
+
+use crate::device::Device;
+use crate::ops;
+
+/// A device with kernels for every op of [`crate::ops`], and a say in which ops are fused. Networks and training are generic
+/// over it; a single op asks for its own trait alone.
+pub trait Backend:
+    Device
+    + ops::conv2d::Conv2d
+    + ops::pointwise_maxpool::PointwiseMaxPool
+    + ops::pointwise_pair::PointwisePair
+    + ops::mlpconv::MlpConv
+    + ops::maxpool::MaxPool
+    + ops::global_avgpool::GlobalAvgPool
+    + ops::relu::Relu
+    + ops::dropout::Dropout
+    + ops::flatten::Flatten
+    + ops::cross_entropy::CrossEntropy
+    + ops::gather::Gather
+    + ops::sgd::Sgd
+    + ops::fusion::Fuse
+{
+}
+
+impl<D> Backend for D where
+    D: Device
+        + ops::conv2d::Conv2d
+        + ops::pointwise_maxpool::PointwiseMaxPool
+        + ops::pointwise_pair::PointwisePair
+        + ops::mlpconv::MlpConv
+        + ops::maxpool::MaxPool
+        + ops::global_avgpool::GlobalAvgPool
+        + ops::relu::Relu
+        + ops::dropout::Dropout
+        + ops::flatten::Flatten
+        + ops::cross_entropy::CrossEntropy
+        + ops::gather::Gather
+        + ops::sgd::Sgd
+        + ops::fusion::Fuse
+{
+}

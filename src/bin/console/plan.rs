@@ -1,0 +1,99 @@
+//! `mlpconv plan`: what runs as one op, what is left out, and why not where not.
+
+use mlpconv::nn::{Plan, layers, plan::Step};
+use mlpconv::ops::fusion::{Fuse, Fusion, Verdict};
+use mlpconv::train::{Preset, TrainConfig};
+use mlpconv::{Cpu, Error, Result, Shape};
+
+use super::device::{Chosen, DeviceArgs, choose};
+use super::say;
+
+/// A backend's say in what is fused, and its name.
+struct Judge {
+    name: String,
+    fuses: Box<dyn Fn(&Fusion) -> Verdict>,
+}
+
+/// Prints the plan of a preset's network.
+///
+/// # Errors
+/// [`Error`] for settings outside of what they may be, or a device that cannot be used for another reason than not being
+/// there.
+pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceArgs) -> Result<()> {
+    let config = preset.config();
+    let size = resize.unwrap_or(config.resize);
+    TrainConfig { batch_size: batch, resize: size, ..config }.validate()?;
+    let net = preset.net(&Cpu::<f32>::new(), 0)?;
+    let summary = super::summarize(preset, &net, batch, size)?;
+    let judge = judge(args)?;
+    let plan = Plan::new(&layers(&net), summary.input, &*judge.fuses)?;
+
+    say(format_args!("{preset}, input {}, on {}\n", plan.input, judge.name));
+    row(["", "op", "layers", "input", "output", "computed before pools"]);
+    for (i, step) in plan.steps.iter().enumerate() {
+        let input = step.layers.start.checked_sub(1).map_or(plan.input, |before| plan.layers[before].live);
+        let output = plan.layers[step.layers.end - 1].live;
+        let paths: Vec<&str> = plan.layers[step.layers.clone()].iter().map(|layer| &*layer.path).collect();
+        row([
+            &(i + 1).to_string(),
+            step.kernel.name(),
+            &paths.join(" "),
+            &input.to_string(),
+            &output.to_string(),
+            &skipped(&plan, step),
+        ]);
+    }
+    let refused: Vec<(String, &str)> = plan.steps.iter().flat_map(|step| refusals(&plan, step)).collect();
+    say("\nnot fused");
+    for (what, why) in &refused {
+        say(format_args!("  {what}: {why}"));
+    }
+    if refused.is_empty() {
+        say("  nothing that could be");
+    }
+    Ok(())
+}
+
+fn row([step, op, layers, input, output, computed]: [&str; 6]) {
+    let line = format!("{step:>3}  {op:<20} {layers:<16} {input:<20} {output:<20} {computed}");
+    say(line.trim_end());
+}
+
+/// The pixels of a step's layers that are computed, where others are left out.
+fn skipped(plan: &Plan, step: &Step) -> String {
+    let area = |shape: Shape| format!("{}x{}", shape.h(), shape.w());
+    let cropped = plan.layers[step.layers.clone()].iter().find(|layer| layer.live != layer.output);
+    cropped.map_or(String::new(), |layer| format!("{} of {}", area(layer.live), area(layer.output)))
+}
+
+/// The patterns that fit a step's layers and were not taken.
+fn refusals<'a>(plan: &'a Plan, step: &'a Step) -> impl Iterator<Item = (String, &'a str)> {
+    let path = &plan.layers[step.layers.start].path;
+    step.passed_over.iter().map(move |passed| (format!("{} from {path} on", passed.pattern), &*passed.why))
+}
+
+/// The device that is asked for; of a GPU that is not there, an H200's limits.
+fn judge(args: &DeviceArgs) -> Result<Judge> {
+    let choice = match choose(args, None) {
+        #[cfg(feature = "cuda")]
+        Err(Error::Cuda(error)) if absent(&error) => {
+            use mlpconv::device::cuda::Limits;
+            let limits = Limits::h200(args.precision.unwrap_or(mlpconv::Precision::Tf32));
+            let name = format!("an H200 in {} ({error})", limits.precision);
+            return Ok(Judge { name, fuses: Box::new(move |fusion| fusion.suits(&limits)) });
+        }
+        other => other?,
+    };
+    let name = format!("{} in {}", choice.name, choice.precision);
+    Ok(match choice.backend {
+        Chosen::Cpu(cpu) => Judge { name, fuses: Box::new(move |fusion| cpu.fuses(fusion)) },
+        #[cfg(feature = "cuda")]
+        Chosen::Cuda(gpu) => Judge { name, fuses: Box::new(move |fusion| gpu.fuses(fusion)) },
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn absent(error: &mlpconv::device::cuda::CudaError) -> bool {
+    use mlpconv::device::cuda::CudaError;
+    matches!(error, CudaError::NoDriver | CudaError::NoDevice | CudaError::KernelsNotBuilt { .. })
+}

@@ -1,0 +1,131 @@
+//! Modules of a single layer: each an op with its settings and parameters.
+
+use super::{Layer, Module, Op};
+use crate::shape::{ConvShape, Window};
+use crate::tape::{Param, Tape, Var};
+use crate::{Backend, Result, Shape};
+
+/// A convolution with bias, and a ReLU after it if asked for.
+pub struct Conv2d<B: Backend> {
+    weight: Param<B>,
+    bias: Param<B>,
+    window: Window,
+    relu: bool,
+}
+
+impl<B: Backend> Conv2d<B> {
+    /// A convolution with weights `[K, C, R, S]` and bias `[K]`; shapes that do not fit are errors of the op when it runs.
+    pub fn new(weight: Param<B>, bias: Param<B>, window: Window) -> Self {
+        Conv2d { weight, bias, window, relu: false }
+    }
+
+    /// With a ReLU in the epilogue.
+    pub fn with_relu(mut self) -> Self {
+        self.relu = true;
+        self
+    }
+
+    pub(super) fn set_relu(&mut self, relu: bool) {
+        self.relu = relu;
+    }
+
+    pub fn relu(&self) -> bool {
+        self.relu
+    }
+
+    pub fn weight(&self) -> &Param<B> {
+        &self.weight
+    }
+
+    pub fn bias(&self) -> &Param<B> {
+        &self.bias
+    }
+
+    /// Weight and bias as variables of `tape`.
+    pub(super) fn vars(&self, tape: &mut Tape<B>) -> [Var<B>; 2] {
+        [tape.param(&self.weight), tape.param(&self.bias)]
+    }
+
+    /// Learns at `multiplier` times the optimiser's rate.
+    pub fn with_rate(mut self, multiplier: B::Scalar) -> Self {
+        self.weight.rate_multiplier = multiplier;
+        self.bias.rate_multiplier = multiplier;
+        self
+    }
+
+    /// The extents for an input of shape `input`.
+    ///
+    /// # Errors
+    /// As [`ConvShape::new`].
+    pub fn shape(&self, input: Shape) -> Result<ConvShape> {
+        ConvShape::new("conv2d", input, self.weight.shape(), self.window)
+    }
+}
+
+impl<B: Backend> Module<B> for Conv2d<B> {
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        layers.push(Layer::new(path, "", Op::Conv2d(self)));
+    }
+
+    fn params(&self) -> Vec<(String, &Param<B>)> {
+        vec![("weight".into(), &self.weight), ("bias".into(), &self.bias)]
+    }
+
+    fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
+        vec![("weight".into(), &mut self.weight), ("bias".into(), &mut self.bias)]
+    }
+}
+
+/// Max pooling over `window` × `window` squares, `stride` apart.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool {
+    pub window: usize,
+    pub stride: usize,
+}
+
+impl<B: Backend> Module<B> for MaxPool {
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        let MaxPool { window, stride } = *self;
+        layers.push(Layer::new(path, "", Op::MaxPool { window, stride }));
+    }
+}
+
+/// The mean of each channel.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalAvgPool;
+
+impl<B: Backend> Module<B> for GlobalAvgPool {
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        layers.push(Layer::new(path, "", Op::GlobalAvgPool));
+    }
+}
+
+/// ReLU as a layer of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Relu;
+
+impl<B: Backend> Module<B> for Relu {
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        layers.push(Layer::new(path, "", Op::Relu));
+    }
+}
+
+/// Dropout with the given probability of dropping an element.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout(pub f64);
+
+impl<B: Backend> Module<B> for Dropout {
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        layers.push(Layer::new(path, "", Op::Dropout(self.0)));
+    }
+}
+
+/// Images as rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Flatten;
+
+impl<B: Backend> Module<B> for Flatten {
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        layers.push(Layer::new(path, "", Op::Flatten));
+    }
+}

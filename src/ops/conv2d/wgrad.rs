@@ -1,0 +1,53 @@
+//! The launch of a convolution's wgrad on a GPU, of `kernels/conv2d.cu` and `kernels/pointwise.cu` alike: a GEMM whose sum over pixels
+//! is divided (split-K) where tiles are few.
+
+use crate::Result;
+use crate::device::Buffer;
+use crate::device::cuda::gemm::{self, GradientSplit, Product, Split, geometry, tile};
+use crate::device::cuda::{Args, Buf, Cuda, Destination};
+use crate::ops::Wanted;
+
+/// wgrad of a convolution as a GEMM.
+pub(super) struct WeightGradient<'a> {
+    /// Names the kernel and its module.
+    pub(super) op: &'static str,
+    /// n is r·s·c.
+    pub(super) product: Product,
+    /// Whether operands are read in whole accesses.
+    pub(super) aligned: bool,
+    pub(super) x: &'a Buf,
+    pub(super) dy: &'a Buf,
+}
+
+impl WeightGradient<'_> {
+    /// Launches the kernel. More than one split leave the gradients in parts. `extents` adds the arguments after x and dy.
+    pub(super) fn launch(self, cuda: &Cuda, wanted: Wanted<'_, Buf>, extents: impl FnOnce(Args) -> Args) -> Result<()> {
+        let (WeightGradient { op, product, aligned, .. }, Wanted { dw, db }) = (&self, wanted);
+        let (x, dy) = (cuda.operand(self.x)?, cuda.operand(self.dy)?);
+        // For db alone one column of blocks does.
+        let product = Product { n: if dw.is_some() { product.n } else { 1 }, ..*product };
+        // In a part dw comes first.
+        let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
+        let db_start = dw_len.next_multiple_of(4);
+        let len = db_start + db_len;
+        let (precision, multiprocessors) = (cuda.precision(), cuda.multiprocessors());
+        let tile = tile(precision, *aligned, product.n).grouped();
+        let splits = gemm::division(gemm::wgrad_splits, precision, &tile, product, len, multiprocessors);
+        let Product { m, n, .. } = product;
+
+        let parts = if splits.count > 1 { Some(cuda.parts(splits.count, len)?) } else { None };
+        let result = |grad: Option<_>, start| {
+            let to = |grad| match &parts {
+                Some(parts) => Ok(cuda.result_in(grad, parts.behind(start))),
+                None => cuda.result_f32(grad),
+            };
+            grad.map(to).transpose()
+        };
+        let (dw, db) = (result(dw, 0)?, result(db, db_start)?);
+        let split = GradientSplit::new(Split::new(splits, parts.as_ref()), [dw.as_ref(), db.as_ref()]);
+        let args = extents(Args::new().value(split).input(&x).input(&dy));
+        cuda.launch(op, &format!("{op}_wgrad_{}", tile.name()), geometry(&tile, m, n, splits.count), args)?;
+        dw.map_or(Ok(()), Destination::finish)?;
+        db.map_or(Ok(()), Destination::finish)
+    }
+}
