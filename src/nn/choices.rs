@@ -7,7 +7,9 @@ use std::{env, fs};
 use super::plan::Kernel;
 use super::{Nin, Plan, layers};
 use crate::device::Precision;
-use crate::device::cuda::gemm::{Product, SplitRule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors};
+use crate::device::cuda::gemm::{
+    Product, SplitRule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors,
+};
 use crate::device::cuda::tiles::Tile;
 use crate::ops::conv2d::gemm_of;
 use crate::shape::ConvShape;
