@@ -3,6 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
+# The tables that are generated.
+MEASURED = $(CURDIR)/kernels/measured
 
 .PHONY: help data train train-cuda test test-fetch errors resources counters choices bench compare tables parity ptx \
 	ptx-check lint
@@ -12,10 +14,10 @@ help:
 	@echo "make train-cuda  train for a few steps on the CUDA kernels: on the GPU, or without one on the virtual GPU"
 	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
-	@echo "make errors      measure how far off every kernel is, and write kernels/ERRORS.md"
-	@echo "make resources   ask ptxas for every kernel's registers and shared memory, and write kernels/RESOURCES.md"
-	@echo "make counters    count the traffic of convolutions and of a step, and write kernels/COUNTERS.md and STEP.md"
-	@echo "make choices     write kernels/CHOICES.md: the tiles and splits that the rules choose"
+	@echo "make errors      measure how far off every kernel is, and write kernels/measured/ERRORS.md"
+	@echo "make resources   ask ptxas for every kernel's registers and shared memory, and write kernels/measured/RESOURCES.md"
+	@echo "make counters    count the traffic of convolutions and of a step, and write COUNTERS.md and STEP.md in kernels/measured"
+	@echo "make choices     write kernels/measured/CHOICES.md: the tiles and splits that the rules choose"
 	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
 	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
@@ -47,18 +49,18 @@ test-fetch:
 	$(CARGO) test --lib fetch::debian -- --ignored
 
 errors: target/nvcc/installed
-	MLPCONV_REQUIRE_CUDA=1 MLPCONV_ERRORS=$(CURDIR)/kernels/ERRORS.md $(CARGO) test --test ops a_table_of_the_errors
+	MLPCONV_REQUIRE_CUDA=1 MLPCONV_ERRORS=$(MEASURED)/ERRORS.md $(CARGO) test --test ops a_table_of_the_errors
 
 # It fails where a kernel spills.
 resources: target/nvcc/installed
-	MLPCONV_REQUIRE_CUDA=1 $(CARGO) run --quiet --example resources -- kernels/RESOURCES.md
+	MLPCONV_REQUIRE_CUDA=1 $(CARGO) run --quiet --example resources -- $(MEASURED)/RESOURCES.md
 
 counters: target/nvcc/installed
-	MLPCONV_REQUIRE_CUDA=1 MLPCONV_COUNTERS=$(CURDIR)/kernels/COUNTERS.md MLPCONV_STEP=$(CURDIR)/kernels/STEP.md \
+	MLPCONV_REQUIRE_CUDA=1 MLPCONV_COUNTERS=$(MEASURED)/COUNTERS.md MLPCONV_STEP=$(MEASURED)/STEP.md \
 		$(CARGO) test --test counters
 
 choices:
-	MLPCONV_CHOICES=$(CURDIR)/kernels/CHOICES.md $(CARGO) test --lib the_committed_choices
+	MLPCONV_CHOICES=$(MEASURED)/CHOICES.md $(CARGO) test --lib the_committed_choices
 
 bench:
 	$(CARGO) bench

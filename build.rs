@@ -1,5 +1,14 @@
-//! Compiles `kernels/*.cu` to PTX, once for each precision, and embeds it. It needs nvcc, but neither a GPU nor a driver.
+//! Compiles the kernels to PTX, once for each precision, and embeds it. It needs nvcc, but neither a GPU nor a driver.
 //! Without nvcc the crate builds all the same, with the CPU backend alone; `MLPCONV_REQUIRE_CUDA=1` makes that a failure.
+//!
+//! # Architectures
+//! `kernels/NAME.cu` is compiled for the portable architecture, `compute_80`. `kernels/sm_XY/NAME.cu` is compiled for
+//! `compute_XY` besides, and `kernels/sm_90a/NAME.cu` for `compute_90a`: a new folder is all that a new architecture
+//! takes. When a kernel is loaded, the best architecture that the GPU runs and whose module NAME has the kernel is
+//! chosen (`src/device/cuda/kernels.rs`). So a file in such a folder holds only the kernels that differ. One that
+//! replaces a portable kernel has its name, grid, block, shared memory and arguments; a kernel that takes another
+//! launch has another name, and its launch in `src/ops/*/cuda.rs` asks `Cuda::device().capability`. Headers are found
+//! from `kernels/`: `#include "gemm/tile.cuh"`.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -12,22 +21,26 @@ use std::process::{Command, exit};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+#[path = "src/device/cuda/architecture.rs"]
+#[allow(dead_code)]
+mod architecture;
 /// The constants that Rust and the kernels share.
 #[path = "src/device/cuda/tiles.rs"]
 #[allow(dead_code)]
 mod tiles;
 
-/// Precisions as `-DPRECISION` numbers them: fp32, tf32, bf16.
+use architecture::Architecture;
+
+/// Values of `-DPRECISION`: fp32, tf32, bf16.
 const PRECISIONS: [u32; 3] = [0, 1, 2];
 
-/// Runs on every GPU since Ampere.
-const FLAGS: [&str; 5] = ["-ptx", "-arch=compute_80", "-std=c++17", "-O3", "-lineinfo"];
+const FLAGS: [&str; 4] = ["-ptx", "-std=c++17", "-O3", "-lineinfo"];
 
 const REMEDY: &str = "install the CUDA toolkit, or `pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime \
                       nvidia-cuda-cccl` and set NVCC to its bin/nvcc, or let `make test` put it into target/nvcc; then touch build.rs";
 
 fn main() {
-    for watched in ["build.rs", "kernels", "src/device/cuda/tiles.rs"] {
+    for watched in ["build.rs", "kernels", "src/device/cuda/architecture.rs", "src/device/cuda/tiles.rs"] {
         println!("cargo::rerun-if-changed={watched}");
     }
     for watched in ["NVCC", "CUDA_HOME", "CUDA_PATH", "MLPCONV_REQUIRE_CUDA"] {
@@ -61,14 +74,15 @@ fn fail(message: &str) -> ! {
     exit(1)
 }
 
-/// One kernel file at one precision, and the PTX that it became.
+/// One kernel file at one precision for one architecture, and the PTX that it became.
 struct Compiled {
     module: String,
     precision: u32,
+    architecture: Architecture,
     ptx: PathBuf,
 }
 
-/// `$NVCC`, then toolkits by their usual names, then what pip installs.
+/// The first nvcc that runs: `$NVCC`, then toolkits in their usual places, then installations by pip.
 fn find_nvcc() -> Option<PathBuf> {
     if let Some(nvcc) = env::var_os("NVCC").filter(|nvcc| !nvcc.is_empty()) {
         let nvcc = PathBuf::from(nvcc);
@@ -92,7 +106,7 @@ fn find_nvcc() -> Option<PathBuf> {
     candidates.into_iter().find(|nvcc| nvcc.is_file() && works(nvcc))
 }
 
-/// Where pip puts nvcc under an installation prefix: `lib/python3.*/{site,dist}-packages/nvidia/cu*/bin/nvcc`.
+/// The nvccs that pip installs under a prefix: `lib/python3.*/{site,dist}-packages/nvidia/cu*/bin/nvcc`.
 fn in_python(prefix: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for python in children(&prefix.join("lib"), "python3") {
@@ -115,31 +129,30 @@ fn works(nvcc: &Path) -> bool {
     Command::new(nvcc).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Compiles what has changed, as many files at a time as cargo allows.
+/// Compiles the units that have changed, as many at a time as cargo allows.
 fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let kernels = manifest.join("kernels");
     let version = Command::new(nvcc).arg("--version").output().expect("it has run before").stdout;
     let defines = tiles::defines();
-    let sources = children(&kernels, "").into_iter().filter(|path| path.extension() == Some(OsStr::new("cu")));
     let mut units = Vec::new();
-    for source in sources {
+    for (source, architecture) in sources(&kernels) {
         let module = source.file_stem().expect("a file has a name").to_string_lossy().into_owned();
         for precision in PRECISIONS {
             let mut hasher = DefaultHasher::new();
-            (&version, FLAGS, &defines, precision).hash(&mut hasher);
+            (&version, FLAGS, &defines, precision, architecture).hash(&mut hasher);
             hash_source(&kernels, &source, &mut BTreeSet::new(), &mut hasher);
-            let ptx = out.join(format!("{module}.{precision}.{:016x}.ptx", hasher.finish()));
-            units.push((source.clone(), Compiled { module: module.clone(), precision, ptx }));
+            let ptx = out.join(format!("{module}.{architecture}.{precision}.{:016x}.ptx", hasher.finish()));
+            units.push((source.clone(), Compiled { module: module.clone(), precision, architecture, ptx }));
         }
     }
     for stale in children(out, "").into_iter().filter(|path| path.extension() == Some(OsStr::new("ptx"))) {
         if !units.iter().any(|(_, unit)| unit.ptx == stale) {
-            // A file that stays behind does no harm.
+            // A failure is ignored: nothing includes the file any more.
             let _ = fs::remove_file(stale);
         }
     }
-    // The largest files take longest: they go first, so that none of them is alone at the end.
+    // The largest files take longest and go first, so that no worker waits for one of them at the end.
     let mut due: Vec<_> = units.iter().filter(|(_, unit)| !unit.ptx.exists()).collect();
     due.sort_by_key(|(source, _)| std::cmp::Reverse(fs::metadata(source).map_or(0, |file| file.len())));
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize);
@@ -161,7 +174,24 @@ fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
     units.into_iter().map(|(_, unit)| unit).collect()
 }
 
-/// A file's text, and that of the headers that it includes by `#include "..."`.
+/// The kernel files, each with the architecture that its folder stands for.
+fn sources(kernels: &Path) -> Vec<(PathBuf, Architecture)> {
+    let mut folders = vec![(kernels.to_owned(), Architecture::PORTABLE)];
+    for folder in children(kernels, "sm_").into_iter().filter(|path| path.is_dir()) {
+        let name = folder.file_name().expect("a folder has a name").to_string_lossy();
+        let Some(architecture) = name.strip_prefix("sm_").and_then(Architecture::from_name) else {
+            fail(&format!("{} names no architecture; name the folder as ptxas does, such as sm_90a", folder.display()));
+        };
+        folders.push((folder, architecture));
+    }
+    let files = |(folder, architecture): (PathBuf, Architecture)| {
+        let kernels = children(&folder, "").into_iter().filter(|path| path.extension() == Some(OsStr::new("cu")));
+        kernels.map(move |kernel| (kernel, architecture))
+    };
+    folders.into_iter().flat_map(files).collect()
+}
+
+/// Hashes a file's text, and that of the headers that it includes by `#include "..."`.
 fn hash_source(kernels: &Path, file: &Path, seen: &mut BTreeSet<PathBuf>, hasher: &mut impl Hasher) {
     if !seen.insert(file.to_owned()) {
         return;
@@ -187,7 +217,8 @@ fn compile(
 ) -> Result<(), String> {
     let fresh = unit.ptx.with_extension("new");
     let mut command = Command::new(nvcc);
-    command.args(FLAGS).arg("-I").arg(manifest.join("kernels")).arg(format!("-DPRECISION={}", unit.precision));
+    command.args(FLAGS).arg(format!("-arch=compute_{}", unit.architecture)).arg("-I").arg(manifest.join("kernels"));
+    command.arg(format!("-DPRECISION={}", unit.precision));
     // To nvcc a comma separates definitions, unless it is escaped.
     command.args(defines.iter().map(|(name, value)| format!("-D{name}={}", value.replace(',', "\\,"))));
     let output = command.arg(source).arg("-o").arg(&fresh).output();
@@ -198,17 +229,17 @@ fn compile(
             [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).trim().to_owned()).join("\n");
         return Err(format!("{} failed on {what}\n{said}\n{}", nvcc.display(), remedy(&said)));
     }
-    // Line numbers name the sources as they lie in the repository, wherever that lies.
+    // Paths of sources are made relative to the repository: the PTX does not depend on its place.
     let ptx = fs::read_to_string(&fresh).map_err(|error| format!("cannot read {}: {error}", fresh.display()))?;
     let ptx = ptx.replace(&format!("{}/", manifest.display()), "");
     fs::write(&unit.ptx, ptx).map_err(|error| format!("cannot write {}: {error}", unit.ptx.display()))?;
-    // It has served.
+    // A failure is ignored: the file is overwritten next time.
     let _ = fs::remove_file(fresh);
     Ok(())
 }
 
 fn remedy(said: &str) -> &'static str {
-    if said.contains("compute_80") || said.contains("unsupported") {
+    if said.contains("compute_") || said.contains("nsupported") {
         "the kernels need nvcc 11.7 or newer (they are tested with 13.0), with a host compiler that it supports; name another with NVCC"
     } else if said.contains("No such file") || said.contains("not found") || said.contains("cannot open source file") {
         "parts of the CUDA toolkit are missing (the headers of nvidia-cuda-crt, -runtime, -cccl and a host compiler, gcc, are needed)"
@@ -220,13 +251,17 @@ fn remedy(said: &str) -> &'static str {
 /// Writes what `src/device/cuda/kernels.rs` includes.
 fn embed(out: &Path, missing: &str, compiled: &[Compiled]) {
     let mut text = format!("pub(super) const MISSING: Option<&str> = {missing};\n");
-    text += "pub(super) const PTX: &[(&str, u32, &str)] = &[\n";
-    for Compiled { module, precision, ptx } in compiled {
-        writeln!(text, "    ({module:?}, {precision}, include_str!({ptx:?})),").expect("a string takes text");
+    text += "pub(super) const PTX: &[Ptx] = &[\n";
+    for Compiled { module, precision, architecture, ptx } in compiled {
+        // An architecture's debugging text is the expression for it.
+        let precision = format!("precision: Precision::ALL[{precision}]");
+        let architecture = format!("architecture: {architecture:?}");
+        writeln!(text, "    Ptx {{ module: {module:?}, {precision}, {architecture}, text: include_str!({ptx:?}) }},")
+            .expect("a string takes text");
     }
     text += "];\n";
     let path = out.join("kernels.rs");
-    // An unchanged file keeps its date, and what includes it need not be compiled again.
+    // An unchanged file keeps its date, so that its includer is not compiled again.
     if fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return;
     }

@@ -1,5 +1,6 @@
-//! What each kernel takes of a multiprocessor: `resources OUT` compiles this build's PTX for every architecture, writes
-//! a table to OUT (`make resources` keeps it as `kernels/RESOURCES.md`), and fails if a kernel spills or has a stack.
+//! Resources of each kernel: `resources OUT` compiles this build's PTX for every GPU of a list, and writes a table of
+//! registers, shared memory and occupancy to OUT (`make resources` keeps it as `kernels/measured/RESOURCES.md`). It
+//! fails if a kernel spills or has a stack.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,25 +13,31 @@ use std::{env, fs, thread};
 
 use mlpconv::Precision;
 use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES};
-use mlpconv::device::cuda::{missing, ptx};
+use mlpconv::device::cuda::{Architecture, Ptx, missing, ptx};
 
 /// A multiprocessor, by the CUDA programming guide ("Compute capabilities"): 64 Ki registers in four partitions.
-struct Architecture {
-    name: &'static str,
+struct Gpu {
+    capability: (u32, u32),
     warps: usize,
     blocks: usize,
-    /// Bytes of shared memory, at the largest share of the first-level cache.
+    /// The most bytes of shared memory; the rest of the unified memory is the first-level cache.
     shared: usize,
 }
 
-const ARCHITECTURES: [Architecture; 4] = [
-    Architecture { name: "sm_80", warps: 64, blocks: 32, shared: 164 << 10 },
-    Architecture { name: "sm_86", warps: 48, blocks: 16, shared: 100 << 10 },
-    Architecture { name: "sm_89", warps: 48, blocks: 24, shared: 100 << 10 },
-    Architecture { name: "sm_90", warps: 64, blocks: 32, shared: 228 << 10 },
+const GPUS: [Gpu; 4] = [
+    Gpu { capability: (8, 0), warps: 64, blocks: 32, shared: 164 << 10 },
+    Gpu { capability: (8, 6), warps: 48, blocks: 16, shared: 100 << 10 },
+    Gpu { capability: (8, 9), warps: 48, blocks: 24, shared: 100 << 10 },
+    Gpu { capability: (9, 0), warps: 64, blocks: 32, shared: 228 << 10 },
 ];
 
-/// Shared memory that each block costs beyond its own.
+impl Gpu {
+    fn name(&self) -> String {
+        format!("sm_{}", Architecture { capability: self.capability, specific: false })
+    }
+}
+
+/// Bytes of shared memory that the system takes for each block.
 const SHARED_BY_SYSTEM: usize = 1 << 10;
 
 const HEAD: &str = "\
@@ -49,7 +56,7 @@ multiprocessor has 64 Ki registers, and
 |---|---:|---:|---:|---:|
 ";
 
-/// What ptxas says of a kernel on one architecture.
+/// The resources of a kernel on one GPU, by ptxas.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Usage {
     registers: usize,
@@ -58,12 +65,12 @@ struct Usage {
     spills: usize,
 }
 
-/// A kernel, as its PTX declares it, and its use on each architecture.
+/// A kernel, as its PTX declares it, and its use on each GPU; `None` where it does not run.
 #[derive(Clone, PartialEq, Eq)]
 struct Kernel {
     threads: usize,
     dynamic: usize,
-    usage: [Usage; ARCHITECTURES.len()],
+    usage: [Option<Usage>; GPUS.len()],
 }
 
 /// Module, kernel, and the precision's place in `Precision::ALL`.
@@ -85,26 +92,29 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Err(why.into());
     }
     let ptxas = find_ptxas().ok_or("there is no ptxas beside $NVCC, in target/nvcc or on PATH")?;
-    let units: Vec<_> = Precision::ALL
+    let mut units: Vec<Unit> = Precision::ALL
         .into_iter()
-        .flat_map(|precision| ptx(precision).map(move |(module, text)| (precision, module, text)))
-        .flat_map(|unit| (0..ARCHITECTURES.len()).map(move |architecture| (unit, architecture)))
+        .flat_map(ptx)
+        .flat_map(|ptx| (0..GPUS.len()).map(move |on| (ptx, on)))
+        .filter(|(ptx, on)| ptx.architecture.runs_on(GPUS[*on].capability))
         .collect();
+    // Of several architectures that have a kernel, the last is that which the GPU prefers.
+    units.sort_by_key(|(ptx, _)| ptx.architecture);
     let reports = compile_all(&ptxas, &units)?;
 
     let mut kernels: BTreeMap<Key, Kernel> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for (&((precision, module, text), architecture), report) in units.iter().zip(&reports) {
+    for (&(Ptx { module, precision, text, .. }, on), report) in units.iter().zip(&reports) {
         for (name, threads) in entries(text)? {
             let usage = usage(report, name).ok_or_else(|| format!("ptxas says nothing of {name}:\n{report}"))?;
             let kernel = kernels.entry((module, name, precision as usize)).or_insert_with(|| {
                 let dynamic = dynamic_shared(precision, name);
                 Kernel { threads, dynamic, usage: Default::default() }
             });
-            kernel.usage[architecture] = usage;
+            kernel.usage[on] = Some(usage);
             if usage.spills + usage.stack > 0 {
                 let Usage { spills, stack, .. } = usage;
-                let on = ARCHITECTURES[architecture].name;
+                let on = GPUS[on].name();
                 wrong.push(format!("{name} at {precision} on {on} spills {spills} bytes and has {stack} of stack"));
             }
         }
@@ -116,25 +126,24 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 impl Kernel {
-    /// Blocks of the kernel that a multiprocessor holds, and what it has no more of.
-    fn occupancy(&self, on: usize) -> (usize, char) {
-        let (architecture, usage) = (&ARCHITECTURES[on], &self.usage[on]);
+    /// Blocks of the kernel that a multiprocessor holds, and the letter of the resource that limits them.
+    fn occupancy(&self, usage: &Usage, on: &Gpu) -> (usize, char) {
         let warps = self.threads.div_ceil(32);
-        // A warp's registers come in units of 256; blocks are spread over the partitions by fours of warps.
+        // Registers of a warp are allocated in units of 256. A block's warps are spread evenly over the four partitions.
         let per_partition = (16 << 10) / (usage.registers.max(1) * 32).next_multiple_of(256);
         let shared = (usage.shared + self.dynamic + SHARED_BY_SYSTEM).next_multiple_of(128);
         let bounds = [
             (4 * per_partition / warps.next_multiple_of(4), 'R'),
-            (architecture.shared / shared, 'S'),
-            (architecture.warps / warps, 'W'),
-            (architecture.blocks, 'B'),
+            (on.shared / shared, 'S'),
+            (on.warps / warps, 'W'),
+            (on.blocks, 'B'),
         ];
-        // Of several that bind alike, what a kernel cannot change.
+        // Of equal limits the last: warps and blocks, which a kernel cannot change.
         bounds.into_iter().rev().min_by_key(|(blocks, _)| *blocks).expect("four bounds")
     }
 }
 
-/// The dynamic shared memory of a launch: the GEMMs have some, the gather and the fused block.
+/// Bytes of dynamic shared memory of a launch: of the GEMMs, the gather and the fused block.
 fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     if kernel == "gather" {
         return GATHER_SHARED;
@@ -148,7 +157,7 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     tile.map_or(0, |tile| if kernel.contains("_wgrad_") { tile.grouped().shared() } else { tile.shared() })
 }
 
-/// A module's kernels, each with its threads a block.
+/// A module's kernels, each with the threads of its blocks.
 fn entries(text: &str) -> Result<Vec<(&str, usize)>, Box<dyn Error>> {
     let starts = text.match_indices(".entry ").map(|(at, word)| &text[at + word.len()..]);
     starts
@@ -163,7 +172,7 @@ fn entries(text: &str) -> Result<Vec<(&str, usize)>, Box<dyn Error>> {
         .collect()
 }
 
-/// `$NVCC`'s neighbour, then that of `make test`, then one on PATH.
+/// The first ptxas: beside `$NVCC`, then of `make test`, then on PATH.
 fn find_ptxas() -> Option<PathBuf> {
     let beside = env::var_os("NVCC").map(|nvcc| Path::new(&nvcc).with_file_name("ptxas"));
     let pythons = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvcc/lib")).into_iter().flatten().flatten();
@@ -173,19 +182,21 @@ fn find_ptxas() -> Option<PathBuf> {
     beside.into_iter().chain(installed).chain(on_path).find(|ptxas| ptxas.is_file())
 }
 
-type Unit<'a> = ((Precision, &'a str, &'a str), usize);
+/// PTX, and the place in [`GPUS`] of what it is compiled for.
+type Unit = (Ptx, usize);
 
-/// What ptxas says of each unit, as many at a time as there are cores.
+/// The report of ptxas for each unit, as many at a time as there are cores.
 fn compile_all(ptxas: &Path, units: &[Unit]) -> Result<Vec<String>, Box<dyn Error>> {
-    // The largest take longest.
+    // The largest units take longest and go first.
     let mut order: Vec<usize> = (0..units.len()).collect();
-    order.sort_by_key(|&unit| std::cmp::Reverse(units[unit].0.2.len()));
+    order.sort_by_key(|&unit| std::cmp::Reverse(units[unit].0.text.len()));
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(usize, String)>, String> {
         let mut done = Vec::new();
         while let Some(&unit) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let ((precision, module, text), architecture) = units[unit];
-            let report = compile(ptxas, text, ARCHITECTURES[architecture].name);
+            let (Ptx { module, precision, architecture, text }, on) = units[unit];
+            let target = if architecture.specific { format!("sm_{architecture}") } else { GPUS[on].name() };
+            let report = compile(ptxas, text, &target);
             done.push((unit, report.map_err(|error| format!("{module} at {precision}: {error}"))?));
         }
         Ok(done)
@@ -210,7 +221,7 @@ fn compile(ptxas: &Path, text: &str, architecture: &str) -> Result<String, Strin
         command.args(["-v", "-arch", architecture, "-", "-o", "/dev/null"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        // It has read all when it begins to speak, unless it refuses; then it says why.
+        // A write fails if ptxas refuses the text and exits: its report says why.
         let _ = child.stdin.take().expect("a pipe").write_all(text.as_bytes());
         child.wait_with_output()
     };
@@ -219,12 +230,12 @@ fn compile(ptxas: &Path, text: &str, architecture: &str) -> Result<String, Strin
     if output.status.success() { Ok(said) } else { Err(said) }
 }
 
-/// What a report says of a kernel.
+/// The resources of a kernel in a report.
 fn usage(report: &str, kernel: &str) -> Option<Usage> {
     let rest = report.split_once(&format!("Function properties for {kernel}\n"))?.1;
     let mut lines = rest.lines();
     let (memory, used) = (lines.next()?, lines.next()?);
-    // Numbers stand before their names.
+    // A number stands before its name.
     let before = |line: &str, name: &str| -> Option<usize> {
         line.split(',').find_map(|part| part.trim().strip_suffix(name)?.rsplit(' ').next()?.parse().ok())
     };
@@ -237,11 +248,11 @@ fn usage(report: &str, kernel: &str) -> Option<Usage> {
 fn markdown(ptxas: &Path, kernels: &BTreeMap<Key, Kernel>) -> Result<String, Box<dyn Error>> {
     let mut text = String::from(HEAD);
     for (what, of) in [
-        ("warps", (|a| a.warps) as fn(&Architecture) -> usize),
-        ("blocks", |a| a.blocks),
-        ("KiB of shared memory", |a| a.shared >> 10),
+        ("warps", (|gpu| gpu.warps) as fn(&Gpu) -> usize),
+        ("blocks", |gpu| gpu.blocks),
+        ("KiB of shared memory", |gpu| gpu.shared >> 10),
     ] {
-        let cells: Vec<String> = ARCHITECTURES.iter().map(|architecture| of(architecture).to_string()).collect();
+        let cells: Vec<String> = GPUS.iter().map(|gpu| of(gpu).to_string()).collect();
         writeln!(text, "| {what} | {} |", cells.join(" | "))?;
     }
     let version = Command::new(ptxas).arg("--version").output()?;
@@ -273,17 +284,21 @@ fn markdown(ptxas: &Path, kernels: &BTreeMap<Key, Kernel>) -> Result<String, Box
 }
 
 fn table<'a>(text: &mut String, rows: impl Iterator<Item = (String, &'a Kernel)>) -> std::fmt::Result {
-    let names = ARCHITECTURES.map(|architecture| architecture.name).join(" | ");
+    let names = GPUS.map(|gpu| gpu.name()).join(" | ");
     writeln!(text, "| kernel | threads | static + dynamic shared | spills, stack | {names} |")?;
-    writeln!(text, "|---|---:|---:|---:|{}", "---:|".repeat(ARCHITECTURES.len()))?;
+    writeln!(text, "|---|---:|---:|---:|{}", "---:|".repeat(GPUS.len()))?;
     for (name, kernel) in rows {
-        // Neither depends on the architecture, as far as these go.
-        let most = |of: fn(&Usage) -> usize| kernel.usage.iter().map(of).max().unwrap_or(0);
+        // Shared memory, spills and stack are the same on all GPUs of the list: the table has one column each.
+        let most = |of: fn(&Usage) -> usize| kernel.usage.iter().flatten().map(of).max().unwrap_or(0);
         let (threads, dynamic) = (kernel.threads, kernel.dynamic);
         write!(text, "| {name} | {threads} | {} + {dynamic} |", most(|usage| usage.shared))?;
         write!(text, " {}, {} |", most(|usage| usage.spills), most(|usage| usage.stack))?;
-        for (on, usage) in kernel.usage.iter().enumerate() {
-            let (blocks, binds) = kernel.occupancy(on);
+        for (usage, on) in kernel.usage.iter().zip(&GPUS) {
+            let Some(usage) = usage else {
+                write!(text, " |")?;
+                continue;
+            };
+            let (blocks, binds) = kernel.occupancy(usage, on);
             write!(text, " {}: {blocks} × {} {binds} |", usage.registers, threads.div_ceil(32))?;
         }
         writeln!(text)?;

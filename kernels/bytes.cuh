@@ -1,4 +1,5 @@
-// As many bytes as a pack of `Storage` has elements, at once.
+// Packs of bytes: one byte for each element of a pack of `Storage`, read and written in one access. Pools keep the positions of
+// their maxima as bytes.
 #pragma once
 
 #include "storage.cuh"
@@ -7,7 +8,7 @@ struct alignas(VECTOR) BytePack {
     unsigned char lane[VECTOR];
 };
 
-// What moves them in one access.
+// The integer type of that access.
 #if PRECISION == 2
 using ByteBits = uint2;
 #else
@@ -15,7 +16,7 @@ using ByteBits = unsigned;
 #endif
 static_assert(sizeof(ByteBits) == VECTOR && sizeof(BytePack) == VECTOR, "a byte for each element of a pack");
 
-// WIDTH neighbouring bytes, WIDTH being 1 or VECTOR; VECTOR of them lie at a multiple of VECTOR.
+// Reads WIDTH neighbouring bytes: 1, or VECTOR at an address that is a multiple of VECTOR.
 template <int WIDTH>
 __device__ __forceinline__ void load_bytes(const unsigned char *from, unsigned (&values)[WIDTH]) {
     static_assert(WIDTH == 1 || WIDTH == VECTOR, "one byte or a whole pack");

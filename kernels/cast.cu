@@ -1,4 +1,4 @@
-// Between the two types that numbers have on the device.
+// Conversion between the two types of numbers on the device, `Storage` and float.
 //
 //     cast_to_storage   y (Storage) = x (float), rounded to nearest even      (overwrites or adds)
 //     cast_to_float     y (float) = x (Storage)                               (overwrites or adds)
@@ -6,7 +6,7 @@
 // Grid: ceil(len / (THREADS * VECTOR)). Block: THREADS.
 #include "elementwise.cuh"
 
-// WIDTH neighbouring floats; a pack of them is as many 16-byte accesses as it takes.
+// Reads WIDTH neighbouring floats: 1, or VECTOR in accesses of 16 bytes.
 template <int WIDTH>
 static __device__ __forceinline__ void load_floats(const float *from, float (&values)[WIDTH]) {
     if constexpr (WIDTH == 1) {

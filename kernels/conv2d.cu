@@ -5,20 +5,23 @@
 //     dgrad      n·h·w x c x r·s·k            gathered dy, K-major       w, MN-major         dx (+)= sum, masked
 //     wgrad      k x r·s·c x n·p·q            dy, MN-major               patches, MN-major   dw (+)= sum, db (+)= Σ dy
 //
-//     conv2d_fprop_TILE   y, x, w, bias or null, relu, extents          overwrites y, and its signs if there is room
-//     conv2d_fprop_parts_TILE   parts, split, x, w, extents             leaves parts of Σ, which `sum_activated` makes y
-//     conv2d_dgrad_TILE   dx, dy, w, mask, accumulate, extents          overwrites dx or adds; a mask zeroes the sum
-//     conv2d_wgrad_TILE   split, x, dy, extents                         overwrites dw and db or adds, or leaves them in parts
-//     conv2d_to_blocks, conv2d_filters_to_blocks                        what makes few channels many, at the end of this file
+// K-major: K runs along memory. MN-major: the rows of A, or the columns of the output for B, run along memory.
+//
+//     conv2d_fprop_TILE         y, x, w, bias or null, relu, extents   overwrites y, and its signs if there is room
+//     conv2d_fprop_parts_TILE   parts, split, x, w, extents            leaves parts of Σ, which `sum_activated` makes y
+//     conv2d_dgrad_TILE         dx, dy, w, mask, accumulate, extents   overwrites dx or adds; a mask zeroes the sum
+//     conv2d_wgrad_TILE         split, x, dy, extents                  overwrites dw and db or adds, or leaves them in parts
+//     conv2d_space_to_depth, conv2d_filters_to_depth                   few channels become many: see the end of this file
 //
 // y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
 // MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (where
 // the sum is split, y = splits). Block: the tile's warps, in wgrad WGRAD_GROUPS times as many (y = groups).
+// `gemm/gemm.cuh` explains the GEMM.
 #include "gemm/convolution.cuh"
 #include "gemm/gemm.cuh"
 
-// `tiles` tiles of the sum from column `begin` on.
+// Adds up `tiles` tiles of K from column `begin` on.
 template <class T, class Output>
 __device__ __forceinline__ void fprop(const Storage *x, const Storage *w, const Convolution &g, int begin, int tiles,
                                       const Output &output) {
@@ -43,8 +46,8 @@ __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Stor
     block.run(a, b, (g.gradient_taps + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, g.n * g.h * g.w, g.c});
 }
 
-// wgrad's epilogue: `Add`, or, where the convolution is over blocks, the same to where the taps lie in the filter itself.
-// Those beyond it are dropped.
+// The epilogue of wgrad: `Add`. After space-to-depth it adds each tap at its place in the filter before space-to-depth,
+// and drops the taps beyond that filter.
 struct AddToFilter {
     static constexpr int WIDTH = Add::WIDTH;
     const Convolution &g;
@@ -63,7 +66,7 @@ struct AddToFilter {
         int line, first;
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            // Neighbours in a block's line are neighbours in the filter's.
+            // Neighbours in a line of a block of pixels are neighbours in a line of the filter.
             if (i == 0 || g.block_line % N != 0) {
                 int s, in_block, in_line;
                 const int r = divide(divide(column + i, g.by_c, in_block), g.by_s, s);
@@ -81,7 +84,7 @@ struct AddToFilter {
 template <class T>
 __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage *x, const Storage *dy,
                                       const Convolution &g) {
-    // Whoever wants db alone launches the first tile of n alone.
+    // For db alone the launch has the first tile of n alone.
     const Place at = place<T>(split.dw != nullptr ? g.taps : 1);
     Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
     using LayoutA = typename decltype(block)::LayoutA;
@@ -125,22 +128,22 @@ FP32_TILES(KERNELS)
 MMA_TILES(KERNELS)
 #endif
 
-// A strided convolution of few channels is one of stride 1 over blocks of stride x stride pixels, whose pixels are its channels
-// (space to depth): 11x11 at stride 4 over one channel becomes 3x3 over 16, which the kernels read 16 bytes at a time.
-// Padding becomes zeros, and so do taps beyond the filter.
+// Space-to-depth: a strided convolution of few channels becomes one of stride 1 over blocks of stride x stride pixels, whose
+// pixels are its channels. 11x11 at stride 4 over one channel becomes 3x3 over 16 channels, which the kernels read 16 bytes at
+// a time. Padding becomes zeros, and so do taps beyond the filter.
 //
-//     conv2d_to_blocks           to[n][h'][w'][s·s·c] = x            a thread for each pack of `to`
-//     conv2d_filters_to_blocks   to[k][r'][s'][s·s·c] = w            a thread for each element of `to`
+//     conv2d_space_to_depth     to[n][h'][w'][s·s·c] = x            a thread for each pack of `to`
+//     conv2d_filters_to_depth   to[k][r'][s'][s·s·c] = w            a thread for each element of `to`
 //
-// wgrad's epilogue, `AddToFilter`, brings dw back.
-struct Blocks {
+// The epilogue of wgrad, `AddToFilter`, brings dw back.
+struct SpaceToDepth {
     int h, w, c, r, s, stride, pad;
-    // Of the blocks: rows and columns of the image, and of the filter.
+    // Rows and columns of blocks in the image, and in the filter.
     int rows, columns, filter_rows, filter_columns;
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_to_blocks(Storage *to, const Storage *x, const __grid_constant__ Blocks g, unsigned packs) {
+    conv2d_space_to_depth(Storage *to, const Storage *x, const __grid_constant__ SpaceToDepth g, unsigned packs) {
     const unsigned pack = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (pack >= packs) return;
     const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
@@ -151,15 +154,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (unsigned i = 0; i < VECTOR; i++) {
         const unsigned down = (first + i) / line, right = (first + i) % line / g.c, c = (first + i) % g.c;
         const unsigned h = row * g.stride + down - g.pad, w = column * g.stride + right - g.pad;
-        // Left of the image and above it they are large.
+        // Unsigned: places left of the image or above it wrap around and are not inside.
         const bool inside = h < unsigned(g.h) && w < unsigned(g.w);
         values.lane[i] = inside ? x[((size_t(n) * g.h + h) * g.w + w) * g.c + c] : to_storage(0.0f);
     }
     store_pack(to + size_t(pack) * VECTOR, values);
 }
 
-// Where element `at` of a filter in blocks lies in the filter, -1 beyond it.
-static __device__ __forceinline__ int tap_of_block(unsigned at, const Blocks &g) {
+// The index in the filter of element `at` of the filter after space-to-depth; -1 for taps beyond the filter.
+static __device__ __forceinline__ int tap_of_block(unsigned at, const SpaceToDepth &g) {
     const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
     const unsigned in = at % depth, block = at / depth;
     const unsigned s = block % g.filter_columns * g.stride + in % line / g.c;
@@ -169,7 +172,7 @@ static __device__ __forceinline__ int tap_of_block(unsigned at, const Blocks &g)
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv2d_filters_to_blocks(Storage *to, const Storage *w, const __grid_constant__ Blocks g, unsigned length) {
+    conv2d_filters_to_depth(Storage *to, const Storage *w, const __grid_constant__ SpaceToDepth g, unsigned length) {
     const unsigned at = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (at >= length) return;
     const int tap = tap_of_block(at, g);

@@ -3,13 +3,13 @@
 //     meter[0] += sum over rows of -ln softmax(logits)[label]
 //     meter[1] += rows whose first largest logit is their label's
 //     meter[2] += rows whose logits are all equal
-//     dlogits   = (softmax(logits) - onehot(labels)) / n      (overwrites; null for none)
+//     dlogits   = (softmax(logits) - onehot(labels)) / n      (overwrites; null: not wanted)
 //
-// One block, so that the sums over rows need neither atomics nor a second launch: a warp to a row, lanes to classes;
-// each warp adds up its rows in order, and one thread the warps' sums in order.
+// There is one block, so that the sums over rows need neither atomics nor a second launch. A warp takes a row, its lanes
+// the classes. Each warp adds up its rows in order, and one thread adds up the warps' sums in order.
 // Grid: 1. Block: whole warps, up to 32 of them.
 //
-// A label that is no class is never used as an index; the loss is NaN then.
+// A label beyond the classes is never used as an index; the loss is NaN then.
 #include "storage.cuh"
 
 constexpr int WARP = 32;
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(1024)
         const unsigned label = labels[i];
         const float first = to_float(row[0]);
 
-        // The first largest logit. NaNs are not larger than anything.
+        // The first largest logit. No comparison with a NaN is true, so a NaN is never the largest here.
         float largest = -INFINITY;
         unsigned best = 0xffffffff;
         bool equal = true;
@@ -54,15 +54,16 @@ extern "C" __global__ void __launch_bounds__(1024)
                 best = position;
             }
         }
-        // Nothing is larger than a NaN either, and the search begins with the first logit.
+        // A NaN in the first place is the largest, as for a search that begins with it.
         if (first != first) {
             largest = first;
             best = 0;
         }
         equal = __all_sync(ALL, equal);
 
-        // Shifted by the largest logit, no exponential overflows. That of the largest itself is 1 and is left out until
-        // the logarithm, so that a loss far below 1 keeps its digits. (0 is added for it, or NaN if it is infinite.)
+        // Logits are shifted by the largest, so that no exponential overflows. The largest logit's own exponential is 1. It
+        // is left out of the sum until the logarithm, so that a loss far below 1 keeps its digits: its addend is 0, or NaN
+        // if the logit is infinite.
         float others = 0.0f;
         for (unsigned c = lane; c < classes; c += WARP) {
             const float shifted = to_float(row[c]) - largest;

@@ -1,5 +1,6 @@
-// Division by a number that is known at the launch, in a product and two shifts; the hardware has no instruction for
-// it, and takes some twenty. `divisor` in src/device/cuda/launch.rs has the other half.
+// Integer division by a number that is known at the launch: a multiplication and two shifts. The hardware has no instruction
+// for integer division; the compiler's sequence is of some twenty. `divisor` in src/device/cuda/launch.rs computes the
+// multiplier and the shift.
 #pragma once
 
 // For dividends below 2^31: n / value = floor(2n * multiplier / 2^(32 + shift)).

@@ -1,17 +1,17 @@
-// Dropout, whose mask is drawn and never stored: an element is dropped if its random word is below a threshold.
+// Dropout. The mask is drawn anew in each pass and never stored: an element is dropped if its random word is below a threshold.
 //
 //     dropout_fprop   y[i] = dropped(i) ? 0 : x[i] * scale
 //     dropout_dgrad   dx[i] = dropped(i) ? 0 : dy[i] * scale      (overwrites or adds)
 //
-// Grid: ceil(len / (THREADS * VECTOR)). Block: THREADS. One call of Philox for four elements. `progress` lies in device
-// memory, so that the launch can be replayed in a graph.
+// Grid: ceil(len / (THREADS * VECTOR)). Block: THREADS. One call of Philox gives the words of four elements. `progress` lies
+// in device memory, so that a replayed graph reads the current epoch and step.
 #include "elementwise.cuh"
 #include "philox.cuh"
 
 static_assert(VECTOR % 4 == 0, "a pack takes all four words of each counter");
 
 static __device__ __forceinline__ float apply(float value, float scale, unsigned word, unsigned threshold) {
-    // A product that is not fused with the sum that may follow: the bits are the CPU's.
+    // `__fmul_rn` is never fused with a following addition, so the bits are the CPU's.
     return word < threshold ? 0.0f : __fmul_rn(value, scale);
 }
 

@@ -1,11 +1,11 @@
-// NHWC images as rows in PyTorch's order, and back: each image is a matrix, [h*w, c] here and [c, h*w] there, that is
-// transposed.
+// Flattening: NHWC images become rows in PyTorch's order, [c, h, w], and back. An image is a matrix [h*w, c] here and [c, h*w]
+// there, so flattening transposes it.
 //
 //     flatten_fprop   y[n, c*pixels + pixel] = x[n, pixel, c]
 //     flatten_dgrad   dx[n, pixel, c] = dy[n, c*pixels + pixel]      (overwrites or adds)
 //
-// A block for a square of FLATTEN_TILE x FLATTEN_TILE elements, which passes through shared memory so that
-// neighbouring threads read and write neighbouring elements.
+// A block transposes a square of FLATTEN_TILE x FLATTEN_TILE elements through shared memory, so that neighbouring threads
+// read and write neighbouring elements.
 // Grid: n * ceil(pixels / FLATTEN_TILE) * ceil(c / FLATTEN_TILE). Block: THREADS.
 #include "elementwise.cuh"
 
@@ -15,7 +15,7 @@ static_assert(STEP * FLATTEN_TILE == THREADS && FLATTEN_TILE % STEP == 0, "the b
 // to [n, columns, rows] = from [n, rows, columns]
 static __device__ __forceinline__ void transpose(Storage *to, const Storage *from, unsigned rows, unsigned columns,
                                                  bool accumulate) {
-    // One more column, so that a column of the tile lies in as many banks as a row.
+    // The padding column spreads a column of the tile over all banks: no bank conflicts.
     __shared__ float tile[FLATTEN_TILE][FLATTEN_TILE + 1];
     const unsigned tiles_down = (rows + FLATTEN_TILE - 1) / FLATTEN_TILE;
     const unsigned tiles_across = (columns + FLATTEN_TILE - 1) / FLATTEN_TILE;

@@ -2,14 +2,14 @@
 //
 //     global_avgpool_fprop   y[n,c] = scale * sum of x[n,h,w,c] over h, w         (scale is 1 / (h*w))
 //     global_avgpool_dgrad   dx[n,h,w,c] = dy[n,c] * scale, then 0 where mask[n,h,w,c] is not positive
-//                            (overwrites or adds; the mask applies to the sum; null for none)
+//                            (overwrites or adds; the mask applies to the sum; null: no mask)
 //
-// fprop: a block for AVGPOOL_CHANNELS channels of an image, AVGPOOL_SUMS threads to each channel. Every thread sums
-// pixels of its own, in order; then one thread to a channel adds those sums, in order.
+// fprop: a block takes AVGPOOL_CHANNELS channels of an image, with AVGPOOL_SUMS threads for each channel. Thread i adds up the
+// pixels i, i + AVGPOOL_SUMS and so on, in order. Then one thread for each channel adds those sums, in order.
 // Grid: n * ceil(c / AVGPOOL_CHANNELS). Block: THREADS.
 //
-// dgrad: a thread for each element, or in `_packs` for VECTOR channels of a pixel (c is a multiple of VECTOR).
-// Grid: ceil(count / THREADS), `count` being the threads in all. Block: THREADS.
+// dgrad: a thread takes one element, or in `_packs` VECTOR channels of a pixel (c is a multiple of VECTOR).
+// Grid: ceil(count / THREADS), `count` being the number of threads. Block: THREADS.
 #include "elementwise.cuh"
 
 constexpr int SUMS = AVGPOOL_SUMS;
@@ -45,7 +45,7 @@ static __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, con
     float gradient[WIDTH];
     load(dy + image * c + thread % groups * WIDTH, gradient);
 #pragma unroll
-    // A product that is not fused with the sum that may follow: the bits are the CPU's.
+    // `__fmul_rn` is never fused with a following addition, so the bits are the CPU's.
     for (int i = 0; i < WIDTH; i++) gradient[i] = __fmul_rn(gradient[i], scale);
     if (accumulate) {
         float old[WIDTH];

@@ -1,9 +1,9 @@
-// The maximum of a window, for each channel of a pack, and where it was.
+// The maximum of a pool's window and its position, for each channel of a pack.
 #pragma once
 
 #include "storage.cuh"
 
-// A window that is known when the kernel is compiled (otherwise WINDOW is 0) unrolls the loops.
+// WINDOW is the window where the compiler knows it, so that it unrolls the loops; otherwise it is 0.
 template <int WIDTH, int WINDOW, class Read>
 __device__ __forceinline__ void find_maximum(float (&best)[WIDTH], unsigned (&position)[WIDTH], unsigned known_window,
                                              Read read) {
@@ -19,7 +19,7 @@ __device__ __forceinline__ void find_maximum(float (&best)[WIDTH], unsigned (&po
             read(i, j, value);
 #pragma unroll
             for (int lane = 0; lane < WIDTH; lane++) {
-                // Strictly greater, so that the first of equals stays.
+                // Strictly greater: of equal values the first stays.
                 const bool greater = value[lane] > best[lane] || value[lane] != value[lane];
                 best[lane] = greater ? value[lane] : best[lane];
                 position[lane] = greater ? i * window + j : position[lane];
@@ -28,8 +28,8 @@ __device__ __forceinline__ void find_maximum(float (&best)[WIDTH], unsigned (&po
     }
 }
 
-// The maximum `best` of window x window values, which `read(i, j, value)` has, and the `position` i*window + j of the
-// first in row-major order. A NaN counts as the maximum, the last NaN if there are several.
+// Sets `best` to the maximum of the window x window values that `read(i, j, value)` gives, and `position` to i*window + j of
+// its first place in row-major order. A NaN counts as the maximum; of several NaNs the last counts.
 template <int WIDTH, class Read>
 __device__ __forceinline__ void maximum(float (&best)[WIDTH], unsigned (&position)[WIDTH], unsigned window, Read read) {
     if (window == 3) {

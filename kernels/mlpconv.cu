@@ -1,14 +1,13 @@
-// The block of a network in network: a convolution and two 1x1 convolutions, a ReLU after each, in one kernel each way,
-// and the 3x3/2 max pool that may follow. What is between them never leaves the multiprocessor; the backward kernel
-// computes it again. bf16 alone, for images of one channel or a few; `src/ops/mlpconv/cuda.rs` says which shapes, and
-// composes all others.
+// The fused block of a network in network: a convolution and two 1x1 convolutions, a ReLU after each, in one kernel each
+// way, and the 3x3/2 max pool that may follow. The values between them never leave the multiprocessor; the backward
+// kernel computes them again. bf16 alone.
 //
 //     a1 = relu(patches of x · w1ᵀ + b1)      dz2 = dy · w3, zeroed where a2 is not positive     dw3 = dyᵀ · a2, db3 = Σ dy
 //     a2 = relu(a1 · w2ᵀ + b2)                dz1 = dz2 · w2, zeroed where a1 is not positive    dw2 = dz2ᵀ · a1, db2 = Σ dz2
 //     y = act(a2 · w3ᵀ + b3)                  (dw1, db1 and dx: conv2d's kernels, from dz1)
 //
 // a1, a2, dz2 and dz1 are rounded to bf16 as if they were stored, so masks and factors are those of the composition; with
-// a pool y and dy are too.
+// a pool y and dy are rounded too.
 //
 //     mlpconv_fprop             y, x, w1, b1, w2, b2, w3, b3, relu, extents           overwrites y
 //     mlpconv_maxpool_fprop     y, index (optional: null), x, w1, b1, w2, b2, w3, b3, extents, bands
@@ -20,8 +19,43 @@
 //                                                                                     the same; dy is the pool's
 //
 // Memory: x, y, dy, dz1 NHWC and w KRSC in Storage; biases and partial results in float. Grid: as many blocks as run at
-// once; each keeps the weights in shared memory and goes over tiles of one image's pixels, 32 a warp in fprop, 16
-// backward. Block: MLPCONV_WARPS warps.
+// once. A block keeps the weights in shared memory and takes tiles of pixels in turn, each of one image, 32 pixels a warp in
+// fprop, 16 backward. Block: MLPCONV_WARPS warps.
+//
+// The kernels are for the first block of d2l's NiN, from one channel to 96 at 54 x 54, which memory bounds. Traffic of an
+// image, with U = 2·p·q·k bytes of an activation and X = 2·h·w·c of the input (without weights and second reads that hit
+// in the second-level cache):
+//
+//     pass       three convolutions                                       fused                          bytes of that block
+//     forward    x, a1, a1, a2, a2, y                         X + 5U      x, y                  X + U    2,899,712 ->   660,224
+//     backward   dy, a2, dy, a2, da2 · da2, a1, da2, a1,      X + 11U     x, dy, dz1 · dz1, x   2X + 3U  6,258,944 -> 1,880,320
+//                da1 · da1, x
+//     both                                                    2X + 16U                          3X + 4U  9,158,656 -> 2,540,544
+//
+// The price is arithmetic: the backward kernel computes a1 and a2 again, taps·k + k² multiply-adds a pixel more.
+//
+// With the pool, of V bytes of output and half as many of positions, only 53² pixels are computed:
+//
+//     pass       fused, then the pool                                     with the pool                  bytes
+//     forward    x, y · y, pooled                       X + 2U + 1.5V     x, pooled          X + 1.5V    1,373,696 ->   295,040
+//     backward   pooled, dy · x, dy, dz1 · dz1, x      2X + 4U + 1.5V     x, pooled,    2X + 2U + 1.5V   2,552,704 -> 1,474,048
+//                                                                         dz1 · dz1, x
+//
+// dw1, db1 and dx come of `conv2d_wgrad` and `conv2d_dgrad`. Writing dz1 and reading it again is cheaper than computing
+// it twice: dw1 in the same kernel would need registers that dw2 and dw3 take (80 a thread), and shared memory that is
+// full.
+//
+// The weights stay in shared memory for all tiles of a block: loaded for each tile, they would be more bytes than its results.
+// With the pool, d2l's first block takes 159 KiB forward and 121 KiB backward. A block may have 163 KiB on compute capability
+// 8.0 and 227 on 9.0. Where it may have less, the op calls the pool's own kernels, as for other pools and forward without a
+// ReLU. `src/ops/mlpconv/cuda.rs` has the rule for which shapes are fused: bf16, all three channels a multiple of 8 from 56 to
+// 96, an even distance between neighbouring windows, weights and image rows that fit. All others, fp32, TF32 and the CPU run
+// three convolutions.
+//
+//     mlpconv/layers.cuh        the 1x1 convolutions, in registers
+//     mlpconv/convolution.cuh   the first convolution
+//     mlpconv/gradient.cuh      dw and db of the 1x1 convolutions
+//     mlpconv/pool.cuh          the pool
 #if PRECISION == 2
 
 #include "mlpconv/convolution.cuh"
@@ -29,7 +63,7 @@
 #include "mlpconv/layers.cuh"
 #include "mlpconv/pool.cuh"
 
-// The layers' parameters; b3 has no effect on the way back.
+// The layers' parameters. The backward kernels do not need b3.
 struct Parameters {
     const Storage *w1;
     const float *b1;
@@ -39,7 +73,7 @@ struct Parameters {
     const float *b3;
 };
 
-// A lane's chunks of `values`, to rows of a tensor of `channels` channels.
+// Stores a lane's chunks of `values` to rows of a tensor of `channels` channels.
 template <int ROWS>
 __device__ __forceinline__ void store_values(Storage *to, const Values<ROWS> &values, const PixelTile &tile, int first,
                                              int channels, const Extents &e) {
@@ -61,7 +95,7 @@ __device__ __forceinline__ void store_values(Storage *to, const Values<ROWS> &va
     }
 }
 
-// The output as it is.
+// The output without a pool: y itself.
 struct PlainOutput {
     Storage *y;
     const Extents &e;
@@ -73,7 +107,7 @@ struct PlainOutput {
     __device__ void finish(const PixelTile &) const {}
 };
 
-// Shared memory: w2, w3, what the output takes, w1, the image's rows.
+// Shared memory: w2, w3, the output's room, w1, the image's rows.
 template <class Tiles, class Output>
 __device__ __forceinline__ void forward(Tiles tiles, const Output &output, const Storage *x, const Parameters &given,
                                         bool relu, const Extents &e) {
@@ -93,7 +127,7 @@ __device__ __forceinline__ void forward(Tiles tiles, const Output &output, const
         const int first = tile.first + thread() / 32 * 16 * FPROP_ROWS;
         Values<FPROP_ROWS> even, odd;
         convolve(even, image, filter, tile, first, given.b1, e);
-        // The next image arrives while the other two layers are computed.
+        // The next tile's rows of the image arrive while the other two layers are computed.
         __syncthreads();
         tiles.next();
         if (tiles.more()) load_image(image, x, *tiles, e);
@@ -121,14 +155,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1)
     forward(BandTiles(e, bands), PooledOutput{y, index, ring, e}, x, {w1, b1, w2, b2, w3, b3}, true, e);
 }
 
-// The output's gradient as it is.
+// The output's gradient without a pool: dy itself.
 struct PlainGradient {
     const Storage *dy;
     const Extents &e;
 
     __device__ unsigned shared() const { return 0; }
     __device__ void load(const PixelTile &) const {}
-    // Pixels and channels that there are not have a gradient of zero.
+    // Beyond the last pixel and the last channel the gradient is zero.
     __device__ void get(Values<1> &to, const PixelTile &tile, int first) const {
         const int lane = thread() % 32;
 #pragma unroll
@@ -146,7 +180,7 @@ struct PlainGradient {
     }
 };
 
-// Shared memory: w2, w3, two tiles of half a block's pixels, what the output's gradient takes, w1, the image's rows.
+// Shared memory: w2, w3, two tiles of half a block's pixels, the output gradient's room, w1, the image's rows.
 template <class Gradient>
 __device__ __forceinline__ void backward(Storage *dz1, float *partial, const Storage *x, const Gradient &output,
                                          const Parameters &given, const Extents &e) {
@@ -163,7 +197,7 @@ __device__ __forceinline__ void backward(Storage *dz1, float *partial, const Sto
     load_square(shared_memory + SQUARE, given.w3, e.k3, e.k2);
     load_filter(shared_memory + before, given.w1, e);
     WeightGradient dw2, dw3;
-    // Half of the pixels after the other: two tiles of all of them have no room beside the weights.
+    // One half of the pixels after the other: two tiles of all pixels do not fit shared memory beside the weights.
     const auto add = [&](WeightGradient &dw, const Values<1> &a, const Values<1> &b) {
 #pragma unroll 1
         for (int half = 0; half < 2; half++) {

@@ -1,12 +1,18 @@
-// Values that lie in parts, whose sum they are: kernels that divide a sum over blocks (wgrad its pixels, the fused block its
-// tiles) leave one part each, and whoever reads the value next adds them up. A value that lies in one piece is one part.
+// Values in parts. Blocks that divide a sum among them (wgrad its pixels, the fused block and the pair their tiles) leave one
+// part each, and the value is the sum of the parts. A value that lies in one piece is one part.
 //
-// The order of the additions is fixed, and the same for every reader: part i belongs to running sum i % SUM_THREADS, and the
-// running sums are added in order. Where there are more parts than that, as many threads share four elements, each with
-// a running sum; otherwise each running sum is a part, and one thread adds them.
+// Nobody adds the parts up before the value is read. In training the reader is the optimiser, which sums four elements' parts
+// where it would read the gradient, so dw and db are never written. For any other reader the kernel `sum` adds the parts up
+// first: `src/device/cuda/buf.rs` gives no address of a value whose parts are pending. A gradient that is added to another
+// is summed at once. The price is memory: the parts of all layers wait for the update.
+//
+// The order of the additions is fixed and the same for every reader. Part i belongs to running sum i % SUM_THREADS, and the
+// running sums are added in order. With more than SUM_THREADS parts, SUM_THREADS threads share four elements, a running sum
+// each. With fewer, a running sum is a part, and one thread adds them.
 #pragma once
 
-// The elements from here on that a thread has of its four, none lying beyond the end. All begin at multiples of 16 bytes.
+// Reads the first `there` of a thread's four elements (all of them from 4 on); the others are 0. `from` is a multiple of
+// 16 bytes.
 __device__ __forceinline__ float4 load_four(const float *from, unsigned there) {
     if (there >= 4) return *reinterpret_cast<const float4 *>(from);
     return make_float4(there > 0 ? from[0] : 0.0f, there > 1 ? from[1] : 0.0f, there > 2 ? from[2] : 0.0f, 0.0f);
@@ -26,16 +32,16 @@ __device__ __forceinline__ float4 operator+(const float4 &a, const float4 &b) {
     return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
-// `count` parts, of which the first begins at `first`, and each `stride` elements behind the one before.
+// `count` parts: the first begins at `first`, each of the others `stride` elements after the one before it.
 struct Parts {
     const float *first;
     unsigned stride, count;
 
-    // Threads that share four elements.
+    // The number of threads that share four elements.
     __device__ unsigned sharers() const { return count > SUM_THREADS ? SUM_THREADS : 1; }
 };
 
-// What a thread has to do with block `block` of a value's: its four elements, and its running sum.
+// A thread's share of a value: its four elements in block `block`, and its running sum.
 struct Share {
     unsigned at, there, running;
 
@@ -46,11 +52,11 @@ struct Share {
         running = threadIdx.x / fours;
     }
 
-    // Of those who share, one has the sum.
+    // Of the threads that share four elements, one gets the sum.
     __device__ bool has_sum() const { return running == 0; }
 };
 
-// The sum, to those who have it. All threads of the block call this.
+// The sum, in the threads that have it. All threads of the block call this.
 __device__ __forceinline__ float4 sum_of(const Parts &parts, const Share &share) {
     static_assert(THREADS % (32 * SUM_THREADS) == 0, "a warp adds the same parts");
     const unsigned sharers = parts.sharers();
@@ -64,7 +70,7 @@ __device__ __forceinline__ float4 sum_of(const Parts &parts, const Share &share)
         }
         return sum;
     };
-    // Nothing to be asked of each part.
+    // Two loops, so that the one for four whole elements tests nothing in each part.
     float4 sum = share.there >= 4 ? add_up(4) : add_up(share.there);
     if (sharers > 1) {
         constexpr unsigned FOURS = THREADS / SUM_THREADS;

@@ -1,16 +1,16 @@
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): random words as a function of a counter and a key, the same as
-// `src/rng.rs` computes on the CPU.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): random words as a function of a counter and a key. `src/rng.rs` computes
+// the same words on the CPU.
 //
-// Element i of a stream is word i % 4 of the four that counter [i / 4, step, epoch, purpose] yields under the seed.
+// Element i of a stream is word i % 4 of the four words for counter [i / 4, step, epoch, purpose], keyed by the seed.
 #pragma once
 
-// A stream but for its epoch and step, which change while a captured graph is replayed and lie in device memory.
+// A stream without its epoch and step: those change from replay to replay of a graph, so they lie in device memory.
 struct Stream {
     unsigned seed_low, seed_high;
     unsigned purpose;
 };
 
-// Where training stands.
+// The position in training.
 struct Progress {
     unsigned epoch, step;
 };

@@ -1,16 +1,15 @@
-// The 1x1 convolution as the three GEMMs that it is: in NHWC images are matrices [pixels][channels].
+// The 1x1 convolution as three GEMMs: an NHWC image is a matrix [pixels][channels].
 //
 //     GEMM       M x N x K        A [M][K]         B [N][K]         output [M][N]
 //     fprop      m x k x c        x, K-major       w, K-major       y = act(sum + bias)
 //     dgrad      m x c x k        dy, K-major      w, MN-major      dx (+)= sum, masked
 //     wgrad      k x c x m        dy, MN-major     x, MN-major      dw (+)= sum, db (+)= Σ dy
 //
-// Kernels, arguments, grids and blocks are those of `conv2d.cu` (`pointwise_fprop_TILE` and so on), with the extents m,
-// c, k.
+// Kernels, arguments, grids and blocks are those of `conv2d.cu` (`pointwise_fprop_TILE` and so on), with the extents m, c, k.
 //
-// `pointwise_maxpool_fprop_TILE` pools what fprop computes before it leaves the block: it writes the maxima and, unless
-// `index` is null, their positions, both as `maxpool.cu` has them. Channels are multiples of VECTOR. A block's rows are
-// not the next pixels but a strip, those of as many whole windows as it has room for; grid: strips x tiles of k.
+// `pointwise_maxpool_fprop_TILE` pools the output of fprop before it leaves the block. It writes the maxima and, unless `index`
+// is null, their positions, both as `maxpool.cu` does. Channels are multiples of VECTOR. The rows of a block are a strip, the
+// pixels of as many whole windows as fit (gemm/pooled.cuh). Grid: strips x tiles of k.
 #include "gemm/gemm.cuh"
 #include "gemm/pooled.cuh"
 
@@ -55,7 +54,7 @@ __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Stor
 template <class T>
 __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage *x, const Storage *dy, int m, int c,
                                       int k) {
-    // Whoever wants db alone launches the first tile of n alone.
+    // For db alone the launch has the first tile of n alone.
     const Place at = place<T>(split.dw != nullptr ? c : 1);
     Block<T, Major::MN, Major::MN, true> block(split.db != nullptr && at.column == 0);
     using LayoutA = typename decltype(block)::LayoutA;

@@ -1,26 +1,39 @@
-// Two 1x1 convolutions of few channels, a ReLU between them, and the global average that may follow, in one kernel each
-// way. What is between them never leaves the multiprocessor; the backward kernel computes it again.
+// A pair of 1x1 convolutions of few channels, a ReLU between them, and the global average that may follow, in one kernel each
+// way. The values between them never leave the multiprocessor; the backward kernel computes them again.
 //
 //     hidden = relu(x · w2ᵀ + b2)    dz = dy · w3, zeroed where hidden is not positive   dw3 = dyᵀ · hidden, db3 = Σ dy
 //     y = act(hidden · w3ᵀ + b3)     dx = dz · w2, zeroed where x is not positive        dw2 = dzᵀ · x, db2 = Σ dz
 //                                    if `mask` is set
-//
-// hidden and dz are rounded to Storage as if they were stored, so masks and factors are those of two convolutions.
-// Products are plain multiply-adds in the order of the channels: tensor cores would have little but padding to
-// multiply. So tf32 does not round its factors here, which is more exact than it has to be.
-//
-// If `extents.image` is not 0, all that is wanted of y is the mean of each image. Then the mean is what goes to y, and
-// dy is its gradient: that of a pixel's y is dy * scale, zeroed where y is not positive if `relu` is set, for which the
-// way back computes y again. Both ways what is between the layers and the average is rounded to Storage, and the mean
-// is summed up in the order of global_avgpool.cu: the numbers are those of its kernels.
 //
 //     pointwise_pair_fprop      y, x, w2, b2, w3, b3, extents, relu            overwrites y
 //     pointwise_pair_backward   dx (optional), parts, x, dy, w2, b2, w3, b3,   overwrites dx or adds to it;
 //                               extents, layout, relu, mask, accumulate        parts[block]: dw2, dw3, db2, db3
 //
 // Memory: x, y, dy, dx NHWC and w KRSC in Storage; biases and parts in float. Block: PAIR_PIXELS threads, a pixel each.
-// Grid: fprop a block for each tile of `extents.tile` pixels, PAIR_PIXELS of them or as many whole images as that has
-// room for; backward no more than that, each block going over several tiles.
+// Grid: fprop a block for each tile of `extents.tile` pixels, which is PAIR_PIXELS or as many whole images as fit those;
+// backward no more than that, each block taking several tiles in turn.
+//
+// The last block of NiN ends in two such layers, of as many channels as there are classes: ten, at 5 x 5. Of the products
+// that a GEMM's tiles compute for them, 1 to 4 % are wanted, in six launches: fprop, dgrad and wgrad of each. The global
+// average, which reads the layers' output twice, takes two more. This file has all of it in two launches, for up to 16
+// channels of each kind, at any precision.
+//
+// * A thread has a pixel. The pixels of a tile are one range of memory, which is copied to shared memory and back in
+//   packs. There each pixel has a row of 17 floats, an odd pitch, so that neighbouring threads have no bank conflicts. A
+//   row goes through a layer in 16 sums in registers. Weights are read four at a time, the same for all threads.
+// * Same bits. Sums over channels have the GEMM's order. hidden and dz are rounded to Storage as if they were stored, so masks
+//   and factors are those of two convolutions; in fp32 y and dx are so to the bit. Products are plain multiply-adds, since
+//   tensor cores would mostly multiply padding. So tf32 does not round its factors here, which is more exact than required.
+// * Gradients of the weights. When a tile's rows of x, hidden and both gradients are in shared memory, threads turn from pixels
+//   to elements of dw and db. Each adds up its own elements over the tile. A 1 after the last channel makes db a column of
+//   dw. After its last tile a block leaves its sums as a part, and the optimiser adds the parts up.
+// * The mean. If `extents.image` is not 0, y is the mean of each image, and dy its gradient. Then a tile is as many whole
+//   images as there are threads for their pixels: five of 5 x 5. On the way back, the gradient of a pixel's y is dy *
+//   scale, zeroed where y is not positive if `relu` is set. For that y is computed again from hidden, which takes 100
+//   multiply-adds a pixel. A warp adds up an image's pixels, a lane for each channel, in the order of global_avgpool.cu.
+//   Both ways the values between the layers and the average are rounded to Storage. So the mean and dx have the bits of
+//   the separate kernels. Such a tile may begin within a pack: elements of its first and last pack are accessed one by
+//   one. Images of more than PAIR_PIXELS pixels are left to the average's own kernels.
 #include "divide.cuh"
 #include "elementwise.cuh"
 
@@ -31,30 +44,30 @@ static_assert(CHANNELS % VECTOR == 0 && CHANNELS % 4 == 0, "a row of weights is 
 // `src/ops/pointwise_pair/cuda.rs` fills these in.
 struct Extents {
     Divisor c, k3;
-    // An image's pixels and what their sum is multiplied by, where its mean is wanted; else 0.
+    // The pixels of an image where its mean is wanted, else 0. `scale` is the factor of their sum.
     Divisor image;
     float scale;
-    // Pixels of all images, and of a tile.
+    // `pixels` are those of all images, `tile` those of a tile.
     unsigned k2, pixels, tile;
 };
 
-// Where the gradients of w2 and w3, b2 and b3 begin in a part, and where the next part does.
+// The places of the gradients of w2, w3, b2 and b3 in a part, and the distance of the parts.
 struct Layout {
     unsigned dw2, dw3, db2, db3, stride;
 };
 
-// A tile in shared memory, a row for each pixel. The pitch is odd: threads that read the same channel of their pixels,
-// or neighbouring channels of one, meet in no bank. It leaves room for a one behind the last channel.
+// A tile in shared memory, a row for each pixel. The pitch is odd, so that threads that read the same channel of their
+// pixels, or neighbouring channels of one pixel, have no bank conflicts. It leaves room for a 1 after the last channel.
 constexpr int PITCH = CHANNELS + 1;
 static_assert(PITCH % 2 == 1, "no two pixels of a warp in one bank");
 using Rows = float[PIXELS][PITCH];
 
-// Weights by input and output channel; zero where there is no such output.
+// Weights by input and output channel; zero beyond the last channel.
 struct alignas(16) Matrix {
     float row[CHANNELS][CHANNELS];
 };
 
-// w [outputs, inputs] as it lies in memory, or, TRANSPOSED, a matrix of the way back: w [inputs, outputs].
+// Loads w [outputs, inputs]; TRANSPOSED: w [inputs, outputs], for the way back.
 template <bool TRANSPOSED>
 static __device__ __forceinline__ void load_matrix(Matrix &to, const Storage *w, unsigned inputs, unsigned outputs) {
     for (unsigned i = threadIdx.x; i < CHANNELS * CHANNELS; i += PIXELS) {
@@ -68,13 +81,13 @@ static __device__ __forceinline__ void load_bias(float (&to)[CHANNELS], const fl
     if (threadIdx.x < CHANNELS) to[threadIdx.x] = threadIdx.x < channels ? bias[threadIdx.x] : 0.0f;
 }
 
-// Calls body(Width<WIDTH>, at) for a tile's elements, begin .. end of the tensor: for the packs among them, and one by
-// one for those before the first and after the last. How many packs a thread has is known, so all are on their way at
-// once.
+// Calls body(Width<WIDTH>, at) for a tile's elements, begin .. end of the tensor: once for each whole pack, and once for each
+// element before the first and after the last whole pack. The number of packs of a thread is a constant, so all its loads are
+// under way at once.
 template <typename Body>
 static __device__ __forceinline__ void each_pack_of_tile(unsigned begin, unsigned end, Body body) {
-    // Threads have PIXELS * CHANNELS elements. A tile that begins within a pack has at most (PIXELS - 1) * (CHANNELS - 1),
-    // for 16 channels and 128 pixels are whole packs: there is room for what the first pack has before it.
+    // The threads cover PIXELS * CHANNELS elements. A tile that begins within a pack has at most (PIXELS - 1) * (CHANNELS - 1),
+    // since 16 channels or 128 pixels make whole packs. So the elements of the first pack before the tile fit too.
     const unsigned first = begin / VECTOR * VECTOR;
 #pragma unroll
     for (int i = 0; i < CHANNELS / VECTOR; i++) {
@@ -87,7 +100,7 @@ static __device__ __forceinline__ void each_pack_of_tile(unsigned begin, unsigne
     }
 }
 
-// Where the elements of a run lie in a tile's rows, one after the other.
+// The place of an element in a tile's rows; `next` goes to the element after it.
 struct Place {
     unsigned pixel, channel;
 
@@ -100,7 +113,7 @@ struct Place {
     }
 };
 
-// Pixels first .. first + pixels of a tensor.
+// Loads the pixels first .. first + pixels of a tensor.
 static __device__ __forceinline__ void load_tile(Rows &to, const Storage *from, unsigned first, unsigned pixels,
                                                  const Divisor &channels) {
     const unsigned begin = first * channels.value;
@@ -133,7 +146,7 @@ static __device__ __forceinline__ void store_tile(Storage *to, const Rows &from,
     });
 }
 
-// A pixel's channels times a matrix, each sum in the order of the inputs.
+// Multiplies a pixel's channels by a matrix; each sum is in the order of the inputs.
 static __device__ __forceinline__ void multiply(float (&sums)[CHANNELS], const float *row, const Matrix &w,
                                                 unsigned inputs) {
 #pragma unroll
@@ -153,10 +166,10 @@ static __device__ __forceinline__ void multiply(float (&sums)[CHANNELS], const f
 
 static __device__ __forceinline__ float rectify(float value) { return value < 0.0f ? 0.0f : value; }
 
-// As it would be read after it had been stored.
+// The value after a rounding to Storage.
 static __device__ __forceinline__ float rounded(float value) { return to_float(to_storage(value)); }
 
-// to[output] = value(output, its sum), for as many as there are.
+// to[output] = value(output, its sum), for all outputs.
 template <typename Value>
 static __device__ __forceinline__ void set_row(float *to, const float (&sums)[CHANNELS], unsigned outputs,
                                                Value value) {
@@ -166,7 +179,7 @@ static __device__ __forceinline__ void set_row(float *to, const float (&sums)[CH
     }
 }
 
-// The means of a tile's images, a warp for each and a lane for each channel: they read neighbouring banks.
+// Stores the means of a tile's images: a warp takes an image, a lane a channel, so that lanes read neighbouring banks.
 static_assert(CHANNELS <= 32, "a lane for each channel");
 static __device__ __forceinline__ void store_means(Storage *to, const Rows &rows, unsigned first, unsigned pixels,
                                                    const Extents &extents) {
@@ -188,7 +201,7 @@ static __device__ __forceinline__ void store_means(Storage *to, const Rows &rows
     }
 }
 
-// The gradients of a tile's y, behind its ReLU, from those of the means. Each thread writes its own pixel's.
+// Loads the gradients of a tile's y, after its ReLU, from those of the means. A thread writes its own pixel's.
 static __device__ __forceinline__ void load_means(Rows &to, const Storage *from, unsigned first, unsigned pixels,
                                                   const Extents &extents) {
     const unsigned k3 = extents.k3.value;
@@ -215,7 +228,7 @@ extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
     load_bias(third_bias, b3, k3);
     __syncthreads();
     if (threadIdx.x < pixels) {
-        // Each layer's row takes the place of the one before.
+        // The row of a layer's output takes the place of that of its input.
         float *row = rows[threadIdx.x], sums[CHANNELS];
         multiply(sums, row, second, c);
         set_row(row, sums, k2, [&](int k, float sum) { return rounded(rectify(sum + second_bias[k])); });
@@ -233,10 +246,10 @@ extern "C" __global__ void __launch_bounds__(PAIR_PIXELS)
     }
 }
 
-// Elements of all four gradients, a column of ones making a bias's of a weight's: those that a thread adds up.
+// The most elements of all four gradients (a column of ones makes a bias's gradient a weight's), and those of a thread.
 constexpr int MOST_ELEMENTS = 2 * CHANNELS * (CHANNELS + 1), SHARES = (MOST_ELEMENTS + PIXELS - 1) / PIXELS;
 
-// One of them: Σ dy[pixel][k] · x[pixel][column] of a layer, column `inputs` of x being ones.
+// One element: Σ dy[pixel][k] · x[pixel][column] of a layer. Column `inputs` of x is ones.
 struct Element {
     const float *dy, *x;
     unsigned to;
@@ -248,13 +261,13 @@ struct Element {
     }
 };
 
-// Four blocks to a multiprocessor: for a fifth, for which compute capability 9.0 has shared memory, ptxas would spill.
+// Four blocks to a multiprocessor: compute capability 9.0 has shared memory for a fifth, for which ptxas would spill registers.
 extern "C" __global__ void __launch_bounds__(PAIR_PIXELS, 4)
     pointwise_pair_backward(Storage *dx, float *parts, const Storage *x, const Storage *dy, const Storage *w2,
                             const float *b2, const Storage *w3, const float *b3,
                             const __grid_constant__ Extents extents, const __grid_constant__ Layout layout, int relu,
                             int mask, int accumulate) {
-    // x, hidden and their layers' dy, of which the first is dz.
+    // The rows of x, hidden, dz and dy.
     __shared__ Rows input, hidden, dz, output;
     __shared__ Matrix second, third, second_back, third_back;
     __shared__ float second_bias[CHANNELS], third_bias[CHANNELS];

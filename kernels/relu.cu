@@ -27,8 +27,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         load(dy + at, gradient);
 #pragma unroll
         for (int i = 0; i < WIDTH; i++) gradient[i] = output[i] > 0.0f ? gradient[i] : 0.0f;
-        // What others have added to the gradient of the input stays where the output is zero: the input has not gone
-        // through this ReLU.
+        // The mask does not apply to gradients that other readers of x have added: x has not gone through this ReLU.
         if (accumulate) {
             float old[WIDTH];
             load(dx + at, old);
@@ -51,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) relu_mask(Storage *dy, con
     });
 }
 
-// For a gradient that is kept in float whatever the precision.
+// `relu_mask` for a gradient that is float in every precision.
 extern "C" __global__ void __launch_bounds__(THREADS) relu_mask_float(float *dy, const Storage *y, unsigned len) {
     each_pack(len, [=](auto width, unsigned at) {
         constexpr int WIDTH = decltype(width)::value;

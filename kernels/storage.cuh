@@ -1,4 +1,4 @@
-// How numbers lie in memory. A module is compiled for one precision:
+// The storage type of numbers. A module is compiled for one precision:
 //
 //     PRECISION   0 (fp32)   1 (tf32)   2 (bf16)
 //     Storage     float      float      __nv_bfloat16
@@ -34,8 +34,8 @@ __device__ __forceinline__ Storage to_storage(float value) { return __float2bflo
 __device__ __forceinline__ Storage to_storage(float value) { return value; }
 #endif
 
-// VECTOR elements at once. They lie at a multiple of 16 bytes: where the rows of a tensor are not a multiple of VECTOR
-// long, kernels take one element at a time.
+// VECTOR elements, read and written in one access at a multiple of 16 bytes. Where the rows of a tensor are no multiple of
+// VECTOR, kernels take one element at a time.
 struct alignas(16) Pack {
     Storage lane[VECTOR];
 };
@@ -53,7 +53,7 @@ __device__ __forceinline__ void store_pack(Storage *to, const Pack &pack) {
     *reinterpret_cast<uint4 *>(to) = bits;
 }
 
-// WIDTH neighbouring elements as floats, WIDTH being 1 or VECTOR: what a kernel that is written once for both calls.
+// Reads WIDTH neighbouring elements as floats: 1, or VECTOR. Kernels are written once for both widths.
 template <int WIDTH>
 __device__ __forceinline__ void load(const Storage *from, float (&values)[WIDTH]) {
     static_assert(WIDTH == 1 || WIDTH == VECTOR, "one element or a whole pack");

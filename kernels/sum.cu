@@ -1,12 +1,21 @@
-// The sum of a value's parts, in the order of `parts.cuh`. All begin at multiples of 16 bytes.
+// The sum of a value's parts, in the order of `parts.cuh`. All addresses are multiples of 16 bytes.
 //
 //     sum             to[i] (+)= Σ first[part · stride + i]                    overwrites or adds
 //     sum_activated   y[i] = act(Σ first[part · stride + i] + bias[i % k])     overwrites, and y's signs if there is room
 //
-// The latter is the epilogue of a convolution whose sum has been divided, `Activate` (gemm/epilogue.cuh) where it has not.
+// Grid: ceil(len / (4 * THREADS)) blocks; with more than SUM_THREADS parts, SUM_THREADS threads share four elements:
+// ceil(len / (4 * THREADS / SUM_THREADS)) blocks. Block: THREADS.
 //
-// Grid: ceil(len / (4 * THREADS)) blocks, and where there are more parts than SUM_THREADS, as many threads to four elements:
-// ceil(len / (4 * THREADS / SUM_THREADS)). Block: THREADS.
+// `sum_activated` is the epilogue of a convolution's fprop whose sum is split (split-K); `Activate` (gemm/epilogue.cuh) is that
+// of one whose sum is not. Split-K is for a convolution of few pixels, which has few blocks: d2l's last 3x3, from 384 to 10
+// channels, has 25 at batch 128, each with 108 (bf16) to 216 tiles of K in sequence, on a GPU with room for 528. At
+// batch 1 that holds for all convolutions from the second block on. So fprop's sum is split where all splits run at once and
+// have four tiles or more. Each split leaves a part of the output in fp32. `sum_activated` adds the parts up at once, for the
+// output has many readers. Results differ from those of one block by the order of the additions.
+//
+// The price is the traffic of the parts, mostly within the second-level cache, and a second launch, which takes about as
+// long as five tiles of K: `gemm::fprop_splits` weighs it. The 1x1 convolutions are not split. They have 8 to 24 tiles,
+// and those before a pool have to give the bits of the kernel that pools at once (gemm/pooled.cuh).
 #include "divide.cuh"
 #include "parts.cuh"
 #include "signs.cuh"
@@ -21,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     store_four(to + share.at, share.there, sum);
 }
 
-// The bias of four neighbouring elements, of rows of k.
+// The bias of four neighbouring elements of an output with k channels.
 static __device__ __forceinline__ float4 bias_of(const float *bias, unsigned at, const Divisor &by_k) {
     const unsigned k = by_k.value;
     unsigned column = divide(at, by_k).remainder;
@@ -35,7 +44,7 @@ static __device__ __forceinline__ float4 bias_of(const float *bias, unsigned at,
     return make_float4(values[0], values[1], values[2], values[3]);
 }
 
-// What a thread stores at once.
+// The four elements that a thread stores in one access.
 struct alignas(4 * sizeof(Storage)) Four {
     Storage lane[4];
 };
@@ -46,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const Parts parts{first, stride, count};
     const Share share(parts, blockIdx.x, len);
     float4 sum = sum_of(parts, share);
-    // Of a warp all threads have sums, or none.
+    // All threads of a warp have sums, or none has: the shuffle below is of whole warps.
     if (!share.has_sum()) return;
     if (bias != nullptr && share.there > 0) sum = sum + bias_of(bias, share.at, by_k);
     float value[4] = {sum.x, sum.y, sum.z, sum.w};
@@ -66,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     if (y.signs == nullptr) return;
     unsigned signs = signs_of(value);
-    // A pack may be two threads'.
+    // In bf16 two neighbouring threads have a pack between them.
     if constexpr (VECTOR == 8) signs |= __shfl_down_sync(0xffffffff, signs, 1) << 4;
     if (share.there > 0 && share.at % VECTOR == 0) y.signs[share.at / VECTOR] = static_cast<unsigned char>(signs);
 }

@@ -1,33 +1,34 @@
-// A convolution's operands as the GEMMs see them. No matrix is ever made: sources go from a row and a column of it to
-// the image's element, with divisions only where a thread begins or where the tile's lines are pixels.
+// The operands of a convolution as sources of the GEMM. There is never a matrix in memory (im2col): a source computes the
+// address of the image's element from the matrix's row and column. It divides when the thread begins and goes on by
+// additions, from tap to tap of the filter. Only wgrad's patches have pixels as their lines and divide for each tile.
 #pragma once
 
 #include "loader.cuh"
 
-// The extents, in the letters of `ConvShape`, and their divisors. `src/ops/conv2d/cuda.rs` fills it in.
+// Extents, in the letters of `ConvShape`, and their divisors. `src/ops/conv2d/cuda.rs` fills it in.
 struct Convolution {
     int n, h, w, c, k, r, s, p, q, stride, pad;
     // r·s, r·s·c, r·s·k, n·p·q.
     int filter, taps, gradient_taps, pixels;
     Divisor by_h, by_w, by_c, by_k, by_s, by_p, by_q, by_stride;
-    // Where it is over blocks of pixels (conv2d.cu): pixels and elements of a block's line, lines and a line's elements of the
-    // filter that lies in blocks. Otherwise zeros.
+    // After space-to-depth (conv2d.cu): the pixels and the elements of a line of a block of pixels; the lines of the original
+    // filter, and the elements of a line of it. Otherwise zeros.
     int block, block_line, filter_lines, filter_line;
     Divisor by_block_line;
 };
 
-// fprop's A: row = output pixel, column = (r, s, c), from `begin` on. K-major.
+// A of fprop: row = output pixel, column = (r, s, c), from `begin` on. K-major.
 template <class Layout, bool ALIGNED>
 struct PatchLines {
     const Convolution &g;
     const Storage *x;
-    // The filter's first tap in the image, of each of this thread's rows: its element of channel 0 (modulo 2^32, for it
-    // may lie in the padding), its row and its column.
+    // For each row of the thread, the image's element under the filter's first tap: its index of channel 0 (modulo 2^32, since
+    // it may lie in the padding), its row and its column.
     unsigned base[Layout::PASSES];
     int top[Layout::PASSES], left[Layout::PASSES];
-    // What the thread's chunk multiplies: column k, which is (r, s, c).
+    // Column k of the thread's chunk, which is (r, s, c).
     int k, r, s, c;
-    // From `base` to the chunk, and which rows are inside of the image there.
+    // The distance from `base` to tap (r, s), and a bit for each row that is inside of the image there.
     unsigned step, valid;
 
     __device__ PatchLines(int line, int column, const Convolution &g, const Storage *x, int first, int begin)
@@ -41,7 +42,7 @@ struct PatchLines {
             top[i] = p * g.stride - g.pad;
             left[i] = q * g.stride - g.pad;
             base[i] = ((n * g.h + top[i]) * g.w + left[i]) * g.c;
-            // A row that is not there is never inside.
+            // A row beyond the last pixel is never inside of an image.
             if (n >= g.n) top[i] = -0x40000000;
         }
         const int tap = divide(k, g.by_c, c);
@@ -54,7 +55,7 @@ struct PatchLines {
                static_cast<unsigned>(left[i] + s) < static_cast<unsigned>(g.w);
     }
 
-    // To tap (r, s).
+    // Goes to tap (r, s).
     __device__ void enter() {
         if constexpr (ALIGNED) {
             step = (r * g.w + s) * g.c;
@@ -103,14 +104,14 @@ struct PatchLines {
     }
 };
 
-// dgrad's A: row = input pixel, column = (r, s, k), the gradient of the output pixel whose window sees the input pixel
-// at (r, s), if there is one. K-major.
+// A of dgrad: row = input pixel, column = (r, s, k): the gradient of the output pixel whose window has the input pixel at
+// (r, s), or 0 where there is none. K-major.
 template <class Layout, bool ALIGNED>
 struct GradientLines {
     const Convolution &g;
     const Storage *dy;
     int pixel, column_, r, s, k;
-    // Each row's output pixel at (r, s), channel 0, and which exist.
+    // The index of each row's output pixel for (r, s), channel 0, and a bit for each that exists.
     int start[Layout::PASSES];
     unsigned valid;
 
@@ -121,18 +122,18 @@ struct GradientLines {
         enter();
     }
 
-    // A row's image as a number of output pixels, its row and its column of the padded image.
+    // An input pixel: the output pixels of all images before its own, and its row and column in the padded image.
     struct Pixel {
         int base, h, w;
     };
     __device__ Pixel row(int i) const {
         int h, w;
         const int n = divide(divide(pixel + i * Layout::PER_PASS, g.by_w, w), g.by_h, h);
-        // One that is not there is above every window.
+        // A pixel beyond the last is above every window.
         return {n * g.p * g.q, n < g.n ? h + g.pad : -0x40000000, w + g.pad};
     }
 
-    // The output pixel whose window has this input pixel at (r, s), as its first element.
+    // Finds the output pixel whose window has this input pixel at (r, s): `element` is the index of its channel 0.
     __device__ bool find(Pixel of, int r, int s, int &element) const {
         const int y = of.h - r, x = of.w - s;
         const int p = quotient(y, g.by_stride), q = quotient(x, g.by_stride);
@@ -140,7 +141,7 @@ struct GradientLines {
         return y >= 0 && x >= 0 && p * g.stride == y && q * g.stride == x && p < g.p && q < g.q;
     }
 
-    // To tap (r, s). That the rows' pixels are found anew each time costs less than the registers to keep them.
+    // Goes to tap (r, s). Finding the rows' pixels anew at each tap costs less than the registers to keep them.
     __device__ void enter() {
         if constexpr (ALIGNED) {
             valid = 0;
@@ -194,7 +195,7 @@ struct GradientLines {
     }
 };
 
-// dgrad's B: line = (r, s, k), column = c of the weights w[k][r][s][c]. MN-major.
+// B of dgrad: line = (r, s, k), column = c of the weights w[k][r][s][c]. MN-major.
 template <class Layout>
 struct FilterColumns {
     const Convolution &g;
@@ -209,7 +210,7 @@ struct FilterColumns {
 
     __device__ const Storage *at(int i, bool &inside) const {
         int k = this->k + i * Layout::PER_PASS, tap = this->tap;
-        // Rare where k has many tiles.
+        // Rarely taken where k has many tiles.
         if (k >= g.k) tap += divide(k, g.by_k, k);
         inside = tap < g.filter;
         return w + (k * g.filter + tap) * g.c;
@@ -239,20 +240,21 @@ struct FilterColumns {
     }
 };
 
-// wgrad's B: line = output pixel, of [begin, end), column = (r, s, c). MN-major.
+// B of wgrad: line = output pixel, of [begin, end), column = (r, s, c). MN-major.
 template <class Layout, bool ALIGNED>
 struct PatchColumns {
     const Convolution &g;
     const Storage *x;
     int pixel, end;
-    // Aligned: the tap of the thread's chunk, r in the upper half, and its distance from the window's first element.
-    // Otherwise: the chunk's first column.
+    // Aligned: `tap` is the tap of the thread's chunk, r in the upper half and s in the lower, and `step` its distance from the
+    // window's first element. Otherwise: `step` is the chunk's first column.
     int tap, step;
-    // Aligned: the window of this lane's pixel, one of the tile's lines, its first row (or -2^15 if there is none) and
-    // column as the upper and lower half, and its first element. The lanes tell each other, which costs less than
-    // divisions for each chunk. (Launches see to it that padded images have fewer than 2^15 rows and columns.)
+    // Aligned: the window of this lane's pixel, one of the tile's lines. `corner` has its first row (-2^15 beyond the
+    // last pixel) in the upper half and its first column in the lower, `start` its first element. Lanes exchange these by
+    // shuffles, which cost less than divisions for each chunk. (Launches take this kernel only for padded images of fewer
+    // than 2^15 rows and columns.)
     int corner, start;
-    // Otherwise: the windows of all lines.
+    // Otherwise: the windows of all lines of the thread.
     int base[ALIGNED ? 1 : Layout::PASSES], top[ALIGNED ? 1 : Layout::PASSES], left[ALIGNED ? 1 : Layout::PASSES];
 
     __device__ PatchColumns(int line, int column, const Convolution &g, const Storage *x, int first, int begin, int end)
@@ -262,7 +264,7 @@ struct PatchColumns {
             pixel = begin + threadIdx.x % TILE_K;
             int s, c;
             const int r = divide(divide(first + column, g.by_c, c), g.by_s, s);
-            // A column that is not there is below every image.
+            // A column beyond the last is below every image.
             tap = r < g.r ? r << 16 | s : 0x7fff0000;
             step = (r * g.w + s) * g.c + c;
         } else {
@@ -271,7 +273,7 @@ struct PatchColumns {
         }
     }
 
-    // The window of an output pixel: its image's first row among all images' rows, its first row and column.
+    // The window of an output pixel: the rows of all images before its own, and its first row and column in the image.
     __device__ void window(int pixel, int &base, int &top, int &left) const {
         int p, q;
         const int n = divide(divide(pixel, g.by_q, q), g.by_p, p);

@@ -1,17 +1,21 @@
-// What becomes of the sums: bias and ReLU, mask, addition to what is there, and the way to global memory.
+// Epilogues: bias and ReLU, mask, or addition to the old value, and the way of the sums from registers to global memory.
+//
+// Results go through shared memory once more, 16 rows of a warp at a time. A fragment's rows are 8 bytes wide, and global
+// memory is best accessed row by row in 16 bytes a lane, whole sectors. So mask and output are each read and written
+// once.
 #pragma once
 
 #include "signs.cuh"
 #include "tile.cuh"
 
-// fprop: act(sum + bias), overwriting. Signs are for rows of whole packs.
+// The epilogue of fprop: y = act(sum + bias), overwriting. It writes signs where rows are whole packs.
 struct Activate {
     static constexpr int WIDTH = VECTOR;
     Rectified y;
     const float *bias;
     int relu, m, n;
 
-    // The bias, while a thread has whole columns: once for all of their rows.
+    // Adds the bias to the sums in registers, where a thread has whole columns: each bias is read once for all of its rows.
     template <class Core>
     __device__ void begin(Core &core, int first_column) const {
         if (bias == nullptr) return;
@@ -35,7 +39,7 @@ struct Activate {
     }
 };
 
-// dgrad: the sum, or what is there and the sum, zeroed where the mask is not positive.
+// The epilogue of dgrad: dx = sum, or dx += sum, zeroed where the mask is not positive.
 struct Mask {
     static constexpr int WIDTH = VECTOR;
     Storage *dx;
@@ -66,7 +70,7 @@ struct Mask {
     }
 };
 
-// wgrad: the sum, or what is there and the sum, in float.
+// The epilogue of wgrad: dw = sum, or dw += sum, in float.
 struct Add {
     static constexpr int WIDTH = 4;
     float *dw;
@@ -91,26 +95,26 @@ struct Add {
     }
 };
 
-// Blocks of one launch, the tiles of n one after the other: blocks that share rows of A run together, and find them in
-// the second-level cache. The first row and column of this block:
+// The first row and column of a block's tile. The grid's inner order is that of n, so that blocks that share rows of A run
+// together and find them in the second-level cache.
 struct Place {
     int row, column;
 };
 
 template <class T>
 __device__ __forceinline__ Place place(int n) {
-    // Read anew each time, so that no registers hold the place while tiles are multiplied.
+    // The block's number is read anew at each call (volatile), so that no register holds it while tiles are multiplied.
     unsigned block;
     asm volatile("mov.u32 %0, %%ctaid.x;\n" : "=r"(block));
     const unsigned columns = (n + T::N - 1) / T::N, m = block / columns;
     return {static_cast<int>(m * T::M), static_cast<int>((block - m * columns) * T::N)};
 }
 
-// Reads neighbours that lie at a multiple of their number.
+// Reads WIDTH neighbouring floats; their place is a multiple of WIDTH.
 template <int WIDTH>
 __device__ __forceinline__ void read(float (&value)[WIDTH], unsigned from) {
-    // Eight floats are two reads. Every other four lanes read the second half first, or each read would leave every
-    // other four banks idle.
+    // Eight floats take two reads. Every second group of four lanes reads its second half first: otherwise each read
+    // would leave every second group of four banks idle.
     if constexpr (WIDTH == 8) {
         const bool odd = threadIdx.x / 4 % 2 == 1;
         const float4 one = load_shared4(from + (odd ? 16 : 0)), other = load_shared4(from + (odd ? 0 : 16));
@@ -124,9 +128,9 @@ __device__ __forceinline__ void read(float (&value)[WIDTH], unsigned from) {
     }
 }
 
-// Sends a block's sums through shared memory, so that global memory is accessed row by row, in 16 bytes a lane where n
-// allows. Each warp has a slice of its own; the block has to be done with its tiles. Each of several groups sends every
-// GROUPS-th slice.
+// Applies an epilogue: sends a block's sums through shared memory to global memory, row by row, in 16 bytes a lane where n
+// allows. Each warp has a slice of shared memory of its own, in the stages' place, so all tiles have to be multiplied. Of
+// several groups each finishes every GROUPS-th slice.
 template <class T, class Core, class Output>
 __device__ __forceinline__ void finish(Core &core, unsigned shared, Place block, const Output &output) {
     static_assert(Core::PITCH <= T::WARP_N + 8 && Core::PITCH % 4 == 0, "room for all slices, read in 16 bytes");

@@ -1,11 +1,40 @@
-// The GEMM that both convolutions are: a block multiplies its tile's rows of A by its columns of B, `output[m][n] = Σ_k
-// A[m][k] · B[n][k]`, with the sources of A and B, the precision's arithmetic and an epilogue as parts.
+// The GEMM of both convolutions, output[m][n] = Σ_k A[m][k] · B[n][k], the output row-major. A block multiplies its
+// tile's rows of A by its columns of B. The sources of A and B, the arithmetic of the precision and the epilogue are
+// parameters.
 //
-// Tiles of both operands go through a ring of stages in shared memory. In the aligned kernels `cp.async` fills it,
-// STAGES - 1 tiles ahead of the arithmetic, with one barrier a tile; while the last step of a tile is multiplied, the
-// first fragments of the next are already under way. The others read the next tile into registers while they multiply.
+//     tile.cuh          the tile of a block, and the layout of an operand in shared memory
+//     memory.cuh        cp.async, ldmatrix
+//     loader.cuh        global memory to shared memory; matrices as sources
+//     convolution.cuh   the operands of a convolution as sources
+//     mma.cuh           the arithmetic of TF32 and bf16: fragments, mma.sync
+//     simt.cuh          the arithmetic of fp32
+//     epilogue.cuh      bias, ReLU, mask, addition, and the way back to global memory
+//     pooled.cuh        the epilogue with a max pool
 //
-// wgrad's blocks have two groups of warps, which share its tiles of k and in the end exchange their sums.
+// From global memory to the tensor core:
+//
+// 1. A source gives the address of a thread's 16-byte chunk in each line of the tile, and tells whether it is inside.
+// 2. `cp.async` copies the chunk to shared memory, zeros where it is outside (padding, the ends of m, n and k). A ring of 3 or
+//    4 stages holds tiles of 64 bytes of K: STAGES - 1 copies are under way while a tile is multiplied. There is one
+//    barrier a tile.
+// 3. The chunks of a line are swizzled in shared memory, so that neither copies nor reads have bank conflicts. The virtual GPU
+//    counts none in any of these kernels.
+// 4. `ldmatrix` reads fragments in the order of `mma`, the transposed form where the operand is MN-major.
+// 5. `mma` adds up in fp32, in registers, 64 x 64 results a warp: of the operands' bytes that come from shared memory, each is
+//    used often enough. The first fragments of the next tile are read before the last step of this one is multiplied.
+// 6. The epilogue adds the bias in registers and sends the results through shared memory to global memory.
+//
+// The `_any` kernels, for channels that are no multiple of VECTOR, read single elements of the next tile to registers
+// while they multiply, and then store chunks as the others do.
+//
+// wgrad's blocks have two groups of warps (sliced K). A multiprocessor needs two blocks' warps to be busy, and each of two
+// blocks would leave a part of 128 x 128 floats; so one block has the warps of two. Each group has stages and sums of its
+// own and multiplies half of the block's tiles of k; there is no barrier between the groups before the end. Then each
+// gives half of its sums to the other through shared memory, adds up, and writes the rows that it kept. (Of large tiles a
+// multiprocessor has one such block, and no other block multiplies while it begins and ends.) In bf16 at batch 128
+// (measured/STEP.md) this halves the parts of a step. As two blocks they took 1.61 MB of traffic for each image, 14 % of
+// all; now they take 0.79 MB. `gemm::wgrad_splits` weighs the traffic of the parts against idle multiprocessors, and of
+// splits that take about the same time it chooses the fewest.
 #pragma once
 
 #include "epilogue.cuh"
@@ -58,7 +87,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
 #if PRECISION == 0
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
-            // This tile is here, and all threads are done with the stage that is filled now.
+            // This tile has arrived, and all threads have read the stage that is filled next.
             wait_copies<STAGES - 2>();
             T::synchronize();
             if (tile + STAGES - 1 < tiles) {
@@ -85,7 +114,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
             commit_copies();
             next(fill);
             core.multiply(0);
-            // The next tile is here, and all threads have read this one: its stage is the next to be filled.
+            // The next tile has arrived, and all threads have read this one: its stage is the next to be filled.
             wait_copies<STAGES - 2>();
             T::synchronize();
             if (tile + 1 < tiles) core.load(read, 0, 0);
@@ -97,10 +126,10 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
     }
 }
 
-// Its stages, later the warps' slices of results.
+// The block's shared memory: stages, and in the epilogue the warps' slices of results.
 extern __shared__ __align__(128) unsigned char shared_memory[];
 
-// One block of the product.
+// One block of the product. SUMS: also the sums of A's rows.
 template <class T, Major A, Major B, bool SUMS>
 struct Block {
     using Core = ::Core<T, A, B, SUMS>;
@@ -112,7 +141,7 @@ struct Block {
         : core(threadIdx.x / 32 / T::WARPS_N, threadIdx.x / 32 % T::WARPS_N,
                summing && threadIdx.x / 32 % T::WARPS_N == 0) {}
 
-    // From the sources' tiles to the output.
+    // Multiplies all tiles and applies the epilogue.
     template <class LoaderA, class LoaderB, class Output>
     __device__ void run(LoaderA &a, LoaderB &b, int tiles, const Output &output) {
         accumulate<T>(core, a, b, tiles, shared_address(shared_memory));
@@ -120,12 +149,12 @@ struct Block {
     }
 };
 
-// Splits of the sum over k: each group of split `blockIdx.y` takes `tiles` tiles, and the split leaves its part of the results
-// `stride` elements behind that of the split before (`parts.cuh`).
+// Split-K: each group of split `blockIdx.y` takes `tiles` tiles of k, and the split leaves a part of the results, `stride`
+// elements after that of the split before it (`parts.cuh`).
 struct Split {
     int stride, tiles;
 
-    // This group's columns, of k, and their tiles: fewer at the end, or none.
+    // This group's range of k, and its tiles: fewer at the end, or none.
     template <class T>
     __device__ int begin() const {
         return (blockIdx.y * T::GROUPS + T::group()) * tiles * TILE_K;
@@ -142,21 +171,21 @@ struct Split {
     __device__ float *part(float *of) const { return of + static_cast<size_t>(blockIdx.y) * stride; }
 };
 
-// wgrad's, whose columns are pixels. What is not wanted is null.
+// The split of wgrad, whose k is pixels, with its results. A gradient that is not wanted is null.
 struct GradientSplit : Split {
     float *dw, *db;
     int accumulate_dw, accumulate_db;
 };
 
-// Hands the slices of 16 rows that the other group is to finish to it, through shared memory at `to`, and adds up what came
-// from it at `from`: group g finishes slices g, g + 2 and so on.
+// The exchange of sums between two groups. Group g finishes slices g, g + 2 and so on, of 16 rows each. `give` writes the other
+// group's slices to shared memory at `to`; `take` adds those that the other group wrote at `from`.
 template <class T, class Core>
 struct Exchange {
     static_assert(T::GROUPS == 2 && Core::SLICES % 2 == 0, "half of the slices each");
-    // Of a slice a lane has fours of values, a warp all of them in 512 bytes each.
+    // A lane has FOURS times four values of a slice. Each four is an access of 16 bytes, of 512 bytes for the warp.
     static constexpr int FOURS = T::WARP_N / 8, WARP_BYTES = Core::SLICES / 2 * FOURS * 512;
     static constexpr int ROW_SUMS = T::BLOCK / 32 * WARP_BYTES;
-    // Eight floats more after every 32, for a warp's come from rows 0 to 7, 16 to 23, 32 to 39 and 48 to 55.
+    // Eight floats of padding after every 32: a warp's sums are those of rows 0 to 7, 16 to 23, 32 to 39 and 48 to 55.
     __device__ static constexpr int row_sum(int row) { return ROW_SUMS + (row + row / 32 * 8) * sizeof(float); }
     static_assert(row_sum(T::M) <= T::SHARED_BYTES, "room for slices and sums of rows");
 
@@ -186,8 +215,8 @@ struct Exchange {
     }
 };
 
-// wgrad's block with its epilogue, for which `output` makes what takes dw: not before the end, so that no registers hold it
-// while tiles are multiplied.
+// A block of wgrad with its epilogue. `output` makes the epilogue of dw only after the tiles are multiplied, so that no
+// registers hold it meanwhile.
 template <class T, class LoaderA, class LoaderB, class Output>
 __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, true> &block, LoaderA &a, LoaderB &b,
                                                 const GradientSplit &split, int m, int n, int k,
@@ -195,7 +224,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
     using Exchange = ::Exchange<T, typename Block<T, Major::MN, Major::MN, true>::Core>;
     const int tiles = split.template count<T>(k);
     if (tiles > 0) accumulate<T>(block.core, a, b, tiles, T::stages(shared_address(shared_memory)));
-    // This group's room, and the other's.
+    // The shared memory of this group and of the other.
     const unsigned own = T::stages(shared_address(shared_memory));
     const unsigned other = shared_address(shared_memory) + (1 - T::group()) * T::SHARED_BYTES;
     Exchange::give(block.core, own);

@@ -1,10 +1,10 @@
-// From global memory to a tile in shared memory. A `Source` says where a tile's lines and columns lie in global memory
-// and which of them are outside; a `Loader` moves them, in 16-byte chunks or element by element.
+// Loading: global memory to a tile in shared memory. A `Source` maps a tile's lines and columns to addresses in global
+// memory and tells which of them are outside. A `Loader` copies them, in 16-byte chunks or element by element.
 #pragma once
 
 #include "tile.cuh"
 
-// 16 bytes of elements on their way through registers.
+// 16 bytes of elements in registers.
 union Chunk {
     uint4 bits;
     unsigned words[4];
@@ -23,7 +23,7 @@ union Chunk {
 template <class Layout, class Source>
 struct Loader {
     Source source;
-    // Where in a stage this thread's first chunk goes.
+    // The offset of this thread's first chunk in a stage.
     unsigned to;
 
     template <class... Arguments>
@@ -34,7 +34,7 @@ struct Loader {
     // Starts the copies of the next tile.
     __device__ void copy(unsigned stage) {
         source.prepare();
-        // Warps are active or not as a whole.
+        // All lanes of a warp are active, or none is.
         static_assert(Layout::ACTIVE % 32 == 0, "sources may exchange values within a warp");
         if (Layout::active()) {
 #pragma unroll
@@ -47,7 +47,7 @@ struct Loader {
         source.advance();
     }
 
-    // Reads the next tile, of whatever extents, to registers: in 16 bytes if this operand's extents allow it.
+    // Reads the next tile, of any extents, to registers: in 16 bytes if the operand's rows are whole chunks.
     __device__ void gather(Chunk (&chunks)[Layout::PASSES]) {
         if (Layout::active()) {
             source.prepare();
@@ -79,7 +79,8 @@ struct Loader {
     }
 };
 
-// A matrix whose lines are the tile's (`K-major`): lines [line, lines), columns of k [begin, columns).
+// A K-major matrix: its rows are the tile's lines, its columns k. The tile takes rows [first, lines) and columns [begin,
+// columns).
 template <class Layout>
 struct MatrixLines {
     const Storage *pointer;
@@ -120,7 +121,8 @@ struct MatrixLines {
     }
 };
 
-// A matrix whose columns are the tile's lines' (`MN-major`): lines of k [k, end), columns [first, columns).
+// An MN-major matrix: its rows are steps of k and the tile's lines. The tile takes rows [begin, end) and columns [first,
+// columns).
 template <class Layout>
 struct MatrixColumns {
     const Storage *pointer;

@@ -1,4 +1,5 @@
-// How operands travel: asynchronous copies from global to shared memory, matrices from shared memory to registers.
+// Data movement in PTX: asynchronous copies from global to shared memory (`cp.async`), matrices from shared memory to registers
+// (`ldmatrix`), and accesses to shared memory by address.
 #pragma once
 
 #include "divide.cuh"
@@ -8,15 +9,15 @@ __device__ __forceinline__ unsigned shared_address(const void *pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
-// Copies 16 bytes past the registers and the first-level cache, or writes 16 zeros. Where nothing is read, `from` may
-// be any address.
+// Starts the copy of 16 bytes to shared memory; it bypasses registers and the first-level cache. Not `valid`: writes 16 zeros,
+// and `from` may be any address.
 __device__ __forceinline__ void copy_async(unsigned to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(__cvta_generic_to_global(from)),
                  "r"(valid ? 16 : 0)
                  : "memory");
 }
 
-// Copies 8 bytes, past the registers alone.
+// Starts the copy of 8 bytes; it bypasses registers alone.
 __device__ __forceinline__ void copy_async8(unsigned to, const void *from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8;\n" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
 }
@@ -30,8 +31,8 @@ __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING) : "memory");
 }
 
-// Four 8x8 matrices of 16-bit elements, whose rows are 16 bytes: lane 8i + j gives the address of row j of matrix i and
-// gets elements 2(lane % 4) and 2(lane % 4) + 1 of row lane / 4 of each.
+// Reads four 8x8 matrices of 16-bit elements, whose rows are 16 bytes. Lane 8i + j gives the address of row j of matrix i. Each
+// lane gets elements 2(lane % 4) and 2(lane % 4) + 1 of row lane / 4 of every matrix.
 __device__ __forceinline__ void load_matrices(unsigned (&to)[4], unsigned from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -39,7 +40,7 @@ __device__ __forceinline__ void load_matrices(unsigned (&to)[4], unsigned from) 
                  : "memory");
 }
 
-// The same of the matrices' transposes.
+// Reads the transposes of four such matrices.
 __device__ __forceinline__ void load_matrices_transposed(unsigned (&to)[4], unsigned from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -68,7 +69,7 @@ __device__ __forceinline__ float4 load_shared4(unsigned from) {
     return value;
 }
 
-// 16 and 8 bytes of whatever type.
+// Reads 16 and 8 bytes of any type.
 __device__ __forceinline__ uint4 load_chunk(unsigned from) {
     uint4 value;
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];\n"
@@ -88,7 +89,7 @@ __device__ __forceinline__ void store_shared(unsigned to, float value) {
     asm volatile("st.shared.f32 [%0], %1;\n" ::"r"(to), "f"(value) : "memory");
 }
 
-// As one access, which the compiler would not always make of a float2.
+// One access by construction: of a plain float2 the compiler sometimes makes two.
 __device__ __forceinline__ void store_shared2(unsigned to, float2 value) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};\n" ::"r"(to), "f"(value.x), "f"(value.y) : "memory");
 }
@@ -105,7 +106,7 @@ __device__ __forceinline__ void store_shared4(unsigned to, uint4 value) {
                  : "memory");
 }
 
-// Division of what is at least 0.
+// Division of a number that is not negative.
 __device__ __forceinline__ int quotient(int dividend, const Divisor &by) { return divide(dividend, by).quotient; }
 
 __device__ __forceinline__ int divide(int dividend, const Divisor &by, int &remainder) {

@@ -1,16 +1,19 @@
-// The tensor cores' half of the GEMM, for TF32 and bf16: a warp's fragments from shared memory, and their products.
+// Tensor-core arithmetic, for TF32 and bf16: a warp's fragments from shared memory, and their products.
 //
-// In 16-byte chunks of k both are alike: a fragment of A is 16 rows x 2 chunks, one of B 8 rows x 2 chunks, and
-// `ldmatrix` hands the lanes of either type what `mma` wants of them (a row of its 8x8 matrix is 8 bf16 or 4 floats).
-// Where k runs across the lines instead, `ldmatrix.trans` transposes bf16; floats it would tear apart, so lanes read
+// In 16-byte chunks of k the two types are alike: a fragment of A is 16 rows x 2 chunks, one of B is 8 rows x 2 chunks. An 8x8
+// matrix of 16-bit elements is one of 8x4 floats, so `ldmatrix` gives the lanes the right elements of either type where the
+// operand is K-major. Where it is MN-major, `ldmatrix.trans` transposes bf16. It cannot transpose floats, so lanes read
 // them one by one.
+//
+// db, the sums of A's rows in wgrad, is one more column of B, of ones, in the warps of the first tile of n: an `mma` for
+// each 16 rows, into columns 2i and 2i + 1 of one shared fragment. So TF32 adds up the rounded gradients, as dw does.
 #pragma once
 
 #include "tile.cuh"
 
 #if PRECISION != 0
 
-// TF32: every operand is rounded to nearest, ties away from zero; `mma` by itself would cut the low bits off.
+// The operand of an `mma`. TF32: rounded to nearest, ties away from zero (`cvt.rna`); `mma` itself would truncate the low bits.
 __device__ __forceinline__ unsigned operand(unsigned bits) {
 #if PRECISION == 1
     unsigned rounded;
@@ -33,24 +36,24 @@ __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Two chunks of k are one step of the tensor core.
+// Steps of the tensor core in a tile: each takes two chunks of k.
 constexpr int STEPS = 2;
-// Lines of an MN-major tile that a step takes.
+// Lines of an MN-major tile in a step.
 constexpr int STEP_LINES = TILE_K / STEPS;
 
-// Reads COUNT times 16 rows of A or B, four 8x8 matrices each, from row `first` of the tile. ROWS_INNER is their order:
-// A's fragment has the two that differ in rows next to each other, B's (two fragments of 8 rows) those that differ in
-// chunks.
+// Fragments of COUNT times 16 rows of A or B from row `first` of the tile, each of four 8x8 matrices. ROWS_INNER is the
+// order of the four: in A's fragment the two that differ in rows are neighbours, in B's (two fragments of 8 rows) the two
+// that differ in chunks.
 template <class Layout, Major MAJOR, int COUNT, bool ROWS_INNER>
 struct Fragments {
-    // Offsets of the lane's reads; with k along the lines, one serves all pairs.
-    // floats' repeat after 32 columns, if the warps begin at multiples of that.
+    // Offsets of the lane's reads. K-major: one serves all pairs. MN-major bf16: one for each pair. MN-major floats: they
+    // repeat after 32 columns if the warps begin at multiples of 32.
     static constexpr int OFFSETS = MAJOR == Major::K ? 1 : PRECISION == 2 ? COUNT : COUNT % 2 == 0 ? 4 : 2 * COUNT;
     unsigned offset[OFFSETS];
 
     __device__ Fragments(unsigned operand, int first) {
         const int lane = threadIdx.x % 32;
-        // The lane's 8x8 matrix of four, by rows and by chunks of k.
+        // The 8x8 matrix whose row this lane addresses: its place by rows and by chunks of k.
         const int inner = lane >> 3 & 1, outer = lane >> 4;
         const int rows = ROWS_INNER ? inner : outer, chunks = ROWS_INNER ? outer : inner;
         if constexpr (MAJOR == Major::K) {
@@ -61,7 +64,7 @@ struct Fragments {
                 offset[i] = operand + Layout::offset(8 * chunks + lane % 8, first / 8 + 2 * i + rows);
             }
         } else {
-            // Lane: element lane / 4 of line lane % 4.
+            // A lane reads element lane / 4 of line lane % 4.
 #pragma unroll
             for (int i = 0; i < OFFSETS; i++) {
                 const int row = first + 8 * i + lane / 4;
@@ -73,7 +76,7 @@ struct Fragments {
     // The four registers of pair i at one step of the tile.
     __device__ void load(unsigned (&to)[4], unsigned stage, int i, int step) const {
         if constexpr (MAJOR == Major::K) {
-            // The step is bit 1 of the chunk, which the permutation only flips.
+            // The step is bit 1 of the chunk, and the swizzle is an XOR: so is the step.
             load_matrices(to, (stage + offset[0] ^ step * 32) + i * 16 * Layout::PITCH);
         } else if constexpr (PRECISION == 2) {
             load_matrices_transposed(to, stage + offset[i] + step * STEP_LINES * Layout::PITCH);
@@ -89,19 +92,19 @@ struct Fragments {
     }
 };
 
-// One warp's share of the product. SUMS: also the sums of A's rows, for which B's columns are ones.
+// One warp's share of the product. SUMS: also the sums of A's rows.
 template <class T, Major A, Major B, bool SUMS>
 struct Core {
     using LayoutA = Layout<A, T::M, T::BLOCK>;
     using LayoutB = Layout<B, T::N, T::BLOCK>;
     static constexpr int ROWS = T::WARP_M / 16, COLUMNS = T::WARP_N / 16;
-    // Slices of 16 rows that go through shared memory one after the other.
+    // The epilogue's slices, of 16 rows each.
     static constexpr int SLICES = ROWS;
     static_assert(T::WARP_M % 16 == 0 && T::WARP_N % 16 == 0, "whole fragments");
     static_assert(ROWS <= 4, "two columns of row sums for each 16 rows");
 
     float sums[ROWS][COLUMNS][2][4];
-    // The sums of all rows: those of 16-row tile i are in columns 2i and 2i + 1, the tile's column of ones.
+    // The sums of all rows: those of the i-th 16 rows are in columns 2i and 2i + 1, in which B's column of ones is 1.
     float row_sums[4];
     unsigned a[2][ROWS][4], b[2][COLUMNS][4];
     Fragments<LayoutA, A, ROWS, true> from_a;
@@ -149,7 +152,7 @@ struct Core {
         }
         if constexpr (SUMS) {
             if (summing) {
-                // The rounded operands' sums: those that the product has seen, too.
+                // The sums are those of the rounded operands, as in the product.
                 constexpr unsigned ONE = PRECISION == 1 ? 0x3f800000 : 0x3f803f80;
 #pragma unroll
                 for (int i = 0; i < ROWS; i++) {
@@ -161,7 +164,7 @@ struct Core {
         }
     }
 
-    // All of a tile, without a look at the next.
+    // Multiplies a whole tile without reading fragments of the next.
     __device__ void tile(unsigned stage) {
         load(stage, 0, 0);
         load(stage, 1, 1);
@@ -169,7 +172,7 @@ struct Core {
         multiply(1);
     }
 
-    // Adds `value(column of the warp's tile)` to all of each column.
+    // Adds `value(column of the warp's tile)` to all sums of each column.
     template <class Value>
     __device__ void add_to_columns(Value value) {
 #pragma unroll
@@ -184,10 +187,10 @@ struct Core {
         }
     }
 
-    // Where floats of a slice of 16 rows lie. Half a warp writes eight floats of each of four rows at once: with eight
-    // floats more than the tile has, rows begin in different quarters of the banks. Rows of 48 floats begin in
-    // alternate halves; there eights trade places in every other pair of rows, and no gap comes between rows, for
-    // readers go on from one to the next within a pass.
+    // The layout of a slice of 16 rows of floats. Half a warp writes eight floats of each of four rows at once. Eight floats of
+    // padding let those rows begin in different quarters of the banks. Rows of 48 floats begin in alternate halves of the
+    // banks: there neighbouring eights trade places in every second pair of rows (TRADES), without padding, since
+    // readers go on from one row to the next within a pass.
     static constexpr bool TRADES = T::WARP_N % 32 == 16;
     static constexpr int PITCH = T::WARP_N + (TRADES ? 0 : 8);
     __device__ static int place(int row, int column) {
@@ -208,7 +211,7 @@ struct Core {
         }
     }
 
-    // Hands out slice `i`, four sums of the lane's at a time: `use(number, sum, sum, sum, sum)`.
+    // Calls `use(number, sum, sum, sum, sum)` for slice `i`, with four of the lane's sums at a time.
     template <class Use>
     __device__ void each_four(int i, Use use) {
 #pragma unroll
@@ -218,7 +221,7 @@ struct Core {
         }
     }
 
-    // Hands out the sums, neighbouring columns together: `store(row of the warp's tile, first column, values)`.
+    // Calls `store(row of the warp's tile, first column, values)` for all sums, neighbouring columns together.
     template <class Store>
     __device__ void each_sum(Store store) const {
         const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
@@ -234,7 +237,7 @@ struct Core {
         }
     }
 
-    // Hands out the sums of A's rows: `store(row of the warp's tile, sum)`.
+    // Calls `store(row of the warp's tile, sum)` for the sums of A's rows.
     template <class Store>
     __device__ void each_row_sum(Store store) const {
         if constexpr (SUMS) {

@@ -1,22 +1,41 @@
-// The epilogue of a 1x1 convolution whose output is pooled at once, and of which nothing else is needed: a block's rows
-// are such pixels that whole windows lie in them, and only the windows' maxima leave the block.
+// The epilogue of a 1x1 convolution with a max pool: only the maxima of the windows and their positions leave the block.
+//
+// The last convolution of a block of NiN is followed by a max pool, and the backward pass needs the positions of the
+// maxima, not the activations beside them. So the activations between the two are never in global memory. The results are
+// those of `pointwise_fprop` and `maxpool_fprop`, to the bit. Traffic of an image in bf16, without the weights:
+//
+//     channels, pixels                   two kernels               one kernel      bytes
+//     256, 25 x 25 -> 12 x 12            x, a, a, y, index         x, y, index     1,070,592 -> 430,592
+//     384, 11 x 11 -> 5 x 5              the same                  the same          307,584 -> 121,728
+//
+// * Strips. The 128 rows of a block are a strip of pixels: as many whole images as fit (five of 5 x 5, one of 11 x 11), or as
+//   many rows of one image as have whole windows. Of 25 x 25, with windows of 3 at stride 2, a strip is five rows for two
+//   rows of the output: six strips, 768 rows where 625 would do. `src/ops/pointwise_maxpool/strips.rs` has the arithmetic, and the
+//   rule when the additional rows cost less than memory traffic.
+// * Shared memory. When all products are summed up, the activations take the place of the stages, rounded as they are stored.
+//   128 x 128 floats would be 64 KiB, and only one block would fit a multiprocessor of 100 KiB. So one half of the warps
+//   writes and all warps pool, then the other half writes. The waiting sums stay in the registers of the main loop.
+// * Banks. Lines are padded by eight elements, so that neither the writes of fragments nor the reads of packs have bank
+//   conflicts. A thread takes a pack of a pooled pixel; a power of two of threads share a pixel.
+// * Price. Strips have rows in common. The instructions are about those of the two kernels: in bf16 3 % more for d2l's second
+//   block, 6 % fewer for its third.
 #pragma once
 
 #include "bytes.cuh"
 #include "gemm.cuh"
 #include "maximum.cuh"
 
-// Pixels of one tile, and the pooled pixels that come of them: `[first, end)` of all there are.
+// The pixels of one strip, and the pooled pixels that it gives: ranges [first, end) of all pixels.
 struct Strip {
     int first, end, first_pooled, end_pooled;
 };
 
-// How images are cut into strips, in `src/ops/pointwise/pooled.rs`: a strip is `images` whole images, or, if it is less
-// than one, rows of an image. Neighbours within an image have rows in common where windows overlap.
+// The division of images into strips; `src/ops/pointwise_maxpool/strips.rs` fills it in. A strip is `images` whole images, or
+// rows of one image. Neighbouring strips of an image have rows in common where windows overlap.
 struct Strips {
-    // Of an image, of a strip, and from one strip to the next of the same image.
+    // Pixels of an image, of a strip, and from one strip to the next of the same image.
     int image_pixels, strip_pixels, step_pixels;
-    // The same of the output, where strips follow on one another.
+    // Pooled pixels of an image and of a strip; strips do not overlap in the output.
     int image_pooled, strip_pooled;
     int images, n, w, window, stride;
     // Strips of an image; rows and columns of the output.
@@ -33,7 +52,7 @@ struct Strips {
         return strip;
     }
 
-    // The first pixel of a pooled pixel's window, both counted from the beginning of a strip.
+    // The first pixel of a pooled pixel's window. Both are counted from the beginning of a strip.
     __device__ int corner(int pooled) const {
         const auto [line, column] = divide(pooled, q);
         const auto [image, row] = divide(line, p);
@@ -41,7 +60,7 @@ struct Strips {
     }
 };
 
-// Neighbours, rounded as they would be in global memory.
+// Writes neighbouring values to shared memory, rounded as they would be in global memory.
 __device__ __forceinline__ void store_rounded(unsigned to, const float (&value)[2]) {
 #if PRECISION == 2
     const __nv_bfloat162 pair = __floats2bfloat162_rn(value[0], value[1]);
@@ -57,21 +76,20 @@ __device__ __forceinline__ void store_rounded(unsigned to, const float (&value)[
 __device__ __forceinline__ void store_rounded(unsigned to, const float (&value)[1]) { store_shared(to, value[0]); }
 #endif
 
-// fprop: act(sum + bias), and of that the windows' maxima, overwriting. `index` may be null.
+// Writes the maxima of act(sum + bias) over all windows, overwriting, and their positions (`index`; null: not wanted).
 //
-// The activations of a tile lie where its stages were. As floats those of 128 columns have no room there, and more
-// shared memory would cost one of the two blocks that a multiprocessor of 100 KiB has; so one column of warps after the
-// other has the room to itself, while the others' sums wait in their registers, which by then have no other use.
+// The activations of a tile take the place of its stages. Where they do not fit (128 columns of floats), the columns of
+// warps take turns (TURNS): one writes its activations, all warps pool them, then the next one writes.
 template <class T, class Core>
 __device__ __forceinline__ void pool_block(Core &core, const Rectified &y, unsigned char *index, const float *bias,
                                            int relu, const Strips &strips, int n) {
-    // Eight elements more than the tile has, and the rows that a warp writes at once begin at different banks.
+    // Eight elements of padding, so that the rows that a warp writes at once begin at different banks.
     constexpr int WHOLE = T::M * (T::N + 8) * sizeof(Storage);
     constexpr int TURNS = WHOLE <= T::SHARED_BYTES ? 1 : T::WARPS_N;
     constexpr int COLUMNS = T::N / TURNS, PITCH = COLUMNS + 8;
     static_assert(T::M * PITCH * sizeof(Storage) <= T::SHARED_BYTES, "room for the activations");
-    // Threads of a pooled pixel: a power of two, so that each stays in its columns, and at least as many as read at
-    // once, which then meet in no bank. Of 96 channels' 16 threads 4 have nothing to do.
+    // Threads of a pooled pixel: a power of two, so that each stays in its columns, and at least the 8 whose reads the hardware
+    // serves at once, so that these have no bank conflicts. For 96 channels 4 of 16 threads are idle.
     constexpr int PACKS = COLUMNS / VECTOR;
     constexpr int LANES = PACKS <= 8 ? 8 : PACKS <= 16 ? 16 : 32;
     static_assert(PACKS <= LANES && T::BLOCK % LANES == 0, "threads for all packs");

@@ -1,8 +1,8 @@
-// The GEMM's arithmetic in plain fp32: every product is one fused multiply-add, in the order of k (of each of wgrad's groups).
+// fp32 arithmetic: every product is one fused multiply-add, in the order of k (of each of wgrad's groups).
 //
-// A thread computes 8 rows and WARP_N / 8 columns. Where k runs along the lines it reads two or four steps of a row at
-// a time, and its rows lie 4 apart (its columns 8), so that the lanes of a read have neighbouring rows; where k runs
-// across the lines it reads four neighbouring rows (columns) of a step at a time.
+// A thread computes 8 rows and WARP_N / 8 columns. K-major operands: it reads two or four steps of a row at a time, and
+// its rows lie 4 apart (its columns 8), so that the lanes of a read have neighbouring rows. MN-major operands: it reads
+// four neighbouring rows (columns) of a step at a time.
 #pragma once
 
 #include "tile.cuh"
@@ -18,13 +18,13 @@ struct Core {
     static_assert(T::WARP_M == 32 && COLUMNS % 4 == 0, "4 x 8 lanes");
 
     float sums[ROWS][COLUMNS];
-    // The sum of one row for each lane.
+    // The sum of A's row of this lane (db in wgrad).
     float row_sum;
     unsigned offset_a, offset_b;
     bool summing;
 
-    // The lanes as 4 rows of 8, such that neighbours (and neighbours of neighbours) share a row or a column: the
-    // hardware then serves half a warp's 16-byte reads at once.
+    // The lane's place in 4 rows of 8. The order of lanes is such that neighbours (and neighbours of neighbours) share a
+    // row or a column: then the hardware serves 16-byte reads of half a warp at once.
     __device__ static int lane_row() { return (threadIdx.x >> 1 & 1) | (threadIdx.x >> 3 & 2); }
     __device__ static int lane_column() { return (threadIdx.x & 1) | (threadIdx.x >> 1 & 6); }
 
@@ -47,15 +47,15 @@ struct Core {
         }
     }
 
-    // Steps of k that are read at once: as many as registers allow, 128 of them, so that two blocks of 256 threads fit.
+    // Steps of k in a read: as many as 128 registers allow, so that two blocks of 256 threads fit a multiprocessor.
     static constexpr int DEPTH = A == Major::K && B == Major::K ? 4 : 2;
 
-    // DEPTH steps of all rows of A, from step `k` of the tile.
+    // Reads DEPTH steps of all rows of A, from step `k` of the tile.
     __device__ static void load_rows(float (&to)[DEPTH][ROWS], unsigned from, int k) {
         if constexpr (A == Major::K) {
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
-                // Four rows further, the permutation has bit 1 of the chunk flipped.
+                // Four rows further, the swizzle has bit 1 of the chunk flipped.
                 const unsigned at = (from ^ k * 4 ^ 32 * (i % 2)) + i * 4 * LayoutA::PITCH;
                 if constexpr (DEPTH == 4) {
                     const float4 value = load_shared4(at);
@@ -79,7 +79,7 @@ struct Core {
     }
 
     __device__ void tile(unsigned stage) {
-        // Not unrolled further: the compiler would read ahead until it has to spill.
+        // Unrolled further, the compiler would read ahead until it spills registers.
 #pragma unroll (A == Major::K && B == Major::MN ? 2 : 1)
         for (int k = 0; k < TILE_K; k += DEPTH) {
             float a[DEPTH][ROWS];
@@ -88,7 +88,7 @@ struct Core {
                 static_assert(A == Major::K, "four steps at once");
 #pragma unroll
                 for (int j = 0; j < COLUMNS; j++) {
-                    // Eight rows further, the permutation is the same.
+                    // Eight rows further, the swizzle is the same.
                     const float4 b = load_shared4((stage + offset_b ^ k * 4) + j * 8 * LayoutB::PITCH);
 #pragma unroll
                     for (int i = 0; i < ROWS; i++) {
@@ -131,7 +131,7 @@ struct Core {
         return A == Major::K ? lane_row() + 4 * i : lane_row() * 4 + i / 4 * 16 + i % 4;
     }
 
-    // Adds `value(column of the warp's tile)` to all of each column.
+    // Adds `value(column of the warp's tile)` to all sums of each column.
     template <class Value>
     __device__ void add_to_columns(Value value) {
         static_assert(B == Major::K, "columns lie 8 apart");
@@ -143,9 +143,10 @@ struct Core {
         }
     }
 
-    // Where floats of a slice of 16 rows lie. Written at once are eight neighbours of each of four rows, which eight
-    // floats more than the tile has let begin in different quarters of the banks; or 16 of two rows, next to each other
-    // or four apart, of which one has its sixteens trade places.
+    // The layout of a slice of 16 rows of floats. B K-major: a write is of eight neighbours of each of four rows, and
+    // eight floats of padding let these rows begin in different quarters of the banks. B MN-major: a write is of 16
+    // neighbours of each of two rows, next to each other or four apart, and in one of the two neighbouring sixteens trade
+    // places.
     static constexpr int PITCH = T::WARP_N + (B == Major::K ? 8 : 0);
     __device__ static int place(int row, int column) {
         return row * PITCH + (B == Major::K ? column : column ^ (row >> (A == Major::K ? 0 : 2) & 1) << 4);
@@ -171,7 +172,7 @@ struct Core {
         }
     }
 
-    // Hands out slice `slice_index`, four sums of the thread's at a time: `use(number, sum, sum, sum, sum)`.
+    // Calls `use(number, sum, sum, sum, sum)` for slice `slice_index`, with four of the thread's sums at a time.
     template <class Use>
     __device__ void each_four(int slice_index, Use use) {
 #pragma unroll
@@ -181,7 +182,7 @@ struct Core {
         }
     }
 
-    // Hands out the sums: `store(row of the warp's tile, column, value)`.
+    // Calls `store(row of the warp's tile, column, value)` for all sums.
     template <class Store>
     __device__ void each_sum(Store store) const {
         static_assert(B == Major::K, "columns lie 8 apart");
@@ -195,7 +196,7 @@ struct Core {
         }
     }
 
-    // Hands out the sums of A's rows: `store(row of the warp's tile, sum)`.
+    // Calls `store(row of the warp's tile, sum)` for the sum of A's row.
     template <class Store>
     __device__ void each_row_sum(Store store) const {
         if constexpr (SUMS) {

@@ -1,18 +1,32 @@
-// The blocks' tiles: their extents, and how an operand's tile lies in shared memory.
+// The tile of a block: its extents, and the layout of an operand's tile in shared memory.
+//
+// `src/device/cuda/tiles.rs` lists the tiles. Each entry becomes kernels of all passes, so a new tile, of another M x N, is one
+// line there. `tile` in `src/device/cuda/gemm.rs` chooses by the number of columns; `wgrad_splits` and `fprop_splits` split
+// K. These limits bind a tile:
+//
+// * Registers. 128 threads of 64 x 64 results have 128 registers for sums and 64 for two steps' fragments. 255 is the
+//   most that a thread has, and it lets two blocks share a multiprocessor, or leaves room for one of wgrad's blocks of
+//   twice the threads. fp32 has 256 threads of 128 registers. `make resources` fails where ptxas spills (sm_80, 86, 89,
+//   90).
+// * Shared memory. A multiprocessor of compute capability 8.6 or 8.9 has 100 KiB, of which each block costs one KiB more than
+//   it asks for: there is room for 48 KiB twice, or for wgrad's two groups together once.
+// * Waste. A tile computes all its columns: 96 suit 96, 192 and 288 channels, 128 suit 256 and 384, 32 suit ten classes.
+// * Shared memory's bandwidth. A warp's tile of w_m x w_n reads w_m + w_n lines for w_m · w_n products, so smaller ones are
+//   bound by shared memory.
 #pragma once
 
 #include "memory.cuh"
 
-// Elements of the GEMM's K that a tile spans: 64 bytes of them.
+// Elements of the GEMM's K in a tile: 64 bytes.
 constexpr int TILE_K = TILE_BYTES / sizeof(Storage);
 static_assert(TILE_BYTES == 64, "a line of K-major tiles is four chunks");
 
 // A block computes M x N of the product, each of its warps WARP_M x WARP_N. STAGES tiles of both operands are in shared
-// memory. An ALIGNED tile is copied in 16-byte chunks, which all extents along memory then have to be multiples of; one
-// that is not takes any extents, element by element. `src/device/cuda/tiles.rs` lists those that there are.
+// memory. An ALIGNED tile is copied in 16-byte chunks, and all extents along memory have to be multiples of a chunk. A
+// tile that is not aligned takes any extents, element by element.
 //
-// A block may have GROUPS of BLOCK threads (threadIdx.y): each has stages and sums of its own and multiplies its own tiles of
-// k; in the end their sums are added up.
+// A block may have GROUPS of BLOCK threads each (threadIdx.y; sliced K). A group has stages and sums of its own and multiplies
+// its own tiles of k. In the end the groups' sums are added up.
 template <int M_, int N_, int WARP_M_, int WARP_N_, int STAGES_, bool ALIGNED_, int GROUPS_ = 1>
 struct Tile {
     static constexpr int M = M_, N = N_, WARP_M = WARP_M_, WARP_N = WARP_N_, STAGES = STAGES_;
@@ -24,10 +38,10 @@ struct Tile {
     static_assert(M % WARP_M == 0 && N % WARP_N == 0 && STAGES >= 2, "warps fill the tile");
     using Grouped = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED, WGRAD_GROUPS>;
 
-    // This thread's group. Taken from the first lane, so that the compiler knows it to be that of the whole warp, and where it
-    // leads to, too.
+    // This thread's group. The shuffle from the first lane tells the compiler that the group is uniform in a warp, and so are
+    // addresses and branches that depend on it.
     __device__ static unsigned group() { return GROUPS == 1 ? 0 : __shfl_sync(0xffffffff, threadIdx.y, 0); }
-    // Waits for the other threads of the group: groups go at their own pace.
+    // A barrier of the group's threads. Groups do not wait for each other.
     __device__ static void synchronize() {
         if constexpr (GROUPS == 1) {
             __syncthreads();
@@ -35,17 +49,17 @@ struct Tile {
             asm volatile("bar.sync %0, %1;\n" ::"r"(threadIdx.y + 1), "n"(BLOCK) : "memory");
         }
     }
-    // Where the group has its stages, of the block's shared memory.
+    // The address of the group's stages in the block's shared memory.
     __device__ static unsigned stages(unsigned shared) { return shared + group() * SHARED_BYTES; }
 };
 
-// Which of a tile's extents is contiguous in memory. K_MAJOR: lines are rows of A or B (m or n), each 64 bytes of k.
-// MN_MAJOR: lines are steps of k, each EXTENT elements of m or n.
+// The extent of an operand that is contiguous in memory. K (K-major): a line of the tile is a row of A or B (m or n), 64 bytes
+// of k. MN (MN-major): a line is a step of k, EXTENT elements of m or n.
 enum class Major { K, MN };
 
-// How a tile of EXTENT x TILE_K lies in shared memory: lines of 16-byte chunks, each line's chunks permuted so that
-// neither the copies nor the warps' reads meet in a bank. A thread takes chunk `thread % CHUNKS` of every PER_PASS-th
-// line.
+// The layout of a tile of EXTENT x TILE_K in shared memory: lines of 16-byte chunks. The chunks of a line are permuted
+// (swizzled) so that neither the copies nor the warps' reads have bank conflicts. A thread copies chunk `thread % CHUNKS` of
+// every PER_PASS-th line.
 template <Major MAJOR, int EXTENT, int BLOCK>
 struct Layout {
     static constexpr int CHUNKS = MAJOR == Major::K ? 4 : EXTENT / VECTOR;
@@ -53,7 +67,7 @@ struct Layout {
     static constexpr int PITCH = CHUNKS * 16;
     static constexpr int BYTES = LINES * PITCH;
 
-    // A power of two, so that the permutation is the same in all of a thread's lines.
+    // Lines that all threads copy in a pass: a power of two, so that the swizzle is the same in all lines of a thread.
     static constexpr int per_pass() {
         int lines = 1;
         while (2 * lines * CHUNKS <= BLOCK && 2 * lines <= LINES) lines *= 2;
@@ -62,13 +76,14 @@ struct Layout {
     static constexpr int PER_PASS = per_pass();
     static constexpr int PASSES = (LINES + PER_PASS - 1) / PER_PASS;
     static constexpr int STEP = PER_PASS * PITCH;
-    // Fewer threads than there are may do.
+    // Threads that copy; the others of the block have no chunk.
     static constexpr int ACTIVE = PER_PASS * CHUNKS;
     __device__ static bool active() { return ACTIVE == BLOCK || threadIdx.x < ACTIVE; }
     static_assert(LINES % PER_PASS == 0, "passes fill the tile");
 
-    // Which permutation of a line's chunks: of four lines of pairs of 64-byte lines, of eight lines, of four lines by
-    // twos, or none.
+    // The swizzle of a line's chunks. PAIRS: it changes with every second line and repeats after eight. EIGHTS: it changes with
+    // every line and repeats after eight. FOURS: it changes with every line, moves chunks by twos, and repeats after
+    // four. Otherwise there is none.
     static constexpr bool PAIRS = MAJOR == Major::K || (PRECISION == 2 && CHUNKS % 8 == 4);
     static constexpr bool EIGHTS = !PAIRS && PRECISION == 2;
     static constexpr bool FOURS = !PAIRS && PRECISION == 1;
@@ -77,10 +92,10 @@ struct Layout {
     static_assert(PER_PASS % PERIOD == 0, "a thread's lines are permuted alike");
 
     __device__ static int swizzle(int line, int chunk) {
-        // `ldmatrix` reads a chunk of each of eight lines. Two lines of 64 bytes (or of 64 bytes more than a multiple
-        // of 128) go once over the banks.
+        // `ldmatrix` reads a chunk of each of eight lines. Two lines of 64 bytes (or of 64 bytes more than a multiple of 128)
+        // fill the banks once.
         if constexpr (PAIRS) return chunk ^ ((line >> 1) & 3);
-        // The same where each line begins at the same bank.
+        // `ldmatrix` again, of lines that all begin at the same bank.
         if constexpr (EIGHTS) return chunk ^ (line & 7);
         // A warp reads eight neighbouring floats of each of four lines.
         if constexpr (FOURS) return chunk ^ ((line & 3) << 1);

@@ -1,27 +1,33 @@
-// The block's first convolution: filter and image in shared memory, and their product.
+// The first convolution of the fused block: filter and image rows in shared memory, and their product.
+//
+// The rows of the image under a tile's windows lie in shared memory as rows of one channel (c channels are a factor of
+// everything horizontal). A step of the tensor core takes a square of 4x4 taps: lanes read pairs of neighbouring taps, at
+// places that differ by constants. 11x11 taps are 9 squares, 144 taps instead of 121. The next tile's rows are copied
+// while the other layers of this tile are computed.
 #pragma once
 
 #include "layers.cuh"
 
-// The extents. The image's rows are taken as of one channel: w, s, and what is horizontal have c as a factor.
+// Extents. The image's rows are taken as of one channel: w, s, horizontal stride and padding have c as a factor.
 // `src/ops/mlpconv/cuda.rs` fills it in.
 struct Extents {
     int h, w, r, s, p, q, stride_y, stride_x, pad_y, pad_x, k1, k2, k3;
-    // Pixels of an output image; tiles of one, and of all.
+    // Pixels of an output image; tiles of one image, and of all.
     int pixels, tiles_per_image, tiles;
     // The filter in squares of 4x4 taps, and the bytes of a line of w1 in shared memory.
     int squares_y, squares_x, w1_pitch;
-    // The part of an image in shared memory: elements of a line, column 0's place in it; whether 16 bytes can be copied.
+    // Lines of the image in shared memory: their elements, the place of column 0, and whether they are copied 16 bytes at
+    // a time.
     int pitch, origin, whole;
-    // A block's length in `partial`.
+    // The floats of a block in `partial`.
     int stride;
     Divisor by_q, by_tiles, by_chunks, by_squares_x;
 };
 
-// w1 to shared memory: the taps of each square of 4x4 one after the other, zeros where the filter ends. Lines of an odd
-// number of chunks are never at the same bank.
+// Loads w1 to shared memory: the taps of each square of 4x4 one after the other, zeros beyond the filter. Lines have an
+// odd number of 16-byte chunks, so neighbouring lines start in different banks.
 __device__ __forceinline__ void load_filter(unsigned char *to, const Storage *w1, const Extents &e) {
-    // Four taps side by side are a row of a square; a filter's rows one after the other are neighbours in memory.
+    // Four neighbouring taps are a row of a square; consecutive rows of a filter are neighbours in memory.
     const int rows = e.squares_y * e.squares_x * 4;
 #pragma unroll 2
     for (int at = thread(); at < CHANNELS * rows; at += BLOCK) {
@@ -41,12 +47,12 @@ __device__ __forceinline__ void load_filter(unsigned char *to, const Storage *w1
     }
 }
 
-// A tile: pixels [first, end) of image n, which are of output rows p and below.
+// A tile: pixels [first, end) of image n, the first of which is in output row p.
 struct PixelTile {
     int n, first, end, p;
 };
 
-// A block's tiles: every so many-th of all images'.
+// The tiles of a block: every `gridDim.x`-th of all images' tiles.
 template <int PIXELS>
 struct ImageTiles {
     const Extents &e;
@@ -62,7 +68,7 @@ struct ImageTiles {
     }
 };
 
-// Starts to bring the rows of the image that a tile's windows see to shared memory, zeros where there is no image.
+// Starts the copies of the image's rows under a tile's windows to shared memory; zeros outside of the image.
 __device__ __forceinline__ void load_image(unsigned to, const Storage *x, const PixelTile &tile, const Extents &e) {
     const int rows = (quotient(tile.end - 1, e.by_q) - tile.p) * e.stride_y + 4 * e.squares_y;
     const int top = tile.p * e.stride_y - e.pad_y, chunks = e.pitch / 8;
@@ -86,9 +92,8 @@ __device__ __forceinline__ void load_image(unsigned to, const Storage *x, const 
     }
 }
 
-// The convolution: its patches are read from the rows in shared memory, two neighbouring taps at a time. A step of the
-// tensor core takes a square of 4x4 taps, so that its lanes' places in the image differ from square to square by the
-// same distance for all of them.
+// The convolution. Patches are read from the rows in shared memory, two neighbouring taps at a time. From one square of taps to
+// the next all lanes' places in the image move by the same distance.
 template <int ROWS>
 __device__ __forceinline__ void convolve(Values<ROWS> &to, unsigned image, unsigned filter, const PixelTile &tile,
                                          int first, const float *bias, const Extents &e) {
@@ -98,7 +103,7 @@ __device__ __forceinline__ void convolve(Values<ROWS> &to, unsigned image, unsig
     for (int i = 0; i < ROWS; i++) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            // Pixels beyond the last compute what that one does.
+            // Pixels beyond the last one compute the last one again.
             int q;
             const int p = divide(min(first + 16 * i + 8 * half + lane / 4, tile.end - 1), e.by_q, q);
             const int row = (p - tile.p) * e.stride_y + y, column = q * e.stride_x + e.origin - e.pad_x + x;
@@ -119,7 +124,7 @@ __device__ __forceinline__ void convolve(Values<ROWS> &to, unsigned image, unsig
     for (int row = y; row < 4 * e.squares_y; row += 4) {
 #pragma unroll 1
         for (int square = 0; square < e.squares_x; square++) {
-            // What is read beyond the filter's end may be anything, an infinity too, and has weights of zero.
+            // Values beyond the filter's end have weights of zero, but may be infinite: the mask makes them zeros.
             const int left = e.s - 4 * square - x;
             const unsigned mask = left > 1 ? 0xffffffff : left == 1 ? 0x0000ffff : 0;
             const unsigned upper = row < e.r ? mask : 0, lower = row + 2 < e.r ? mask : 0;

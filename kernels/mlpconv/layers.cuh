@@ -1,20 +1,26 @@
-// The 1x1 convolutions of the block: products of what a warp has in registers with weights in shared memory, both ways.
+// The 1x1 convolutions of the fused block: values in registers times weights in shared memory, both ways.
+//
+// A warp has 16 or 32 pixels and all 96 channels. The sums of two neighbouring groups of 8 columns are, rounded and packed, a
+// fragment of A of the next product: no value goes through shared memory between the layers. The weights' rows and columns
+// lie in shared memory in such an order that a lane's sums are 8 neighbouring channels. So y and dz1 are written, and dy is
+// read, in 16 bytes a lane.
 #pragma once
 
 #include "gemm/gemm.cuh"
 
 constexpr int CHANNELS = MLPCONV_CHANNELS, WARPS = MLPCONV_WARPS, BLOCK = 32 * WARPS;
-// Steps of the tensor core over all channels, and groups of 32 channels, of which each lane of four has 8.
+// Steps of the tensor core over all channels, and groups of 32 channels; each lane of four has 8 channels of a group.
 constexpr int K_STEPS = CHANNELS / 16, GROUPS = CHANNELS / 32;
-// Lines of 96 channels in shared memory, their chunks permuted so that `ldmatrix` meets no bank twice.
+// Bytes of a line of 96 channels in shared memory, and of a square of them. Chunks are swizzled: `ldmatrix` has no bank
+// conflicts.
 constexpr int LINE = CHANNELS * sizeof(Storage), SQUARE = CHANNELS * LINE;
 static_assert(CHANNELS == 96 && WARPS == 8, "lines of three quarters of 256 bytes; the warps' shares of dw");
-// Pixels of a tile: ROWS times 16 a warp.
+// Pixels of a tile: 16 times FPROP_ROWS a warp, backward 16.
 constexpr int FPROP_ROWS = 2, FPROP_PIXELS = 16 * FPROP_ROWS * WARPS;
 constexpr int BACKWARD_PIXELS = 16 * WARPS;
 static_assert(FPROP_PIXELS == MLPCONV_FPROP_PIXELS && BACKWARD_PIXELS == MLPCONV_BACKWARD_PIXELS, "launches agree");
 
-// Read anew each time, so that no registers hold what follows from it from one part of a tile to the next.
+// The thread's number, read anew at each call (volatile), so that no register holds values derived from it across a tile.
 __device__ __forceinline__ int thread() {
     int x;
     asm volatile("mov.u32 %0, %%tid.x;\n" : "=r"(x));
@@ -23,19 +29,19 @@ __device__ __forceinline__ int thread() {
 
 __device__ __forceinline__ int swizzled(int line, int chunk) { return line * LINE + (chunk ^ (line >> 1 & 3)) * 16; }
 
-// Channels lie in shared memory's weights in the order in which fragments have them: lane t of four has elements 2t and
-// 2t + 1 of each 8, which are made 8 neighbouring channels of four such 8. So registers go to memory, and come from there,
-// in 16 bytes, and the sums of one layer are the next one's factors as they are.
+// The channel at a place of the weights in shared memory. Lane t of four has elements 2t and 2t + 1 of each 8 in a
+// fragment. The order makes the elements of a lane in four such 8 be 8 neighbouring channels. So registers are stored and
+// loaded in 16 bytes, and the sums of one layer are the factors of the next one without a change.
 __device__ __forceinline__ int channel(int place) {
     return place / 32 * 32 + place % 8 / 2 * 8 + place / 8 % 4 * 2 + place % 2;
 }
 
-// What a warp has of ROWS times 16 pixels: the fragments of A for the next layer.
+// The values of ROWS times 16 pixels in a warp: the fragments of A for the next layer.
 template <int ROWS>
 struct Values {
     unsigned words[ROWS][K_STEPS][4];
 
-    // A lane's 8 channels of group `group`, of pixel lane / 4 or 8 below it.
+    // A lane's 8 channels of group `group`: of pixel lane / 4 (half 0) or lane / 4 + 8 (half 1).
     __device__ uint4 chunk(int i, int group, int half) const {
         return make_uint4(words[i][2 * group][half], words[i][2 * group][2 + half], words[i][2 * group + 1][half],
                           words[i][2 * group + 1][2 + half]);
@@ -55,27 +61,28 @@ __device__ __forceinline__ unsigned pack(float low, float high) {
     return bits;
 }
 
-// NaN stays, and -0 does not: with nothing below +0, bits are ordered as values are.
+// NaN stays NaN, and -0 becomes +0: without anything below +0, bits are ordered as values are.
 __device__ __forceinline__ float rectify(float value) {
     float rectified;
     asm("max.NaN.f32 %0, %1, 0f00000000;\n" : "=f"(rectified) : "f"(value));
     return rectified;
 }
 
-// Bytes that are all the first bit of a byte of `value`; the digits of `selector`, from 8 on, say of which.
+// Spreads sign bits: byte i of the result is 8 copies of the first bit of one byte of `value`, the byte of digit i of
+// `selector` less 8.
 __device__ __forceinline__ unsigned spread_signs(unsigned value, unsigned selector) {
     unsigned bytes;
     asm("prmt.b32 %0, %1, %1, %2;\n" : "=r"(bytes) : "r"(value), "r"(selector));
     return bytes;
 }
 
-// Keeps the halves of `value` whose halves of `mask`, rectified values, are positive: neither 0 nor the one NaN that
-// rounding gives, 0x7fff. Both carry into their first bit here, or neither does.
+// Keeps the halves of `value` whose halves of `mask`, rectified values, are positive: neither 0 nor 0x7fff, the only NaN that
+// rounding gives. The two additions differ in a half's first bit where the value is positive, and only there.
 __device__ __forceinline__ unsigned masked(unsigned value, unsigned mask) {
     return value & spread_signs((mask + 0x7fff7fff) ^ (mask + 0x00010001), 0xbb99);
 }
 
-// The lane's 8 biases of a group; channels that there are not have none.
+// Loads the lane's 8 biases of a group; 0 beyond the last channel.
 __device__ __forceinline__ void load_bias(float (&to)[8], const float *bias, int channel, int channels) {
     const bool inside = channel < channels;
     const float4 none = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -85,8 +92,8 @@ __device__ __forceinline__ void load_bias(float (&to)[8], const float *bias, int
     to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
 }
 
-// A group's sums of 16 pixels plus bias, rectified and rounded. Channels beyond the last are zero, whatever their sums,
-// which may be of an infinite x times zero.
+// Adds the bias to a group's sums of 16 pixels, rectifies and rounds. Channels beyond the last are set to zero: their
+// sums may be NaN, of an infinite x times zero.
 template <int ROWS>
 __device__ __forceinline__ void activate(Values<ROWS> &to, int i, int group, const float (&sums)[4][4],
                                          const float *bias, int channels, bool relu) {
@@ -106,12 +113,12 @@ __device__ __forceinline__ void activate(Values<ROWS> &to, int i, int group, con
     }
 }
 
-// Where a lane reads fragments of B from a square of weights.
+// A lane's addresses for fragments of B in a square of weights.
 struct Square {
-    // Of pairs of chunks with an even and with an odd number.
+    // The addresses of even and of odd pairs of chunks.
     unsigned even, odd;
 
-    // TRANSPOSED: lines are steps of k.
+    // `transposed`: lines are steps of k.
     __device__ Square(unsigned weights, bool transposed) {
         const int lane = thread() % 32, inner = lane >> 3 & 1, outer = lane >> 4;
         const int line = 8 * (transposed ? inner : outer) + lane % 8, chunk = transposed ? outer : inner;
@@ -123,7 +130,7 @@ struct Square {
     }
 };
 
-// One group of 32 columns of a product with a square of weights.
+// Computes one group of 32 columns of a product with a square of weights.
 template <bool TRANSPOSED, int ROWS>
 __device__ __forceinline__ void multiply(float (&sums)[ROWS][4][4], const Values<ROWS> &a, const Square &weights,
                                          int group) {
@@ -188,7 +195,7 @@ __device__ __forceinline__ void layer_back(Values<ROWS> &to, const Values<ROWS> 
     }
 }
 
-// w2 or w3 to shared memory, lines and columns in the fragments' order, zeros beyond the last channels.
+// Loads w2 or w3 to shared memory: lines and columns in the fragments' order, zeros beyond the last channels.
 __device__ __forceinline__ void load_square(unsigned char *to, const Storage *weights, int lines, int columns) {
     for (int at = thread(); at < CHANNELS * CHANNELS / 8; at += BLOCK) {
         const int line = at / (CHANNELS / 8), chunk = at % (CHANNELS / 8), row = channel(line);

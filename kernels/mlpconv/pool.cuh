@@ -1,5 +1,13 @@
-// The max pool after the block, 3x3 at stride 2, forward and backward: maxpool.cu's results to the bit, while what it
-// pools and that tensor's gradient stay in shared memory.
+// The max pool after the fused block, 3x3 at stride 2, forward and backward. Results have the bits of maxpool.cu. The
+// pool's input and the gradient of that stay in shared memory.
+//
+// Forward, a block of threads takes an image, or a band of its pooled rows where there are fewer images than multiprocessors
+// (`Bands` in `src/ops/mlpconv/bands.rs` has the rule). The pixels of a tile go to a ring in shared memory. It keeps the
+// earlier pixels that windows still need, and all windows that end in the tile are pooled then. The warps go on to the next
+// tile's convolution, on the tensor cores, without waiting for each other.
+//
+// Backward, the pooled rows whose windows cover a tile are copied to shared memory like the image's rows. Each lane adds
+// up, for its two pixels, the gradients of the up to four windows whose maximum they are.
 #pragma once
 
 #include "signs.cuh"
@@ -7,23 +15,23 @@
 
 constexpr int WINDOW = 3, STRIDE = 2;
 
-// Forward, a block of threads works through bands of an image: pooled rows one below the other, with all the rows of
-// pixels that their windows see. `src/ops/mlpconv/pooled.rs` fills it in.
+// The division of images into bands: consecutive pooled rows, with all rows of pixels under their windows.
+// `src/ops/mlpconv/bands.rs` fills it in.
 struct Bands {
-    // Extents of a pooled image; pooled rows of a band; bands of all images.
+    // p, q: extents of a pooled image. rows: pooled rows of a band. bands: those of all images.
     int p, q, rows, bands;
-    // Pixels in the ring, in whole rows, and places of 64 bytes in each of its planes.
+    // ring: pixels in the ring, in whole rows. places: places of 64 bytes in each of its planes.
     int ring, places;
-    // By q, bands of an image, the ring's pixels.
+    // Divisors: q, bands of an image, the ring's pixels.
     Divisor by_q, by_bands, by_ring;
 };
 
-// A tile of a band that begins with pooled row `top`, whose first window begins at pixel `start`.
+// A tile of a band. The band begins with pooled row `top`, whose first window begins at pixel `start`.
 struct BandTile : PixelTile {
     int top, start;
 };
 
-// A block's tiles: its bands' one after the other.
+// The tiles of a block: those of its bands, one band after the other.
 struct BandTiles {
     const Extents &e;
     const Bands &bands;
@@ -50,12 +58,12 @@ struct BandTiles {
     }
 };
 
-// A band's last pixels: those of a tile, and all before it that windows still need. It has whole rows, so that a window's
-// three columns are always side by side.
+// The ring of a band's last pixels: those of the tile, and all earlier ones that windows still need. It holds whole rows,
+// so that the three columns of a window are always neighbours.
 //
-// A pixel's three groups of 32 channels lie in planes, at places of 64 bytes, half of the banks. An even pixel and the next
-// have places in different halves, and so have pixels two apart, and neighbouring planes: 8 lanes meet no bank twice,
-// whether they write 4 chunks of two neighbours or read neighbouring chunks of a line of pooled pixels.
+// The three groups of 32 channels of a pixel lie in planes, in places of 64 bytes, half of the banks. An even pixel and
+// the next have places in different halves; so have pixels two apart, and neighbouring planes. So 8 lanes have no bank
+// conflict, whether they write 4 chunks of two neighbours or read neighbouring chunks of a line of pooled pixels.
 struct Ring {
     unsigned shared;
     const Bands &bands;
@@ -64,11 +72,11 @@ struct Ring {
         const int place = slot ^ (slot >> 1 & 1);
         return shared + (chunk / 4 * bands.places + place) * 64 + chunk % 4 * 16;
     }
-    // What is less than twice around the ring.
+    // A slot below twice the ring's pixels, modulo those pixels.
     __device__ int wrap(unsigned slot) const { return min(slot, slot - bands.ring); }
 };
 
-// A block's output on its way through the ring to the pool.
+// The output of a block with a pool: through the ring to the pooled tensor.
 struct PooledOutput {
     Rectified y;
     unsigned char *index;
@@ -97,7 +105,7 @@ struct PooledOutput {
         }
     }
 
-    // The band's pooled pixels whose windows end within its first `pixels`.
+    // The number of the band's pooled pixels whose windows end within its first `pixels` pixels.
     __device__ int complete(int pixels) const {
         int column;
         const int row = divide(max(pixels - 1, 0), e.by_q, column);
@@ -105,7 +113,7 @@ struct PooledOutput {
         return row >= WINDOW - 1 && row % STRIDE == 0 ? above + column / STRIDE : above;
     }
 
-    // Pools what this tile has made complete, a chunk of 8 channels a thread.
+    // Pools the windows that end in this tile: a thread takes a chunk of 8 channels.
     __device__ void finish(const BandTile &tile) const {
         constexpr int CHUNKS = CHANNELS / VECTOR;
         const int begin = complete(tile.first - tile.start), end = complete(tile.end - tile.start);
@@ -117,8 +125,9 @@ struct PooledOutput {
         }
     }
 
-    // A rectified value is at least +0 or the one NaN that rounding gives, 0x7fff, so that its bits are ordered as values are. With
-    // 8 minus its position in the window below them they are a key whose maximum is the first maximum.
+    // Pools one chunk by integer maxima. A rectified value is at least +0, or 0x7fff, the only NaN that rounding gives,
+    // so its bits are ordered as values are. A key has these bits above 8 minus the position in the window: the maximal
+    // key is the first maximum.
     __device__ void pool(int to, int pixel, int chunk) const {
         int q, corner;
         const int p = divide(pixel, ring.bands.by_q, q);
@@ -141,7 +150,7 @@ struct PooledOutput {
                 }
             }
         }
-        // Of several NaN it is the last that counts.
+        // Of several NaNs the last counts.
         const auto nan = [](unsigned key) { return key >= 0x7fff0000; };
         bool any = false;
 #pragma unroll
@@ -181,13 +190,13 @@ struct PooledOutput {
     }
 };
 
-// Backward, the pooled rows whose windows see a tile's pixels are in shared memory: gradients, then positions.
+// The pooled rows in shared memory on the way back, those whose windows cover a tile's pixels: gradients, then positions.
 struct PooledRows {
-    // Extents of a pooled image, and the rows that there is room for.
+    // p, q: extents of a pooled image. rows: the rows that fit shared memory.
     int p, q, rows;
 };
 
-// A block's gradient on its way from the pool.
+// The output's gradient with a pool: gathered from the pooled rows.
 struct PooledGradient {
     const Storage *dy;
     const unsigned char *index;
@@ -195,15 +204,15 @@ struct PooledGradient {
     const Extents &e;
     const PooledRows &pooled;
 
-    // What comes next begins at 16 bytes.
+    // The bytes of the rows, a multiple of 16.
     __device__ unsigned shared() const { return (length(pooled.rows) * (sizeof(Storage) + 1) + 15) / 16 * 16; }
     __device__ unsigned positions() const { return rows + length(pooled.rows) * sizeof(Storage); }
     __device__ int length(int rows) const { return rows * pooled.q * e.k3; }
 
-    // The first pooled row whose windows see a tile's pixels.
+    // The first pooled row whose windows cover a tile's pixels.
     __device__ int top(const PixelTile &tile) const { return max(tile.p - 1, 0) / STRIDE; }
 
-    // Starts to bring a tile's rows to shared memory.
+    // Starts the copies of a tile's pooled rows to shared memory.
     __device__ void load(const PixelTile &tile) const {
         const int first = top(tile), end = min(quotient(tile.end - 1, e.by_q) / STRIDE + 1, pooled.p);
         const int from = length(tile.n * pooled.p + first);
@@ -213,7 +222,7 @@ struct PooledGradient {
         }
     }
 
-    // The sum of the windows over a pixel whose maximum it is, in row-major order.
+    // The gradient of a pixel: the sum over the windows whose maximum it is, in row-major order.
     __device__ void get(Values<1> &to, const PixelTile &tile, int first) const {
         const int lane = thread() % 32, channel = lane % 4 * VECTOR;
         const unsigned bytes = positions();
@@ -230,7 +239,7 @@ struct PooledGradient {
 #pragma unroll
                 for (int left = 1; left >= 0; left--) {
                     const int p = h / STRIDE - up, q = w / STRIDE - left, i = h - p * STRIDE, j = w - q * STRIDE;
-                    // Before the first window these are beyond the last.
+                    // Unsigned: an index before the first window wraps around and is beyond the last.
                     const bool inside = static_cast<unsigned>(p) < static_cast<unsigned>(pooled.p) &&
                                         static_cast<unsigned>(q) < static_cast<unsigned>(pooled.q);
                     if (pixel < tile.end && inside && i < WINDOW && j < WINDOW) {
@@ -248,7 +257,8 @@ struct PooledGradient {
         }
     }
 
-    // Adds a window's gradient to where its maximum was `here`. The lane's first channel is before the last by `channels`.
+    // Adds a window's gradient in the channels whose maximum was at position `here`. `channels` are left from the lane's
+    // first on.
     static __device__ void add(float (&sums)[GROUPS][VECTOR], unsigned from, unsigned positions, int channels,
                                int here) {
 #pragma unroll
@@ -259,7 +269,7 @@ struct PooledGradient {
                 const unsigned words[4] = {gradients.x, gradients.y, gradients.z, gradients.w};
 #pragma unroll
                 for (int word = 0; word < 4; word++) {
-                    // Bytes of other positions have their first bit set, which then fills halves.
+                    // Bytes of other positions get their first bit set, and the spread bit clears the gradient.
                     const unsigned others = ((word < 2 ? bytes.x : bytes.y) ^ here * 0x01010101) + 0x7f7f7f7f;
                     const unsigned kept = words[word] & ~spread_signs(others, word % 2 == 0 ? 0x9988 : 0xbbaa);
                     sums[group][2 * word] += __uint_as_float(kept << 16);

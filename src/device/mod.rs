@@ -26,7 +26,7 @@ pub trait Real:
     fn to_f64(self) -> f64;
 }
 
-/// The GEMM library knows these two.
+/// Seals [`Real`]: the GEMM library has these two types.
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -51,8 +51,8 @@ impl Real for f64 {
     }
 }
 
-/// What a buffer holds, which decides how its elements are stored where a backend's precision makes a difference:
-/// parameters and their gradients stay in full precision, activations take the precision's storage type.
+/// The role of a buffer, which decides the type of its elements where a backend has a precision: parameters and their gradients
+/// are fp32, activations take the precision's storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Activation,
@@ -68,22 +68,21 @@ pub struct Memory {
     pub peak: usize,
     /// Taken from the system, in use or waiting to be used again.
     pub reserved: usize,
-    /// How many times the system was asked for memory. It stays still once a program has reached its steady state.
+    /// Allocations by the system so far. The number is constant in the steady state of a program.
     pub allocations: usize,
 }
 
 /// Memory on a device.
 ///
 /// Cloning a device clones a handle: clones share memory, statistics, and one order of execution. Buffers return to the
-/// device's pool when they are dropped, and fresh buffers hold whatever was there before (NaN in builds with debug
+/// device's arena when they are dropped, and the contents of fresh buffers are unspecified (NaN in builds with debug
 /// assertions).
 ///
-/// A device may work behind the caller's back, as a GPU does. Its work is done in the order in which it was asked for, so
-/// a buffer that is dropped may be used again by whatever comes later; host slices are read before a call returns;
-/// `download` waits for what it reads; and an error of earlier work may surface in any later call, at the latest in
-/// [`Device::synchronize`].
+/// A device may be asynchronous, as a GPU is. Work is done in the order of the calls, so the memory of a dropped buffer may be
+/// reused by later work. Host slices are read before a call returns. `download` waits for the numbers. An error of earlier
+/// work may surface in any later call, at the latest in [`Device::synchronize`].
 pub trait Device: Clone + Send + Sync + 'static {
-    /// What the host uploads and downloads, and the type of hyper-parameters.
+    /// Numbers on the host, in uploads and downloads, and hyper-parameters.
     type Scalar: Real;
     /// Numbers on the device.
     type Buf: Buffer;
@@ -91,28 +90,27 @@ pub trait Device: Clone + Send + Sync + 'static {
     type Bytes: Buffer;
     /// Work that was recorded.
     type Recording: Recording;
-    /// Numbers on their way to the host.
+    /// A download under way.
     type Download: Download<Self::Scalar>;
 
-    /// The device as a person would name it, with its precision.
+    /// A readable name of the device, with its precision.
     fn name(&self) -> String;
 
     /// A buffer of `len` elements whose contents are unspecified.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the device has no such room.
+    /// [`Error::Memory`] if the device does not have as much free memory.
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
-    /// [`Device::alloc`] for an activation that comes out of a ReLU and will mask its gradient: with room for whatever helps
-    /// with that.
+    /// [`Device::alloc`] for a ReLU output that masks a gradient; a GPU also reserves one sign bit an element.
     fn alloc_rectified(&self, len: usize) -> Result<Self::Buf> {
         self.alloc(Role::Activation, len)
     }
 
     fn upload(&self, role: Role, host: &[Self::Scalar]) -> Result<Self::Buf>;
     fn upload_bytes(&self, host: &[u8]) -> Result<Self::Bytes>;
-    /// Replaces the contents of a buffer, which stays where it is.
+    /// Replaces the contents of a buffer. Its address does not change.
     ///
     /// # Errors
     /// [`Error::Shape`] if the lengths differ.
@@ -122,7 +120,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn download(&self, buf: &Self::Buf) -> Result<Vec<Self::Scalar>>;
     fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>>;
 
-    /// [`Device::download`] of what the buffer holds after everything that was asked for before, without waiting for it.
+    /// [`Device::download`] without waiting: the numbers are those after all earlier calls.
     fn download_later(&self, buf: &Self::Buf) -> Result<Self::Download>;
 
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
@@ -143,12 +141,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// those that stay for good.
     fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
-    /// Waits until everything asked for so far has happened.
+    /// Waits until the work of all earlier calls is done.
     fn synchronize(&self) -> Result<()>;
 
     fn memory(&self) -> Memory;
 
-    /// Bytes that the device could still give, besides those that wait in its pool; `None` where it cannot tell.
+    /// Bytes that the device could still give, besides those that wait in its arena; `None` where it cannot tell.
     fn free_memory(&self) -> Result<Option<usize>>;
 }
 
@@ -187,7 +185,7 @@ pub trait Download<S>: Send + 'static {
     fn wait(self) -> Result<Vec<S>>;
 }
 
-/// A device that does at once what it is asked for has nothing under way.
+/// The download of a synchronous device: the numbers themselves.
 impl<S: Send + 'static> Download<S> for Vec<S> {
     fn is_done(&self) -> Result<bool> {
         Ok(true)
@@ -198,7 +196,7 @@ impl<S: Send + 'static> Download<S> for Vec<S> {
     }
 }
 
-/// What every buffer can say of itself.
+/// A buffer of any device.
 pub trait Buffer: Send + Sync + 'static {
     /// The number of elements.
     fn len(&self) -> usize;

@@ -1,4 +1,4 @@
-//! How numbers are stored and multiplied.
+//! Precision: the types in which numbers are stored and multiplied.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! What the rules of [`gemm`](crate::device::cuda::gemm) choose for the book's network: `kernels/CHOICES.md`, written by `make choices`, and held to
-//! the rules by a test.
+//! What the rules of [`gemm`](crate::device::cuda::gemm) choose for the book's network: `kernels/measured/CHOICES.md`,
+//! written by `make choices`, and held to the rules by a test.
 
 use std::fmt::Write as _;
 use std::{env, fs};
@@ -7,13 +7,15 @@ use std::{env, fs};
 use super::plan::Kernel;
 use super::{Nin, Plan, layers};
 use crate::device::Precision;
-use crate::device::cuda::gemm::{Product, Rule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors};
+use crate::device::cuda::gemm::{
+    Product, SplitRule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors,
+};
 use crate::device::cuda::tiles::Tile;
 use crate::ops::conv2d::gemm_of;
 use crate::shape::ConvShape;
 use crate::{Cpu, Shape};
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/CHOICES.md");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/CHOICES.md");
 
 const HEAD: &str = "\
 # What the rules choose
@@ -67,7 +69,7 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
         let blocks = geometry(&tile, m, n, 1).grid[0];
         Choice { tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
     };
-    let divided = |rule: Rule, tile: Tile, product: Product, len: usize| {
+    let divided = |rule: SplitRule, tile: Tile, product: Product, len: usize| {
         let blocks = geometry(&tile, product.m, product.n, 1).grid[0];
         let splits = division(rule, precision, &tile, product, len, MULTIPROCESSORS);
         let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
@@ -139,5 +141,5 @@ fn the_committed_choices_are_those_of_the_rules() {
         return;
     }
     let committed = fs::read_to_string(COMMITTED).unwrap_or_default();
-    assert!(committed == report, "kernels/CHOICES.md is stale; `make choices` renews it");
+    assert!(committed == report, "kernels/measured/CHOICES.md is stale; `make choices` renews it");
 }

@@ -1,6 +1,6 @@
 //! Memory traffic and arithmetic of the kernels, as the virtual GPU counts them. The convolutions are compared with the
-//! least traffic of their tiles and with the committed `kernels/COUNTERS.md`, a training step with a plan and with
-//! `kernels/STEP.md`.
+//! least traffic of their tiles and with the committed `kernels/measured/COUNTERS.md`, a training step with a plan and with
+//! `kernels/measured/STEP.md`.
 #![cfg(feature = "cuda")]
 
 #[path = "../gpu/mod.rs"]
@@ -13,7 +13,7 @@ mod least;
 mod loops;
 /// The least traffic of a training step.
 mod plan;
-/// The report `kernels/COUNTERS.md`.
+/// The report `kernels/measured/COUNTERS.md`.
 mod report;
 /// The launches of a training step.
 mod step;
@@ -23,7 +23,7 @@ use std::{env, fs};
 
 use mlpconv::Precision;
 use mlpconv::device::cuda::tiles::{FP32_TILES, MMA_TILES, Tile};
-use mlpconv::device::cuda::{missing, ptx};
+use mlpconv::device::cuda::{Architecture, Ptx, missing, ptx};
 use serde_json::Value;
 
 use layers::layers;
@@ -183,7 +183,9 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
         useful: g.macs() as f64 / (steps * each) as f64,
         instructions: number(launch, "warp_instructions") as f64 / steps as f64,
     };
-    let (_, text) = ptx(precision).find(|(module, _)| *module == op).expect("a module for each op");
+    // The virtual GPU of these counts runs the portable architecture.
+    let of_op = |unit: &Ptx| unit.module == op && unit.architecture == Architecture::PORTABLE;
+    let Ptx { text, .. } = ptx(precision).find(of_op).expect("a module for each op");
     Row {
         layer: layer.name,
         pass,

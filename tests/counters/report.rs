@@ -1,4 +1,4 @@
-//! The report `kernels/COUNTERS.md`.
+//! The report `kernels/measured/COUNTERS.md`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use mlpconv::device::cuda::ptx;
 
 use crate::Row;
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/COUNTERS.md");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/COUNTERS.md");
 
 const HEAD: &str = "\
 # What the convolutions' kernels do
@@ -39,14 +39,14 @@ Kernels of whole tiles must read and write no more than 1.25 of the least, have 
 time in their loops; the test fails otherwise. Those whose names end in `_any` are for channels that 16 bytes do not
 divide (the last layers' ten) and promise nothing. They read element by element whatever does not lie in whole chunks, so
 they ask for a sector once for each instruction that wants some of it, and their tiles are far too large for ten
-channels. The first layer, 11×11/4 over one channel, is run as 3×3 over the 16 pixels of a block (`conv2d_to_blocks`, not
+channels. The first layer, 11×11/4 over one channel, is run as 3×3 over the 16 pixels of a block (`conv2d_space_to_depth`, not
 counted here); the images' own gradient nobody asks for.
 ";
 
 /// The version of nvcc, from the PTX.
 fn compiler() -> &'static str {
-    let (_, text) = ptx(Precision::Fp32).next().expect("modules");
-    text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version)
+    let unit = ptx(Precision::Fp32).next().expect("modules");
+    unit.text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version)
 }
 
 pub fn markdown(tables: &[(Precision, Vec<Row>)]) -> String {
@@ -102,7 +102,7 @@ pub fn compare(report: &str) {
     if !committed.is_empty() && !committed.contains(&by) {
         return;
     }
-    let stale = "kernels/COUNTERS.md is stale; `make counters` renews it";
+    let stale = "kernels/measured/COUNTERS.md is stale; `make counters` renews it";
     for (old, new) in committed.lines().zip(report.lines()) {
         assert_eq!(old, new, "{stale}");
     }

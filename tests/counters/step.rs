@@ -15,7 +15,7 @@ use crate::least::SECTOR;
 use crate::plan::Bytes;
 use crate::{grid, number};
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/STEP.md");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/STEP.md");
 
 const HEAD: &str = "\
 # What a training step launches and moves
@@ -267,7 +267,7 @@ pub fn check(launches: &[Value]) {
                 assert_eq!(
                     step.kernels(),
                     step.committed(&report),
-                    "kernels/STEP.md is stale; `make counters` renews it"
+                    "kernels/measured/STEP.md is stale; `make counters` renews it"
                 );
             }
         }

@@ -29,6 +29,8 @@ fn line(what: &str, says: impl std::fmt::Display) {
 
 #[cfg(feature = "cuda")]
 fn cuda() {
+    use std::collections::BTreeSet;
+
     use mlpconv::Precision;
     use mlpconv::device::cuda;
 
@@ -44,7 +46,8 @@ fn cuda() {
                 }
                 for device in devices {
                     let (major, minor) = device.capability;
-                    let enough = if device.capability < (8, 0) { " (the kernels need 8.0)" } else { "" };
+                    let runs = cuda::Architecture::PORTABLE.runs_on(device.capability);
+                    let enough = if runs { "" } else { " (the kernels need 8.0)" };
                     line(
                         &format!("cuda:{}", device.ordinal),
                         format_args!(
@@ -62,14 +65,21 @@ fn cuda() {
     match cuda::missing() {
         Some(why) => line("kernels", format_args!("not in this build: {why}")),
         None => {
-            let modules = cuda::ptx(Precision::Fp32).count();
-            let isa = cuda::ptx(Precision::Fp32)
+            let units = || cuda::ptx(Precision::Fp32);
+            let modules: BTreeSet<_> = units().map(|unit| unit.module).collect();
+            let isa = units()
                 .next()
-                .and_then(|(_, text)| text.lines().find_map(|line| line.strip_prefix(".version ").map(str::trim)));
+                .and_then(|unit| unit.text.lines().find_map(|line| line.strip_prefix(".version ").map(str::trim)));
             let isa = isa.unwrap_or("?");
+            let architectures: BTreeSet<_> = units().map(|unit| unit.architecture).collect();
+            let others = architectures.iter().filter(|architecture| **architecture != cuda::Architecture::PORTABLE);
+            let others: String = others.map(|architecture| format!(", some for sm_{architecture}")).collect();
             line(
                 "kernels",
-                format_args!("{modules} modules, each in fp32, tf32 and bf16; PTX ISA {isa} for Ampere and newer"),
+                format_args!(
+                    "{} modules, each in fp32, tf32 and bf16; PTX ISA {isa} for Ampere and newer{others}",
+                    modules.len()
+                ),
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What is done to a strip of a GEMM's result while it is still in cache, and to partial sums at the end.
+//! Epilogues: bias, ReLU and mask of a strip of a GEMM's result while it is in the cache, and the sum of partial results.
 
 use std::ops::Range;
 
@@ -37,8 +37,8 @@ pub(crate) fn add_rows<T: Real>(sum: &mut [T], rows: &[T]) {
     }
 }
 
-/// A long sum cut into parts that are computed apart and added up in order. How many depends on the shape alone, so
-/// the bits of the result do not depend on the number of threads.
+/// A long sum divided into parts, which are computed in parallel and added up in order. Their number depends on the
+/// shape alone, so the bits of the result do not depend on the number of threads.
 pub(crate) struct Parts {
     total: usize,
     pub(crate) count: usize,

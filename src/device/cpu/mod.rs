@@ -1,11 +1,11 @@
 //! The CPU backend: the embedded default in `f32`, the reference of every gradient check in `f64`.
 //!
-//! Work is cut into pieces by the shape alone, never by the number of threads, and partial sums are added in a fixed
-//! order; so any number of threads gives the same bits.
+//! Work is divided into pieces by the shape alone, never by the number of threads, and partial sums are added in a fixed
+//! order. So any number of threads gives the same bits.
 
+mod arena;
 pub(crate) mod epilogue;
 mod gemm;
-mod pool;
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use rayon::prelude::*;
 
 use super::{Buffer, Device, Memory, Moment, Real, Recording, Role, require_same_len};
 use crate::{Error, Result};
+use arena::Arena;
+pub use arena::Buf;
+pub(crate) use arena::Scratch;
 pub(crate) use gemm::{Mat, MatMut};
-pub use pool::Buf;
-use pool::Pool;
-pub(crate) use pool::Scratch;
 
-/// Elements a piece of an element-wise loop: small enough to share out, large enough to make a task worth its while.
+/// Elements of a task of an element-wise loop: few enough for many tasks, enough to outweigh the cost of a task.
 const PIECE: usize = 1 << 15;
 
-/// The CPU as a backend. `Cpu<f32>` trains and predicts; `Cpu<f64>` is what others are checked against.
+/// The CPU as a backend. `Cpu<f32>` trains and predicts; `Cpu<f64>` is the reference for the other backends.
 #[derive(Clone)]
 pub struct Cpu<T: Real> {
     shared: Arc<Shared<T>>,
 }
 
 struct Shared<T: Real> {
-    numbers: Arc<Pool<T>>,
-    bytes: Arc<Pool<u8>>,
+    numbers: Arc<Arena<T>>,
+    bytes: Arc<Arena<u8>>,
     /// `None`: rayon's global pool.
     threads: Option<rayon::ThreadPool>,
 }
@@ -45,7 +45,7 @@ impl<T: Real> Cpu<T> {
     /// # Errors
     /// [`Error::Config`] for 0 threads or more than 1024; [`Error::Device`] if the system refuses to start them.
     pub fn with_threads(threads: usize) -> Result<Self> {
-        // More than any machine's cores; tens of thousands keep a system busy starting them for minutes.
+        // The bound is above the cores of any machine. Tens of thousands of threads take minutes to start.
         if !(1..=1024).contains(&threads) {
             return Err(Error::config("threads", format!("{threads} must be between 1 and 1024")));
         }
@@ -55,7 +55,7 @@ impl<T: Real> Cpu<T> {
     }
 
     fn on(threads: Option<rayon::ThreadPool>) -> Self {
-        Cpu { shared: Arc::new(Shared { numbers: Pool::new(), bytes: Pool::new(), threads }) }
+        Cpu { shared: Arc::new(Shared { numbers: Arena::new(), bytes: Arena::new(), threads }) }
     }
 
     pub fn threads(&self) -> usize {
@@ -65,7 +65,7 @@ impl<T: Real> Cpu<T> {
         }
     }
 
-    /// Runs an op's parallel loops on this backend's threads.
+    /// Runs `op` with its parallel loops on this backend's threads.
     pub(crate) fn run<R: Send>(&self, op: impl FnOnce() -> R + Send) -> R {
         match &self.shared.threads {
             Some(pool) => pool.install(op),
@@ -73,7 +73,7 @@ impl<T: Real> Cpu<T> {
         }
     }
 
-    /// `f` over matching pieces of `dst` and `src`, in parallel, for element-wise loops.
+    /// Calls `f` for each element of `dst` with that of `src`, in parallel.
     pub(crate) fn zip(&self, dst: &mut [T], src: &[T], f: impl Fn(&mut T, T) + Send + Sync) {
         assert_eq!(dst.len(), src.len(), "element-wise operands differ in length");
         self.run(|| {
@@ -103,10 +103,10 @@ impl<T: Real> Cpu<T> {
         Scratch::new(&self.shared.numbers, self.threads(), len)
     }
 
-    /// Matrix `a` `[rows, cols]` as `[cols, rows]`. The GEMM packs its right operand for every strip of pixels, several
-    /// times faster if it lies in the order of the product.
+    /// The transpose `[cols, rows]` of matrix `a` `[rows, cols]`. The GEMM packs its right operand for every strip of
+    /// pixels, and packing is several times faster if the operand lies in the order of the product.
     pub(crate) fn transposed(&self, a: &[T], rows: usize, cols: usize) -> Result<Buf<T>> {
-        /// Columns of `a` at a time, so that the lines they are read from are used up while they are in cache.
+        /// Columns of `a` in a task: all elements of a cache line are used while it is in the cache.
         const COLUMNS: usize = 16;
         let mut out = self.alloc_numbers(a.len())?;
         self.run(|| {
@@ -122,11 +122,11 @@ impl<T: Real> Cpu<T> {
     }
 
     pub(crate) fn alloc_numbers(&self, len: usize) -> Result<Buf<T>> {
-        Pool::take(&self.shared.numbers, len)
+        Arena::take(&self.shared.numbers, len)
     }
 }
 
-/// A call costs the CPU nothing, so there is nothing to save by recording it.
+/// The CPU records nothing: its calls have no launch cost to save.
 pub enum NoRecording {}
 
 impl Recording for NoRecording {
@@ -162,7 +162,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Buf<u8>> {
-        Pool::take(&self.shared.bytes, len)
+        Arena::take(&self.shared.bytes, len)
     }
 
     fn upload(&self, _role: Role, host: &[T]) -> Result<Buf<T>> {
@@ -172,7 +172,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn upload_bytes(&self, host: &[u8]) -> Result<Buf<u8>> {
-        let mut bytes = Pool::take(&self.shared.bytes, host.len())?;
+        let mut bytes = Arena::take(&self.shared.bytes, host.len())?;
         bytes.copy_from_slice(host);
         Ok(bytes)
     }
@@ -227,14 +227,14 @@ impl<T: Real> Device for Cpu<T> {
         let (a, b) = (self.shared.numbers.memory(), self.shared.bytes.memory());
         Memory {
             in_use: a.in_use + b.in_use,
-            // Two pools reach their peaks at different moments, so this is an upper bound; bytes hardly weigh.
+            // An upper bound: the two arenas reach their peaks at different moments.
             peak: a.peak + b.peak,
             reserved: a.reserved + b.reserved,
             allocations: a.allocations + b.allocations,
         }
     }
 
-    /// What Linux calls available; other systems do not tell as simply.
+    /// Linux: `MemAvailable` of `/proc/meminfo`. Other systems: `None`.
     fn free_memory(&self) -> Result<Option<usize>> {
         let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return Ok(None) };
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));

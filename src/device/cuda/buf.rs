@@ -1,12 +1,12 @@
-//! Numbers on a GPU. There are three ways to where they lie, for what one may do there: to read or change a value, it has to be
-//! there, and who overwrites it says so.
+//! Numbers on a GPU. Three accessors give the address: `settled` to read (pending parts are summed first), `changed` to
+//! modify, `overwritten` to replace.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUdeviceptr;
 
+use super::arena::Block;
 use super::parts::Parts;
-use super::pool::Block;
 use super::{Buffer, Bytes, Cuda, CudaError};
 use crate::Result;
 use crate::device::Write;
@@ -19,6 +19,7 @@ pub(super) enum Storage {
 }
 
 impl Storage {
+    /// Bytes of an element.
     pub(super) fn width(self) -> usize {
         match self {
             Storage::F32 => 4,
@@ -32,13 +33,20 @@ pub struct Buf {
     block: Block,
     len: usize,
     storage: Storage,
-    /// A parameter's values once more, as activations are stored; the kernels that multiply read these. Whoever writes the
-    /// parameter writes them too. There is none for parameters that were not uploaded (gradients, velocities).
-    copy: Option<Box<Buf>>,
-    /// Where the value is positive (`kernels/signs.cuh`), or room for that until a kernel has written the value.
-    signs: Option<Bytes>,
-    /// The value, if it has been left in parts that nobody has added up yet. Until then `block` holds anything.
-    parts: Mutex<Option<Parts>>,
+    beside: Beside,
+}
+
+/// What a buffer has beside its numbers: each role has one such companion, or none.
+enum Beside {
+    Nothing,
+    /// An uploaded parameter: the same values as activations are stored, which the GEMM kernels read. Every write of the
+    /// parameter writes or drops them.
+    Copy(Box<Buf>),
+    /// A ReLU's output: one bit an element, set where the value is positive (`kernels/signs.cuh`). Unset until a kernel has
+    /// written the value.
+    Signs(Bytes),
+    /// A gradient that was left in parts: `None` once they have been summed. Before that, `block` holds no value.
+    Parts(Mutex<Option<Parts>>),
 }
 
 impl Buffer for Buf {
@@ -49,77 +57,92 @@ impl Buffer for Buf {
 
 impl Buf {
     pub(super) fn new(block: Block, len: usize, storage: Storage) -> Self {
-        Buf { block, len, storage, copy: None, signs: None, parts: Mutex::new(None) }
+        Buf { block, len, storage, beside: Beside::Nothing }
     }
 
     pub(super) fn with_copy(self, copy: Buf) -> Self {
-        Buf { copy: Some(Box::new(copy)), ..self }
+        Buf { beside: Beside::Copy(Box::new(copy)), ..self }
     }
 
     pub(super) fn with_signs(self, signs: Bytes) -> Buf {
-        Buf { signs: Some(signs), ..self }
+        Buf { beside: Beside::Signs(signs), ..self }
     }
 
     pub(super) fn storage(&self) -> Storage {
         self.storage
     }
 
+    /// A parameter's values as activations are stored, if it has them.
     pub(crate) fn copy(&self) -> Option<&Buf> {
-        self.copy.as_deref()
+        match &self.beside {
+            Beside::Copy(copy) => Some(copy),
+            _ => None,
+        }
     }
 
     pub(super) fn into_block(self) -> Block {
         self.block
     }
 
-    /// Where the signs lie; 0 if there are none.
+    /// The address of the signs; 0 if there are none.
     pub(super) fn signs(&self) -> CUdeviceptr {
-        self.signs.as_ref().map_or(0, Bytes::address)
+        match &self.beside {
+            Beside::Signs(signs) => signs.address(),
+            _ => 0,
+        }
     }
 
-    /// Where all of it is overwritten. What it held is void: parts, and a copy and signs, which would be out of date.
+    /// The address, to replace the value. Parts are void then, and a copy and signs would be out of date: all are dropped.
     pub(crate) fn overwritten(&mut self) -> CUdeviceptr {
-        self.copy = None;
-        self.written_with_copy().0
+        self.beside = Beside::Nothing;
+        self.block.address()
     }
 
-    /// The same by a kernel that writes the signs as well, where there is room: second is where, or 0.
+    /// [`Buf::overwritten`] for a kernel that writes the signs too: second is the address of the room for them, or 0.
     pub(crate) fn overwritten_with_signs(&mut self) -> [CUdeviceptr; 2] {
-        let signs = self.signs.take();
-        let address = self.overwritten();
-        self.signs = signs;
-        [address, self.signs()]
+        if !matches!(self.beside, Beside::Signs(_)) {
+            self.beside = Beside::Nothing;
+        }
+        [self.block.address(), self.signs()]
     }
 
-    /// The same for those who write the copy as well.
-    pub(super) fn written_with_copy(&mut self) -> (CUdeviceptr, Option<&mut Buf>) {
-        *self.parts.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-        self.signs = None;
-        (self.block.address(), self.copy.as_deref_mut())
+    /// [`Buf::overwritten`] for a writer that writes the copy too.
+    pub(super) fn overwritten_with_copy(&mut self) -> (CUdeviceptr, Option<&mut Buf>) {
+        if !matches!(self.beside, Beside::Copy(_)) {
+            self.beside = Beside::Nothing;
+        }
+        let copy = match &mut self.beside {
+            Beside::Copy(copy) => Some(&mut **copy),
+            _ => None,
+        };
+        (self.block.address(), copy)
     }
 }
 
 impl Cuda {
-    /// Where the value lies, to be read: its parts are added up before, if that has not been done.
+    /// The address, to read the value. Parts that are pending are summed before.
     pub(crate) fn settled(&self, buf: &Buf) -> Result<CUdeviceptr> {
         let address = buf.block.address();
-        // Nobody else finds it settled before the sum has been asked for.
-        let mut parts = self.unsettled(buf)?;
-        if let Some(parts) = &*parts {
-            self.sum(parts, address, buf.len, Write::Overwrite)?;
+        if let Beside::Parts(parts) = &buf.beside {
+            // The lock is held until the sum has been launched: no other thread finds the value settled before.
+            let mut parts = self.pending(parts)?;
+            if let Some(parts) = &*parts {
+                self.sum(parts, address, buf.len, Write::Overwrite)?;
+            }
+            *parts = None;
         }
-        *parts = None;
         Ok(address)
     }
 
-    /// Where the value lies, to be changed. A copy would be out of date, and signs.
+    /// The address, to modify the value. A copy and signs would be out of date: they are dropped.
     pub(crate) fn changed(&self, buf: &mut Buf) -> Result<CUdeviceptr> {
-        buf.copy = None;
-        buf.signs = None;
+        if !matches!(buf.beside, Beside::Parts(_)) {
+            buf.beside = Beside::Nothing;
+        }
         self.settled(buf)
     }
 
-    /// Where the value is overwritten, or added to.
+    /// The address, to replace the value or to add to it.
     pub(crate) fn written(&self, buf: &mut Buf, write: Write) -> Result<CUdeviceptr> {
         match write {
             Write::Overwrite => Ok(buf.overwritten()),
@@ -127,7 +150,8 @@ impl Cuda {
         }
     }
 
-    /// The value becomes the sum of `parts`, when somebody reads it, or has it added.
+    /// The value becomes the sum of `parts`, or has it added. A value in fp32 that is replaced keeps the parts, and they are
+    /// summed when it is read.
     pub(super) fn leave_in(&self, parts: Parts, buf: &mut Buf, write: Write) -> Result<()> {
         if buf.storage != Storage::F32 {
             let mut sum = self.raw(Storage::F32, buf.len)?;
@@ -135,24 +159,27 @@ impl Cuda {
             return self.cast(&sum, buf, write);
         }
         let address = self.written(buf, write)?;
-        // What is there before a recording and after it may be read by work that is not recorded.
+        // A buffer that outlives the recording may be read by work outside of it, and the parts do not outlive it.
         if write == Write::Accumulate || parts.recorded() != buf.block.recorded() {
             return self.sum(&parts, address, buf.len, write);
         }
-        *buf.parts.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(parts);
+        buf.beside = Beside::Parts(Mutex::new(Some(parts)));
         Ok(())
     }
 
-    /// The parts in which the value still lies.
+    /// The parts of a value that are still pending.
     pub(crate) fn parts_of(&self, buf: &Buf) -> Result<Option<Parts>> {
-        Ok(self.unsettled(buf)?.clone())
+        match &buf.beside {
+            Beside::Parts(parts) => Ok(self.pending(parts)?.clone()),
+            _ => Ok(None),
+        }
     }
 
-    fn unsettled<'a>(&self, buf: &'a Buf) -> Result<MutexGuard<'a, Option<Parts>>> {
+    fn pending<'a>(&self, parts: &'a Mutex<Option<Parts>>) -> Result<MutexGuard<'a, Option<Parts>>> {
         // A panic elsewhere leaves the parts, or none.
-        let parts = buf.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
         match &*parts {
-            // Replays would find them only as long as nobody reads the value, and before the first there would be none.
+            // A replay would sum parts of the step before the recording, which are gone once the value has been read.
             Some(parts) if self.is_recording() && !parts.recorded() => Err(CudaError::UnsettledBeforeRecording.into()),
             _ => Ok(parts),
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{self, CUdeviceptr};
 
-use super::pool::{Block, Pool};
+use super::arena::{Arena, Block};
 use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::Moment;
@@ -29,8 +29,8 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new(pool: &Arc<Pool>) -> Result<Self> {
-        Ok(Clock { words: Pool::take(pool, WORDS * size_of::<u32>())?, known: Mutex::default() })
+    pub(super) fn new(arena: &Arc<Arena>) -> Result<Self> {
+        Ok(Clock { words: Arena::take(arena, WORDS * size_of::<u32>())?, known: Mutex::default() })
     }
 }
 

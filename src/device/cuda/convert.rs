@@ -1,5 +1,5 @@
-//! Between a precision's storage type and fp32, on the device. Activations are stored in the one, parameters in the other,
-//! and kernels expect each where it usually is; what is otherwise goes through a temporary.
+//! Conversion between a precision's storage type and fp32, on the device. Activations have the storage type, parameters
+//! fp32, and each argument of a kernel expects one of the two. An argument of the other type goes through a temporary.
 
 use std::marker::PhantomData;
 
@@ -13,7 +13,7 @@ use crate::Result;
 use crate::device::{Buffer, Device, Role};
 use crate::device::{Grad, Write};
 
-/// A kernel's input, in the storage type that it expects; it is there until this is dropped.
+/// A kernel's input in the type that the kernel expects. The numbers stay at the address until this is dropped.
 pub(crate) struct Operand<'a> {
     address: CUdeviceptr,
     _cast: Option<Buf>,
@@ -26,16 +26,16 @@ impl Operand<'_> {
     }
 }
 
-/// What a gradient is masked by.
+/// The mask of a gradient: a ReLU's output, as values or as signs.
 pub(crate) enum MaskedBy<'a> {
     Nothing,
     Values(Operand<'a>),
-    /// Their address; they are there as long as the buffer.
+    /// Their address, valid as long as the buffer.
     Signs(CUdeviceptr, PhantomData<&'a Buf>),
 }
 
 impl MaskedBy<'_> {
-    /// Of the values, and of the signs.
+    /// The addresses of the values and of the signs; 0 for none.
     pub(super) fn addresses(&self) -> [CUdeviceptr; 2] {
         match self {
             MaskedBy::Nothing => [0, 0],
@@ -45,7 +45,7 @@ impl MaskedBy<'_> {
     }
 }
 
-/// A kernel's output, in the storage type that it writes.
+/// A gradient as a kernel's output, in the type that the kernel writes.
 pub(crate) struct Destination<'a> {
     cuda: Cuda,
     grad: &'a mut Grad<Buf>,
@@ -53,28 +53,28 @@ pub(crate) struct Destination<'a> {
     way: Way,
 }
 
-/// How what a kernel has written becomes the gradient.
+/// The way from the kernel's output to the gradient.
 enum Way {
-    /// It is.
+    /// The kernel writes the gradient itself.
     Direct,
-    /// It is cast.
+    /// The kernel writes a temporary, which is cast.
     Cast(Buf),
-    /// Its parts are added up, at once or later.
+    /// The kernel leaves parts, which are summed at once or later.
     Parts(Parts),
 }
 
 impl Destination<'_> {
-    /// Where the kernel is to write.
+    /// The address that the kernel writes to.
     pub(crate) fn address(&self) -> CUdeviceptr {
         self.address
     }
 
-    /// Whether the kernel is to add.
+    /// Whether the kernel adds to the old value.
     pub(crate) fn accumulate(&self) -> bool {
         matches!(self.way, Way::Direct) && self.grad.write == Write::Accumulate
     }
 
-    /// After the kernel's launch: brings the result to where it belongs.
+    /// After the kernel's launch: casts the result or hands the parts to the gradient.
     pub(crate) fn finish(self) -> Result<()> {
         let Grad { buf, write, .. } = self.grad;
         match self.way {
@@ -85,23 +85,45 @@ impl Destination<'_> {
     }
 }
 
+impl Args {
+    /// A kernel's input.
+    pub(crate) fn input(self, operand: &Operand<'_>) -> Self {
+        self.address(operand.address())
+    }
+
+    /// An input, or null.
+    pub(crate) fn optional(self, operand: Option<&Operand<'_>>) -> Self {
+        self.address(operand.map_or(0, Operand::address))
+    }
+
+    /// What masks a gradient: the kernels' `MaskedBy`.
+    pub(crate) fn masked_by(self, mask: &MaskedBy<'_>) -> Self {
+        self.value(mask.addresses())
+    }
+
+    /// A gradient to be overwritten or added to.
+    pub(crate) fn destination(self, to: &Destination<'_>) -> Self {
+        self.address(to.address())
+    }
+}
+
 impl Cuda {
-    /// Activations that kernels move in one access, of 16 bytes.
+    /// Activations in an access of 16 bytes.
     pub(crate) fn vector(&self) -> usize {
         16 / self.storage(Role::Activation).width()
     }
 
-    /// Whether `buf` is stored as activations are.
+    /// Whether `buf` has the type of activations.
     pub(crate) fn is_activation(&self, buf: &Buf) -> bool {
         buf.storage() == self.storage(Role::Activation)
     }
 
-    /// `buf` as an activation is stored: itself, or the copy that a parameter has of its own, or a cast one.
+    /// `buf` in the type of activations: itself, a parameter's copy, or a cast temporary.
     pub(crate) fn operand<'a>(&self, buf: &'a Buf) -> Result<Operand<'a>> {
         self.stored(buf, Role::Activation)
     }
 
-    /// `buf` in fp32: itself, or a cast one.
+    /// `buf` in fp32: itself, or a cast temporary.
     pub(crate) fn operand_f32<'a>(&self, buf: &'a Buf) -> Result<Operand<'a>> {
         self.stored(buf, Role::Parameter)
     }
@@ -117,7 +139,7 @@ impl Cuda {
         Ok(Operand { address: self.settled(&cast)?, _cast: Some(cast), _as_it_is: PhantomData })
     }
 
-    /// `mask` as a kernel that masks a gradient reads it: its signs, where it has them.
+    /// `mask` for a kernel that masks a gradient: its signs where it has them, else its values.
     pub(crate) fn masked_by<'a>(&self, mask: Option<&'a Buf>) -> Result<MaskedBy<'a>> {
         Ok(match mask {
             None => MaskedBy::Nothing,
@@ -126,17 +148,17 @@ impl Cuda {
         })
     }
 
-    /// Where a kernel writes a gradient as activations are stored.
+    /// The destination of a kernel that writes a gradient in the type of activations.
     pub(crate) fn result<'a>(&self, grad: &'a mut Grad<Buf>) -> Result<Destination<'a>> {
         self.destination(grad, Role::Activation)
     }
 
-    /// Where a kernel writes a gradient in fp32.
+    /// The destination of a kernel that writes a gradient in fp32.
     pub(crate) fn result_f32<'a>(&self, grad: &'a mut Grad<Buf>) -> Result<Destination<'a>> {
         self.destination(grad, Role::Parameter)
     }
 
-    /// The same for a kernel that leaves it in `parts`.
+    /// The destination of a kernel that leaves a gradient in `parts`.
     pub(crate) fn result_in<'a>(&self, grad: &'a mut Grad<Buf>, parts: Parts) -> Destination<'a> {
         Destination { cuda: self.clone(), grad, address: parts.address(), way: Way::Parts(parts) }
     }
@@ -151,7 +173,7 @@ impl Cuda {
         Ok(Destination { cuda: self.clone(), grad, address, way })
     }
 
-    /// `to` becomes `from`, or has it added, rounded to how `to` is stored.
+    /// `to` becomes `from`, or has it added, rounded to the type of `to`.
     pub(super) fn cast(&self, from: &Buf, to: &mut Buf, write: Write) -> Result<()> {
         let kernel = match (from.storage(), to.storage()) {
             (Storage::F32, Storage::Bf16) => "cast_to_storage",

@@ -1,4 +1,4 @@
-//! Downloads that nobody waits for yet: copies into page-locked memory of the host, behind the work that came before.
+//! Asynchronous downloads: copies into page-locked memory of the host, ordered after all earlier work on the stream.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,26 +13,26 @@ use super::{Buf, Cuda, CudaError, Storage};
 use crate::Result;
 use crate::device::{Buffer, Download};
 
-/// Page-locked memory: the driver copies to it while the host goes on.
+/// Page-locked memory of the host: the driver copies to it asynchronously.
 struct Page {
     start: NonNull<u8>,
     bytes: usize,
     context: Arc<CudaContext>,
 }
 
-// SAFETY: it has one owner, and memory is memory on every thread.
+// SAFETY: it has one owner, and any thread may access the memory.
 unsafe impl Send for Page {}
 
 impl Page {
     fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
-        // SAFETY: it is read as far as a copy has written it.
+        // SAFETY: only bytes that a copy has written are read.
         let start = unsafe { result::malloc_host(bytes, 0) }.map_err(CudaError::driver("cuMemHostAlloc"))?;
         let none = || CudaError::Driver { call: "cuMemHostAlloc", problem: "gave no memory".into() };
         Ok(Page { start: NonNull::new(start.cast()).ok_or_else(none)?, bytes, context: context.clone() })
     }
 
-    /// The first `len` numbers, once they are there.
+    /// The first `len` numbers, after the copy has ended.
     fn read<T: Pod>(&self, len: usize) -> Vec<T> {
         assert!(len * size_of::<T>() <= self.bytes);
         // SAFETY: in bounds, aligned to pages, and written by a copy that has ended; any bits are a `T`.
@@ -42,14 +42,14 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // Nothing can be done about a failure, and the process's end gives everything back.
+        // A failure is ignored: the end of the process frees the memory.
         let _ = self.context.bind_to_thread();
-        // SAFETY: it was given by `malloc_host`; the driver waits for copies that are under way.
+        // SAFETY: it came from `malloc_host`; the driver waits for copies that are under way.
         let _ = unsafe { result::free_host(self.start.as_ptr().cast()) };
     }
 }
 
-/// Pages that wait to be used again. Taking one from the driver may stop the device.
+/// Free pages. They are used again, since an allocation by the driver may stall the device.
 #[derive(Default)]
 pub(super) struct Pages(Mutex<Vec<Page>>);
 
@@ -64,9 +64,9 @@ impl Pages {
     }
 }
 
-/// Numbers on their way to the host.
+/// A download under way.
 pub struct Later {
-    /// There until it is given back.
+    /// `Some` until this is dropped.
     page: Option<Page>,
     len: usize,
     storage: Storage,
@@ -92,7 +92,7 @@ impl Download<f32> for Later {
 
 impl Drop for Later {
     fn drop(&mut self) {
-        // A copy that is still under way ends before any later one to the same page begins.
+        // The page may be reused at once: a copy that is still under way ends before a later one on the same stream begins.
         let mut waiting = self.cuda.shared.pages.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend(self.page.take());
     }
@@ -109,8 +109,7 @@ impl Cuda {
         let page = self.shared.pages.take(context, bytes)?;
         if bytes > 0 {
             let to = page.start.as_ptr().cast();
-            // SAFETY: the page has as many bytes; what earlier copies bring there comes before, and nobody reads it but who has
-            // waited for this one.
+            // SAFETY: the page has as many bytes. Earlier copies to it end before this one, and it is read after `arrived`.
             let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, address, bytes, stream.cu_stream()) };
             copied.result().map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
         }

@@ -1,4 +1,4 @@
-//! The driver and its devices, asked with care: cudarc panics where there is no libcuda.
+//! The driver and its devices. cudarc panics where there is no libcuda, so its presence is checked first.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 
-use super::CudaError;
+use super::{Architecture, CudaError};
 use crate::Result;
 use crate::error::describe;
 
@@ -22,9 +22,9 @@ pub struct CudaDevice {
     pub shared_memory: usize,
     /// Bytes of device memory.
     pub memory: usize,
-    /// The highest clock of the multiprocessors, in Hz; `None` where the driver does not tell.
+    /// The highest clock of the multiprocessors, in Hz; `None` if the driver does not report it.
     pub clock: Option<u64>,
-    /// Bytes a second over the whole bus of the memory, at its highest clock; `None` as above.
+    /// Bandwidth of the memory in bytes a second, at its highest clock; `None` as above.
     pub bandwidth: Option<u64>,
 }
 
@@ -58,7 +58,7 @@ fn device(ordinal: i32) -> std::result::Result<CudaDevice, DriverError> {
     // SAFETY: the driver has just given this device.
     let attribute = |which| unsafe { result::device::get_attribute(device, which) };
     let number = |which| attribute(which).map(|value| u32::try_from(value).unwrap_or(0));
-    // Some drivers do not know these, others say 0.
+    // Some drivers do not know these attributes, others report 0.
     let told = |which| number(which).ok().filter(|&value| value > 0).map(u64::from);
     let memory_kilohertz = told(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE);
     let bus_bits = told(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
@@ -74,7 +74,7 @@ fn device(ordinal: i32) -> std::result::Result<CudaDevice, DriverError> {
         // SAFETY: as above.
         memory: unsafe { result::device::total_mem(device)? },
         clock: told(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE).map(|kilohertz| kilohertz * 1000),
-        // Data moves on both edges of the clock.
+        // Double data rate: two transfers a clock.
         bandwidth: memory_kilohertz.zip(bus_bits).map(|(kilohertz, bits)| 2 * kilohertz * 1000 * bits / 8),
     })
 }
@@ -100,7 +100,7 @@ pub(super) fn open(ordinal: usize) -> Result<(Arc<CudaContext>, CudaDevice)> {
         return Err(CudaError::NoSuchDevice { asked: ordinal, count }.into());
     }
     let device = all.swap_remove(ordinal);
-    if device.capability < (8, 0) {
+    if !Architecture::PORTABLE.runs_on(device.capability) {
         return Err(CudaError::Unsupported { name: device.name, capability: device.capability }.into());
     }
     let context = CudaContext::new(ordinal).map_err(CudaError::driver("cuDevicePrimaryCtxRetain"))?;

@@ -1,5 +1,5 @@
-//! What launches of the convolutions' GEMM kernels have in common: which tile, how many blocks, how long sums are split. All of
-//! it is arithmetic on extents.
+//! The rules for launches of the convolutions' GEMM kernels: the tile, the grid, and the division of long sums
+//! (split-K). All of it is arithmetic on extents.
 
 use bytemuck::NoUninit;
 
@@ -30,10 +30,10 @@ pub(crate) fn whole_vectors(precision: Precision, channels: &[usize]) -> bool {
     channels.iter().all(|channels| channels % vector(precision) == 0)
 }
 
-/// Rows and columns are counted in ints, also those that the last tiles have too many.
+/// The kernels count rows and columns in ints, those of the last tiles beyond the product included.
 ///
 /// # Errors
-/// [`Error::Shape`] if there is one that is not.
+/// [`Error::Shape`] for an extent beyond that.
 pub(crate) fn require_countable(op: &'static str, extents: &[usize]) -> Result<()> {
     match extents.iter().find(|&&extent| extent > 1 << 30) {
         Some(extent) => Err(Error::shape(op, format!("the kernels count to 2^30, not to {extent}"))),
@@ -41,8 +41,8 @@ pub(crate) fn require_countable(op: &'static str, extents: &[usize]) -> Result<(
     }
 }
 
-/// The tile for a product of `n` columns. Columns that are computed in vain cost as much as others; beside them, each
-/// further tile reads the rows of A once more, which costs about as much as 32 columns.
+/// The tile for a product of `n` columns. The cost is counted in columns: those beyond `n` cost as much as others, and
+/// each tile reads the rows of A once more, which costs about as much as 32 columns.
 pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Tile {
     let tiles: &'static [Tile] = match precision {
         Precision::Fp32 => &FP32_TILES,
@@ -52,7 +52,8 @@ pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Ti
     candidates.min_by_key(|tile| n.div_ceil(tile.n) * (tile.n + 32)).expect("tiles for any extents")
 }
 
-/// One block for each tile of an `m` × `n` product and each split: n inner, so that blocks that share rows run together.
+/// One block for each tile of an `m` × `n` product and each split. The order of n is inner, so that blocks that share
+/// rows of A run together.
 pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geometry {
     Geometry {
         grid: [m.div_ceil(tile.m) * n.div_ceil(tile.n), splits, 1],
@@ -61,51 +62,51 @@ pub(crate) fn geometry(tile: &Tile, m: usize, n: usize, splits: usize) -> Geomet
     }
 }
 
-/// Sums over k, to be divided among blocks of threads.
+/// Sums over k that may be divided among blocks of threads (split-K).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sums {
-    /// Tiles of the product, and its elements in all.
+    /// Tiles of the product (`blocks`), and its elements (`len`).
     pub(crate) blocks: usize,
     pub(crate) len: usize,
-    /// Tiles of k, for each group of a block's.
+    /// Tiles of k for each group of a block.
     pub(crate) steps: usize,
-    /// Blocks of threads that run at once.
+    /// Slots: blocks of threads that run at once.
     pub(crate) slots: usize,
-    /// Bytes that memory moves for each slot while all of them multiply a tile.
+    /// Bytes of memory traffic for each slot in the time that all slots multiply a tile.
     pub(crate) bytes: usize,
 }
 
-/// How they are divided: the number of splits, and how many tiles of k each of their groups takes.
+/// A division of sums: the number of splits, and the tiles of k that each group of a split takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Splits {
     pub(crate) count: usize,
     pub(crate) tiles: usize,
 }
 
-/// The partial results' room, in floats.
+/// The most floats of partial results.
 const SCRATCH: usize = 16 << 20;
 
-pub(crate) type Rule = fn(Sums) -> Splits;
+pub(crate) type SplitRule = fn(Sums) -> Splits;
 
-/// wgrad's: whoever reads the gradient adds up its parts.
+/// The rule for wgrad. Its parts need no launch of their own: the reader of the gradient adds them up.
 pub(crate) fn wgrad_splits(sums: Sums) -> Splits {
     sums.fastest(sums.steps / 8, 0)
 }
 
-/// fprop's, which has blocks enough unless images or channels are few. A kernel of its own adds up the parts, which costs about
-/// as much as five tiles; splits that do not run at once would rarely be worth it. The parts rarely leave the second-level
-/// cache, which moves about twice as much as memory.
+/// The rule for fprop, which has enough blocks unless images or channels are few. A second launch adds up the parts and
+/// costs about as much as five tiles; splits that do not all run at once would rarely be worth it. The parts rarely
+/// leave the second-level cache, whose bandwidth is about twice that of memory.
 pub(crate) fn fprop_splits(sums: Sums) -> Splits {
     let most = (sums.steps / 4).min(sums.slots / sums.blocks);
     Sums { bytes: 2 * sums.bytes, ..sums }.fastest(most, 5)
 }
 
 impl Sums {
-    /// Of up to `most` splits the number that takes least time, or the least that takes hardly more: the estimate is
-    /// none too good, and partial results take room.
+    /// The number of splits, up to `most`, that takes the least time, or the lowest number within 1/32 of that: the
+    /// estimate is rough, and partial results take memory.
     ///
-    /// The time is counted in tiles of k: what the longest-working slot multiplies, eight for a block's beginning and end (a
-    /// guess), and, where there is more than one split, `launch` and the way of all partial results to memory and back.
+    /// The time is counted in tiles of k: those of the slot with the most work, eight for a block's prologue and epilogue (a
+    /// guess), and, with more than one split, `launch` and the traffic of all partial results to memory and back.
     fn fastest(self, most: usize, launch: usize) -> Splits {
         let Sums { blocks, len, steps, slots, bytes } = self;
         let time = |count: usize| {
@@ -116,14 +117,14 @@ impl Sums {
         let most = most.min(SCRATCH / len).clamp(1, 1024);
         let least = (1..=most).map(time).min().expect("at least one");
         let count = (1..=most).find(|&count| time(count) <= least + least / 32).expect("the fastest");
-        // All have something to do: fewer splits of as many tiles would have taken no longer.
+        // No split is empty: fewer splits of as many tiles would have taken no longer.
         Splits { count, tiles: steps.div_ceil(count) }
     }
 }
 
-/// Multiply-adds that a GPU does while its memory moves a byte. By their data sheets, in bf16: an A100 of 80 GB 76, an RTX 4090 82,
-/// an H200 103, of which `mma.sync` reaches some two thirds; half as many in TF32. In fp32: an H200 7, an RTX 3090 19, an RTX
-/// 4090 41.
+/// Multiply-adds of a GPU in the time that its memory moves a byte. By the data sheets, in bf16: A100 of 80 GB 76, RTX
+/// 4090 82, H200 103, of which `mma.sync` reaches some two thirds; in TF32 half as many. In fp32: H200 7, RTX 3090 19,
+/// RTX 4090 41.
 fn intensity(precision: Precision) -> usize {
     match precision {
         Precision::Fp32 => 16,
@@ -132,9 +133,9 @@ fn intensity(precision: Precision) -> usize {
     }
 }
 
-/// How `product`, with `len` results in all, is divided by `rule`.
+/// The division of `product`, with `len` results in all, by `rule`.
 pub(crate) fn division(
-    rule: Rule,
+    rule: SplitRule,
     precision: Precision,
     tile: &Tile,
     product: Product,
@@ -148,7 +149,7 @@ pub(crate) fn division(
     rule(Sums { blocks, len, steps, slots: tile.blocks * multiprocessors, bytes })
 }
 
-/// The kernels' `Split`: the distance of the parts, and how many tiles of k each of their groups takes.
+/// The kernels' `Split`: the distance of the parts in floats, and the tiles of k of each group.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Split {
@@ -162,7 +163,7 @@ impl Split {
     }
 }
 
-/// The kernels' `GradientSplit`: how wgrad's sum is divided, and where its results go.
+/// The kernels' `GradientSplit`: the division of wgrad's sum, and the addresses of its results.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct GradientSplit {
@@ -240,7 +241,7 @@ mod tests {
         }
         assert_eq!(wgrad_splits(sums([1, 1, 1, 264])).count, 1);
         assert_eq!(wgrad_splits(sums([1, 11_664, 9312, 264])), Splits { count: 243, tiles: 48 });
-        // What takes memory no time is divided as finely as fills the multiprocessors best.
+        // Without a cost of parts, the division is as fine as fills the multiprocessors best.
         let free = Sums { bytes: 1 << 30, ..sums([38, 1250, 614_656, 132]) };
         assert!(wgrad_splits(free).count > wgrad_splits(Sums { bytes: 6_000, ..free }).count);
     }
@@ -274,7 +275,7 @@ mod tests {
             assert!(count * tiles >= steps && (count - 1) * tiles < steps, "{blocks} {steps}: {count} × {tiles}");
             assert!(count == 1 || tiles >= 4 && count * len <= SCRATCH && blocks * count <= 264 && count <= 1024);
         }
-        // As many blocks as run at once, or sums as short as what a division costs.
+        // One split: for as many blocks as run at once, and for sums as short as the cost of a division.
         assert_eq!(fprop_splits(sums([264, 1000, 264 << 14, 264])).count, 1);
         assert_eq!(fprop_splits(sums([1, 8, 1 << 14, 264])).count, 1);
         // The network's last 3×3 at batch 128 in bf16, and three of its convolutions at batch 1.
@@ -291,7 +292,7 @@ mod tests {
         assert_eq!(fprop_splits(sums([363, 144, 15_488 * 384, 264])).count, 1);
     }
 
-    /// The room of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
+    /// Bytes of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
     #[test]
     fn the_networks_parts_have_room() {
         let bytes = |(pixels, c, k, taps, dw_len): (usize, usize, usize, usize, usize)| {

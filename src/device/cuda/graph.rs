@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaStream};
 
-use super::pool::{Pool, Recorded};
+use super::arena::{Arena, Recorded};
 use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::{Moment, Recording};
@@ -65,10 +65,10 @@ impl Cuda {
     pub(super) fn capture(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         drop(self.moment(moment)?);
         let capture = Capture::begin(&self.shared.stream)?;
-        let lent = Pool::lend_to_recordings(&self.shared.pool);
+        let lent = Arena::lend_to_recordings(&self.shared.arena);
         work()?;
         drop(lent);
         let graph = capture.end()?;
-        Ok(Graph { graph, _blocks: Recorded::new(&self.shared.pool), cuda: self.clone() })
+        Ok(Graph { graph, _blocks: Recorded::new(&self.shared.arena), cuda: self.clone() })
     }
 }

@@ -1,6 +1,8 @@
-//! The kernels in this build: PTX by op and precision, handed to the driver when an op first runs.
+//! The kernels in this build: PTX by module, precision and architecture, handed to the driver when a kernel is first launched.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CString, c_char, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +10,7 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUresult};
 
-use super::{CudaError, Precision, driver};
+use super::{Architecture, CudaError, Precision, driver};
 use crate::Result;
 use crate::error::describe;
 
@@ -19,35 +21,55 @@ pub fn missing() -> Option<&'static str> {
     MISSING
 }
 
-/// The PTX of every op at one precision, as `build.rs` compiled it: names and texts.
-pub fn ptx(precision: Precision) -> impl Iterator<Item = (&'static str, &'static str)> {
-    PTX.iter().filter(move |(_, of, _)| *of == precision as u32).map(|&(module, _, text)| (module, text))
+/// One kernel file as `build.rs` compiled it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ptx {
+    /// The file's name without its extension.
+    pub module: &'static str,
+    pub precision: Precision,
+    pub architecture: Architecture,
+    pub text: &'static str,
 }
 
-/// Dynamic shared memory beyond this must be asked for.
+/// The PTX of every module at one precision, of all architectures.
+pub fn ptx(precision: Precision) -> impl Iterator<Item = Ptx> {
+    PTX.iter().filter(move |unit| unit.precision == precision).copied()
+}
+
+/// The units of `module` that a GPU of compute capability `capability` runs, the one that it prefers first: that of its own
+/// specific architecture, then the others from the newest to the portable one.
+fn candidates(units: impl Iterator<Item = Ptx>, module: &str, capability: (u32, u32)) -> Vec<Ptx> {
+    let mut fitting: Vec<Ptx> =
+        units.filter(|unit| unit.module == module && unit.architecture.runs_on(capability)).collect();
+    fitting.sort_by_key(|unit| Reverse(unit.architecture));
+    fitting
+}
+
+/// The dynamic shared memory of a function that needs no attribute, in bytes.
 const SHARED_BY_DEFAULT: usize = 48 << 10;
 
 /// Functions that have been looked up, and the modules that hold them.
 pub(super) struct Kernels {
     context: Arc<CudaContext>,
     precision: Precision,
+    capability: (u32, u32),
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    modules: HashMap<&'static str, Module>,
+    modules: HashMap<(&'static str, Architecture), Module>,
     functions: HashMap<(&'static str, String), Function>,
 }
 
-/// A handle that any thread may use: the driver locks for itself.
+/// A module's handle. Any thread may use it: the driver is thread-safe.
 struct Module(CUmodule);
 unsafe impl Send for Module {}
 
 #[derive(Clone, Copy)]
 struct Function {
     handle: CUfunction,
-    /// The dynamic shared memory that it was allowed.
+    /// The most dynamic shared memory that a launch may have, in bytes.
     shared: usize,
 }
 unsafe impl Send for Function {}
@@ -55,16 +77,16 @@ unsafe impl Send for Function {}
 impl Kernels {
     /// # Errors
     /// [`CudaError::KernelsNotBuilt`] in a build without them.
-    pub(super) fn new(context: &Arc<CudaContext>, precision: Precision) -> Result<Self> {
+    pub(super) fn new(context: &Arc<CudaContext>, precision: Precision, capability: (u32, u32)) -> Result<Self> {
         if let Some(why) = MISSING {
             return Err(CudaError::KernelsNotBuilt { why }.into());
         }
-        Ok(Kernels { context: context.clone(), precision, state: Mutex::default() })
+        Ok(Kernels { context: context.clone(), precision, capability, state: Mutex::default() })
     }
 
     /// Function `kernel` of module `module`, allowed `shared` bytes of dynamic shared memory.
     pub(super) fn function(&self, module: &'static str, kernel: &str, shared: usize) -> Result<CUfunction> {
-        // What a panic may have left is whole: entries are added when they are complete.
+        // A panic leaves the maps whole: entries are added when they are complete.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (module, kernel.to_owned());
         let mut function = match state.functions.get(&key) {
@@ -83,14 +105,26 @@ impl Kernels {
         Ok(function.handle)
     }
 
+    /// The function of the best architecture that has it.
     fn look_up(&self, state: &mut State, module: &'static str, kernel: &str) -> Result<CUfunction> {
-        if !state.modules.contains_key(module) {
-            state.modules.insert(module, Module(load(module, self.precision)?));
+        let units = candidates(ptx(self.precision), module, self.capability);
+        if units.is_empty() {
+            let (major, minor) = self.capability;
+            let log = format!("this build has no PTX of it for compute capability {major}.{minor}");
+            return Err(CudaError::Module { module, log }.into());
         }
         let name = CString::new(kernel).unwrap_or_default();
-        // SAFETY: the module has been loaded.
-        let found = unsafe { result::module::get_function(state.modules[module].0, name) };
-        found.map_err(|_| CudaError::NoKernel { module, kernel: kernel.to_owned() }.into())
+        for unit in units {
+            let loaded = match state.modules.entry((module, unit.architecture)) {
+                Entry::Occupied(loaded) => loaded.into_mut(),
+                Entry::Vacant(free) => free.insert(Module(load(unit)?)),
+            };
+            // SAFETY: the module has been loaded.
+            if let Ok(function) = unsafe { result::module::get_function(loaded.0, name.clone()) } {
+                return Ok(function);
+            }
+        }
+        Err(CudaError::NoKernel { module, kernel: kernel.to_owned() }.into())
     }
 }
 
@@ -107,14 +141,13 @@ impl Drop for Kernels {
     }
 }
 
-/// Hands a module's PTX to the driver, which compiles it for its GPU (and remembers that between programs).
-fn load(module: &'static str, precision: Precision) -> Result<CUmodule> {
-    let text = ptx(precision).find(|(name, _)| *name == module).map(|(_, text)| text);
-    let absent = || CudaError::Module { module, log: "it is not in this build".into() };
-    let image = CString::new(text.ok_or_else(absent)?).map_err(|_| absent())?;
+/// Loads PTX. The driver compiles it for its GPU, and caches the result between programs.
+fn load(Ptx { module, text, .. }: Ptx) -> Result<CUmodule> {
+    let damaged = |_| CudaError::Module { module, log: "its PTX in this build has a NUL; build again".into() };
+    let image = CString::new(text).map_err(damaged)?;
     let mut log = vec![0u8; 4096];
     let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
-    // An option's value is itself where a pointer would be.
+    // An option's value is passed in place of a pointer.
     let mut values = [log.as_mut_ptr().cast::<c_void>(), log.len() as *mut c_void];
     let mut handle = std::ptr::null_mut();
     // SAFETY: a context is bound (the caller allocated something before), the image ends in NUL, the log outlives the call.
@@ -126,7 +159,7 @@ fn load(module: &'static str, precision: Precision) -> Result<CUmodule> {
     match loaded.result() {
         Ok(()) => Ok(handle),
         Err(DriverError(CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION)) => {
-            let isa = text.and_then(|text| text.lines().find_map(|line| line.strip_prefix(".version "))).unwrap_or("?");
+            let isa = text.lines().find_map(|line| line.strip_prefix(".version ")).unwrap_or("?");
             let driver = driver::driver_version().unwrap_or_default();
             Err(CudaError::DriverTooOld { driver, isa: isa.trim().into() }.into())
         }
@@ -135,5 +168,46 @@ fn load(module: &'static str, precision: Precision) -> Result<CUmodule> {
             let log = if said.is_empty() { describe(error) } else { format!("{}\n{said}", describe(error)) };
             Err(CudaError::Module { module, log }.into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiled(names: &[&str]) -> Vec<Ptx> {
+        let unit = |module, name: &str| {
+            let architecture = Architecture::from_name(name).expect("an architecture");
+            Ptx { module, precision: Precision::Bf16, architecture, text: "" }
+        };
+        names.iter().flat_map(|name| [unit("conv2d", name), unit("other", name)]).collect()
+    }
+
+    fn chosen(names: &[&str], capability: (u32, u32)) -> Vec<String> {
+        let chosen = candidates(compiled(names).into_iter(), "conv2d", capability);
+        assert!(chosen.iter().all(|unit| unit.module == "conv2d"));
+        chosen.iter().map(|unit| unit.architecture.to_string()).collect()
+    }
+
+    #[test]
+    fn the_best_architecture_that_a_gpu_runs_is_chosen() {
+        let all = ["80", "90a", "86", "90", "100a"];
+        for (capability, wanted) in [
+            ((7, 5), &[][..]),
+            ((8, 0), &["80"]),
+            ((8, 9), &["86", "80"]),
+            ((9, 0), &["90a", "90", "86", "80"]),
+            ((10, 0), &["100a", "90", "86", "80"]),
+            ((12, 0), &["90", "86", "80"]),
+        ] {
+            assert_eq!(chosen(&all, capability), wanted, "{capability:?}");
+        }
+    }
+
+    #[test]
+    fn a_module_of_one_architecture_alone_is_absent_elsewhere() {
+        assert_eq!(chosen(&["90a"], (9, 0)), ["90a"]);
+        assert_eq!(chosen(&["90a"], (8, 0)), [""; 0]);
+        assert_eq!(chosen(&["90a"], (10, 0)), [""; 0]);
     }
 }

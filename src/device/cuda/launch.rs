@@ -1,11 +1,10 @@
-//! A launch: how many threads, and the arguments in the order of the kernel's parameters.
+//! A launch: its grid and block, and its arguments in the order of the kernel's parameters.
 
 use std::ffi::c_void;
 
 use bytemuck::NoUninit;
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::convert::{Destination, MaskedBy, Operand};
 use super::tiles::THREADS;
 use super::{Buf, Bytes};
 
@@ -18,19 +17,20 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// At least `threads` threads in a row, in blocks of [`THREADS`].
+    /// A grid in one dimension of at least `threads` threads, in blocks of [`THREADS`].
     pub(crate) fn linear(threads: usize) -> Self {
         Geometry { grid: [threads.div_ceil(THREADS).max(1), 1, 1], block: [THREADS, 1, 1], shared: 0 }
     }
 }
 
-/// The threads of a kernel that takes images of `c` channels pixel by pixel, `len` elements in all: one thread for
-/// `vector` channels where that divides them (the kernel's form `_packs`, and `true`), else one for each element.
+/// The threads of a kernel over images of `c` channels and `len` elements in all. Where `vector` divides `c` there is
+/// one thread for each `vector` channels, for the kernel's form `_packs` (`true`); else one for each element.
 pub(crate) fn channel_threads(len: usize, c: usize, vector: usize) -> (usize, bool) {
     if c.is_multiple_of(vector) { (len / vector, true) } else { (len, false) }
 }
 
-/// `struct Divisor` of the kernels: `value`, and by what dividends below 2³¹ are multiplied and shifted instead.
+/// The kernels' `Divisor`: `value`, and the multiplier and shift that divide dividends below 2³¹ by it
+/// (`kernels/divide.cuh`).
 pub(crate) fn divisor(value: usize) -> [u32; 3] {
     debug_assert!(value > 0 && i32::try_from(value).is_ok(), "{value} divides nothing that kernels divide");
     let shift = value.next_power_of_two().trailing_zeros();
@@ -40,7 +40,7 @@ pub(crate) fn divisor(value: usize) -> [u32; 3] {
     [value as u32, multiplier as u32, shift]
 }
 
-/// Arguments, each at a multiple of 16 bytes.
+/// The arguments of a launch, each at a multiple of 16 bytes.
 #[derive(Default)]
 pub(crate) struct Args {
     bytes: Vec<u128>,
@@ -52,7 +52,7 @@ impl Args {
         Self::default()
     }
 
-    /// A plain value or a struct of such, as the kernel's parameter lays it out.
+    /// A plain value or struct, laid out as the kernel's parameter.
     pub(crate) fn value<T: NoUninit>(mut self, value: T) -> Self {
         let bytes = bytemuck::bytes_of(&value);
         let start = self.bytes.len();
@@ -72,29 +72,11 @@ impl Args {
         self.address(buf.overwritten())
     }
 
-    /// A ReLU's output to be overwritten, with its signs if `signed` and there is room: the kernels' `Rectified`.
+    /// A ReLU's output to be overwritten, the kernels' `Rectified`; with its signs if `signed` and the buffer has room
+    /// for them.
     pub(crate) fn rectified(self, buf: &mut Buf, signed: bool) -> Self {
         let addresses = if signed { buf.overwritten_with_signs() } else { [buf.overwritten(), 0] };
         self.value(addresses)
-    }
-
-    /// What masks a gradient: the kernels' `MaskedBy`.
-    pub(crate) fn masked_by(self, mask: &MaskedBy<'_>) -> Self {
-        self.value(mask.addresses())
-    }
-
-    /// A gradient to be overwritten or added to.
-    pub(crate) fn destination(self, to: &Destination<'_>) -> Self {
-        self.address(to.address())
-    }
-
-    pub(crate) fn input(self, operand: &Operand<'_>) -> Self {
-        self.address(operand.address())
-    }
-
-    /// An operand, or null.
-    pub(crate) fn optional(self, operand: Option<&Operand<'_>>) -> Self {
-        self.address(operand.map_or(0, Operand::address))
     }
 
     pub(crate) fn bytes(self, bytes: &Bytes) -> Self {
@@ -129,7 +111,7 @@ impl Args {
         self.value(value)
     }
 
-    /// What `cuLaunchKernel` takes. The pointers live as long as `self` is neither changed nor dropped.
+    /// The pointers for `cuLaunchKernel`, valid until `self` is changed or dropped.
     pub(super) fn pointers(&mut self) -> Vec<*mut c_void> {
         let base = self.bytes.as_mut_ptr();
         // SAFETY: every start is an index of `bytes`.

@@ -1,8 +1,10 @@
 //! The CUDA backend: our kernels on one GPU, sequenced on one stream through cudarc.
 //!
-//! A launch returns before its kernel has run; what went wrong in one surfaces in a later call, at the latest in
+//! A launch returns before its kernel has run. An error of the kernel surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
 
+mod architecture;
+mod arena;
 mod buf;
 mod clock;
 mod convert;
@@ -13,7 +15,7 @@ mod graph;
 mod kernels;
 mod launch;
 pub(crate) mod parts;
-mod pool;
+mod sum;
 pub mod tiles;
 
 use std::sync::Arc;
@@ -29,20 +31,21 @@ use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
 pub use crate::error::CudaError;
 use crate::error::describe;
 use crate::{Error, Result};
+pub use architecture::Architecture;
 pub use buf::Buf;
 pub(crate) use convert::{Destination, Operand};
 pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
 pub use graph::Graph;
-pub use kernels::{missing, ptx};
+pub use kernels::{Ptx, missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
+use arena::{Arena, Block};
 use buf::Storage;
 use clock::Clock;
 pub(crate) use clock::Set;
 use download::Pages;
 use kernels::Kernels;
-use pool::{Block, Pool};
 
 /// What decides which kernels a GPU gets: all that a plan of a network depends on besides the shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,18 +72,18 @@ pub struct Cuda {
 struct Shared {
     device: CudaDevice,
     precision: Precision,
-    /// Before context and pool, so that modules are unloaded while there is a context.
+    /// Dropped before `context`, so that modules are unloaded while there is a context.
     kernels: Kernels,
     clock: Clock,
     pages: Pages,
-    pool: Arc<Pool>,
+    arena: Arc<Arena>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Nothing that work still uses is taken away from it. A failure has been told by an earlier call, or nobody asks.
+        // Work that is still under way may use the memory. An error here was reported by an earlier call, or is of no interest.
         let _ = self.stream.synchronize();
     }
 }
@@ -115,10 +118,10 @@ impl Cuda {
         }
         let (context, device) = driver::open(ordinal)?;
         let stream = context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
-        let pool = Pool::new(&context, format!("cuda:{ordinal}"));
-        let clock = Clock::new(&pool)?;
-        let kernels = Kernels::new(&context, precision)?;
-        // A driver that is too old for the kernels is known at once.
+        let arena = Arena::new(&context, format!("cuda:{ordinal}"));
+        let clock = Clock::new(&arena)?;
+        let kernels = Kernels::new(&context, precision, device.capability)?;
+        // Loads one kernel, so that a driver that is too old for the PTX is an error here.
         kernels.function("cast", "cast_to_float", 0)?;
         Ok(Cuda {
             shared: Arc::new(Shared {
@@ -127,7 +130,7 @@ impl Cuda {
                 kernels,
                 clock,
                 pages: Pages::default(),
-                pool,
+                arena,
                 stream,
                 context,
             }),
@@ -152,7 +155,7 @@ impl Cuda {
         self.shared.device.multiprocessors
     }
 
-    /// How long the device took for what `work` launches, by events on its stream: without what the host took to ask for it.
+    /// The time that the device takes for the work that `work` launches, by events on its stream: the host's time is not in it.
     pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let event = || {
             let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
@@ -174,8 +177,8 @@ impl Cuda {
         let function = self.shared.kernels.function(op, kernel, shared)?;
         let extents = |extents: [usize; 3]| extents.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)).into();
         let stream = self.shared.stream.cu_stream();
-        // SAFETY: the arguments are those of the kernel's parameters (the tests run every kernel), and all memory they point
-        // to is lent out, to work that comes later on the same stream at the earliest.
+        // SAFETY: the arguments match the kernel's parameters (the tests run every kernel). Memory that they point to is reused
+        // only by later work on the same stream.
         let launched = unsafe {
             let arguments = &mut args.pointers();
             result::launch_kernel(function, extents(grid), extents(block), shared as u32, stream, arguments)
@@ -198,17 +201,17 @@ impl Cuda {
         }
     }
 
-    /// Whether work is being recorded, or done as if it were.
+    /// Whether work is being recorded, or runs unrecorded in the recordings' memory.
     fn is_recording(&self) -> bool {
-        self.shared.pool.is_lent_to_recordings()
+        self.shared.arena.is_lent_to_recordings()
     }
 
-    /// Whether parameters need a copy to be multiplied with.
+    /// Whether an uploaded parameter has a copy in the type of activations.
     fn copies_parameters(&self) -> bool {
         self.storage(Role::Activation) != self.storage(Role::Parameter)
     }
 
-    /// A buffer with whatever was there before.
+    /// A buffer with unspecified contents.
     fn raw(&self, storage: Storage, len: usize) -> Result<Buf> {
         // The kernels count elements in an int.
         if i32::try_from(len).is_err() {
@@ -216,7 +219,7 @@ impl Cuda {
                 format!("a tensor of {len} elements; the kernels take fewer than 2^31: make the batch smaller");
             return Err(Error::shape("cuda", problem));
         }
-        Ok(Buf::new(Pool::take(&self.shared.pool, len * storage.width())?, len, storage))
+        Ok(Buf::new(Arena::take(&self.shared.arena, len * storage.width())?, len, storage))
     }
 
     fn set_bytes(&self, address: CUdeviceptr, value: u8, bytes: usize) -> Result<()> {
@@ -229,7 +232,7 @@ impl Cuda {
             .map_err(CudaError::driver("cuMemsetD8Async"))
     }
 
-    /// Copies to the device. The driver has read pageable memory when the call returns.
+    /// Copies to the device. When the call returns, the driver has read the slice (it is pageable memory).
     fn send<T>(&self, address: CUdeviceptr, host: &[T]) -> Result<()> {
         if host.is_empty() {
             return Ok(());
@@ -240,7 +243,7 @@ impl Cuda {
             .map_err(CudaError::driver("cuMemcpyHtoDAsync"))
     }
 
-    /// Copies from the device, and waits for it.
+    /// Copies from the device, and waits for the copy.
     fn fetch<T: bytemuck::Zeroable + Clone>(&self, address: CUdeviceptr, len: usize) -> Result<Vec<T>> {
         let mut host = vec![T::zeroed(); len];
         if len == 0 {
@@ -254,10 +257,10 @@ impl Cuda {
         Ok(host)
     }
 
-    /// Host numbers into a buffer and its copy.
+    /// Copies host numbers to a buffer, and to its copy if it has one.
     fn store(&self, buf: &mut Buf, host: &[f32]) -> Result<()> {
         let storage = buf.storage();
-        let (address, copy) = buf.written_with_copy();
+        let (address, copy) = buf.overwritten_with_copy();
         match storage {
             Storage::F32 => self.send(address, host)?,
             Storage::Bf16 => {
@@ -285,7 +288,7 @@ impl Device for Cuda {
     fn alloc(&self, role: Role, len: usize) -> Result<Buf> {
         let mut buf = self.raw(self.storage(role), len)?;
         if cfg!(debug_assertions) {
-            // All ones are a NaN in either type.
+            // A NaN in either type has all bits set.
             self.set_bytes(buf.overwritten(), 0xff, len * buf.storage().width())?;
         }
         Ok(buf)
@@ -297,7 +300,7 @@ impl Device for Cuda {
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Bytes> {
-        Ok(Bytes { block: Pool::take(&self.shared.pool, len)?, len })
+        Ok(Bytes { block: Arena::take(&self.shared.arena, len)?, len })
     }
 
     fn upload(&self, role: Role, host: &[f32]) -> Result<Buf> {
@@ -347,7 +350,7 @@ impl Device for Cuda {
         }
         self.bind()?;
         let (storage, len) = (buf.storage(), buf.len());
-        let (address, copy) = buf.written_with_copy();
+        let (address, copy) = buf.overwritten_with_copy();
         let stream = self.shared.stream.cu_stream();
         // SAFETY: the buffer has as many elements.
         let filled = unsafe {
@@ -372,7 +375,7 @@ impl Device for Cuda {
     }
 
     fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let _lent = Pool::lend_to_recordings(&self.shared.pool);
+        let _lent = Arena::lend_to_recordings(&self.shared.arena);
         work()
     }
 
@@ -382,7 +385,7 @@ impl Device for Cuda {
     }
 
     fn memory(&self) -> Memory {
-        self.shared.pool.memory()
+        self.shared.arena.memory()
     }
 
     fn free_memory(&self) -> Result<Option<usize>> {

@@ -1,38 +1,38 @@
 //! The constants that launches and kernels share. They exist once, here; `build.rs` includes this file and hands them to
 //! nvcc as `-D`.
 
-/// Threads of a block of the kernels that go over elements one after the other.
+/// Threads of a block of the element-wise kernels.
 pub const THREADS: usize = 256;
 
-/// Running sums of a value that lies in parts, and the threads that share them where there are more parts than these.
+/// Running sums of a value in parts. Where there are more parts, as many threads share four elements.
 pub const SUM_THREADS: usize = 8;
 
-/// Running sums of a global average, to which its pixels go in turn, and the channels of a block, a thread each sum.
+/// Running sums of a channel of a global average, one a thread, and the channels of a block.
 pub const AVGPOOL_SUMS: usize = 8;
 pub const AVGPOOL_CHANNELS: usize = THREADS / AVGPOOL_SUMS;
 
-/// The side of the squares in which flatten transposes.
+/// The side of the squares that a block of flatten transposes.
 pub const FLATTEN_TILE: usize = 32;
 
-/// Parameters that one launch of the optimiser updates: as many as its arguments have room for.
+/// The most parameters that a launch of the optimiser updates: as many as fit its arguments.
 pub const SGD_ITEMS: usize = 64;
 
-/// Bytes of shared memory that a block of the gather may have. Several blocks fit a multiprocessor.
+/// The most bytes of shared memory of a block of the gather: few enough for several blocks on a multiprocessor.
 pub const GATHER_SHARED: usize = 32 << 10;
 
-/// Bytes of the GEMM's K that a tile spans.
+/// Bytes of K in a tile of the GEMM.
 pub const TILE_BYTES: usize = 64;
 
-/// Columns that the block of a network in network computes of each product, and the warps of a block of threads.
+/// The fused block (mlpconv): columns that are computed of each product, and warps of a block of threads.
 pub const MLPCONV_CHANNELS: usize = 96;
 pub const MLPCONV_WARPS: usize = 8;
 
-/// Pixels of its tiles: 32 a warp, and 16 where results of the warps' own take most registers.
+/// The fused block: pixels of a tile, 32 a warp forward. Backward it is 16, since dw takes most registers.
 pub const MLPCONV_FPROP_PIXELS: usize = 256;
 pub const MLPCONV_BACKWARD_PIXELS: usize = 128;
 
-/// Bytes of shared memory that a block of each kernel takes for d2l's first block: the launches' tests hold them, and
-/// `kernels/RESOURCES.md` has them.
+/// The fused block: bytes of shared memory of each kernel's blocks for d2l's first block. The launches' tests check them, and
+/// `kernels/measured/RESOURCES.md` lists them.
 pub const MLPCONV_D2L_SHARED: [(&str, usize); 4] = [
     ("mlpconv_fprop", 80_384),
     ("mlpconv_backward", 101_376),
@@ -40,34 +40,34 @@ pub const MLPCONV_D2L_SHARED: [(&str, usize); 4] = [
     ("mlpconv_maxpool_backward", 123_840),
 ];
 
-/// The most channels that a pair of 1×1 convolutions has in one kernel, and the pixels of its blocks, a thread each.
+/// The pair of 1×1 convolutions in one kernel: the most channels, and the pixels of a block, a thread each.
 pub const PAIR_CHANNELS: usize = 16;
 pub const PAIR_PIXELS: usize = 128;
 
-/// The most parts in which the pair leaves its gradients: enough blocks to fill a large GPU, and few to be added up.
+/// The pair: the most blocks of the backward kernel, each of which leaves a part. They fill a large GPU, and are few to add up.
 pub const PAIR_BLOCKS: usize = 256;
 
-/// Groups of warps in wgrad's blocks, each as many warps as the blocks of the other passes have. They share the block's part of
-/// the sum over pixels and add up what they have in shared memory, so a multiprocessor that is as full leaves half as
-/// many partial results in global memory. They exchange halves of their sums, so there are two.
+/// Groups of warps in a block of wgrad (sliced K), each with the warps of a block of the other passes. The groups share the
+/// block's part of the sum over pixels and add up their sums through shared memory. So a multiprocessor with as many warps
+/// leaves half as many partial results in global memory. There are two groups, since each gives half of its sums to the other.
 pub const WGRAD_GROUPS: usize = 2;
 
-/// How a GEMM kernel's block divides its work; `kernels/README.md` says what to consider.
+/// The tile of a GEMM kernel's block; `kernels/gemm/tile.cuh` says what limits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     /// Rows and columns of the product that a block computes.
     pub m: usize,
     pub n: usize,
-    /// The same of one warp.
+    /// Rows and columns of the product that a warp computes.
     pub warp_m: usize,
     pub warp_n: usize,
     /// Tiles of the operands in shared memory.
     pub stages: usize,
-    /// Blocks that a multiprocessor has registers for (128 registers a thread where two blocks are of 256 threads).
+    /// Blocks on a multiprocessor, which bounds the registers of a thread: 128 for two blocks of 256 threads.
     pub blocks: usize,
-    /// Groups of warps that each compute all of the tile, of a share of the sum.
+    /// Groups of warps: each computes the whole tile over a share of K.
     pub groups: usize,
-    /// Whether operands are copied 16 bytes at a time, which takes channels that are a multiple of as many elements.
+    /// Whether operands are copied 16 bytes at a time: channels have to be a multiple of as many elements.
     pub aligned: bool,
 }
 
@@ -91,7 +91,7 @@ pub const MMA_TILES: [Tile; 4] = [
 ];
 
 impl Tile {
-    /// The same for wgrad: larger blocks, of which there are fewer at a time.
+    /// The tile for wgrad: larger blocks, fewer to a multiprocessor.
     pub const fn grouped(self) -> Tile {
         assert!(self.blocks.is_multiple_of(WGRAD_GROUPS), "groups take the place of blocks");
         Tile { groups: WGRAD_GROUPS, blocks: self.blocks / WGRAD_GROUPS, ..self }
@@ -106,20 +106,20 @@ impl Tile {
         (self.m / self.warp_m) * (self.n / self.warp_n)
     }
 
-    /// Bytes of a block's shared memory: its groups' stages, where each warp later finds room for 16 rows of results.
+    /// Bytes of a block's shared memory: the stages of its groups. In the epilogue each warp has 16 rows of results there.
     pub const fn shared(&self) -> usize {
         let stages = self.stages * (self.m + self.n) * TILE_BYTES;
         let slices = self.warps() * 16 * (self.warp_n + 8) * size_of::<f32>();
         self.groups * if stages > slices { stages } else { slices }
     }
 
-    /// What ends the names of its kernels.
+    /// The end of its kernels' names.
     pub fn name(&self) -> String {
         format!("{}x{}{}", self.m, self.n, if self.aligned { "" } else { "_any" })
     }
 }
 
-/// A list of tiles as a macro that hands each tile to macro `X`.
+/// A list of tiles as the text of a macro: it expands macro `X` for each tile.
 fn list(tiles: &[Tile]) -> String {
     let expand = |tile: &Tile| {
         let Tile { m, n, warp_m, warp_n, stages, blocks, aligned, .. } = tile;
@@ -129,7 +129,7 @@ fn list(tiles: &[Tile]) -> String {
     tiles.iter().map(expand).collect::<Vec<_>>().join(" ")
 }
 
-/// Each constant as the kernels' preprocessor sees it.
+/// The constants as macros of the kernels: names and values.
 pub fn defines() -> Vec<(String, String)> {
     let constants = [
         ("THREADS", THREADS),

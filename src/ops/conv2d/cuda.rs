@@ -53,8 +53,8 @@ impl Convolution {
     }
 }
 
-/// The kernels' `Blocks`, and the convolution over blocks of stride × stride pixels that a strided one of few channels is.
-struct Blocks {
+/// The kernels' `SpaceToDepth`, and the convolution over blocks of stride × stride pixels that a strided one of few channels is.
+struct SpaceToDepth {
     /// h, w, c, r, s, stride, pad; rows and columns of blocks in the image, and in the filter.
     extents: [i32; 11],
     shape: ConvShape,
@@ -62,7 +62,7 @@ struct Blocks {
     blocks: [usize; 4],
 }
 
-impl Blocks {
+impl SpaceToDepth {
     /// `None` where `g` is as well off without: its channels are whole vectors, or those of the blocks are not, or the zeros
     /// that fill the filter up to whole blocks are more than a quarter of it.
     fn new(precision: Precision, g: &ConvShape) -> Option<Self> {
@@ -80,7 +80,7 @@ impl Blocks {
         // Extents that no tensor has are refused by whoever runs the convolution as it is.
         let countable = gemm::require_countable(OP, &all).is_ok() && i32::try_from(shape.input().len()).is_ok();
         let blocks = [stride, stride * c, r, s * c];
-        countable.then(|| Blocks { extents: all.map(|extent| extent as i32), shape, blocks })
+        countable.then(|| SpaceToDepth { extents: all.map(|extent| extent as i32), shape, blocks })
     }
 
     fn image(&self, cuda: &Cuda, x: &Buf) -> Result<Buf> {
@@ -88,7 +88,7 @@ impl Blocks {
         let mut blocks = cuda.alloc(Role::Activation, len)?;
         let packs = len / cuda.vector();
         let args = Args::new().output(&mut blocks).input(&x).value(self.extents).int(packs);
-        cuda.launch(OP, "conv2d_to_blocks", Geometry::linear(packs), args)?;
+        cuda.launch(OP, "conv2d_space_to_depth", Geometry::linear(packs), args)?;
         Ok(blocks)
     }
 
@@ -96,7 +96,7 @@ impl Blocks {
         let (w, len) = (cuda.operand(w)?, self.shape.weight().len());
         let mut blocks = cuda.alloc(Role::Activation, len)?;
         let args = Args::new().output(&mut blocks).input(&w).value(self.extents).int(len);
-        cuda.launch(OP, "conv2d_filters_to_blocks", Geometry::linear(len), args)?;
+        cuda.launch(OP, "conv2d_filters_to_depth", Geometry::linear(len), args)?;
         Ok(blocks)
     }
 
@@ -111,7 +111,7 @@ impl Blocks {
 /// The convolution that the GEMM kernels run for `g`.
 #[cfg(test)]
 pub(crate) fn gemm_of(precision: Precision, g: &ConvShape) -> ConvShape {
-    Blocks::new(precision, g).map_or(*g, |blocks| blocks.shape)
+    SpaceToDepth::new(precision, g).map_or(*g, |blocks| blocks.shape)
 }
 
 impl Cuda {
@@ -146,7 +146,7 @@ impl Conv2d for Cuda {
             return pointwise::cuda::fprop(self, &gemm, x, affine, y);
         }
         let pixels = g.whole().pixels();
-        if let Some(blocks) = Blocks::new(self.precision(), g) {
+        if let Some(blocks) = SpaceToDepth::new(self.precision(), g) {
             let (x, w) = (blocks.image(self, x)?, blocks.filters(self, affine.w)?);
             return self.fprop(&blocks.shape, pixels, &x, Affine { w: &w, ..affine }, y);
         }
@@ -175,7 +175,7 @@ impl Conv2d for Cuda {
             return pointwise::cuda::wgrad(self, &gemm, x, dy, wanted);
         }
         // For db alone the image is not looked at.
-        let blocks = if wanted.dw.is_some() { Blocks::new(self.precision(), g) } else { None };
+        let blocks = if wanted.dw.is_some() { SpaceToDepth::new(self.precision(), g) } else { None };
         let (g, extents, in_blocks) = match &blocks {
             Some(blocks) => (&blocks.shape, blocks.convolution()?, Some(blocks.image(self, x)?)),
             None => (g, Convolution::new(g)?, None),
@@ -199,7 +199,7 @@ mod tests {
     fn blocks_are_for_few_channels_and_a_stride() {
         let of = |x, w, stride, pad| {
             let g = ConvShape::new("test", x, w, Window { stride, pad }).unwrap();
-            Precision::ALL.map(|precision| Blocks::new(precision, &g).map(|blocks| blocks.shape.input()))
+            Precision::ALL.map(|precision| SpaceToDepth::new(precision, &g).map(|blocks| blocks.shape.input()))
         };
         let first = of(Shape::image(2, 1, 224, 224), Shape::weight(96, 1, 11, 11), 4, 0);
         assert_eq!(first, [Some(Shape::image(2, 16, 56, 56)); 3]);

@@ -6,7 +6,7 @@ use crate::device::Grad;
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, channel_threads, divisor};
 use crate::shape::PoolShape;
 
-/// `struct Pool` of the kernels: the extents, then what the threads' numbers are divided by, `lanes` being the channels
+/// `struct Pooling` of the kernels: the extents, then what the threads' numbers are divided by, `lanes` being the channels
 /// of a thread and `columns` and `rows` those of the tensor whose elements the threads are.
 fn pool(g: &PoolShape, lanes: usize, columns: usize, rows: usize) -> [u32; 16] {
     let mut words = [0; 16];

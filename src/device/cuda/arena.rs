@@ -1,5 +1,5 @@
-//! Device memory that is used again: once a program has come to its steady state, it asks the driver for nothing. All work
-//! goes through one stream, so a block that is given back may be lent out at once: whoever gets it comes later.
+//! The arena: device memory that is used again. In its steady state a program asks the driver for no memory. All work goes
+//! through one stream, so a block that is given back may be lent again at once: its next use comes later on the stream.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -12,7 +12,7 @@ use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use super::{CudaError, Memory};
 use crate::{Error, Result};
 
-/// Blocks are multiples of this, which is also what 16-byte accesses need.
+/// Sizes of blocks are multiples of this many bytes; accesses of 16 bytes need that too.
 const GRAIN: usize = 16;
 
 /// Device memory, taken from the driver and given back to it.
@@ -35,13 +35,13 @@ impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: the address came from `malloc_sync`, and its one owner goes away. `cuMemFree` waits for work that uses it.
         let freed = self.context.bind_to_thread().and_then(|()| unsafe { result::free_sync(self.address) });
-        // A context that has failed frees nothing any more; the process's end does.
+        // A context that has failed cannot free memory; the end of the process does.
         let _ = freed;
     }
 }
 
-/// Blocks waiting for their next use, by size.
-pub(super) struct Pool {
+/// The free blocks of a device, and its statistics.
+pub(super) struct Arena {
     context: Arc<CudaContext>,
     device: String,
     state: Mutex<State>,
@@ -50,36 +50,37 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct State {
     free: Waiting,
-    /// Blocks that recorded work uses. It will use them again whenever it is replayed, so nothing else may hold them; all
-    /// recordings share them, since none leaves anything in them.
+    /// Free blocks of recordings. A replay uses them again, so no other work may hold them. All recordings share them, since no
+    /// recording reads what another one left in them.
     recorded: Waiting,
+    /// Whether blocks are taken for recordings now.
     recording: bool,
-    /// How many recordings there are.
+    /// The number of live recordings.
     recordings: usize,
     memory: Memory,
 }
 
-/// Allocations by size.
+/// Free allocations by size.
 type Waiting = BTreeMap<usize, Vec<Allocation>>;
 
-/// The smallest waiting allocation with a size in `sizes`.
+/// Takes the smallest free allocation with a size in `sizes`.
 fn fitting(waiting: &mut Waiting, sizes: RangeInclusive<usize>) -> Option<Allocation> {
     waiting.range_mut(sizes).find_map(|(_, allocations)| allocations.pop())
 }
 
-impl Pool {
+impl Arena {
     pub(super) fn new(context: &Arc<CudaContext>, device: String) -> Arc<Self> {
-        Arc::new(Pool { context: context.clone(), device, state: Mutex::default() })
+        Arc::new(Arena { context: context.clone(), device, state: Mutex::default() })
     }
 
-    /// The smallest waiting block of at least `bytes` that does not waste more than half of itself, else a fresh one.
-    /// With debug assertions a block is never larger than what was asked for, so that the virtual GPU and
-    /// compute-sanitizer see an access beyond a buffer's end.
+    /// The smallest free block of at least `bytes` bytes that is no more than twice as large, else a new one. With debug
+    /// assertions a block has exactly `bytes` bytes, so that the virtual GPU and compute-sanitizer see an access beyond a
+    /// buffer's end.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the device has no such block to give, even after the waiting ones were given back.
-    pub(super) fn take(pool: &Arc<Self>, bytes: usize) -> Result<Block> {
-        let mut state = pool.lock();
+    /// [`Error::Memory`] if the device has no memory for a new block, even after the free ones were given back.
+    pub(super) fn take(arena: &Arc<Self>, bytes: usize) -> Result<Block> {
+        let mut state = arena.lock();
         let size = match cfg!(debug_assertions) {
             true => bytes.max(1),
             false => bytes.max(1).checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX),
@@ -90,19 +91,19 @@ impl Pool {
         let waiting = used_before.or_else(|| fitting(&mut state.free, size..=largest));
         let allocation = match waiting {
             Some(allocation) => allocation,
-            None => pool.fresh(&mut state, size)?,
+            None => arena.fresh(&mut state, size)?,
         };
         state.memory.in_use += allocation.bytes;
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         drop(state);
-        Ok(Block { allocation: Some(allocation), recorded, pool: pool.clone() })
+        Ok(Block { allocation: Some(allocation), recorded, arena: arena.clone() })
     }
 
-    /// Until the result is dropped, blocks are taken for work that is recorded, or that leaves nothing behind, as such
-    /// work does.
-    pub(super) fn lend_to_recordings(pool: &Arc<Self>) -> Lent {
-        pool.lock().recording = true;
-        Lent(pool.clone())
+    /// Until the result is dropped, blocks are taken from those of recordings: for work that is recorded, or whose buffers are
+    /// all dropped at its end.
+    pub(super) fn lend_to_recordings(arena: &Arc<Self>) -> Lent {
+        arena.lock().recording = true;
+        Lent(arena.clone())
     }
 
     pub(super) fn is_lent_to_recordings(&self) -> bool {
@@ -133,7 +134,7 @@ impl Pool {
             }
             Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
                 let free = result::mem_get_info().map_or(0, |(free, _)| free);
-                // What recordings hold is of no use to others.
+                // The free blocks of recordings count as in use: other work cannot have them.
                 let (device, in_use) = (self.device.clone(), state.memory.reserved);
                 Err(Error::Memory { device, bytes, in_use, free: Some(free) })
             }
@@ -146,13 +147,13 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held, and if something did, the lists would still be whole.
+        // A panic while the lock is held leaves the lists whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Blocks are lent to recordings as long as this lives.
-pub(super) struct Lent(Arc<Pool>);
+/// While this lives, blocks are taken from those of recordings.
+pub(super) struct Lent(Arc<Arena>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
@@ -160,13 +161,13 @@ impl Drop for Lent {
     }
 }
 
-/// A recording that uses recorded blocks. With the last of them they are free for all.
-pub(super) struct Recorded(Arc<Pool>);
+/// A live recording. When the last one is dropped, the recordings' free blocks become free for all work.
+pub(super) struct Recorded(Arc<Arena>);
 
 impl Recorded {
-    pub(super) fn new(pool: &Arc<Pool>) -> Self {
-        pool.lock().recordings += 1;
-        Recorded(pool.clone())
+    pub(super) fn new(arena: &Arc<Arena>) -> Self {
+        arena.lock().recordings += 1;
+        Recorded(arena.clone())
     }
 }
 
@@ -182,13 +183,13 @@ impl Drop for Recorded {
     }
 }
 
-/// Device memory that goes back to its pool when it is dropped.
+/// Device memory that returns to its arena when it is dropped.
 pub(super) struct Block {
-    /// There until the block is dropped.
+    /// `Some` until the block is dropped.
     allocation: Option<Allocation>,
-    /// Taken while work was recorded.
+    /// Taken from the blocks of recordings.
     recorded: bool,
-    pool: Arc<Pool>,
+    arena: Arc<Arena>,
 }
 
 impl Block {
@@ -196,7 +197,7 @@ impl Block {
         self.allocation.as_ref().map_or(0, |allocation| allocation.address)
     }
 
-    /// Whether it was taken while work was recorded.
+    /// Whether it was taken from the blocks of recordings.
     pub(super) fn recorded(&self) -> bool {
         self.recorded
     }
@@ -205,9 +206,9 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let Some(allocation) = self.allocation.take() else { return };
-        let mut state = self.pool.lock();
+        let mut state = self.arena.lock();
         state.memory.in_use -= allocation.bytes;
-        // Where there is no recording, nothing is kept for one, but for the work that may be recorded next.
+        // Without a live recording the block is free for all, unless blocks are being taken for one now.
         let kept = self.recorded && (state.recordings > 0 || state.recording);
         let waiting = if kept { &mut state.recorded } else { &mut state.free };
         waiting.entry(allocation.bytes).or_default().push(allocation);

@@ -1,5 +1,5 @@
-//! Buffers that are used again: once a program has come to its steady state, it asks the system for nothing. What the
-//! pool has, it keeps until its device is dropped.
+//! The arena: buffers that are used again. In its steady state a program asks the system for no memory. The arena keeps its
+//! blocks until the device is dropped.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Memory;
 use crate::{Error, Result};
 
-/// Blocks waiting for their next use, by length.
-pub(crate) struct Pool<E> {
+/// The free blocks of a device, by length, and its statistics.
+pub(crate) struct Arena<E> {
     state: Mutex<State<E>>,
 }
 
@@ -18,18 +18,18 @@ struct State<E> {
     memory: Memory,
 }
 
-impl<E: bytemuck::Zeroable + Clone> Pool<E> {
+impl<E: bytemuck::Zeroable + Clone> Arena<E> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Pool { state: Mutex::new(State { free: BTreeMap::new(), memory: Memory::default() }) })
+        Arc::new(Arena { state: Mutex::new(State { free: BTreeMap::new(), memory: Memory::default() }) })
     }
 
-    /// The smallest waiting block that holds `len` elements without wasting more than half of itself (a short last
-    /// batch runs in the full batch's blocks), else a fresh one.
+    /// The smallest free block of at least `len` elements that is no more than twice as large, else a new one. So a short last
+    /// batch runs in the blocks of full batches.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the system has no such block to give.
-    pub(crate) fn take(pool: &Arc<Self>, len: usize) -> Result<Buf<E>> {
-        let mut state = pool.lock();
+    /// [`Error::Memory`] if the system has no memory for a new block.
+    pub(crate) fn take(arena: &Arc<Self>, len: usize) -> Result<Buf<E>> {
+        let mut state = arena.lock();
         let fits =
             state.free.range(len..=len.saturating_mul(2)).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
         let waiting = fits.and_then(|size| state.free.get_mut(&size)?.pop());
@@ -47,26 +47,26 @@ impl<E: bytemuck::Zeroable + Clone> Pool<E> {
         state.memory.in_use += block.len() * size_of::<E>();
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         drop(state);
-        Ok(Buf { block, len, pool: pool.clone() })
+        Ok(Buf { block, len, arena: arena.clone() })
     }
 }
 
-impl<E> Pool<E> {
+impl<E> Arena<E> {
     pub(crate) fn memory(&self) -> Memory {
         self.lock().memory
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
-        // Nothing panics while the lock is held, and if something did, the lists would still be whole.
+        // A panic while the lock is held leaves the lists whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A buffer of the CPU backend: a slice that goes back to its pool when it is dropped.
+/// A buffer of the CPU backend: a slice that returns to its arena when it is dropped.
 pub struct Buf<E> {
     block: Box<[E]>,
     len: usize,
-    pool: Arc<Pool<E>>,
+    arena: Arc<Arena<E>>,
 }
 
 impl<E> Deref for Buf<E> {
@@ -86,27 +86,27 @@ impl<E> DerefMut for Buf<E> {
 impl<E> Drop for Buf<E> {
     fn drop(&mut self) {
         let block = std::mem::take(&mut self.block);
-        let mut state = self.pool.lock();
+        let mut state = self.arena.lock();
         state.memory.in_use -= block.len() * size_of::<E>();
         state.free.entry(block.len()).or_default().push(block);
     }
 }
 
-/// Working memory for the threads of a parallel loop: one buffer each, taken before the loop starts, so that how many
-/// are needed does not depend on how the threads happen to be scheduled.
+/// Working memory for a parallel loop: one buffer for each thread. All are taken before the loop starts, so the memory that a
+/// loop takes does not depend on the scheduling of its threads.
 pub(crate) struct Scratch<E> {
     per_thread: Vec<Mutex<Buf<E>>>,
 }
 
 impl<E: bytemuck::Zeroable + Clone> Scratch<E> {
-    pub(crate) fn new(pool: &Arc<Pool<E>>, threads: usize, len: usize) -> Result<Self> {
-        let take = |_| Pool::take(pool, len).map(Mutex::new);
+    pub(crate) fn new(arena: &Arc<Arena<E>>, threads: usize, len: usize) -> Result<Self> {
+        let take = |_| Arena::take(arena, len).map(Mutex::new);
         Ok(Scratch { per_thread: (0..threads).map(take).collect::<Result<_>>()? })
     }
 }
 
 impl<E> Scratch<E> {
-    /// This thread's buffer, with whatever its last user left in it.
+    /// This thread's buffer; its contents are unspecified.
     pub(crate) fn get(&self) -> MutexGuard<'_, Buf<E>> {
         let thread = rayon::current_thread_index().unwrap_or(0) % self.per_thread.len();
         self.per_thread[thread].lock().unwrap_or_else(PoisonError::into_inner)
@@ -119,23 +119,23 @@ mod tests {
 
     #[test]
     fn blocks_are_used_again() {
-        let pool = Pool::<f32>::new();
+        let arena = Arena::<f32>::new();
         for len in [100, 100, 60] {
-            drop(Pool::take(&pool, len).unwrap());
+            drop(Arena::take(&arena, len).unwrap());
         }
-        assert_eq!(pool.memory(), Memory { in_use: 0, peak: 400, reserved: 400, allocations: 1 });
-        let (a, b) = (Pool::take(&pool, 100).unwrap(), Pool::take(&pool, 49).unwrap());
+        assert_eq!(arena.memory(), Memory { in_use: 0, peak: 400, reserved: 400, allocations: 1 });
+        let (a, b) = (Arena::take(&arena, 100).unwrap(), Arena::take(&arena, 49).unwrap());
         assert_eq!((a.len(), b.len()), (100, 49));
-        assert_eq!(pool.memory(), Memory { in_use: 596, peak: 596, reserved: 596, allocations: 2 });
+        assert_eq!(arena.memory(), Memory { in_use: 596, peak: 596, reserved: 596, allocations: 2 });
     }
 
     #[test]
     fn what_no_machine_has_is_refused() {
-        let pool = Pool::<f32>::new();
+        let arena = Arena::<f32>::new();
         for len in [usize::MAX, usize::MAX / 4, 1 << 60] {
-            let error = Pool::take(&pool, len).err().expect("an error").to_string();
+            let error = Arena::take(&arena, len).err().expect("an error").to_string();
             assert!(error.contains("make the batch smaller"), "{error}");
         }
-        assert_eq!(pool.memory(), Memory::default());
+        assert_eq!(arena.memory(), Memory::default());
     }
 }
