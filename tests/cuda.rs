@@ -10,7 +10,7 @@ use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
 use mlpconv::device::{Real, Role};
 use mlpconv::nn::{Module, Nin, Summary};
 use mlpconv::ops::cross_entropy::Meter;
-use mlpconv::optim::Sgd;
+use mlpconv::optim::{Optimizer, Sgd};
 use mlpconv::train::{Position, Preset, Resident, Trainer};
 use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Precision, Shape, Tape};
 
@@ -271,7 +271,7 @@ fn predicted_memory_is_what_a_step_takes() {
             trainer.step(&images(shape), shape, &vec![3; batch], 0.001).unwrap();
         }
         let measured = cuda.memory().peak as f64;
-        let predicted = summary.training_bytes(precision.activation_width(), config.momentum > 0.0) as f64;
+        let predicted = summary.training_bytes(precision.activation_width(), trainer.optimizer.tensor_names().len()) as f64;
         println!("{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
         // Pixels that no pool reads are predicted, but not computed; besides, there are the partial sums of a weight's gradient.
         assert!(predicted <= measured * 1.15, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");

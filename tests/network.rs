@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
 use mlpconv::nn::{Module, Nin, Summary};
 use mlpconv::optim::Sgd;
-use mlpconv::train::{Event, Plan, Position, Preset, Run, TrainConfig, Trainer};
+use mlpconv::train::{Event, FitOptions, Position, Preset, Run, TrainConfig, Trainer};
 use mlpconv::{Cpu, Device, Shape};
 
 /// A data set of `n` noisy images.
@@ -25,12 +25,12 @@ fn after_its_first_epoch_a_run_allocates_no_buffer() {
     let config = LoaderConfig { batch_size: 16, height: 28, width: 28, order: Order::Shuffled { seed: 1 } };
     let train = Loader::new(dataset(70), config).unwrap();
     let test = Loader::new(dataset(35), LoaderConfig { order: Order::Sequential, ..config }).unwrap();
-    let mut plan = Plan { epochs: 1, rate: 0.01, schedule: "constant".parse().unwrap(), report_every: 1 };
+    let mut options = FitOptions { epochs: 1, rate: 0.01, schedule: "constant".parse().unwrap(), report_every: 1 };
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
-    assert!(trainer.fit(&train, &test, &plan, &mut quiet).unwrap().is_continue());
+    assert!(trainer.fit(&train, &test, &options, &mut quiet).unwrap().is_continue());
     let buffers = backend.memory();
-    plan.epochs = 3;
-    assert!(trainer.fit(&train, &test, &plan, &mut quiet).unwrap().is_continue());
+    options.epochs = 3;
+    assert!(trainer.fit(&train, &test, &options, &mut quiet).unwrap().is_continue());
     assert_eq!(backend.memory(), buffers);
 }
 
@@ -43,12 +43,11 @@ fn predicted_memory_is_what_a_step_takes() {
         let net = preset.net(&backend, 1).unwrap();
         let shape = Shape::image(batch, 1, config.resize, config.resize);
         let summary = Summary::new(&net, shape).unwrap();
-        let momentum = config.momentum > 0.0;
         let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap();
         let images = vec![0.5; shape.len()];
         trainer.step(&images, shape, &vec![3; batch], 0.001).unwrap();
         let measured = backend.memory().peak as f64;
-        let predicted = summary.training_bytes(4, momentum) as f64;
+        let predicted = summary.training_bytes(4, trainer.optimizer.tensor_names().len()) as f64;
         // Pixels that no pool reads are predicted, but not computed. The rest is the CPU's working memory: strips of im2col,
         // and partial sums of the weights' gradients.
         let largest = summary.layers.iter().map(|layer| layer.params).max().unwrap() as f64 * 4.0;
@@ -91,7 +90,7 @@ fn an_epoch_whose_steps_are_done_is_told_in_full() {
     };
     let go = |trainer: &mut Trainer<_, _>, break_off: bool| {
         let mut epochs = Vec::new();
-        let ended = trainer.fit(&train, &test, &config.plan(1), &mut |_, event| {
+        let ended = trainer.fit(&train, &test, &config.fit_options(1), &mut |_, event| {
             if let Event::Epoch { metrics, .. } = event {
                 epochs.push(metrics);
             }
@@ -138,6 +137,6 @@ fn divergence_in_the_last_update_is_told_too() {
     let net = config.preset.net(&backend, 1).unwrap();
     let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap();
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
-    let error = trainer.fit(&loader, &loader, &config.plan(1), &mut quiet).unwrap_err().to_string();
+    let error = trainer.fit(&loader, &loader, &config.fit_options(1), &mut quiet).unwrap_err().to_string();
     assert!(error.contains("training diverged"), "{error}");
 }

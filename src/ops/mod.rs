@@ -25,6 +25,7 @@
 //! and dropout hand the mark on to their outputs: where the output is zero so is the gradient they receive, hence
 //! the one they pass on, and they need not look at their inputs again.
 
+pub mod adamw;
 mod affine;
 mod chain;
 pub mod conv2d;
@@ -39,6 +40,8 @@ pub mod pointwise;
 pub mod pointwise_pair;
 pub mod relu;
 pub mod sgd;
+#[cfg(feature = "cuda")]
+mod update;
 
 pub use crate::tape::Grad;
 pub use chain::{Params, Wanted};

@@ -28,7 +28,7 @@ use cudarc::driver::{CudaContext, CudaStream};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
+use super::{Buffer, Device, Memory, StepScalars, Precision, Role, require_same_len};
 use crate::{Error, Result};
 pub use buf::Buf;
 pub(crate) use convert::Operand;
@@ -340,11 +340,11 @@ impl Device for Cuda {
         copy.map_or(Ok(()), |copy| self.fill(copy, value))
     }
 
-    fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
-        self.capture(moment, work).map(Some)
+    fn record(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
+        self.capture(scalars, work).map(Some)
     }
 
-    fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let _lent = Pool::lend_to_recordings(&self.shared.pool);
         work()
     }
