@@ -18,7 +18,7 @@ use mlpconv::{Backend, Cpu, Precision, Result, Shape};
 #[cfg(feature = "cuda")]
 use mlpconv::{
     Cuda, Device,
-    device::{StepScalars, Recording},
+    device::{Recording, StepScalars},
 };
 
 pub use ceiling::Ceiling;

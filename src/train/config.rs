@@ -180,7 +180,8 @@ impl TrainConfig {
                 if self.nesterov && self.momentum == 0.0 {
                     return Err(Error::config("nesterov", "needs momentum; add --momentum 0.9"));
                 }
-                let settings = [("beta1", self.beta1, BETAS[0]), ("beta2", self.beta2, BETAS[1]), ("eps", self.eps, EPS)];
+                let settings =
+                    [("beta1", self.beta1, BETAS[0]), ("beta2", self.beta2, BETAS[1]), ("eps", self.eps, EPS)];
                 if let Some((name, ..)) = settings.into_iter().find(|(_, value, default)| value != default) {
                     return Err(Error::config(name, "sgd has none; leave it out, or add --optimizer adamw"));
                 }

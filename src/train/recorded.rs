@@ -1,7 +1,7 @@
 //! Steps that a device has recorded, and when to record one.
 
 use crate::Result;
-use crate::device::{Backend, StepScalars, Recording};
+use crate::device::{Backend, Recording, StepScalars};
 use crate::nn::Module;
 use crate::optim::Optimizer;
 use crate::tape::ParamId;

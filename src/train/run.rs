@@ -147,7 +147,8 @@ impl Run {
         tensors.save(&self.weights())?;
         let optimizer = &trainer.optimizer;
         for name in optimizer.tensor_names() {
-            tensors.push_beside(&trainer.backend, &trainer.net, &prefix(name), |param| optimizer.tensor(name, param))?;
+            tensors
+                .push_beside(&trainer.backend, &trainer.net, &prefix(name), |param| optimizer.tensor(name, param))?;
         }
         let counters = optimizer.counters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let seconds = trainer.epoch_time.as_secs_f64();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Resident;
 use super::recorded::{Recorded, Work};
-use crate::device::{Backend, StepScalars, Real, Role};
+use crate::device::{Backend, Real, Role, StepScalars};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
 use crate::optim::Optimizer;

@@ -124,7 +124,8 @@ fn reading_a_gradient_changes_no_update<B: Backend>(backend: &B, _: Arithmetic) 
             }
             let updated: Vec<_> = params.iter().map(|param| bits(backend, param.data())).collect();
             let mut kept = Vec::new();
-            for (name, param) in optimizer.tensor_names().iter().flat_map(|name| params.iter().map(move |p| (name, p))) {
+            for (name, param) in optimizer.tensor_names().iter().flat_map(|name| params.iter().map(move |p| (name, p)))
+            {
                 kept.push(bits(backend, optimizer.tensor(name, param).expect("a tensor")));
             }
             (updated, kept, gradients)
@@ -142,10 +143,10 @@ fn reading_a_gradient_changes_no_update<B: Backend>(backend: &B, _: Arithmetic) 
 #[cfg(feature = "cuda")]
 mod on_a_gpu {
     use mlpconv::device::cuda::{Buf, CudaError};
-    use mlpconv::device::{StepScalars, Recording, Role};
+    use mlpconv::device::{Recording, Role, StepScalars};
     use mlpconv::ops::pointwise::{Pointwise, PointwiseShape};
     use mlpconv::ops::relu::Relu;
-    use mlpconv::ops::sgd::{Item, SgdStep, Sgd};
+    use mlpconv::ops::sgd::{Item, Sgd, SgdStep};
     use mlpconv::ops::{Grad, Write};
     use mlpconv::{Cuda, Device, Error, Precision, Result};
 

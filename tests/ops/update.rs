@@ -26,8 +26,14 @@ pub struct Update {
 #[derive(Clone, Copy, Debug)]
 pub enum Rule {
     /// Without momentum there is no velocity to keep.
-    Sgd { momentum: Option<f64>, nesterov: bool },
-    AdamW { betas: [f64; 2], eps: f64 },
+    Sgd {
+        momentum: Option<f64>,
+        nesterov: bool,
+    },
+    AdamW {
+        betas: [f64; 2],
+        eps: f64,
+    },
 }
 
 /// Enough for a momentum to show whether it is carried over.
@@ -116,12 +122,17 @@ fn step<S: Real>(update: &Update, t: usize, multiplier: f64, w: &mut Rounded, st
         }
         Rule::AdamW { betas: [beta1, beta2], eps } => {
             let [m, v] = states;
-            let correction = |beta: f64| 1.0 - beta.powi(t as i32 + 1);
+            // The host computes it in f64, a power of so many factors and a difference, before it is rounded.
+            let narrower = f64::EPSILON / S::epsilon().to_f64();
+            let correction = |beta: f64| {
+                let updates = t as i32 + 1;
+                Rounded { value: 1.0 - beta.powi(updates), error: f64::from(updates + 1) * narrower }
+            };
             *m = *m + exact(1.0 - beta1) * (g - *m);
             *v = exact(beta2) * *v + exact(1.0 - beta2) * (g * g);
-            let root = v.sqrt() * exact(1.0 / correction(beta2).sqrt()) + exact(eps);
+            let root = v.sqrt() * (one / correction(beta2).sqrt()) + exact(eps);
             let decayed = *w * (one - rate * exact(update.weight_decay));
-            *w = decayed - rate * exact(1.0 / correction(beta1)) * (*m / root);
+            *w = decayed - rate * (one / correction(beta1)) * (*m / root);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Buffer, Device, Memory, StepScalars, Real, Recording, Role, require_same_len};
+use super::{Buffer, Device, Memory, Real, Recording, Role, StepScalars, require_same_len};
 use crate::{Error, Result};
 pub(crate) use gemm::{Mat, MatMut};
 pub use pool::Buf;

@@ -8,7 +8,7 @@ use cudarc::driver::{CudaGraph, CudaStream};
 use super::pool::{Pool, Recorded};
 use super::{Cuda, CudaError};
 use crate::Result;
-use crate::device::{StepScalars, Recording};
+use crate::device::{Recording, StepScalars};
 
 /// A recorded piece of work. Its launches name addresses, so the blocks that they use are lent to recordings only.
 pub struct Graph {

@@ -28,7 +28,7 @@ use cudarc::driver::{CudaContext, CudaStream};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{Buffer, Device, Memory, StepScalars, Precision, Role, require_same_len};
+use super::{Buffer, Device, Memory, Precision, Role, StepScalars, require_same_len};
 use crate::{Error, Result};
 pub use buf::Buf;
 pub(crate) use convert::Operand;

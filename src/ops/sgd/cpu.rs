@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Item, SgdStep, Sgd};
+use super::{Item, Sgd, SgdStep};
 use crate::Result;
 use crate::device::Real;
 use crate::device::cpu::Cpu;
