@@ -33,9 +33,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     adamw(const Scalars *now, const __grid_constant__ Table<2, ADAMW_ITEMS> table, unsigned items, float weight_decay,
           float exp_avg_weight, float exp_avg_sq_decay, float exp_avg_sq_weight, float eps) {
     const Item<2> &item = own_item(table, items);
-    const Scalars scalars = *now;
-    const float rate = __fmul_rn(scalars.rate, item.multiplier);
-    const float kept = __fsub_rn(1.0f, __fmul_rn(rate, weight_decay));
-    const float pace = __fmul_rn(rate, scalars.exp_avg_correction);
-    update(item, Rule{kept, pace, scalars.root_correction, exp_avg_weight, exp_avg_sq_decay, exp_avg_sq_weight, eps});
+    update(item, [&] {
+        const float rate = __fmul_rn(now->rate, item.multiplier);
+        const float kept = __fsub_rn(1.0f, __fmul_rn(rate, weight_decay));
+        const float pace = __fmul_rn(rate, now->exp_avg_correction);
+        return Rule{kept, pace, now->root_correction, exp_avg_weight, exp_avg_sq_decay, exp_avg_sq_weight, eps};
+    });
 }

@@ -29,6 +29,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     sgd(const float *base_rate, const __grid_constant__ Table<1, SGD_ITEMS> table, unsigned items, float momentum,
         float weight_decay, int nesterov) {
     const Item<1> &item = own_item(table, items);
-    const float rate = __fmul_rn(*base_rate, item.multiplier);
-    update(item, Rule{rate, momentum, weight_decay, nesterov != 0, item.state[0] != nullptr});
+    update(item, [&] {
+        const float rate = __fmul_rn(*base_rate, item.multiplier);
+        return Rule{rate, momentum, weight_decay, nesterov != 0, item.state[0] != nullptr};
+    });
 }

@@ -65,9 +65,10 @@ static __device__ __forceinline__ void store_copy(__nv_bfloat16 *copy, unsigned 
     }
 }
 
-// This block's share of an item. All threads of the block call this.
-template <int STATES, typename Rule>
-static __device__ __forceinline__ void update(const Item<STATES> &item, const Rule &rule) {
+// This block's share of an item. All threads of the block call this. `make_rule` gives the rule once the gradient is there:
+// its numbers take no registers before.
+template <int STATES, typename MakeRule>
+static __device__ __forceinline__ void update(const Item<STATES> &item, const MakeRule &make_rule) {
     const Parts parts{item.grad, item.stride, item.parts};
     const Share share(parts, blockIdx.x - item.first_block, item.len);
     float *param = item.param + share.at;
@@ -83,6 +84,7 @@ static __device__ __forceinline__ void update(const Item<STATES> &item, const Ru
     }
     const float4 g = sum_of(parts, share);
     if (!share.has_sum()) return;
+    const auto rule = make_rule();
     const auto one = [&](float float4::*lane) {
         float state[STATES];
 #pragma unroll

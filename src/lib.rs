@@ -33,7 +33,7 @@
 //! | [`device`] | where tensors live: the [`Device`] and [`Backend`] traits, the CPU, and GPUs |
 //! | [`tape`] | reverse-mode differentiation: what ran is what runs backward |
 //! | [`ops`] | one folder an op: contract, forward, backward, kernels |
-//! | [`nn`], [`optim`] | layers, NiN's block and presets, what a network costs; SGD and rate schedules |
+//! | [`nn`], [`optim`] | layers, NiN's block and presets, what a network costs; SGD, AdamW and rate schedules |
 //! | [`data`] | IDX files, Fashion-MNIST, resizing as Pillow does, batches from a thread of their own |
 //! | [`train`], [`weights`] | steps, runs and their folders; safetensors under PyTorch's names |
 //!
@@ -59,7 +59,7 @@
 //!
 //! # What is deliberately absent
 //!
-//! Broadcasting, strided views, graph rewriting, a type for every dtype, batch norm, optimisers other than SGD, atomics in
+//! Broadcasting, strided views, graph rewriting, a type for every dtype, batch norm, atomics in
 //! sums, more than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
 
 pub mod data;

@@ -175,7 +175,8 @@ fn a_state_file_without_an_optimiser_is_sgds() {
     run.restore(&mut resumed).unwrap();
     for ((name, a), (_, b)) in trainer.net.params().iter().zip(resumed.net.params()) {
         assert!(a.data()[..] == b.data()[..], "{name}");
-        let [a, b] = [(&trainer, a), (&resumed, b)].map(|(trainer, param)| trainer.optimizer.tensor("velocity", param));
+        let [a, b] =
+            [(&trainer, *a), (&resumed, b)].map(|(trainer, param)| trainer.optimizer.tensor("velocity", param));
         assert!(a.unwrap()[..] == b.unwrap()[..], "the velocity of {name}");
     }
 

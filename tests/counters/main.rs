@@ -10,6 +10,8 @@ mod layers;
 mod least;
 /// What the PTX says.
 mod loops;
+/// Optimisers' launches.
+mod optimizers;
 /// What a training step has to move.
 mod plan;
 /// The report.
@@ -82,6 +84,19 @@ fn launches() {
 fn steps() {
     for precision in Precision::ALL {
         step::run(&gpu::gpu(precision).expect("kernels")).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "`every_optimizer_updates_in_one_launch` starts it"]
+fn updates() {
+    optimizers::run(&gpu::gpu(Precision::Bf16).expect("kernels")).unwrap();
+}
+
+#[test]
+fn every_optimizer_updates_in_one_launch() {
+    if let Some(launches) = counted("updates") {
+        optimizers::check(&launches);
     }
 }
 

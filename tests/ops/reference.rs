@@ -32,8 +32,9 @@ fn network_shapes<B: Backend>(backend: &B, arithmetic: Arithmetic) {
 }
 
 fn the_update_rule<B: Backend>(backend: &B, arithmetic: Arithmetic) {
-    for update in table::updates().into_iter().flat_map(|(_, updates)| updates) {
-        update::check(backend, arithmetic, &update);
+    for (name, updates) in table::updates() {
+        let w = updates.iter().map(|update| update::check(backend, arithmetic, update)).fold(0.0, f64::max);
+        println!("WORST {name} {} {w:.2}", arithmetic.name());
     }
 }
 
