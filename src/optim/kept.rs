@@ -1,6 +1,7 @@
 //! Tensors that an optimiser keeps from update to update, one for each parameter.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::device::{Backend, Role};
 use crate::tape::{Param, ParamId};
@@ -20,10 +21,10 @@ impl<B: Backend> Kept<B> {
     /// Sees to it that each parameter has one: zeros, where there was none.
     pub(super) fn begin(&mut self, backend: &B, params: &[(String, &mut Param<B>)]) -> Result<()> {
         for (_, param) in params {
-            if !self.tensors.contains_key(&param.id()) {
+            if let Entry::Vacant(absent) = self.tensors.entry(param.id()) {
                 let mut zeros = backend.alloc(Role::Parameter, param.shape().len())?;
                 backend.fill(&mut zeros, num_traits::Zero::zero())?;
-                self.tensors.insert(param.id(), zeros);
+                absent.insert(zeros);
             }
         }
         Ok(())

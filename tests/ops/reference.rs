@@ -32,9 +32,10 @@ fn network_shapes<B: Backend>(backend: &B, arithmetic: Arithmetic) {
 }
 
 fn the_update_rule<B: Backend>(backend: &B, arithmetic: Arithmetic) {
-    for (name, updates) in table::updates() {
-        let w = updates.iter().map(|update| update::check(backend, arithmetic, update)).fold(0.0, f64::max);
-        println!("WORST {name} {} {w:.2}", arithmetic.name());
+    for (_, updates) in table::updates() {
+        for update in updates {
+            update::check(backend, arithmetic, &update);
+        }
     }
 }
 
