@@ -19,6 +19,7 @@ pub trait Backend:
     + ops::cross_entropy::CrossEntropy
     + ops::gather::Gather
     + ops::sgd::Sgd
+    + ops::adamw::AdamW
     + ops::fusion::Fuse
 {
 }
@@ -37,6 +38,7 @@ impl<D> Backend for D where
         + ops::cross_entropy::CrossEntropy
         + ops::gather::Gather
         + ops::sgd::Sgd
+        + ops::adamw::AdamW
         + ops::fusion::Fuse
 {
 }

@@ -36,7 +36,7 @@
 //! | [`ops`] | one folder an op: contract, forward, backward, kernels |
 //! | `backend` | [`Backend`]: a device that has every op's kernels |
 //! | [`nn`] | layers, NiN's block and presets; the [plan](nn::plan) of what runs as one op; what a network costs |
-//! | [`optim`] | optimisers and rate schedules |
+//! | [`optim`] | SGD and AdamW behind one trait; rate schedules |
 //! | [`weights`], [`train`] | safetensors under PyTorch's names; steps, runs and their folders |
 //!
 //! Dependencies point one way, and `tests/architecture.rs` holds every `use` to it:

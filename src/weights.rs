@@ -80,24 +80,29 @@ impl Tensors {
         Ok(())
     }
 
-    /// What [`Tensors::push_beside`] stored, by the parameters' names, in memory order.
+    /// What [`Tensors::push_beside`] stored, by the parameters' names, in memory order; nothing if it stored nothing.
     ///
     /// # Errors
-    /// [`Error::Weights`] if one does not fit its parameter.
+    /// [`Error::Weights`] if one does not fit its parameter, or some parameters have one and others have none.
     pub fn beside<B: Backend>(
         &self,
         net: &impl Module<B>,
         prefix: &str,
         path: &Path,
     ) -> Result<Vec<(String, Vec<B::Scalar>)>> {
-        let mut found = Vec::new();
+        let (mut found, mut absent) = (Vec::new(), None);
         for (name, param) in net.params() {
             let full = format!("{prefix}{name}");
             if self.has(&full) {
                 found.push((name, self.get(&full, param.shape()).map_err(Error::weights(path))?));
+            } else {
+                absent.get_or_insert(full);
             }
         }
-        Ok(found)
+        match absent {
+            Some(absent) if !found.is_empty() => Err(Error::weights(path)(format!("tensor {absent} is missing"))),
+            _ => Ok(found),
+        }
     }
 
     /// Gives a network the parameters in this file, read from `path`. Either all of them change or none.
@@ -110,7 +115,7 @@ impl Tensors {
         &self,
         backend: &B,
         net: &mut impl Module<B>,
-        beside: &[&str],
+        beside: &[String],
         path: &Path,
     ) -> Result<()> {
         let read = |(name, param): &(String, &Param<B>)| self.get(name, param.shape());

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
 use mlpconv::device::{Real, Role};
 use mlpconv::nn::{Module, Nin, Summary};
+use mlpconv::ops::adamw::{self, AdamWStep};
 use mlpconv::ops::cross_entropy::Meter;
-use mlpconv::optim::Sgd;
+use mlpconv::optim::{AdamW, Optimizer, OptimizerKind, Sgd};
 use mlpconv::train::{Position, Preset, Resident, Trainer};
 use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Precision, Shape, Tape};
 
@@ -148,11 +149,15 @@ fn loader() -> Loader {
     Loader::new(dataset(21), config).unwrap()
 }
 
-/// The losses of `steps` steps of `small` with its recipe's momentum, shuffling and dropout, and the parameters after them.
-fn train<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<Vec<f32>>) {
+/// The losses of `steps` steps of `small` with shuffling and dropout, and the parameters after them.
+fn train<B: Backend<Scalar = f32>>(
+    backend: &B,
+    optimizer: impl Into<Box<dyn Optimizer<B>>>,
+    steps: usize,
+) -> (Vec<f64>, Vec<Vec<f32>>) {
     let loader = loader();
     let net = Nin::small(backend, 5).unwrap();
-    let mut trainer = Trainer::new(backend, net, Sgd::new(backend).with_momentum(0.9), 5).unwrap();
+    let mut trainer = Trainer::new(backend, net, optimizer, 5).unwrap();
     let mut losses = Vec::new();
     for epoch in 0.. {
         trainer.position = Position { epoch, step: 0 };
@@ -173,17 +178,22 @@ fn train<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<
 
 const RATE: f64 = 0.005;
 
+/// SGD with the momentum of `small`'s recipe.
+fn sgd<B: Backend>(backend: &B) -> Sgd<B> {
+    Sgd::new(backend).with_momentum(0.9)
+}
+
 /// The same seed gives the same batches and the same dropout; what is left is rounding. It changes a loss by the error of a
 /// forward pass, and an update by that of a gradient, which momentum lets grow by about a third from step to step.
 #[test]
 fn small_learns_as_on_the_cpu() {
     let steps = 20;
-    let (want, _) = train(&Cpu::<f32>::new(), steps);
+    let (want, _) = train(&Cpu::<f32>::new(), sgd(&Cpu::new()), steps);
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     assert!(mean(&want[15..]) < mean(&want[..5]) - 0.02, "there should be something to learn: {want:?}");
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
-        let (got, _) = train(&*cuda, steps);
+        let (got, _) = train(&*cuda, sgd(&*cuda), steps);
         for (step, (got, want)) in got.iter().zip(&want).enumerate() {
             let updates = RATE * unit(precision).sqrt() * (4f64 / 3.0).powi(step as i32);
             let limit = want * (forward_limit(precision) + updates);
@@ -197,15 +207,19 @@ fn small_learns_as_on_the_cpu() {
 fn two_runs_give_the_same_bits() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
-        assert!(train(&*cuda, 3) == train(&*cuda, 3), "{precision}");
+        assert!(train(&*cuda, sgd(&*cuda), 3) == train(&*cuda, sgd(&*cuda), 3), "{precision}");
     }
 }
 
 /// Steps on a data set that lies on the device: the losses of each, and the parameters after them. From its third time on a
 /// step is a replay.
-fn train_resident<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f64>, Vec<Vec<f32>>) {
+fn train_resident<B: Backend<Scalar = f32>>(
+    backend: &B,
+    optimizer: impl Into<Box<dyn Optimizer<B>>>,
+    steps: usize,
+) -> (Vec<f64>, Vec<Vec<f32>>) {
     let net = Nin::small(backend, 5).unwrap();
-    let mut trainer = Trainer::new(backend, net, Sgd::new(backend).with_momentum(0.9), 5).unwrap();
+    let mut trainer = Trainer::new(backend, net, optimizer, 5).unwrap();
     let data = Resident::new(backend, loader()).unwrap();
     let mut losses = Vec::new();
     for epoch in 0.. {
@@ -229,7 +243,50 @@ fn train_resident<B: Backend<Scalar = f32>>(backend: &B, steps: usize) -> (Vec<f
 fn replayed_steps_on_resident_data_are_steps_on_the_hosts_batches_to_the_bit() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
-        assert!(train_resident(&*cuda, 7) == train(&*cuda, 7), "{precision}");
+        assert!(train_resident(&*cuda, sgd(&*cuda), 7) == train(&*cuda, sgd(&*cuda), 7), "{precision}");
+    }
+}
+
+/// Its corrections differ from step to step besides, and a replay counts as an update.
+#[test]
+fn replayed_steps_of_adamw_are_steps_to_the_bit() {
+    for precision in Precision::ALL {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        let adamw = || AdamW::new(&*cuda);
+        assert!(train_resident(&*cuda, adamw(), 7) == train(&*cuda, adamw(), 7), "{precision}");
+    }
+}
+
+/// The CPU's update, from the same gradients, is the kernel's to the bit.
+#[test]
+fn adamw_has_the_same_bits_on_every_device() {
+    let updated = |values: &mut dyn FnMut(&AdamWStep<f32>) -> [Vec<f32>; 3]| {
+        let steps = 1..4;
+        steps.map(|t| values(&AdamWStep::new(0.003, [0.9, 0.999], 1e-8, 0.02, t))).collect::<Vec<_>>()
+    };
+    let numbers = |seed: u32| -> Vec<f32> {
+        let noise = |i: u32| (i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) as f32 / u32::MAX as f32 - 0.5;
+        (0..1031).map(noise).collect()
+    };
+    fn run<B: Backend<Scalar = f32>>(
+        backend: &B,
+        numbers: &dyn Fn(u32) -> Vec<f32>,
+    ) -> impl FnMut(&AdamWStep<f32>) -> [Vec<f32>; 3] {
+        let zeros = vec![0.0; numbers(0).len()];
+        let mut kept = [&numbers(1), &zeros, &zeros].map(|values| backend.upload(Role::Parameter, values).unwrap());
+        let grad = backend.upload(Role::Parameter, &numbers(2)).unwrap();
+        let backend = backend.clone();
+        move |step| {
+            let [param, exp_avg, exp_avg_sq] = &mut kept;
+            let mut item = adamw::Item { param, grad: &grad, exp_avg, exp_avg_sq, rate_multiplier: 0.7 };
+            backend.adamw(step, std::slice::from_mut(&mut item)).unwrap();
+            [0, 1, 2].map(|i| backend.download(&kept[i]).unwrap())
+        }
+    }
+    let want = updated(&mut run(&Cpu::<f32>::new(), &numbers));
+    for precision in Precision::ALL {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        assert!(updated(&mut run(&*cuda, &numbers)) == want, "{precision}");
     }
 }
 
@@ -259,23 +316,31 @@ fn a_step_takes_no_memory_once_it_has_run() {
 /// What `mlpconv summary` promises of memory, against what the buffers of a step really held.
 #[test]
 fn predicted_memory_is_what_a_step_takes() {
-    for precision in Precision::ALL {
+    let kinds = OptimizerKind::ALL.into_iter();
+    for (kind, precision) in kinds.flat_map(|kind| Precision::ALL.map(|precision| (kind, precision))) {
         let Some(cuda) = own(precision) else { return };
-        let (config, batch) = (Preset::Small.config(), 8);
+        let (config, batch) = (Preset::Small.config_with(kind), 8);
         let net = Preset::Small.net(&cuda, 1).unwrap();
         let shape = Shape::image(batch, 1, 28, 28);
         let summary = Summary::new(&net, shape).unwrap();
         let mut trainer = Trainer::new(&cuda, net, config.optimizer(&cuda), 1).unwrap();
-        // The velocities are there from the second step on.
+        // The optimiser's tensors are there from the second step on.
         for _ in 0..2 {
             trainer.step(&images(shape), shape, &vec![3; batch], 0.001).unwrap();
         }
         let measured = cuda.memory().peak as f64;
-        let predicted = summary.training_bytes(precision.activation_width(), config.momentum > 0.0) as f64;
-        println!("{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
+        let predicted =
+            summary.training_bytes(precision.activation_width(), trainer.optimizer.tensor_names().len()) as f64;
+        println!("{kind}, {precision}: predicted {predicted:.3e}, measured {measured:.3e}");
         // Pixels that no pool reads are predicted, but not computed; besides, there are the partial sums of a weight's gradient.
-        assert!(predicted <= measured * 1.15, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
-        assert!(measured <= 2.0 * predicted + 4e6, "{precision}: predicted {predicted:.3e}, measured {measured:.3e}");
+        assert!(
+            predicted <= measured * 1.15,
+            "{kind}, {precision}: predicted {predicted:.3e}, measured {measured:.3e}"
+        );
+        assert!(
+            measured <= 2.0 * predicted + 4e6,
+            "{kind}, {precision}: predicted {predicted:.3e}, measured {measured:.3e}"
+        );
     }
 }
 

@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::device::Role;
 use mlpconv::nn::{Module, Nin, Summary};
-use mlpconv::optim::Sgd;
-use mlpconv::train::{Event, Plan, Position, Preset, Run, TrainConfig, Trainer};
-use mlpconv::{Cpu, Device, Shape};
+use mlpconv::optim::{AdamW, Optimizer, OptimizerKind, Sgd};
+use mlpconv::train::{Event, FitOptions, Position, Preset, Run, TrainConfig, Trainer};
+use mlpconv::weights::Tensors;
+use mlpconv::{Cpu, Device, Error, Mode, Param, Shape, Tape};
 
 /// A data set of `n` noisy images.
 fn dataset(n: usize) -> std::sync::Arc<Dataset> {
@@ -25,12 +27,12 @@ fn after_its_first_epoch_a_run_allocates_no_buffer() {
     let config = LoaderConfig { batch_size: 16, height: 28, width: 28, order: Order::Shuffled { seed: 1 } };
     let train = Loader::new(dataset(70), config).unwrap();
     let test = Loader::new(dataset(35), LoaderConfig { order: Order::Sequential, ..config }).unwrap();
-    let mut plan = Plan { epochs: 1, rate: 0.01, schedule: "constant".parse().unwrap(), report_every: 1 };
+    let mut options = FitOptions { epochs: 1, rate: 0.01, schedule: "constant".parse().unwrap(), report_every: 1 };
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
-    assert!(trainer.fit(&train, &test, &plan, &mut quiet).unwrap().is_continue());
+    assert!(trainer.fit(&train, &test, &options, &mut quiet).unwrap().is_continue());
     let buffers = backend.memory();
-    plan.epochs = 3;
-    assert!(trainer.fit(&train, &test, &plan, &mut quiet).unwrap().is_continue());
+    options.epochs = 3;
+    assert!(trainer.fit(&train, &test, &options, &mut quiet).unwrap().is_continue());
     assert_eq!(backend.memory(), buffers);
 }
 
@@ -43,12 +45,11 @@ fn predicted_memory_is_what_a_step_takes() {
         let net = preset.net(&backend, 1).unwrap();
         let shape = Shape::image(batch, 1, config.resize, config.resize);
         let summary = Summary::new(&net, shape).unwrap();
-        let momentum = config.momentum > 0.0;
         let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap();
         let images = vec![0.5; shape.len()];
         trainer.step(&images, shape, &vec![3; batch], 0.001).unwrap();
         let measured = backend.memory().peak as f64;
-        let predicted = summary.training_bytes(4, momentum) as f64;
+        let predicted = summary.training_bytes(4, trainer.optimizer.tensor_names().len()) as f64;
         // Pixels that no pool reads are predicted, but not computed. The rest is the CPU's working memory: strips of im2col,
         // and partial sums of the weights' gradients.
         let largest = summary.layers.iter().map(|layer| layer.params).max().unwrap() as f64 * 4.0;
@@ -77,7 +78,11 @@ fn presets_are_the_networks_they_claim_to_be() {
 /// left alone, and ends with the same bits.
 #[test]
 fn an_epoch_whose_steps_are_done_is_told_in_full() {
-    let config = TrainConfig { batch_size: 16, epochs: 2, ..Preset::Small.config() };
+    OptimizerKind::ALL.into_iter().for_each(told_in_full);
+}
+
+fn told_in_full(kind: OptimizerKind) {
+    let config = TrainConfig { batch_size: 16, epochs: 2, ..Preset::Small.config_with(kind) };
     let loader = |order| {
         let size = LoaderConfig { batch_size: 16, height: 28, width: 28, order };
         Loader::new(dataset(40), size).unwrap()
@@ -91,7 +96,7 @@ fn an_epoch_whose_steps_are_done_is_told_in_full() {
     };
     let go = |trainer: &mut Trainer<_, _>, break_off: bool| {
         let mut epochs = Vec::new();
-        let ended = trainer.fit(&train, &test, &config.plan(1), &mut |_, event| {
+        let ended = trainer.fit(&train, &test, &config.fit_options(1), &mut |_, event| {
             if let Event::Epoch { metrics, .. } = event {
                 epochs.push(metrics);
             }
@@ -123,7 +128,97 @@ fn an_epoch_whose_steps_are_done_is_told_in_full() {
         assert!(got.train_seconds > 0.0 && got.examples_per_second > 0.0, "{got:?}");
     }
     for ((name, a), (_, b)) in whole.net.params().iter().zip(second.net.params()) {
-        assert!(a.data()[..] == b.data()[..], "{name} differs");
+        assert!(a.data()[..] == b.data()[..], "{kind}: {name} differs");
+    }
+
+    // The same folder under another optimiser's settings.
+    let other = OptimizerKind::ALL.into_iter().find(|other| *other != kind).unwrap();
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let (net, optimizer) =
+        (config.preset.net(&backend, 1).unwrap(), config.preset.config_with(other).optimizer(&backend));
+    let mut trainer = Trainer::new(&backend, net, optimizer, 1).unwrap();
+    match run.restore(&mut trainer).unwrap_err() {
+        Error::OtherOptimizer { saved, present, .. } => {
+            assert_eq!((saved, present), (kind.to_string(), &*other.to_string()));
+        }
+        error => panic!("{error}"),
+    }
+    assert_eq!(trainer.position, Position::default());
+}
+
+/// A state file from before there was a choice of optimisers says nothing of it; one that lost a tensor is refused.
+#[test]
+fn a_state_file_without_an_optimiser_is_sgds() {
+    let config = TrainConfig { batch_size: 16, epochs: 1, ..Preset::Small.config() };
+    let size = LoaderConfig { batch_size: 16, height: 28, width: 28, order: Order::Sequential };
+    let loader = Loader::new(dataset(40), size).unwrap();
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let fresh = || {
+        let net = config.preset.net(&backend, 1).unwrap();
+        Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::create(folder.path().join("run"), config.clone()).unwrap();
+    let mut trainer = fresh();
+    let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
+    assert!(trainer.fit(&loader, &loader, &config.fit_options(1), &mut quiet).unwrap().is_continue());
+    run.save(&trainer).unwrap();
+
+    let path = folder.path().join("run/state.safetensors");
+    let mut tensors = Tensors::load(&path).unwrap();
+    let mut note: serde_json::Map<_, _> = serde_json::from_str(tensors.note().unwrap()).unwrap();
+    note.remove("optimizer").unwrap();
+    note.remove("counters").unwrap();
+    tensors.set_note(serde_json::to_string(&note).unwrap());
+    tensors.save(&path).unwrap();
+    let mut resumed = fresh();
+    run.restore(&mut resumed).unwrap();
+    for ((name, a), (_, b)) in trainer.net.params().iter().zip(resumed.net.params()) {
+        assert!(a.data()[..] == b.data()[..], "{name}");
+        let [a, b] =
+            [(&trainer, *a), (&resumed, b)].map(|(trainer, param)| trainer.optimizer.tensor("velocity", param));
+        assert!(a.unwrap()[..] == b.unwrap()[..], "the velocity of {name}");
+    }
+
+    // Its bytes are as long under another name.
+    let bytes = std::fs::read(&path).unwrap();
+    let text = b"velocity.0.0.bias";
+    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+    let mut changed = bytes.clone();
+    changed[at..at + 8].copy_from_slice(b"velosity");
+    std::fs::write(&path, changed).unwrap();
+    let error = run.restore(&mut fresh()).unwrap_err().to_string();
+    assert!(error.contains("velocity.0.0.bias is missing"), "{error}");
+}
+
+/// Not by momentum or weight decay either. One whose rate is zero has a gradient and stays as it is too.
+#[test]
+fn a_parameter_without_a_gradient_is_not_updated() {
+    let backend = Cpu::<f32>::new();
+    let optimizers: [Box<dyn Optimizer<_>>; 2] =
+        [Sgd::new(&backend).with_momentum(0.9).with_weight_decay(0.1).into(), AdamW::new(&backend).into()];
+    for mut optimizer in optimizers {
+        let param = || Param::new(&backend, Shape::weight(3, 3, 1, 1), &[0.5; 9]).unwrap();
+        let (mut learning, mut frozen, mut unused) = (param(), param(), param());
+        frozen.rate_multiplier = 0.0;
+        for _ in 0..2 {
+            let mut tape = Tape::new(&backend, Mode::Training { seed: 0, epoch: 0, step: 0 });
+            let shape = Shape::image(1, 3, 2, 2);
+            let ones = || backend.upload(Role::Activation, &vec![1.0; shape.len()]).unwrap();
+            let x = tape.constant(ones(), shape).unwrap();
+            let [first, second] = [&learning, &frozen].map(|param| tape.param(param));
+            let y = tape.pointwise(&x, &first, None, false).unwrap();
+            let y = tape.pointwise(&y, &second, None, false).unwrap();
+            drop((first, second));
+            let grads = tape.backward_from(&y, ones()).unwrap();
+            assert!(grads.of_param(&frozen).is_some() && grads.of_param(&unused).is_none());
+            let params = [("learning", &mut learning), ("frozen", &mut frozen), ("unused", &mut unused)];
+            let params = params.into_iter().map(|(name, param)| (name.to_owned(), param)).collect();
+            optimizer.step(params, &grads, 0.1).unwrap();
+        }
+        let name = optimizer.name();
+        assert!(learning.data().iter().all(|&w| w < 0.45), "{name}: {:?}", &learning.data()[..]);
+        assert_eq!((&frozen.data()[..], &unused.data()[..]), (&[0.5; 9][..], &[0.5; 9][..]), "{name}");
     }
 }
 
@@ -138,6 +233,6 @@ fn divergence_in_the_last_update_is_told_too() {
     let net = config.preset.net(&backend, 1).unwrap();
     let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap();
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
-    let error = trainer.fit(&loader, &loader, &config.plan(1), &mut quiet).unwrap_err().to_string();
+    let error = trainer.fit(&loader, &loader, &config.fit_options(1), &mut quiet).unwrap_err().to_string();
     assert!(error.contains("training diverged"), "{error}");
 }

@@ -150,6 +150,7 @@ mod runs {
         assert_eq!(config["preset"].as_str(), Some("small"));
         assert_eq!(config["device"].as_str(), Some("cpu"));
         assert_eq!(config["schedule"].as_str(), Some("step:1:0.5"));
+        assert_eq!(config["optimizer"].as_str(), Some("sgd"));
         assert_eq!(config["learning_rate"].as_float(), Some(0.01));
         assert_eq!(config["momentum"].as_float(), Some(preset.momentum));
         assert_eq!(config["weight_decay"].as_float(), Some(preset.weight_decay));
@@ -360,6 +361,13 @@ mod refusals {
         refuse("--momentum -0.5", &["momentum", "in [0, 1)"]);
         refuse("--weight-decay -1", &["weight-decay", "zero or positive"]);
         refuse("--nesterov --momentum 0", &["nesterov", "--momentum 0.9"]);
+        refuse("--beta1 0.5", &["beta1", "sgd has none", "--optimizer adamw"]);
+        refuse("--eps 1e-6", &["eps", "sgd has none", "--optimizer adamw"]);
+        refuse("--optimizer adamw --momentum 0.9", &["momentum", "adamw has none", "--beta1", "--optimizer sgd"]);
+        refuse("--optimizer adamw --nesterov", &["nesterov", "adamw has none", "--optimizer sgd"]);
+        refuse("--optimizer adamw --beta1 1", &["beta1", "in [0, 1)"]);
+        refuse("--optimizer adamw --beta2 -0.1", &["beta2", "in [0, 1)"]);
+        refuse("--optimizer adamw --eps 0", &["eps", "positive and finite"]);
         refuse("--schedule sometimes", &["--schedule", "step:EVERY:FACTOR"]);
     }
 
@@ -378,6 +386,7 @@ mod refusals {
 
     #[test]
     fn names_of_nothing() {
+        refuse("--optimizer adam", &["--optimizer", "neither sgd nor adamw"]);
         refuse("--preset huge", &["--preset", "neither d2l nor small"]);
         refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
         // No machine has so many, whether or not the build can drive one.
@@ -403,11 +412,22 @@ mod refusals {
             ("epochs = 1", "epochs = 0", "epochs"),
             ("batch_size", "bunch_size", "bunch_size"),
             ("seed = 0", "seed = ", "config.toml"),
+            ("optimizer = \"sgd\"", "optimizer = \"adamw\"", "momentum"),
         ] {
             assert!(good.contains(from));
             fs::write(&config, good.replace(from, to)).unwrap();
             place.train("--resume run").bad(&["run", "config.toml", says]);
         }
+        // Another optimiser's state.
+        let adamw = good.replace("\"sgd\"", "\"adamw\"").replace("momentum = 0.9", "momentum = 0.0");
+        fs::write(&config, adamw).unwrap();
+        place.train("--resume run").bad(&["state.safetensors", "of optimiser sgd, not of adamw"]);
+        // Settings from before there was a choice of optimisers.
+        let lines = good
+            .lines()
+            .filter(|line| !["optimizer", "beta1", "beta2", "eps"].contains(&line.split(' ').next().unwrap()));
+        fs::write(&config, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        place.train("--resume run").good();
         // Another network's state.
         fs::write(&config, good.replace("\"small\"", "\"d2l\"").replace("resize = 28", "resize = 96")).unwrap();
         place.train("--resume run").bad(&["state.safetensors"]);

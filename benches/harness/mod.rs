@@ -18,7 +18,7 @@ use mlpconv::{Backend, Cpu, Precision, Result, Shape};
 #[cfg(feature = "cuda")]
 use mlpconv::{
     Cuda, Device,
-    device::{Moment, Recording},
+    device::{Recording, StepScalars},
 };
 
 pub use ceiling::Ceiling;
@@ -126,11 +126,11 @@ impl Timed for Cuda {
         }
         if recording.is_none() {
             work()?;
-            *recording = self.record(&Moment::default(), &mut || (0..RECORDED).try_for_each(|_| work()))?;
+            *recording = self.record(&StepScalars::default(), &mut || (0..RECORDED).try_for_each(|_| work()))?;
         }
         let graph = recording.as_ref().expect("this device records");
         let replays = count.div_ceil(RECORDED);
-        let taken = self.elapsed(|| (0..replays).try_for_each(|_| graph.replay(&Moment::default())))?;
+        let taken = self.elapsed(|| (0..replays).try_for_each(|_| graph.replay(&StepScalars::default())))?;
         Ok(taken.mul_f64(count as f64 / (replays * RECORDED) as f64))
     }
 }

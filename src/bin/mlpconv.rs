@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Cpu, Result, weights};
 
@@ -36,6 +37,9 @@ enum Command {
         /// Height and width of the images [default: the preset's]
         #[arg(long, value_name = "PIXELS")]
         resize: Option<usize>,
+        /// Count the state of this optimiser: sgd or adamw
+        #[arg(long, default_value = "sgd")]
+        optimizer: OptimizerKind,
         /// Count velocities too, as momentum needs them
         #[arg(long)]
         momentum: bool,
@@ -104,7 +108,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
-        Command::Summary { preset, batch_size, resize, momentum } => summary(preset, batch_size, resize, momentum),
+        Command::Summary { preset, batch_size, resize, optimizer, momentum } => {
+            let config = preset.config_with(optimizer);
+            let momentum = if momentum { 0.9 } else { 0.0 };
+            let resize = resize.unwrap_or(config.resize);
+            summary(&TrainConfig { batch_size, resize, momentum, ..config })
+        }
         Command::Plan { preset, batch_size, resize, device } => plan(preset, batch_size, resize, &device),
         Command::Evaluate { run, weights, device, data_dir, test_limit } => {
             evaluate(run, weights, &device, data_dir, test_limit)
@@ -123,12 +132,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) -> Result<()> {
-    let preset_config = preset.config();
-    let size = resize.unwrap_or(preset_config.resize);
-    TrainConfig { batch_size: batch, resize: size, ..preset_config }.validate()?;
-    let net = preset.net(&Cpu::<f32>::new(), 0)?;
-    let summary = console::summarize(preset, &net, batch, size)?;
+fn summary(config: &TrainConfig) -> Result<()> {
+    config.validate()?;
+    let (preset, backend) = (config.preset, Cpu::<f32>::new());
+    let net = preset.net(&backend, 0)?;
+    let summary = console::summarize(preset, &net, config.batch_size, config.resize)?;
     const WIDTH: usize = size_of::<f32>();
 
     say(format_args!("{preset}, input {}", summary.input));
@@ -170,12 +178,13 @@ fn summary(preset: Preset, batch: usize, resize: Option<usize>, momentum: bool) 
         &bytes(summary.kept_bytes(WIDTH)),
     ]));
 
-    let states = if momentum { "parameters, gradients, velocities" } else { "parameters, gradients" };
+    let state = config.optimizer(&backend).tensor_names();
+    let each = [&["parameters", "gradients"], state].concat().join(", ");
     let parameters = bytes(summary.params() * WIDTH);
     say(format_args!("\nmemory in fp32, without a device's working memory"));
     say(format_args!(
-        "  training   {:>10}  ({states}: {parameters} each; the rest activations and their gradients)",
-        bytes(summary.training_bytes(WIDTH, momentum))
+        "  training   {:>10}  ({each}: {parameters} each; the rest activations and their gradients)",
+        bytes(summary.training_bytes(WIDTH, state.len()))
     ));
     say(format_args!(
         "  inference  {:>10}  (parameters: {parameters}; the rest a layer's input and output)",

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use mlpconv::data::Loader;
-use mlpconv::optim::Schedule;
+use mlpconv::optim::{OptimizerKind, Schedule};
 use mlpconv::train::{Event, Feed, Position, Preset, Resident, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
@@ -35,18 +35,30 @@ struct Args {
     /// Images a step
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Learning rate
+    /// The optimiser: sgd or adamw [default: sgd]
+    #[arg(long)]
+    optimizer: Option<OptimizerKind>,
+    /// Learning rate [default: the preset's for the optimiser]
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Momentum, from 0 to below 1
+    /// Momentum of sgd, from 0 to below 1
     #[arg(long, allow_negative_numbers = true)]
     momentum: Option<f64>,
-    /// Nesterov momentum
+    /// Nesterov momentum of sgd
     #[arg(long)]
     nesterov: bool,
-    /// Weight decay (L2 penalty)
+    /// Weight decay: a penalty on squares with sgd, decoupled from the gradient with adamw, whose default is 0.01
     #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
+    /// What adamw's average of gradients keeps in a step, from 0 to below 1 [default: 0.9]
+    #[arg(long, allow_negative_numbers = true)]
+    beta1: Option<f64>,
+    /// What adamw's average of squared gradients keeps in a step, from 0 to below 1 [default: 0.999]
+    #[arg(long, allow_negative_numbers = true)]
+    beta2: Option<f64>,
+    /// What adamw adds to the root of the average of squares [default: 1e-8]
+    #[arg(long, allow_negative_numbers = true)]
+    eps: Option<f64>,
     /// Learning rate over time: constant, step:EVERY:FACTOR, cosine or cosine:WARMUP (in epochs)
     #[arg(long)]
     schedule: Option<Schedule>,
@@ -70,8 +82,8 @@ struct Args {
     out: Option<PathBuf>,
     /// Go on with the run in this folder, exactly as if it had not been interrupted
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "preset", "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay", "schedule", "resize", "seed",
-        "train_limit", "test_limit", "out",
+        "preset", "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "eps",
+        "schedule", "resize", "seed", "train_limit", "test_limit", "out",
     ])]
     resume: Option<PathBuf>,
     /// Steps between two lines where there is no terminal to draw a bar on [default: ten lines an epoch]
@@ -88,7 +100,8 @@ fn main() -> ExitCode {
 
 /// The settings that the options ask for: the preset's, but for what is said otherwise.
 fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
-    let mut config = args.preset.unwrap_or(device.preset).config();
+    let preset = args.preset.unwrap_or(device.preset);
+    let mut config = preset.config_with(args.optimizer.unwrap_or_default());
     fn set<T: Clone>(setting: &mut T, option: &Option<T>) {
         if let Some(value) = option {
             setting.clone_from(value);
@@ -101,6 +114,9 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
     set(&mut config.learning_rate, &args.lr);
     set(&mut config.momentum, &args.momentum);
     set(&mut config.weight_decay, &args.weight_decay);
+    set(&mut config.beta1, &args.beta1);
+    set(&mut config.beta2, &args.beta2);
+    set(&mut config.eps, &args.eps);
     set(&mut config.schedule, &args.schedule);
     set(&mut config.resize, &args.resize);
     set(&mut config.seed, &args.seed);
@@ -161,7 +177,7 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
 
     let stop = Arc::new(AtomicBool::new(false));
     on_interrupt(stop.clone())?;
-    let plan = run.config.plan(args.log_every.unwrap_or(train.steps().div_ceil(10)));
+    let options = run.config.fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
     let mut report = Report::new(run.config.preset, epochs);
     let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
     let residents = (resident(&train)?, resident(&test)?);
@@ -169,7 +185,7 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
         (Some(train), Some(test)) => (Feed::from(train), Feed::from(test)),
         _ => (Feed::from(&train), Feed::from(&test)),
     };
-    let ended = trainer.fit(train, test, &plan, &mut |trainer, event| {
+    let ended = trainer.fit(train, test, &options, &mut |trainer, event| {
         report.show(&event);
         if let Event::Epoch { metrics, .. } = &event {
             run.append(metrics)?;

@@ -132,14 +132,14 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Records the device work that `work` asks for instead of doing it, to be replayed; `None`, and `work` not called, on a
     /// device that gains nothing by it.
     ///
-    /// What `work` does on the host is done once, now: it may not exchange data with the device, and what it tells kernels
-    /// of rate, epoch, step and place must be that of `moment`. Buffers that it takes and drops are the
+    /// What `work` does on the host is done once, now: it may not exchange data with the device, and every per-step scalar that
+    /// it hands to kernels must have the value that `scalars` has. Buffers that it takes and drops are the
     /// recording's own; those that it merely uses must stay where they are. No other thread may use the device meanwhile.
-    fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
+    fn record(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
 
-    /// Does `work` as [`Device::record`] would record it, in buffers that recordings share: none of them may outlive it but
-    /// those that stay for good.
-    fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
+    /// Runs `work` unrecorded, from the recordings' memory. Buffers made inside must be dropped inside, except lasting state
+    /// such as velocities.
+    fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
     /// Waits until the work of all earlier calls is done.
     fn synchronize(&self) -> Result<()>;
@@ -158,11 +158,13 @@ fn require_same_len(device: usize, host: usize) -> Result<()> {
     Err(Error::shape("write", format!("{host} elements for a buffer of {device}")))
 }
 
-/// What changes between two replays of a step, besides the data that is already on the device.
+/// Per-step scalars. On a GPU they lie in device memory, so that a replayed graph reads current values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Moment {
+pub struct StepScalars {
     /// The optimiser's learning rate.
     pub rate: f32,
+    /// What else an optimiser changes from step to step, see [`Optimizer::corrections`](crate::optim::Optimizer::corrections).
+    pub corrections: [f32; 2],
     /// With the seed and the step, what dropout draws from.
     pub epoch: u32,
     pub step: u32,
@@ -172,8 +174,8 @@ pub struct Moment {
 
 /// Work that a device has recorded, see [`Device::record`].
 pub trait Recording: Send + 'static {
-    /// Asks for the recorded work once more, at another moment.
-    fn replay(&self, moment: &Moment) -> Result<()>;
+    /// Asks for the recorded work once more, with these scalars.
+    fn replay(&self, scalars: &StepScalars) -> Result<()>;
 }
 
 /// A download under way, see [`Device::download_later`].

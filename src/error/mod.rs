@@ -53,6 +53,13 @@ pub enum Error {
     #[error("weights {}: {problem}", path.display())]
     Weights { path: PathBuf, problem: String },
 
+    /// A run's state that another optimiser has left.
+    #[error(
+        "weights {}: the state is of optimiser {saved}, not of {present}; go on with {saved}, or begin a new run with {present}",
+        path.display()
+    )]
+    OtherOptimizer { path: PathBuf, saved: String, present: &'static str },
+
     /// A run folder that cannot be used.
     #[error("run {}: {problem}", path.display())]
     Run { path: PathBuf, problem: String },

@@ -109,12 +109,12 @@ impl Summary {
         self.layers.iter().map(|layer| layer.kept(width)).sum()
     }
 
-    /// Peak bytes of a training step, without a device's working memory: parameters, their gradients and (with
-    /// momentum) velocities in fp32, the parameters once more where activations are narrower, and, with activations of
+    /// Peak bytes of a training step, without a device's working memory: parameters, their gradients and the `state` tensors
+    /// that the optimiser keeps for each ([`Optimizer::tensor_names`](crate::optim::Optimizer::tensor_names)) in fp32, the
+    /// parameters once more where activations are narrower, and, with activations of
     /// `width` bytes, the worst moment of the backward pass, when a layer's two activation gradients meet
     /// what that layer and those before it have kept.
-    pub fn training_bytes(&self, width: usize, momentum: bool) -> usize {
-        let states = if momentum { 3 } else { 2 };
+    pub fn training_bytes(&self, width: usize, state: usize) -> usize {
         let copy = if width < 4 { width } else { 0 };
         let mut kept: usize = 0;
         let mut peak = 0;
@@ -124,7 +124,7 @@ impl Summary {
             let gradients = dx.saturating_add(layer.output.len()).saturating_mul(width);
             peak = peak.max(kept.saturating_add(gradients));
         }
-        (self.params() * (states * 4 + copy)).saturating_add(peak)
+        (self.params() * ((2 + state) * 4 + copy)).saturating_add(peak)
     }
 
     /// Peak bytes of inference: parameters, and the largest input and output of a layer.

@@ -25,6 +25,7 @@
 //! network run as which op is decided in one place, [`nn::plan`](crate::nn::plan), by what a backend says of each
 //! [`Fusion`](fusion::Fusion).
 
+pub mod adamw;
 mod affine;
 mod chain;
 pub mod conv2d;
@@ -40,6 +41,8 @@ pub mod pointwise_maxpool;
 pub mod pointwise_pair;
 pub mod relu;
 pub mod sgd;
+#[cfg(feature = "cuda")]
+mod update;
 
 pub use affine::{Affine, Wanted};
 pub use chain::{ChainWanted, Params};

@@ -1,12 +1,15 @@
 //! SGD with momentum, Nesterov momentum and weight decay.
 
-use std::collections::HashMap;
-
+use super::kept::Kept;
+use super::{Optimizer, unknown};
 use crate::Backend;
-use crate::device::{Real, Role};
-use crate::ops::sgd::{Item, Rule};
-use crate::tape::{Grads, Param, ParamId, unique};
+use crate::device::Real;
+use crate::ops::sgd::{Item, SgdStep};
+use crate::tape::{Grads, Param, unique};
 use crate::{Error, Result};
+
+const NAME: &str = "sgd";
+const VELOCITY: &str = "velocity";
 
 /// Stochastic gradient descent by PyTorch's rule (see [`ops::sgd`](crate::ops::sgd::Sgd)), with its velocities.
 pub struct Sgd<B: Backend> {
@@ -14,22 +17,16 @@ pub struct Sgd<B: Backend> {
     pub momentum: f64,
     pub nesterov: bool,
     pub weight_decay: f64,
-    /// Empty before the first update, and without momentum. A velocity stays where it is once it is there: recorded
-    /// updates name its address.
-    velocity: HashMap<ParamId, B::Buf>,
+    /// Empty before the first update, and without momentum.
+    velocity: Kept<B>,
     id: u64,
 }
 
 impl<B: Backend> Sgd<B> {
     /// Plain SGD.
     pub fn new(backend: &B) -> Self {
-        let (backend, velocity, id) = (backend.clone(), HashMap::new(), unique());
+        let (backend, velocity, id) = (backend.clone(), Kept::new(), unique());
         Sgd { backend, momentum: 0.0, nesterov: false, weight_decay: 0.0, velocity, id }
-    }
-
-    /// Tells this optimiser, with its velocities, from every other.
-    pub(crate) fn id(&self) -> u64 {
-        self.id
     }
 
     /// With `momentum` in [0, 1); 0 keeps no velocity.
@@ -49,58 +46,58 @@ impl<B: Backend> Sgd<B> {
         self.weight_decay = weight_decay;
         self
     }
+}
 
-    /// Updates `params` by their gradients, at learning rate `rate`. A parameter without a gradient stays as it is.
-    ///
-    /// # Errors
-    /// [`Error::ParameterInUse`] if a variable that shares a parameter's data is still alive; nothing is updated then.
-    pub fn step(&mut self, mut params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()> {
+impl<B: Backend> Optimizer<B> for Sgd<B> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn step(&mut self, mut params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()> {
         if self.momentum != 0.0 {
-            for (_, param) in &params {
-                if !self.velocity.contains_key(&param.id()) {
-                    let mut velocity = self.backend.alloc(Role::Parameter, param.shape().len())?;
-                    self.backend.fill(&mut velocity, num_traits::Zero::zero())?;
-                    self.velocity.insert(param.id(), velocity);
-                }
-            }
+            self.velocity.begin(&self.backend, &params)?;
         }
-        // The update lends out every velocity at once, and each of them once.
-        let mut velocities: HashMap<_, _> = self.velocity.iter_mut().collect();
+        let mut velocities = self.velocity.lend();
         let mut items = Vec::with_capacity(params.len());
         for (name, param) in &mut params {
             let velocity = velocities.remove(&param.id());
             let Some(grad) = grads.of_param(param) else { continue };
             let rate_multiplier = param.rate_multiplier;
-            let in_use = || Error::ParameterInUse { op: "sgd", name: name.clone() };
+            let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
             let param = param.data_mut().ok_or_else(in_use)?;
             items.push(Item { param, grad, velocity, rate_multiplier });
         }
-        let rule = Rule {
+        let step = SgdStep {
             rate: Real::from_f64(rate),
             momentum: Real::from_f64(self.momentum),
             nesterov: self.nesterov,
             weight_decay: Real::from_f64(self.weight_decay),
         };
-        self.backend.sgd(&rule, &mut items)
+        self.backend.sgd(&step, &mut items)
     }
 
-    /// A parameter's velocity; `None` before its first update, and without momentum.
-    pub fn velocity(&self, param: &Param<B>) -> Option<&B::Buf> {
-        self.velocity.get(&param.id())
+    fn recording_key(&self) -> Vec<u64> {
+        vec![self.id, self.momentum.to_bits(), u64::from(self.nesterov), self.weight_decay.to_bits()]
     }
 
-    /// Goes on with the velocity that a parameter had in an earlier run.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if there are more or fewer values than the parameter has.
-    pub fn set_velocity(&mut self, param: &Param<B>, values: &[B::Scalar]) -> Result<()> {
-        if values.len() != param.shape().len() {
-            return Err(Error::shape("sgd", format!("{} velocities for a {}", values.len(), param.shape())));
+    fn tensor_names(&self) -> &'static [&'static str] {
+        if self.momentum != 0.0 { &[VELOCITY] } else { &[] }
+    }
+
+    fn tensor(&self, name: &str, param: &Param<B>) -> Option<&B::Buf> {
+        if name == VELOCITY { self.velocity.get(param) } else { None }
+    }
+
+    fn set_tensor(&mut self, name: &str, param: &Param<B>, values: &[B::Scalar]) -> Result<()> {
+        match name {
+            VELOCITY => self.velocity.set(&self.backend, param, values, [NAME, VELOCITY]),
+            _ => Err(unknown(NAME, name)),
         }
-        if let Some(velocity) = self.velocity.get_mut(&param.id()) {
-            return self.backend.write(velocity, values);
-        }
-        self.velocity.insert(param.id(), self.backend.upload(Role::Parameter, values)?);
-        Ok(())
+    }
+}
+
+impl<B: Backend> From<Sgd<B>> for Box<dyn Optimizer<B>> {
+    fn from(optimizer: Sgd<B>) -> Self {
+        Box::new(optimizer)
     }
 }

@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Plan;
+use super::FitOptions;
 use crate::Backend;
 use crate::device::Precision;
 use crate::nn::Nin;
-use crate::optim::{Schedule, Sgd};
+use crate::optim::adamw::{BETAS, EPS, WEIGHT_DECAY};
+use crate::optim::{AdamW, Optimizer, OptimizerKind, Schedule, Sgd};
 use crate::{Error, Result};
 
 /// A network with the recipe that trains it.
@@ -33,10 +34,14 @@ impl Preset {
             precision: Precision::Fp32,
             epochs: 10,
             batch_size: 128,
+            optimizer: OptimizerKind::Sgd,
             learning_rate: 0.1,
             momentum: 0.0,
             nesterov: false,
             weight_decay: 0.0,
+            beta1: BETAS[0],
+            beta2: BETAS[1],
+            eps: EPS,
             schedule: Schedule::Constant,
             resize: 224,
             seed: 0,
@@ -53,6 +58,25 @@ impl Preset {
                 schedule: Schedule::Cosine { warmup: 1.0 },
                 resize: 28,
                 ..d2l
+            },
+        }
+    }
+
+    /// Its settings with another optimiser's recipe.
+    pub fn config_with(self, optimizer: OptimizerKind) -> TrainConfig {
+        let config = self.config();
+        match optimizer {
+            OptimizerKind::Sgd => config,
+            OptimizerKind::AdamW => TrainConfig {
+                optimizer,
+                learning_rate: match self {
+                    Preset::D2l => 0.001,
+                    Preset::Small => 0.002,
+                },
+                momentum: 0.0,
+                nesterov: false,
+                weight_decay: WEIGHT_DECAY,
+                ..config
             },
         }
     }
@@ -98,10 +122,20 @@ pub struct TrainConfig {
     pub precision: Precision,
     pub epochs: u32,
     pub batch_size: usize,
+    #[serde(default)]
+    pub optimizer: OptimizerKind,
     pub learning_rate: f64,
+    /// SGD's, as Nesterov's momentum.
     pub momentum: f64,
     pub nesterov: bool,
     pub weight_decay: f64,
+    /// AdamW's, as `beta2` and `eps`.
+    #[serde(default = "beta1")]
+    pub beta1: f64,
+    #[serde(default = "beta2")]
+    pub beta2: f64,
+    #[serde(default = "eps")]
+    pub eps: f64,
     #[serde(serialize_with = "to_text", deserialize_with = "from_text")]
     pub schedule: Schedule,
     /// Height and width that the images are brought to.
@@ -139,8 +173,29 @@ impl TrainConfig {
         range("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "in [0, 1)")?;
         let decay = self.weight_decay;
         range("weight-decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite")?;
-        if self.nesterov && self.momentum == 0.0 {
-            return Err(Error::config("nesterov", "needs momentum; add --momentum 0.9"));
+        range("beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "in [0, 1)")?;
+        range("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "in [0, 1)")?;
+        range("eps", self.eps, self.eps > 0.0 && self.eps.is_finite(), "positive and finite")?;
+        match self.optimizer {
+            OptimizerKind::Sgd => {
+                if self.nesterov && self.momentum == 0.0 {
+                    return Err(Error::config("nesterov", "needs momentum; add --momentum 0.9"));
+                }
+                let settings =
+                    [("beta1", self.beta1, BETAS[0]), ("beta2", self.beta2, BETAS[1]), ("eps", self.eps, EPS)];
+                if let Some((name, ..)) = settings.into_iter().find(|(_, value, default)| value != default) {
+                    return Err(Error::config(name, "sgd has none; leave it out, or add --optimizer adamw"));
+                }
+            }
+            OptimizerKind::AdamW => {
+                if self.nesterov {
+                    return Err(Error::config("nesterov", "adamw has none; leave it out, or use --optimizer sgd"));
+                }
+                if self.momentum != 0.0 {
+                    let problem = "adamw has none; leave it out, set --beta1 instead, or use --optimizer sgd";
+                    return Err(Error::config("momentum", problem));
+                }
+            }
         }
         if !(1..=1024).contains(&self.resize) {
             return Err(Error::config("resize", format!("{} must be between 1 and 1024 pixels", self.resize)));
@@ -149,19 +204,40 @@ impl TrainConfig {
     }
 
     /// The optimiser that these settings ask for.
-    pub fn optimizer<B: Backend>(&self, backend: &B) -> Sgd<B> {
-        Sgd::new(backend).with_momentum(self.momentum).with_nesterov(self.nesterov).with_weight_decay(self.weight_decay)
+    pub fn optimizer<B: Backend>(&self, backend: &B) -> Box<dyn Optimizer<B>> {
+        match self.optimizer {
+            OptimizerKind::Sgd => {
+                let sgd = Sgd::new(backend).with_momentum(self.momentum).with_nesterov(self.nesterov);
+                sgd.with_weight_decay(self.weight_decay).into()
+            }
+            OptimizerKind::AdamW => {
+                let adamw = AdamW::new(backend).with_betas([self.beta1, self.beta2]).with_eps(self.eps);
+                adamw.with_weight_decay(self.weight_decay).into()
+            }
+        }
     }
 
-    /// The plan for [`Trainer::fit`](super::Trainer::fit).
-    pub fn plan(&self, report_every: usize) -> Plan {
+    /// The options for [`Trainer::fit`](super::Trainer::fit).
+    pub fn fit_options(&self, report_every: usize) -> FitOptions {
         let report_every = report_every.max(1);
-        Plan { epochs: self.epochs, rate: self.learning_rate, schedule: self.schedule, report_every }
+        FitOptions { epochs: self.epochs, rate: self.learning_rate, schedule: self.schedule, report_every }
     }
 }
 
 fn fp32() -> Precision {
     Precision::Fp32
+}
+
+fn beta1() -> f64 {
+    BETAS[0]
+}
+
+fn beta2() -> f64 {
+    BETAS[1]
+}
+
+fn eps() -> f64 {
+    EPS
 }
 
 fn to_text<S: Serializer>(schedule: &Schedule, serializer: S) -> std::result::Result<S::Ok, S::Error> {

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 /// How long to train and how fast to learn.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct FitOptions {
     pub epochs: u32,
     pub rate: f64,
     pub schedule: Schedule,
@@ -73,7 +73,7 @@ impl Health {
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// A step is done, or asked of a device that works behind the host's back. `reading`, of the epoch's first `.0` steps,
-    /// comes after the run's first step and the epoch's last, and after every [`Plan::report_every`] as soon as it is there.
+    /// comes after the run's first step and the epoch's last, and after every [`FitOptions::report_every`] as soon as it is there.
     Step { position: Position, steps: usize, images: usize, reading: Option<(u32, Reading)> },
     /// A batch of the test set is evaluated.
     Evaluation { done: usize, of: usize },
@@ -82,7 +82,7 @@ pub enum Event {
 }
 
 impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
-    /// Trains from the present position to the end of the plan; with a shuffling loader, each epoch in an order of its own.
+    /// Trains from the present position to the last of `options.epochs`; with a shuffling loader, each epoch in an order of its own.
     /// The batches of either come from a [`Loader`](crate::data::Loader) or from a [`Resident`](super::Resident) data set.
     /// `on_event` may break the run off: after the step that it was told of, or during the evaluation, which is
     /// then repeated when the run goes on.
@@ -96,17 +96,17 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         &mut self,
         train: impl Into<Feed<'a, B>>,
         test: impl Into<Feed<'a, B>>,
-        plan: &Plan,
+        options: &FitOptions,
         on_event: &mut dyn FnMut(&Self, Event) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let (train, test) = (train.into(), test.into());
         let steps = train.loader().steps();
         let rate = |epoch: u32, step: usize| {
-            plan.rate * plan.schedule.factor(epoch as usize * steps + step, steps, plan.epochs)
+            options.rate * options.schedule.factor(epoch as usize * steps + step, steps, options.epochs)
         };
         let mut first = true;
         let mut lag = Lag::new();
-        while self.position.epoch < plan.epochs {
+        while self.position.epoch < options.epochs {
             let epoch = self.position.epoch;
             if self.position.step == 0 {
                 self.reset_reading()?;
@@ -128,7 +128,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 }
                 let at_once = first || step + 1 == steps;
                 first = false;
-                let told = at_once || (step + 1).is_multiple_of(plan.report_every);
+                let told = at_once || (step + 1).is_multiple_of(options.report_every);
                 let mut arrived = Vec::new();
                 if told || (step + 1).is_multiple_of(LEAD) {
                     let reading = self.reading_later()?;

@@ -11,7 +11,7 @@ mod trainer;
 
 pub use config::{Preset, TrainConfig};
 pub use feed::Feed;
-pub use fit::{EpochMetrics, Event, Health, Plan};
+pub use fit::{EpochMetrics, Event, FitOptions, Health};
 pub use resident::Resident;
 pub use run::Run;
 pub use trainer::{Position, Trainer};

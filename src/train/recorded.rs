@@ -2,29 +2,26 @@
 
 use crate::Backend;
 use crate::Result;
-use crate::device::{Moment, Recording};
+use crate::device::{Recording, StepScalars};
 use crate::nn::Module;
-use crate::optim::Sgd;
+use crate::optim::Optimizer;
 use crate::tape::ParamId;
 
-/// All that a recorded step depends on and does not read anew each time, but for settings of the network's own modules, which
-/// do not change. What differs in any of it is other work.
+/// Cache key: everything baked into a recording, except settings of the network's own modules, which do not change. Any
+/// difference means a new recording.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Work {
     data: u64,
     images: usize,
     params: Vec<ParamId>,
     /// `None`: it is scored only.
-    training: Option<Rules>,
+    training: Option<Training>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Rules {
+struct Training {
     seed: u64,
-    optimizer: u64,
-    momentum: f64,
-    nesterov: bool,
-    weight_decay: f64,
+    optimizer: Vec<u64>,
     multipliers: Vec<f64>,
 }
 
@@ -39,18 +36,15 @@ impl Work {
         images: usize,
         seed: u64,
         net: &impl Module<B>,
-        optimizer: &Sgd<B>,
+        optimizer: &dyn Optimizer<B>,
     ) -> Self {
         let multiplier = |param: &crate::Param<B>| crate::device::Real::to_f64(param.rate_multiplier);
-        let rules = Rules {
+        let training = Training {
             seed,
-            optimizer: optimizer.id(),
-            momentum: optimizer.momentum,
-            nesterov: optimizer.nesterov,
-            weight_decay: optimizer.weight_decay,
+            optimizer: optimizer.recording_key(),
             multipliers: net.params().into_iter().map(|(_, param)| multiplier(param)).collect(),
         };
-        Work { training: Some(rules), ..Work::scoring(data, images, net) }
+        Work { training: Some(training), ..Work::scoring(data, images, net) }
     }
 }
 
@@ -78,8 +72,8 @@ impl<B: Backend> Default for Recorded<B> {
 
 impl<B: Backend> Recorded<B> {
     /// Does `work`, as `step` says: by calling it, or by a replay. Returns whether it was replayed without `step` being
-    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `moment`; without a
-    /// moment nothing is recorded or replayed.
+    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `scalars`; without a
+    /// scalars nothing is recorded or replayed.
     ///
     /// # Errors
     /// What `step` gives, or the device.
@@ -87,20 +81,20 @@ impl<B: Backend> Recorded<B> {
         &mut self,
         backend: &B,
         work: Work,
-        moment: Option<&Moment>,
+        scalars: Option<&StepScalars>,
         step: &mut dyn FnMut() -> Result<()>,
     ) -> Result<bool> {
-        let Some(moment) = moment else { return step().map(|()| false) };
+        let Some(scalars) = scalars else { return step().map(|()| false) };
         let known = self.kinds.iter().position(|(kind, _)| *kind == work);
         let state = known.map(|at| self.kinds.remove(at).1);
         let (state, replayed) = match state {
             Some(State::Recorded(recording)) => {
-                recording.replay(moment)?;
+                recording.replay(scalars)?;
                 (State::Recorded(recording), true)
             }
-            Some(State::Seen) => match backend.record(moment, step)? {
+            Some(State::Seen) => match backend.record(scalars, step)? {
                 Some(recording) => {
-                    recording.replay(moment)?;
+                    recording.replay(scalars)?;
                     (State::Recorded(recording), false)
                 }
                 None => {
@@ -113,7 +107,7 @@ impl<B: Backend> Recorded<B> {
                 (State::Plain, false)
             }
             None => {
-                backend.rehearse(step)?;
+                backend.warm_up(step)?;
                 (State::Seen, false)
             }
         };

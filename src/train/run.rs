@@ -3,8 +3,9 @@
 //! * `config.toml`: the resolved settings;
 //! * `metrics.jsonl`: a line for each epoch;
 //! * `weights.safetensors`: the network, as PyTorch loads it;
-//! * `state.safetensors`: what resuming needs: weights, velocities, and how far the run had come.
+//! * `state.safetensors`: what resuming needs: weights, the optimiser's state, and how far the run had come.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::{EpochMetrics, Position, TrainConfig, Trainer};
 use crate::Backend;
 use crate::nn::Module;
 use crate::ops::cross_entropy::Reading;
+use crate::optim::OptimizerKind;
 use crate::weights::{Tensors, write_whole};
 use crate::{Error, Result};
 
@@ -29,9 +31,6 @@ const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
-/// Velocities stand beside the weights of a state file under this prefix.
-const VELOCITY: &str = "velocity.";
-
 /// What a state file says besides its tensors.
 #[derive(Serialize, Deserialize)]
 struct Progress {
@@ -40,6 +39,21 @@ struct Progress {
     reading: Reading,
     /// Seconds of training in the epoch so far.
     seconds: f64,
+    /// Whose state it is. Files from before there was a choice do not say.
+    #[serde(default = "sgd")]
+    optimizer: String,
+    /// The optimiser's numbers; its tensors stand beside the weights.
+    #[serde(default)]
+    counters: BTreeMap<String, u64>,
+}
+
+fn sgd() -> String {
+    OptimizerKind::default().to_string()
+}
+
+/// What the names of an optimiser's tensors begin with in a state file: `velocity.` and the parameter's name.
+fn prefix(tensor: &str) -> String {
+    format!("{tensor}.")
 }
 
 impl Run {
@@ -131,9 +145,14 @@ impl Run {
         }
         let mut tensors = Tensors::of(&trainer.backend, &trainer.net)?;
         tensors.save(&self.weights())?;
-        let progress = Progress { position, reading, seconds: trainer.epoch_time.as_secs_f64() };
         let optimizer = &trainer.optimizer;
-        tensors.push_beside(&trainer.backend, &trainer.net, VELOCITY, |param| optimizer.velocity(param))?;
+        for name in optimizer.tensor_names() {
+            tensors
+                .push_beside(&trainer.backend, &trainer.net, &prefix(name), |param| optimizer.tensor(name, param))?;
+        }
+        let counters = optimizer.counters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let seconds = trainer.epoch_time.as_secs_f64();
+        let progress = Progress { position, reading, seconds, optimizer: optimizer.name().into(), counters };
         tensors.set_note(serde_json::to_string(&progress).map_err(|e| Error::run(&self.folder, e.to_string()))?);
         tensors.save(&self.folder.join(STATE))
     }
@@ -141,7 +160,8 @@ impl Run {
     /// Brings a fresh trainer to where the run was when it was last saved.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Weights`] where the state cannot be read or is not of such a network.
+    /// [`Error::Io`] and [`Error::Weights`] where the state cannot be read or is not of such a network;
+    /// [`Error::OtherOptimizer`] where it is another optimiser's. The network changes only where none of these is given.
     pub fn restore<B: Backend, N: Module<B>>(&self, trainer: &mut Trainer<B, N>) -> Result<()> {
         let path = self.folder.join(STATE);
         if !path.exists() {
@@ -155,15 +175,40 @@ impl Run {
             .note()
             .and_then(|note| serde_json::from_str(note).ok())
             .ok_or_else(|| Error::weights(&path)("it does not say how far the run had come".into()))?;
-        let velocity = tensors.beside(&trainer.net, VELOCITY, &path)?;
-        tensors.give_to(&trainer.backend, &mut trainer.net, &[VELOCITY], &path)?;
+        let optimizer = &mut trainer.optimizer;
+        if progress.optimizer != optimizer.name() {
+            let (saved, present) = (progress.optimizer, optimizer.name());
+            return Err(Error::OtherOptimizer { path, saved, present });
+        }
+        let known: Vec<_> = optimizer.counters().into_iter().map(|(name, _)| name).collect();
+        let mut counters = Vec::new();
+        for name in known {
+            let missing = || Error::weights(&path)(format!("it lacks the optimiser's number {name}"));
+            counters.push((name, *progress.counters.get(name).ok_or_else(missing)?));
+        }
+        let names = optimizer.tensor_names();
+        let prefixes: Vec<String> = names.iter().map(|name| prefix(name)).collect();
+        let mut state = Vec::new();
+        for (name, prefix) in names.iter().zip(&prefixes) {
+            let tensors = tensors.beside(&trainer.net, prefix, &path)?;
+            if tensors.is_empty() && progress.position != Position::default() {
+                return Err(Error::weights(&path)(format!("it lacks the optimiser's tensors {prefix}*")));
+            }
+            state.push((name, tensors));
+        }
+        tensors.give_to(&trainer.backend, &mut trainer.net, &prefixes, &path)?;
         let params = trainer.net.params();
-        for (name, values) in &velocity {
-            if let Some((_, param)) = params.iter().find(|(known, _)| known == name) {
-                trainer.optimizer.set_velocity(param, values)?;
+        for (name, tensors) in &state {
+            for (owner, values) in tensors {
+                if let Some((_, param)) = params.iter().find(|(known, _)| known == owner) {
+                    optimizer.set_tensor(name, param, values)?;
+                }
             }
         }
         drop(params);
+        for (name, value) in counters {
+            optimizer.set_counter(name, value)?;
+        }
         trainer.position = progress.position;
         trainer.epoch_time = Duration::try_from_secs_f64(progress.seconds).unwrap_or_default();
         trainer.set_reading(progress.reading)

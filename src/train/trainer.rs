@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::Resident;
 use super::recorded::{Recorded, Work};
 use crate::Backend;
-use crate::device::{Moment, Real, Role};
+use crate::device::{Real, Role, StepScalars};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
-use crate::optim::Sgd;
+use crate::optim::Optimizer;
 use crate::tape::{Mode, Tape, Var};
 use crate::{Error, Result, Shape};
 
@@ -26,7 +26,7 @@ pub struct Position {
 pub struct Trainer<B: Backend, N: Module<B>> {
     pub backend: B,
     pub net: N,
-    pub optimizer: Sgd<B>,
+    pub optimizer: Box<dyn Optimizer<B>>,
     /// With the seed, what dropout draws from.
     pub position: Position,
     /// Whether a device that can record work does so; the bits are the same without.
@@ -43,11 +43,11 @@ pub struct Trainer<B: Backend, N: Module<B>> {
 impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// Where the device has no memory left.
-    pub fn new(backend: &B, net: N, optimizer: Sgd<B>, seed: u64) -> Result<Self> {
+    pub fn new(backend: &B, net: N, optimizer: impl Into<Box<dyn Optimizer<B>>>, seed: u64) -> Result<Self> {
         Ok(Trainer {
             backend: backend.clone(),
             net,
-            optimizer,
+            optimizer: optimizer.into(),
             position: Position::default(),
             record: true,
             epoch_time: Duration::ZERO,
@@ -85,18 +85,24 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             return Ok(0);
         }
         data.begin(epoch)?;
-        let moment =
-            Moment { rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32, epoch, step, first: places.start as u32 };
-        let work = Work::training(data.id, n, self.seed, &self.net, &self.optimizer);
+        let scalars = StepScalars {
+            rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32,
+            corrections: self.optimizer.corrections(),
+            epoch,
+            step,
+            first: places.start as u32,
+        };
+        let work = Work::training(data.id, n, self.seed, &self.net, &*self.optimizer);
         let backend = self.backend.clone();
         let mut recorded = std::mem::take(self.recorded.get_mut());
-        let replayed = recorded.run(&backend, work, self.record.then_some(&moment), &mut || {
+        let replayed = recorded.run(&backend, work, self.record.then_some(&scalars), &mut || {
             let (x, labels) = data.gather(places.clone())?;
             self.learn(x, data.shape(n), rate, |_, logits| data.require_classes(logits.c()).map(|()| labels))
         });
         *self.recorded.get_mut() = recorded;
         if replayed? {
             self.meter.count(n);
+            self.optimizer.count_replay();
         }
         self.position.step += 1;
         Ok(n)
@@ -142,10 +148,10 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     pub(super) fn score_resident(&self, data: &Resident<B>, step: usize) -> Result<()> {
         let places = data.batch(step);
         let n = places.len();
-        let moment = Moment { first: places.start as u32, ..Moment::default() };
+        let scalars = StepScalars { first: places.start as u32, ..StepScalars::default() };
         let work = Work::scoring(data.id, n, &self.net);
-        let moment = self.record.then_some(&moment);
-        let replayed = self.recorded.borrow_mut().run(&self.backend, work, moment, &mut || {
+        let scalars = self.record.then_some(&scalars);
+        let replayed = self.recorded.borrow_mut().run(&self.backend, work, scalars, &mut || {
             let (x, labels) = data.gather(places.clone())?;
             let (tape, logits) = self.forward(x, data.shape(n), Mode::Inference)?;
             data.require_classes(logits.shape().c())?;

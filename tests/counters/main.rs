@@ -11,6 +11,8 @@ mod layers;
 mod least;
 /// The accesses in the PTX of main loops.
 mod loops;
+/// Optimisers' launches.
+mod optimizers;
 /// The least traffic of a training step.
 mod plan;
 /// The report `kernels/measured/COUNTERS.md`.
@@ -83,6 +85,19 @@ fn launches() {
 fn steps() {
     for precision in Precision::ALL {
         step::run(&gpu::gpu(precision).expect("kernels")).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "`every_optimizer_updates_in_one_launch` starts it"]
+fn updates() {
+    optimizers::run(&gpu::gpu(Precision::Bf16).expect("kernels")).unwrap();
+}
+
+#[test]
+fn every_optimizer_updates_in_one_launch() {
+    if let Some(launches) = counted("updates") {
+        optimizers::check(&launches);
     }
 }
 

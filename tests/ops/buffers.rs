@@ -106,7 +106,7 @@ fn fresh_numbers_are_nan<B: Backend>(backend: &B, _: Arithmetic) {
 
 /// A backend that keeps parameters twice, to update one and to multiply with the other, keeps both up to date.
 fn a_parameter_multiplies_as_it_was_last_written<B: Backend>(backend: &B, _: Arithmetic) {
-    use mlpconv::ops::sgd::{Item, Rule};
+    use mlpconv::ops::sgd::{Item, SgdStep};
     let (x, w) = (Shape::image(2, 7, 3, 3), Shape::weight(5, 7, 1, 1));
     let parameter = |values: &[f64]| case::upload_as(Role::Parameter, backend, w, values);
     let output = |weights: B::Buf| {
@@ -128,10 +128,10 @@ fn a_parameter_multiplies_as_it_was_last_written<B: Backend>(backend: &B, _: Ari
 
     let mut updated = parameter(&drawn);
     let [rate, zero, one] = [0.1, 0.0, 1.0].map(B::Scalar::from_f64);
-    let rule = Rule { rate, momentum: zero, nesterov: false, weight_decay: zero };
+    let step = SgdStep { rate, momentum: zero, nesterov: false, weight_decay: zero };
     let grad = parameter(&draw::spread(4, w.len()));
     let item = Item { param: &mut updated, grad: &grad, velocity: None, rate_multiplier: one };
-    backend.sgd(&rule, &mut [item]).unwrap();
+    backend.sgd(&step, &mut [item]).unwrap();
     let values = case::download(backend, w, &updated);
     assert_ne!(values, drawn);
     assert_eq!(output(updated), output(parameter(&values)), "updated");

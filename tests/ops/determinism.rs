@@ -59,19 +59,22 @@ fn any_number_of_threads_gives_the_same_bits_on_the_networks_shapes() {
 
 #[test]
 fn any_number_of_threads_updates_to_the_same_bits() {
-    let len = 200_003;
-    let big = update::Update { lens: &[200_003, 11], multipliers: &[1.0, 2.0], ..table::updates()[5] };
-    let run = |threads| {
-        let backend = Cpu::<f32>::with_threads(threads).unwrap();
-        let buffers = |seed| {
-            [len, 11].map(|len| backend.upload(Role::Parameter, &case::scalars(&draw::spread(seed, len))).unwrap())
+    let lens = [200_003, 11];
+    for (_, updates) in table::updates() {
+        let big = update::Update { lens: &[200_003, 11], multipliers: &[1.0, 2.0], ..updates[4] };
+        let run = |threads| {
+            let backend = Cpu::<f32>::with_threads(threads).unwrap();
+            let buffers = |seed, values: fn(f64) -> f64| {
+                let values = |len| draw::spread(seed, len).into_iter().map(values).collect::<Vec<_>>();
+                lens.map(|len| backend.upload(Role::Parameter, &case::scalars(&values(len))).unwrap()).into()
+            };
+            let (mut params, mut states): (Vec<_>, _) = (buffers(1, |v| v), [buffers(2, |v| v), buffers(4, f64::abs)]);
+            update::apply(&backend, &big, 0, &mut params, &buffers(3, |v| v), &mut states);
+            params.iter().chain(states.iter().flatten()).map(|buf| buf.to_vec()).collect::<Vec<_>>()
         };
-        let (mut params, mut velocities) = (buffers(1), buffers(2));
-        update::apply(&backend, &big, &mut params, &buffers(3), &mut velocities);
-        params.iter().chain(&velocities).map(|buf| buf.to_vec()).collect::<Vec<_>>()
-    };
-    let one = run(1);
-    assert!(run(2) == one && run(3) == one);
+        let one = run(1);
+        assert!(run(2) == one && run(3) == one, "{big:?}");
+    }
 }
 
 on_every_backend!(running_again_gives_the_same_bits);

@@ -14,8 +14,10 @@ type Column = BTreeMap<(&'static str, &'static str), f64>;
 
 fn column<B: Backend>(backend: &B, arithmetic: Arithmetic) -> Column {
     let mut column = measured(backend, arithmetic).0.clone();
-    let shares = table::updates().into_iter().map(|update| update::check(backend, arithmetic, &update));
-    column.insert(("sgd", "update"), shares.fold(0.0, f64::max));
+    for (name, updates) in table::updates() {
+        let shares = updates.iter().map(|update| update::check(backend, arithmetic, update));
+        column.insert((name, "update"), shares.fold(0.0, f64::max));
+    }
     column
 }
 

@@ -2,7 +2,7 @@
 //! whenever. What has been read before has been added up by a kernel that does nothing else.
 
 use mlpconv::ops::Params;
-use mlpconv::optim::Sgd;
+use mlpconv::optim::{AdamW, Optimizer, Sgd};
 use mlpconv::shape::Window;
 use mlpconv::{Backend, Param, Shape, Tape};
 
@@ -107,10 +107,11 @@ fn gradients_are_those_of_the_loops<B: Backend>(backend: &B, arithmetic: Arithme
 
 /// Updates by gradients that were read before, or after, or not at all.
 fn reading_a_gradient_changes_no_update<B: Backend>(backend: &B, _: Arithmetic) {
-    let optimizers: [fn(&B) -> Sgd<B>; 3] = [
-        |backend| Sgd::new(backend),
-        |backend| Sgd::new(backend).with_momentum(0.9).with_weight_decay(0.01),
-        |backend| Sgd::new(backend).with_momentum(0.8).with_nesterov(true),
+    let optimizers: [fn(&B) -> Box<dyn Optimizer<B>>; 4] = [
+        |backend| Sgd::new(backend).into(),
+        |backend| Sgd::new(backend).with_momentum(0.9).with_weight_decay(0.01).into(),
+        |backend| Sgd::new(backend).with_momentum(0.8).with_nesterov(true).into(),
+        |backend| AdamW::new(backend).into(),
     ];
     for (op, optimizer) in ops().iter().zip(optimizers.iter().cycle()) {
         let run = |before: bool, after: bool| {
@@ -125,27 +126,31 @@ fn reading_a_gradient_changes_no_update<B: Backend>(backend: &B, _: Arithmetic) 
                 gradients.extend(first.into_iter().chain(second));
             }
             let updated: Vec<_> = params.iter().map(|param| bits(backend, param.data())).collect();
-            let velocities = params.iter().map(|param| optimizer.velocity(param).map(|v| bits(backend, v)));
-            (updated, velocities.collect::<Vec<_>>(), gradients)
+            let mut kept = Vec::new();
+            for (name, param) in optimizer.tensor_names().iter().flat_map(|name| params.iter().map(move |p| (name, p)))
+            {
+                kept.push(bits(backend, optimizer.tensor(name, param).expect("a tensor")));
+            }
+            (updated, kept, gradients)
         };
         let what = format!("{}, filters {}", op.x, op.params[0]);
-        let (updated, velocities, before) = run(true, false);
-        let (same_updated, same_velocities, after) = run(false, true);
+        let (updated, kept, before) = run(true, false);
+        let (same_updated, same_kept, after) = run(false, true);
         assert!(before == after, "{what}: gradients");
-        assert!(updated == same_updated && velocities == same_velocities, "{what}: read after the update");
-        let (same_updated, same_velocities, _) = run(false, false);
-        assert!(updated == same_updated && velocities == same_velocities, "{what}: never read");
+        assert!(updated == same_updated && kept == same_kept, "{what}: read after the update");
+        let (same_updated, same_kept, _) = run(false, false);
+        assert!(updated == same_updated && kept == same_kept, "{what}: never read");
     }
 }
 
 #[cfg(feature = "cuda")]
 mod on_a_gpu {
     use mlpconv::device::cuda::{Buf, CudaError};
-    use mlpconv::device::{Grad, Moment, Recording, Role, Write};
+    use mlpconv::device::{Grad, Recording, Role, StepScalars, Write};
     use mlpconv::ops::Wanted;
     use mlpconv::ops::conv2d::Conv2d;
     use mlpconv::ops::relu::Relu;
-    use mlpconv::ops::sgd::{Item, Rule, Sgd};
+    use mlpconv::ops::sgd::{Item, Sgd, SgdStep};
     use mlpconv::shape::ConvShape;
     use mlpconv::{Cuda, Device, Error, Precision, Result};
 
@@ -196,8 +201,8 @@ mod on_a_gpu {
     }
 
     fn update(gpu: &Cuda, param: &mut Buf, grad: &Buf, velocity: &mut Buf) -> Result<()> {
-        let rule = Rule { rate: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.01 };
-        gpu.sgd(&rule, &mut [Item { param, grad, velocity: Some(velocity), rate_multiplier: 1.0 }])
+        let step = SgdStep { rate: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.01 };
+        gpu.sgd(&step, &mut [Item { param, grad, velocity: Some(velocity), rate_multiplier: 1.0 }])
     }
 
     /// Whatever is done with a gradient comes to what it does with one that has been added up.
@@ -305,11 +310,11 @@ mod on_a_gpu {
             let want = bits(gpu, &dw.buf);
             // In parts once more.
             gradient(gpu, &factors, &mut dw).unwrap();
-            let moment = Moment::default();
-            let graph = gpu.record(&moment, &mut || gradient(gpu, &factors, &mut dw)).unwrap().expect("it records");
+            let scalars = StepScalars::default();
+            let graph = gpu.record(&scalars, &mut || gradient(gpu, &factors, &mut dw)).unwrap().expect("it records");
             for _ in 0..2 {
                 gpu.fill(&mut dw.buf, 0.0).unwrap();
-                graph.replay(&moment).unwrap();
+                graph.replay(&scalars).unwrap();
                 assert!(bits(gpu, &dw.buf) == want, "{}", gpu.precision());
             }
         });
@@ -323,15 +328,15 @@ mod on_a_gpu {
             gradient(gpu, &factors(gpu, 40), &mut dw).unwrap();
             let mut y = gpu.alloc(Role::Activation, LEN).unwrap();
             let [mut param, mut velocity] = [1, 2].map(|seed| numbers(gpu, Role::Parameter, seed, LEN));
-            let moment = Moment { rate: 0.1, ..Moment::default() };
-            let read = gpu.record(&moment, &mut || gpu.relu_fprop(&dw.buf, &mut y));
-            let updated = gpu.record(&moment, &mut || update(gpu, &mut param, &dw.buf, &mut velocity));
+            let scalars = StepScalars { rate: 0.1, ..StepScalars::default() };
+            let read = gpu.record(&scalars, &mut || gpu.relu_fprop(&dw.buf, &mut y));
+            let updated = gpu.record(&scalars, &mut || update(gpu, &mut param, &dw.buf, &mut velocity));
             for refused in [read, updated] {
                 let error = refused.err().expect("an error");
                 assert!(matches!(error, Error::Cuda(CudaError::UnsettledBeforeRecording)), "{error}");
             }
             gpu.download(&dw.buf).unwrap();
-            gpu.record(&moment, &mut || update(gpu, &mut param, &dw.buf, &mut velocity)).unwrap();
+            gpu.record(&scalars, &mut || update(gpu, &mut param, &dw.buf, &mut velocity)).unwrap();
         });
     }
 }

@@ -32,8 +32,10 @@ fn network_shapes<B: Backend>(backend: &B, arithmetic: Arithmetic) {
 }
 
 fn the_update_rule<B: Backend>(backend: &B, arithmetic: Arithmetic) {
-    for update in table::updates() {
-        update::check(backend, arithmetic, &update);
+    for (_, updates) in table::updates() {
+        for update in updates {
+            update::check(backend, arithmetic, &update);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::gather::Batches;
 use crate::mlpconv::Block;
 use crate::pair::Pair;
 use crate::pooled::Pooled;
-use crate::update::Update;
+use crate::update::{Rule, Update};
 
 /// One row of the table: the name of an op's folder, and its cases.
 pub type Row = (&'static str, Cases);
@@ -16,7 +16,7 @@ pub type Row = (&'static str, Cases);
 pub enum Cases {
     /// Ops on the tape.
     Tape(Vec<Case>),
-    /// The optimiser, which has a rule instead of a gradient.
+    /// Optimisers, which have a rule instead of a gradient.
     Rule(Vec<Update>),
     /// Batches of a data set, whose pixels want no gradient.
     Data(Vec<Batches>),
@@ -30,6 +30,7 @@ pub enum Cases {
 
 pub fn table() -> Vec<Row> {
     vec![
+        ("adamw", Cases::Rule(adamw())),
         ("conv2d", Cases::Tape(conv2d())),
         ("cross_entropy", Cases::Tape(cross_entropy())),
         ("dropout", Cases::Tape(dropout())),
@@ -54,9 +55,9 @@ pub fn tape_cases() -> Vec<Case> {
     cases.flatten().collect()
 }
 
-/// The optimiser's cases.
-pub fn updates() -> Vec<Update> {
-    sgd()
+/// The optimisers' cases, by their names.
+pub fn updates() -> [(&'static str, Vec<Update>); 2] {
+    [("adamw", adamw()), ("sgd", sgd())]
 }
 
 /// The cases of batches.
@@ -232,22 +233,46 @@ fn cross_entropy() -> Vec<Case> {
 }
 
 fn sgd() -> Vec<Update> {
-    let plain =
-        Update { lens: &[7], rate: 0.1, momentum: None, nesterov: false, weight_decay: 0.0, multipliers: &[1.0] };
-    let heavy = Update { momentum: Some(0.9), ..plain };
+    let rule = Rule::Sgd { momentum: None, nesterov: false };
+    let plain = Update { lens: &[7], rate: 0.1, rule, weight_decay: 0.0, multipliers: &[1.0] };
+    let heavy = Update { rule: Rule::Sgd { momentum: Some(0.9), nesterov: false }, ..plain };
+    let nesterov = Update { rule: Rule::Sgd { momentum: Some(0.9), nesterov: true }, ..plain };
     vec![
         plain,
         Update { weight_decay: 0.01, ..plain },
         heavy,
-        Update { nesterov: true, ..heavy },
+        nesterov,
         Update { weight_decay: 0.1, ..heavy },
-        Update { nesterov: true, weight_decay: 0.0005, ..heavy },
+        Update { weight_decay: 0.0005, ..nesterov },
         // Several parameters, each at its own pace; one stands still.
         Update { lens: &[1, 131, 10], multipliers: &[1.0, 2.0, 0.0], ..plain },
-        Update { lens: &[1, 131, 10], multipliers: &[0.5, 1.0, 2.0], nesterov: true, weight_decay: 0.01, ..heavy },
+        Update { lens: &[1, 131, 10], multipliers: &[0.5, 1.0, 2.0], weight_decay: 0.01, ..nesterov },
         // More elements than fit one piece of work.
         Update { lens: &[70_001], weight_decay: 0.001, ..heavy },
         Update { rate: 0.0, ..heavy },
+    ]
+}
+
+fn adamw() -> Vec<Update> {
+    let rule = |betas, eps| Rule::AdamW { betas, eps };
+    let usual = rule([0.9, 0.999], 1e-8);
+    let plain = Update { lens: &[7], rate: 0.001, rule: usual, weight_decay: 0.0, multipliers: &[1.0] };
+    vec![
+        plain,
+        Update { weight_decay: 0.01, ..plain },
+        Update { rate: 0.1, weight_decay: 0.5, ..plain },
+        // The sign of the last gradient; an average of gradients alone; squares that are long remembered.
+        Update { rule: rule([0.0, 0.0], 1e-8), ..plain },
+        Update { rule: rule([0.95, 0.0], 1e-3), weight_decay: 0.01, ..plain },
+        Update { rule: rule([0.5, 0.999_99], 1e-8), ..plain },
+        // Roots that are small beside it.
+        Update { rule: rule([0.9, 0.999], 10.0), weight_decay: 0.01, ..plain },
+        // Several parameters, each at its own pace; one stands still.
+        Update { lens: &[1, 131, 10], multipliers: &[1.0, 2.0, 0.0], weight_decay: 0.1, ..plain },
+        Update { lens: &[2, 3, 4, 5, 1030], multipliers: &[0.5, 1.0, 2.0, 1.0, 0.1], ..plain },
+        // More elements than fit one piece of work.
+        Update { lens: &[70_001], weight_decay: 0.001, ..plain },
+        Update { rate: 0.0, weight_decay: 0.01, ..plain },
     ]
 }
 

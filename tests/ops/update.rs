@@ -1,13 +1,14 @@
-//! The optimiser's rule against PyTorch's, one scalar at a time, over several steps.
+//! Optimisers' rules against PyTorch's, one scalar at a time, over several steps.
 //!
 //! The reference carries with every number a bound of the rounding error that a program may have made up to there, so
 //! that the tolerance comes out of the computation itself.
 
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, Div, Mul, Sub};
 
 use mlpconv::Backend;
 use mlpconv::device::{Real, Role};
-use mlpconv::ops::sgd::{Item, Rule};
+use mlpconv::ops::adamw::{self, AdamWStep};
+use mlpconv::ops::sgd::{self, SgdStep};
 
 use crate::arithmetic::Arithmetic;
 use crate::{case, draw};
@@ -17,15 +18,29 @@ use crate::{case, draw};
 pub struct Update {
     pub lens: &'static [usize],
     pub rate: f64,
-    /// Without momentum there is no velocity to keep.
-    pub momentum: Option<f64>,
-    pub nesterov: bool,
+    pub rule: Rule,
     pub weight_decay: f64,
     pub multipliers: &'static [f64],
 }
 
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// Without momentum there is no velocity to keep.
+    Sgd {
+        momentum: Option<f64>,
+        nesterov: bool,
+    },
+    AdamW {
+        betas: [f64; 2],
+        eps: f64,
+    },
+}
+
 /// Enough for a momentum to show whether it is carried over.
 const STEPS: usize = 5;
+
+/// Tensors that a rule may keep for a parameter.
+const STATES: usize = 2;
 
 /// A number, and how far off it may be in units of the rounding error.
 #[derive(Clone, Copy, Debug)]
@@ -69,28 +84,57 @@ impl Mul for Rounded {
     }
 }
 
-/// The rule's numbers as a backend of scalar `S` sees them.
-fn rule<S: Real>(update: &Update) -> Rule<S> {
-    Rule {
-        rate: S::from_f64(update.rate),
-        momentum: S::from_f64(update.momentum.unwrap_or(0.0)),
-        nesterov: update.nesterov,
-        weight_decay: S::from_f64(update.weight_decay),
+impl Div for Rounded {
+    type Output = Self;
+
+    fn div(self, other: Self) -> Self {
+        let value = self.value / other.value;
+        Rounded::after(value, (self.error + value.abs() * other.error) / other.value.abs())
     }
 }
 
-/// PyTorch's rule for one element.
-fn step<S: Real>(update: &Update, multiplier: f64, w: &mut Rounded, v: &mut Rounded, g: f64) {
-    let rule = rule::<S>(update);
-    let exact = |scalar: S| Rounded::exact(scalar.to_f64());
-    let g = Rounded::exact(g) + exact(rule.weight_decay) * *w;
-    let direction = if update.momentum.is_some() {
-        *v = exact(rule.momentum) * *v + g;
-        if update.nesterov { g + exact(rule.momentum) * *v } else { *v }
-    } else {
-        g
-    };
-    *w = *w - exact(rule.rate) * exact(S::from_f64(multiplier)) * direction;
+impl Rounded {
+    /// Of what is zero only where it is exactly that.
+    fn sqrt(self) -> Self {
+        let value = self.value.sqrt();
+        let inherited = if self.error == 0.0 { 0.0 } else { self.error / (2.0 * value) };
+        Rounded::after(value, inherited)
+    }
+}
+
+/// PyTorch's rule for one element in step `t` (from 0), with numbers as a backend of scalar `S` sees them.
+fn step<S: Real>(update: &Update, t: usize, multiplier: f64, w: &mut Rounded, states: &mut [Rounded; STATES], g: f64) {
+    let exact = |value: f64| Rounded::exact(S::from_f64(value).to_f64());
+    let (one, g) = (Rounded::exact(1.0), Rounded::exact(g));
+    let rate = exact(update.rate) * exact(multiplier);
+    match update.rule {
+        Rule::Sgd { momentum, nesterov } => {
+            let g = g + exact(update.weight_decay) * *w;
+            let v = &mut states[0];
+            let direction = match momentum.map(exact) {
+                Some(momentum) => {
+                    *v = momentum * *v + g;
+                    if nesterov { g + momentum * *v } else { *v }
+                }
+                None => g,
+            };
+            *w = *w - rate * direction;
+        }
+        Rule::AdamW { betas: [beta1, beta2], eps } => {
+            let [m, v] = states;
+            // The host computes it in f64, a power of so many factors and a difference, before it is rounded.
+            let narrower = f64::EPSILON / S::epsilon().to_f64();
+            let correction = |beta: f64| {
+                let updates = t as i32 + 1;
+                Rounded { value: 1.0 - beta.powi(updates), error: f64::from(updates + 1) * narrower }
+            };
+            *m = *m + exact(1.0 - beta1) * (g - *m);
+            *v = exact(beta2) * *v + exact(1.0 - beta2) * (g * g);
+            let root = v.sqrt() * (one / correction(beta2).sqrt()) + exact(eps);
+            let decayed = *w * (one - rate * exact(update.weight_decay));
+            *w = decayed - rate * (one / correction(beta1)) * (*m / root);
+        }
+    }
 }
 
 /// The gradient of parameter `i` in step `t`.
@@ -98,8 +142,7 @@ fn gradient(i: usize, t: usize, len: usize) -> Vec<f64> {
     draw::spread((50 + 10 * t + i) as u64, len)
 }
 
-/// Runs `update` on `backend` and compares parameters and velocities after each step. The largest error as a share of
-/// its bound.
+/// Runs `update` on `backend` and compares parameters and states after each step. The largest error as a share of its bound.
 pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, update: &Update) -> f64 {
     // Parameters are stored as they are computed.
     let unit = arithmetic.unit();
@@ -107,49 +150,66 @@ pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, update: &Update) -
     let buffer = |values: &[f64]| backend.upload(Role::Parameter, &case::scalars(values)).unwrap();
     let start: Vec<Vec<f64>> =
         update.lens.iter().enumerate().map(|(i, &len)| draw::spread(40 + i as u64, len)).collect();
+    let zeros = || start.iter().map(|values| buffer(&vec![0.0; values.len()])).collect::<Vec<_>>();
     let mut params: Vec<B::Buf> = start.iter().map(|values| buffer(values)).collect();
-    let mut velocities: Vec<B::Buf> = start.iter().map(|values| buffer(&vec![0.0; values.len()])).collect();
-    let mut want: Vec<Vec<(Rounded, Rounded)>> =
-        start.iter().map(|values| values.iter().map(|&w| (Rounded::exact(w), Rounded::exact(0.0))).collect()).collect();
+    let mut states: [Vec<B::Buf>; STATES] = std::array::from_fn(|_| zeros());
+    let fresh = |&w: &f64| (Rounded::exact(w), [Rounded::exact(0.0); STATES]);
+    let mut want: Vec<Vec<_>> = start.iter().map(|values| values.iter().map(fresh).collect()).collect();
 
     for t in 0..STEPS {
         let grads: Vec<Vec<f64>> = update.lens.iter().enumerate().map(|(i, &len)| gradient(i, t, len)).collect();
         let buffers: Vec<B::Buf> = grads.iter().map(|values| buffer(values)).collect();
-        apply(backend, update, &mut params, &buffers, &mut velocities);
+        apply(backend, update, t, &mut params, &buffers, &mut states);
         for (i, want) in want.iter_mut().enumerate() {
-            for ((w, v), &g) in want.iter_mut().zip(&grads[i]) {
-                step::<B::Scalar>(update, update.multipliers[i], w, v, g);
+            for ((w, kept), &g) in want.iter_mut().zip(&grads[i]) {
+                step::<B::Scalar>(update, t, update.multipliers[i], w, kept, g);
             }
             let what = format!("{update:?}: w[{i}], step {t}");
             worst = worst.max(compare(backend, unit, &params[i], want.iter().map(|(w, _)| *w), &what));
-            let what = format!("{update:?}: v[{i}], step {t}");
-            worst = worst.max(compare(backend, unit, &velocities[i], want.iter().map(|(_, v)| *v), &what));
+            for (s, state) in states.iter().enumerate() {
+                let what = format!("{update:?}: state {s} of {i}, step {t}");
+                worst = worst.max(compare(backend, unit, &state[i], want.iter().map(|(_, kept)| kept[s]), &what));
+            }
         }
     }
     worst
 }
 
-/// One update of all parameters at once.
+/// Update `t` (from 0) of all parameters at once.
 pub fn apply<B: Backend>(
     backend: &B,
     update: &Update,
+    t: usize,
     params: &mut [B::Buf],
     grads: &[B::Buf],
-    velocities: &mut [B::Buf],
+    [first, second]: &mut [Vec<B::Buf>; STATES],
 ) {
-    let mut items: Vec<Item<'_, B>> = params
-        .iter_mut()
-        .zip(grads)
-        .zip(velocities)
-        .zip(update.multipliers)
-        .map(|(((param, grad), velocity), &multiplier)| Item {
-            param,
-            grad,
-            velocity: update.momentum.is_some().then_some(velocity),
-            rate_multiplier: B::Scalar::from_f64(multiplier),
-        })
-        .collect();
-    backend.sgd(&rule(update), &mut items).unwrap();
+    let scalar = B::Scalar::from_f64;
+    let owners = params.iter_mut().zip(grads).zip(update.multipliers.iter().copied().map(scalar));
+    let (rate, weight_decay) = (update.rate, update.weight_decay);
+    match update.rule {
+        Rule::Sgd { momentum, nesterov } => {
+            let item = |(((param, grad), rate_multiplier), velocity)| {
+                let velocity = momentum.is_some().then_some(velocity);
+                sgd::Item { param, grad, velocity, rate_multiplier }
+            };
+            let mut items: Vec<sgd::Item<'_, B>> = owners.zip(first).map(item).collect();
+            let momentum = scalar(momentum.unwrap_or(0.0));
+            let step = SgdStep { rate: scalar(rate), momentum, nesterov, weight_decay: scalar(weight_decay) };
+            backend.sgd(&step, &mut items).unwrap();
+        }
+        Rule::AdamW { betas, eps } => {
+            let item = |((((param, grad), rate_multiplier), exp_avg), exp_avg_sq)| adamw::Item {
+                param,
+                grad,
+                exp_avg,
+                exp_avg_sq,
+                rate_multiplier,
+            };
+            let mut items: Vec<adamw::Item<'_, B>> = owners.zip(first).zip(second).map(item).collect();
+            backend.adamw(&AdamWStep::new(rate, betas, eps, weight_decay, t as u64 + 1), &mut items).unwrap();
+        }
+    }
 }
 
 fn compare<B: Backend>(backend: &B, unit: f64, got: &B::Buf, want: impl Iterator<Item = Rounded>, what: &str) -> f64 {

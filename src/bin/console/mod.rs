@@ -81,9 +81,10 @@ pub fn summarize<B: Backend>(preset: Preset, net: &Nin<B>, batch: usize, size: u
 /// [`Error::Config`] with a batch size that would fit.
 pub fn require_memory<B: Backend>(backend: &B, net: &Nin<B>, config: &TrainConfig) -> Result<()> {
     let Some(free) = backend.free_memory()? else { return Ok(()) };
+    let state = config.optimizer(backend).tensor_names().len();
     let bytes_of = |batch| -> Result<usize> {
         let summary = summarize(config.preset, net, batch, config.resize)?;
-        Ok(summary.training_bytes(config.precision.activation_width(), config.momentum != 0.0))
+        Ok(summary.training_bytes(config.precision.activation_width(), state))
     };
     let needed = bytes_of(config.batch_size)?;
     if needed <= free {

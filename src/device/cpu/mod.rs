@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Buffer, Device, Memory, Moment, Real, Recording, Role, require_same_len};
+use super::{Buffer, Device, Memory, Real, Recording, Role, StepScalars, require_same_len};
 use crate::{Error, Result};
 use arena::Arena;
 pub use arena::Buf;
@@ -130,7 +130,7 @@ impl<T: Real> Cpu<T> {
 pub enum NoRecording {}
 
 impl Recording for NoRecording {
-    fn replay(&self, _moment: &Moment) -> Result<()> {
+    fn replay(&self, _scalars: &StepScalars) -> Result<()> {
         match *self {}
     }
 }
@@ -211,11 +211,11 @@ impl<T: Real> Device for Cpu<T> {
         Ok(())
     }
 
-    fn record(&self, _moment: &Moment, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<NoRecording>> {
+    fn record(&self, _scalars: &StepScalars, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<NoRecording>> {
         Ok(None)
     }
 
-    fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         work()
     }
 

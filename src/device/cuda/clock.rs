@@ -1,5 +1,4 @@
-//! What changes from step to step and is no tensor: kernels read it from device memory, so that a recorded launch does, each
-//! time it is replayed, what the step then needs.
+//! Per-step scalars in device memory, so that a replayed graph reads current values.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,18 +7,21 @@ use cudarc::driver::sys::{self, CUdeviceptr};
 use super::arena::{Arena, Block};
 use super::{Cuda, CudaError};
 use crate::Result;
-use crate::device::Moment;
+use crate::device::StepScalars;
 
 /// A word of the device's clock.
 #[derive(Clone, Copy)]
 enum Word {
+    // Kernels read the first three as one struct, and the next two as another.
     Rate,
+    FirstCorrection,
+    SecondCorrection,
     Epoch,
     Step,
     First,
 }
 
-const WORDS: usize = 4;
+const WORDS: usize = 6;
 
 /// The clock of a device.
 pub(super) struct Clock {
@@ -48,6 +50,12 @@ impl Cuda {
         self.set([(Word::Rate, rate.to_bits())])
     }
 
+    /// Where kernels find the learning rate and the optimiser's two corrections, three floats.
+    pub(crate) fn rate_and_corrections(&self, rate: f32, [first, second]: [f32; 2]) -> Result<Set<'_>> {
+        let words = [(Word::Rate, rate), (Word::FirstCorrection, first), (Word::SecondCorrection, second)];
+        self.set(words.map(|(word, value)| (word, value.to_bits())))
+    }
+
     /// Where kernels find epoch and step, two words.
     pub(crate) fn position(&self, epoch: u32, step: u32) -> Result<Set<'_>> {
         self.set([(Word::Epoch, epoch), (Word::Step, step)])
@@ -59,9 +67,16 @@ impl Cuda {
     }
 
     /// All words, for work that is recorded or replayed.
-    pub(super) fn moment(&self, moment: &Moment) -> Result<Set<'_>> {
-        let Moment { rate, epoch, step, first } = *moment;
-        self.set([(Word::Rate, rate.to_bits()), (Word::Epoch, epoch), (Word::Step, step), (Word::First, first)])
+    pub(super) fn scalars(&self, scalars: &StepScalars) -> Result<Set<'_>> {
+        let StepScalars { rate, corrections, epoch, step, first } = *scalars;
+        self.set([
+            (Word::Rate, rate.to_bits()),
+            (Word::FirstCorrection, corrections[0].to_bits()),
+            (Word::SecondCorrection, corrections[1].to_bits()),
+            (Word::Epoch, epoch),
+            (Word::Step, step),
+            (Word::First, first),
+        ])
     }
 
     fn set<const N: usize>(&self, words: [(Word, u32); N]) -> Result<Set<'_>> {

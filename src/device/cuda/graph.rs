@@ -8,7 +8,7 @@ use cudarc::driver::{CudaGraph, CudaStream};
 use super::arena::{Arena, Recorded};
 use super::{Cuda, CudaError};
 use crate::Result;
-use crate::device::{Moment, Recording};
+use crate::device::{Recording, StepScalars};
 
 /// A recorded piece of work. Its launches name addresses, so the blocks that they use are lent to recordings only.
 pub struct Graph {
@@ -22,8 +22,8 @@ pub struct Graph {
 unsafe impl Send for Graph {}
 
 impl Recording for Graph {
-    fn replay(&self, moment: &Moment) -> Result<()> {
-        let _set = self.cuda.moment(moment)?;
+    fn replay(&self, scalars: &StepScalars) -> Result<()> {
+        let _set = self.cuda.scalars(scalars)?;
         self.graph.launch().map_err(CudaError::driver("cuGraphLaunch"))
     }
 }
@@ -62,8 +62,8 @@ impl Drop for Capture<'_> {
 
 impl Cuda {
     /// Records what `work` launches, without running any of it.
-    pub(super) fn capture(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
-        drop(self.moment(moment)?);
+    pub(super) fn capture(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
+        drop(self.scalars(scalars)?);
         let capture = Capture::begin(&self.shared.stream)?;
         let lent = Arena::lend_to_recordings(&self.shared.arena);
         work()?;

@@ -27,7 +27,7 @@ use cudarc::driver::{CudaContext, CudaStream};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{Buffer, Device, Memory, Moment, Precision, Role, require_same_len};
+use super::{Buffer, Device, Memory, Precision, Role, StepScalars, require_same_len};
 pub use crate::error::CudaError;
 use crate::error::describe;
 use crate::{Error, Result};
@@ -370,11 +370,11 @@ impl Device for Cuda {
         self.launch("relu", kernel, Geometry::linear(len.div_ceil(self.vector())), args)
     }
 
-    fn record(&self, moment: &Moment, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
-        self.capture(moment, work).map(Some)
+    fn record(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
+        self.capture(scalars, work).map(Some)
     }
 
-    fn rehearse(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let _lent = Arena::lend_to_recordings(&self.shared.arena);
         work()
     }

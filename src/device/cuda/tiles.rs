@@ -14,8 +14,9 @@ pub const AVGPOOL_CHANNELS: usize = THREADS / AVGPOOL_SUMS;
 /// The side of the squares that a block of flatten transposes.
 pub const FLATTEN_TILE: usize = 32;
 
-/// The most parameters that a launch of the optimiser updates: as many as fit its arguments.
+/// Parameters that one launch of an optimiser updates: as many as its arguments have room for.
 pub const SGD_ITEMS: usize = 64;
+pub const ADAMW_ITEMS: usize = 60;
 
 /// The most bytes of shared memory of a block of the gather: few enough for several blocks on a multiprocessor.
 pub const GATHER_SHARED: usize = 32 << 10;
@@ -138,6 +139,7 @@ pub fn defines() -> Vec<(String, String)> {
         ("AVGPOOL_CHANNELS", AVGPOOL_CHANNELS),
         ("FLATTEN_TILE", FLATTEN_TILE),
         ("SGD_ITEMS", SGD_ITEMS),
+        ("ADAMW_ITEMS", ADAMW_ITEMS),
         ("TILE_BYTES", TILE_BYTES),
         ("MLPCONV_CHANNELS", MLPCONV_CHANNELS),
         ("MLPCONV_WARPS", MLPCONV_WARPS),

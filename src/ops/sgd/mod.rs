@@ -9,7 +9,7 @@ use crate::device::Device;
 
 /// What one update does to every parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rule<S> {
+pub struct SgdStep<S> {
     pub rate: S,
     pub momentum: S,
     pub nesterov: bool,
@@ -32,5 +32,5 @@ pub trait Sgd: Device {
     ///
     /// `g ← g + weight_decay · w`, `v ← momentum · v + g`, `w ← w − η · (nesterov ? g + momentum · v : v)`;
     /// without a velocity, `w ← w − η · g`.
-    fn sgd(&self, rule: &Rule<Self::Scalar>, items: &mut [Item<'_, Self>]) -> Result<()>;
+    fn sgd(&self, step: &SgdStep<Self::Scalar>, items: &mut [Item<'_, Self>]) -> Result<()>;
 }

@@ -1,0 +1,106 @@
+// What optimisers' kernels share: one launch updates many parameters, each by its gradient and with the tensors that the
+// optimiser keeps for it. A rule says what becomes of an element, given its gradient and its states:
+//
+//     rule(param, grad, state)      param and state[0 .. STATES] are replaced
+//
+// Everything is overwritten in place but the gradients, which are only read: those that lie in parts are added up here, so
+// that no pass of their own does it. A parameter's bf16 copy, if it has one, becomes the new value, rounded.
+//
+// Grid: for each item as many blocks as `sum` has, one item after the other; of threads that share four elements, one
+// updates them. Block: THREADS. The table travels with the arguments (4 KB at most).
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "parts.cuh"
+
+template <int STATES>
+struct Item {
+    float *param;
+    const float *grad;
+    // Of the parameter's shape; all null if the rule keeps none.
+    float *state[STATES];
+    // Null for none.
+    __nv_bfloat16 *copy;
+    unsigned len;
+    float multiplier;
+    // The blocks of all items before this one.
+    unsigned first_block;
+    // Those of the gradient, one if it lies in one piece, and from one to the next.
+    unsigned parts, stride, reserved;
+};
+
+template <int STATES, int ITEMS>
+struct Table {
+    static_assert(sizeof(Item<STATES>) == 48 + 8 * STATES, "as src/ops/update.rs lays it out");
+    static_assert(sizeof(Item<STATES>) * ITEMS <= 4000, "the arguments of a launch");
+    Item<STATES> item[ITEMS];
+};
+
+// The item of this block: the last that begins at or before it.
+template <int STATES, int ITEMS>
+static __device__ __forceinline__ const Item<STATES> &own_item(const Table<STATES, ITEMS> &table, unsigned items) {
+    unsigned low = 0, high = items;
+    while (high - low > 1) {
+        const unsigned middle = (low + high) / 2;
+        if (table.item[middle].first_block <= blockIdx.x) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return table.item[low];
+}
+
+static __device__ __forceinline__ void store_copy(__nv_bfloat16 *copy, unsigned there, const float4 &w) {
+    if (there >= 4) {
+        reinterpret_cast<__nv_bfloat162 *>(copy)[0] = __floats2bfloat162_rn(w.x, w.y);
+        reinterpret_cast<__nv_bfloat162 *>(copy)[1] = __floats2bfloat162_rn(w.z, w.w);
+    } else {
+        const float rest[3] = {w.x, w.y, w.z};
+#pragma unroll
+        for (unsigned i = 0; i < 3; i++) {
+            if (i < there) copy[i] = __float2bfloat16_rn(rest[i]);
+        }
+    }
+}
+
+// This block's share of an item. All threads of the block call this. `make_rule` gives the rule once the gradient is there:
+// its numbers take no registers before.
+template <int STATES, typename MakeRule>
+static __device__ __forceinline__ void update(const Item<STATES> &item, const MakeRule &make_rule) {
+    const Parts parts{item.grad, item.stride, item.parts};
+    const Share share(parts, blockIdx.x - item.first_block, item.len);
+    float *param = item.param + share.at;
+    const bool kept = item.state[0] != nullptr;
+    // On their way while the gradient is added up.
+    float4 w, states[STATES];
+    if (share.has_sum()) {
+        w = load_four(param, share.there);
+#pragma unroll
+        for (int s = 0; s < STATES; s++) {
+            if (kept) states[s] = load_four(item.state[s] + share.at, share.there);
+        }
+    }
+    const float4 g = sum_of(parts, share);
+    if (!share.has_sum()) return;
+    const auto rule = make_rule();
+    const auto one = [&](float float4::*lane) {
+        float state[STATES];
+#pragma unroll
+        for (int s = 0; s < STATES; s++) state[s] = states[s].*lane;
+        rule(w.*lane, g.*lane, state);
+#pragma unroll
+        for (int s = 0; s < STATES; s++) states[s].*lane = state[s];
+    };
+    one(&float4::x);
+    one(&float4::y);
+    one(&float4::z);
+    one(&float4::w);
+#pragma unroll
+    for (int s = 0; s < STATES; s++) {
+        if (kept) store_four(item.state[s] + share.at, share.there, states[s]);
+    }
+    store_four(param, share.there, w);
+    if (item.copy != nullptr) store_copy(item.copy + share.at, share.there, w);
+}

@@ -1,0 +1,38 @@
+//! AdamW on a GPU: one launch for all parameters, as long as the table of them fits its arguments.
+
+use super::{AdamW, AdamWStep, Item};
+use crate::Result;
+use crate::device::cuda::tiles::ADAMW_ITEMS;
+use crate::device::cuda::{Args, Cuda};
+use crate::ops::update::{Entry, Table};
+
+impl AdamW for Cuda {
+    fn adamw(&self, step: &AdamWStep<f32>, items: &mut [Item<'_, Self>]) -> Result<()> {
+        let scalars = self.rate_and_corrections(step.rate, step.corrections)?;
+        for items in items.chunks(ADAMW_ITEMS) {
+            let entries = items.iter().map(|item| Entry {
+                param: item.param,
+                grad: item.grad,
+                states: [Some(item.exp_avg), Some(item.exp_avg_sq)],
+                rate_multiplier: item.rate_multiplier,
+            });
+            let table = Table::<8, ADAMW_ITEMS>::new(self, entries)?;
+            let Some(geometry) = table.geometry() else { continue };
+            let args = Args::new().address(scalars.address).value(table.rows()).int(table.len());
+            let args = args.float(step.weight_decay).float(step.exp_avg_weight);
+            let args = args.float(step.exp_avg_sq_decay).float(step.exp_avg_sq_weight).float(step.eps);
+            self.launch("adamw", "adamw", geometry, args)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::update::Rows;
+
+    #[test]
+    fn the_table_fits_the_arguments_of_a_launch() {
+        assert!(size_of::<Rows<8, { super::ADAMW_ITEMS }>>() + 64 <= 4096);
+    }
+}

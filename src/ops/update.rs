@@ -1,0 +1,166 @@
+//! Optimisers' launches on a GPU: the table of the parameters that one launch updates, as `kernels/update.cuh` reads it.
+
+use bytemuck::NoUninit;
+
+use crate::Result;
+use crate::device::Buffer;
+use crate::device::cuda::parts::{self, Parts};
+use crate::device::cuda::tiles::THREADS;
+use crate::device::cuda::{Buf, Cuda, Geometry, Operand};
+
+/// `struct Item` of the kernels, in `WORDS` words of eight bytes: the addresses of parameter, gradient, each state and
+/// the bf16 copy; length and multiplier; first block and number of parts; how far apart the parts are.
+pub(super) type Row<const WORDS: usize> = [u64; WORDS];
+
+/// The rows of a launch, those beyond its parameters zero.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Rows<const WORDS: usize, const ITEMS: usize>([Row<WORDS>; ITEMS]);
+
+// SAFETY: integers one after the other have no bytes between them.
+unsafe impl<const WORDS: usize, const ITEMS: usize> NoUninit for Rows<WORDS, ITEMS> {}
+
+/// The words of a row besides the addresses of states.
+const WORDS_WITHOUT_STATES: usize = 6;
+
+/// A parameter to be updated.
+pub(super) struct Entry<'a, const STATES: usize> {
+    pub(super) param: &'a Buf,
+    pub(super) grad: &'a Buf,
+    /// Lasting tensors of the parameter's shape; `None` is null to the kernel.
+    pub(super) states: [Option<&'a Buf>; STATES],
+    pub(super) rate_multiplier: f32,
+}
+
+/// The parameters of one launch.
+pub(super) struct Table<'a, const WORDS: usize, const ITEMS: usize> {
+    rows: Rows<WORDS, ITEMS>,
+    len: usize,
+    blocks: usize,
+    /// The gradients stay where they are until this is dropped, after the launch.
+    _grads: Vec<Summands<'a>>,
+}
+
+impl<'a, const WORDS: usize, const ITEMS: usize> Table<'a, WORDS, ITEMS> {
+    /// Of `ITEMS` entries at most.
+    ///
+    /// # Errors
+    /// Where the device fails, or has no room for a gradient that must be cast.
+    pub(super) fn new<const STATES: usize>(
+        cuda: &Cuda,
+        entries: impl Iterator<Item = Entry<'a, STATES>>,
+    ) -> Result<Self> {
+        const { assert!(STATES + WORDS_WITHOUT_STATES == WORDS, "a word for each state") };
+        let entries: Vec<_> = entries.collect();
+        let grads = entries.iter().map(|entry| Summands::new(cuda, entry.grad)).collect::<Result<Vec<_>>>()?;
+        let lens = entries.iter().map(|entry| entry.param.len());
+        let blocks = lens.zip(&grads).map(|(len, grad)| parts::blocks(len, grad.extents()[0]));
+        let (first, blocks) = first_blocks(blocks);
+        let mut rows = Rows([[0; WORDS]; ITEMS]);
+        for (((row, entry), grad), first) in rows.0.iter_mut().zip(&entries).zip(&grads).zip(first) {
+            let optional = |buf: Option<&Buf>| buf.map_or(Ok(0), |buf| cuda.settled(buf));
+            let mut states = [0; STATES];
+            for (address, state) in states.iter_mut().zip(entry.states) {
+                *address = optional(state)?;
+            }
+            let ends = [cuda.settled(entry.param)?, grad.address(), optional(entry.param.copy())?];
+            *row = self::row(ends, states, entry.param.len(), entry.rate_multiplier, first, grad.extents());
+        }
+        Ok(Table { rows, len: entries.len(), blocks, _grads: grads })
+    }
+
+    pub(super) fn rows(&self) -> Rows<WORDS, ITEMS> {
+        self.rows
+    }
+
+    /// The number of parameters.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The launch's; `None` where there is nothing to update.
+    pub(super) fn geometry(&self) -> Option<Geometry> {
+        let geometry = Geometry { grid: [self.blocks, 1, 1], block: [THREADS, 1, 1], shared: 0 };
+        (self.blocks > 0).then_some(geometry)
+    }
+}
+
+fn row<const STATES: usize, const WORDS: usize>(
+    [param, grad, copy]: [u64; 3],
+    states: [u64; STATES],
+    len: usize,
+    multiplier: f32,
+    first_block: usize,
+    [parts, stride]: [usize; 2],
+) -> Row<WORDS> {
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let (extent, place) = (pair(len as u32, multiplier.to_bits()), pair(first_block as u32, parts as u32));
+    let words = [param, grad].into_iter().chain(states).chain([copy, extent, place, stride as u64]);
+    let mut row = [0; WORDS];
+    row.iter_mut().zip(words).for_each(|(to, word)| *to = word);
+    row
+}
+
+/// A gradient as the update reads it, until this is dropped.
+enum Summands<'a> {
+    /// It adds them up.
+    Parts(Parts),
+    /// There is a single one.
+    Whole(Operand<'a>),
+}
+
+impl<'a> Summands<'a> {
+    /// Gradients of parameters are in fp32 as they are; others are cast.
+    fn new(cuda: &Cuda, grad: &'a Buf) -> Result<Self> {
+        Ok(match cuda.parts_of(grad)? {
+            Some(parts) => Summands::Parts(parts),
+            None => Summands::Whole(cuda.operand_f32(grad)?),
+        })
+    }
+
+    fn address(&self) -> u64 {
+        match self {
+            Summands::Parts(parts) => parts.address(),
+            Summands::Whole(grad) => grad.address(),
+        }
+    }
+
+    /// How many there are, and how far apart.
+    fn extents(&self) -> [usize; 2] {
+        match self {
+            Summands::Parts(parts) => [parts.count(), parts.stride()],
+            Summands::Whole(_) => [1, 0],
+        }
+    }
+}
+
+/// The first block of each item, one after the other, and the number of all.
+fn first_blocks(blocks: impl Iterator<Item = usize>) -> (Vec<usize>, usize) {
+    let (mut first, mut total) = (Vec::new(), 0);
+    for blocks in blocks {
+        first.push(total);
+        total += blocks;
+    }
+    (first, total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_has_blocks_of_its_own() {
+        assert_eq!(first_blocks([1, 1, 2, 0, 1].into_iter()), (vec![0, 1, 2, 4, 4], 5));
+        assert_eq!(first_blocks([].into_iter()), (vec![], 0));
+    }
+
+    #[test]
+    fn rows_lie_as_the_kernels_read_them() {
+        let one: Row<7> = row([1, 2, 4], [3], 5, 0.5, 6, [7, 8]);
+        let words: &[u32] = bytemuck::cast_slice(&one);
+        assert_eq!(words, [1, 0, 2, 0, 3, 0, 4, 0, 5, 0.5f32.to_bits(), 6, 7, 8, 0]);
+        let two: Row<8> = row([1, 2, 5], [3, 4], 6, 0.5, 7, [8, 9]);
+        let words: &[u32] = bytemuck::cast_slice(&two);
+        assert_eq!(words, [1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0.5f32.to_bits(), 7, 8, 9, 0]);
+    }
+}

@@ -1,0 +1,145 @@
+//! AdamW: Adam with weight decay that is no part of the gradient.
+
+use super::kept::Kept;
+use super::{Optimizer, unknown};
+use crate::Backend;
+use crate::ops::adamw::{AdamWStep, Item, corrections};
+use crate::tape::{Grads, Param, unique};
+use crate::{Error, Result};
+
+const NAME: &str = "adamw";
+const EXP_AVG: &str = "exp_avg";
+const EXP_AVG_SQ: &str = "exp_avg_sq";
+const UPDATES: &str = "updates";
+
+/// PyTorch's settings where nothing is said: β₁ and β₂.
+pub const BETAS: [f64; 2] = [0.9, 0.999];
+pub const EPS: f64 = 1e-8;
+pub const WEIGHT_DECAY: f64 = 0.01;
+
+/// AdamW by PyTorch's rule (see [`ops::adamw`](crate::ops::adamw::AdamW)), with its averages. Updates are counted once for all
+/// parameters, where PyTorch counts those of each: the two differ only for a parameter that is without a gradient at times.
+pub struct AdamW<B: Backend> {
+    backend: B,
+    /// β₁ and β₂: what the averages of gradients and of their squares keep in an update.
+    pub betas: [f64; 2],
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Both empty before the first update.
+    exp_avg: Kept<B>,
+    exp_avg_sq: Kept<B>,
+    /// So far.
+    updates: u64,
+    id: u64,
+}
+
+impl<B: Backend> AdamW<B> {
+    /// With [`BETAS`], [`EPS`] and [`WEIGHT_DECAY`].
+    pub fn new(backend: &B) -> Self {
+        AdamW {
+            backend: backend.clone(),
+            betas: BETAS,
+            eps: EPS,
+            weight_decay: WEIGHT_DECAY,
+            exp_avg: Kept::new(),
+            exp_avg_sq: Kept::new(),
+            updates: 0,
+            id: unique(),
+        }
+    }
+
+    /// With β₁ and β₂, each in [0, 1).
+    pub fn with_betas(mut self, betas: [f64; 2]) -> Self {
+        self.betas = betas;
+        self
+    }
+
+    /// With `eps`, positive, added to the root of the average of squares.
+    pub fn with_eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// With each parameter made smaller by `rate · weight_decay` of itself in each update.
+    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+}
+
+impl<B: Backend> Optimizer<B> for AdamW<B> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn step(&mut self, mut params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()> {
+        self.exp_avg.begin(&self.backend, &params)?;
+        self.exp_avg_sq.begin(&self.backend, &params)?;
+        let (mut averages, mut squares) = (self.exp_avg.lend(), self.exp_avg_sq.lend());
+        let mut items = Vec::with_capacity(params.len());
+        for (name, param) in &mut params {
+            let kept = averages.remove(&param.id()).zip(squares.remove(&param.id()));
+            let (Some((exp_avg, exp_avg_sq)), Some(grad)) = (kept, grads.of_param(param)) else { continue };
+            let rate_multiplier = param.rate_multiplier;
+            let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
+            let param = param.data_mut().ok_or_else(in_use)?;
+            items.push(Item { param, grad, exp_avg, exp_avg_sq, rate_multiplier });
+        }
+        let step = AdamWStep::new(rate, self.betas, self.eps, self.weight_decay, self.updates + 1);
+        self.backend.adamw(&step, &mut items)?;
+        self.updates += 1;
+        Ok(())
+    }
+
+    fn corrections(&self) -> [f32; 2] {
+        corrections(self.betas, self.updates + 1).map(|correction| correction as f32)
+    }
+
+    fn count_replay(&mut self) {
+        self.updates += 1;
+    }
+
+    fn recording_key(&self) -> Vec<u64> {
+        let [beta1, beta2] = self.betas;
+        let settings = [beta1, beta2, self.eps, self.weight_decay].map(f64::to_bits);
+        std::iter::once(self.id).chain(settings).collect()
+    }
+
+    fn tensor_names(&self) -> &'static [&'static str] {
+        &[EXP_AVG, EXP_AVG_SQ]
+    }
+
+    fn tensor(&self, name: &str, param: &Param<B>) -> Option<&B::Buf> {
+        match name {
+            EXP_AVG => self.exp_avg.get(param),
+            EXP_AVG_SQ => self.exp_avg_sq.get(param),
+            _ => None,
+        }
+    }
+
+    fn set_tensor(&mut self, name: &str, param: &Param<B>, values: &[B::Scalar]) -> Result<()> {
+        match name {
+            EXP_AVG => self.exp_avg.set(&self.backend, param, values, [NAME, EXP_AVG]),
+            EXP_AVG_SQ => self.exp_avg_sq.set(&self.backend, param, values, [NAME, EXP_AVG_SQ]),
+            _ => Err(unknown(NAME, name)),
+        }
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![(UPDATES, self.updates)]
+    }
+
+    fn set_counter(&mut self, name: &str, value: u64) -> Result<()> {
+        if name != UPDATES {
+            return Err(unknown(NAME, name));
+        }
+        self.updates = value;
+        Ok(())
+    }
+}
+
+impl<B: Backend> From<AdamW<B>> for Box<dyn Optimizer<B>> {
+    fn from(optimizer: AdamW<B>) -> Self {
+        Box::new(optimizer)
+    }
+}

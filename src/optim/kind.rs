@@ -1,0 +1,41 @@
+//! The optimisers by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// An optimiser as settings name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// [`Sgd`](super::Sgd), that of runs from before there was a choice.
+    #[default]
+    Sgd,
+    /// [`AdamW`](super::AdamW).
+    AdamW,
+}
+
+impl OptimizerKind {
+    pub const ALL: [OptimizerKind; 2] = [OptimizerKind::Sgd, OptimizerKind::AdamW];
+}
+
+impl fmt::Display for OptimizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            OptimizerKind::Sgd => "sgd",
+            OptimizerKind::AdamW => "adamw",
+        })
+    }
+}
+
+impl FromStr for OptimizerKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = OptimizerKind::ALL.into_iter().find(|kind| kind.to_string() == text);
+        found.ok_or_else(|| Error::config("optimizer", format!("{text:?} is neither sgd nor adamw")))
+    }
+}
