@@ -136,7 +136,7 @@ impl Kernel {
 
 /// The dynamic shared memory of a launch: the GEMMs have some, the gather and the fused block.
 fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
-    if kernel == "gather" {
+    if kernel.starts_with("gather") {
         return GATHER_SHARED;
     }
     if let Some((_, bytes)) = MLPCONV_D2L_SHARED.iter().find(|(fused, _)| *fused == kernel) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs, io, io::Write as _};
 
-use mlpconv::data::FashionMnist;
+use mlpconv::data::{Splits, known};
 use mlpconv::train::{EpochMetrics, Preset, Run};
 use tempfile::TempDir;
 
@@ -58,7 +58,7 @@ impl Finished {
 
 /// The folder of the data set, or `None` after saying so aloud. Under CI its absence is a failure.
 fn data() -> Option<PathBuf> {
-    if let Some(source) = FashionMnist::find(None).unwrap() {
+    if let Some(source) = Splits::find(&known::FASHION_MNIST, None).unwrap() {
         return Some(fs::canonicalize(source.folder).unwrap());
     }
     let problem = "Fashion-MNIST is not on this machine";
@@ -378,7 +378,7 @@ mod refusals {
 
     #[test]
     fn names_of_nothing() {
-        refuse("--preset huge", &["--preset", "neither d2l nor small"]);
+        refuse("--preset huge", &["--preset", "none of d2l, small and cifar"]);
         refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
         // No machine has so many, whether or not the build can drive one.
         refuse("--device cuda:99", &["cuda", "--device cpu"]);

@@ -6,7 +6,7 @@ mod nin;
 mod sequential;
 mod summary;
 
-pub use build::{Builder, Init};
+pub use build::{Builder, Init, Widths};
 pub use layers::{Conv2d, Dropout, Flatten, GlobalAvgPool, MaxPool, Relu};
 pub use nin::{Nin, NinBlock};
 pub use sequential::Sequential;
