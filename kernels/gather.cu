@@ -65,11 +65,10 @@ struct Tile {
     unsigned rows, columns, stride;
 };
 
-// `channels` is a constant of `gather`, so that it has none of the divisions.
+// `channels` is a constant of `gather`, so that it has none of the divisions. `scaled` is shared memory.
 static __device__ __forceinline__ void gather_tile(const Batch &batch, const Axis &rows, const Axis &columns,
-                                                   const Tile &tile, unsigned channels) {
+                                                   const Tile &tile, unsigned channels, Storage (&scaled)[256]) {
     extern __shared__ __align__(16) unsigned char filtered[];
-    __shared__ Storage scaled[256];
     const unsigned height = rows.to, width = columns.to * channels, from_width = columns.from * channels;
     const unsigned tiles_down = (height + tile.rows - 1) / tile.rows;
     const unsigned tiles_across = (width + tile.columns - 1) / tile.columns;
@@ -126,8 +125,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
            const unsigned *order, const int *row_table, const int *column_table, const unsigned *first, unsigned count,
            unsigned from_height, unsigned from_width, unsigned height, unsigned width, unsigned row_taps,
            unsigned column_taps, unsigned tile_rows, unsigned tile_columns, unsigned tile_stride) {
+    __shared__ Storage scaled[256];
     gather_tile({x, y, images, labels, order, first, count}, {row_table, from_height, height, row_taps},
-                {column_table, from_width, width, column_taps}, {tile_rows, tile_columns, tile_stride}, 1);
+                {column_table, from_width, width, column_taps}, {tile_rows, tile_columns, tile_stride}, 1, scaled);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -136,6 +136,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                     unsigned count, unsigned from_height, unsigned from_width, unsigned height, unsigned width,
                     unsigned row_taps, unsigned column_taps, unsigned tile_rows, unsigned tile_columns,
                     unsigned tile_stride, unsigned channels) {
+    __shared__ Storage scaled[256];
     gather_tile({x, y, images, labels, order, first, count}, {row_table, from_height, height, row_taps},
-                {column_table, from_width, width, column_taps}, {tile_rows, tile_columns, tile_stride}, channels);
+                {column_table, from_width, width, column_taps}, {tile_rows, tile_columns, tile_stride}, channels,
+                scaled);
 }

@@ -41,6 +41,10 @@ tensors but `y` are float32, in PyTorch's layouts (images NCHW, weights OIHW).
 | `logits`       | {BATCH}x10                   | the network's output for `x` with the initial parameters                 |
 | `grad.NAME`    | its parameter's        | gradient of the mean cross-entropy of `logits` and `y` by each parameter |
 | `losses`       | {STEPS}                     | the loss before each of {STEPS} steps of SGD on this batch at rate 0.05      |
+
+`cifar.json` is written by `python tests/pytorch/make_cifar_fixture.py` (PyTorch's version is in it): logits, loss, and of
+each parameter's gradient the sum, the norm and some values, of a step of the preset `cifar` on weights and images that come
+from a formula.
 """
 
 
