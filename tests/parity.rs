@@ -275,7 +275,8 @@ mod cifar {
         let limit = 2.0 * (10.0 * unit).sqrt();
         for (name, param) in params {
             let theirs = &fixture.gradients[&name];
-            let dims = param.shape().dims();
+            let shape = param.shape();
+            let dims = shape.dims();
             let memory = backend.download(grads.of_param(param).expect("a gradient")).unwrap();
             let ours: Vec<f64> = (0..memory.len()).map(|i| Real::to_f64(memory[place(dims, i)])).collect();
             let norm = ours.iter().map(|v| v * v).sum::<f64>().sqrt();
