@@ -145,7 +145,7 @@ impl Kernel {
 
 /// Bytes of dynamic shared memory of a launch: of the GEMMs, the gather and the fused block.
 fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
-    if kernel == "gather" {
+    if kernel.starts_with("gather") {
         return GATHER_SHARED;
     }
     if let Some((_, bytes)) = MLPCONV_D2L_SHARED.iter().find(|(fused, _)| *fused == kernel) {

@@ -290,6 +290,38 @@ fn adamw_has_the_same_bits_on_every_device() {
     }
 }
 
+/// The parameters after four steps of `small` on colour images of four classes that are resized, three batches an epoch: from
+/// the device, where the last two are replays, or from the host.
+fn train_in_colour(cuda: &Cuda, resident: bool) -> Vec<Vec<f32>> {
+    let values = (0..9 * 20 * 24 * 3).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let labels = (0..9).map(|i| i % 4).collect();
+    let names = (0..4).map(|class| class.to_string()).collect();
+    let dataset = Dataset::with_channels(values, labels, [20, 24, 3], names).unwrap();
+    let config = LoaderConfig { batch_size: 3, height: 28, width: 28, order: Order::Shuffled { seed: 5 } };
+    let loader = Loader::new(Arc::new(dataset), config).unwrap();
+    let net = Nin::small_for(cuda, 5, 3, 4).unwrap();
+    let mut trainer = Trainer::new(cuda, net, Sgd::new(cuda).with_momentum(0.9), 5).unwrap();
+    let data = Resident::new(cuda, loader.clone()).unwrap();
+    for (epoch, steps) in [(0, 3), (1, 1)] {
+        trainer.position = Position { epoch, step: 0 };
+        for batch in loader.epoch(epoch).unwrap().take(steps) {
+            match resident {
+                true => assert_eq!(trainer.step_resident(&data, RATE).unwrap(), 3),
+                false => trainer.step(&batch.images, Shape::image(3, 3, 28, 28), &batch.labels, RATE).unwrap(),
+            }
+        }
+    }
+    trainer.net.params().into_iter().map(|(_, param)| cuda.download(param.data()).unwrap()).collect()
+}
+
+#[test]
+fn colour_images_on_the_device_are_the_hosts_to_the_bit() {
+    for precision in Precision::ALL {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        assert!(train_in_colour(&cuda, true) == train_in_colour(&cuda, false), "{precision}");
+    }
+}
+
 /// A device of the test's own, so that nobody else's buffers are counted.
 fn own(precision: Precision) -> Option<Cuda> {
     drop(gpu::gpu(precision)?);

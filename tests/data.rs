@@ -169,12 +169,13 @@ mod real {
     use std::io::{self, Write};
     use std::sync::Arc;
 
-    use mlpconv::data::{CLASS_NAMES, Dataset, FashionMnist, Loader, LoaderConfig, Order};
+    use mlpconv::data::known::FASHION_MNIST;
+    use mlpconv::data::{Dataset, Loader, LoaderConfig, Order, Splits};
 
     /// The data set, or `None` after saying so aloud. Under CI its absence is a failure.
-    fn fashion_mnist() -> Option<FashionMnist> {
-        if let Some(source) = FashionMnist::find(None).unwrap() {
-            return Some(FashionMnist::read(source).unwrap());
+    fn fashion_mnist() -> Option<Splits> {
+        if let Some(source) = Splits::find(&FASHION_MNIST, None).unwrap() {
+            return Some(Splits::read(&FASHION_MNIST, source).unwrap());
         }
         let problem = "Fashion-MNIST is not on this machine";
         assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{problem}");
@@ -185,8 +186,8 @@ mod real {
         None
     }
 
-    fn images_of_each_class(dataset: &Dataset) -> [usize; CLASS_NAMES.len()] {
-        let mut counts = [0; CLASS_NAMES.len()];
+    fn images_of_each_class(dataset: &Dataset) -> [usize; 10] {
+        let mut counts = [0; 10];
         dataset.labels().iter().for_each(|&label| counts[usize::from(label)] += 1);
         counts
     }
@@ -196,8 +197,9 @@ mod real {
         let Some(data) = fashion_mnist() else { return };
         assert_eq!(data.warnings, [""; 0]);
         for (dataset, of_each_class) in [(&data.train, 6_000), (&data.test, 1_000)] {
-            assert_eq!((dataset.height(), dataset.width()), (28, 28));
-            assert_eq!(images_of_each_class(dataset), [of_each_class; CLASS_NAMES.len()]);
+            assert_eq!((dataset.height(), dataset.width(), dataset.channels()), (28, 28, 1));
+            assert_eq!(dataset.class_names(), FASHION_MNIST.class_names);
+            assert_eq!(images_of_each_class(dataset), [of_each_class; 10]);
         }
         assert_eq!(data.train.labels()[..10], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
         assert_eq!(data.test.labels()[..10], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]);

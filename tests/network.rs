@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
 use mlpconv::device::Role;
 use mlpconv::nn::{Module, Nin, Summary};
+use mlpconv::ops::Affine;
 use mlpconv::optim::{AdamW, Optimizer, OptimizerKind, Sgd};
+use mlpconv::shape::Window;
 use mlpconv::train::{Event, FitOptions, Position, Preset, Run, TrainConfig, Trainer};
 use mlpconv::weights::Tensors;
 use mlpconv::{Cpu, Device, Error, Mode, Param, Shape, Tape};
@@ -207,8 +209,9 @@ fn a_parameter_without_a_gradient_is_not_updated() {
             let ones = || backend.upload(Role::Activation, &vec![1.0; shape.len()]).unwrap();
             let x = tape.constant(ones(), shape).unwrap();
             let [first, second] = [&learning, &frozen].map(|param| tape.param(param));
-            let y = tape.pointwise(&x, &first, None, false).unwrap();
-            let y = tape.pointwise(&y, &second, None, false).unwrap();
+            let affine = |w| Affine { w, bias: None, relu: false };
+            let y = tape.conv2d(&x, affine(&first), Window::default()).unwrap();
+            let y = tape.conv2d(&y, affine(&second), Window::default()).unwrap();
             drop((first, second));
             let grads = tape.backward_from(&y, ones()).unwrap();
             assert!(grads.of_param(&frozen).is_some() && grads.of_param(&unused).is_none());
@@ -235,4 +238,57 @@ fn divergence_in_the_last_update_is_told_too() {
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
     let error = trainer.fit(&loader, &loader, &config.fit_options(1), &mut quiet).unwrap_err().to_string();
     assert!(error.contains("training diverged"), "{error}");
+}
+
+/// The paper's network for CIFAR-10 (arXiv 1312.4400), counted by hand: weights and biases of nine convolutions.
+#[test]
+fn the_papers_network_has_967_thousand_parameters() {
+    let conv = |filter: usize, inputs: usize, outputs: usize| filter * filter * inputs * outputs + outputs;
+    let first = conv(5, 3, 192) + conv(1, 192, 160) + conv(1, 160, 96);
+    let second = conv(5, 96, 192) + conv(1, 192, 192) + conv(1, 192, 192);
+    let third = conv(3, 192, 192) + conv(1, 192, 192) + conv(1, 192, 10);
+    assert_eq!((first, second, third), (60_928, 535_104, 370_954));
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let net = Preset::Cifar.net(&backend, 1).unwrap();
+    let summary = Summary::new(&net, Shape::image(1, 3, 32, 32)).unwrap();
+    assert_eq!(summary.params(), first + second + third);
+    assert_eq!(summary.params(), 966_986);
+    // Pools round down: 32, 15 and 7 pixels.
+    let sides: Vec<usize> = summary.layers.iter().map(|layer| layer.output.h()).collect();
+    assert_eq!(sides[..12], [32, 32, 32, 15, 15, 15, 15, 15, 7, 7, 7, 7]);
+}
+
+#[test]
+fn presets_take_channels_and_classes_from_the_data() {
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    for preset in Preset::ALL {
+        let size = preset.config().resize;
+        let spec = preset.config().data.spec().unwrap();
+        let own = preset.net(&backend, 1).unwrap();
+        let input = Shape::image(2, spec.channels, size, size);
+        let output = Summary::new(&own, input).unwrap().layers.last().unwrap().output;
+        assert_eq!(output.dims(), [2, spec.class_names.len()], "{preset}");
+        for (channels, classes) in [(1, 10), (3, 10), (3, 7), (4, 200)] {
+            let net = preset.net_for(&backend, 1, channels, classes).unwrap();
+            let summary = Summary::new(&net, Shape::image(2, channels, size, size)).unwrap();
+            assert_eq!(summary.layers.last().unwrap().output.dims(), [2, classes], "{preset}");
+        }
+        // On its own data it is the same network, to the bit.
+        let same = preset.net_for(&backend, 1, spec.channels, spec.class_names.len()).unwrap();
+        for ((name, a), (_, b)) in own.params().into_iter().zip(same.params()) {
+            assert!(a.data()[..] == b.data()[..], "{preset}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_does_not_say_learnt_from_fashion_mnist() {
+    let config = Preset::Cifar.config();
+    let text = toml::to_string(&config).unwrap();
+    assert!(text.contains("data = \"cifar10\"\n"), "{text}");
+    assert_eq!(toml::from_str::<TrainConfig>(&text).unwrap(), config);
+    let before: TrainConfig = toml::from_str(&text.replace("data = \"cifar10\"\n", "")).unwrap();
+    assert_eq!(before.data.to_string(), "fashion-mnist");
+    let folder: TrainConfig = toml::from_str(&text.replace("cifar10", "/some/where")).unwrap();
+    assert_eq!(folder.data.spec(), None);
 }

@@ -1,5 +1,5 @@
-//! The crate against PyTorch: a narrow d2l NiN whose logits, gradients and losses PyTorch has computed
-//! (tests/fixtures/parity), and the weights files that the two exchange.
+//! The crate against PyTorch: a narrow d2l NiN whose logits, gradients and losses PyTorch has computed, a step of `cifar` at
+//! its own size (tests/fixtures/parity), and the weights files that the two exchange.
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -219,6 +219,134 @@ mod numbers {
     fn adamw_takes_pytorchs_path() {
         adamw_losses(&Cpu::<f64>::new(), 1e-12);
         adamw_losses(&Cpu::<f32>::new(), LOSS_TOLERANCE);
+    }
+}
+
+mod cifar {
+    //! The paper's network at its own size: widths that differ within a block, and three channels.
+
+    use std::collections::BTreeMap;
+
+    use mlpconv::device::Role;
+    use mlpconv::nn::Module;
+    use mlpconv::ops::cross_entropy::Meter;
+    use mlpconv::{Cpu, Mode, Shape, Tape};
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// What tests/pytorch/make_cifar_fixture.py writes.
+    #[derive(Deserialize)]
+    struct Fixture {
+        labels: Vec<u8>,
+        logits: Vec<f64>,
+        loss: f64,
+        gradients: BTreeMap<String, Gradient>,
+    }
+
+    /// Of a parameter, in PyTorch's layout.
+    #[derive(Deserialize)]
+    struct Gradient {
+        sum: f64,
+        norm: f64,
+        /// At the places that the script lists.
+        values: Vec<f64>,
+    }
+
+    /// Element `i` of tensor `tensor`, in [-1, 1): the formula of the script.
+    fn noise(tensor: u32, i: usize) -> f64 {
+        let mut word = (i as u32).wrapping_add(tensor.wrapping_mul(0x9e37_79b9));
+        for (shift, factor) in [(16, 0x85eb_ca6b), (13, 0xc2b2_ae35)] {
+            word = (word ^ (word >> shift)).wrapping_mul(factor);
+        }
+        word ^= word >> 16;
+        f64::from(word >> 8) / f64::from(1u32 << 23) - 1.0
+    }
+
+    /// Where element `i` of a tensor in PyTorch's order (NCHW, OIHW) lies in memory (NHWC, KRSC).
+    fn place(dims: &[usize], i: usize) -> usize {
+        let &[_, c, h, w] = dims else { return i };
+        let (outer, channel, inner) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
+        (outer * h * w + inner) * c + channel
+    }
+
+    /// Values in PyTorch's order that are rounded to f32, brought into memory order.
+    fn in_memory_order<T: Real>(dims: &[usize], value: impl Fn(usize) -> f64) -> Vec<T> {
+        let mut out = vec![T::from_f64(0.0); dims.iter().product()];
+        (0..out.len()).for_each(|i| out[place(dims, i)] = T::from_f64(f64::from(value(i) as f32)));
+        out
+    }
+
+    /// A step on `backend`, whose sums may be off by `unit` of what they add up. A logit comes out of nine layers of sums;
+    /// a ReLU or a maximum of two may be decided otherwise where its input is within that of a tie, for a share of about
+    /// `unit` of them, and each of the ten in a row adds √`unit` to a gradient, as squares; twice that.
+    fn check<B: Backend>(backend: &B, unit: f64) {
+        let fixture: Fixture = serde_json::from_str(include_str!("fixtures/parity/cifar.json")).unwrap();
+        let mut net = Nin::cifar_with_dropout(backend, 1, 3, 10, 0.0).unwrap();
+        for (tensor, (_, param)) in (1..).zip(net.params_mut()) {
+            let dims = param.shape().dims().to_vec();
+            let bound = match dims[..] {
+                [_] => 0.05,
+                _ => (6.0 / dims[1..].iter().product::<usize>() as f64).sqrt(),
+            };
+            param.set(backend, &in_memory_order(&dims, |i| bound * noise(tensor, i))).unwrap();
+        }
+        let shape = Shape::image(2, 3, 32, 32);
+        let images: Vec<B::Scalar> = in_memory_order(shape.dims(), |i| 0.5 + 0.5 * noise(0, i));
+
+        let mut tape = Tape::new(backend, Mode::Training { seed: 0, epoch: 0, step: 0 });
+        let x = tape.constant(backend.upload(Role::Activation, &images).unwrap(), shape).unwrap();
+        let logits = net.forward(&mut tape, x).unwrap();
+        let ours: Vec<f64> = backend.download(logits.data()).unwrap().into_iter().map(Real::to_f64).collect();
+        let forward = 2.0 * 9f64.sqrt() * unit * fixture.logits.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+        for (ours, theirs) in ours.iter().zip(&fixture.logits) {
+            assert!((ours - theirs).abs() <= forward, "logit {ours}, PyTorch's {theirs}");
+        }
+        let mut meter = Meter::new(backend).unwrap();
+        let labels = backend.upload_bytes(&fixture.labels).unwrap();
+        let loss = tape.cross_entropy(&logits, &labels, &mut meter).unwrap();
+        drop(logits);
+        let grads = tape.backward(loss).unwrap();
+        let loss = meter.read(backend).unwrap().loss;
+        assert!((loss - fixture.loss).abs() <= forward.max(1e-6), "loss {loss}, PyTorch's {}", fixture.loss);
+
+        let params = net.params();
+        assert_eq!((params.len(), fixture.gradients.len()), (18, 18));
+        let limit = 2.0 * (10.0 * unit).sqrt();
+        for (name, param) in params {
+            let theirs = &fixture.gradients[&name];
+            let shape = param.shape();
+            let dims = shape.dims();
+            let memory = backend.download(grads.of_param(param).expect("a gradient")).unwrap();
+            let ours: Vec<f64> = (0..memory.len()).map(|i| Real::to_f64(memory[place(dims, i)])).collect();
+            let norm = ours.iter().map(|v| v * v).sum::<f64>().sqrt();
+            // A sum of n gradients, each of which may be off by its share of the norm.
+            let sum = (ours.iter().sum::<f64>() - theirs.sum).abs() / (theirs.norm * (ours.len() as f64).sqrt());
+            let norm = (norm - theirs.norm).abs() / theirs.norm;
+            let count = theirs.values.len();
+            let sampled = (0..count).map(|i| ours[i * 104_729 % ours.len()] - theirs.values[i]);
+            let off = sampled.map(|v| v * v).sum::<f64>().sqrt();
+            let length = theirs.values.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let off = off / length;
+            println!("{name:<12} values {off:.1e}, norm {norm:.1e}, sum {sum:.1e} (limit {limit:.1e})");
+            assert!(off <= limit, "{name}: values are {off:e} off");
+            assert!(norm <= limit && sum <= limit, "{name}: norm {norm:e} and sum {sum:e} off");
+        }
+    }
+
+    /// In f64 nothing is decided otherwise: what is off is the order of sums.
+    #[test]
+    fn a_step_is_pytorchs_on_a_cpu() {
+        check(&Cpu::<f64>::new(), 2f64.powi(-53));
+        check(&Cpu::<f32>::new(), 2f64.powi(-24));
+    }
+
+    /// In fp32, on the CUDA kernels.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_step_is_pytorchs_on_a_gpu() {
+        let Some(cuda) = crate::gpu::gpu(mlpconv::Precision::Fp32) else { return };
+        check(&*cuda, 2f64.powi(-24));
     }
 }
 

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mlpconv::data::DataName;
 use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Cpu, Result, weights};
 
+use console::data::Requested;
 use console::device::{DeviceArgs, choose, on_device};
 use console::doctor::doctor;
 use console::plan::plan;
@@ -66,22 +68,31 @@ enum Command {
         weights: Option<PathBuf>,
         #[command(flatten)]
         device: DeviceArgs,
-        /// Folder that holds the four files of the data set
+        /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: the run's]
+        #[arg(long, value_name = "NAME|DIR")]
+        data: Option<DataName>,
+        /// Folder that holds the files of the data set
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
         /// Test on the first so many images only [default: as in the run]
         #[arg(long, value_name = "IMAGES")]
         test_limit: Option<usize>,
     },
-    /// Finds Fashion-MNIST on this machine, or else fetches it, and says where it lies
+    /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
     Data {
-        /// Folder that holds the four files of the data set
+        /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: fashion-mnist]
+        #[arg(long, value_name = "NAME|DIR")]
+        data: Option<DataName>,
+        /// Folder that holds the files of the data set
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
     Doctor {
-        /// Folder that holds the four files of the data set
+        /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: fashion-mnist]
+        #[arg(long, value_name = "NAME|DIR")]
+        data: Option<DataName>,
+        /// Folder that holds the files of the data set
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
@@ -115,11 +126,11 @@ fn main() -> ExitCode {
             summary(&TrainConfig { batch_size, resize, momentum, ..config })
         }
         Command::Plan { preset, batch_size, resize, device } => plan(preset, batch_size, resize, &device),
-        Command::Evaluate { run, weights, device, data_dir, test_limit } => {
-            evaluate(run, weights, &device, data_dir, test_limit)
+        Command::Evaluate { run, weights, device, data, data_dir, test_limit } => {
+            evaluate(run, weights, &device, data, data_dir, test_limit)
         }
-        Command::Data { data_dir } => data(data_dir),
-        Command::Doctor { data_dir } => doctor(data_dir),
+        Command::Data { data: name, data_dir } => data(&name.unwrap_or_default(), data_dir),
+        Command::Doctor { data, data_dir } => doctor(&data.unwrap_or_default(), data_dir),
         Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
             let timing = Timing { preset, batch, steps, rounds, json };
             choose(&device, None)
@@ -136,7 +147,8 @@ fn summary(config: &TrainConfig) -> Result<()> {
     config.validate()?;
     let (preset, backend) = (config.preset, Cpu::<f32>::new());
     let net = preset.net(&backend, 0)?;
-    let summary = console::summarize(preset, &net, config.batch_size, config.resize)?;
+    let channels = config.data.spec().map_or(1, |spec| spec.channels);
+    let summary = console::summarize(preset, &net, config.batch_size, channels, config.resize)?;
     const WIDTH: usize = size_of::<f32>();
 
     say(format_args!("{preset}, input {}", summary.input));
@@ -197,26 +209,29 @@ fn evaluate(
     folder: PathBuf,
     file: Option<PathBuf>,
     device: &DeviceArgs,
+    data: Option<DataName>,
     data_dir: Option<PathBuf>,
     limit: Option<usize>,
 ) -> Result<()> {
     let run = Run::open(folder)?;
+    let data = data.unwrap_or_else(|| run.config.data.clone());
+    let data = Requested::new(&data, data_dir.as_deref(), run.config.resize)?;
     // Weights are the same everywhere: where the run began does not matter.
     let device = choose(device, None)?;
-    on_device!(&device.backend, backend => score(&run, file, backend, data_dir, limit))
+    on_device!(&device.backend, backend => score(&run, file, backend, data, limit))
 }
 
 fn score<B: Backend<Scalar = f32>>(
     run: &Run,
     file: Option<PathBuf>,
     backend: &B,
-    data_dir: Option<PathBuf>,
+    data: Requested<'_>,
     limit: Option<usize>,
 ) -> Result<()> {
     let config = &run.config;
-    let mut net = config.preset.net(backend, config.seed)?;
+    let mut net = config.preset.net_for(backend, config.seed, data.channels, data.classes)?;
     weights::load(backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
-    let data = console::data::load(data_dir.as_deref())?;
+    let data = data.load()?;
     let limit = limit.or(config.test_limit);
     let test = console::data::loader(data.test, limit, config.batch_size, config.resize, None)?;
     let trainer = Trainer::new(backend, net, config.optimizer(backend), config.seed)?;
@@ -229,9 +244,17 @@ fn score<B: Backend<Scalar = f32>>(
     Ok(())
 }
 
-fn data(folder: Option<PathBuf>) -> Result<()> {
-    let data = console::data::load(folder.as_deref())?;
+fn data(name: &DataName, folder: Option<PathBuf>) -> Result<()> {
+    // Images of several sizes are brought to one; 32 is as good as another to count them.
+    let data = console::data::load(name, folder.as_deref(), 32)?;
     let (train, test) = (grouped(data.train.len()), grouped(data.test.len()));
-    say(format_args!("Fashion-MNIST: {train} training and {test} test images in {}", data.source));
+    say(format_args!("{}: {train} training and {test} test images in {}", data.title, data.source));
+    let channels = match data.train.channels() {
+        1 => "grey".into(),
+        3 => "RGB".into(),
+        channels => format!("{channels} channels"),
+    };
+    let (height, width, classes) = (data.train.height(), data.train.width(), data.train.class_names());
+    say(format_args!("{height}x{width}, {channels}; {} classes: {}", classes.len(), classes.join(", ")));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo run --release --bin train`: trains a preset on Fashion-MNIST and leaves a run folder behind.
+//! `cargo run --release --bin train`: trains a preset on a data set and leaves a run folder behind.
 
 mod console;
 
@@ -9,22 +9,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
-use mlpconv::data::Loader;
+use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::{OptimizerKind, Schedule};
 use mlpconv::train::{Event, Feed, Position, Preset, Resident, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
+use console::data::Requested;
 use console::device::{Choice, DeviceArgs, on_device};
 use console::report::Report;
 use console::{grouped, metric, say};
 
-/// Trains Network in Network on Fashion-MNIST.
+/// Trains Network in Network on Fashion-MNIST, CIFAR-10 or another data set.
 ///
-/// Without options: preset `small` on a CPU, preset `d2l` on a GPU. The data set is found on this machine or fetched.
+/// Without options: preset `small` on a CPU, preset `d2l` on a GPU, on Fashion-MNIST, which is found on this machine or
+/// fetched.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The network and its recipe: d2l (the book's, 224x224) or small (28x28, minutes on a CPU)
+    /// The network and its recipe: d2l (the book's, 224x224), small (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
     #[arg(long)]
     preset: Option<Preset>,
     #[command(flatten)]
@@ -68,7 +70,11 @@ struct Args {
     /// Seed of initial weights, shuffling and dropout
     #[arg(long)]
     seed: Option<u64>,
-    /// Folder that holds the four files of the data set
+    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
+    /// of which every tenth is for testing [default: the preset's]
+    #[arg(long, value_name = "NAME|DIR")]
+    data: Option<DataName>,
+    /// Folder that holds the files of the data set
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Train on the first so many images only
@@ -82,7 +88,7 @@ struct Args {
     out: Option<PathBuf>,
     /// Go on with the run in this folder, exactly as if it had not been interrupted
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "preset", "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "eps",
+        "preset", "data", "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "eps",
         "schedule", "resize", "seed", "train_limit", "test_limit", "out",
     ])]
     resume: Option<PathBuf>,
@@ -106,6 +112,9 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
         if let Some(value) = option {
             setting.clone_from(value);
         }
+    }
+    if let Some(data) = &args.data {
+        config.data = data.clone().absolute()?;
     }
     config.device.clone_from(&device.name);
     config.precision = device.precision;
@@ -139,9 +148,11 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
         None => resolve(&args, device)?,
     };
     let size = config.resize;
-    let net = config.preset.net(&backend, config.seed)?;
-    let summary = console::summarize(config.preset, &net, 1, size)?;
-    console::require_memory(&backend, &net, &TrainConfig { precision: device.precision, ..config.clone() })?;
+    let data = Requested::new(&config.data, args.data_dir.as_deref(), size)?;
+    let (channels, classes) = (data.channels, data.classes);
+    let net = config.preset.net_for(&backend, config.seed, channels, classes)?;
+    let summary = console::summarize(config.preset, &net, 1, channels, size)?;
+    console::require_memory(&backend, &net, &TrainConfig { precision: device.precision, ..config.clone() }, channels)?;
 
     let (params, macs) = (grouped(summary.params()), metric(summary.forward_macs()));
     let why = match (&resumed, args.preset) {
@@ -153,8 +164,8 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     say(format_args!("preset   {} at {size}x{size} ({why})", config.preset));
     say(format_args!("network  {params} parameters, {macs} multiply-adds an image"));
 
-    let data = console::data::load(args.data_dir.as_deref())?;
-    say(format_args!("data     {}", data.source));
+    let data = data.load()?;
+    say(format_args!("data     {} in {}", data.title, data.source));
     let (train, test) = (data.train, data.test);
     let train = console::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
     let test = console::data::loader(test, config.test_limit, config.batch_size, size, None)?;
@@ -178,7 +189,7 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     let stop = Arc::new(AtomicBool::new(false));
     on_interrupt(stop.clone())?;
     let options = run.config.fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
-    let mut report = Report::new(run.config.preset, epochs);
+    let mut report = Report::new(run.config.preset, epochs, classes);
     let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
     let residents = (resident(&train)?, resident(&test)?);
     let (train, test) = match &residents {

@@ -1,46 +1,79 @@
-//! Labelled grey images in memory.
+//! Labelled images in memory.
 
 use crate::error::{Error, Result};
 
-/// Grey images of one size, each with the class it belongs to.
+/// The most classes: a label is a byte.
+const MAX_CLASSES: usize = 256;
+
+/// Images of one size, each with the class it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     images: Vec<u8>,
     labels: Vec<u8>,
     height: usize,
     width: usize,
-    classes: usize,
+    channels: usize,
+    class_names: Vec<String>,
 }
 
 impl Dataset {
+    /// Grey images whose classes are named by their numbers.
+    ///
     /// `images` holds `labels.len()` images of `height` x `width` grey levels (0 is black), row by row and one after
     /// the other; `labels` holds the class of each, from 0 to `classes - 1`.
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] where the counts do not agree, an image has no pixels, or a label is not a class.
+    /// As [`with_channels`](Self::with_channels).
     pub fn new(images: Vec<u8>, labels: Vec<u8>, height: usize, width: usize, classes: usize) -> Result<Self> {
+        // Too many are refused below; there is no need to name them all.
+        let names = (0..classes.min(MAX_CLASSES + 1)).map(|class| class.to_string()).collect();
+        Dataset::with_channels(images, labels, [height, width, 1], names)
+    }
+
+    /// Images with the extents `[height, width, channels]`, in this order in memory, one after the other (NHWC): a byte
+    /// for each channel, 0 being black. `labels` holds the class of each, an index into `class_names`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] where the counts do not agree, an image has no pixels or no channels, there are more than 256
+    /// classes, or a label is not a class.
+    pub fn with_channels(
+        images: Vec<u8>,
+        labels: Vec<u8>,
+        [height, width, channels]: [usize; 3],
+        class_names: Vec<String>,
+    ) -> Result<Self> {
+        let refuse = |problem: String| Err(Error::data("data set", problem));
         if height == 0 || width == 0 {
-            let problem = format!("images of {height}x{width} have no pixels");
-            return Err(Error::data("data set", problem));
+            return refuse(format!("images of {height}x{width} have no pixels"));
         }
-        let pixels = height.checked_mul(width).and_then(|size| size.checked_mul(labels.len()));
-        if pixels != Some(images.len()) {
-            let problem = format!(
-                "{} labels call for as many images of {height}x{width}, but there are {} grey levels",
+        if channels == 0 {
+            return refuse("images have no channels".into());
+        }
+        let classes = class_names.len();
+        if classes > MAX_CLASSES {
+            return refuse(format!("more than {MAX_CLASSES} classes; a label is a byte"));
+        }
+        let image = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));
+        if image.and_then(|image| image.checked_mul(labels.len())) != Some(images.len()) {
+            let levels = match channels {
+                1 => "grey levels".into(),
+                _ => format!("values of {channels} channels"),
+            };
+            return refuse(format!(
+                "{} labels call for as many images of {height}x{width}, but there are {} {levels}",
                 labels.len(),
                 images.len()
-            );
-            return Err(Error::data("data set", problem));
+            ));
         }
         if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
-            let problem = format!(
+            return refuse(format!(
                 "label {} at position {position}, but there are {classes} classes (labels go from 0)",
                 labels[position]
-            );
-            return Err(Error::data("data set", problem));
+            ));
         }
-        Ok(Dataset { images, labels, height, width, classes })
+        Ok(Dataset { images, labels, height, width, channels, class_names })
     }
 
     /// The number of images.
@@ -63,22 +96,32 @@ impl Dataset {
         self.width
     }
 
-    /// The number of classes.
-    pub fn classes(&self) -> usize {
-        self.classes
+    /// Channels of an image: 1 if grey, 3 if RGB.
+    pub fn channels(&self) -> usize {
+        self.channels
     }
 
-    /// The `height * width` grey levels of image `index`, row by row.
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// What the classes are, by label.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// Image `index`: `[height, width, channels]`.
     ///
     /// # Panics
     ///
     /// Where `index` is not below [`len`](Self::len), as indexing a slice does.
     pub fn image(&self, index: usize) -> &[u8] {
-        let size = self.height * self.width;
+        let size = self.image_len();
         &self.images[index * size..][..size]
     }
 
-    /// The grey levels of all images, one after the other.
+    /// All images, one after the other (NHWC).
     pub fn images(&self) -> &[u8] {
         &self.images
     }
@@ -92,8 +135,13 @@ impl Dataset {
     pub fn take(mut self, count: usize) -> Self {
         let count = count.min(self.len());
         self.labels.truncate(count);
-        self.images.truncate(count * self.height * self.width);
+        self.images.truncate(count * self.image_len());
         self
+    }
+
+    /// Bytes of an image.
+    fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
     }
 }
 
@@ -113,6 +161,25 @@ mod tests {
         assert!(problem(vec![0; 12], vec![0, 3], 3, 2).contains("label 3 at position 1"));
         assert!(problem(vec![], vec![0], 0, 2).contains("no pixels"));
         assert!(problem(vec![], vec![0, 0], usize::MAX, 2).contains("0 grey levels"));
+    }
+
+    #[test]
+    fn channels_and_class_names_must_agree_with_images_and_labels() {
+        let names = || vec!["cat".to_owned(), "dog".to_owned()];
+        let rgb = Dataset::with_channels((0..12).collect(), vec![1, 0], [1, 2, 3], names()).unwrap();
+        assert_eq!((rgb.channels(), rgb.classes(), rgb.class_names()), (3, 2, &names()[..]));
+        assert_eq!(rgb.image(1), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(rgb.take(1).images(), [0, 1, 2, 3, 4, 5]);
+
+        let problem = |len, labels, extents| {
+            Dataset::with_channels(vec![0; len], labels, extents, names()).unwrap_err().to_string()
+        };
+        assert!(problem(11, vec![0, 1], [1, 2, 3]).contains("11 values of 3 channels"));
+        assert!(problem(6, vec![2], [1, 2, 3]).contains("label 2 at position 0, but there are 2 classes"));
+        assert!(problem(0, vec![0], [1, 2, 0]).contains("no channels"));
+        let error = Dataset::new(vec![0], vec![0], 1, 1, 257).unwrap_err().to_string();
+        assert!(error.contains("more than 256 classes"), "{error}");
+        assert_eq!(Dataset::new(vec![0], vec![255], 1, 1, 256).unwrap().class_names()[255], "255");
     }
 
     #[test]

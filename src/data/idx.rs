@@ -8,12 +8,12 @@
 //! header asked for, so neither a header that lies nor a gzip stream that inflates without end can exhaust it.
 
 use std::fs::File;
-use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use byteorder::{BigEndian, ByteOrder};
-use flate2::read::MultiGzDecoder;
 
+use super::content::{Content, fill, looks_like_a_web_page};
 use crate::error::{self, Error, IdxError};
 
 /// The contents of an IDX file.
@@ -84,6 +84,9 @@ impl Idx {
         let mut head = [0; 4];
         let found = fill(&mut content, &mut head)?;
         if found >= 2 && head[..2] != [0, 0] {
+            if looks_like_a_web_page(&head[..found], &mut content)? {
+                return Err(IdxError::WebPage);
+            }
             return Err(IdxError::Magic { found: [head[0], head[1]] });
         }
         if found < head.len() {
@@ -182,53 +185,6 @@ impl<R: Read> Body<R> {
     }
 }
 
-/// Reads until `buffer` is full or the content ends; the number of bytes read.
-fn fill(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match content.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// A reader behind which gzip, if there was any, is undone.
-pub(crate) enum Content<R> {
-    Plain(Chain<Cursor<Vec<u8>>, R>),
-    Gzip(Box<MultiGzDecoder<Chain<Cursor<Vec<u8>>, R>>>),
-}
-
-/// What every gzip stream begins with (RFC 1952, section 2.3.1).
-pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-
-impl<R: Read> Content<R> {
-    /// Looks at the first two bytes to know whether the rest is compressed.
-    pub(crate) fn new(mut reader: R) -> io::Result<Self> {
-        let mut head = vec![0; GZIP_MAGIC.len()];
-        let found = fill(&mut reader, &mut head)?;
-        head.truncate(found);
-        let compressed = head == GZIP_MAGIC;
-        let whole = Cursor::new(head).chain(reader);
-        Ok(match compressed {
-            true => Content::Gzip(Box::new(MultiGzDecoder::new(whole))),
-            false => Content::Plain(whole),
-        })
-    }
-}
-
-impl<R: Read> Read for Content<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Content::Plain(reader) => reader.read(buffer),
-            Content::Gzip(reader) => reader.read(buffer),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -238,6 +194,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    use super::super::content::GZIP_MAGIC;
     use super::*;
 
     fn header(code: u8, shape: &[usize]) -> Vec<u8> {
@@ -420,6 +377,27 @@ mod tests {
         let bytes = encode(&Idx { shape: vec![3, 2], data: IdxData::I16((0..6).collect()) });
         let whole = read(&bytes).unwrap();
         assert_eq!(read(&[gzip(&bytes[..7]), gzip(&bytes[7..])].concat()).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_web_page_is_told_from_other_bytes() {
+        let pages: [&[u8]; 5] = [
+            b"<html><body>Not found</body></html>",
+            b"<!DOCTYPE html>\n<title>Login</title>",
+            b"\xef\xbb\xbf\r\n <HTML lang=\"en\">",
+            b"<head>",
+            b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>",
+        ];
+        for page in pages {
+            for bytes in [page.to_vec(), gzip(page)] {
+                let refused = error(&bytes);
+                assert!(matches!(refused, IdxError::WebPage), "{refused}");
+                assert!(refused.to_string().contains("web page"), "{refused}");
+            }
+        }
+        for other in [&b"<ht"[..], b"html", b"<3 data", b"PK\x03\x04"] {
+            assert!(matches!(error(other), IdxError::Magic { .. }));
+        }
     }
 
     #[test]

@@ -39,14 +39,14 @@ pub struct LoaderConfig {
 
 /// Turns a data set into epochs of batches.
 ///
-/// Images are resized as Pillow does ([`Resizer`]) and scaled to `[0, 1]` as torchvision's `ToTensor` does: grey
-/// level / 255 in `f32`.
+/// Images are resized as Pillow does ([`Resizer`]), each channel by itself, and scaled to `[0, 1]` as torchvision's
+/// `ToTensor` does: value / 255 in `f32`.
 #[derive(Clone, Debug)]
 pub struct Loader {
     dataset: Arc<Dataset>,
     config: LoaderConfig,
     resizer: Arc<Resizer>,
-    pool: Arc<Pool>,
+    spare: Arc<SpareBuffers>,
 }
 
 impl Loader {
@@ -65,7 +65,9 @@ impl Loader {
             let problem = format!("{height}x{width}; an image needs a pixel at least");
             return Err(Error::config("image size", problem));
         }
-        let elements = height.checked_mul(width).and_then(|size| size.checked_mul(batch_size));
+        let elements = [width, dataset.channels(), batch_size]
+            .into_iter()
+            .try_fold(height, |product, factor| product.checked_mul(factor));
         if elements.is_none_or(|elements| elements > isize::MAX as usize / size_of::<f32>()) {
             let problem = format!("{batch_size} images of {height}x{width} cannot be addressed");
             return Err(Error::config("batch size", problem));
@@ -74,8 +76,9 @@ impl Loader {
             let problem = format!("{} images; at most 2^32 - 1 can be ordered", dataset.len());
             return Err(Error::data("data set", problem));
         }
-        let resizer = Arc::new(Resizer::new(dataset.height(), dataset.width(), height, width)?);
-        Ok(Loader { dataset, config, resizer, pool: Arc::default() })
+        let resizer = Resizer::new(dataset.height(), dataset.width(), height, width)?;
+        let resizer = Arc::new(resizer.with_channels(dataset.channels())?);
+        Ok(Loader { dataset, config, resizer, spare: Arc::default() })
     }
 
     /// The data set behind the batches.
@@ -117,10 +120,10 @@ impl Loader {
         let worker = Worker {
             dataset: self.dataset.clone(),
             batch_size: self.config.batch_size,
-            pixels: self.config.height * self.config.width,
+            image: self.config.height * self.config.width * self.dataset.channels(),
             order: self.order(epoch),
             resizer: self.resizer.clone(),
-            pool: self.pool.clone(),
+            spare: self.spare.clone(),
         };
         Batches::spawn(steps - first_step, move |batches| worker.run(first_step, batches))
     }
@@ -140,7 +143,7 @@ impl Loader {
 /// Its buffers go back to the loader when it is dropped and serve a later batch: copy what is to be kept.
 #[derive(Debug)]
 pub struct Batch {
-    /// `[len, height, width]`, row-major, from 0 (black) to 1. With one channel that is NHWC and NCHW alike.
+    /// `[len, height, width, channels]`, row-major (NHWC), from 0 (black) to 1.
     pub images: Vec<f32>,
     /// `[len]`: the class of each image.
     pub labels: Vec<u8>,
@@ -148,7 +151,7 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// The number of this batch in its epoch, from 0.
     pub step: usize,
-    pool: Arc<Pool>,
+    spare: Arc<SpareBuffers>,
 }
 
 impl Batch {
@@ -165,7 +168,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.pool.give(Buffers {
+        self.spare.give(Buffers {
             images: mem::take(&mut self.images),
             labels: mem::take(&mut self.labels),
             indices: mem::take(&mut self.indices),
@@ -242,9 +245,9 @@ struct Buffers {
 
 /// Storage that no batch uses now.
 #[derive(Debug, Default)]
-struct Pool(Mutex<Vec<Buffers>>);
+struct SpareBuffers(Mutex<Vec<Buffers>>);
 
-impl Pool {
+impl SpareBuffers {
     /// Those that wait, one with the consumer, one being filled. More would only lie around.
     const SIZE: usize = DEPTH + 2;
 
@@ -269,26 +272,27 @@ impl Pool {
 struct Worker {
     dataset: Arc<Dataset>,
     batch_size: usize,
-    pixels: usize,
+    /// Values of an image in a batch.
+    image: usize,
     order: Vec<u32>,
     resizer: Arc<Resizer>,
-    pool: Arc<Pool>,
+    spare: Arc<SpareBuffers>,
 }
 
 impl Worker {
     /// Sends the batches from `first_step` on, to the end of the epoch or until nobody receives them.
     fn run(self, first_step: usize, batches: SyncSender<Batch>) {
-        let mut resized = vec![0; self.pixels];
+        let mut resized = vec![0; self.image];
         let mut scratch = Vec::new();
         for (step, indices) in self.order.chunks(self.batch_size).enumerate().skip(first_step) {
             let mut batch = self.batch(step, indices);
-            for (out, &index) in batch.images.chunks_exact_mut(self.pixels).zip(indices) {
+            for (out, &index) in batch.images.chunks_exact_mut(self.image).zip(indices) {
                 self.resizer
                     .resize(self.dataset.image(index as usize), &mut resized, &mut scratch)
                     .expect("the resizer was made for the data set's images and the loader's");
                 // A division, not a product with 1/255, which would round differently.
-                for (out, &grey) in out.iter_mut().zip(&resized) {
-                    *out = f32::from(grey) / 255.0;
+                for (out, &value) in out.iter_mut().zip(&resized) {
+                    *out = f32::from(value) / 255.0;
                 }
             }
             if batches.send(batch).is_err() {
@@ -299,13 +303,13 @@ impl Worker {
 
     /// A batch whose images are yet to be written.
     fn batch(&self, step: usize, indices: &[u32]) -> Batch {
-        let Buffers { mut images, mut labels, indices: mut kept } = self.pool.take();
-        images.resize(indices.len() * self.pixels, 0.0);
+        let Buffers { mut images, mut labels, indices: mut kept } = self.spare.take();
+        images.resize(indices.len() * self.image, 0.0);
         labels.clear();
         labels.extend(indices.iter().map(|&index| self.dataset.labels()[index as usize]));
         kept.clear();
         kept.extend_from_slice(indices);
-        Batch { images, labels, indices: kept, step, pool: self.pool.clone() }
+        Batch { images, labels, indices: kept, step, spare: self.spare.clone() }
     }
 }
 
@@ -405,6 +409,26 @@ mod tests {
     }
 
     #[test]
+    fn channels_stay_side_by_side() {
+        let pixels = (0..2 * 2 * 2 * 3).map(|i| i * 10).collect();
+        let dataset = Dataset::with_channels(pixels, vec![1, 0], [2, 2, 3], vec!["a".into(), "b".into()]).unwrap();
+        let config = LoaderConfig { batch_size: 2, height: 2, width: 2, order: Order::Sequential };
+        let loader = Loader::new(Arc::new(dataset.clone()), config).unwrap();
+        let batch = loader.epoch(0).unwrap().next().unwrap();
+        assert_eq!(batch.images, dataset.images().iter().map(|&v| f32::from(v) / 255.0).collect::<Vec<_>>());
+
+        let loader = Loader::new(Arc::new(dataset.clone()), LoaderConfig { height: 3, width: 5, ..config }).unwrap();
+        let resizer = Resizer::new(2, 2, 3, 5).unwrap().with_channels(3).unwrap();
+        let batch = loader.epoch(0).unwrap().next().unwrap();
+        assert_eq!(batch.images.len(), 2 * 3 * 5 * 3);
+        for (image, &index) in batch.images.chunks_exact(45).zip(&batch.indices) {
+            let mut expected = [0; 45];
+            resizer.resize(dataset.image(index as usize), &mut expected, &mut Vec::new()).unwrap();
+            assert_eq!(image, expected.map(|value| f32::from(value) / 255.0));
+        }
+    }
+
+    #[test]
     fn dropping_an_epoch_early_ends_its_thread() {
         let loader = loader(200, 1, SHUFFLED);
         for taken in [0, 1, 5] {
@@ -423,7 +447,7 @@ mod tests {
             (0..3).flat_map(|epoch| loader.epoch(epoch).unwrap()).map(|batch| batch.images.as_ptr() as usize).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        assert!(addresses.len() <= Pool::SIZE, "{} buffers for 600 batches", addresses.len());
+        assert!(addresses.len() <= SpareBuffers::SIZE, "{} buffers for 600 batches", addresses.len());
     }
 
     #[test]

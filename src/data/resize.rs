@@ -1,10 +1,11 @@
-//! Resizing of grey images, bit for bit as Pillow's `Image.resize(size, BILINEAR)`, which is also what torchvision's
+//! Resizing of images, bit for bit as Pillow's `Image.resize(size, BILINEAR)`, which is also what torchvision's
 //! `Resize` does to PIL images.
 //!
 //! Pillow widens the triangle filter when it shrinks (antialiasing), filters the rows, rounds to whole grey levels,
 //! and then filters the columns; an axis that keeps its size is left alone. Weights are computed in `f64` and applied
 //! in fixed point. Pillow 13 filters the columns first for some changes of the aspect ratio, which rounds
 //! differently; what is done here is what Pillow did up to 12, and what 13 still does to images that keep theirs.
+//! Channels are resized each by itself.
 
 use crate::error::{Error, Result};
 
@@ -16,10 +17,11 @@ const FRACTION: u32 = 32 - 8 - 2;
 pub struct Resizer {
     rows: Axis,
     columns: Axis,
+    channels: usize,
 }
 
 impl Resizer {
-    /// A resizer of images of `in_height` x `in_width` pixels to `out_height` x `out_width`.
+    /// A resizer of grey images of `in_height` x `in_width` pixels to `out_height` x `out_width`.
     ///
     /// # Errors
     ///
@@ -32,10 +34,35 @@ impl Resizer {
         countable(in_height, in_width)?;
         countable(out_height, out_width)?;
         countable(in_height, out_width)?;
-        Ok(Resizer { rows: Axis::new(in_height, out_height), columns: Axis::new(in_width, out_width) })
+        Ok(Resizer { rows: Axis::new(in_height, out_height), columns: Axis::new(in_width, out_width), channels: 1 })
     }
 
-    /// Resizes `src` (`[in_height, in_width]` grey levels, row-major) into `dst` (`[out_height, out_width]`).
+    /// The same for images of `channels` channels, which lie side by side in a pixel.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] where there are no channels, or so many that values cannot be counted.
+    pub fn with_channels(mut self, channels: usize) -> Result<Self> {
+        let (rows, columns) = (&self.rows, &self.columns);
+        for (height, width) in [(rows.from, columns.from), (rows.to, columns.to), (rows.from, columns.to)] {
+            match (height * width).checked_mul(channels) {
+                Some(1..=0xFFFF_FFFF) => {}
+                _ => {
+                    let problem = format!("an image of {height}x{width} with {channels} channels is not possible");
+                    return Err(Error::shape("resize", problem));
+                }
+            }
+        }
+        self.channels = channels;
+        Ok(self)
+    }
+
+    /// Channels of the images.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Resizes `src` (`[in_height, in_width, channels]`, row-major) into `dst` (`[out_height, out_width, channels]`).
     ///
     /// `scratch` holds what lies between the two passes. It may have any contents and is grown where needed; passing
     /// the same one again saves the allocation.
@@ -48,18 +75,23 @@ impl Resizer {
         for (slice, len, height, width) in
             [("src", src.len(), rows.from, columns.from), ("dst", dst.len(), rows.to, columns.to)]
         {
-            if len != height * width {
-                let problem = format!("{slice} has {len} pixels instead of {height}x{width}");
+            if len != height * width * self.channels {
+                let problem = match self.channels {
+                    1 => format!("{slice} has {len} pixels instead of {height}x{width}"),
+                    channels => {
+                        format!("{slice} has {len} values instead of {height}x{width} with {channels} channels")
+                    }
+                };
                 return Err(Error::shape("resize", problem));
             }
         }
         match (columns.is_identity(), rows.is_identity()) {
             (true, true) => dst.copy_from_slice(src),
-            (false, true) => columns.along_rows(src, dst),
+            (false, true) => columns.along_rows(src, dst, self.channels),
             (true, false) => rows.across_rows(src, dst),
             (false, false) => {
-                scratch.resize(rows.from * columns.to, 0);
-                columns.along_rows(src, scratch);
+                scratch.resize(rows.from * columns.to * self.channels, 0);
+                columns.along_rows(src, scratch, self.channels);
                 rows.across_rows(scratch, dst);
             }
         }
@@ -151,13 +183,23 @@ impl Axis {
         filters
     }
 
-    /// Filters each row on its own: `[n, from]` to `[n, to]`.
-    fn along_rows(&self, src: &[u8], dst: &mut [u8]) {
-        for (src, dst) in src.chunks_exact(self.from).zip(dst.chunks_exact_mut(self.to)) {
-            for ((first, weights), out) in self.positions().zip(dst) {
-                let taps = weights.iter().zip(&src[first..]);
-                let sum = taps.map(|(&weight, &grey)| weight * i32::from(grey)).sum();
-                *out = round(sum);
+    /// Filters each row on its own, and in it each channel: `[n, from, channels]` to `[n, to, channels]`.
+    fn along_rows(&self, src: &[u8], dst: &mut [u8], channels: usize) {
+        for (src, dst) in src.chunks_exact(self.from * channels).zip(dst.chunks_exact_mut(self.to * channels)) {
+            if channels == 1 {
+                for ((first, weights), out) in self.positions().zip(dst) {
+                    let taps = weights.iter().zip(&src[first..]);
+                    let sum = taps.map(|(&weight, &grey)| weight * i32::from(grey)).sum();
+                    *out = round(sum);
+                }
+                continue;
+            }
+            for ((first, weights), pixel) in self.positions().zip(dst.chunks_exact_mut(channels)) {
+                for (channel, out) in pixel.iter_mut().enumerate() {
+                    let taps = weights.iter().zip(src[first * channels + channel..].iter().step_by(channels));
+                    let sum = taps.map(|(&weight, &value)| weight * i32::from(value)).sum();
+                    *out = round(sum);
+                }
             }
         }
     }
@@ -229,6 +271,39 @@ mod tests {
             }
         }
         assert!(rest.is_empty());
+    }
+
+    /// Pillow resizes each band of an image by itself.
+    #[test]
+    fn channels_are_resized_each_by_itself() {
+        let mut word = 9u32;
+        let mut noise = || {
+            word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (word >> 24) as u8
+        };
+        for [in_height, in_width, out_height, out_width] in
+            [[32, 32, 224, 224], [32, 32, 28, 28], [5, 7, 9, 3], [4, 4, 4, 9], [4, 4, 9, 4], [3, 2, 3, 2], [1, 1, 2, 3]]
+        {
+            for channels in [1, 2, 3, 4] {
+                let src: Vec<u8> = (0..in_height * in_width * channels).map(|_| noise()).collect();
+                let grey = Resizer::new(in_height, in_width, out_height, out_width).unwrap();
+                let resizer = grey.clone().with_channels(channels).unwrap();
+                assert_eq!(resizer.channels(), channels);
+                let mut found = vec![0; out_height * out_width * channels];
+                resizer.resize(&src, &mut found, &mut Vec::new()).unwrap();
+                for channel in 0..channels {
+                    let of = |all: &[u8]| all.iter().skip(channel).step_by(channels).copied().collect::<Vec<u8>>();
+                    let mut wanted = vec![0; out_height * out_width];
+                    grey.resize(&of(&src), &mut wanted, &mut Vec::new()).unwrap();
+                    assert!(of(&found) == wanted, "{in_height}x{in_width} to {out_height}x{out_width}, {channel}");
+                }
+            }
+        }
+        let resizer = Resizer::new(2, 2, 4, 4).unwrap().with_channels(3).unwrap();
+        let error = resizer.resize(&[0; 4], &mut [0; 48], &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "resize: src has 4 values instead of 2x2 with 3 channels");
+        assert!(Resizer::new(2, 2, 4, 4).unwrap().with_channels(0).is_err());
+        assert!(Resizer::new(2, 2, 4, 4).unwrap().with_channels(usize::MAX).is_err());
     }
 
     #[test]

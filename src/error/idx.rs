@@ -14,6 +14,13 @@ pub enum IdxError {
     )]
     Magic { found: [u8; 2] },
 
+    /// The file is HTML: what a proxy, a login page or a server that has no such file sends instead.
+    #[error(
+        "it is a web page, not the data: a server answered with a message; delete the file and get it again, in a browser \
+         if a login is asked for"
+    )]
+    WebPage,
+
     /// The third byte is not one of the six element types.
     #[error("element type {code:#04x} is unknown; IDX has 0x08, 0x09, 0x0b, 0x0c, 0x0d and 0x0e")]
     UnknownType { code: u8 },

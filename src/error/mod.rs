@@ -79,22 +79,17 @@ pub enum Error {
     #[error("{what}: {problem}")]
     Data { what: String, problem: String },
 
-    /// A folder that was to hold the data set lacks one of its files.
+    /// A folder that was to hold the data set called `data` lacks a file: it has it under neither of two names.
     #[error(
-        "{place} has neither {file}.gz nor {file}; put the four files of Fashion-MNIST there, \
-         or name another folder, as $MLPCONV_DATA does"
+        "{place} has neither {usual} nor {other}; put the files of {data} there, or name another folder, as \
+         $MLPCONV_DATA does"
     )]
-    DataFileMissing { place: String, file: &'static str },
+    DataFileMissing { data: String, place: String, usual: String, other: String },
 
-    /// The data set is nowhere on this machine and no source would give it. `tried` has one line for each place.
-    #[error(
-        "Fashion-MNIST was not found and could not be fetched\n  {}\n\
-         put the four files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, \
-         t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz) into a folder and name it, as $MLPCONV_DATA does, \
-         or install Debian's package dataset-fashion-mnist",
-        tried.join("\n  ")
-    )]
-    DataNotFound { tried: Vec<String> },
+    /// The data set called `data` is nowhere on this machine and no source would give it. `tried` has one line for each
+    /// place.
+    #[error("{data} was not found and could not be fetched\n  {}\n{remedy}", tried.join("\n  "))]
+    DataNotFound { data: String, tried: Vec<String>, remedy: String },
 
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]

@@ -35,6 +35,22 @@ impl Init {
     }
 }
 
+/// Channels of the outputs of a block's three convolutions: `96.into()` for three alike, or `[192, 160, 96].into()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Widths(pub [usize; 3]);
+
+impl From<usize> for Widths {
+    fn from(width: usize) -> Self {
+        Widths([width; 3])
+    }
+}
+
+impl From<[usize; 3]> for Widths {
+    fn from(widths: [usize; 3]) -> Self {
+        Widths(widths)
+    }
+}
+
 /// Makes layers whose parameters are initialised: each parameter from its own stream of random numbers, so that values
 /// depend on the seed and the parameter's place in the network and on nothing else.
 pub struct Builder<B: Backend> {
@@ -79,21 +95,23 @@ impl<B: Backend> Builder<B> {
         Ok(Conv2d::new(weight, bias, Window { stride, pad }))
     }
 
-    /// The paper's mlpconv layer: a convolution and two 1×1 convolutions, a ReLU after each.
+    /// The paper's mlpconv layer: a convolution and two 1×1 convolutions, a ReLU after each. `outputs` is one number of
+    /// channels for all three, or an array of three.
     ///
     /// # Errors
     /// As [`Builder::conv2d`].
     pub fn nin_block(
         &mut self,
         inputs: usize,
-        outputs: usize,
+        outputs: impl Into<Widths>,
         filter: usize,
         stride: usize,
         pad: usize,
     ) -> Result<NinBlock<B>> {
-        let conv = self.conv2d(inputs, outputs, filter, stride, pad)?;
-        let first = self.conv2d(outputs, outputs, 1, 1, 0)?;
-        let second = self.conv2d(outputs, outputs, 1, 1, 0)?;
+        let Widths([a, b, c]) = outputs.into();
+        let conv = self.conv2d(inputs, a, filter, stride, pad)?;
+        let first = self.conv2d(a, b, 1, 1, 0)?;
+        let second = self.conv2d(b, c, 1, 1, 0)?;
         Ok(NinBlock::new(conv, first, second))
     }
 

@@ -10,7 +10,7 @@ pub mod plan;
 mod sequential;
 mod summary;
 
-pub use build::{Builder, Init};
+pub use build::{Builder, Init, Widths};
 pub use layer::{Custom, Layer, Op};
 pub use modules::{Conv2d, Dropout, Flatten, GlobalAvgPool, MaxPool, Relu};
 pub use nin::{Nin, NinBlock};

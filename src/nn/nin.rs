@@ -45,35 +45,54 @@ impl<B: Backend> Module<B> for NinBlock<B> {
     }
 }
 
-/// A NiN for one grey image and ten classes.
+/// A NiN for images of some number of channels and classes.
 pub struct Nin<B: Backend> {
     layers: Sequential<B>,
 }
 
-impl<B: Backend> Nin<B> {
-    /// Classes of Fashion-MNIST.
-    pub const CLASSES: usize = 10;
+/// Of a network that no data set asks for otherwise: grey images of ten classes, as the MNIST family has them.
+const GREY: usize = 1;
+const CLASSES: usize = 10;
 
-    /// d2l's NiN for 1×224×224 images: 1,992,166 parameters, Xavier weights, PyTorch's biases.
+/// Each preset's pool.
+const POOL: MaxPool = MaxPool { window: 3, stride: 2 };
+
+impl<B: Backend> Nin<B> {
+    /// d2l's NiN for 1×224×224 images and ten classes: 1,992,166 parameters, Xavier weights, PyTorch's biases.
     ///
     /// <https://d2l.ai/chapter_convolutional-modern/nin.html>
     pub fn d2l(backend: &B, seed: u64) -> Result<Self> {
-        Self::d2l_with_channels(backend, seed, [96, 256, 384], 0.5)
+        Self::d2l_for(backend, seed, GREY, CLASSES)
     }
 
-    /// d2l's topology with other channel counts in its first three blocks, and another probability of dropout.
-    pub fn d2l_with_channels(backend: &B, seed: u64, [a, b, c]: [usize; 3], dropout: f64) -> Result<Self> {
+    /// [`Nin::d2l`] for images of `channels` channels and for `classes` classes.
+    pub fn d2l_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
+        Self::d2l_topology(backend, seed, channels, [96, 256, 384], classes, 0.5)
+    }
+
+    /// [`Nin::d2l`] with other channel counts in its first three blocks, and another probability of dropout.
+    pub fn d2l_with_channels(backend: &B, seed: u64, widths: [usize; 3], dropout: f64) -> Result<Self> {
+        Self::d2l_topology(backend, seed, GREY, widths, CLASSES, dropout)
+    }
+
+    fn d2l_topology(
+        backend: &B,
+        seed: u64,
+        channels: usize,
+        [a, b, c]: [usize; 3],
+        classes: usize,
+        dropout: f64,
+    ) -> Result<Self> {
         let mut build = Builder::new(backend, Init::Xavier, seed).with_bias(Init::FanIn);
-        let pool = MaxPool { window: 3, stride: 2 };
         let layers = Sequential::new()
-            .push(build.nin_block(1, a, 11, 4, 0)?)
-            .push(pool)
+            .push(build.nin_block(channels, a, 11, 4, 0)?)
+            .push(POOL)
             .push(build.nin_block(a, b, 5, 1, 2)?)
-            .push(pool)
+            .push(POOL)
             .push(build.nin_block(b, c, 3, 1, 1)?)
-            .push(pool)
+            .push(POOL)
             .push(Dropout(dropout))
-            .push(build.nin_block(c, Self::CLASSES, 3, 1, 1)?)
+            .push(build.nin_block(c, classes, 3, 1, 1)?)
             .push(GlobalAvgPool)
             .push(Flatten);
         Ok(Nin { layers })
@@ -82,16 +101,53 @@ impl<B: Backend> Nin<B> {
     /// A NiN for Fashion-MNIST's own 1×28×28 images that trains in minutes on two CPU cores: the same four blocks with
     /// smaller filters and fewer channels, He weights, and no ReLU before the global average, where it kills classes.
     pub fn small(backend: &B, seed: u64) -> Result<Self> {
+        Self::small_for(backend, seed, GREY, CLASSES)
+    }
+
+    /// [`Nin::small`] for images of `channels` channels and for `classes` classes.
+    pub fn small_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
         let mut build = Builder::new(backend, Init::He, seed);
-        let pool = MaxPool { window: 3, stride: 2 };
         let layers = Sequential::new()
-            .push(build.nin_block(1, 48, 5, 2, 2)?)
-            .push(pool)
+            .push(build.nin_block(channels, 48, 5, 2, 2)?)
+            .push(POOL)
             .push(build.nin_block(48, 96, 5, 1, 2)?)
-            .push(pool)
+            .push(POOL)
             .push(build.nin_block(96, 192, 3, 1, 1)?)
             .push(Dropout(0.5))
-            .push(build.nin_block(192, Self::CLASSES, 3, 1, 1)?.with_linear_output())
+            .push(build.nin_block(192, classes, 3, 1, 1)?.with_linear_output())
+            .push(GlobalAvgPool)
+            .push(Flatten);
+        Ok(Nin { layers })
+    }
+
+    /// The paper's network for CIFAR-10's 3×32×32 images: 966,986 parameters.
+    ///
+    /// Lin, Chen, Yan, "Network in Network", 2013, <https://arxiv.org/abs/1312.4400>: three blocks of three convolutions,
+    /// 192, 160 and 96 channels after a 5×5 filter, three times 192 after another, and 192, 192 and a channel a class after
+    /// a 3×3 filter; max pools and dropout between them, and the global average. Pools round down here, so that the
+    /// sides are 32, 15 and 7. Two things are not the paper's: weights are drawn as by He, under which eight ReLUs in a row
+    /// keep the size of signals, and there is no ReLU before the global average, where a class whose logit is zero for every
+    /// image would never get a gradient again.
+    pub fn cifar(backend: &B, seed: u64) -> Result<Self> {
+        Self::cifar_for(backend, seed, 3, CLASSES)
+    }
+
+    /// [`Nin::cifar`] for images of `channels` channels and for `classes` classes.
+    pub fn cifar_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
+        Self::cifar_with_dropout(backend, seed, channels, classes, 0.5)
+    }
+
+    /// [`Nin::cifar`] with another probability of dropout.
+    pub fn cifar_with_dropout(backend: &B, seed: u64, channels: usize, classes: usize, dropout: f64) -> Result<Self> {
+        let mut build = Builder::new(backend, Init::He, seed);
+        let layers = Sequential::new()
+            .push(build.nin_block(channels, [192, 160, 96], 5, 1, 2)?)
+            .push(POOL)
+            .push(Dropout(dropout))
+            .push(build.nin_block(96, 192, 5, 1, 2)?)
+            .push(POOL)
+            .push(Dropout(dropout))
+            .push(build.nin_block(192, [192, 192, classes], 3, 1, 1)?.with_linear_output())
             .push(GlobalAvgPool)
             .push(Flatten);
         Ok(Nin { layers })

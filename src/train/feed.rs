@@ -63,7 +63,8 @@ impl<'a, B: Backend> Feed<'a, B> {
         Ok(match self {
             Feed::Loader(loader) => {
                 let config = loader.config();
-                let shape = Shape::image(config.batch_size, 1, config.height, config.width);
+                let channels = loader.dataset().channels();
+                let shape = Shape::image(config.batch_size, channels, config.height, config.width);
                 Batches::Loaded(loader.epoch_from(epoch, first)?, shape)
             }
             Feed::Resident(data) => {

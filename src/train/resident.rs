@@ -7,13 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::Backend;
 use crate::data::{Loader, Order};
 use crate::device::Role;
-use crate::ops::gather::Plan;
+use crate::ops::gather::{DeviceResizer, Selection};
 use crate::{Error, Result, Shape};
 
 /// What a [`Loader`] prepares, batch for batch and bit for bit, without a host that prepares it.
 pub struct Resident<B: Backend> {
     backend: B,
-    plan: Plan<B>,
+    resizer: DeviceResizer<B>,
     images: B::Bytes,
     labels: B::Bytes,
     order: Mutex<EpochOrder<B>>,
@@ -38,14 +38,15 @@ impl<B: Backend> Resident<B> {
     pub fn new(backend: &B, loader: Loader) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let (dataset, config) = (loader.dataset(), loader.config());
-        let plan = Plan::new(backend, [dataset.height(), dataset.width()], [config.height, config.width])?;
+        let (from, to) = ([dataset.height(), dataset.width()], [config.height, config.width]);
+        let resizer = DeviceResizer::new(backend, from, to, dataset.channels())?;
         let images = backend.upload_bytes(dataset.images())?;
         let labels = backend.upload_bytes(dataset.labels())?;
         let order = EpochOrder { bytes: backend.alloc_bytes(dataset.len() * size_of::<u32>())?, epoch: None };
         let labelled = dataset.labels().iter().copied().enumerate().map(|(at, label)| (label, at));
         let largest_label = labelled.max_by_key(|&(label, _)| label).unwrap_or_default();
         let (backend, order, id) = (backend.clone(), Mutex::new(order), NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Resident { backend, plan, images, labels, order, loader, largest_label, id })
+        Ok(Resident { backend, resizer, images, labels, order, loader, largest_label, id })
     }
 
     /// The loader whose batches these are.
@@ -61,7 +62,7 @@ impl<B: Backend> Resident<B> {
 
     pub(super) fn shape(&self, n: usize) -> Shape {
         let config = self.loader.config();
-        Shape::image(n, 1, config.height, config.width)
+        Shape::image(n, self.loader.dataset().channels(), config.height, config.width)
     }
 
     /// Sees to it that the order of an epoch is on the device.
@@ -83,7 +84,9 @@ impl<B: Backend> Resident<B> {
         let mut x = self.backend.alloc(Role::Activation, self.shape(n).len())?;
         let mut labels = self.backend.alloc_bytes(n)?;
         let order = self.order();
-        self.plan.gather(&self.backend, &self.images, &self.labels, &order.bytes, places.start, &mut x, &mut labels)?;
+        let selection =
+            Selection { images: &self.images, labels: &self.labels, order: &order.bytes, first: places.start };
+        self.resizer.gather(&self.backend, &selection, &mut x, &mut labels)?;
         Ok((x, labels))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mlpconv::data::{self, Dataset, Loader, LoaderConfig, Order};
 use mlpconv::device::Role;
-use mlpconv::ops::gather::Plan;
+use mlpconv::ops::gather::{DeviceResizer, Selection};
 use mlpconv::{Backend, Cpu, Device, Error};
 
 use crate::arithmetic::Arithmetic;
@@ -17,12 +17,14 @@ fn batches_are_the_loaders<B: Backend>(backend: &B, _: Arithmetic) {
     table::batches().iter().for_each(|batches| check(backend, batches));
 }
 
-/// A data set of `images` images with extents `from` (height and width), in batches of images with extents `to`.
+/// A data set of `images` images of `channels` channels with extents `from` (height and width), in batches of images with
+/// extents `to`.
 #[derive(Clone, Copy, Debug)]
 pub struct Batches {
     pub images: usize,
     pub from: [usize; 2],
     pub to: [usize; 2],
+    pub channels: usize,
     pub batch: usize,
 }
 
@@ -38,14 +40,16 @@ impl Batches {
                 _ => (word >> 20) as u8,
             }
         };
-        let images = (0..self.images * self.from[0] * self.from[1]).map(grey).collect();
+        let images = (0..self.images * self.from[0] * self.from[1] * self.channels).map(grey).collect();
         (images, (0..self.images).map(|i| (7 * i % 10) as u8).collect())
     }
 
     /// An epoch of the loader.
     fn epoch(&self) -> Vec<data::Batch> {
         let (images, labels) = self.dataset();
-        let dataset = Dataset::new(images, labels, self.from[0], self.from[1], 10).unwrap();
+        let extents = [self.from[0], self.from[1], self.channels];
+        let names = (0..10).map(|class| class.to_string()).collect();
+        let dataset = Dataset::with_channels(images, labels, extents, names).unwrap();
         let order = Order::Shuffled { seed: 4 };
         let config = LoaderConfig { batch_size: self.batch, height: self.to[0], width: self.to[1], order };
         Loader::new(Arc::new(dataset), config).unwrap().epoch(1).unwrap().collect()
@@ -58,11 +62,13 @@ fn check<B: Backend>(backend: &B, batches: &Batches) {
     let order: Vec<u8> = epoch.iter().flat_map(|batch| &batch.indices).flat_map(|index| index.to_le_bytes()).collect();
     let (images, labels) = batches.dataset();
     let [images, labels, order] = [images, labels, order].map(|bytes| backend.upload_bytes(&bytes).unwrap());
-    let plan = Plan::new(backend, batches.from, batches.to).unwrap();
+    let resizer = DeviceResizer::new(backend, batches.from, batches.to, batches.channels).unwrap();
     for batch in epoch {
         let mut x = backend.alloc(Role::Activation, batch.images.len()).unwrap();
         let mut y = backend.alloc_bytes(batch.len()).unwrap();
-        plan.gather(backend, &images, &labels, &order, batch.step * batches.batch, &mut x, &mut y).unwrap();
+        let first = batch.step * batches.batch;
+        let selection = Selection { images: &images, labels: &labels, order: &order, first };
+        resizer.gather(backend, &selection, &mut x, &mut y).unwrap();
         let wanted: Vec<f64> = batch.images.iter().map(|&pixel| f64::from(pixel)).collect();
         let wanted = backend.upload(Role::Activation, &case::scalars(&wanted)).unwrap();
         let (found, wanted) = (backend.download(&x).unwrap(), backend.download(&wanted).unwrap());
@@ -74,27 +80,32 @@ fn check<B: Backend>(backend: &B, batches: &Batches) {
 #[test]
 fn what_does_not_fit_is_refused() {
     let backend = Cpu::<f32>::new();
-    let plan = Plan::new(&backend, [2, 3], [4, 5]).unwrap();
-    let gather = |images: usize, labels: usize, order: &[u32], first: usize, x: usize, y: usize| {
+    let gather = |channels: usize, images: usize, labels: usize, order: &[u32], first: usize, x: usize, y: usize| {
+        let resizer = DeviceResizer::new(&backend, [2, 3], [4, 5], channels).unwrap();
         let order: Vec<u8> = order.iter().flat_map(|index| index.to_le_bytes()).collect();
         let bytes = |len: usize| backend.upload_bytes(&vec![1; len]).unwrap();
         let mut x = backend.alloc(Role::Activation, x).unwrap();
         let order = backend.upload_bytes(&order).unwrap();
-        plan.gather(&backend, &bytes(images), &bytes(labels), &order, first, &mut x, &mut bytes(y))
+        let selection = Selection { images: &bytes(images), labels: &bytes(labels), order: &order, first };
+        resizer.gather(&backend, &selection, &mut x, &mut bytes(y))
     };
-    gather(18, 3, &[2, 0, 1], 1, 40, 2).unwrap();
+    gather(1, 18, 3, &[2, 0, 1], 1, 40, 2).unwrap();
+    gather(3, 54, 3, &[2, 0, 1], 1, 120, 2).unwrap();
     let wrong = [
-        gather(17, 3, &[2, 0, 1], 1, 40, 2),
-        gather(18, 2, &[2, 0, 1], 1, 40, 2),
-        gather(0, 0, &[2, 0, 1], 1, 40, 2),
-        gather(18, 3, &[2, 0, 1], 2, 40, 2),
-        gather(18, 3, &[2, 0, 1], usize::MAX, 40, 2),
-        gather(18, 3, &[2, 0, 1], 1, 41, 2),
-        gather(18, 3, &[2, 0, 1], 1, 0, 0),
-        gather(18, 3, &[2, 0, 3], 1, 40, 2),
+        gather(1, 17, 3, &[2, 0, 1], 1, 40, 2),
+        gather(1, 18, 2, &[2, 0, 1], 1, 40, 2),
+        gather(1, 0, 0, &[2, 0, 1], 1, 40, 2),
+        gather(1, 18, 3, &[2, 0, 1], 2, 40, 2),
+        gather(1, 18, 3, &[2, 0, 1], usize::MAX, 40, 2),
+        gather(1, 18, 3, &[2, 0, 1], 1, 41, 2),
+        gather(1, 18, 3, &[2, 0, 1], 1, 0, 0),
+        gather(1, 18, 3, &[2, 0, 3], 1, 40, 2),
+        gather(3, 18, 3, &[2, 0, 1], 1, 120, 2),
+        gather(3, 54, 3, &[2, 0, 1], 1, 40, 2),
     ];
     for (i, result) in wrong.into_iter().enumerate() {
         assert!(matches!(result, Err(Error::Shape { op: "gather", .. })), "{i}: {result:?}");
     }
-    assert!(Plan::new(&backend, [2, 3], [0, 5]).is_err());
+    assert!(DeviceResizer::new(&backend, [2, 3], [0, 5], 1).is_err());
+    assert!(DeviceResizer::new(&backend, [2, 3], [4, 5], 0).is_err());
 }

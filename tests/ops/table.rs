@@ -295,7 +295,28 @@ fn gather() -> Vec<Batches> {
         (2, [3, 600], [4, 521], 2),
         (1, [900, 5], [3, 33], 1),
     ];
-    cases.map(|(images, from, to, batch)| Batches { images, from, to, batch }).to_vec()
+    let grey = cases.map(|(images, from, to, batch)| Batches { images, from, to, channels: 1, batch });
+    let channels = [
+        // CIFAR-10's images as they are, for the other presets, and by one axis.
+        (5, [32, 32], [32, 32], 3, 2),
+        (3, [32, 32], [28, 28], 3, 2),
+        (2, [32, 32], [96, 96], 3, 2),
+        (2, [32, 32], [32, 41], 3, 1),
+        (2, [32, 32], [17, 32], 3, 2),
+        (7, [5, 7], [9, 3], 3, 4),
+        // Other numbers of channels, among them one that packs do not divide.
+        (3, [6, 5], [7, 8], 2, 2),
+        (3, [6, 5], [7, 8], 4, 2),
+        (3, [6, 5], [8, 3], 7, 2),
+        // One pixel.
+        (3, [1, 1], [1, 1], 3, 2),
+        (3, [8, 8], [1, 1], 3, 2),
+        // Tiles that begin in the middle of a pixel, and rows so many that few columns have room.
+        (2, [3, 300], [4, 261], 3, 2),
+        (1, [900, 5], [3, 33], 3, 1),
+    ];
+    let channels = channels.map(|(images, from, to, channels, batch)| Batches { images, from, to, channels, batch });
+    grey.into_iter().chain(channels).collect()
 }
 
 fn mlpconv() -> Vec<Block> {

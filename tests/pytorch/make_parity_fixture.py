@@ -49,6 +49,10 @@ tensors but `y` are float32, in PyTorch's layouts (images NCHW, weights OIHW).
 
 `adamw.json` has the loss before each of {STEPS} steps of `torch.optim.AdamW` on this batch, from the same parameters, computed in
 f64, and the optimiser's settings (`--adamw` writes this file alone, from the tensors that are there).
+
+`cifar.json` is written by `python tests/pytorch/make_cifar_fixture.py` (PyTorch's version is in it): logits, loss, and of
+each parameter's gradient the sum, the norm and some values, of a step of the preset `cifar` on weights and images that come
+from a formula.
 """
 
 

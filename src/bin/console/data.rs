@@ -5,12 +5,50 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mlpconv::Result;
-use mlpconv::data::{Dataset, FashionMnist, Loader, LoaderConfig, Order, Progress};
+use mlpconv::data::{DataName, Dataset, Loader, LoaderConfig, Order, Progress, Splits};
 
-/// Finds, or else fetches, the data set. Warnings go to standard error.
-pub fn load(folder: Option<&Path>) -> Result<FashionMnist> {
+/// A data set that was asked for. What a network has to know of it is known at once, and a known data set is read no sooner
+/// than [`Requested::load`] asks for it, so that bad options are told before anything is fetched.
+pub struct Requested<'a> {
+    name: &'a DataName,
+    /// Where it is to be, if that was said.
+    folder: Option<&'a Path>,
+    /// What images of several sizes are brought to.
+    size: usize,
+    read: Option<Splits>,
+    pub channels: usize,
+    pub classes: usize,
+}
+
+impl<'a> Requested<'a> {
+    /// # Errors
+    /// As [`Splits::load`], for a folder, of which nothing is known before it is read.
+    pub fn new(name: &'a DataName, folder: Option<&'a Path>, size: usize) -> Result<Self> {
+        let (read, channels, classes) = match name.spec() {
+            Some(spec) => (None, spec.channels, spec.class_names.len()),
+            None => {
+                let read = load(name, folder, size)?;
+                let (channels, classes) = (read.train.channels(), read.train.classes());
+                (Some(read), channels, classes)
+            }
+        };
+        Ok(Requested { name, folder, size, read, channels, classes })
+    }
+
+    /// # Errors
+    /// As [`Splits::load`].
+    pub fn load(self) -> Result<Splits> {
+        self.read.map_or_else(|| load(self.name, self.folder, self.size), Ok)
+    }
+}
+
+/// Finds, or else fetches, a data set. Warnings go to standard error.
+///
+/// # Errors
+/// As [`Splits::load`].
+pub fn load(name: &DataName, folder: Option<&Path>, size: usize) -> Result<Splits> {
     let bar = ProgressBar::hidden();
-    let data = FashionMnist::load(folder, &mut |progress| draw(&bar, progress));
+    let data = Splits::load(name, folder, size, &mut |progress| draw(&bar, progress));
     bar.finish_and_clear();
     let data = data?;
     for warning in &data.warnings {
@@ -21,14 +59,14 @@ pub fn load(folder: Option<&Path>) -> Result<FashionMnist> {
 
 fn draw(bar: &ProgressBar, progress: Progress) {
     match progress {
-        Progress::Trying { source } => {
+        Progress::Trying { data, source } => {
             // Only a fetch comes here, so a bar is wanted from now on.
             bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{prefix} {msg}").expect("a constant template");
             bar.set_style(style);
-            bar.set_prefix(format!("fetching Fashion-MNIST from {source}"));
+            bar.set_prefix(format!("fetching {data} from {source}"));
             if bar.is_hidden() {
-                eprintln!("fetching Fashion-MNIST from {source}");
+                eprintln!("fetching {data} from {source}");
             }
         }
         Progress::Bytes { file, done, total } => {

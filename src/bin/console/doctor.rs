@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mlpconv::data::FashionMnist;
+use mlpconv::data::{DataName, Splits};
 use mlpconv::{Cpu, Result};
 
 #[cfg(feature = "cuda")]
@@ -10,11 +10,25 @@ use super::bytes;
 use super::say;
 
 /// Reports on driver, GPUs, kernels, data set and CPU. A missing part is not an error: the CPU always works.
-pub fn doctor(data_dir: Option<PathBuf>) -> Result<()> {
+pub fn doctor(name: &DataName, data_dir: Option<PathBuf>) -> Result<()> {
     cuda();
-    match FashionMnist::find(data_dir.as_deref())? {
-        Some(source) => line("data", format_args!("Fashion-MNIST in {source}")),
-        None => line("data", "Fashion-MNIST is not on this machine; `mlpconv data` fetches it, and so does `train`"),
+    match name {
+        DataName::Known(spec) => match Splits::find(spec, data_dir.as_deref())? {
+            Some(source) => line("data", format_args!("{} in {source}", spec.title)),
+            None => {
+                let option = if *name == DataName::default() { String::new() } else { format!(" --data {name}") };
+                let fetches = format!("`mlpconv data{option}` fetches it, and so does `train{option}`");
+                line("data", format_args!("{} is not on this machine; {fetches}", spec.title));
+            }
+        },
+        DataName::Folder(folder) => {
+            let folder = data_dir.as_ref().unwrap_or(folder);
+            let shown = folder.display();
+            match folder.is_dir() {
+                true => line("data", format_args!("{shown} is a folder; `mlpconv data --data {shown}` reads it")),
+                false => line("data", format_args!("{shown} is neither a known data set nor a folder")),
+            }
+        }
     }
     let features = cpu_features();
     let features =

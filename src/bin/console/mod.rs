@@ -45,7 +45,9 @@ pub fn fail(error: &Error) -> ExitCode {
 fn remedy(error: &Error) -> Option<&'static str> {
     match error {
         Error::Diverged { .. } => Some("a lower --lr or --momentum; --schedule cosine:1 warms up"),
-        Error::DataFileMissing { .. } | Error::DataNotFound { .. } => Some("--data-dir names a folder"),
+        Error::DataFileMissing { .. } | Error::DataNotFound { .. } => {
+            Some("--data-dir names a folder; --data names another data set")
+        }
         #[cfg(feature = "cuda")]
         Error::Cuda(error) => match error {
             CudaError::NoSuchDevice { .. } => Some("--device cuda:0, or --device cpu"),
@@ -60,12 +62,18 @@ fn remedy(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// The cost of a preset's network on a batch of square images.
+/// The cost of a preset's network on a batch of square images of so many channels.
 ///
 /// # Errors
 /// [`Error::Config`] if the images are too small for the network. It names `--resize` and its least value.
-pub fn summarize<B: Backend>(preset: Preset, net: &Nin<B>, batch: usize, size: usize) -> Result<Summary> {
-    let at = |size| Summary::new(net, Shape::image(batch, 1, size, size));
+pub fn summarize<B: Backend>(
+    preset: Preset,
+    net: &Nin<B>,
+    batch: usize,
+    channels: usize,
+    size: usize,
+) -> Result<Summary> {
+    let at = |size| Summary::new(net, Shape::image(batch, channels, size, size));
     at(size).map_err(|error| match (size..=1024).find(|&larger| at(larger).is_ok()) {
         Some(least) => Error::Config {
             what: "resize".into(),
@@ -79,11 +87,11 @@ pub fn summarize<B: Backend>(preset: Preset, net: &Nin<B>, batch: usize, size: u
 ///
 /// # Errors
 /// [`Error::Config`] with a batch size that would fit.
-pub fn require_memory<B: Backend>(backend: &B, net: &Nin<B>, config: &TrainConfig) -> Result<()> {
+pub fn require_memory<B: Backend>(backend: &B, net: &Nin<B>, config: &TrainConfig, channels: usize) -> Result<()> {
     let Some(free) = backend.free_memory()? else { return Ok(()) };
     let state = config.optimizer(backend).tensor_names().len();
     let bytes_of = |batch| -> Result<usize> {
-        let summary = summarize(config.preset, net, batch, config.resize)?;
+        let summary = summarize(config.preset, net, batch, channels, config.resize)?;
         Ok(summary.training_bytes(config.precision.activation_width(), state))
     };
     let needed = bytes_of(config.batch_size)?;

@@ -25,9 +25,10 @@ struct Judge {
 pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceArgs) -> Result<()> {
     let config = preset.config();
     let size = resize.unwrap_or(config.resize);
+    let channels = config.data.spec().map_or(1, |spec| spec.channels);
     TrainConfig { batch_size: batch, resize: size, ..config }.validate()?;
     let net = preset.net(&Cpu::<f32>::new(), 0)?;
-    let summary = super::summarize(preset, &net, batch, size)?;
+    let summary = super::summarize(preset, &net, batch, channels, size)?;
     let judge = judge(args)?;
     let plan = Plan::new(&layers(&net), summary.input, &*judge.fuses)?;
 

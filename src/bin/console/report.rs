@@ -12,6 +12,7 @@ use super::say;
 pub struct Report {
     preset: Preset,
     epochs: u32,
+    classes: usize,
     bar: ProgressBar,
     /// The start of the epoch, or of the run if it resumes within an epoch.
     began: Instant,
@@ -22,11 +23,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(preset: Preset, epochs: u32) -> Self {
+    pub fn new(preset: Preset, epochs: u32, classes: usize) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         let template = "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("a constant template"));
-        Report { preset, epochs, bar, began: Instant::now(), begun: false, before: None }
+        Report { preset, epochs, classes, bar, began: Instant::now(), begun: false, before: None }
     }
 
     pub fn clear(&self) {
@@ -85,15 +86,16 @@ impl Report {
         ));
         let remedies = match self.preset {
             Preset::D2l => "another --seed, a lower --lr, or --preset small, which has no ReLU before the average",
-            Preset::Small => "another --seed, or a lower --lr",
+            Preset::Small | Preset::Cifar => "another --seed, or a lower --lr",
         };
+        let (classes, chance) = (self.classes, (self.classes as f64).ln());
         match health {
             Health::Alive => {}
             Health::Stuck => eprintln!(
-                "warning: loss is still ln 10 = 2.303 and accuracy that of guessing; if it stays so, try {remedies}"
+                "warning: loss is still ln {classes} = {chance:.3} and accuracy that of guessing; if it stays so, try {remedies}"
             ),
             Health::Dead => eprintln!(
-                "warning: the network is dead: every logit is 0 for every image (loss ln 10 = 2.303, accuracy that of \
+                "warning: the network is dead: every logit is 0 for every image (loss ln {classes} = {chance:.3}, accuracy that of \
                  guessing), because its last ReLU lets nothing through, and no gradient will ever come back; try {remedies}"
             ),
         }

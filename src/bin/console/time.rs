@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::data::{DataSpec, Dataset, Loader, LoaderConfig, Order, known};
 use mlpconv::device::Memory;
 use mlpconv::nn::Nin;
 use mlpconv::train::{Position, Preset, Resident, TrainConfig, Trainer};
@@ -65,6 +65,11 @@ fn noise(i: usize) -> u32 {
     (i as u32).wrapping_mul(2_654_435_761) >> 8
 }
 
+/// The images that a preset is made for.
+fn images(config: &TrainConfig) -> &'static DataSpec {
+    config.data.spec().unwrap_or(&known::FASHION_MNIST)
+}
+
 /// Times the preset of `timing` on `backend`, in the way `train` runs it there.
 pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend: &B) -> Result<()> {
     let &Timing { preset, batch, rounds, json, .. } = timing;
@@ -78,7 +83,7 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
     let config = TrainConfig { batch_size: batch, precision: device.precision, ..preset.config() };
     config.validate()?;
     let net = preset.net(backend, 0)?;
-    require_memory(backend, &net, &config)?;
+    require_memory(backend, &net, &config, images(&config).channels)?;
     let trainer = Trainer::new(backend, net, config.optimizer(backend), 0)?;
     let Measured { times, eager, memory, loss } = match device.resident {
         true => resident(trainer, &config, steps, rounds)?,
@@ -138,9 +143,11 @@ fn from_host<B: Backend<Scalar = f32>>(
     steps: usize,
 ) -> Result<Measured> {
     let backend = trainer.backend.clone();
-    let shape = Shape::image(config.batch_size, 1, config.resize, config.resize);
+    let spec = images(config);
+    let classes = spec.class_names.len() as u32;
+    let shape = Shape::image(config.batch_size, spec.channels, config.resize, config.resize);
     let images: Vec<f32> = (0..shape.len()).map(|i| noise(i) as f32 / (1 << 24) as f32).collect();
-    let labels: Vec<u8> = (0..config.batch_size).map(|i| (noise(i) % 10) as u8).collect();
+    let labels: Vec<u8> = (0..config.batch_size).map(|i| (noise(i) % classes) as u8).collect();
     let each = |run: &mut dyn FnMut() -> Result<()>| -> Result<Seconds> {
         run()?;
         let mut seconds = Vec::with_capacity(steps);
@@ -169,10 +176,14 @@ fn resident<B: Backend<Scalar = f32>>(
     let backend = trainer.backend.clone();
     let loader = |order| {
         let n = steps * config.batch_size;
-        let pixels = (0..n * 28 * 28).map(|i| (noise(i) >> 16) as u8).collect();
-        let labels = (0..n).map(|i| (noise(i) % 10) as u8).collect();
+        let spec = images(config);
+        let [height, width] = spec.extents;
+        let classes = spec.class_names.len() as u32;
+        let pixels = (0..n * height * width * spec.channels).map(|i| (noise(i) >> 16) as u8).collect();
+        let labels = (0..n).map(|i| (noise(i) % classes) as u8).collect();
+        let names = spec.class_names.iter().map(|name| (*name).into()).collect();
         let shape = LoaderConfig { batch_size: config.batch_size, height: config.resize, width: config.resize, order };
-        Loader::new(Arc::new(Dataset::new(pixels, labels, 28, 28, 10)?), shape)
+        Loader::new(Arc::new(Dataset::with_channels(pixels, labels, [height, width, spec.channels], names)?), shape)
     };
     let train_data = Resident::new(&backend, loader(Order::Shuffled { seed: 0 })?)?;
     let test_data = Resident::new(&backend, loader(Order::Sequential)?)?;

@@ -5,33 +5,38 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::progress::{Failure, Progress};
 use super::store::Store;
-use super::{Failure, Progress};
 use crate::error::Error;
 
-/// The package's name, in Debian and in what derives from it.
-pub(super) const PACKAGE: &str = "dataset-fashion-mnist";
+/// A package of a data set.
+pub(super) struct Package {
+    /// Its name, in Debian and in what derives from it.
+    pub(super) name: &'static str,
+    /// The files' folder in it, below `usr/share/datasets`.
+    pub(super) folder: &'static str,
+}
 
-/// The files' folder in the package.
-const FOLDER: &str = "usr/share/datasets/fashion-mnist";
-
-/// Downloads the package, unpacks it, and takes the files that `store` lacks.
-pub(super) fn deliver(store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
-    let scratch = store.scratch("debian");
-    let work = std::path::absolute(&scratch.0).map_err(make(&scratch.0))?;
-    fs::create_dir(&work).map_err(make(&work))?;
-    let package = download(&work)?;
-    let root = work.join("root");
-    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root))?;
-    let folder = root.join(FOLDER);
-    for file in store.missing() {
-        let missing = || Failure::Source(format!("the package lacks {FOLDER}/{}.gz", file.name));
-        let path = file.find_in(&folder).ok_or_else(missing)?;
-        let unpacked = File::open(&path).map_err(|e| Failure::Local(Error::io("open", path)(e)))?;
-        let total = unpacked.metadata().ok().map(|metadata| metadata.len());
-        store.keep(file, unpacked, total, progress)?;
+impl Package {
+    /// Downloads the package, unpacks it, and takes the files that `store` lacks.
+    pub(super) fn deliver(&self, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+        let scratch = store.scratch("debian");
+        let work = std::path::absolute(&scratch.0).map_err(make(&scratch.0))?;
+        fs::create_dir(&work).map_err(make(&work))?;
+        let package = download(self.name, &work)?;
+        let root = work.join("root");
+        run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root))?;
+        let inside = format!("usr/share/datasets/{}", self.folder);
+        let folder = root.join(&inside);
+        for file in store.missing() {
+            let missing = || Failure::Source(format!("the package lacks {inside}/{}.gz", file.name));
+            let path = file.find_in(&folder).ok_or_else(missing)?;
+            let unpacked = File::open(&path).map_err(|e| Failure::Local(Error::io("open", path)(e)))?;
+            let total = unpacked.metadata().ok().map(|metadata| metadata.len());
+            store.keep(file, unpacked, total, progress)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn make(path: &Path) -> impl FnOnce(io::Error) -> Failure {
@@ -39,11 +44,11 @@ fn make(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |source| Failure::Local(error(source))
 }
 
-/// Brings the package into the folder `work`.
-fn download(work: &Path) -> Result<PathBuf, Failure> {
+/// Brings a package into the folder `work`.
+fn download(package: &str, work: &Path) -> Result<PathBuf, Failure> {
     // The system's package lists may be empty (a container) or so old that the archive has moved
     // on; lists of one's own then cost one more download, but need no root.
-    download_with(Lists::System, work).or_else(|_| update(work))?;
+    download_with(Lists::System, package, work).or_else(|_| update(package, work))?;
     let entries = fs::read_dir(work).map_err(|e| Failure::Local(Error::io("list", work)(e)))?;
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -51,12 +56,12 @@ fn download(work: &Path) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::Source("apt-get succeeded but left no package".into()))
 }
 
-fn download_with(lists: Lists, work: &Path) -> Result<(), Failure> {
-    run(apt(work, lists).args(["download", PACKAGE]))
+fn download_with(lists: Lists, package: &str, work: &Path) -> Result<(), Failure> {
+    run(apt(work, lists).args(["download", package]))
 }
 
 /// Gets package lists for this once, and the package that they lead to.
-fn update(work: &Path) -> Result<(), Failure> {
+fn update(package: &str, work: &Path) -> Result<(), Failure> {
     for folder in ["lists/partial", "cache/archives/partial"] {
         let folder = work.join(folder);
         fs::create_dir_all(&folder).map_err(make(&folder))?;
@@ -64,7 +69,7 @@ fn update(work: &Path) -> Result<(), Failure> {
     // To fail for one archive of several is no reason to give up, so it is the download that
     // decides; but of two complaints the earlier one is nearer to the cause.
     let updated = run(apt(work, Lists::Own).arg("update"));
-    download_with(Lists::Own, work).map_err(|failure| updated.err().unwrap_or(failure))
+    download_with(Lists::Own, package, work).map_err(|failure| updated.err().unwrap_or(failure))
 }
 
 /// The package lists that `apt-get` is to use.
@@ -114,9 +119,10 @@ fn run(command: &mut Command) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Supplier, fetch_from};
     use super::*;
-    use crate::data::fashion_mnist::FILES;
+    use crate::data::known::FASHION_MNIST;
+
+    const PACKAGE: Package = Package { name: "dataset-fashion-mnist", folder: "fashion-mnist" };
 
     #[test]
     fn a_failing_program_is_quoted() {
@@ -135,18 +141,19 @@ mod tests {
     #[ignore = "downloads 31 MB from the package archive that apt-get is configured for"]
     fn the_package_has_the_published_files() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), &FILES).unwrap();
-        fetch_from(&[Supplier::Debian], &store, &mut |_| {}).unwrap();
+        let files = FASHION_MNIST.downloads();
+        let store = Store::open(folder.path(), &files).unwrap();
+        PACKAGE.deliver(&store, &mut |_| {}).unwrap();
         assert!(store.missing().is_empty());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FILES.len());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), files.len());
     }
 
     #[test]
     #[ignore = "downloads package lists and 31 MB from the package archive"]
     fn package_lists_of_ones_own_lead_to_the_package() {
         let work = tempfile::tempdir().unwrap();
-        assert!(update(work.path()).is_ok());
+        assert!(update(PACKAGE.name, work.path()).is_ok());
         assert!(fs::read_dir(work.path().join("lists")).unwrap().count() > 2);
-        assert!(download(work.path()).is_ok());
+        assert!(download(PACKAGE.name, work.path()).is_ok());
     }
 }

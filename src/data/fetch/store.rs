@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Failure, Progress};
-use crate::data::fashion_mnist::{DataFile, Hashed};
-use crate::data::idx::{Content, GZIP_MAGIC};
+use super::progress::{Failure, Progress};
+use crate::data::content::{Content, GZIP_MAGIC, Hashed};
+use crate::data::spec::{DataFile, Published};
 use crate::error::{self, Error};
 
 /// What compression may add to a file that does not compress: far more than gzip does.
@@ -17,20 +17,20 @@ const SLACK: u64 = 64 * 1024;
 /// A folder and the files that it is to have.
 pub(super) struct Store<'a> {
     folder: &'a Path,
-    files: &'a [DataFile],
+    files: &'a [&'static DataFile],
 }
 
 impl<'a> Store<'a> {
     /// The folder at this path, made where it does not exist.
-    pub(super) fn open(folder: &'a Path, files: &'a [DataFile]) -> error::Result<Self> {
+    pub(super) fn open(folder: &'a Path, files: &'a [&'static DataFile]) -> error::Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
         Ok(Store { folder, files })
     }
 
     /// The files that are not there, or not right.
-    pub(super) fn missing(&self) -> Vec<&'a DataFile> {
+    pub(super) fn missing(&self) -> Vec<&'static DataFile> {
         let right = |file: &DataFile| file.find_in(self.folder).is_some_and(|path| check(&path, file).is_ok());
-        self.files.iter().filter(|file| !right(file)).collect()
+        self.files.iter().copied().filter(|file| !right(file)).collect()
     }
 
     /// A path in this folder that nothing else uses, for what is not ready or not to stay.
@@ -40,15 +40,19 @@ impl<'a> Store<'a> {
         Scratch(self.folder.join(format!(".{name}.{}-{count}", process::id())))
     }
 
-    /// Reads one file, compressed or not, and keeps it if its content is the published one. `total` is the number of
+    /// Reads one file, compressed or not, and keeps it if it is the published one. `total` is the number of
     /// bytes that `reader` promises.
     pub(super) fn keep(
         &self,
-        file: &DataFile,
+        file: &'static DataFile,
         mut reader: impl Read,
         total: Option<u64>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), Failure> {
+        let limit = match file.published {
+            Published::Content { bytes, .. } | Published::Size { bytes } => bytes + SLACK,
+            Published::Compressed { bytes, .. } => bytes,
+        };
         let refuse = |problem: String| Failure::Source(format!("{}: {problem}", file.name));
         let part = self.scratch(file.name);
         let write = |error| Failure::Local(Error::io("write", &part.0)(error));
@@ -66,8 +70,8 @@ impl<'a> Store<'a> {
             let unseen = GZIP_MAGIC.len() - magic.len();
             magic.extend_from_slice(&buffer[..count.min(unseen)]);
             done += count as u64;
-            if done > file.bytes + SLACK {
-                return Err(refuse(format!("more than {} bytes", file.bytes + SLACK)));
+            if done > limit {
+                return Err(refuse(format!("more than {limit} bytes")));
             }
             out.write_all(&buffer[..count]).map_err(write)?;
             progress(Progress::Bytes { file: file.name, done, total });
@@ -88,20 +92,38 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Whether the content of a file is the published one; if not, in what it differs.
+/// Whether a file is the published one; if not, in what it differs. One that somebody uncompressed, of which only the
+/// compressed form is known, is not.
 fn check(path: &Path, file: &DataFile) -> Result<(), String> {
-    let content = File::open(path).and_then(Content::new).map_err(|error| error.to_string())?;
-    // One byte more than there should be is enough to know, however far the file would inflate.
-    let mut content = Hashed::new(content.take(file.bytes + 1));
-    io::copy(&mut content, &mut io::sink()).map_err(|error| error.to_string())?;
-    let (bytes, sha256) = content.finish();
-    if bytes > file.bytes {
-        return Err(format!("its content has more than {} bytes", file.bytes));
+    let opened = File::open(path).map_err(|error| error.to_string())?;
+    let (what, bytes, sha256, measured) = match file.published {
+        Published::Content { bytes, sha256 } => {
+            let content = Content::new(opened).map_err(|error| error.to_string())?;
+            ("its content", bytes, Some(sha256), measure(content, bytes))
+        }
+        Published::Compressed { bytes, sha256 } => ("the file", bytes, Some(sha256), measure(opened, bytes)),
+        Published::Size { bytes } => {
+            let content = Content::new(opened).map_err(|error| error.to_string())?;
+            ("its content", bytes, None, measure(content, bytes))
+        }
+    };
+    let (found, hash) = measured.map_err(|error| error.to_string())?;
+    if found > bytes {
+        return Err(format!("{what} has more than {bytes} bytes"));
     }
-    if sha256 != file.sha256 {
-        return Err(format!("its content ({bytes} bytes) has SHA-256 {sha256} instead of {}", file.sha256));
+    match sha256 {
+        Some(sha256) if hash != sha256 => Err(format!("{what} ({found} bytes) has SHA-256 {hash} instead of {sha256}")),
+        None if found != bytes => Err(format!("{what} has {found} bytes instead of {bytes}")),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Size and SHA-256 of what `reader` yields, up to one byte more than `bytes`: enough to know, however far a file would
+/// inflate.
+fn measure(reader: impl Read, bytes: u64) -> io::Result<(u64, String)> {
+    let mut hashed = Hashed::new(reader.take(bytes + 1));
+    io::copy(&mut hashed, &mut io::sink())?;
+    Ok(hashed.finish())
 }
 
 /// A file or folder that is gone when this is dropped, unless it was renamed before.

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Gather, Plan};
+use super::{DeviceResizer, Gather, Selection};
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
 use crate::{Error, Result};
@@ -10,15 +10,14 @@ use crate::{Error, Result};
 impl<T: Real> Gather for Cpu<T> {
     fn gather(
         &self,
-        plan: &Plan<Self>,
-        images: &Buf<u8>,
-        labels: &Buf<u8>,
-        order: &Buf<u8>,
-        first: usize,
+        resizer: &DeviceResizer<Self>,
+        selection: &Selection<'_, Self>,
         x: &mut Buf<T>,
         y: &mut Buf<u8>,
     ) -> Result<()> {
-        let ([h, w], [p, q]) = (plan.from, plan.to);
+        let Selection { images, labels, order, first } = *selection;
+        let ([h, w], [p, q], channels) = (resizer.from, resizer.to, resizer.resizer.channels());
+        let (from, to) = (h * w * channels, p * q * channels);
         let (words, _) = order.as_chunks::<4>();
         let order = || words[first..].iter().map(|&word| u32::from_le_bytes(word) as usize);
         if let Some(index) = order().take(y.len()).find(|&index| index >= labels.len()) {
@@ -29,14 +28,14 @@ impl<T: Real> Gather for Cpu<T> {
         }
         self.run(|| {
             let words = words[first..].par_iter();
-            x.par_chunks_mut(p * q).zip(words).try_for_each_init(
-                || (vec![0; p * q], Vec::new()),
+            x.par_chunks_mut(to).zip(words).try_for_each_init(
+                || (vec![0; to], Vec::new()),
                 |(resized, scratch), (x, &word)| {
                     let index = u32::from_le_bytes(word) as usize;
-                    plan.resizer.resize(&images[index * h * w..][..h * w], resized, scratch)?;
-                    for (x, &grey) in x.iter_mut().zip(resized.iter()) {
+                    resizer.resizer.resize(&images[index * from..][..from], resized, scratch)?;
+                    for (x, &value) in x.iter_mut().zip(resized.iter()) {
                         // As the loader divides: in f32.
-                        *x = T::from_f64(f64::from(f32::from(grey) / 255.0));
+                        *x = T::from_f64(f64::from(f32::from(value) / 255.0));
                     }
                     Ok(())
                 },

@@ -1,12 +1,13 @@
 //! Gather on a GPU.
 
-use super::{Gather, Plan};
+use super::{DeviceResizer, Gather, Selection};
 use crate::device::Buffer;
 use crate::device::cuda::tiles::{GATHER_SHARED, THREADS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
 use crate::{Error, Result};
 
-/// What a block makes of an image: so many rows and columns, from source rows that were filtered into shared memory.
+/// What a block makes of an image: so many rows and columns, from source rows that were filtered into shared memory. A column
+/// is a value: a row of an image with C channels has C times as many columns as pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     rows: usize,
@@ -18,7 +19,7 @@ struct Tile {
 }
 
 /// The tallest tile, out of the widest, that has room; `None` if not even one row of few columns has. `first` and `taps`
-/// are the filters of the `height` rows; 16 columns, the fewest, are whole packs in any precision.
+/// are the filters of the rows of `width` columns; 16 columns, the fewest, are whole packs in any precision.
 fn tile(first: &[u32], taps: usize, width: usize) -> Option<Tile> {
     let source_rows = |rows: usize| {
         let tiles = first.chunks(rows).map(|tile| (tile[tile.len() - 1] - tile[0]) as usize + taps);
@@ -33,32 +34,35 @@ fn tile(first: &[u32], taps: usize, width: usize) -> Option<Tile> {
     })
 }
 
-fn geometry(tile: &Tile, n: usize, [height, width]: [usize; 2]) -> Geometry {
-    let tiles = height.div_ceil(tile.rows) * width.div_ceil(tile.columns);
+fn geometry(tile: &Tile, n: usize, [rows, columns]: [usize; 2]) -> Geometry {
+    let tiles = rows.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
     Geometry { grid: [n * tiles, 1, 1], block: [THREADS, 1, 1], shared: tile.source_rows * tile.stride }
 }
 
 impl Gather for Cuda {
     fn gather(
         &self,
-        plan: &Plan<Self>,
-        images: &Bytes,
-        labels: &Bytes,
-        order: &Bytes,
-        first: usize,
+        resizer: &DeviceResizer<Self>,
+        selection: &Selection<'_, Self>,
         x: &mut Buf,
         y: &mut Bytes,
     ) -> Result<()> {
-        let ([h, w], [p, q], [rows, columns]) = (plan.from, plan.to, &plan.axes);
+        let ([h, w], [p, q], [rows, columns]) = (resizer.from, resizer.to, &resizer.axes);
+        let channels = resizer.resizer.channels();
         let too_far = || Error::shape("gather", format!("images of {h}x{w} cannot be shrunk to {p}x{q} on a GPU"));
-        let tile = tile(&rows.first, rows.taps, q).ok_or_else(too_far)?;
+        let tile = tile(&rows.first, rows.taps, q * channels).ok_or_else(too_far)?;
         let n = y.len();
+        let Selection { images, labels, order, first } = *selection;
         let first = self.first(first as u32)?;
         let args = Args::new().output(x).bytes_mut(y).bytes(images).bytes(labels).bytes(order);
         let args = args.bytes(&rows.table).bytes(&columns.table).address(first.address).value(labels.len() as u32);
         let args = args.int(h).int(w).int(p).int(q).int(rows.taps).int(columns.taps);
         let args = args.int(tile.rows).int(tile.columns).int(tile.stride);
-        self.launch("gather", "gather", geometry(&tile, n, plan.to), args)
+        let geometry = geometry(&tile, n, [p, q * channels]);
+        match channels {
+            1 => self.launch("gather", "gather", geometry, args),
+            _ => self.launch("gather", "gather_channels", geometry, args.int(channels)),
+        }
     }
 }
 
@@ -78,6 +82,11 @@ mod tests {
         assert_eq!((usual.rows, usual.columns, usual.stride), (32, 224, 224));
         assert!(usual.source_rows <= 6, "{usual:?}");
         assert_eq!(geometry(&usual, 128, [224, 224]).grid, [128 * 7, 1, 1]);
+
+        // Three channels are as many columns.
+        let colours = of([32, 32], [32, 3 * 32]).unwrap();
+        assert_eq!((colours.rows, colours.columns, colours.stride), (32, 96, 96));
+        assert_eq!(geometry(&colours, 128, [32, 96]).grid, [128, 1, 1]);
 
         let small = of([28, 28], [14, 14]).unwrap();
         assert_eq!((small.rows, small.columns, small.stride), (32, 14, 16));

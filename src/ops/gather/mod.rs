@@ -9,29 +9,37 @@ use crate::data::{Filters, Resizer};
 use crate::device::{Buffer, Device};
 use crate::{Error, Result};
 
+/// The images of a batch, out of a data set: for each `b`, image and label number `order[first + b]`.
+pub struct Selection<'a, D: Device> {
+    /// The images of the data set, NHWC, a byte a channel.
+    pub images: &'a D::Bytes,
+    /// Their labels.
+    pub labels: &'a D::Bytes,
+    /// The order of an epoch: numbers of images as little-endian `u32`s.
+    pub order: &'a D::Bytes,
+    /// Where in the order the batch begins.
+    pub first: usize,
+}
+
 /// The kernel of gather.
 pub trait Gather: Device {
     /// For each `b < n`, `n` being the length of `y`, and `i = order[first + b]`: `x[b] = resize(images[i]) / 255` and
-    /// `y[b] = labels[i]`. Images and labels are one data set's, in its order; `order` holds little-endian `u32`s.
+    /// `y[b] = labels[i]`. Lengths agree with each other and the resizer.
     ///
     /// # Errors
-    /// [`Error::Shape`], on a backend that looks at them, if an index is not below the number of labels; one that does
-    /// not gathers some image or other. [`Error::Shape`] if the backend cannot shrink images as far.
-    #[allow(clippy::too_many_arguments)]
+    /// [`Error::Shape`], on a backend that looks at them, if a number in the order is not below that of labels; one that
+    /// does not gathers some image or other. [`Error::Shape`] if the backend cannot shrink images as far.
     fn gather(
         &self,
-        plan: &Plan<Self>,
-        images: &Self::Bytes,
-        labels: &Self::Bytes,
-        order: &Self::Bytes,
-        first: usize,
+        resizer: &DeviceResizer<Self>,
+        selection: &Selection<'_, Self>,
         x: &mut Self::Buf,
         y: &mut Self::Bytes,
     ) -> Result<()>;
 }
 
-/// How the images of a data set become those of a batch: their resizing, with its tables on the device.
-pub struct Plan<D: Device> {
+/// How the images of a data set become those of a batch: a [`Resizer`] whose tables lie on the device.
+pub struct DeviceResizer<D: Device> {
     resizer: Resizer,
     /// Height and width.
     from: [usize; 2],
@@ -51,13 +59,13 @@ struct Axis<D: Device> {
     table: D::Bytes,
 }
 
-impl<D: Gather> Plan<D> {
-    /// For images of `from` (height and width) that are to have the extents `to`.
+impl<D: Gather> DeviceResizer<D> {
+    /// For images of `channels` channels and the extents `from` (height and width) that are to have the extents `to`.
     ///
     /// # Errors
     /// [`Error::Shape`] where an extent is 0, or so large that pixels cannot be counted.
-    pub fn new(device: &D, from: [usize; 2], to: [usize; 2]) -> Result<Self> {
-        let resizer = Resizer::new(from[0], from[1], to[0], to[1])?;
+    pub fn new(device: &D, from: [usize; 2], to: [usize; 2], channels: usize) -> Result<Self> {
+        let resizer = Resizer::new(from[0], from[1], to[0], to[1])?.with_channels(channels)?;
         let axis = |filters: Filters| -> Result<Axis<D>> {
             let first = filters.first.iter().map(|&first| first as i32);
             let words: Vec<i32> = first.chain(filters.weights).collect();
@@ -65,34 +73,26 @@ impl<D: Gather> Plan<D> {
             Ok(Axis { first: filters.first, taps: filters.taps, table })
         };
         let [rows, columns] = resizer.filters();
-        Ok(Plan { from, to, axes: [axis(rows)?, axis(columns)?], resizer })
+        Ok(DeviceResizer { from, to, axes: [axis(rows)?, axis(columns)?], resizer })
     }
 
-    /// The batch `order[first..first + n]`, `n` being the length of `y`; see [`Gather::gather`]. `x` is of
-    /// `[n, 1, height, width]`.
+    /// The images and labels of `selection`, as many as `y` is long; see [`Gather::gather`]. `x` is of
+    /// `[n, channels, height, width]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where lengths do not agree with each other or the plan; otherwise as [`Gather::gather`].
-    #[allow(clippy::too_many_arguments)]
-    pub fn gather(
-        &self,
-        device: &D,
-        images: &D::Bytes,
-        labels: &D::Bytes,
-        order: &D::Bytes,
-        first: usize,
-        x: &mut D::Buf,
-        y: &mut D::Bytes,
-    ) -> Result<()> {
+    /// [`Error::Shape`] where lengths do not agree with each other or the resizer; otherwise as [`Gather::gather`].
+    pub fn gather(&self, device: &D, selection: &Selection<'_, D>, x: &mut D::Buf, y: &mut D::Bytes) -> Result<()> {
+        let Selection { images, labels, order, first } = *selection;
         let ([h, w], [p, q], n) = (self.from, self.to, y.len());
-        let agree = labels.len().checked_mul(h * w) == Some(images.len())
+        let channels = self.resizer.channels();
+        let agree = labels.len().checked_mul(h * w * channels) == Some(images.len())
             && n > 0
-            && n.checked_mul(p * q) == Some(x.len())
+            && n.checked_mul(p * q * channels) == Some(x.len())
             && first.checked_add(n).is_some_and(|end| end <= order.len() / size_of::<u32>());
         if !agree || labels.is_empty() || u32::try_from(order.len() / size_of::<u32>()).is_err() {
             let problem = format!(
-                "{n} labels from {first} on, for {} pixels of {p}x{q} images, out of {} labels, {} pixels of {h}x{w} \
-                 images and an order of {} bytes",
+                "{n} labels from {first} on, for {} values of {p}x{q} images with {channels} channels, out of {} labels, \
+                 {} values of {h}x{w} images and an order of {} bytes",
                 x.len(),
                 labels.len(),
                 images.len(),
@@ -100,6 +100,6 @@ impl<D: Gather> Plan<D> {
             );
             return Err(Error::shape("gather", problem));
         }
-        device.gather(self, images, labels, order, first, x, y)
+        device.gather(self, selection, x, y)
     }
 }

@@ -1,0 +1,263 @@
+//! Fetches from servers of this machine.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::*;
+use crate::data::spec::{Archive, DataFile, Format, Published};
+use crate::error::{Error, Result};
+
+const CONTENTS: [(&str, &[u8]); 2] = [("first", b"one one one"), ("second", b"two two two")];
+
+fn sha256(content: &[u8]) -> &'static str {
+    String::leak(Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Files whose contents are known.
+fn files() -> Vec<&'static DataFile> {
+    let file = |&(name, content): &(&'static str, &[u8])| {
+        let published = Published::Content { bytes: content.len() as u64, sha256: sha256(content) };
+        &*Box::leak(Box::new(DataFile { name, published }))
+    };
+    CONTENTS.iter().map(file).collect()
+}
+
+/// The same, of which only the compressed form is known.
+fn compressed_files() -> Vec<&'static DataFile> {
+    let file = |&(name, content): &(&'static str, &[u8])| {
+        let whole = gzip(content);
+        let published = Published::Compressed { bytes: whole.len() as u64, sha256: sha256(&whole) };
+        &*Box::leak(Box::new(DataFile { name, published }))
+    };
+    CONTENTS.iter().map(file).collect()
+}
+
+/// A data set that the files might be.
+static SPEC: DataSpec = DataSpec {
+    name: "words",
+    title: "Words",
+    channels: 1,
+    extents: [1, 1],
+    class_names: &["word"],
+    format: Format::Idx,
+    train: &[],
+    test: &[],
+    archive: Some(Archive {
+        file: DataFile { name: "words.tar", published: Published::Size { bytes: 1 } },
+        folder: "words",
+    }),
+    mirrors: &[],
+    package: None,
+    first_labels: None,
+};
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A response whose header promises `length` bytes.
+fn response(status: &str, length: usize, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n");
+    [head.as_bytes(), b"Connection: close\r\n\r\n", body].concat()
+}
+
+fn ok(body: &[u8]) -> Vec<u8> {
+    response("200 OK", body.len(), body)
+}
+
+/// What an upstream server says to the request of a file.
+fn upstream(path: &str) -> Vec<u8> {
+    match CONTENTS.iter().find(|(name, _)| path == format!("/{name}.gz")) {
+        Some((_, content)) => ok(&gzip(content)),
+        None => response("404 Not Found", 0, b""),
+    }
+}
+
+/// A server of this machine that answers each request by its path, until the tests end.
+fn mirror(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Supplier {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let serve = move |stream: TcpStream| -> std::io::Result<()> {
+        let mut lines = BufReader::new(&stream).lines();
+        let request = lines.next().transpose()?.unwrap_or_default();
+        while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        (&stream).write_all(&answer(request.split(' ').nth(1).unwrap_or_default()))
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // The client may well hang up before the end: some tests are about that.
+            let _ = serve(stream);
+        }
+    });
+    Supplier::Mirror(address)
+}
+
+/// What came of a fetch of `files` from these sources, in order.
+fn fetch_these(files: &[&'static DataFile], folder: &Path, sources: &[Supplier]) -> (Result<()>, Vec<Progress>) {
+    let mut events = Vec::new();
+    let result = Store::open(folder, files)
+        .and_then(|store| fetch_from(sources, &SPEC, &store, &mut |event| events.push(event)));
+    (result, events)
+}
+
+fn fetch(folder: &Path, sources: &[Supplier]) -> (Result<()>, Vec<Progress>) {
+    fetch_these(&files(), folder, sources)
+}
+
+fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Why a mirror that answers so for its first file is refused. Nothing may be left behind.
+fn refusal(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let source = mirror(answer);
+    let Err(Error::DataNotFound { tried, .. }) = fetch(folder.path(), &[source]).0 else {
+        panic!("accepted");
+    };
+    assert_eq!(names(&folder), [""; 0]);
+    assert_eq!(tried.len(), 1);
+    tried.into_iter().next().unwrap()
+}
+
+#[test]
+fn files_arrive_with_progress() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = mirror(upstream);
+    let address = source.to_string();
+    let (result, events) = fetch(folder.path(), &[source]);
+    result.unwrap();
+    assert_eq!(names(&folder), ["first.gz", "second.gz"]);
+    assert_eq!(fs::read(folder.path().join("first.gz")).unwrap(), gzip(CONTENTS[0].1));
+    let arrival = |&(file, content): &(&'static str, &[u8])| {
+        let done = gzip(content).len() as u64;
+        [Progress::Bytes { file, done, total: Some(done) }, Progress::Done { file }]
+    };
+    let expected = [Progress::Trying { data: "Words", source: address }];
+    let expected = expected.into_iter().chain(CONTENTS.iter().flat_map(arrival));
+    assert_eq!(events, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_next_mirror_goes_on_where_one_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = mirror(|path| upstream(if path == "/first.gz" { path } else { "/" }));
+    let other_half = mirror(|path| upstream(if path == "/second.gz" { path } else { "/" }));
+    fetch(folder.path(), &[half, other_half]).0.unwrap();
+    assert_eq!(names(&folder), ["first.gz", "second.gz"]);
+    let (result, events) = fetch(folder.path(), &[]);
+    result.unwrap();
+    assert_eq!(events, []);
+}
+
+#[test]
+fn a_damaged_file_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("first.gz"), b"damaged").unwrap();
+    fetch(folder.path(), &[mirror(upstream)]).0.unwrap();
+    assert_eq!(fs::read(folder.path().join("first.gz")).unwrap(), gzip(CONTENTS[0].1));
+}
+
+#[test]
+fn a_file_that_the_server_uncompressed_gets_the_name_that_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("first.gz"), b"damaged").unwrap();
+    let plain = |path: &str| ok(CONTENTS[usize::from(path == "/second.gz")].1);
+    fetch(folder.path(), &[mirror(plain)]).0.unwrap();
+    assert_eq!(names(&folder), ["first", "second"]);
+}
+
+#[test]
+fn other_content_is_refused() {
+    let problem = refusal(|_| ok(&gzip(b"eno eno eno")));
+    assert!(problem.contains("first: its content (11 bytes) has SHA-256"), "{problem}");
+    let problem = refusal(|_| ok(b"<html>please log in</html>"));
+    assert!(problem.contains("first: its content has more than 11 bytes"), "{problem}");
+}
+
+#[test]
+fn a_body_cut_short_is_refused() {
+    let whole = gzip(CONTENTS[0].1);
+    let problem = refusal(move |_| response("200 OK", whole.len(), &whole[..9]));
+    assert!(problem.contains("first: "), "{problem}");
+    // A server that does not know it has sent half a file.
+    let whole = gzip(CONTENTS[0].1);
+    let problem = refusal(move |_| ok(&whole[..whole.len() - 4]));
+    assert!(problem.contains("first: "), "{problem}");
+}
+
+#[test]
+fn an_absent_file_is_refused() {
+    let problem = refusal(|_| response("404 Not Found", 0, b""));
+    assert!(problem.ends_with("first.gz: http status: 404"), "{problem}");
+}
+
+#[test]
+fn more_than_the_file_can_have_is_refused() {
+    let problem = refusal(|_| ok(&vec![0; 200_000]));
+    assert!(problem.contains("first: more than 65547 bytes"), "{problem}");
+    let bomb = gzip(&vec![0; 1 << 24]);
+    let problem = refusal(move |_| ok(&bomb));
+    assert!(problem.contains("first: its content has more than 11 bytes"), "{problem}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let error = fetch(folder.path(), &[Supplier::Mirror(address.clone())]).0.unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains(&address) && message.contains("$MLPCONV_DATA") && message.starts_with("Words was not found"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let (result, events) = fetch(&file.join("folder"), &[mirror(upstream)]);
+    assert!(matches!(result, Err(Error::Io { .. })));
+    assert_eq!(events, []);
+}
+
+#[test]
+fn a_file_of_which_only_the_compressed_form_is_known_must_be_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = compressed_files();
+    fetch_these(&files, folder.path(), &[mirror(upstream)]).0.unwrap();
+    assert_eq!(names(&folder), ["first.gz", "second.gz"]);
+
+    // Uncompressed on the way, compressed anew, and a login page.
+    let folder = tempfile::tempdir().unwrap();
+    let plain = mirror(|path| ok(CONTENTS[usize::from(path == "/second.gz")].1));
+    let anew = mirror(|_| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+        encoder.write_all(b"one").unwrap();
+        ok(&encoder.finish().unwrap())
+    });
+    let page = mirror(|_| ok(b"<html>please log in</html>"));
+    let (result, _) = fetch_these(&files, folder.path(), &[plain, anew, page]);
+    let Err(Error::DataNotFound { data, tried, remedy }) = result else { panic!("accepted") };
+    assert_eq!((data.as_str(), tried.len()), ("Words", 3));
+    assert!(tried.iter().all(|line| line.contains("first: the file")), "{tried:?}");
+    assert!(remedy.contains("words.tar.gz"), "{remedy}");
+    assert_eq!(names(&folder), [""; 0]);
+}

@@ -1,0 +1,188 @@
+//! The folders in which a data set is looked for.
+
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::spec::DataSpec;
+use crate::error::{Error, Result};
+
+/// Why a folder is looked at for a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The program was told so: `--data-dir`.
+    Argument,
+    /// The data set is this folder: `--data`.
+    Choice,
+    /// The environment variable `MLPCONV_DATA` names it.
+    Environment,
+    /// `data/NAME` below the current folder.
+    WorkingFolder,
+    /// `/usr/share/datasets/NAME`, where Debian's packages put data sets.
+    System,
+    /// The user's cache, into which data sets are fetched.
+    Cache,
+}
+
+/// A folder of a data set, and why it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Why this one.
+    pub origin: Origin,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = match self.origin {
+            Origin::Argument => "given by --data-dir",
+            Origin::Choice => "given by --data",
+            Origin::Environment => "given by $MLPCONV_DATA",
+            Origin::WorkingFolder => "below the current folder",
+            Origin::System => "system-wide",
+            Origin::Cache => "the user's cache",
+        };
+        write!(f, "{} ({origin})", self.folder.display())
+    }
+}
+
+impl Source {
+    /// Whether all files are here. A folder of the user's choice must have them; of any other, only one that has begun
+    /// to be the data set must, for to pass it over in silence would surprise. The cache is exempt: there a download was
+    /// interrupted, and goes on.
+    fn has(&self, spec: &DataSpec) -> Result<bool> {
+        if spec.held_by(&self.folder).is_some() {
+            return Ok(true);
+        }
+        let excused = match self.origin {
+            Origin::Argument | Origin::Choice | Origin::Environment => false,
+            Origin::WorkingFolder | Origin::System => spec.missing_in(&self.folder).len() == spec.files().count(),
+            Origin::Cache => true,
+        };
+        if excused { Ok(false) } else { Err(self.lacks_a_file(spec)) }
+    }
+
+    /// The error that names the first file of a data set that is not here.
+    pub(super) fn lacks_a_file(&self, spec: &DataSpec) -> Error {
+        // Where some lie in the folder and the others in the archive's, neither has them all.
+        let file = spec.missing_in(&self.folder).first().copied().unwrap_or(&spec.train[0]);
+        let [usual, other] = spec.wanted(file);
+        Error::DataFileMissing { data: spec.title.into(), place: self.to_string(), usual, other }
+    }
+}
+
+/// Where to look, in order. A folder that was named leaves no choice; it may hold the data set itself, or folders of
+/// several data sets, each under its name.
+pub(super) fn sources(spec: &DataSpec, explicit: Option<&Path>) -> Vec<Source> {
+    let source = |folder: PathBuf, origin| Source { folder, origin };
+    let named = |folder: PathBuf, origin| {
+        let inside = folder.join(spec.name);
+        let folder = if spec.held_by(&folder).is_none() && inside.is_dir() { inside } else { folder };
+        vec![source(folder, origin)]
+    };
+    if let Some(folder) = explicit {
+        return named(folder.into(), Origin::Argument);
+    }
+    if let Some(folder) = env::var_os("MLPCONV_DATA").filter(|folder| !folder.is_empty()) {
+        return named(folder.into(), Origin::Environment);
+    }
+    let mut sources = vec![
+        source(Path::new("data").join(spec.name), Origin::WorkingFolder),
+        source(Path::new("/usr/share/datasets").join(spec.name), Origin::System),
+    ];
+    // The XDG base directory specification: a relative path is to be ignored.
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|folder| folder.is_absolute())
+        .or_else(|| env::home_dir().map(|home| home.join(".cache")));
+    sources.extend(cache.map(|cache| source(cache.join("mlpconv").join(spec.name), Origin::Cache)));
+    sources
+}
+
+/// The first of `sources` that has the data set.
+pub(super) fn first(spec: &DataSpec, sources: &[Source]) -> Result<Option<Source>> {
+    for source in sources {
+        if source.has(spec)? {
+            return Ok(Some(source.clone()));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::known::{CIFAR10, FASHION_MNIST};
+    use super::*;
+
+    /// A folder with files of these names.
+    fn folder(spec: &DataSpec) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        spec.files().for_each(|file| fs::write(folder.path().join(file.name), b"").unwrap());
+        folder
+    }
+
+    fn source(folder: &Path, origin: Origin) -> Source {
+        Source { folder: folder.into(), origin }
+    }
+
+    #[test]
+    fn a_missing_file_is_named_where_the_folder_should_have_it() {
+        let spec = &FASHION_MNIST;
+        let folder = folder(spec);
+        let path = folder.path();
+        let places = [Origin::Argument, Origin::Choice, Origin::Environment, Origin::WorkingFolder, Origin::System];
+        for origin in places {
+            assert!(source(path, origin).has(spec).unwrap());
+        }
+        let absent = spec.test[1].name;
+        fs::remove_file(path.join(absent)).unwrap();
+        for origin in places {
+            let error = source(path, origin).has(spec).unwrap_err();
+            assert!(matches!(&error, Error::DataFileMissing { other, .. } if other == absent));
+            let message = error.to_string();
+            assert!(message.contains(&format!("{absent}.gz")) && message.contains("Fashion-MNIST"), "{message}");
+        }
+        assert!(!source(path, Origin::Cache).has(spec).unwrap());
+    }
+
+    #[test]
+    fn files_that_are_scattered_are_not_there() {
+        let folder = folder(&CIFAR10);
+        let inside = folder.path().join("cifar-10-batches-bin");
+        fs::create_dir(&inside).unwrap();
+        fs::rename(folder.path().join("test_batch.bin"), inside.join("test_batch.bin")).unwrap();
+        let error = source(folder.path(), Origin::Argument).has(&CIFAR10).unwrap_err().to_string();
+        assert!(error.contains("cifar-10-binary.tar.gz") && error.contains("CIFAR-10"), "{error}");
+    }
+
+    #[test]
+    fn folders_are_looked_at_in_order() {
+        let spec = &FASHION_MNIST;
+        let empty = tempfile::tempdir().unwrap();
+        let (near, far) = (folder(spec), folder(spec));
+        let places = [
+            source(empty.path(), Origin::WorkingFolder),
+            source(near.path(), Origin::System),
+            source(far.path(), Origin::Cache),
+        ];
+        assert_eq!(first(spec, &places).unwrap().as_ref(), Some(&places[1]));
+        assert_eq!(first(spec, &places[..1]).unwrap(), None);
+        let named = [source(empty.path(), Origin::Environment), places[1].clone()];
+        assert!(matches!(first(spec, &named), Err(Error::DataFileMissing { .. })));
+        assert!(first(spec, &sources(spec, Some(empty.path()))).is_err());
+        let found = first(spec, &sources(spec, Some(near.path()))).unwrap().unwrap();
+        assert_eq!(found.to_string(), format!("{} (given by --data-dir)", near.path().display()));
+    }
+
+    #[test]
+    fn a_folder_may_hold_several_data_sets_by_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let inside = parent.path().join("cifar10");
+        fs::rename(folder(&CIFAR10).keep(), &inside).unwrap();
+        assert_eq!(sources(&CIFAR10, Some(parent.path())), [source(&inside, Origin::Argument)]);
+        assert_eq!(sources(&FASHION_MNIST, Some(parent.path())), [source(parent.path(), Origin::Argument)]);
+    }
+}
