@@ -42,7 +42,8 @@ fn a_pixel_reaches_every_window_over_it_and_no_other<B: Backend>(backend: &B, _:
     for case in affine_cases() {
         // The corner pixel of the second image's second channel.
         let outcome = poisoned(backend, &case, 0, 48);
-        let windows: &[usize] = if matches!(case, Case::Conv2d(_)) { &[0, 1, 4, 5] } else { &[0] };
+        let windows: &[usize] =
+            if matches!(case, Case::Conv2d(Conv { w: [_, _, 3, 3], .. })) { &[0, 1, 4, 5] } else { &[0] };
         let want: Vec<usize> = (3..6).flat_map(|plane| windows.iter().map(move |at| plane * 16 + at)).collect();
         assert_eq!(where_nan(&outcome.y), want, "{case:?}");
     }
@@ -51,7 +52,7 @@ fn a_pixel_reaches_every_window_over_it_and_no_other<B: Backend>(backend: &B, _:
 fn a_weight_reaches_all_of_its_channel_and_no_other<B: Backend>(backend: &B, _: Arithmetic) {
     for case in affine_cases() {
         // The central tap of the middle output channel, which lies over a pixel in every window.
-        let at = if matches!(case, Case::Conv2d(_)) { 2 * 9 + 4 } else { 2 };
+        let at = if matches!(case, Case::Conv2d(Conv { w: [_, _, 3, 3], .. })) { 2 * 9 + 4 } else { 2 };
         let outcome = poisoned(backend, &case, 1, at);
         let want: Vec<usize> = [1, 4].into_iter().flat_map(|plane| plane * 16..(plane + 1) * 16).collect();
         assert_eq!(where_nan(&outcome.y), want, "{case:?}");
@@ -62,7 +63,7 @@ fn a_weight_of_nan_counts_even_where_the_pixels_are_zero<B: Backend>(backend: &B
     for case in affine_cases() {
         let (mut inputs, seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
         inputs[0].fill(0.0);
-        inputs[1][if matches!(case, Case::Conv2d(_)) { 4 } else { 0 }] = NAN;
+        inputs[1][if matches!(case, Case::Conv2d(Conv { w: [_, _, 3, 3], .. })) { 4 } else { 0 }] = NAN;
         let outcome = case::run(backend, &case, &inputs, &seed);
         assert_eq!(where_nan(&outcome.y).len(), 2 * 16, "{case:?}");
     }

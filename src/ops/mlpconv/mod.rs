@@ -2,7 +2,7 @@
 //! follow, as one op.
 //!
 //! Early in a network, where images are large and channels few, the three are bound by memory: they write and read much
-//! more than they multiply. A backend that can keeps what is between them to itself ([`MlpConv::fuses`]), and computes it
+//! more than they multiply. A backend with a kernel for the block keeps what is between them to itself, and computes it
 //! once more on the way back. Elsewhere the block is its three convolutions.
 
 #[cfg(feature = "cuda")]
