@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::{env, fs, io, io::Write as _};
 
 use mlpconv::data::{Splits, known};
+use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{EpochMetrics, Preset, Run};
+use mlpconv::weights::Tensors;
 use tempfile::TempDir;
 
 const TRAIN: &str = env!("CARGO_BIN_EXE_train");
@@ -335,6 +337,40 @@ mod interruption {
     }
 }
 
+#[test]
+fn adamw_has_a_recipe_and_a_state_of_its_own() {
+    let Some(place) = Place::new() else { return };
+    let options =
+        "--preset small --optimizer adamw --beta1 0.8 --epochs 1 --train-limit 32 --test-limit 8 --batch-size 16";
+    place.train(&format!("{options} --out run")).good();
+    let config: toml::Table = toml::from_str(&fs::read_to_string(place.path("run/config.toml")).unwrap()).unwrap();
+    assert_eq!(config["optimizer"].as_str(), Some("adamw"));
+    let recipe = Preset::Small.config_with(OptimizerKind::AdamW);
+    let settings = [
+        ("learning_rate", recipe.learning_rate),
+        ("momentum", 0.0),
+        ("weight_decay", 0.01),
+        ("beta1", 0.8),
+        ("beta2", 0.999),
+        ("eps", 1e-8),
+    ];
+    for (name, value) in settings {
+        assert_eq!(config[name].as_float(), Some(value), "{name}");
+    }
+    let state = Tensors::load(&place.path("run/state.safetensors")).unwrap();
+    assert!(state.note().unwrap().contains("\"counters\":{\"updates\":2}"), "{:?}", state.note());
+    assert!(place.train("--resume run").good().stdout.ends_with("all 1 epochs are done\n"));
+
+    let memory = |options: &str| {
+        let said = place.mlpconv(&format!("summary --preset small {options}")).good();
+        said.stdout.lines().find(|line| line.trim_start().starts_with("training ")).unwrap().to_owned()
+    };
+    assert!(memory("").contains("(parameters, gradients:"));
+    assert!(memory("--momentum").contains("(parameters, gradients, velocity:"));
+    assert!(memory("--optimizer adamw").contains("(parameters, gradients, exp_avg, exp_avg_sq:"));
+    place.mlpconv("summary --optimizer adamw --momentum").bad(&["momentum", "adamw has none"]);
+}
+
 mod refusals {
     use super::*;
 
@@ -367,7 +403,9 @@ mod refusals {
         refuse("--optimizer adamw --nesterov", &["nesterov", "adamw has none", "--optimizer sgd"]);
         refuse("--optimizer adamw --beta1 1", &["beta1", "in [0, 1)"]);
         refuse("--optimizer adamw --beta2 -0.1", &["beta2", "in [0, 1)"]);
-        refuse("--optimizer adamw --eps 0", &["eps", "positive and finite"]);
+        for eps in ["0", "1e-40", "inf", "nan"] {
+            refuse(&format!("--optimizer adamw --eps {eps}"), &["eps", "at least 1.2e-38, and finite"]);
+        }
         refuse("--schedule sometimes", &["--schedule", "step:EVERY:FACTOR"]);
     }
 

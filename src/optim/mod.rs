@@ -34,8 +34,9 @@ pub trait Optimizer<B: Backend>: Send {
     /// [`Error::ParameterInUse`] if a variable that shares a parameter's data is still alive; nothing is updated then.
     fn step(&mut self, params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()>;
 
-    /// What the next update needs of the device besides its rate, and what differs from one update to the next. They become
-    /// [`StepScalars::corrections`](crate::device::StepScalars::corrections), whose meaning is the optimiser's own.
+    /// Two numbers that kernels of the next update read from device memory beside the rate, because they differ from update to
+    /// update: AdamW's bias corrections. A replay gets them as
+    /// [`StepScalars::corrections`](crate::device::StepScalars::corrections); an optimiser may give them another meaning.
     fn corrections(&self) -> [f32; 2] {
         [1.0, 1.0]
     }

@@ -207,7 +207,9 @@ impl TrainConfig {
         range("weight-decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite")?;
         range("beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "in [0, 1)")?;
         range("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "in [0, 1)")?;
-        range("eps", self.eps, self.eps > 0.0 && self.eps.is_finite(), "positive and finite")?;
+        // Kernels have it in f32, where less is zero, and a gradient of zero would be divided by it.
+        let eps = f64::from(f32::MIN_POSITIVE)..f64::INFINITY;
+        range("eps", self.eps, eps.contains(&self.eps), "at least 1.2e-38, and finite")?;
         match self.optimizer {
             OptimizerKind::Sgd => {
                 if self.nesterov && self.momentum == 0.0 {

@@ -72,7 +72,7 @@ impl<B: Backend> Default for Recorded<B> {
 
 impl<B: Backend> Recorded<B> {
     /// Does `work`, as `step` says: by calling it, or by a replay. Returns whether it was replayed without `step` being
-    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `scalars`; without a
+    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `scalars`; without
     /// scalars nothing is recorded or replayed.
     ///
     /// # Errors

@@ -107,7 +107,8 @@ fn gradients_are_those_of_the_loops<B: Backend>(backend: &B, arithmetic: Arithme
 
 /// Updates by gradients that were read before, or after, or not at all.
 fn reading_a_gradient_changes_no_update<B: Backend>(backend: &B, _: Arithmetic) {
-    let optimizers: [fn(&B) -> Box<dyn Optimizer<B>>; 4] = [
+    type New<B> = fn(&B) -> Box<dyn Optimizer<B>>;
+    let optimizers: [New<B>; 4] = [
         |backend| Sgd::new(backend).into(),
         |backend| Sgd::new(backend).with_momentum(0.9).with_weight_decay(0.01).into(),
         |backend| Sgd::new(backend).with_momentum(0.8).with_nesterov(true).into(),
