@@ -14,7 +14,7 @@ use super::spec::{DataSpec, Format, Holding, Published};
 use super::{Dataset, cifar, folder, idx_images, known};
 use crate::error::{Error, Result};
 
-/// Which data set. As text: a known name, else the path of a folder.
+/// Which data set. As text: a known name, else the path of a folder; `./NAME` is a folder that is called as a data set is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum DataName {
