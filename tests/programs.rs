@@ -871,6 +871,44 @@ mod looks {
         assert_eq!(shapes, expected);
     }
 
+    /// The ops of a plan's steps, in order.
+    fn steps(said: &str) -> Vec<&str> {
+        let lines = said.lines().skip(3).take_while(|line| !line.is_empty());
+        lines.map(|line| line.split_whitespace().nth(1).expect("an op")).collect()
+    }
+
+    #[test]
+    fn a_plan_is_told_for_each_preset_and_device() {
+        for preset in ["d2l", "small", "cifar"] {
+            let said = mlpconv(&format!("plan --preset {preset} --device cpu")).stdout;
+            assert!(said.starts_with(preset) && said.contains("on cpu in fp32"), "{said}");
+            assert!(steps(&said).iter().all(|step| !step.contains('+') && !step.starts_with("mlpconv")), "{said}");
+            assert!(said.contains("the CPU runs layers one by one"), "{said}");
+        }
+    }
+
+    /// Of a GPU that is not there an H200's.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_plan_for_a_gpu_needs_none() {
+        let plan = |preset: &str, precision: &str| {
+            let said = mlpconv(&format!("plan --preset {preset} --device cuda --precision {precision}")).stdout;
+            assert!(said.contains(&format!("an H200 in {precision}")), "{said}");
+            said
+        };
+        let said = plan("d2l", "bf16");
+        let (fused, rest) = (["mlpconv_maxpool", "conv2d", "pointwise", "pointwise_maxpool"], ["conv2d", "pointwise"]);
+        let end = ["pointwise_maxpool", "dropout", "conv2d", "pointwise_pair_mean", "flatten"];
+        assert_eq!(steps(&said), [&fused[..], &rest, &end].concat(), "{said}");
+        assert!(said.contains("53x53 of 54x54") && said.contains("channels are not multiples of 8"), "{said}");
+        let said = plan("d2l", "fp32");
+        assert!(said.contains("the fused block is for bf16, not fp32"), "{said}");
+        for (preset, precision) in [("small", "tf32"), ("small", "bf16"), ("cifar", "bf16"), ("cifar", "fp32")] {
+            let said = plan(preset, precision);
+            assert!(steps(&said).len() > 8, "{said}");
+        }
+    }
+
     #[test]
     fn times_are_json_if_asked_for() {
         let said = mlpconv("time --preset small --batch-size 8 --steps 1 --json").stdout;
