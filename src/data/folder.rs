@@ -4,6 +4,8 @@
 //! of names, and then every tenth, is for testing. Names are compared byte by byte. Files ending in `.png`, `.jpg` or
 //! `.jpeg` are images; others, and hidden ones, are passed over.
 //!
+//! The images of the classes take turns, so that the first so many of a data set are of all classes.
+//!
 //! Images become 8 bits a channel. Where all are grey they stay grey, else all are RGB. Transparency is dropped, as
 //! Pillow's `convert("RGB")` drops it, and so is the orientation that a camera noted.
 
@@ -32,33 +34,38 @@ struct Class {
 /// [`Error::Io`] where the system refuses to read.
 pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
     let (class_names, classes) = classes(folder)?;
-    let list = |paths: fn(&Class) -> &Vec<PathBuf>| {
-        let labelled = classes.iter().enumerate();
-        labelled.flat_map(|(label, class)| paths(class).iter().map(move |path| (path.clone(), label as u8))).collect()
-    };
-    let lists: [Vec<(PathBuf, u8)>; 2] = [list(|class| &class.train), list(|class| &class.test)];
-    // Of several files that are no images, the first one is named.
-    let decode = |list: &[(PathBuf, u8)]| -> Result<Vec<Image>> {
-        let images: Vec<Result<Image>> = list.par_iter().map(|(path, _)| decode::image(path)).collect();
-        images.into_iter().collect()
-    };
-    let decoded = [decode(&lists[0])?, decode(&lists[1])?];
-    let all = || decoded.iter().flatten();
-    let channels = if all().all(|image| image.channels == 1) { 1 } else { 3 };
-    let extents = |image: &Image| [image.height, image.width];
-    let first = all().next().map(extents);
-    let same = first.filter(|first| all().all(|image| extents(image) == *first));
+    let lists = [interleaved(&classes, |class| &class.train), interleaved(&classes, |class| &class.test)];
+    let all = || lists.iter().flatten();
+    // The files' heads say what all images have in common, before any of them is decoded.
+    let headers = all().map(|(path, _)| decode::header(path)).collect::<Result<Vec<Header>>>()?;
+    let channels = if headers.iter().all(|header| header.channels == 1) { 1 } else { 3 };
+    let extents = |header: &Header| [header.height, header.width];
+    let first = headers.first().map(extents);
+    let same = first.filter(|first| headers.iter().all(|header| extents(header) == *first));
     let [height, width] = same.unwrap_or([size; 2]);
-    let dataset = |list: Vec<(PathBuf, u8)>, images: Vec<Image>| {
+    let dataset = |list: &[(&PathBuf, u8)]| {
+        let brought = |(path, _): &(&PathBuf, u8)| decode::image(path)?.with_channels(channels).resized(height, width);
+        // Of several files that are no images, the first one is named.
+        let images: Vec<Result<Image>> = list.par_iter().map(brought).collect();
         let mut pixels = Vec::with_capacity(images.len() * height * width * channels);
         for image in images {
-            pixels.extend(image.with_channels(channels).resized(height, width)?.values);
+            pixels.extend(image?.values);
         }
-        let labels = list.into_iter().map(|(_, label)| label).collect();
+        let labels = list.iter().map(|(_, label)| *label).collect();
         Dataset::with_channels(pixels, labels, [height, width, channels], class_names.clone())
     };
-    let ([train, test], [train_images, test_images]) = (lists, decoded);
-    Ok([dataset(train, train_images)?, dataset(test, test_images)?])
+    Ok([dataset(&lists[0])?, dataset(&lists[1])?])
+}
+
+/// The images of all classes with their labels: the first of each class, then the second of each, so that the first so many
+/// are of all classes.
+fn interleaved(classes: &[Class], paths: fn(&Class) -> &Vec<PathBuf>) -> Vec<(&PathBuf, u8)> {
+    let longest = classes.iter().map(|class| paths(class).len()).max().unwrap_or(0);
+    let labelled = |place: usize| {
+        let of_class = move |(label, class)| paths(class).get(place).map(|path| (path, label as u8));
+        classes.iter().enumerate().filter_map(of_class)
+    };
+    (0..longest).flat_map(labelled).collect()
 }
 
 /// The classes in a folder, by name: their names and their images.
@@ -157,6 +164,14 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().map(|(_, path)| path).filter(|path| is_image(path) && path.is_file()).collect())
 }
 
+/// What the head of an image's file says.
+struct Header {
+    height: usize,
+    width: usize,
+    /// 1 or 3.
+    channels: usize,
+}
+
 /// An image as its file has it.
 struct Image {
     height: usize,
@@ -191,24 +206,45 @@ impl Image {
 mod decode {
     use std::path::Path;
 
-    use image::{ColorType, ImageReader};
+    use image::{ColorType, ImageDecoder, ImageError, ImageReader};
 
-    use super::Image;
+    use super::{Header, Image};
     use crate::error::{Error, Result};
 
-    /// Decodes a file, which may be of another format than its name says.
-    pub(super) fn image(path: &Path) -> Result<Image> {
-        let reader =
-            ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io("read", path))?;
-        let image = reader.decode().map_err(|error| {
+    /// The file as a reader of the format that its content has, whatever its name says.
+    fn open(path: &Path) -> Result<ImageReader<std::io::BufReader<std::fs::File>>> {
+        ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io("read", path))
+    }
+
+    fn refuse(path: &Path) -> impl FnOnce(ImageError) -> Error {
+        move |error| {
             let problem = format!("cannot be read as an image ({error}); replace it, or take it out of the folder");
             Error::data(path.display().to_string(), problem)
-        })?;
-        let (height, width) = (image.height() as usize, image.width() as usize);
-        let grey = matches!(image.color(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);
-        let (channels, values) = match grey {
-            true => (1, image.into_luma8().into_raw()),
-            false => (3, image.into_rgb8().into_raw()),
+        }
+    }
+
+    /// 1 for grey levels, 3 for anything else, which becomes RGB.
+    fn channels(color: ColorType) -> usize {
+        match color {
+            ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => 1,
+            _ => 3,
+        }
+    }
+
+    /// Reads the head of a file.
+    pub(super) fn header(path: &Path) -> Result<Header> {
+        let decoder = open(path)?.into_decoder().map_err(refuse(path))?;
+        let (width, height) = decoder.dimensions();
+        Ok(Header { height: height as usize, width: width as usize, channels: channels(decoder.color_type()) })
+    }
+
+    /// Decodes a file.
+    pub(super) fn image(path: &Path) -> Result<Image> {
+        let image = open(path)?.decode().map_err(refuse(path))?;
+        let (height, width, channels) = (image.height() as usize, image.width() as usize, channels(image.color()));
+        let values = match channels {
+            1 => image.into_luma8().into_raw(),
+            _ => image.into_rgb8().into_raw(),
         };
         Ok(Image { height, width, channels, values })
     }
@@ -218,12 +254,20 @@ mod decode {
 mod decode {
     use std::path::Path;
 
-    use super::Image;
+    use super::{Header, Image};
     use crate::error::{Error, Result};
 
-    pub(super) fn image(path: &Path) -> Result<Image> {
+    fn refuse(path: &Path) -> Error {
         let problem = "this build cannot decode images; build it with the cargo feature images";
-        Err(Error::data(path.display().to_string(), problem))
+        Error::data(path.display().to_string(), problem)
+    }
+
+    pub(super) fn header(path: &Path) -> Result<Header> {
+        Err(refuse(path))
+    }
+
+    pub(super) fn image(path: &Path) -> Result<Image> {
+        Err(refuse(path))
     }
 }
 
@@ -286,8 +330,8 @@ mod tests {
         let folder = folder(&images);
         let [train, test] = read(folder.path(), 4).unwrap();
         let levels = |dataset: &Dataset| (0..dataset.len()).map(|i| dataset.image(i)[0]).collect::<Vec<_>>();
-        assert_eq!(levels(&test), [0, 10, 20, 50]);
-        assert_eq!(levels(&train), (1..10).chain(11..20).chain([51]).collect::<Vec<_>>());
+        assert_eq!(levels(&test), [0, 50, 10, 20], "class after class in turn");
+        assert_eq!(levels(&train), [1, 51].into_iter().chain(2..10).chain(11..20).collect::<Vec<_>>());
         assert_eq!((train.channels(), train.classes(), train.len()), (1, 2, 19));
         // The split is the same whenever the folder is read.
         assert_eq!(read(folder.path(), 4).unwrap(), [train, test]);

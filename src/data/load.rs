@@ -175,6 +175,10 @@ impl Splits {
             return Self::read(spec, source);
         }
         let [train, test] = folder::read(&source.folder, size)?;
+        if train.classes() < 2 {
+            let problem = format!("{:?} is the only class; there have to be two to tell apart", train.class_names()[0]);
+            return Err(Error::data(source.folder.display().to_string(), problem));
+        }
         let title = source.folder.file_name().unwrap_or(source.folder.as_os_str()).display().to_string();
         Ok(Splits { title, train, test, source, warnings: Vec::new() })
     }

@@ -101,6 +101,9 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     ) -> Result<ControlFlow<()>> {
         let (train, test) = (train.into(), test.into());
         let steps = train.loader().steps();
+        if steps == 0 {
+            return Err(Error::data("training images", "there are none"));
+        }
         let rate = |epoch: u32, step: usize| {
             options.rate * options.schedule.factor(epoch as usize * steps + step, steps, options.epochs)
         };

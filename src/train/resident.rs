@@ -1,13 +1,14 @@
 //! A data set that lies on the device, whose batches are gathered, resized and scaled there.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Backend;
 use crate::data::{Loader, Order};
 use crate::device::Role;
 use crate::ops::gather::{DeviceResizer, Selection};
+use crate::tape::unique;
 use crate::{Error, Result, Shape};
 
 /// What a [`Loader`] prepares, batch for batch and bit for bit, without a host that prepares it.
@@ -36,7 +37,6 @@ impl<B: Backend> Resident<B> {
     /// # Errors
     /// [`Error::Memory`] where the device has no room for it.
     pub fn new(backend: &B, loader: Loader) -> Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let (dataset, config) = (loader.dataset(), loader.config());
         let (from, to) = ([dataset.height(), dataset.width()], [config.height, config.width]);
         let resizer = DeviceResizer::new(backend, from, to, dataset.channels())?;
@@ -45,7 +45,7 @@ impl<B: Backend> Resident<B> {
         let order = EpochOrder { bytes: backend.alloc_bytes(dataset.len() * size_of::<u32>())?, epoch: None };
         let labelled = dataset.labels().iter().copied().enumerate().map(|(at, label)| (label, at));
         let largest_label = labelled.max_by_key(|&(label, _)| label).unwrap_or_default();
-        let (backend, order, id) = (backend.clone(), Mutex::new(order), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (backend, order, id) = (backend.clone(), Mutex::new(order), unique());
         Ok(Resident { backend, resizer, images, labels, order, loader, largest_label, id })
     }
 

@@ -120,8 +120,11 @@ impl Kernels {
                 Entry::Vacant(free) => free.insert(Module(load(unit)?)),
             };
             // SAFETY: the module has been loaded.
-            if let Ok(function) = unsafe { result::module::get_function(loaded.0, name.clone()) } {
-                return Ok(function);
+            match unsafe { result::module::get_function(loaded.0, name.clone()) } {
+                Ok(function) => return Ok(function),
+                Err(DriverError(CUresult::CUDA_ERROR_NOT_FOUND)) => {}
+                // The failure of earlier work may surface here.
+                Err(error) => return Err(CudaError::driver("cuModuleGetFunction")(error)),
             }
         }
         Err(CudaError::NoKernel { module, kernel: kernel.to_owned() }.into())

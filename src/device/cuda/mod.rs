@@ -51,15 +51,17 @@ use kernels::Kernels;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub precision: Precision,
+    /// Compute capability, such as (9, 0).
+    pub capability: (u32, u32),
     /// Bytes of shared memory that a block may have.
     pub shared_memory: usize,
     pub multiprocessors: usize,
 }
 
 impl Limits {
-    /// An H200's: 227 KiB of shared memory a block, 132 multiprocessors.
+    /// An H200's: compute capability 9.0, 227 KiB of shared memory a block, 132 multiprocessors.
     pub const fn h200(precision: Precision) -> Self {
-        Limits { precision, shared_memory: 227 << 10, multiprocessors: 132 }
+        Limits { precision, capability: (9, 0), shared_memory: 227 << 10, multiprocessors: 132 }
     }
 }
 
@@ -147,8 +149,8 @@ impl Cuda {
 
     /// What its kernels are chosen by.
     pub fn limits(&self) -> Limits {
-        let CudaDevice { shared_memory, multiprocessors, .. } = self.shared.device;
-        Limits { precision: self.shared.precision, shared_memory, multiprocessors }
+        let CudaDevice { capability, shared_memory, multiprocessors, .. } = self.shared.device;
+        Limits { precision: self.shared.precision, capability, shared_memory, multiprocessors }
     }
 
     pub(crate) fn multiprocessors(&self) -> usize {
