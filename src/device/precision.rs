@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A GPU backend's arithmetic. Parameters, their gradients and all sums are fp32 in each of them.
+/// A GPU backend's arithmetic. Parameters, their gradients and all sums are fp32 at every precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -24,7 +24,7 @@ pub enum Precision {
 impl Precision {
     pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
 
-    /// As `--precision` names it.
+    /// The name, as in `--precision`.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Fp32 => "fp32",
