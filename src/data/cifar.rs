@@ -1,7 +1,7 @@
 //! The binary version of CIFAR-10: files of records, loose or in a tar file.
 //!
-//! A record is a byte for the label, then the image's channels one after the other, each row by row. Source: the page of
-//! the CIFAR-10 data set (Krizhevsky), "Binary version".
+//! A record is a byte for the label, then the image's channels one after the other, each row by row. Source: the page
+//! of the CIFAR-10 data set (Krizhevsky), "Binary version".
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
