@@ -1,6 +1,6 @@
 //! Embedding the engine: define a network, train it on arrays of one's own, save, load, predict.
 //!
-//! The task: tell horizontal, vertical and diagonal lines apart, wherever they lie.
+//! The task is to tell horizontal, vertical and diagonal lines apart, at any position.
 
 use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Sequential};
 use mlpconv::optim::Sgd;
@@ -20,7 +20,7 @@ fn network(backend: &Cpu<f32>, seed: u64) -> Result<Sequential<Cpu<f32>>> {
         .push(Flatten))
 }
 
-/// `n` images of a line each, and which of the three kinds it is; `first` makes one batch differ from another.
+/// `n` images with one line each, and the kind of each line (0 to 2). Batches of different `first` differ.
 fn batch(n: usize, first: usize) -> (Vec<f32>, Vec<u8>) {
     let mut images = vec![0.0; n * SIZE * SIZE];
     for (i, image) in images.chunks_mut(SIZE * SIZE).enumerate() {

@@ -1,5 +1,5 @@
-//! Hands logits to `tests/pytorch/check_weights.py`: `logits PRESET WEIGHTS IMAGES OUT` reads tensor `x` [N, 1, H, W]
-//! from the safetensors file IMAGES and writes tensor `logits` [N, 10] to OUT.
+//! Computes logits for `tests/pytorch/check_weights.py`: `logits PRESET WEIGHTS IMAGES OUT` reads tensor `x` [N, 1, H,
+//! W] from the safetensors file IMAGES and writes tensor `logits` [N, 10] to OUT.
 
 use std::error::Error;
 use std::{env, fs};

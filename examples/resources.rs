@@ -1,4 +1,4 @@
-//! Resources of each kernel: `resources OUT` compiles this build's PTX for every GPU of a list, and writes a table of
+//! Resources of each kernel: `resources OUT` compiles this build's PTX for every GPU of `GPUS`, and writes a table of
 //! registers, shared memory and occupancy to OUT (`make resources` keeps it as `kernels/measured/RESOURCES.md`). It
 //! fails if a kernel spills or has a stack.
 
@@ -37,7 +37,7 @@ impl Gpu {
     }
 }
 
-/// Bytes of shared memory that the system takes for each block.
+/// Bytes of shared memory that CUDA reserves for each block.
 const SHARED_BY_SYSTEM: usize = 1 << 10;
 
 const HEAD: &str = "\
@@ -65,7 +65,7 @@ struct Usage {
     spills: usize,
 }
 
-/// A kernel, as its PTX declares it, and its use on each GPU; `None` where it does not run.
+/// A kernel's threads and dynamic shared memory, and its usage on each GPU; `None` where it does not run.
 #[derive(Clone, PartialEq, Eq)]
 struct Kernel {
     threads: usize,
@@ -73,7 +73,7 @@ struct Kernel {
     usage: [Option<Usage>; GPUS.len()],
 }
 
-/// Module, kernel, and the precision's place in `Precision::ALL`.
+/// Module, kernel, and the precision's index in `Precision::ALL`.
 type Key<'a> = (&'a str, &'a str, usize);
 
 fn main() -> ExitCode {
@@ -98,7 +98,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         .flat_map(|ptx| (0..GPUS.len()).map(move |on| (ptx, on)))
         .filter(|(ptx, on)| ptx.architecture.runs_on(GPUS[*on].capability))
         .collect();
-    // Of several architectures that have a kernel, the last is that which the GPU prefers.
+    // If several architectures have a kernel, the GPU prefers the last one.
     units.sort_by_key(|(ptx, _)| ptx.architecture);
     let reports = compile_all(&ptxas, &units)?;
 
@@ -129,7 +129,8 @@ impl Kernel {
     /// Blocks of the kernel that a multiprocessor holds, and the letter of the resource that limits them.
     fn occupancy(&self, usage: &Usage, on: &Gpu) -> (usize, char) {
         let warps = self.threads.div_ceil(32);
-        // Registers of a warp are allocated in units of 256. A block's warps are spread evenly over the four partitions.
+        // Registers of a warp are allocated in units of 256. A block's warps are spread evenly over the four
+        // partitions.
         let per_partition = (16 << 10) / (usage.registers.max(1) * 32).next_multiple_of(256);
         let shared = (usage.shared + self.dynamic + SHARED_BY_SYSTEM).next_multiple_of(128);
         let bounds = [
@@ -138,12 +139,12 @@ impl Kernel {
             (on.warps / warps, 'W'),
             (on.blocks, 'B'),
         ];
-        // Of equal limits the last: warps and blocks, which a kernel cannot change.
+        // Among equal limits the last one is named: warps and blocks, which a kernel cannot change.
         bounds.into_iter().rev().min_by_key(|(blocks, _)| *blocks).expect("four bounds")
     }
 }
 
-/// Bytes of dynamic shared memory of a launch: of the GEMMs, the gather and the fused block.
+/// Bytes of dynamic shared memory of a launch. The GEMMs, the gather and the fused block use some.
 fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     if kernel.starts_with("gather") {
         return GATHER_SHARED;
@@ -172,7 +173,7 @@ fn entries(text: &str) -> Result<Vec<(&str, usize)>, Box<dyn Error>> {
         .collect()
 }
 
-/// The first ptxas: beside `$NVCC`, then of `make test`, then on PATH.
+/// The first ptxas found: beside `$NVCC`, then where `make test` installs it, then on PATH.
 fn find_ptxas() -> Option<PathBuf> {
     let beside = env::var_os("NVCC").map(|nvcc| Path::new(&nvcc).with_file_name("ptxas"));
     let pythons = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvcc/lib")).into_iter().flatten().flatten();
@@ -182,7 +183,7 @@ fn find_ptxas() -> Option<PathBuf> {
     beside.into_iter().chain(installed).chain(on_path).find(|ptxas| ptxas.is_file())
 }
 
-/// PTX, and the place in [`GPUS`] of what it is compiled for.
+/// PTX, and the index in [`GPUS`] of the GPU that it is compiled for.
 type Unit = (Ptx, usize);
 
 /// The report of ptxas for each unit, as many at a time as there are cores.

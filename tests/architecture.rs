@@ -1,17 +1,17 @@
-//! Dependencies point one way: every `use` in `src/` is held to the order that `src/lib.rs` states, and no two files import each
-//! other, directly or round about.
+//! Dependencies point one way: every path in `src/` keeps to the order of modules that `src/lib.rs` states, and no file
+//! imports itself through others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// A source file: its module path (`ops::conv2d::cpu`), and its text as far as its tests.
+/// A source file: its module path (`ops::conv2d::cpu`), and its text.
 struct Source {
     module: Vec<String>,
     text: String,
 }
 
-/// All of `src/` but the programs.
+/// The source files in `src/`, without the programs.
 fn sources() -> Vec<Source> {
     fn read(folder: &Path, module: &[String], sources: &mut Vec<Source>) {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -39,7 +39,7 @@ fn order(lib: &str) -> Vec<String> {
     line.split(" → ").map(str::to_owned).collect()
 }
 
-/// What lib.rs re-exports: `Error` is `error`'s.
+/// The re-exports of lib.rs, each with its module: `Error` is of `error`.
 fn exports(lib: &str) -> BTreeMap<String, String> {
     let mut exports = BTreeMap::new();
     for line in lib.lines().filter_map(|line| line.strip_prefix("pub use ")) {
@@ -51,13 +51,14 @@ fn exports(lib: &str) -> BTreeMap<String, String> {
     exports
 }
 
-/// A file's code: without comments, and without tests, which stand at its end.
+/// A file's code without comments, and without the tests at its end.
 fn code(text: &str) -> String {
     let lines = text.lines().take_while(|line| !line.starts_with("mod tests {"));
     lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths that code names behind `crate::` or `super::`, groups in braces taken apart, as absolute module paths.
+/// The paths in a file's code that begin with `crate::` or `super::`, as absolute module paths. A group in braces gives
+/// one path for each of its members.
 fn paths(source: &Source) -> BTreeSet<Vec<String>> {
     let text = code(&source.text);
     let mut paths = BTreeSet::new();
@@ -81,7 +82,7 @@ fn parent(module: &[String]) -> Vec<String> {
     module[..module.len().saturating_sub(1)].to_vec()
 }
 
-/// Adds the path that `text` begins with, or each of a group.
+/// Adds the path at the start of `text`, or each path of a group in braces.
 fn expand(base: &[String], text: &str, paths: &mut BTreeSet<Vec<String>>) {
     if let Some(group) = text.strip_prefix('{') {
         let (mut depth, mut start) = (0, 0);
@@ -135,8 +136,8 @@ fn against_the_order(sources: &[Source], lib: &str) -> Vec<String> {
     wrong
 }
 
-/// Files that import each other, directly or round about. A module and the files of its own folder are one house: its
-/// declarations and their `super::` are no imports.
+/// Import cycles between files. Between a module and the files of its own folder, declarations and `super::` do not
+/// count as imports.
 fn circles(sources: &[Source]) -> Vec<String> {
     let files: BTreeSet<&[String]> = sources.iter().map(|source| &source.module[..]).collect();
     let within = |a: &[String], b: &[String]| a.len() < b.len() && b.starts_with(a);
@@ -185,7 +186,7 @@ fn no_file_is_in_an_import_circle() {
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
-/// The tests above see what they are to see.
+/// The checks above detect violations that are planted for them.
 #[test]
 fn planted_arrows_are_found() {
     let plant = |module: &str, line: &str| {

@@ -1,5 +1,5 @@
-//! Whole networks on the CUDA kernels: a training step of the book's network in each precision against `Cpu<f64>`, twenty
-//! steps of `small` beside the CPU's, the same bits every time, and no allocation in the steady state.
+//! Whole networks on the CUDA kernels: a training step of the book's network at each precision against `Cpu<f64>`,
+//! twenty steps of `small` against the CPU's, the same bits on every run, and no allocation in the steady state.
 #![cfg(feature = "cuda")]
 
 mod gpu;
@@ -15,11 +15,11 @@ use mlpconv::optim::{AdamW, Optimizer, OptimizerKind, Sgd};
 use mlpconv::train::{Position, Preset, Resident, Trainer};
 use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Precision, Shape, Tape};
 
-/// What a step of training came to.
+/// The results of a training step.
 struct Step {
     loss: f64,
     logits: Vec<f64>,
-    /// Of each parameter: its name, its gradient, and its values after the update.
+    /// For each parameter: its name, its gradient, and its values after the update.
     params: Vec<(String, Vec<f64>, Vec<f64>)>,
 }
 
@@ -27,7 +27,7 @@ fn wide<S: Real>(values: Vec<S>) -> Vec<f64> {
     values.into_iter().map(Real::to_f64).collect()
 }
 
-/// Grey levels that every precision stores as they are.
+/// Grey levels that every precision stores without rounding.
 fn images<S: Real>(shape: Shape) -> Vec<S> {
     let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 25;
     (0..shape.len()).map(|i| S::from_f64(f64::from(noise(i)) / 128.0)).collect()
@@ -56,7 +56,7 @@ fn step<B: Backend>(backend: &B) -> Step {
     Step { loss: meter.read(backend).unwrap().loss, logits, params }
 }
 
-/// The distance of `got` from `want` over the length of `want`, as vectors.
+/// The relative error of `got`: the Euclidean distance from `want`, divided by the norm of `want`.
 fn distance(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
@@ -65,7 +65,7 @@ fn distance(got: &[f64], want: &[f64]) -> f64 {
     norm(&mut got.iter().zip(want).map(|(a, b)| a - b)) / length
 }
 
-/// The relative error that a precision leaves in a layer's output: that of a product's operands, or of sums.
+/// The relative error of a layer's output at a precision: that of rounding a product's operands, or of its sums.
 fn unit(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 2f64.powi(-24),
@@ -74,15 +74,17 @@ fn unit(precision: Precision) -> f64 {
     }
 }
 
-/// What the outputs of twelve layers may be off, each of which adds an error of its own; twice that.
+/// The limit of the relative error after twelve layers. Each adds an independent error of [`unit`], together √12 of
+/// it; the limit is twice that.
 fn forward_limit(precision: Precision) -> f64 {
     2.0 * 12f64.sqrt() * unit(precision)
 }
 
-/// What a gradient may be off that has come through `branches` ReLUs and pools, the nearest to the parameter included. Where the
-/// numbers that decide a branch are off by a relative u, about a share u of the branches is taken the other way, and what
-/// flows back through those is another gradient altogether: each adds a relative error of √u, as squares; twice that.
-/// In a deep network it is more than rounding itself adds.
+/// The limit of the relative error of a gradient that has passed `branches` ReLUs and pools, the nearest to the
+/// parameter included. If the inputs of a ReLU or pool have a relative error u, about a share u of its elements takes
+/// the other branch, and their gradients are entirely different. That is a relative error of √u at each, and the
+/// squares add up. The limit is twice the root of their sum. In a deep network this exceeds the error of rounding
+/// itself.
 fn backward_limit(precision: Precision, branches: usize) -> f64 {
     2.0 * (branches as f64 * unit(precision)).sqrt()
 }
@@ -109,7 +111,7 @@ fn the_books_network_at(precision: Precision) {
         let moved = distance(updated, right_updated);
         println!("{precision}: {name:<12} gradient {off:.1e} (limit {limit:.1e}), updated {moved:.1e}");
         assert!(off <= limit, "{precision}: the gradient of {name} is {off:e} off, not {limit:e}");
-        // An update is as wrong as its gradient: by a tenth of it, and a rounding of the parameter.
+        // The update is 0.1 of the gradient, so it adds 0.1 of the gradient's error, and one rounding of the parameter.
         let length = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
         let limit = 0.1 * off * length(right_gradient) / length(right_updated) + 2f64.powi(-23);
         assert!(moved <= limit, "{precision}: {name} is {moved:e} off after the update, not {limit:e}");
@@ -131,7 +133,7 @@ fn the_books_network_in_bf16() {
     the_books_network_at(Precision::Bf16);
 }
 
-/// A data set of `n` images with something to learn: each class is a bar at a place of its own, under noise.
+/// A learnable data set of `n` images: each class is a bar at a position of its own, under noise.
 fn dataset(n: usize) -> Arc<Dataset> {
     let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 26) as u8;
     let pixel = |i: usize| {
@@ -183,8 +185,9 @@ fn sgd<B: Backend>(backend: &B) -> Sgd<B> {
     Sgd::new(backend).with_momentum(0.9)
 }
 
-/// The same seed gives the same batches and the same dropout; what is left is rounding. It changes a loss by the error of a
-/// forward pass, and an update by that of a gradient, which momentum lets grow by about a third from step to step.
+/// The losses of `small` on a GPU are the CPU's up to rounding, as the same seed gives the same batches and dropout.
+/// Rounding changes a loss by the error of a forward pass, and each update by the error of a gradient, which momentum
+/// lets grow by about a third from step to step.
 #[test]
 fn small_learns_as_on_the_cpu() {
     let steps = 20;
@@ -211,8 +214,8 @@ fn two_runs_give_the_same_bits() {
     }
 }
 
-/// Steps on a data set that lies on the device: the losses of each, and the parameters after them. From its third time on a
-/// step is a replay.
+/// Trains on a data set in device memory. Returns the loss of each step, and the parameters in the end. From the third
+/// run of a batch size on, a step is a replay.
 fn train_resident<B: Backend<Scalar = f32>>(
     backend: &B,
     optimizer: impl Into<Box<dyn Optimizer<B>>>,
@@ -237,8 +240,9 @@ fn train_resident<B: Backend<Scalar = f32>>(
     (losses, params)
 }
 
-/// Resized and normalised on the device, in an order that changes with the epoch, at a rate that does, with dropout, and from the
-/// third time on as the replay of a recorded graph: the bits are those of steps on batches from the host.
+/// Steps on resident data have the bits of steps on batches from the host. The device resizes and normalises the
+/// images, the order and the rate change with the epoch, there is dropout, and from the third run on a step replays a
+/// recorded graph.
 #[test]
 fn replayed_steps_on_resident_data_are_steps_on_the_hosts_batches_to_the_bit() {
     for precision in Precision::ALL {
@@ -247,7 +251,7 @@ fn replayed_steps_on_resident_data_are_steps_on_the_hosts_batches_to_the_bit() {
     }
 }
 
-/// Its corrections differ from step to step besides, and a replay counts as an update.
+/// The same for AdamW: its corrections differ from step to step as well, and a replay counts as an update.
 #[test]
 fn replayed_steps_of_adamw_are_steps_to_the_bit() {
     for precision in Precision::ALL {
@@ -257,7 +261,7 @@ fn replayed_steps_of_adamw_are_steps_to_the_bit() {
     }
 }
 
-/// The CPU's update, from the same gradients, is the kernel's to the bit.
+/// From the same gradients, the CPU's update and the kernel's have the same bits.
 #[test]
 fn adamw_has_the_same_bits_on_every_device() {
     let updated = |values: &mut dyn FnMut(&AdamWStep<f32>) -> [Vec<f32>; 3]| {
@@ -290,8 +294,8 @@ fn adamw_has_the_same_bits_on_every_device() {
     }
 }
 
-/// The parameters after four steps of `small` on colour images of four classes that are resized, three batches an epoch: from
-/// the device, where the last two are replays, or from the host.
+/// The parameters after four steps of `small` on resized colour images of four classes, three batches an epoch.
+/// Batches come from the device, where the last two steps are replays, or from the host.
 fn train_in_colour(cuda: &Cuda, resident: bool) -> Vec<Vec<f32>> {
     let values = (0..9 * 20 * 24 * 3).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let labels = (0..9).map(|i| i % 4).collect();
@@ -322,7 +326,7 @@ fn colour_images_on_the_device_are_the_hosts_to_the_bit() {
     }
 }
 
-/// A device of the test's own, so that nobody else's buffers are counted.
+/// A device of the test's own, so that buffers of other tests are not counted.
 fn own(precision: Precision) -> Option<Cuda> {
     drop(gpu::gpu(precision)?);
     Some(Cuda::new(0, precision).unwrap())
@@ -345,7 +349,7 @@ fn a_step_takes_no_memory_once_it_has_run() {
     }
 }
 
-/// What `mlpconv summary` promises of memory, against what the buffers of a step really held.
+/// The memory that `mlpconv summary` predicts, against the peak of a step's buffers.
 #[test]
 fn predicted_memory_is_what_a_step_takes() {
     let kinds = OptimizerKind::ALL.into_iter();
@@ -356,7 +360,7 @@ fn predicted_memory_is_what_a_step_takes() {
         let shape = Shape::image(batch, 1, 28, 28);
         let summary = Summary::new(&net, shape).unwrap();
         let mut trainer = Trainer::new(&cuda, net, config.optimizer(&cuda), 1).unwrap();
-        // The optimiser's tensors are there from the second step on.
+        // The optimiser's tensors exist from the second step on.
         for _ in 0..2 {
             trainer.step(&images(shape), shape, &vec![3; batch], 0.001).unwrap();
         }
@@ -364,7 +368,8 @@ fn predicted_memory_is_what_a_step_takes() {
         let predicted =
             summary.training_bytes(precision.activation_width(), trainer.optimizer.tensor_names().len()) as f64;
         println!("{kind}, {precision}: predicted {predicted:.3e}, measured {measured:.3e}");
-        // Pixels that no pool reads are predicted, but not computed; besides, there are the partial sums of a weight's gradient.
+        // The prediction includes pixels that no pool reads, which are not computed. It leaves out the partial sums of
+        // a weight's gradient.
         assert!(
             predicted <= measured * 1.15,
             "{kind}, {precision}: predicted {predicted:.3e}, measured {measured:.3e}"

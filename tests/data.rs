@@ -1,7 +1,7 @@
-//! The data module from outside: what reading costs in memory, and the real data set.
+//! The data module from outside: the memory that reading takes, and the real data set.
 
 mod allocations {
-    //! A global allocator that keeps account for each thread, so that tests beside each other do not mix.
+    //! A global allocator that counts for each thread, so that concurrent tests do not mix.
 
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::cell::Cell;
@@ -16,7 +16,7 @@ mod allocations {
     #[global_allocator]
     static COUNTING: Counting = Counting;
 
-    /// A thread that ends may free after its accounts are closed, hence `try_with`.
+    /// Counts allocated bytes. A thread that ends may free memory after its thread-locals are gone, hence `try_with`.
     fn account(bytes: isize) {
         let _ = LIVE.try_with(|live| {
             live.set(live.get() + bytes);
@@ -24,7 +24,7 @@ mod allocations {
         });
     }
 
-    // SAFETY: every call goes on to the system's allocator unchanged; keeping account allocates nothing.
+    // SAFETY: every call is passed to the system's allocator unchanged; counting allocates nothing.
     unsafe impl GlobalAlloc for Counting {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             account(layout.size() as isize);
@@ -42,14 +42,14 @@ mod allocations {
         }
 
         unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            // The old block and the new one may be there at the same time.
+            // The old block and the new one may exist at the same time.
             account(size as isize);
             account(-(layout.size() as isize));
             unsafe { System.realloc(pointer, layout, size) }
         }
     }
 
-    /// The most bytes that `work` had allocated at a time on this thread.
+    /// The peak of the bytes that `work` allocates on this thread.
     pub fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
         let before = LIVE.get();
         PEAK.set(before);
@@ -59,7 +59,7 @@ mod allocations {
 }
 
 mod memory {
-    //! A header is only a claim, and so is the size of what gzip inflates.
+    //! Neither a false header nor a gzip stream that inflates without end makes reading take much memory.
 
     use std::cell::Cell;
     use std::io::{self, Read, Write};
@@ -73,7 +73,7 @@ mod memory {
 
     use super::allocations::peak;
 
-    /// What any file may cost: the buffers of the reader and of the gzip decoder.
+    /// The bytes that any file may take: the buffers of the reader and of the gzip decoder.
     const OVERHEAD: usize = 256 * 1024;
 
     fn header(code: u8, shape: &[u32]) -> Vec<u8> {
@@ -88,7 +88,7 @@ mod memory {
         encoder.finish().unwrap()
     }
 
-    /// Reads bytes: the peak of memory, how many of the bytes were asked for, and the outcome.
+    /// Reads bytes as an IDX file. Returns the peak of memory, the number of bytes read, and the result.
     fn read(bytes: &[u8]) -> (usize, usize, Result<Idx, IdxError>) {
         struct Metered<'a>(&'a [u8], &'a Cell<usize>);
         impl Read for Metered<'_> {
@@ -132,7 +132,7 @@ mod memory {
 
     #[test]
     fn a_gzip_header_without_end_costs_little() {
-        // A flag says that a name follows, which no zero byte ends.
+        // The header's flag says that a name follows, but no zero byte ends the name.
         let mut bytes = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 0];
         bytes.write_all(&vec![b'a'; 8 << 20]).unwrap();
         let (peak, _, result) = read(&bytes);
@@ -155,7 +155,7 @@ mod memory {
             let (peak, _, result) = read(&bytes);
             let claimed = u64::from(claim) * size;
             prop_assert_eq!(result.is_ok(), claimed == there as u64);
-            // Growing by doubling has the old block and the new one at a time.
+            // While the vector doubles, the old block and the new one exist at the same time.
             let justified = (3 * there).min(2 * claimed as usize);
             prop_assert!(peak <= justified + OVERHEAD, "{} bytes, {} justified", peak, justified);
         }
@@ -172,14 +172,14 @@ mod real {
     use mlpconv::data::known::FASHION_MNIST;
     use mlpconv::data::{Dataset, Loader, LoaderConfig, Order, Splits};
 
-    /// The data set, or `None` after saying so aloud. Under CI its absence is a failure.
+    /// The data set, or `None` after a message that the test is skipped. Under CI its absence is a failure.
     fn fashion_mnist() -> Option<Splits> {
         if let Some(source) = Splits::find(&FASHION_MNIST, None).unwrap() {
             return Some(Splits::read(&FASHION_MNIST, source).unwrap());
         }
         let problem = "Fashion-MNIST is not on this machine";
         assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{problem}");
-        // Written to the stream itself, since the test harness would swallow what a passing test prints.
+        // Written to the stream itself: the test harness hides the output of `print!` in a passing test.
         let remedy = "`make test` fetches it, or name its folder with $MLPCONV_DATA";
         let skipped = format!("\nSKIPPED the test of the real data: {problem}; {remedy}\n");
         io::stderr().write_all(skipped.as_bytes()).unwrap();
@@ -204,7 +204,7 @@ mod real {
         assert_eq!(data.train.labels()[..10], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
         assert_eq!(data.test.labels()[..10], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]);
 
-        // The mean that everyone normalises with, over the batches of an epoch.
+        // The mean over the batches of an epoch is the one commonly used to normalise.
         let config = LoaderConfig { batch_size: 256, height: 28, width: 28, order: Order::Shuffled { seed: 0 } };
         let loader = Loader::new(Arc::new(data.train), config).unwrap();
         let (mut sum, mut count) = (0.0, 0);

@@ -1,4 +1,4 @@
-//! Pixels that no pool ever reads: leaving them out changes nothing.
+//! Leaving out pixels that no pool reads changes no logit, and gradients only by rounding.
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -8,8 +8,8 @@ use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Module, Sequen
 use mlpconv::ops::cross_entropy::Meter;
 use mlpconv::{Backend, Cpu, Mode, Shape, Tape};
 
-/// Logits, and the gradients of all parameters, of two blocks with 3×3 pools at stride 2 behind them: of 12×17 pixels the first
-/// pool reads 11×17, of 5×8 the second 5×7.
+/// The logits, and the gradients of all parameters, of two blocks that are each followed by a 3×3 pool of stride 2.
+/// The first pool reads 11×17 of 12×17 pixels, the second 5×7 of 5×8.
 fn run<B: Backend>(backend: &B, dead_pixels: bool) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut build = Builder::new(backend, Init::He, 3).with_bias(Init::FanIn);
     let pool = MaxPool { window: 3, stride: 2 };
@@ -37,8 +37,8 @@ fn run<B: Backend>(backend: &B, dead_pixels: bool) -> (Vec<f64>, Vec<Vec<f64>>) 
     (logits, gradients.collect())
 }
 
-/// Each pixel that is computed is computed alike. A weight's gradient is a sum over pixels, fewer of them and so in another
-/// order; `unit` is the rounding of such a sum.
+/// Logits have the same bits, as each computed pixel is computed in the same way. A weight's gradient is a sum over
+/// fewer pixels, so in another order; `unit` is the relative rounding error of a term.
 fn leaving_them_out_changes_nothing<B: Backend>(backend: &B, unit: f64) {
     let ((all, all_gradients), (read, read_gradients)) = (run(backend, true), run(backend, false));
     assert_eq!(all, read, "logits");
@@ -48,7 +48,8 @@ fn leaving_them_out_changes_nothing<B: Backend>(backend: &B, unit: f64) {
         let largest = all.iter().fold(0f64, |largest, value| largest.max(value.abs()));
         assert!(largest > 0.0, "parameter {i} has no gradient");
         for (all, read) in all.iter().zip(read) {
-            // The sums have up to 3·12·17 terms, as large as the largest sum or smaller by cancellation.
+            // A sum has up to 3·12·17 = 612 terms. Each rounding error is taken to be at most `unit` times the largest
+            // sum.
             assert!((all - read).abs() <= 612.0 * unit * largest, "parameter {i}: {all} and {read}");
             different += usize::from(all != read);
         }
@@ -67,7 +68,7 @@ fn on_the_cpu() {
 fn on_a_gpu() {
     for precision in mlpconv::Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
-        // Where sums begin and end may move a rounding to bf16 of a gradient on its way down.
+        // In bf16 another order of the sums may change how a gradient of an activation is rounded.
         let unit = if precision == mlpconv::Precision::Bf16 { 2f64.powi(-18) } else { 2f64.powi(-23) };
         leaving_them_out_changes_nothing(&*cuda, unit);
     }

@@ -1,4 +1,4 @@
-//! Whole networks: what they cost, and that a run in its steady state takes nothing more.
+//! Whole networks: their costs, no allocation in the steady state, resumed runs, and the rules of updates.
 
 use std::ops::ControlFlow;
 
@@ -25,7 +25,7 @@ fn after_its_first_epoch_a_run_allocates_no_buffer() {
     let backend = Cpu::<f32>::with_threads(2).unwrap();
     let net = Nin::small(&backend, 1).unwrap();
     let mut trainer = Trainer::new(&backend, net, Sgd::new(&backend).with_momentum(0.9), 1).unwrap();
-    // 5 steps, the last of which is short, and an evaluation, whose last batch is shorter still.
+    // 5 steps, the last of 6 images, and an evaluation, whose last batch has 3.
     let config = LoaderConfig { batch_size: 16, height: 28, width: 28, order: Order::Shuffled { seed: 1 } };
     let train = Loader::new(dataset(70), config).unwrap();
     let test = Loader::new(dataset(35), LoaderConfig { order: Order::Sequential, ..config }).unwrap();
@@ -38,7 +38,7 @@ fn after_its_first_epoch_a_run_allocates_no_buffer() {
     assert_eq!(backend.memory(), buffers);
 }
 
-/// What `mlpconv summary` promises of memory, against what the buffers of a step really held.
+/// The memory that `mlpconv summary` predicts, against the peak of a step's buffers.
 #[test]
 fn predicted_memory_is_what_a_step_takes() {
     for (preset, batch) in [(Preset::Small, 32), (Preset::D2l, 4)] {
@@ -52,8 +52,8 @@ fn predicted_memory_is_what_a_step_takes() {
         trainer.step(&images, shape, &vec![3; batch], 0.001).unwrap();
         let measured = backend.memory().peak as f64;
         let predicted = summary.training_bytes(4, trainer.optimizer.tensor_names().len()) as f64;
-        // Pixels that no pool reads are predicted, but not computed. The rest is the CPU's working memory: strips of im2col,
-        // and partial sums of the weights' gradients.
+        // The prediction includes pixels that no pool reads, which are not computed. It leaves out the CPU's working
+        // memory: strips of im2col, and partial sums of the weights' gradients.
         let largest = summary.layers.iter().map(|layer| layer.params).max().unwrap() as f64 * 4.0;
         let working = 17.0 * largest + 4e6;
         assert!(
@@ -76,8 +76,8 @@ fn presets_are_the_networks_they_claim_to_be() {
     }
 }
 
-/// A run that is broken off in its evaluation and goes on from its folder tells the same of its epoch as one that was
-/// left alone, and ends with the same bits.
+/// A run that is interrupted in an evaluation and resumed from its folder has the same metrics as an uninterrupted
+/// one, and ends with the same bits.
 #[test]
 fn an_epoch_whose_steps_are_done_is_told_in_full() {
     OptimizerKind::ALL.into_iter().for_each(told_in_full);
@@ -133,7 +133,7 @@ fn told_in_full(kind: OptimizerKind) {
         assert!(a.data()[..] == b.data()[..], "{kind}: {name} differs");
     }
 
-    // The same folder under another optimiser's settings.
+    // The same folder with the settings of the other optimiser is refused.
     let other = OptimizerKind::ALL.into_iter().find(|other| *other != kind).unwrap();
     let backend = Cpu::<f32>::with_threads(1).unwrap();
     let (net, optimizer) =
@@ -148,7 +148,8 @@ fn told_in_full(kind: OptimizerKind) {
     assert_eq!(trainer.position, Position::default());
 }
 
-/// A state file from before there was a choice of optimisers says nothing of it; one that lost a tensor is refused.
+/// A state file that names no optimiser, as older versions wrote it, is read as SGD's. One that lacks a tensor is
+/// refused.
 #[test]
 fn a_state_file_without_an_optimiser_is_sgds() {
     let config = TrainConfig { batch_size: 16, epochs: 1, ..Preset::Small.config() };
@@ -182,7 +183,7 @@ fn a_state_file_without_an_optimiser_is_sgds() {
         assert!(a.unwrap()[..] == b.unwrap()[..], "the velocity of {name}");
     }
 
-    // Its bytes are as long under another name.
+    // The tensor gets another name of the same length, so the file's offsets stay valid.
     let bytes = std::fs::read(&path).unwrap();
     let text = b"velocity.0.0.bias";
     let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
@@ -193,7 +194,8 @@ fn a_state_file_without_an_optimiser_is_sgds() {
     assert!(error.contains("velocity.0.0.bias is missing"), "{error}");
 }
 
-/// Not by momentum or weight decay either. One whose rate is zero has a gradient and stays as it is too.
+/// Neither momentum nor weight decay changes a parameter without a gradient. A parameter whose rate multiplier is zero
+/// has a gradient and is not changed either.
 #[test]
 fn a_parameter_without_a_gradient_is_not_updated() {
     let backend = Cpu::<f32>::new();
@@ -225,7 +227,8 @@ fn a_parameter_without_a_gradient_is_not_updated() {
     }
 }
 
-/// A step too far in the last update leaves weights that are no numbers: the test images tell, and nothing is saved.
+/// An overflow in the last update leaves weights that are not finite. The evaluation notices, and the run ends with an
+/// error.
 #[test]
 fn divergence_in_the_last_update_is_told_too() {
     let config =
@@ -253,7 +256,7 @@ fn the_papers_network_has_967_thousand_parameters() {
     let summary = Summary::new(&net, Shape::image(1, 3, 32, 32)).unwrap();
     assert_eq!(summary.params(), first + second + third);
     assert_eq!(summary.params(), 966_986);
-    // Pools round down: 32, 15 and 7 pixels.
+    // Pools round down: the sides are 32, 15 and 7 pixels.
     let sides: Vec<usize> = summary.layers.iter().map(|layer| layer.output.h()).collect();
     assert_eq!(sides[..12], [32, 32, 32, 15, 15, 15, 15, 15, 7, 7, 7, 7]);
 }
@@ -273,7 +276,7 @@ fn presets_take_channels_and_classes_from_the_data() {
             let summary = Summary::new(&net, Shape::image(2, channels, size, size)).unwrap();
             assert_eq!(summary.layers.last().unwrap().output.dims(), [2, classes], "{preset}");
         }
-        // On its own data it is the same network, to the bit.
+        // For the preset's own data set, the network has the same bits.
         let same = preset.net_for(&backend, 1, spec.channels, spec.class_names.len()).unwrap();
         for ((name, a), (_, b)) in own.params().into_iter().zip(same.params()) {
             assert!(a.data()[..] == b.data()[..], "{preset}: {name}");

@@ -1,5 +1,5 @@
-//! The crate against PyTorch: a narrow d2l NiN whose logits, gradients and losses PyTorch has computed, a step of `cifar` at
-//! its own size (tests/fixtures/parity), and the weights files that the two exchange.
+//! The crate against PyTorch (tests/fixtures/parity): logits, gradients and losses of a narrow d2l NiN, a step of
+//! `cifar` at its own size, and the weights files that the two exchange.
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -15,7 +15,7 @@ mod fixture {
     const BYTES: &[u8] = include_bytes!("fixtures/parity/nin-12-20-28.safetensors");
     pub const CHANNELS: [usize; 3] = [12, 20, 28];
 
-    /// A tensor in PyTorch's layout, in the precision that it was computed in.
+    /// A tensor in PyTorch's layout, in f32.
     pub struct Tensor {
         pub dims: Vec<usize>,
         pub values: Vec<f32>,
@@ -51,7 +51,7 @@ mod fixture {
         Tensor { dims: view.shape().to_vec(), values: bytemuck::pod_collect_to_vec(view.data()) }
     }
 
-    /// What `adamw.json` has: PyTorch's settings, and the loss before each of ten steps, all computed in f64.
+    /// The content of `adamw.json`: PyTorch's settings, and the loss before each of ten steps, computed in f64.
     #[derive(serde::Deserialize)]
     pub struct AdamWRun {
         pub rate: f64,
@@ -72,7 +72,7 @@ mod fixture {
         classes.into_iter().map(|class| u8::try_from(class).unwrap()).collect()
     }
 
-    /// The fixture's network, with values of its own.
+    /// The fixture's network, with freshly drawn weights.
     pub fn blank<B: Backend>(backend: &B, seed: u64) -> Nin<B> {
         Nin::d2l_with_channels(backend, seed, CHANNELS, 0.0).unwrap()
     }
@@ -91,14 +91,14 @@ mod numbers {
     use super::fixture::{AdamWRun, adamw_run, blank, labels, tensor};
     use super::*;
 
-    /// How far values may be from PyTorch's, as a share of the largest of them.
+    /// The largest difference from PyTorch's values, relative to the largest value.
     ///
-    /// PyTorch's values are f32 sums of up to 500 products (and up to 1,352 positions of a weight's gradient), so each
-    /// layer leaves them off by some √500 · 2⁻²⁴ ≈ 1.3e-6 of their size, and twelve layers, forward and backward,
-    /// by some √24 times that: 6.5e-6. A backend in f32 is off as far again, in another direction.
+    /// PyTorch's values are f32 sums of up to 500 products (and up to 1,352 positions in a weight's gradient). So each
+    /// layer adds a relative error of some √500 · 2⁻²⁴ ≈ 1.3e-6, and twelve layers, forward and backward, some √24
+    /// times that: 6.5e-6. A backend in f32 has an independent error of the same size.
     const TOLERANCE: f64 = 1e-5;
-    /// An f32 near 2.2 knows its value to 1.2e-7, and the logits of which the loss is made are off by less; ten steps of
-    /// rate 0.05 add little. Eight times that.
+    /// The largest difference of a loss: eight times 1.2e-7, the rounding of an f32 near 2.2. The logits add less, and
+    /// ten steps at a rate of 0.05 add little.
     const LOSS_TOLERANCE: f64 = 1e-6;
 
     /// The network with the fixture's parameters, and its images.
@@ -116,12 +116,12 @@ mod numbers {
         (net, images, Shape::image(n, 1, h, w))
     }
 
-    /// Demands that `ours` is `theirs` within [`TOLERANCE`].
+    /// Asserts that `ours` is `theirs` within [`TOLERANCE`].
     fn compare<T: Real>(what: &str, ours: &[T], theirs: &[T]) {
         let wide = |values: &[T]| values.iter().map(|&v| Real::to_f64(v)).collect::<Vec<_>>();
         let (ours, theirs) = (wide(ours), wide(theirs));
         assert_eq!(ours.len(), theirs.len(), "{what}");
-        // `f64::max` would pass over a NaN.
+        // `f64::max` ignores NaN, so it is checked here.
         assert!(ours.iter().all(|v| v.is_finite()), "{what} is not finite");
         let largest = theirs.iter().map(|v| v.abs()).fold(0.0, f64::max);
         let difference = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
@@ -153,7 +153,7 @@ mod numbers {
         }
     }
 
-    /// Demands that the losses before ten steps are `theirs` within `tolerance`.
+    /// Asserts that the losses before ten steps are `theirs` within `tolerance`.
     fn losses<B: Backend>(
         backend: &B,
         optimizer: impl Into<Box<dyn Optimizer<B>>>,
@@ -191,7 +191,7 @@ mod numbers {
         logits(&Cpu::<f32>::new());
     }
 
-    /// In fp32, on the CUDA kernels.
+    /// On the CUDA kernels, in fp32.
     #[cfg(feature = "cuda")]
     #[test]
     fn a_gpu_computes_and_learns_as_pytorch() {
@@ -214,7 +214,7 @@ mod numbers {
         sgd_losses(&Cpu::<f32>::new());
     }
 
-    /// PyTorch's losses are in f64 here: a backend in f64 has them but for roundings.
+    /// PyTorch computed AdamW's losses in f64, so a backend in f64 agrees up to rounding.
     #[test]
     fn adamw_takes_pytorchs_path() {
         adamw_losses(&Cpu::<f64>::new(), 1e-12);
@@ -223,7 +223,7 @@ mod numbers {
 }
 
 mod cifar {
-    //! The paper's network at its own size: widths that differ within a block, and three channels.
+    //! The paper's network at its own size: the layers of a block differ in width, and images have three channels.
 
     use std::collections::BTreeMap;
 
@@ -235,7 +235,7 @@ mod cifar {
 
     use super::*;
 
-    /// What tests/pytorch/make_cifar_fixture.py writes.
+    /// The fixture that tests/pytorch/make_cifar_fixture.py writes.
     #[derive(Deserialize)]
     struct Fixture {
         labels: Vec<u8>,
@@ -244,12 +244,12 @@ mod cifar {
         gradients: BTreeMap<String, Gradient>,
     }
 
-    /// Of a parameter, in PyTorch's layout.
+    /// The gradient of a parameter: its sum, its norm, and samples.
     #[derive(Deserialize)]
     struct Gradient {
         sum: f64,
         norm: f64,
-        /// At the places that the script lists.
+        /// The values at the script's places, which are in PyTorch's layout.
         values: Vec<f64>,
     }
 
@@ -263,23 +263,24 @@ mod cifar {
         f64::from(word >> 8) / f64::from(1u32 << 23) - 1.0
     }
 
-    /// Where element `i` of a tensor in PyTorch's order (NCHW, OIHW) lies in memory (NHWC, KRSC).
+    /// The memory index (NHWC, KRSC) of element `i` in PyTorch's order (NCHW, OIHW).
     fn place(dims: &[usize], i: usize) -> usize {
         let &[_, c, h, w] = dims else { return i };
         let (outer, channel, inner) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
         (outer * h * w + inner) * c + channel
     }
 
-    /// Values in PyTorch's order that are rounded to f32, brought into memory order.
+    /// Rounds values to f32 and brings them from PyTorch's order into memory order.
     fn in_memory_order<T: Real>(dims: &[usize], value: impl Fn(usize) -> f64) -> Vec<T> {
         let mut out = vec![T::from_f64(0.0); dims.iter().product()];
         (0..out.len()).for_each(|i| out[place(dims, i)] = T::from_f64(f64::from(value(i) as f32)));
         out
     }
 
-    /// A step on `backend`, whose sums may be off by `unit` of what they add up. A logit comes out of nine layers of sums;
-    /// a ReLU or a maximum of two may be decided otherwise where its input is within that of a tie, for a share of about
-    /// `unit` of them, and each of the ten in a row adds √`unit` to a gradient, as squares; twice that.
+    /// Compares a step on `backend`, whose sums have a relative error of `unit` for each term. A logit passes nine
+    /// layers of sums. A ReLU or a maximum may take the other branch where its inputs are as close to a tie as their
+    /// error, for a share of about `unit` of its elements. Each of the ten in a row adds a relative error of √`unit`
+    /// to a gradient. The squares add up, and the limit is twice the root of their sum.
     fn check<B: Backend>(backend: &B, unit: f64) {
         let fixture: Fixture = serde_json::from_str(include_str!("fixtures/parity/cifar.json")).unwrap();
         let mut net = Nin::cifar_with_dropout(backend, 1, 3, 10, 0.0).unwrap();
@@ -320,7 +321,7 @@ mod cifar {
             let memory = backend.download(grads.of_param(param).expect("a gradient")).unwrap();
             let ours: Vec<f64> = (0..memory.len()).map(|i| Real::to_f64(memory[place(dims, i)])).collect();
             let norm = ours.iter().map(|v| v * v).sum::<f64>().sqrt();
-            // A sum of n gradients, each of which may be off by its share of the norm.
+            // The error of a sum of n gradients, each of which may be off by its share of the norm.
             let sum = (ours.iter().sum::<f64>() - theirs.sum).abs() / (theirs.norm * (ours.len() as f64).sqrt());
             let norm = (norm - theirs.norm).abs() / theirs.norm;
             let count = theirs.values.len();
@@ -334,14 +335,14 @@ mod cifar {
         }
     }
 
-    /// In f64 nothing is decided otherwise: what is off is the order of sums.
+    /// In f64 no branch is taken differently: the only error is that of the order of sums.
     #[test]
     fn a_step_is_pytorchs_on_a_cpu() {
         check(&Cpu::<f64>::new(), 2f64.powi(-53));
         check(&Cpu::<f32>::new(), 2f64.powi(-24));
     }
 
-    /// In fp32, on the CUDA kernels.
+    /// On the CUDA kernels, in fp32.
     #[cfg(feature = "cuda")]
     #[test]
     fn a_step_is_pytorchs_on_a_gpu() {
@@ -351,7 +352,7 @@ mod cifar {
 }
 
 mod weights_files {
-    //! What is exchanged with PyTorch, and what is refused.
+    //! Weights files: those exchanged with PyTorch, and those that are refused.
 
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -367,7 +368,7 @@ mod weights_files {
     /// A tensor of a file: name, type, shape and bytes.
     type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
 
-    /// The fixture's parameters under the names that a state dict has.
+    /// The fixture's parameters, named as in a state dict.
     fn state_dict() -> Vec<Entry> {
         let entry = |(name, view): (&str, TensorView)| {
             let name = name.strip_prefix("param.")?;
@@ -387,7 +388,7 @@ mod weights_files {
         fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
     }
 
-    /// Every parameter's bits.
+    /// The bits of every parameter.
     fn bits<B: Backend<Scalar = f32>>(backend: &B, net: &Nin<B>) -> Vec<(String, Vec<u32>)> {
         let download = |(name, param): (String, &mlpconv::Param<B>)| {
             let values = backend.download(param.data()).unwrap();
@@ -448,7 +449,7 @@ mod weights_files {
         }
     }
 
-    /// Demands that `path` is refused as a weights file, that the message says `says`, and that nothing changed.
+    /// Asserts that `path` is refused as a weights file, that the message contains `says`, and that no weight changed.
     fn refuse(path: &Path, says: &str) {
         let backend = Cpu::<f32>::new();
         let mut net = blank(&backend, 1);
@@ -463,7 +464,7 @@ mod weights_files {
         assert!(before == bits(&backend, &net), "{says}: the network has changed");
     }
 
-    /// As [`refuse`], for PyTorch's file once `change` has been at it.
+    /// [`refuse`] for PyTorch's file with the entries changed by `change`.
     fn refuse_changed(says: &str, change: impl FnOnce(&mut Vec<Entry>)) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("weights");
@@ -479,7 +480,7 @@ mod weights_files {
 
     #[test]
     fn a_missing_tensor_is_refused() {
-        // The last one: those before it must not have been taken over.
+        // The last tensor is missing: those before it must not have been loaded.
         refuse_changed("7.4.bias is missing", |entries| entries.retain(|(name, ..)| name != "7.4.bias"));
     }
 
@@ -497,7 +498,7 @@ mod weights_files {
             *dims = vec![11];
             bytes.extend([0; 4]);
         });
-        // As many elements, but KRSC.
+        // The same number of elements, but in KRSC.
         refuse_changed("2.0.weight has shape [20, 5, 5, 12]", |entries| {
             entry(entries, "2.0.weight").2 = vec![20, 5, 5, 12];
         });

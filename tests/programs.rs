@@ -1,4 +1,4 @@
-//! The programs as their users meet them: as processes, on the real data set, cut down to a few batches.
+//! The programs as their users run them: as processes, on a few batches of the real data set.
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -30,16 +30,16 @@ impl Finished {
         Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// With success.
+    /// Asserts success.
     fn good(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
 
-    /// With an error in one line, and perhaps the options that help in another, which say all of `says`.
+    /// Asserts failure, with an error in one line, at most one line of options that help, and all of `says` in them.
     fn bad(self, says: &[&str]) -> Self {
         let Finished { code, stdout, stderr } = &self;
-        // 101 is what a panic ends with.
+        // A panic would end with code 101.
         assert!(matches!(code, Some(1 | 2)), "ended with {code:?}: {stdout}{stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
         let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
@@ -58,20 +58,20 @@ impl Finished {
     }
 }
 
-/// The folder of the data set, or `None` after saying so aloud. Under CI its absence is a failure.
+/// The folder of the data set, or `None` after a message that the test is skipped. Under CI its absence is a failure.
 fn data() -> Option<PathBuf> {
     if let Some(source) = Splits::find(&known::FASHION_MNIST, None).unwrap() {
         return Some(fs::canonicalize(source.folder).unwrap());
     }
     let problem = "Fashion-MNIST is not on this machine";
     assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{problem}");
-    // Written to the stream itself, since the test harness would swallow what a passing test prints.
+    // Written to the stream itself: the test harness hides the output of `print!` in a passing test.
     let remedy = "`make test` fetches it, or name its folder with $MLPCONV_DATA";
     io::stderr().write_all(format!("\nSKIPPED a test of the programs: {problem}; {remedy}\n").as_bytes()).unwrap();
     None
 }
 
-/// A working folder for programs, with the data set in reach; removed in the end.
+/// A working folder for programs, from which they find the data set. It is removed on drop.
 struct Place {
     folder: TempDir,
     data: PathBuf,
@@ -86,12 +86,12 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// `program` with the options in `line`, which spaces part, as nobody could type them at a terminal: plain lines.
+    /// The command of `program` with the options in `line`, separated by spaces, and without a terminal.
     fn command(&self, program: &str, line: &str) -> Command {
         let mut command = Command::new(program);
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env("MLPCONV_DATA", &self.data);
         command.env_remove("RAYON_NUM_THREADS").stdin(Stdio::null());
-        // Programs are to find the same machine everywhere: one without a GPU, but for those that are given a virtual one.
+        // On every machine programs find no GPU, except those that are given a virtual one.
         command.env("CUDA_VISIBLE_DEVICES", "");
         command
     }
@@ -126,7 +126,7 @@ mod runs {
         let options = "--epochs 2 --train-limit 60 --test-limit 40 --batch-size 16 --lr 0.01 --schedule step:1:0.5";
         let said = place.train(&format!("{options} --seed 3 --log-every 2")).good();
 
-        // Without --out the folder is named by preset and time.
+        // Without --out the folder's name has preset and time.
         let runs = names(&place.path("runs"));
         let [name] = &runs[..] else { panic!("{runs:?}") };
         let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
@@ -147,7 +147,7 @@ mod runs {
         assert!(line.contains(&format!("small at {size}x{size} (the default on a CPU")), "{line}");
         assert!(said.line("data ").contains(place.data.to_str().unwrap()));
 
-        // What was asked for is there, and so is what was not.
+        // The file has the settings of options, and the defaults.
         let config: toml::Table = toml::from_str(&fs::read_to_string(folder.join("config.toml")).unwrap()).unwrap();
         assert_eq!(config["preset"].as_str(), Some("small"));
         assert_eq!(config["device"].as_str(), Some("cpu"));
@@ -187,19 +187,19 @@ mod runs {
             assert_eq!(said.line(&format!("epoch {epoch}/2: ")), line);
         }
 
-        // 60 images are four steps: the run's first one is told, then every second one.
+        // 60 images are four steps: the run's first one is printed, then every second one.
         let steps: Vec<&str> = said.stdout.lines().filter(|line| line.contains(", step ")).collect();
         let told = ["1/2, step 1/4", "1/2, step 2/4", "1/2, step 4/4", "2/2, step 2/4", "2/2, step 4/4"];
         assert_eq!(steps.len(), told.len(), "{steps:?}");
         for (line, start) in steps.iter().zip(told) {
             assert!(line.starts_with(&format!("epoch {start}: loss ")), "{line}");
             let rate = line.strip_suffix(" images/s").and_then(|line| line.rsplit(' ').next()).unwrap();
-            // A step of 16 images does not take less than 16 µs.
+            // A step of 16 images takes at least 16 µs.
             assert!((1.0..1e6).contains(&rate.parse::<f64>().unwrap()), "{line}");
         }
         assert!(said.line("weights ").ends_with("weights.safetensors"));
 
-        // The run's weights have the accuracy that the run had in the end.
+        // The saved weights have the run's final accuracy.
         let accuracy = format!("test accuracy {:.4}", metrics[1].test_accuracy);
         assert!(said.line("done: ").contains(&accuracy));
         let evaluated = place.mlpconv(&format!("evaluate {}", folder.display())).good().stdout;
@@ -257,8 +257,8 @@ mod interruption {
 
     use super::*;
 
-    /// Runs `train`, sends it a Ctrl-C when it says a line that begins with `when`, and takes what it says until it
-    /// has ended.
+    /// Runs `train`, sends it a Ctrl-C once it prints a line that begins with `when`, and collects its output until it
+    /// ends.
     fn interrupt(place: &Place, options: &str, when: &str) -> Finished {
         let mut command = place.command(TRAIN, options);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -267,7 +267,7 @@ mod interruption {
         let mut sent = false;
         while let Some(line) = lines.next().transpose().unwrap() {
             if !sent && line.starts_with(when) {
-                // The shell's own `kill`: there may be no program of that name.
+                // The shell's builtin `kill`, as there may be no program of that name.
                 let kill = format!("kill -INT {}", child.id());
                 assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
                 sent = true;
@@ -281,7 +281,7 @@ mod interruption {
         Finished { code: child.wait().unwrap().code(), stdout, stderr }
     }
 
-    /// The step of "interrupted in epoch `epoch`, after step N; saved to", once all that it should say is found right.
+    /// Checks the output of an interrupted run. Returns N of "interrupted in epoch `epoch`, after step N; saved to".
     fn interrupted_after(said: &Finished, epoch: u32) -> u32 {
         assert_eq!(said.code, Some(130), "{}{}", said.stdout, said.stderr);
         assert!(said.stderr.contains("interrupted: finishing the step, then saving"), "{}", said.stderr);
@@ -293,13 +293,13 @@ mod interruption {
         step.parse().unwrap()
     }
 
-    /// Interrupted in its first epoch, and again in its second, a run comes to the same bits as one that was left alone.
+    /// A run that is interrupted in its first and in its second epoch ends with the same bits as an uninterrupted one.
     #[test]
     fn a_run_goes_on_as_if_it_had_not_been_interrupted() {
         let Some(place) = Place::new() else { return };
-        // So many steps that the signal arrives long before the epoch is over.
+        // Enough steps that the signal arrives long before the epoch is over.
         const STEPS: u32 = 128;
-        // Momentum, a schedule, dropout and shuffling all have something to remember.
+        // Momentum, a schedule, dropout and shuffling all depend on state.
         let options = "--preset small --momentum 0.9 --schedule cosine:1 --epochs 2 --train-limit 512 --test-limit 8 \
                        --batch-size 4 --log-every 1";
         place.train(&format!("{options} --out whole")).good();
@@ -326,7 +326,7 @@ mod interruption {
         for (run, whole) in run.iter().zip(&whole) {
             assert_eq!((run.epoch, run.rate, run.test_loss), (whole.epoch, whole.rate, whole.test_loss));
             assert_eq!(run.train_accuracy, whole.train_accuracy);
-            // Half the sum of losses has been through a file as a mean.
+            // Half of the losses went through a file as a mean, which rounds.
             assert!((run.loss / whole.loss - 1.0).abs() < 1e-5, "{run:?} {whole:?}");
         }
 
@@ -374,7 +374,8 @@ fn adamw_has_a_recipe_and_a_state_of_its_own() {
 mod refusals {
     use super::*;
 
-    /// Demands that `train` with the options in `line` says all of `says` in its error, and leaves nothing behind.
+    /// Asserts that `train` with the options in `line` fails with all of `says` in its error, and leaves no file
+    /// behind.
     fn refuse(line: &str, says: &[&str]) {
         let Some(place) = Place::new() else { return };
         place.train(line).bad(says);
@@ -427,7 +428,7 @@ mod refusals {
         refuse("--optimizer adam", &["--optimizer", "neither sgd nor adamw"]);
         refuse("--preset huge", &["--preset", "none of d2l, small and cifar"]);
         refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
-        // No machine has so many, whether or not the build can drive one.
+        // No machine has a hundred GPUs, so this fails with and without CUDA in the build.
         refuse("--device cuda:99", &["cuda", "--device cpu"]);
         refuse("--device cuda:one", &["device cuda:one", "not a number"]);
         refuse("--device cpu --precision bf16", &["fp32", "--precision"]);
@@ -456,17 +457,17 @@ mod refusals {
             fs::write(&config, good.replace(from, to)).unwrap();
             place.train("--resume run").bad(&["run", "config.toml", says]);
         }
-        // Another optimiser's state.
+        // A state of another optimiser is refused.
         let adamw = good.replace("\"sgd\"", "\"adamw\"").replace("momentum = 0.9", "momentum = 0.0");
         fs::write(&config, adamw).unwrap();
         place.train("--resume run").bad(&["state.safetensors", "of optimiser sgd, not of adamw"]);
-        // Settings from before there was a choice of optimisers.
+        // Settings without an optimiser, as older versions wrote them, are accepted.
         let lines = good
             .lines()
             .filter(|line| !["optimizer", "beta1", "beta2", "eps"].contains(&line.split(' ').next().unwrap()));
         fs::write(&config, lines.collect::<Vec<_>>().join("\n")).unwrap();
         place.train("--resume run").good();
-        // Another network's state.
+        // A state of another network is refused.
         fs::write(&config, good.replace("\"small\"", "\"d2l\"").replace("resize = 28", "resize = 96")).unwrap();
         place.train("--resume run").bad(&["state.safetensors"]);
         fs::write(&config, good).unwrap();
@@ -496,7 +497,7 @@ mod trouble {
     #[test]
     fn a_dead_network_is_called_dead() {
         let Some(place) = Place::new() else { return };
-        // 96 pixels are enough for d2l's network, and cost a seventh of its 224.
+        // 96 pixels are enough for d2l's network, and take a seventh of the time of 224.
         let options = "--preset d2l --resize 96 --train-limit 8 --test-limit 8 --batch-size 8";
         place.train(&format!("{options} --epochs 2 --out run")).good();
 
@@ -521,7 +522,7 @@ mod trouble {
             assert!(warning.contains(what), "{what:?} is not in: {warning}");
         }
         assert!(said.line("epoch 3/3: ").contains("loss 2.303"), "{}", said.stdout);
-        // It was dead: not a bit of the weights has changed.
+        // The network stayed dead: the weights have the same bits.
         let mut net = run.config.preset.net(&backend, 1).unwrap();
         weights::load(&backend, &mut net, run.weights()).unwrap();
         for ((name, after), (_, before)) in net.params().into_iter().zip(trainer.net.params()) {
@@ -560,7 +561,7 @@ mod other_data {
 
     use super::*;
 
-    /// A working folder, in reach of no data set: `$MLPCONV_DATA` names an empty folder.
+    /// A working folder from which no data set is found: `$MLPCONV_DATA` names an empty folder.
     pub fn place() -> Place {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("nothing");
@@ -568,7 +569,7 @@ mod other_data {
         Place { folder, data }
     }
 
-    /// A folder of colour images of three classes that differ in nothing but the channel which is not black.
+    /// A folder of colour images of three classes. The classes differ only in the channel that is not black.
     #[cfg(feature = "images")]
     pub fn colours(folder: &Path, [height, width]: [u32; 2], train: u32, test: u32) {
         for (half, count) in [("train", train), ("test", test)] {
@@ -602,14 +603,15 @@ mod other_data {
         assert!(said.line("data ").contains("colours in ") && said.line("data ").contains("given by --data"));
         let run = Run::open(place.path("run")).unwrap();
         let metrics = run.metrics().unwrap();
-        // Guessing has a loss of ln 3 and an accuracy of a third; whoever sees one channel alone has two thirds at most.
+        // Guessing has a loss of ln 3 and an accuracy of a third. A network that reads only one channel has two thirds
+        // at most.
         assert!(metrics[2].loss < 0.7 * 3f64.ln() && metrics[2].test_accuracy > 0.6, "{metrics:?}");
 
-        // From anywhere, since the run knows the folder by its whole path.
+        // Evaluation works from any working folder, as the run stores the data's absolute path.
         let mut command = place.command(MLPCONV, &format!("evaluate {}", place.path("run").display()));
         let evaluated = Finished::of(command.current_dir(place.path("nothing"))).good().stdout;
         assert!(evaluated.ends_with(" on 24 images\n"), "{evaluated}");
-        // And from where the folder has gone since.
+        // If the data's folder has moved, an option names the new one.
         fs::rename(place.path("colours"), place.path("moved")).unwrap();
         place.mlpconv("evaluate run").bad(&["colours", "no such folder"]);
         assert_eq!(place.mlpconv("evaluate run --data-dir moved").good().stdout, evaluated);
@@ -626,7 +628,8 @@ mod other_data {
         assert!(!place.path("run").exists());
     }
 
-    /// Two records of CIFAR-10 a file: the paper's preset takes its data set from them, and other presets can.
+    /// A folder with CIFAR-10's files, of two records each. It is the data set of preset `cifar`, and other presets
+    /// can use it.
     fn cifar(folder: &Path) {
         fs::create_dir(folder).unwrap();
         for (i, file) in known::CIFAR10.files().enumerate() {
@@ -661,7 +664,7 @@ mod other_data {
         let limits = "--train-limit 4 --test-limit 2 --batch-size 2 --epochs 1";
         let named = place.train(&format!("--preset small --data cifar10 --data-dir cifar {limits} --out named")).good();
         let folder = place.train(&format!("--preset small --data cifar {limits} --out folder")).good();
-        // Two more channels of a 5x5 filter with 48 outputs than on grey images.
+        // Two channels more than on grey images, in a 5x5 filter with 48 outputs: 2,400 parameters more.
         for said in [named, folder] {
             assert!(said.line("network ").contains("399,974 parameters"), "{}", said.stdout);
         }
@@ -670,7 +673,7 @@ mod other_data {
         assert!(fewer.ends_with(" on 2 images\n"), "{fewer}");
     }
 
-    /// Kaggle's names, and what a proxy says in place of a file.
+    /// Files with Kaggle's names are read; a proxy's web page in place of a file is reported.
     #[test]
     fn files_of_the_mnist_family_are_read_under_other_names_and_pages_are_told() {
         let place = place();
@@ -724,7 +727,7 @@ mod other_data {
     }
 }
 
-/// On a GPU. Programs find the virtual one if its library is loaded before them.
+/// Programs on a GPU. They find the virtual GPU if its library is loaded before them.
 #[cfg(feature = "cuda")]
 mod on_a_gpu {
     use mlpconv::Precision;
@@ -754,7 +757,7 @@ mod on_a_gpu {
         let config = fs::read_to_string(place.path("whole/config.toml")).unwrap();
         assert!(config.contains("device = \"cuda:0\"") && config.contains("precision = \"bf16\""), "{config}");
 
-        // The second epoch apart from the first, on the device and in the precision of the run.
+        // The second epoch is resumed, on the device and at the precision of the run.
         train(&format!("--device cuda:0 --precision bf16 {options} --epochs 1 --out parts"));
         let config = place.path("parts/config.toml");
         fs::write(&config, fs::read_to_string(&config).unwrap().replace("epochs = 1", "epochs = 2")).unwrap();
@@ -770,7 +773,7 @@ mod on_a_gpu {
         assert!((loss(&there) - loss(&here)).abs() < 0.05, "{there}{here}");
     }
 
-    /// Three channels, resized and gathered on the device.
+    /// Images of three channels are resized and gathered on the device.
     #[cfg(feature = "images")]
     #[test]
     fn a_folder_of_colour_images_is_learnt_from_there() {
@@ -830,7 +833,7 @@ mod on_a_gpu {
 }
 
 mod looks {
-    //! What `mlpconv` tells without any data.
+    //! The commands of `mlpconv` that need no data set.
 
     use super::*;
 

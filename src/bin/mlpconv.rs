@@ -216,7 +216,7 @@ fn evaluate(
     let run = Run::open(folder)?;
     let data = data.unwrap_or_else(|| run.config.data.clone());
     let data = Requested::new(&data, data_dir.as_deref(), run.config.resize)?;
-    // Weights are the same everywhere: where the run began does not matter.
+    // Weights load on every device, so the device of the run does not matter.
     let device = choose(device, None)?;
     on_device!(&device.backend, backend => score(&run, file, backend, data, limit))
 }
@@ -245,7 +245,7 @@ fn score<B: Backend<Scalar = f32>>(
 }
 
 fn data(name: &DataName, folder: Option<PathBuf>) -> Result<()> {
-    // Images of several sizes are brought to one; 32 is as good as another to count them.
+    // Images of several sizes are resized to one. It does not matter which, as they are only counted.
     let data = console::data::load(name, folder.as_deref(), 32)?;
     let (train, test) = (grouped(data.train.len()), grouped(data.test.len()));
     say(format_args!("{}: {train} training and {test} test images in {}", data.title, data.source));

@@ -70,8 +70,8 @@ struct Args {
     /// Seed of initial weights, shuffling and dropout
     #[arg(long)]
     seed: Option<u64>,
-    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
-    /// of which every tenth is for testing [default: the preset's]
+    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or
+    /// DIR/CLASS/*, of which every tenth is for testing [default: the preset's]
     #[arg(long, value_name = "NAME|DIR")]
     data: Option<DataName>,
     /// Folder that holds the files of the data set
@@ -104,7 +104,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The settings that the options ask for: the preset's, but for what is said otherwise.
+/// The settings of the run: the preset's, overridden by the options.
 fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
     let preset = args.preset.unwrap_or(device.preset);
     let mut config = preset.config_with(args.optimizer.unwrap_or_default());
@@ -231,7 +231,7 @@ fn new_folder(preset: Preset) -> PathBuf {
     PathBuf::from(format!("runs/{preset}-{now}"))
 }
 
-/// How this program was started, as one would type it.
+/// The command by which this program was started.
 fn invocation() -> String {
     if std::env::var_os("CARGO").is_some() {
         return "cargo run --release --bin train --".into();
@@ -239,7 +239,7 @@ fn invocation() -> String {
     std::env::args().next().unwrap_or_else(|| "train".into())
 }
 
-/// The first Ctrl-C asks for an end after the step; the second one ends at once.
+/// Handles Ctrl-C: the first one ends the run after the step, the second one exits at once.
 fn on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
     let handler = move || {
         if stop.swap(true, Ordering::Relaxed) {

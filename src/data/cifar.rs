@@ -1,7 +1,7 @@
 //! The binary version of CIFAR-10: files of records, loose or in a tar file.
 //!
-//! A record is a byte for the label, then the image's channels one after the other, each row by row. Source: the page of
-//! the CIFAR-10 data set (Krizhevsky), "Binary version".
+//! A record is a byte for the label, then the image's channels one after the other, each row by row. Source: the page
+//! of the CIFAR-10 data set (Krizhevsky), "Binary version".
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -13,11 +13,11 @@ use super::open;
 use super::spec::{DataFile, DataSpec, Holding, Published};
 use crate::error::{Error, Result};
 
-/// Reads training and test images from where `holding` says.
+/// Reads the training and the test images from the files or the archive of `holding`.
 ///
 /// # Errors
 /// [`Error::Io`] where a file cannot be read; [`Error::Data`] where it does not consist of whole records of known
-/// classes, or where the archive lacks a file.
+/// classes, where it is a web page, or where the archive lacks a file.
 pub(super) fn read(spec: &DataSpec, holding: &Holding, warnings: &mut Vec<String>) -> Result<[Dataset; 2]> {
     let halves = [spec.train, spec.test];
     let mut parts = halves.map(|files| files.iter().map(|_| None).collect::<Vec<Option<Records>>>());
@@ -44,13 +44,13 @@ pub(super) fn read(spec: &DataSpec, holding: &Holding, warnings: &mut Vec<String
     Ok([join(spec, train)?, join(spec, test)?])
 }
 
-/// A server's message that was saved in place of the archive is told as that.
+/// Refuses a web page: a server's message that was saved under the archive's name.
 fn refuse_a_web_page(path: &Path) -> Result<()> {
     let opened = File::open(path).map_err(Error::io("open", path))?;
     let mut content = Content::new(BufReader::new(opened)).map_err(Error::io("read", path))?;
     match looks_like_a_web_page(&[], &mut content) {
         Ok(true) => Err(Error::data(path.display().to_string(), WEB_PAGE)),
-        // What is wrong with it is told by whoever reads it in earnest.
+        // A file that cannot be read is no web page; reading the archive reports the error.
         Ok(false) | Err(_) => Ok(()),
     }
 }
@@ -58,7 +58,7 @@ fn refuse_a_web_page(path: &Path) -> Result<()> {
 const WEB_PAGE: &str =
     "it is a web page, not the data: a server answered with a message; delete the file and get it again";
 
-/// Takes each file out of the tar file that `content` is.
+/// Reads the records of each file in a tar file, whose bytes are `content`.
 fn unpack(
     spec: &DataSpec,
     path: &Path,
@@ -81,7 +81,7 @@ fn unpack(
             }
         }
     }
-    // gzip's checksum comes last.
+    // gzip's checksum follows the tar file's end, so reading on to the end checks it.
     io::copy(&mut content.take(1 << 20), &mut io::sink()).map_err(damaged)?;
     let files = || halves.iter().copied().flatten().zip(parts.iter().flatten());
     match files().find(|(_, part)| part.is_none()) {
@@ -101,7 +101,7 @@ struct Records {
 }
 
 impl Records {
-    /// The records that `content` is. `what` is what errors call it.
+    /// Reads `content`, a sequence of whole records. `what` is its name in errors.
     fn read(spec: &DataSpec, file: &DataFile, mut content: impl Read, what: &str) -> Result<Self> {
         let [height, width] = spec.extents;
         let (pixels, channels) = (height * width, spec.channels);
@@ -141,14 +141,14 @@ impl Records {
                 return Err(Error::data(what, problem));
             }
             records.labels.push(label);
-            // Planes become pixels.
+            // From channel planes (CHW) to channels side by side in a pixel (HWC).
             let pixel = |at: usize| image.iter().skip(at).step_by(pixels).copied();
             records.images.extend((0..pixels).flat_map(pixel));
         }
     }
 }
 
-/// One data set of the records of several files.
+/// Joins the records of several files into one data set.
 fn join(spec: &DataSpec, parts: Vec<Option<Records>>) -> Result<Dataset> {
     let mut all = Records::default();
     for part in parts.into_iter().flatten() {

@@ -1,11 +1,11 @@
-//! The bytes of a file as they are meant: with gzip undone, and counted and hashed on the way.
+//! The content of a file: its bytes with gzip undone, counted and hashed while they are read.
 
 use std::io::{self, Chain, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
-/// Reads until `buffer` is full or the content ends; the number of bytes read.
+/// Reads until `buffer` is full or the content ends. Returns the number of bytes read.
 pub(super) fn fill(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -19,17 +19,17 @@ pub(super) fn fill(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<usi
     Ok(filled)
 }
 
-/// A reader behind which gzip, if there was any, is undone.
+/// A reader that decompresses gzip, and passes any other content through.
 pub(super) enum Content<R> {
     Plain(Chain<Cursor<Vec<u8>>, R>),
     Gzip(Box<MultiGzDecoder<Chain<Cursor<Vec<u8>>, R>>>),
 }
 
-/// What every gzip stream begins with (RFC 1952, section 2.3.1).
+/// The first two bytes of every gzip stream (RFC 1952, section 2.3.1).
 pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 impl<R: Read> Content<R> {
-    /// Looks at the first two bytes to know whether the rest is compressed.
+    /// Tells from the first two bytes whether the content is compressed.
     pub(super) fn new(mut reader: R) -> io::Result<Self> {
         let mut head = vec![0; GZIP_MAGIC.len()];
         let found = fill(&mut reader, &mut head)?;
@@ -52,10 +52,10 @@ impl<R: Read> Read for Content<R> {
     }
 }
 
-/// How HTML and the XML of storage servers begin, in lower case.
+/// The first bytes of HTML and of the XML that storage servers send, in lower case.
 const PAGES: [&[u8]; 5] = [b"<html", b"<!doctype html", b"<head", b"<body", b"<?xml"];
 
-/// Whether content that begins with `head`, and goes on with what `rest` yields, is a web page.
+/// Whether content is a web page: the bytes of `head`, followed by those of `rest`.
 pub(super) fn looks_like_a_web_page(head: &[u8], rest: impl Read) -> io::Result<bool> {
     let mut text = Vec::new();
     // A byte order mark and white space may come first.
@@ -64,7 +64,7 @@ pub(super) fn looks_like_a_web_page(head: &[u8], rest: impl Read) -> io::Result<
     Ok(PAGES.iter().any(|page| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page))))
 }
 
-/// A reader that counts and hashes what it has read.
+/// A reader that counts and hashes the bytes that pass through it.
 pub(super) struct Hashed<R> {
     reader: R,
     bytes: u64,

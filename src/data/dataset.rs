@@ -26,13 +26,13 @@ impl Dataset {
     ///
     /// As [`with_channels`](Self::with_channels).
     pub fn new(images: Vec<u8>, labels: Vec<u8>, height: usize, width: usize, classes: usize) -> Result<Self> {
-        // Too many are refused below; there is no need to name them all.
+        // `with_channels` refuses more than MAX_CLASSES; one name more is enough for that.
         let names = (0..classes.min(MAX_CLASSES + 1)).map(|class| class.to_string()).collect();
         Dataset::with_channels(images, labels, [height, width, 1], names)
     }
 
-    /// Images with the extents `[height, width, channels]`, in this order in memory, one after the other (NHWC): a byte
-    /// for each channel, 0 being black. `labels` holds the class of each, an index into `class_names`.
+    /// Images of the extents `[height, width, channels]`, one after the other (NHWC), a byte for each channel, 0 being
+    /// black. `labels` holds the class of each image, an index into `class_names`.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Dataset {
         self.labels.len()
     }
 
-    /// Whether there are no images at all.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -106,7 +106,7 @@ impl Dataset {
         self.class_names.len()
     }
 
-    /// What the classes are, by label.
+    /// The names of the classes, indexed by label.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
@@ -131,7 +131,7 @@ impl Dataset {
         &self.labels
     }
 
-    /// The first `count` images; all of them where there are no more.
+    /// The first `count` images, or all of them if there are fewer.
     pub fn take(mut self, count: usize) -> Self {
         let count = count.min(self.len());
         self.labels.truncate(count);

@@ -1,13 +1,13 @@
-//! A folder of images, a folder for each class, as a data set.
+//! A folder of images as a data set, with a folder for each class.
 //!
-//! Either `DIR/train/CLASS/*` and `DIR/test/CLASS/*`, or `DIR/CLASS/*`, where of each class the first image in the order
-//! of names, and then every tenth, is for testing. Names are compared byte by byte. Files ending in `.png`, `.jpg` or
-//! `.jpeg` are images; others, and hidden ones, are passed over.
+//! The layout is either `DIR/train/CLASS/*` and `DIR/test/CLASS/*`, or `DIR/CLASS/*`. In the second, the 1st, 11th,
+//! 21st ... image of each class, in the order of names, is for testing. Names are compared byte by byte. Files ending
+//! in `.png`, `.jpg` or `.jpeg` are images; other files and hidden ones are ignored.
 //!
 //! The images of the classes take turns, so that the first so many of a data set are of all classes.
 //!
-//! Images become 8 bits a channel. Where all are grey they stay grey, else all are RGB. Transparency is dropped, as
-//! Pillow's `convert("RGB")` drops it, and so is the orientation that a camera noted.
+//! Images become 8 bits a channel. If all are grey they stay grey, else all become RGB. Transparency is dropped, as
+//! Pillow's `convert("RGB")` drops it. The orientation that a camera noted is not applied.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::{Dataset, Resizer};
 use crate::error::{Error, Result};
 
-/// Without folders for training and testing, the images of a class at multiples of this place, from 0, are for testing.
+/// Test images in the layout `DIR/CLASS/*`: those of a class whose position, from 0, is a multiple of this.
 const EVERY: usize = 10;
 
 /// The images of one class.
@@ -26,12 +26,12 @@ struct Class {
     test: Vec<PathBuf>,
 }
 
-/// Reads the images to train on and those to test with. Where all have one size they keep it; else they are resized to
-/// `size` x `size`, as [`Resizer`] does.
+/// Reads the images to train on and those to test with. If all images have one size they keep it, else [`Resizer`]
+/// brings them to `size` x `size`.
 ///
 /// # Errors
-/// [`Error::Data`] that names the folder that is not laid out so, the class without images, or the file that is no image;
-/// [`Error::Io`] where the system refuses to read.
+/// [`Error::Data`] names the folder that has neither layout, the class without images, or the file that is no image;
+/// [`Error::Io`] where the system cannot read a folder or a file.
 pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
     let (class_names, classes) = classes(folder)?;
     let lists = [interleaved(&classes, |class| &class.train), interleaved(&classes, |class| &class.test)];
@@ -68,7 +68,7 @@ fn interleaved(classes: &[Class], paths: fn(&Class) -> &Vec<PathBuf>) -> Vec<(&P
     (0..longest).flat_map(labelled).collect()
 }
 
-/// The classes in a folder, by name: their names and their images.
+/// The classes in a folder in the order of their names: the names, and the paths of their images.
 fn classes(folder: &Path) -> Result<(Vec<String>, Vec<Class>)> {
     let split = [folder.join("train"), folder.join("test")];
     let refuse = |what: &Path, problem: String| Err(Error::data(what.display().to_string(), problem));
@@ -135,7 +135,7 @@ fn classes(folder: &Path) -> Result<(Vec<String>, Vec<Class>)> {
 
 const NO_IMAGES: &str = "there are no images; a class is a folder of .png, .jpg or .jpeg files";
 
-/// What lies in a folder under no hidden name, in order: file names and paths.
+/// The entries of a folder that are not hidden, sorted by name: file names and paths.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
@@ -164,7 +164,7 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().map(|(_, path)| path).filter(|path| is_image(path) && path.is_file()).collect())
 }
 
-/// What the head of an image's file says.
+/// The extents that an image's file states in its head.
 struct Header {
     height: usize,
     width: usize,
@@ -172,7 +172,7 @@ struct Header {
     channels: usize,
 }
 
-/// An image as its file has it.
+/// A decoded image, in the size of its file.
 struct Image {
     height: usize,
     width: usize,
@@ -182,7 +182,7 @@ struct Image {
 }
 
 impl Image {
-    /// With as many channels as all images have: grey levels are repeated where others are RGB.
+    /// The image with `channels` channels: a grey level is repeated three times for RGB.
     fn with_channels(self, channels: usize) -> Self {
         if self.channels == channels {
             return self;
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(levels(&test), [0, 50, 10, 20], "class after class in turn");
         assert_eq!(levels(&train), [1, 51].into_iter().chain(2..10).chain(11..20).collect::<Vec<_>>());
         assert_eq!((train.channels(), train.classes(), train.len()), (1, 2, 19));
-        // The split is the same whenever the folder is read.
+        // A second reading gives the same split.
         assert_eq!(read(folder.path(), 4).unwrap(), [train, test]);
     }
 

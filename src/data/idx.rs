@@ -1,11 +1,11 @@
 //! The IDX format of the MNIST family of data sets.
 //!
-//! Two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as a big-endian
-//! `u32`, then the elements, big-endian, the last dimension fastest. Source: the page of the MNIST database
+//! A file is two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as a
+//! big-endian `u32`, then the elements, big-endian, the last dimension fastest. Source: the page of the MNIST database
 //! (LeCun, Cortes, Burges), "The IDX file format".
 //!
-//! The header of a file is only a claim. Memory grows with the bytes that really arrive and never beyond what the
-//! header asked for, so neither a header that lies nor a gzip stream that inflates without end can exhaust it.
+//! A header is not trusted: memory grows with the bytes that arrive, up to the size that the header states. So neither
+//! a false header nor a gzip stream that inflates without end can exhaust memory.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -67,7 +67,7 @@ impl Idx {
         Idx::read(BufReader::new(file), &path.display().to_string())
     }
 
-    /// Reads an IDX file to its end, compressed with gzip or not. `name` is what errors call it.
+    /// Reads an IDX file to its end, compressed with gzip or not. `name` is its name in errors.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ fn element_size(code: u8) -> Option<usize> {
     }
 }
 
-/// What follows the header.
+/// The content after the header.
 struct Body<R> {
     content: R,
     header: usize,
@@ -152,7 +152,7 @@ struct Body<R> {
 }
 
 impl<R: Read> Body<R> {
-    /// Every element, and the assurance that nothing follows the last.
+    /// Reads every element, and checks that nothing follows the last one.
     fn read<T: Copy + Default>(&mut self, decode: fn(&[u8], &mut [T])) -> Result<Vec<T>, IdxError> {
         const CHUNK: usize = 64 * 1024;
         let expected = self.header + self.elements * self.size;
@@ -169,7 +169,7 @@ impl<R: Read> Body<R> {
                 return Err(IdxError::Truncated { expected, found });
             }
             if out.capacity() < start + count {
-                // Twice what has arrived, so that copying stays linear, but never more than the header's count.
+                // The capacity doubles, so that copying stays linear, but never exceeds the header's count.
                 let more = left.min(count.max(start));
                 let memory = |_| IdxError::Memory { bytes: (start + more) * self.size };
                 out.try_reserve_exact(more).map_err(memory)?;
@@ -177,7 +177,7 @@ impl<R: Read> Body<R> {
             out.resize(start + count, T::default());
             decode(bytes, &mut out[start..]);
         }
-        // The read that finds the end is also the one that makes the gzip decoder compare its checksum.
+        // This read finds the end of the content, upon which the gzip decoder compares its checksum.
         match fill(&mut self.content, &mut [0])? {
             0 => Ok(out),
             _ => Err(IdxError::Trailing { expected }),
@@ -203,7 +203,7 @@ mod tests {
         bytes
     }
 
-    /// The file of an array: what [`Idx::parse`] undoes.
+    /// Writes an array as an IDX file: the inverse of [`Idx::parse`].
     fn encode(idx: &Idx) -> Vec<u8> {
         fn of<T: Copy, const N: usize>(elements: &[T], bytes: fn(T) -> [u8; N]) -> Vec<u8> {
             elements.iter().flat_map(|&element| bytes(element)).collect()
@@ -236,7 +236,7 @@ mod tests {
         read(bytes).unwrap_err()
     }
 
-    /// Arrays of any type, shape and value. Finite floats, for `PartialEq` to mean the same array.
+    /// Arrays of any type, shape and value. Floats are finite: NaN would not equal itself.
     fn arrays() -> impl Strategy<Value = Idx> {
         (vec(0usize..6, 1..=4), 0..6).prop_flat_map(|(shape, kind)| {
             let count = shape.iter().product::<usize>();
@@ -318,7 +318,7 @@ mod tests {
             let mut bytes = gzip(&encode(&idx));
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            // Some bits of a gzip header (its time, its operating system) carry nothing of the content.
+            // Flipping some bits of a gzip header (its time, its operating system) leaves the content unchanged.
             if let Ok(read) = read(&bytes) {
                 prop_assert_eq!(read, idx);
             }

@@ -8,11 +8,11 @@ use super::open;
 use super::spec::DataFile;
 use crate::error::{Error, Result};
 
-/// Reads the images and the labels in `folder`, which has both `files`; grey images of the classes `class_names`.
+/// Reads grey images of the classes `class_names` from `folder`. `files` are the images' file and the labels' file.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::Idx`] where a file cannot be opened, or is not IDX; [`Error::Data`] where it is, but holds
-/// something else than images or labels of these classes, or where the two do not fit together.
+/// [`Error::Io`] where a file cannot be opened, and [`Error::Idx`] where it is not IDX. [`Error::Data`] where an IDX
+/// file holds something other than images or labels of these classes, or where the two files do not fit together.
 pub(super) fn read(
     folder: &Path,
     files: &[DataFile],
@@ -41,7 +41,7 @@ pub(super) fn read(
     })
 }
 
-/// The labels of a test set alone.
+/// Reads a file of labels alone.
 pub(super) fn read_labels(path: &Path) -> Result<Vec<u8>> {
     match Idx::open(path)? {
         Idx { shape, data: IdxData::U8(labels) } if shape.len() == 1 => Ok(labels),

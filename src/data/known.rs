@@ -2,7 +2,7 @@
 
 use super::spec::{Archive, DataFile, DataSpec, Format, Published};
 
-/// Every data set that is known by name.
+/// All data sets that are known by name.
 pub static ALL: [&DataSpec; 4] = [&FASHION_MNIST, &MNIST, &KMNIST, &CIFAR10];
 
 /// The data set of this name.
@@ -15,9 +15,9 @@ const TRAIN_LABELS: &str = "train-labels-idx1-ubyte";
 const TEST_IMAGES: &str = "t10k-images-idx3-ubyte";
 const TEST_LABELS: &str = "t10k-labels-idx1-ubyte";
 
-/// Bytes of IDX files of 60,000 and 10,000 images of 28x28.
+/// Bytes of the IDX files of 60,000 and of 10,000 images of 28x28.
 const IMAGES: [u64; 2] = [16 + 60_000 * 28 * 28, 16 + 10_000 * 28 * 28];
-/// Bytes of IDX files of as many labels.
+/// Bytes of the IDX files of 60,000 and of 10,000 labels.
 const LABELS: [u64; 2] = [8 + 60_000, 8 + 10_000];
 
 const fn content(name: &'static str, bytes: u64, sha256: &'static str) -> DataFile {
@@ -126,8 +126,8 @@ const fn batch(name: &'static str) -> DataFile {
 
 /// CIFAR-10, its binary version: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 ///
-/// The hash is of upstream's archive, as TensorFlow Datasets lists it. No hash is known of the files in it: where they
-/// lie unpacked, they are checked by their sizes.
+/// The hash is that of upstream's archive, as TensorFlow Datasets lists it. No hashes of the files inside are known, so
+/// unpacked files are checked by their sizes.
 pub static CIFAR10: DataSpec = DataSpec {
     name: "cifar10",
     title: "CIFAR-10",
@@ -173,7 +173,7 @@ mod tests {
                     assert!(sha256.bytes().all(|digit| digit.is_ascii_hexdigit() && !digit.is_ascii_uppercase()));
                 }
             }
-            // A download without a hash could not be told from a message of a proxy.
+            // Without a hash, a proxy's message could not be told from the file.
             let hashed = |file: &&DataFile| !matches!(file.published, Published::Size { .. });
             assert!(spec.downloads().iter().all(hashed), "{}", spec.name);
         }

@@ -1,4 +1,4 @@
-//! A data set by name or by folder: found or fetched, read, and compared with what its name promises.
+//! Loading of a data set by name or by folder: finds or fetches it, reads it, and checks it against its description.
 
 use std::fmt;
 use std::fs::File;
@@ -14,7 +14,8 @@ use super::spec::{DataSpec, Format, Holding, Published};
 use super::{Dataset, cifar, folder, idx_images, known};
 use crate::error::{Error, Result};
 
-/// Which data set. As text: a known name, else the path of a folder; `./NAME` is a folder that is called as a data set is.
+/// The choice of a data set. As text it is a known name, else the path of a folder. `./NAME` means a folder whose name
+/// is also a data set's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum DataName {
@@ -25,7 +26,7 @@ pub enum DataName {
 }
 
 impl Default for DataName {
-    /// Fashion-MNIST, which runs had before there was a choice.
+    /// Fashion-MNIST: the data set of runs whose settings name none.
     fn default() -> Self {
         DataName::Known(&known::FASHION_MNIST)
     }
@@ -59,7 +60,7 @@ impl fmt::Display for DataName {
 }
 
 impl DataName {
-    /// What is known of the data set before it is read: nothing of a folder.
+    /// The description of a known data set; `None` for a folder, of which nothing is known before it is read.
     pub fn spec(&self) -> Option<&'static DataSpec> {
         match self {
             DataName::Known(spec) => Some(spec),
@@ -67,7 +68,7 @@ impl DataName {
         }
     }
 
-    /// With a folder by its absolute path, so that it is the same from any working folder.
+    /// The same choice with an absolute path for a folder, so that it does not depend on the working folder.
     ///
     /// # Errors
     /// [`Error::Io`] where there is no working folder.
@@ -82,47 +83,51 @@ impl DataName {
     }
 }
 
-/// A data set that was read.
+/// A data set in memory, split into training and test images.
 #[derive(Clone, Debug)]
 pub struct Splits {
-    /// What a person calls it.
+    /// The data set's name, as a person writes it.
     pub title: String,
     /// The images to train on.
     pub train: Dataset,
     /// The images to test with.
     pub test: Dataset,
-    /// Where the files lay.
+    /// The folder of the files.
     pub source: Source,
-    /// What the user should know: files that are well-formed, but not those that upstream published.
+    /// Warnings for the user: files that are well-formed, but not the published ones.
     pub warnings: Vec<String>,
 }
 
 impl Splits {
-    /// Where a known data set lies on this machine, if it does. Looked at, in order: `explicit` (`--data-dir`),
-    /// `$MLPCONV_DATA`, `data/NAME`, `/usr/share/datasets/NAME`, and `mlpconv/NAME` in the user's cache
-    /// (`$XDG_CACHE_HOME` or `~/.cache`); of a folder that was named, also the folder `NAME` in it. Nothing is read and
-    /// nothing is fetched.
+    /// Looks for a known data set on this machine; `None` if it is not there. Reads no file and fetches nothing.
+    ///
+    /// If a folder is named, by `explicit` (`--data-dir`) or else by `$MLPCONV_DATA`, only that folder is searched, or
+    /// the folder `NAME` in it. Otherwise these are, in order: `data/NAME`, `/usr/share/datasets/NAME`, and
+    /// `mlpconv/NAME` in the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
     ///
     /// # Errors
     ///
-    /// [`Error::DataFileMissing`] where a folder that was named, by `explicit` or by the environment, lacks a file, or
-    /// where one that was not named has only some of them.
+    /// [`Error::DataFileMissing`] if a named folder lacks a file, or if `data/NAME` or `/usr/share/datasets/NAME` has
+    /// some of the files but not all. A partial cache is no error: a fetch completes it.
     pub fn find(spec: &'static DataSpec, explicit: Option<&Path>) -> Result<Option<Source>> {
         first(spec, &sources(spec, explicit))
     }
 
-    /// Reads a data set: a known one from where [`find`](Self::find) finds it, or else fetched into the user's cache; a
-    /// folder of images where it is, or in `explicit` if that is given, resized to `size` x `size` if they have several
-    /// sizes.
+    /// Reads a data set.
     ///
-    /// A folder of images is either `DIR/train/CLASS/*` and `DIR/test/CLASS/*`, or `DIR/CLASS/*`, where of each class the
-    /// first image in the order of names, and then every tenth, is for testing.
+    /// A known data set is read from the folder that [`find`](Self::find) finds; if there is none, it is fetched into
+    /// the user's cache first.
+    ///
+    /// A folder is read from its path, or from `explicit` if that is given. If it holds the files of a known data set,
+    /// it is read as that one. Else it is a folder of images: either `DIR/train/CLASS/*` and `DIR/test/CLASS/*`, or
+    /// `DIR/CLASS/*`, of which the 1st, 11th, 21st ... image of each class, in the order of names, is for testing.
+    /// Images of several sizes are resized to `size` x `size`.
     ///
     /// # Errors
     ///
-    /// Those of [`find`](Self::find), [`fetch`](fetch::fetch) and [`read`](Self::read); [`Error::DataNotFound`] then lists
-    /// the folders too. [`Error::Data`] for a folder that is not there or not laid out so, and for a file in it that is no
-    /// image.
+    /// Those of [`find`](Self::find), [`fetch`](fetch::fetch) and [`read`](Self::read); [`Error::DataNotFound`] then
+    /// lists the searched folders too. [`Error::Data`] for a folder that does not exist or has neither layout, and for
+    /// a file in it that is no image.
     pub fn load(
         name: &DataName,
         explicit: Option<&Path>,
@@ -183,13 +188,13 @@ impl Splits {
         Ok(Splits { title, train, test, source, warnings: Vec::new() })
     }
 
-    /// Reads a known data set from a folder that has it.
+    /// Reads a known data set from the folder of `source`.
     ///
     /// # Errors
     ///
-    /// [`Error::DataFileMissing`], [`Error::Io`] and [`Error::Idx`] where a file is not there, cannot be opened, or is not
-    /// IDX; [`Error::Data`] where it is not what the data set's format says, or where files do not fit together. Content
-    /// that merely differs from upstream's is a [warning](Self::warnings).
+    /// [`Error::DataFileMissing`] where a file is missing, [`Error::Io`] where it cannot be read, [`Error::Idx`] where
+    /// it is not IDX, and [`Error::Data`] where it does not have the data set's format, or where files do not fit
+    /// together. Well-formed content that differs from the published one gives a [warning](Self::warnings).
     pub fn read(spec: &'static DataSpec, source: Source) -> Result<Splits> {
         let Some(holding) = spec.held_by(&source.folder) else { return Err(source.lacks_a_file(spec)) };
         let mut warnings = Vec::new();
@@ -222,7 +227,7 @@ impl Splits {
     }
 }
 
-/// The data set that these training and test labels are known to be of, if it is not `spec`.
+/// The known data set other than `spec` whose training or test labels begin like these, if there is one.
 fn mistaken(spec: &DataSpec, [train, test]: [&[u8]; 2]) -> Option<&'static DataSpec> {
     let begin = |other: &&&'static DataSpec| {
         other.first_labels.is_some_and(|[of_train, of_test]| train.starts_with(of_train) || test.starts_with(of_test))
@@ -230,11 +235,11 @@ fn mistaken(spec: &DataSpec, [train, test]: [&[u8]; 2]) -> Option<&'static DataS
     known::ALL.iter().find(begin).copied().filter(|other| other.name != spec.name)
 }
 
-/// The known data set whose files lie in a folder that was given without a name; `None` if there are none.
+/// The known data set whose files lie in a folder that was given without a data set's name; `None` if it holds none.
 ///
 /// # Errors
-/// [`Error::DataFileMissing`] where some files of a data set are there; [`Error::Data`] where the files could be those of
-/// several and are none that was published.
+/// [`Error::DataFileMissing`] where only some files of a data set are there. [`Error::Data`] where the files have the
+/// names of several data sets, and the labels are those of none.
 fn identify(source: &Source) -> Result<Option<&'static DataSpec>> {
     let folder = &source.folder;
     let held: Vec<_> = known::ALL.into_iter().filter_map(|spec| Some((spec, spec.held_by(folder)?))).collect();
@@ -245,7 +250,7 @@ fn identify(source: &Source) -> Result<Option<&'static DataSpec>> {
         }
         [(spec, _)] => Ok(Some(spec)),
         several => {
-            // Data sets of the MNIST family: the labels tell, and they are few.
+            // The MNIST family shares file names. The labels tell its data sets apart, and are quick to hash.
             for (spec, holding) in several {
                 if let Holding::Files(folder) = holding
                     && are_labels_of(spec, folder)?
@@ -265,7 +270,7 @@ fn identify(source: &Source) -> Result<Option<&'static DataSpec>> {
     }
 }
 
-/// Whether the labels of the test images in `folder` are those of `spec`, by hash or by how they begin.
+/// Whether the test labels in `folder` are those of `spec`, by their hash or by their first values.
 fn are_labels_of(spec: &DataSpec, folder: &Path) -> Result<bool> {
     let Some((file, path)) = spec.test.last().and_then(|file| Some((file, file.find_in(folder)?))) else {
         return Ok(false);
@@ -279,7 +284,7 @@ fn are_labels_of(spec: &DataSpec, folder: &Path) -> Result<bool> {
         Published::Size { .. } => return Ok(false),
     };
     let mut hashed = Hashed::new(reader);
-    // What cannot be read is told by whoever reads it in earnest.
+    // If reading fails here, `read_labels` below reports the error.
     if io::copy(&mut hashed, &mut io::sink()).is_ok() && hashed.finish().1 == sha256 {
         return Ok(true);
     }
@@ -380,7 +385,7 @@ mod tests {
         assert!(warning.contains("t10k-labels-idx1-ubyte.gz") && warning.contains("20bb9a0ef54c"), "{warning}");
     }
 
-    /// The names by which Kaggle offers the files have a dot for a hyphen.
+    /// Kaggle's file names have a dot instead of the hyphen before `idx`.
     #[test]
     fn kaggles_names_are_read_plain_and_compressed() {
         for spec in [&FASHION_MNIST, &MNIST, &KMNIST] {
@@ -391,7 +396,7 @@ mod tests {
                     let content = fs::read(&path).unwrap();
                     fs::remove_file(path).unwrap();
                     let dotted = file.name.replace("-idx", ".idx");
-                    // What unpacking leaves besides: a folder of the file's name.
+                    // Unpacking Kaggle's archive also leaves a folder of the file's name.
                     fs::create_dir(folder.path().join(file.name)).unwrap();
                     match compressed {
                         true => fs::write(folder.path().join(format!("{dotted}.gz")), gzip(&content)).unwrap(),
@@ -468,7 +473,7 @@ mod tests {
         assert!(error.contains("CIFAR-10") && error.contains("cifar-10-binary.tar.gz"), "{error}");
     }
 
-    /// A folder of the MNIST family that was given without a name is told by its labels.
+    /// A folder with files of the MNIST family, given without a data set's name, is recognised by its labels.
     #[test]
     fn a_folder_of_known_files_is_recognised() {
         for spec in [&FASHION_MNIST, &MNIST] {
@@ -484,13 +489,13 @@ mod tests {
         assert!(error.contains("fashion-mnist, mnist, kmnist") && error.contains("--data NAME"), "{error}");
     }
 
-    /// A record of CIFAR-10: red is the pixel's place, green and blue are the label's.
+    /// A record of CIFAR-10: red is the pixel's index modulo 256, green `label + 100`, blue `label + 200`.
     fn record(label: u8) -> Vec<u8> {
         let red = (0..1024).map(|i| i as u8);
         [label].into_iter().chain(red).chain([label + 100; 1024]).chain([label + 200; 1024]).collect()
     }
 
-    /// Small files of CIFAR-10: one record each, labelled by the file's number.
+    /// Small files of CIFAR-10: one record each, whose label is the file's number, from 1.
     fn cifar_files() -> Vec<(&'static str, Vec<u8>)> {
         CIFAR10.files().enumerate().map(|(i, file)| (file.name, record(i as u8 + 1))).collect()
     }
@@ -520,7 +525,7 @@ mod tests {
         assert_eq!((data.train.height(), data.train.width(), data.train.channels()), (32, 32, 3));
         assert_eq!((data.train.labels(), data.test.labels()), (&[1, 2, 3, 4, 5][..], &[6][..]));
         assert_eq!(data.train.class_names()[5], "dog");
-        // Planes have become pixels.
+        // Channel planes (CHW) have become channels side by side (HWC).
         let image = data.train.image(2);
         assert_eq!(image[..6], [0, 103, 203, 1, 103, 203]);
         assert_eq!(image[3 * 1023..], [255, 103, 203]);

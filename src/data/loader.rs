@@ -12,19 +12,19 @@ use super::{Dataset, Resizer};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 
-/// Batches that wait, ready, for the consumer. Two are enough to hide a consumer that is uneven.
+/// Finished batches that may wait for the consumer. Two are enough for a consumer of uneven speed.
 const DEPTH: usize = 2;
 
 /// The order in which an epoch visits the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As they lie in the data set.
+    /// The data set's order.
     Sequential,
-    /// A permutation that is a function of the seed and the epoch alone.
+    /// A permutation that depends on the seed and the epoch alone.
     Shuffled { seed: u64 },
 }
 
-/// What a [`Loader`] makes of a data set.
+/// The size of a [`Loader`]'s batches and images, and their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoaderConfig {
     /// Images a batch; the last one of an epoch may have fewer.
@@ -39,8 +39,8 @@ pub struct LoaderConfig {
 
 /// Turns a data set into epochs of batches.
 ///
-/// Images are resized as Pillow does ([`Resizer`]), each channel by itself, and scaled to `[0, 1]` as torchvision's
-/// `ToTensor` does: value / 255 in `f32`.
+/// [`Resizer`] resizes the images as Pillow does. They are scaled to `[0, 1]` as torchvision's `ToTensor` does:
+/// value / 255 in `f32`.
 #[derive(Clone, Debug)]
 pub struct Loader {
     dataset: Arc<Dataset>,
@@ -105,8 +105,8 @@ impl Loader {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of an epoch from number `first_step` on, for a run that goes on in the middle of an epoch: the
-    /// same as the rest of [`epoch`](Self::epoch) after `first_step` batches.
+    /// The batches of an epoch from number `first_step` on, for a run that resumes in the middle of an epoch. They
+    /// equal the batches of [`epoch`](Self::epoch) after the first `first_step`.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl Loader {
         Batches::spawn(steps - first_step, move |batches| worker.run(first_step, batches))
     }
 
-    /// The images of an epoch in the order in which it visits them, by their place in the data set.
+    /// The order in which an epoch visits the images: their indices in the data set.
     pub fn order(&self, epoch: u32) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.dataset.len() as u32).collect();
         if let Order::Shuffled { seed } = self.config.order {
@@ -138,16 +138,16 @@ impl Loader {
     }
 }
 
-/// Images of a data set, ready for a network.
+/// A batch of images and labels, ready for a network.
 ///
-/// Its buffers go back to the loader when it is dropped and serve a later batch: copy what is to be kept.
+/// Dropping it returns its buffers to the loader, which reuses them for a later batch.
 #[derive(Debug)]
 pub struct Batch {
     /// `[len, height, width, channels]`, row-major (NHWC), from 0 (black) to 1.
     pub images: Vec<f32>,
     /// `[len]`: the class of each image.
     pub labels: Vec<u8>,
-    /// `[len]`: where each image lies in the data set.
+    /// `[len]`: the index of each image in the data set.
     pub indices: Vec<u32>,
     /// The number of this batch in its epoch, from 0.
     pub step: usize,
@@ -160,7 +160,7 @@ impl Batch {
         self.labels.len()
     }
 
-    /// Never: an epoch ends where its images do.
+    /// Never true of a loader's batch: an epoch has no batch without images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -180,7 +180,7 @@ impl Drop for Batch {
 ///
 /// # Panics
 ///
-/// `next` repeats a panic of the thread that prepares the batches, so that it cannot pass for the epoch's end.
+/// `next` repeats a panic of the thread that prepares the batches, which would otherwise look like the epoch's end.
 #[derive(Debug)]
 pub struct Batches {
     left: usize,
@@ -189,7 +189,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Runs `work`, which is to send `count` batches, on a thread.
+    /// Runs `work` on a thread. It must send `count` batches.
     fn spawn(count: usize, work: impl FnOnce(SyncSender<Batch>) + Send + 'static) -> Result<Self> {
         let (sender, receiver) = sync_channel(DEPTH);
         let worker = thread::Builder::new()
@@ -199,7 +199,7 @@ impl Batches {
         Ok(Batches { left: count, receiver: Some(receiver), worker: Some(worker) })
     }
 
-    /// Waits for the thread to end, after taking away what it sends to; its panic, if it had one.
+    /// Closes the channel and waits for the thread to end. Returns the thread's panic, if it had one.
     fn stop(&mut self) -> thread::Result<()> {
         self.receiver = None;
         self.worker.take().map_or(Ok(()), JoinHandle::join)
@@ -230,7 +230,7 @@ impl ExactSizeIterator for Batches {}
 
 impl Drop for Batches {
     fn drop(&mut self) {
-        // Who drops the iterator early has no use for the panic of a batch that was not asked for.
+        // A panic while preparing a batch that nobody asked for does not matter.
         let _ = self.stop();
     }
 }
@@ -243,12 +243,12 @@ struct Buffers {
     indices: Vec<u32>,
 }
 
-/// Storage that no batch uses now.
+/// Storage that no batch uses at present.
 #[derive(Debug, Default)]
 struct SpareBuffers(Mutex<Vec<Buffers>>);
 
 impl SpareBuffers {
-    /// Those that wait, one with the consumer, one being filled. More would only lie around.
+    /// The most that can be in use at once: `DEPTH` waiting, one with the consumer, one being filled.
     const SIZE: usize = DEPTH + 2;
 
     fn take(&self) -> Buffers {
@@ -268,11 +268,11 @@ impl SpareBuffers {
     }
 }
 
-/// What the thread of an epoch owns.
+/// The state of an epoch's thread.
 struct Worker {
     dataset: Arc<Dataset>,
     batch_size: usize,
-    /// Values of an image in a batch.
+    /// Values of one image in a batch.
     image: usize,
     order: Vec<u32>,
     resizer: Arc<Resizer>,
@@ -280,7 +280,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Sends the batches from `first_step` on, to the end of the epoch or until nobody receives them.
+    /// Sends the batches from `first_step` on, until the epoch ends or the receiver is gone.
     fn run(self, first_step: usize, batches: SyncSender<Batch>) {
         let mut resized = vec![0; self.image];
         let mut scratch = Vec::new();
@@ -301,7 +301,7 @@ impl Worker {
         }
     }
 
-    /// A batch whose images are yet to be written.
+    /// A batch with labels and indices, whose images are not written yet.
     fn batch(&self, step: usize, indices: &[u32]) -> Batch {
         let Buffers { mut images, mut labels, indices: mut kept } = self.spare.take();
         images.resize(indices.len() * self.image, 0.0);
@@ -317,7 +317,7 @@ impl Worker {
 mod tests {
     use super::*;
 
-    /// Images of 2x2 whose first pixel is their index and whose label is its last digit.
+    /// Images of 2x2. The first pixel is the image's index, modulo 256, and the label is the index's last digit.
     fn dataset(len: usize) -> Arc<Dataset> {
         let images = (0..len).flat_map(|index| [index as u8, 0, 255, 51]).collect();
         let labels = (0..len).map(|index| (index % 10) as u8).collect();
@@ -371,7 +371,7 @@ mod tests {
         assert_ne!(order(1, 2, 7), order(2, 2, 7));
     }
 
-    /// A checkpoint resumes in the middle of an epoch, so the order must outlive updates of the `rand` crate.
+    /// A checkpoint may resume in the middle of an epoch, so an update of the `rand` crate must not change the order.
     #[test]
     fn the_order_is_stable() {
         let order = indices(loader(12, 12, SHUFFLED).epoch(5).unwrap());
@@ -435,7 +435,7 @@ mod tests {
             let mut batches = loader.epoch(0).unwrap();
             assert_eq!(batches.by_ref().take(taken).count(), taken);
             drop(batches);
-            // The thread held a clone of the data set: with the loader's own, one is left.
+            // The thread held a clone of the data set. Once it has ended, the loader's own is the only one left.
             assert_eq!(Arc::strong_count(loader.dataset()), 1);
         }
     }

@@ -1,18 +1,18 @@
 //! Data sets: found or fetched, read, resized and handed out in batches.
 //!
-//! A data set is described as plain data ([`DataSpec`]) or is a folder of images. From the bottom up, no file importing one
-//! that imports it:
+//! A data set is described as plain data ([`DataSpec`]) or is a folder of images. The files, from the bottom up; no two
+//! import each other:
 //!
-//! * [`Dataset`] is images in memory (NHWC, a byte a channel), their labels, and what the classes are called;
-//! * [`Idx`](idx::Idx) reads the MNIST family's format, and `cifar` that of CIFAR-10's binary version, `folder` folders of
+//! * [`Dataset`] holds images in memory (NHWC, a byte a channel), their labels, and the names of the classes;
+//! * [`Idx`](idx::Idx) reads the MNIST family's format, `cifar` the binary version of CIFAR-10, and `folder` folders of
 //!   PNG and JPEG files;
 //! * [`known`] describes the data sets that have names;
 //! * [`Splits`] finds a data set on this machine, or [fetches](fetch) it, checks it, and reads it;
 //! * [`Resizer`] brings an image to another size exactly as Pillow does;
 //! * [`Loader`] turns a data set into shuffled batches of `f32` on a thread of its own.
 //!
-//! Another data set in a format that is there is a description in `known`; another format is a variant of
-//! [`Format`] and a file that reads it.
+//! To add a data set in an existing format, describe it in `known`. To add a format, add a variant of [`Format`] and a
+//! file that reads it.
 
 mod cifar;
 mod content;

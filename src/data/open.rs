@@ -1,4 +1,4 @@
-//! The files of a data set, opened, read, and compared with what upstream published.
+//! Opening and reading the files of a data set, with a comparison with the published ones.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -8,11 +8,11 @@ use super::content::{Content, Hashed};
 use super::spec::{DataFile, Published};
 use crate::error::{Error, Result};
 
-/// Has `parse` read the content of the file at `path`, with gzip undone, to its end. Content that is well-formed, but not
-/// that of `file` as published, is worth a warning.
+/// Calls `parse` on the content of the file at `path`, with gzip undone; `parse` must read it to its end. If the
+/// content differs from the published one of `file`, a warning is added.
 ///
 /// # Errors
-/// [`Error::Io`] where the file cannot be read; what `parse` gives.
+/// [`Error::Io`] where the file cannot be read, and the errors of `parse`.
 pub(super) fn read<T>(
     path: &Path,
     file: &DataFile,
@@ -43,7 +43,7 @@ pub(super) fn read<T>(
             let compressed = matches!(content, Content::Gzip(_));
             let value = parse(&mut content)?;
             drop(content);
-            // What the decoder did not look at is part of the file too.
+            // The hash is of the whole file, so bytes that the decoder did not read are hashed too.
             io::copy(&mut whole, &mut io::sink()).map_err(Error::io("read", path))?;
             let (_, found) = whole.finish();
             if compressed && found != sha256 {

@@ -1,15 +1,17 @@
-//! Resizing of images, bit for bit as Pillow's `Image.resize(size, BILINEAR)`, which is also what torchvision's
-//! `Resize` does to PIL images.
+//! Resizing of images, bit for bit as Pillow's `Image.resize(size, BILINEAR)`. torchvision's `Resize` does the same to
+//! PIL images.
 //!
-//! Pillow widens the triangle filter when it shrinks (antialiasing), filters the rows, rounds to whole grey levels,
-//! and then filters the columns; an axis that keeps its size is left alone. Weights are computed in `f64` and applied
-//! in fixed point. Pillow 13 filters the columns first for some changes of the aspect ratio, which rounds
-//! differently; what is done here is what Pillow did up to 12, and what 13 still does to images that keep theirs.
-//! Channels are resized each by itself.
+//! To shrink, Pillow widens the triangle filter (antialiasing). It filters the rows, rounds to whole grey levels, and
+//! then filters the columns. An axis that keeps its size is not filtered. Weights are computed in `f64` and applied in
+//! fixed point. Each channel is resized by itself.
+//!
+//! The order is that of Pillow up to 12. For some changes of the aspect ratio, Pillow 13 filters the columns first,
+//! which rounds differently. For images that keep their aspect ratio all versions agree.
 
 use crate::error::{Error, Result};
 
-/// Fractional bits of a weight: 32, less 8 for the grey level and 2 for filters that overshoot.
+/// Fractional bits of a weight: 32, less 8 for the grey level and 2 of headroom for filters that overshoot, as in
+/// Pillow.
 const FRACTION: u32 = 32 - 8 - 2;
 
 /// Resizes images from one fixed size to another.
@@ -37,7 +39,7 @@ impl Resizer {
         Ok(Resizer { rows: Axis::new(in_height, out_height), columns: Axis::new(in_width, out_width), channels: 1 })
     }
 
-    /// The same for images of `channels` channels, which lie side by side in a pixel.
+    /// The same resizer for images of `channels` channels, which lie side by side in a pixel.
     ///
     /// # Errors
     ///
@@ -64,12 +66,12 @@ impl Resizer {
 
     /// Resizes `src` (`[in_height, in_width, channels]`, row-major) into `dst` (`[out_height, out_width, channels]`).
     ///
-    /// `scratch` holds what lies between the two passes. It may have any contents and is grown where needed; passing
-    /// the same one again saves the allocation.
+    /// `scratch` holds the image between the two passes. It may have any contents, and grows if it is too short.
+    /// Passing the same one again saves the allocation.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] where a slice does not have the size that it should; `dst` is untouched then.
+    /// [`Error::Shape`] where a slice has the wrong length; `dst` is untouched then.
     pub fn resize(&self, src: &[u8], dst: &mut [u8], scratch: &mut Vec<u8>) -> Result<()> {
         let (rows, columns) = (&self.rows, &self.columns);
         for (slice, len, height, width) in
@@ -98,18 +100,18 @@ impl Resizer {
         Ok(())
     }
 
-    /// What is done to rows (from top to bottom) and to columns (from left to right). An axis that keeps its size has
-    /// filters too, which change nothing.
+    /// The filters of the vertical axis, then of the horizontal axis. An axis that keeps its size has filters that
+    /// change nothing.
     pub(crate) fn filters(&self) -> [Filters; 2] {
         [self.rows.filters(), self.columns.filters()]
     }
 }
 
-/// The filters of an axis in the form that kernels take: all of the same length, some padded by weights of 0.
+/// The filters of an axis in the form that kernels take: all of the same length, shorter ones padded by weights of 0.
 pub(crate) struct Filters {
-    /// The first input of each output position. They do not decrease.
+    /// The first input of each output position, in non-decreasing order.
     pub(crate) first: Vec<u32>,
-    /// Inputs of each position.
+    /// Inputs of each output position.
     pub(crate) taps: usize,
     /// `taps` weights for each position, one position after the other.
     pub(crate) weights: Vec<i32>,
@@ -125,21 +127,21 @@ struct Axis {
     weights: Vec<i32>,
 }
 
-/// The input positions that make up one output position.
+/// The filter of one output position: a range of input positions and their weights.
 #[derive(Clone, Copy, Debug)]
 struct Taps {
-    /// The first of them.
+    /// The first input position.
     first: usize,
-    /// Their number, at least 1.
+    /// The number of input positions, at least 1.
     count: usize,
-    /// Where their weights begin.
+    /// The index of their first weight in [`Axis::weights`].
     weights: usize,
 }
 
 impl Axis {
     fn new(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
-        // The triangle is 1 wide to either side, stretched where several inputs melt into one output.
+        // The triangle reaches 1 input to either side, and `scale` inputs when shrinking.
         let support = scale.max(1.0);
         let mut axis = Axis { from, to, taps: Vec::with_capacity(to), weights: Vec::new() };
         let mut exact = Vec::new();
@@ -155,7 +157,7 @@ impl Axis {
             }));
             let sum: f64 = exact.iter().sum();
             axis.taps.push(Taps { first, count: end - first, weights: axis.weights.len() });
-            // Half away from zero; no weight is negative.
+            // Rounds half away from zero, as no weight is negative.
             let fixed = |weight: &f64| (0.5 + weight / sum * f64::from(1 << FRACTION)) as i32;
             axis.weights.extend(exact.iter().map(fixed));
         }
@@ -175,7 +177,7 @@ impl Axis {
         let taps = self.taps.iter().map(|taps| taps.count).max().unwrap_or(0);
         let mut filters = Filters { first: Vec::with_capacity(self.to), taps, weights: vec![0; self.to * taps] };
         for ((first, weights), padded) in self.positions().zip(filters.weights.chunks_exact_mut(taps)) {
-            // Padding is on the side where there still are inputs to be multiplied by 0.
+            // At the right edge padding comes before the weights, so that every padded tap is an input that exists.
             let start = first.min(self.from - taps);
             filters.first.push(start as u32);
             padded[first - start..][..weights.len()].copy_from_slice(weights);
@@ -183,7 +185,7 @@ impl Axis {
         filters
     }
 
-    /// Filters each row on its own, and in it each channel: `[n, from, channels]` to `[n, to, channels]`.
+    /// Filters along the rows, each channel by itself: `[n, from, channels]` to `[n, to, channels]`.
     fn along_rows(&self, src: &[u8], dst: &mut [u8], channels: usize) {
         for (src, dst) in src.chunks_exact(self.from * channels).zip(dst.chunks_exact_mut(self.to * channels)) {
             if channels == 1 {
@@ -204,13 +206,13 @@ impl Axis {
         }
     }
 
-    /// Makes each row a blend of whole rows: `[from, n]` to `[to, n]`.
+    /// Filters across the rows: each output row is a weighted sum of whole input rows, `[from, n]` to `[to, n]`.
     fn across_rows(&self, src: &[u8], dst: &mut [u8]) {
         let width = src.len() / self.from;
         for ((first, weights), out) in self.positions().zip(dst.chunks_exact_mut(width)) {
             let row = |tap: usize| &src[(first + tap) * width..][..width];
-            // Enlarging has two taps a position, one at the edges; the loop over pixels is innermost so that it
-            // becomes vector instructions.
+            // Enlarging takes two taps a position, and one at the edges. The loop over pixels is innermost, so that it
+            // compiles to vector instructions.
             match *weights {
                 [weight] => {
                     for (out, &grey) in out.iter_mut().zip(row(0)) {
@@ -233,7 +235,7 @@ impl Axis {
     }
 }
 
-/// From fixed point to the nearest grey level.
+/// Rounds a fixed-point sum to the nearest grey level.
 #[inline]
 fn round(sum: i32) -> u8 {
     ((sum + (1 << (FRACTION - 1))) >> FRACTION).min(255) as u8

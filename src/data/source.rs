@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use super::spec::DataSpec;
 use crate::error::{Error, Result};
 
-/// Why a folder is looked at for a data set.
+/// The reason why a folder is searched for a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The program was told so: `--data-dir`.
+    /// The option `--data-dir` names it.
     Argument,
-    /// The data set is this folder: `--data`.
+    /// The option `--data` names it: the folder is the data set.
     Choice,
     /// The environment variable `MLPCONV_DATA` names it.
     Environment,
@@ -24,12 +24,12 @@ pub enum Origin {
     Cache,
 }
 
-/// A folder of a data set, and why it was looked at.
+/// A folder of a data set, and why it was searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The folder.
     pub folder: PathBuf,
-    /// Why this one.
+    /// The reason why it was searched.
     pub origin: Origin,
 }
 
@@ -48,9 +48,8 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// Whether all files are here. A folder of the user's choice must have them; of any other, only one that has begun
-    /// to be the data set must, for to pass it over in silence would surprise. The cache is exempt: there a download was
-    /// interrupted, and goes on.
+    /// Whether the folder has all files. A folder that the user named must be complete. An automatic one may be empty,
+    /// but not partial. The cache may be partial: a fetch was interrupted there, and continues.
     fn has(&self, spec: &DataSpec) -> Result<bool> {
         if spec.held_by(&self.folder).is_some() {
             return Ok(true);
@@ -63,17 +62,17 @@ impl Source {
         if excused { Ok(false) } else { Err(self.lacks_a_file(spec)) }
     }
 
-    /// The error that names the first file of a data set that is not here.
+    /// The error for a folder that lacks files; it names the first missing one.
     pub(super) fn lacks_a_file(&self, spec: &DataSpec) -> Error {
-        // Where some lie in the folder and the others in the archive's, neither has them all.
+        // No file is missing if some lie in the folder and the others in the archive's folder; then the first is named.
         let file = spec.missing_in(&self.folder).first().copied().unwrap_or(&spec.train[0]);
         let [usual, other] = spec.wanted(file);
         Error::DataFileMissing { data: spec.title.into(), place: self.to_string(), usual, other }
     }
 }
 
-/// Where to look, in order. A folder that was named leaves no choice; it may hold the data set itself, or folders of
-/// several data sets, each under its name.
+/// The folders to search, in order. A folder that was named is the only one; it may hold the data set itself, or
+/// folders of several data sets, each under its name.
 pub(super) fn sources(spec: &DataSpec, explicit: Option<&Path>) -> Vec<Source> {
     let source = |folder: PathBuf, origin| Source { folder, origin };
     let named = |folder: PathBuf, origin| {
@@ -91,7 +90,7 @@ pub(super) fn sources(spec: &DataSpec, explicit: Option<&Path>) -> Vec<Source> {
         source(Path::new("data").join(spec.name), Origin::WorkingFolder),
         source(Path::new("/usr/share/datasets").join(spec.name), Origin::System),
     ];
-    // The XDG base directory specification: a relative path is to be ignored.
+    // The XDG base directory specification says to ignore a relative path.
     let cache = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|folder| folder.is_absolute())
@@ -117,7 +116,7 @@ mod tests {
     use super::super::known::{CIFAR10, FASHION_MNIST};
     use super::*;
 
-    /// A folder with files of these names.
+    /// A folder with empty files of the data set's names.
     fn folder(spec: &DataSpec) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         spec.files().for_each(|file| fs::write(folder.path().join(file.name), b"").unwrap());

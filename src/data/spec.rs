@@ -1,35 +1,35 @@
-//! What a data set is, as plain data: where its files lie, what they must contain, what their labels mean.
+//! The description of a data set as plain data: its files, their published content, the meaning of its labels.
 
 use std::path::{Path, PathBuf};
 
 /// A data set that is known by name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DataSpec {
-    /// What `--data` and a run's settings call it. Folders of it have this name.
+    /// The name in `--data`, in a run's settings, and of folders that hold it.
     pub name: &'static str,
-    /// What a person calls it.
+    /// The name as a person writes it.
     pub title: &'static str,
     /// 1 for grey images, 3 for RGB.
     pub channels: usize,
     /// Height and width of the published images.
     pub extents: [usize; 2],
-    /// What the classes are, by label.
+    /// The names of the classes, indexed by label.
     pub class_names: &'static [&'static str],
     /// How the files are read.
     pub format: Format,
-    /// The files of the training images, in the order that [`format`](Self::format) states.
+    /// The files of the training images, in the order that [`Format`] states.
     pub train: &'static [DataFile],
     /// The files of the test images.
     pub test: &'static [DataFile],
-    /// What upstream packs all files into, if it does.
+    /// The archive into which upstream packs all files, if there is one.
     pub archive: Option<Archive>,
-    /// Addresses below which the files, each compressed with gzip, or the archive are served. What they deliver is
-    /// checked, so they need not be trusted, and one that speaks no TLS is as good as another.
+    /// Addresses of folders that serve the archive, or else each file compressed with gzip. A download's hash is
+    /// checked, so a mirror need not be trusted and need not speak TLS.
     pub mirrors: &'static [&'static str],
     /// Debian's package, which puts the files into `/usr/share/datasets/NAME`.
     pub package: Option<&'static str>,
-    /// What the labels of the training and of the test images begin with. It tells data sets apart whose files have the
-    /// same names and sizes.
+    /// The first labels of the training and of the test images. They tell apart data sets whose files have the same
+    /// names and sizes.
     pub first_labels: Option<[&'static [u8]; 2]>,
 }
 
@@ -45,21 +45,21 @@ pub enum Format {
 /// One file of a data set.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DataFile {
-    /// Its name where it is not compressed; `.gz` is added where it is.
+    /// The name of the uncompressed file; a compressed one adds `.gz`.
     pub name: &'static str,
-    /// How to know that it is upstream's.
+    /// The published size and hash, by which the file is checked.
     pub published: Published,
 }
 
-/// What is known for certain of a file as upstream published it. SHA-256 in hexadecimal.
+/// The size and the SHA-256 (in hexadecimal) of a file as upstream published it, as far as they are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// Size and hash of the content, uncompressed: distributors compress anew.
+    /// Size and hash of the uncompressed content, which stay the same when a distributor compresses it anew.
     Content { bytes: u64, sha256: &'static str },
-    /// Size and hash of the file as upstream compressed it. Nothing is known of the content, so a file that somebody
-    /// uncompressed is not checked.
+    /// Size and hash of the file as upstream compressed it. Nothing is known of the content, so an uncompressed file is
+    /// not checked.
     Compressed { bytes: u64, sha256: &'static str },
-    /// The size of the content and no hash.
+    /// The size of the uncompressed content; no hash is known.
     Size { bytes: u64 },
 }
 
@@ -72,18 +72,18 @@ pub struct Archive {
     pub folder: &'static str,
 }
 
-/// How a folder holds a data set.
+/// The form in which a folder holds a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holding {
     /// All files lie in this folder.
     Files(PathBuf),
-    /// The archive is this file.
+    /// This file is the archive.
     Archive(PathBuf),
 }
 
 impl DataFile {
-    /// The names under which the file is known, in the order in which they are looked for: compressed and not, with a
-    /// hyphen before `idx` as upstream writes it and with a dot as Kaggle does.
+    /// The names that the file may have, in the order in which they are looked for: upstream's (a hyphen before `idx`),
+    /// then Kaggle's (a dot), of each the compressed one first.
     pub fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         for stem in [self.name.to_owned(), self.name.replace("-idx", ".idx")] {
@@ -108,7 +108,7 @@ impl DataSpec {
         self.train.iter().chain(self.test)
     }
 
-    /// What a fetch has to bring: the archive, or else each file.
+    /// The files to fetch: the archive if there is one, else each file.
     pub fn downloads(&'static self) -> Vec<&'static DataFile> {
         match &self.archive {
             Some(archive) => vec![&archive.file],
@@ -116,8 +116,8 @@ impl DataSpec {
         }
     }
 
-    /// How `folder` holds the data set, if it does: as files, as files in the folder that the archive leaves, or as the
-    /// archive.
+    /// The form in which `folder` holds the complete data set, if it does. Looked for, in order: files, files in the
+    /// unpacked archive's folder, the archive.
     pub fn held_by(&self, folder: &Path) -> Option<Holding> {
         let complete = |folder: &Path| self.files().all(|file| file.find_in(folder).is_some());
         if complete(folder) {
@@ -131,14 +131,15 @@ impl DataSpec {
         archive.file.find_in(folder).map(Holding::Archive)
     }
 
-    /// The files that neither `folder` nor the archive's folder in it has.
+    /// The files that are neither in `folder` nor in the unpacked archive's folder below it.
     pub fn missing_in(&self, folder: &Path) -> Vec<&'static DataFile> {
         let unpacked = self.archive.as_ref().map(|archive| folder.join(archive.folder));
         let folders = || [folder].into_iter().chain(unpacked.as_deref());
         self.files().filter(|file| folders().all(|folder| file.find_in(folder).is_none())).collect()
     }
 
-    /// The two names by which an error calls the file `missing`: the usual one, and the other one that would do.
+    /// Two names for an error about the file `missing`: the usual one (the archive's, if there is one), and the
+    /// uncompressed file's, which is accepted as well.
     pub fn wanted(&self, missing: &DataFile) -> [String; 2] {
         let usual = match &self.archive {
             Some(archive) => format!("{}.gz", archive.file.name),
@@ -147,7 +148,7 @@ impl DataSpec {
         [usual, missing.name.into()]
     }
 
-    /// What to do where the data set is nowhere to be had.
+    /// The remedy that an error states if the data set is neither found nor fetched.
     pub fn remedy(&self) -> String {
         let names: Vec<String> = match &self.archive {
             Some(archive) => vec![format!("{}.gz", archive.file.name)],

@@ -1,4 +1,4 @@
-//! A gradient while kernels write it: whether they overwrite or add, and the ReLU that masks it.
+//! A gradient that kernels write: whether they overwrite or add, and the ReLU output that masks it.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Write {
 /// The gradient of a value, lent to a kernel.
 pub struct Grad<Buf> {
     pub buf: Buf,
-    /// The first contributor overwrites a fresh buffer, later ones add.
+    /// The first contributor overwrites the fresh buffer; later ones add.
     pub write: Write,
     mask: Option<Arc<Buf>>,
 }
@@ -47,13 +47,14 @@ impl<Buf> Grad<Buf> {
         self.mask = Some(value);
     }
 
-    /// The value that masks this gradient, if a ReLU made it. Taking it is a promise: the kernel zeroes the gradient where the
-    /// value is not positive, the sum where it adds. A mask that no kernel takes is applied by [`Grad::finish`].
+    /// The ReLU output that masks this gradient, if there is one. A kernel that takes it must zero the gradient where
+    /// the output is not positive; with [`Write::Accumulate`], it must zero the sum. [`Grad::finish`] applies a mask
+    /// that no kernel took.
     pub fn take_mask(&mut self) -> Option<Arc<Buf>> {
         self.mask.take()
     }
 
-    /// The gradient, masked by a pass of its own where no kernel has taken the mask.
+    /// The finished gradient. If no kernel took the mask, a separate pass applies it.
     pub fn finish<D: Device<Buf = Buf>>(mut self, device: &D) -> Result<Buf> {
         if let Some(value) = self.mask {
             device.relu_mask(&value, &mut self.buf)?;

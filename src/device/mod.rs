@@ -1,7 +1,7 @@
 //! Devices: memory, transfers, recordings, and the gradients that kernels write.
 //!
-//! [`Device`] is memory. Each op of [`crate::ops`] adds one small trait with its kernels, and [`Backend`](crate::Backend) is a
-//! device that has all of them.
+//! [`Device`] is the memory's trait. Each op of [`crate::ops`] adds one small trait with its kernels, and
+//! [`Backend`](crate::Backend) is a device that has all of these traits.
 
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
@@ -51,8 +51,8 @@ impl Real for f64 {
     }
 }
 
-/// The role of a buffer, which decides the type of its elements where a backend has a precision: parameters and their gradients
-/// are fp32, activations take the precision's storage type.
+/// The role of a buffer. It decides the type of the elements on a backend with a [`Precision`]: parameters and their
+/// gradients are fp32, activations have the precision's storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Activation,
@@ -68,7 +68,7 @@ pub struct Memory {
     pub peak: usize,
     /// Taken from the system, in use or waiting to be used again.
     pub reserved: usize,
-    /// Allocations by the system so far. The number is constant in the steady state of a program.
+    /// Allocations from the system so far. In the steady state of a program the number is constant.
     pub allocations: usize,
 }
 
@@ -78,17 +78,17 @@ pub struct Memory {
 /// device's arena when they are dropped, and the contents of fresh buffers are unspecified (NaN in builds with debug
 /// assertions).
 ///
-/// A device may be asynchronous, as a GPU is. Work is done in the order of the calls, so the memory of a dropped buffer may be
-/// reused by later work. Host slices are read before a call returns. `download` waits for the numbers. An error of earlier
-/// work may surface in any later call, at the latest in [`Device::synchronize`].
+/// A device may be asynchronous, as a GPU is. Work is done in the order of the calls, so the memory of a dropped
+/// buffer may be reused by later work. Host slices are read before a call returns. `download` waits for the numbers.
+/// An error of earlier work may surface in any later call, at the latest in [`Device::synchronize`].
 pub trait Device: Clone + Send + Sync + 'static {
-    /// Numbers on the host, in uploads and downloads, and hyper-parameters.
+    /// The type of numbers on the host: uploads, downloads and hyper-parameters.
     type Scalar: Real;
-    /// Numbers on the device.
+    /// A buffer of numbers on the device.
     type Buf: Buffer;
-    /// Bytes on the device: labels, and the positions of pooled maxima.
+    /// A buffer of bytes on the device: labels, and the positions of pooled maxima.
     type Bytes: Buffer;
-    /// Work that was recorded.
+    /// Recorded work.
     type Recording: Recording;
     /// A download under way.
     type Download: Download<Self::Scalar>;
@@ -99,7 +99,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// A buffer of `len` elements whose contents are unspecified.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the device does not have as much free memory.
+    /// [`Error::Memory`] if the device has too little free memory.
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
@@ -120,25 +120,26 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn download(&self, buf: &Self::Buf) -> Result<Vec<Self::Scalar>>;
     fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>>;
 
-    /// [`Device::download`] without waiting: the numbers are those after all earlier calls.
+    /// [`Device::download`] without waiting. The numbers are those after the work of all earlier calls.
     fn download_later(&self, buf: &Self::Buf) -> Result<Self::Download>;
 
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
 
-    /// Zeroes the gradient `dy` where `y`, a ReLU's output of the same length, is not positive: the mask of a [`Grad`] that no
-    /// kernel has applied.
+    /// Zeroes the gradient `dy` where `y`, a ReLU's output of the same length, is not positive. [`Grad::finish`] calls
+    /// it for a mask that no kernel applied.
     fn relu_mask(&self, y: &Self::Buf, dy: &mut Self::Buf) -> Result<()>;
 
-    /// Records the device work that `work` asks for instead of doing it, to be replayed; `None`, and `work` not called, on a
-    /// device that gains nothing by it.
+    /// Records the device work of `work` for later replays, without doing it. A device that gains nothing by recording
+    /// returns `None` and does not call `work`.
     ///
-    /// What `work` does on the host is done once, now: it may not exchange data with the device, and every per-step scalar that
-    /// it hands to kernels must have the value that `scalars` has. Buffers that it takes and drops are the
-    /// recording's own; those that it merely uses must stay where they are. No other thread may use the device meanwhile.
+    /// The host's part of `work` runs once, during this call. It may not exchange data with the device, and every
+    /// per-step scalar that it passes to kernels must have the value in `scalars`. Buffers that `work` allocates and
+    /// drops belong to the recording. Buffers that it only uses must keep their addresses. No other thread may use the
+    /// device meanwhile.
     fn record(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
 
-    /// Runs `work` unrecorded, from the recordings' memory. Buffers made inside must be dropped inside, except lasting state
-    /// such as velocities.
+    /// Runs `work` unrecorded, from the recordings' memory. Buffers made inside must be dropped inside, except lasting
+    /// state such as velocities.
     fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
     /// Waits until the work of all earlier calls is done.
@@ -146,11 +147,11 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     fn memory(&self) -> Memory;
 
-    /// Bytes that the device could still give, besides those that wait in its arena; `None` where it cannot tell.
+    /// Bytes that the device could still allocate, besides the free ones in its arena; `None` if it cannot tell.
     fn free_memory(&self) -> Result<Option<usize>>;
 }
 
-/// For [`Device::write`].
+/// The length check of [`Device::write`].
 fn require_same_len(device: usize, host: usize) -> Result<()> {
     if device == host {
         return Ok(());
@@ -163,27 +164,27 @@ fn require_same_len(device: usize, host: usize) -> Result<()> {
 pub struct StepScalars {
     /// The optimiser's learning rate.
     pub rate: f32,
-    /// What else an optimiser changes from step to step, see [`Optimizer::corrections`](crate::optim::Optimizer::corrections).
+    /// The optimiser's other per-step scalars, see [`Optimizer::corrections`](crate::optim::Optimizer::corrections).
     pub corrections: [f32; 2],
-    /// With the seed and the step, what dropout draws from.
+    /// Dropout draws from the seed, the epoch and the step.
     pub epoch: u32,
     pub step: u32,
-    /// The place of the batch's first image in the order of its epoch.
+    /// The position of the batch's first image in the order of its epoch.
     pub first: u32,
 }
 
-/// Work that a device has recorded, see [`Device::record`].
+/// Recorded work, see [`Device::record`].
 pub trait Recording: Send + 'static {
-    /// Asks for the recorded work once more, with these scalars.
+    /// Launches the recorded work once more, with these scalars.
     fn replay(&self, scalars: &StepScalars) -> Result<()>;
 }
 
 /// A download under way, see [`Device::download_later`].
 pub trait Download<S>: Send + 'static {
-    /// Whether the numbers are there.
+    /// Whether the numbers have arrived.
     fn is_done(&self) -> Result<bool>;
 
-    /// The numbers, once they are there.
+    /// Waits for the numbers.
     fn wait(self) -> Result<Vec<S>>;
 }
 

@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A GPU backend's arithmetic. Parameters, their gradients and all sums are fp32 in each of them.
+/// A GPU backend's arithmetic. Parameters, their gradients and all sums are fp32 at every precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// fp32 throughout: products and sums are exact to the last bit of fp32.
+    /// fp32 throughout: every multiply-add is an fp32 one, and no operand is rounded.
     Fp32,
-    /// Activations are fp32; the operands of convolutions, a bias's gradient included, are rounded to TF32 (10 bits of
-    /// fraction) for the tensor cores.
+    /// Activations are fp32. The operands of convolutions are rounded to TF32 (10 bits of fraction) for the tensor
+    /// cores; so are the gradients that are summed for a bias.
     Tf32,
-    /// Activations and their gradients are stored as bf16 (7 bits of fraction), and so are the weights that the tensor
-    /// cores read; the optimiser updates fp32 masters.
+    /// Activations, their gradients, and the weights that the tensor cores read are bf16 (7 bits of fraction). The
+    /// optimiser updates fp32 masters.
     Bf16,
 }
 
 impl Precision {
     pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
 
-    /// As `--precision` names it.
+    /// The name, as in `--precision`.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Fp32 => "fp32",

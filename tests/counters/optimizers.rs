@@ -1,4 +1,4 @@
-//! A training step with each optimiser: the update is the last launch, and all before it are the same.
+//! A training step with each optimiser: the last launch is the update, and all launches before it are the same.
 
 use mlpconv::nn::Nin;
 use mlpconv::optim::{AdamW, Optimizer, Sgd};
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The kernels' names, in the order of [`run`].
 const KERNELS: [&str; 3] = ["sgd", "sgd", "adamw"];
 
-/// A step of `small` with each.
+/// Runs a step of `small` with each optimiser.
 pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
     let optimizers: [Box<dyn Optimizer<_>>; 3] =
         [Sgd::new(gpu).into(), Sgd::new(gpu).with_momentum(0.9).into(), AdamW::new(gpu).into()];
@@ -22,7 +22,7 @@ pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
 }
 
 /// # Panics
-/// Where a step has other launches than another, but for the update's kernel.
+/// If two steps differ in a launch other than the update.
 pub fn check(launches: &[Value]) {
     let names: Vec<&str> = launches.iter().map(|launch| launch["kernel"].as_str().expect("a name")).collect();
     let steps: Vec<&[&str]> = names.split_inclusive(|name| KERNELS.contains(name)).collect();

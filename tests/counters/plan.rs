@@ -1,11 +1,16 @@
-//! The bytes that a training step of the book's network has to move by its plan: every kernel reads and writes each of its
-//! tensors once.
+//! The bytes that a training step of the book's network has to move by its plan: every kernel reads and writes each of
+//! its tensors once.
 //!
-//! The plan is the engine's own ([`mlpconv::nn::Plan`]), of an H200 in bf16: bias, ReLU and mask in the kernel that computes a
-//! tensor, on both ways; a max pool in the kernel before it; the first block as one kernel each way, which keeps what is between
-//! its layers to itself and computes it again, and so does one for the last two layers and the average; the pixels that no pool
-//! reads left out. Beyond it, the way back of a pool is counted as part of the kernels that read the gradient, and sums over
-//! pixels are written once and read once, by the update.
+//! The plan is the engine's own ([`mlpconv::nn::Plan`]), for an H200 in bf16:
+//!
+//! * Bias, ReLU and mask are in the kernel that computes a tensor, forward and backward.
+//! * A max pool is in the kernel before it.
+//! * The first block is one kernel each way. It does not store the tensors between its layers, and recomputes them
+//!   backward. So is the end of the network: the last two layers and the average.
+//! * Pixels that no pool reads are left out.
+//!
+//! Two things are counted as fewer bytes than the engine moves: the backward pass of a pool is part of the kernels that
+//! read the gradient, and sums over pixels are written once, and read once by the update.
 
 use mlpconv::device::cuda::Limits;
 use mlpconv::nn::plan::Kernel;
@@ -13,19 +18,19 @@ use mlpconv::nn::{Nin, Plan, layers};
 use mlpconv::shape::{ConvShape, PoolShape};
 use mlpconv::{Cpu, Precision, Shape};
 
-/// The bytes of a training step, in three parts.
+/// The bytes of a training step in three parts, and the bytes of some of its tensors.
 #[derive(Default)]
 pub struct Bytes {
     pub forward: usize,
     pub backward: usize,
     pub update: usize,
-    /// Of the weights' and biases' gradients, once.
+    /// The size of the weights' and biases' gradients.
     pub gradients: usize,
-    /// Of the values that mask gradients.
+    /// The size of the values that mask gradients.
     pub masks: usize,
-    /// Of the first block's gradient, which is between its two kernels on the way back.
+    /// The size of the gradient that the first of the first block's two backward kernels leaves for the second.
     pub between: usize,
-    /// Of the gradient that the last two layers' kernel writes.
+    /// The size of the gradient of x that the last two layers' backward kernel writes.
     pub before_pair: usize,
 }
 
@@ -34,18 +39,20 @@ impl Bytes {
         self.forward + self.backward + self.update
     }
 
-    /// With the signs of those values instead, a sixteenth, written once and read once.
+    /// All bytes if signs mask the gradients instead of values. In bf16 signs are a sixteenth of the size, and are
+    /// written once and read once.
     pub fn with_signs(&self) -> usize {
         self.total() - self.masks + self.masks / 8
     }
 
-    /// Of `n` images, activations being of `width` bytes; parameters have a copy of that width if it is not 4.
+    /// The bytes of a step of `n` images with activations of `width` bytes. Parameters have a copy of that width if it
+    /// is not 4.
     pub fn of(n: usize, width: usize) -> Self {
         let plan = plan(n);
         let activation = |shape: Shape| shape.len() * width;
-        // A pool's output or its gradient, with a byte for each position.
+        // A pool's output or its gradient, with one byte an element for the maximum's position.
         let pooled = |pool: &PoolShape| pool.output().len() * (width + 1);
-        // Images, labels and places, and the network's input.
+        // The gather: images, labels and indices, and the network's input.
         let mut bytes = Bytes { forward: n * (28 * 28 + 1 + 4) + activation(plan.input), ..Bytes::default() };
         let mut parameters = 0;
         for (i, step) in plan.steps.iter().enumerate() {
@@ -98,7 +105,7 @@ impl Bytes {
                     bytes.forward += 2 * x;
                     bytes.backward += 2 * x;
                 }
-                // After an average it is a view.
+                // After an average, flattening is a view.
                 Kernel::Flatten => {}
                 other => panic!("{other:?} is not counted"),
             }

@@ -1,4 +1,4 @@
-//! A training step of the book's network, launch by launch: what it moves, beside what the plan says it has to.
+//! A training step of the book's network, launch by launch: the bytes it moves, against the bytes of the plan.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -38,19 +38,21 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
   room for at once, are not in it: they do not grow with the batch, and are told apart.
 ";
 
-/// Launches of a step at most, where the first block is one kernel: 35 of large batches; in small ones more sums are divided.
+/// The most launches of a step where the first block is one kernel. Large batches have 35; in small ones more sums are
+/// split.
 const MOST: usize = 37;
 
-/// A step may move so much more than planned, partial results not counted; and with them, where the batch is a large one.
+/// The most bytes that a step may move, divided by the plan's: without partial results, and with them for a large
+/// batch.
 const EXCESS: f64 = 1.1;
 const EXCESS_WITH_PARTS: f64 = 1.15;
 
-/// Whether the report is wanted, of batches as large as the virtual GPU takes in minutes.
+/// Whether the report is requested. It has larger batches, which take the virtual GPU minutes.
 fn report_wanted() -> bool {
     env::var_os("MLPCONV_STEP").is_some()
 }
 
-/// Images of the step.
+/// The number of images of the step.
 fn batch(precision: Precision) -> usize {
     match (precision, report_wanted()) {
         (Precision::Fp32, false) => 1,
@@ -62,7 +64,7 @@ fn batch(precision: Precision) -> usize {
     }
 }
 
-/// One step, asked for launch by launch: a recorded one has the same.
+/// Runs one step unrecorded. A recorded step has the same launches.
 pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
     let n = batch(gpu.precision());
     let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
@@ -77,7 +79,7 @@ pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
     gpu.synchronize()
 }
 
-/// A launch, in bytes and operations.
+/// The counters of a launch.
 struct Launch {
     kernel: String,
     grid: [usize; 2],
@@ -85,7 +87,7 @@ struct Launch {
     writes: usize,
     asked: usize,
     flops: usize,
-    /// Passes over the banks of shared memory beyond the fewest, of each access.
+    /// Bank conflicts of shared memory an access: the passes beyond the fewest possible.
     conflicts: f64,
 }
 
@@ -108,7 +110,7 @@ impl Launch {
         }
     }
 
-    /// In microseconds.
+    /// The least time of the launch on an H200 in microseconds, by its bandwidth or its peak rate.
     fn floor(&self, precision: Precision) -> f64 {
         let peak = match precision {
             Precision::Fp32 => 67e12,
@@ -135,11 +137,11 @@ impl Step {
         self.launches.iter().map(|launch| launch.reads + launch.writes).sum()
     }
 
-    /// What the partial results add: they are written and read, where the sums alone would be. Those of fprop's sums are between
-    /// two kernels.
+    /// The bytes that partial results add. Those of gradients are written and read instead of the sums. Those of
+    /// fprop's sums are written by one kernel and read by another.
     fn partial(&self) -> usize {
         let plan = self.plan();
-        // What else the kernels write that leave such results.
+        // The other bytes that kernels with partial results of gradients write.
         let beside = |launch: &Launch| match launch.kernel.as_str() {
             "mlpconv_backward" | "mlpconv_maxpool_backward" => Some(plan.between),
             "pointwise_pair_backward" => Some(plan.before_pair),
@@ -231,7 +233,7 @@ impl Step {
     }
 }
 
-/// Kernels as if no fprop's sum were split: whether one is depends on the batch.
+/// The kernels' names as if no fprop's sum were split, since a split depends on the batch.
 fn undivided<'a>(kernels: impl Iterator<Item = &'a str>) -> Vec<String> {
     kernels
         .filter(|kernel| *kernel != "sum_activated")
@@ -239,12 +241,12 @@ fn undivided<'a>(kernels: impl Iterator<Item = &'a str>) -> Vec<String> {
         .collect()
 }
 
-/// Checks the launches of [`run`] at each precision, and writes the report to where `MLPCONV_STEP` says.
+/// Checks the launches of [`run`] at each precision, and writes the report to the path in `MLPCONV_STEP`.
 ///
 /// # Panics
-/// Where they are too many, move too much, or are not those of the committed report.
+/// If the launches are too many, move too many bytes, or differ from those of the committed report.
 pub fn check(launches: &[Value]) {
-    // Each step begins with its images.
+    // Each step begins with the gather of its images.
     let mut steps = Vec::new();
     for launch in launches.iter().map(Launch::new) {
         if launch.kernel == "gather" {

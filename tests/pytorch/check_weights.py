@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import torch_nin
 
-# Two float32 sums of the same few thousand products, in another order, through twelve layers.
+# Each logit comes through twelve layers of float32 sums of a few thousand products, which the two add in different orders.
 TOLERANCE = 1e-4
 IMAGES = 4
 SIZE = 224
@@ -58,7 +58,7 @@ def main():
     if ours.shape != theirs.shape:
         sys.exit(f"our logits are {tuple(ours.shape)}, PyTorch's {tuple(theirs.shape)}")
     difference = (ours - theirs).abs().max().item()
-    # A dead network's logits are all zero and would agree whatever the weights are.
+    # A dead network's logits are all zero and would agree with any weights.
     largest = theirs.abs().max().item()
     good = difference <= TOLERANCE and largest > 0
     print(

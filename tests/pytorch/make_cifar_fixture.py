@@ -37,7 +37,7 @@ def rounded(values, shape):
 
 
 def places(count):
-    # A prime divides no extent, so that the places are all taps and channels.
+    # The step is a prime that divides no extent, so the places cover all taps and channels.
     return [i * 104_729 % count for i in range(min(SAMPLES, count))]
 
 
@@ -60,7 +60,7 @@ def main():
     assert sum(p.numel() for p in net.parameters()) == 966_986
     with torch.no_grad():
         for tensor, (name, param) in enumerate(net.named_parameters(), start=1):
-            # As He draws weights; biases that are not zero, so that they are compared too.
+            # He's bound for weights. Biases are not zero, so that they are compared too.
             bound = 0.05 if param.dim() == 1 else math.sqrt(6.0 / param[0].numel())
             param.copy_(rounded(bound * noise(tensor, param.numel()), param.shape))
     x = rounded(0.5 + 0.5 * noise(0, BATCH * 3 * SIZE * SIZE), (BATCH, 3, SIZE, SIZE))

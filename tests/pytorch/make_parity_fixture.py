@@ -5,8 +5,8 @@ Run from the repository's root, with tests/pytorch/requirements.txt installed:
     python tests/pytorch/make_parity_fixture.py            # everything
     python tests/pytorch/make_parity_fixture.py --adamw    # adamw.json alone, from the tensors that are there
 
-The network is the peer's (torch_nin.py) without dropout, narrow enough that its numbers can be committed. The images
-are small too, but not so small that the global average would see a single pixel: 112 pixels leave it 2x2 of them.
+The network is that of torch_nin.py without dropout, narrow enough that its numbers can be committed. The images are small
+too, but leave the global average more than a single pixel: of 112 pixels a side, 2x2 are left.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SIZE = 112
 BATCH = 2
 STEPS = 10
 CHANNELS = (12, 20, 28)
-# A weight decay that shows in ten steps.
+# The weight decay is large enough to show in ten steps.
 ADAMW = {"lr": 0.002, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
 
 README = f"""# A narrow NiN, as PyTorch computes it
@@ -81,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adamw", action="store_true", help="write adamw.json alone")
     arguments = parser.parse_args()
-    # Sums must not depend on how many cores share them.
+    # One thread, so that sums do not depend on the number of cores.
     torch.set_num_threads(1)
     folder = pathlib.Path("tests/fixtures/parity")
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def main():
     with tempfile.TemporaryDirectory() as dump:
         torch_nin.dump(dump, SIZE, BATCH, STEPS, CHANNELS)
         tensors = {file.stem: numpy.load(file) for file in sorted(pathlib.Path(dump).glob("*.npy"))}
-    # A gradient that is zero everywhere would agree with anything.
+    # A tensor that is zero everywhere would be a useless reference.
     for name, values in tensors.items():
         assert numpy.isfinite(values).all() and numpy.abs(values).max() > 0, name
     safetensors.numpy.save_file(tensors, folder / TENSORS)

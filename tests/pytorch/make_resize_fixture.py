@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/resize/: grey images and what Pillow's BILINEAR makes of them.
+"""Writes tests/fixtures/resize/: grey images, and the same images resized by Pillow's BILINEAR.
 
 Run from the repository's root, with numpy and Pillow installed:
 
@@ -47,8 +47,8 @@ def image(generator, index, height, width):
 def resize(array, height, width):
     """Rows first, then columns, in two calls.
 
-    Up to Pillow 12 that is what one call does. Pillow 13 filters the columns first where that is less work, which
-    rounds differently; images that keep their aspect ratio, as those of the data set do, come out the same in all.
+    Up to Pillow 12, one call does the same. Pillow 13 filters the columns first where that is less work, which rounds
+    differently. Images that keep their aspect ratio, as those of the data set do, come out the same in all versions.
     """
     image = Image.fromarray(array)
     rows_first = image.resize((width, array.shape[0]), Image.Resampling.BILINEAR)

@@ -7,13 +7,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mlpconv::Result;
 use mlpconv::data::{DataName, Dataset, Loader, LoaderConfig, Order, Progress, Splits};
 
-/// A data set that was asked for. What a network has to know of it is known at once, and a known data set is read no sooner
-/// than [`Requested::load`] asks for it, so that bad options are told before anything is fetched.
+/// A requested data set. Its channels and classes are known at once. A known data set is read only by
+/// [`Requested::load`], so that bad options are reported before anything is fetched.
 pub struct Requested<'a> {
     name: &'a DataName,
-    /// Where it is to be, if that was said.
+    /// The folder of `--data-dir`.
     folder: Option<&'a Path>,
-    /// What images of several sizes are brought to.
+    /// The side, in pixels, to which images of several sizes are resized.
     size: usize,
     read: Option<Splits>,
     pub channels: usize,
@@ -22,7 +22,7 @@ pub struct Requested<'a> {
 
 impl<'a> Requested<'a> {
     /// # Errors
-    /// As [`Splits::load`], for a folder, of which nothing is known before it is read.
+    /// As [`Splits::load`], for a folder: it is read at once, as nothing else tells its channels and classes.
     pub fn new(name: &'a DataName, folder: Option<&'a Path>, size: usize) -> Result<Self> {
         let (read, channels, classes) = match name.spec() {
             Some(spec) => (None, spec.channels, spec.class_names.len()),
@@ -60,7 +60,7 @@ pub fn load(name: &DataName, folder: Option<&Path>, size: usize) -> Result<Split
 fn draw(bar: &ProgressBar, progress: Progress) {
     match progress {
         Progress::Trying { data, source } => {
-            // Only a fetch comes here, so a bar is wanted from now on.
+            // A fetch has begun, so the bar is shown from now on.
             bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{prefix} {msg}").expect("a constant template");
             bar.set_style(style);
@@ -88,7 +88,7 @@ fn draw(bar: &ProgressBar, progress: Progress) {
     }
 }
 
-/// A loader of square images; `seed` shuffles.
+/// A loader of square images, shuffled by `seed` if there is one.
 ///
 /// # Errors
 /// As [`Loader::new`].

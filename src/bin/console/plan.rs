@@ -1,4 +1,4 @@
-//! `mlpconv plan`: what runs as one op, what is left out, and why not where not.
+//! `mlpconv plan`: which layers run as one op, which pixels are left out, and why other patterns are not fused.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use mlpconv::{Cpu, Result, Shape};
 use super::device::{Chosen, DeviceArgs, choose};
 use super::say;
 
-/// A backend's say in what is fused, and its name.
+/// A backend's decision on each fusion, and its name.
 struct Judge {
     name: String,
     fuses: Box<dyn Fn(&Fusion) -> Verdict>,
@@ -20,8 +20,7 @@ struct Judge {
 /// Prints the plan of a preset's network.
 ///
 /// # Errors
-/// [`Error`](mlpconv::Error) for settings outside of what they may be, or a device that cannot be used for another reason than not being
-/// there.
+/// [`Error`](mlpconv::Error) for a setting out of range, or for a device that exists but cannot be used.
 pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceArgs) -> Result<()> {
     let config = preset.config();
     let size = resize.unwrap_or(config.resize);
@@ -63,14 +62,14 @@ fn row([step, op, layers, input, output, computed]: [&str; 6]) {
     say(line.trim_end());
 }
 
-/// The pixels of a step's layers that are computed, where others are left out.
+/// The computed pixels of a step's first cropped layer, of all its pixels; empty if no layer is cropped.
 fn skipped(plan: &Plan, step: &Step) -> String {
     let area = |shape: Shape| format!("{}x{}", shape.h(), shape.w());
     let cropped = plan.layers[step.layers.clone()].iter().find(|layer| layer.live != layer.output);
     cropped.map_or(String::new(), |layer| format!("{} of {}", area(layer.live), area(layer.output)))
 }
 
-/// Why patterns that fit were not taken: for each reason the patterns, and the layers where each would have begun.
+/// The refused patterns: for each reason the patterns, and for each pattern the layers at which it would have begun.
 fn refusals(plan: &Plan) -> BTreeMap<&str, BTreeMap<&str, Vec<&str>>> {
     let mut refusals: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for step in &plan.steps {
@@ -82,7 +81,7 @@ fn refusals(plan: &Plan) -> BTreeMap<&str, BTreeMap<&str, Vec<&str>>> {
     refusals
 }
 
-/// The device that is asked for; of a GPU that is not there, an H200's limits.
+/// The judge for the requested device. If it is a GPU that does not exist, the judge has an H200's limits.
 fn judge(args: &DeviceArgs) -> Result<Judge> {
     let choice = match choose(args, None) {
         #[cfg(feature = "cuda")]

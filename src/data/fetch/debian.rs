@@ -1,4 +1,4 @@
-//! Debian's package of the data set, got and unpacked without root and without installing it.
+//! Debian's package of a data set, downloaded and unpacked without root and without installing it.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,9 +11,9 @@ use crate::error::Error;
 
 /// A package of a data set.
 pub(super) struct Package {
-    /// Its name, in Debian and in what derives from it.
+    /// The package's name, in Debian and its derivatives.
     pub(super) name: &'static str,
-    /// The files' folder in it, below `usr/share/datasets`.
+    /// The folder of the files in the package, below `usr/share/datasets`.
     pub(super) folder: &'static str,
 }
 
@@ -44,10 +44,10 @@ fn make(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |source| Failure::Local(error(source))
 }
 
-/// Brings a package into the folder `work`.
+/// Downloads a package into the folder `work`.
 fn download(package: &str, work: &Path) -> Result<PathBuf, Failure> {
-    // The system's package lists may be empty (a container) or so old that the archive has moved
-    // on; lists of one's own then cost one more download, but need no root.
+    // The system's package lists may be empty (in a container), or too old for the archive. Then lists are downloaded
+    // into `work`, which needs no root.
     download_with(Lists::System, package, work).or_else(|_| update(package, work))?;
     let entries = fs::read_dir(work).map_err(|e| Failure::Local(Error::io("list", work)(e)))?;
     entries
@@ -60,34 +60,35 @@ fn download_with(lists: Lists, package: &str, work: &Path) -> Result<(), Failure
     run(apt(work, lists).args(["download", package]))
 }
 
-/// Gets package lists for this once, and the package that they lead to.
+/// Downloads package lists into the folder `work`, and then the package by those lists.
 fn update(package: &str, work: &Path) -> Result<(), Failure> {
     for folder in ["lists/partial", "cache/archives/partial"] {
         let folder = work.join(folder);
         fs::create_dir_all(&folder).map_err(make(&folder))?;
     }
-    // To fail for one archive of several is no reason to give up, so it is the download that
-    // decides; but of two complaints the earlier one is nearer to the cause.
+    // The update fails if one of several archives fails, so it is the download that decides. If both fail, the update's
+    // error is reported, as it is nearer to the cause.
     let updated = run(apt(work, Lists::Own).arg("update"));
     download_with(Lists::Own, package, work).map_err(|failure| updated.err().unwrap_or(failure))
 }
 
 /// The package lists that `apt-get` is to use.
 enum Lists {
-    /// The system's, as they are.
+    /// The system's lists, as they are.
     System,
-    /// Those in the working folder.
+    /// Lists in the working folder.
     Own,
 }
 
-/// `apt-get` in the folder `work`, into which it downloads.
+/// The command `apt-get`, which downloads into the folder `work`.
 fn apt(work: &Path, lists: Lists) -> Command {
     let mut command = Command::new("apt-get");
     command.current_dir(work);
     let mut option = |option: String| {
         command.arg("-o").arg(option);
     };
-    // Started by root, it would become a user who cannot write here; started by anyone else, it need not change.
+    // Without this, apt-get started by root would change to a user who cannot write to `work`. For other users it
+    // changes nothing.
     option("APT::Sandbox::User=root".into());
     option("Acquire::Retries=0".into());
     option("Acquire::http::Timeout=10".into());
@@ -99,10 +100,10 @@ fn apt(work: &Path, lists: Lists) -> Command {
     command
 }
 
-/// Runs a program to its end; what it complained of, if it failed.
+/// Runs a program to its end. If it fails, the error has the last line of its standard error.
 fn run(command: &mut Command) -> Result<(), Failure> {
     let name = command.get_program().display().to_string();
-    // Its complaints are part of our error message, which is in English.
+    // The program's output becomes part of our error message, so it has to be in English.
     let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output();
     let output = output.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Failure::Source(format!("{name} is not on this machine")),

@@ -30,7 +30,7 @@ fn client() -> Agent {
         .timeout_connect(Some(Duration::from_secs(4)))
         .timeout_recv_response(Some(Duration::from_secs(10)))
         .timeout_recv_body(Some(Duration::from_secs(600)))
-        // The files are compressed already; to do it twice would only hide their size.
+        // The files are compressed already; a second compression would hide their size.
         .accept_encoding("identity")
         .build()
         .new_agent()

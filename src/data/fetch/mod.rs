@@ -1,7 +1,7 @@
-//! Fetching of a data set where this machine does not have it.
+//! Fetching of a data set that this machine does not have.
 //!
-//! First the mirrors (with the feature `fetch`), then Debian's package where there is one, which `apt-get` gets without
-//! root. Whatever a source delivers must be the published file by its SHA-256: nothing else is kept.
+//! The sources are the mirrors (with the feature `fetch`), then Debian's package if there is one, which `apt-get` gets
+//! without root. A file is kept only if its SHA-256 is the published one.
 
 mod debian;
 #[cfg(feature = "fetch")]
@@ -22,15 +22,16 @@ use self::store::Store;
 use super::spec::DataSpec;
 use crate::error::{self, Error};
 
-/// Fetches the files of `spec`, or the archive that holds them, into the folder `into`, which is made where needed.
-/// Files that are there already, and right, stay; an interrupted fetch goes on with the file at which it stopped. A file
-/// appears under its name only when it is whole and checked, so several programs may fetch into the same folder at a
-/// time.
+/// Fetches the files of `spec`, or the archive that holds them, into the folder `into`, which is made if it does not
+/// exist.
+///
+/// Files that are there already and are the published ones stay, so an interrupted fetch continues with the file at
+/// which it stopped. A file gets its name only once it is complete and checked, so several programs may fetch into one
+/// folder at the same time.
 ///
 /// # Errors
 ///
-/// [`Error::DataNotFound`] where no source delivers, with what each of them said; [`Error::Io`]
-/// where `into` cannot be written.
+/// [`Error::DataNotFound`] if no source delivers, with the error of each; [`Error::Io`] if `into` cannot be written.
 pub fn fetch(spec: &'static DataSpec, into: &Path, progress: &mut dyn FnMut(Progress)) -> error::Result<()> {
     let files = spec.downloads();
     fetch_from(&Supplier::all(spec), spec, &Store::open(into, &files)?, progress)
@@ -58,9 +59,9 @@ fn fetch_from(
     Err(Error::DataNotFound { data: spec.title.into(), tried, remedy: spec.remedy() })
 }
 
-/// Who may have the files.
+/// A source of the files.
 enum Supplier {
-    /// A server that has them below this address, which ends with a slash.
+    /// A server that has the files below this address, which ends with a slash.
     Mirror(String),
     /// The package archive that `apt-get` is configured for.
     Debian(Package),
@@ -74,7 +75,7 @@ impl Supplier {
         mirrors.chain(package).collect()
     }
 
-    /// Brings all files that `store` lacks, or says why not.
+    /// Puts all files that `store` lacks into it.
     fn deliver(&self, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
         match self {
             #[cfg(feature = "fetch")]

@@ -1,13 +1,14 @@
-//! What a fetch tells while it goes on, and how a source may fail.
+//! The progress of a fetch, and the failure of a source.
 
 use crate::error::Error;
 
-/// What happens during a [`fetch`](super::fetch).
+/// An event during a [`fetch`](super::fetch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// A source is asked. Where it fails, the next one is `Trying`, or the error says why.
+    /// A source is asked. If it fails, `Trying` follows for the next source; after the last one, `fetch` returns an
+    /// error.
     Trying {
-        /// The data set, as a person calls it.
+        /// The data set's title.
         data: &'static str,
         /// A mirror's address, or the command that gets Debian's package.
         source: String,
@@ -18,21 +19,21 @@ pub enum Progress {
         file: &'static str,
         /// Bytes that have arrived.
         done: u64,
-        /// Bytes that will, where the source says how many.
+        /// Bytes in all, if the source says how many.
         total: Option<u64>,
     },
-    /// A file has arrived, was checked, and is in its place.
+    /// A file has arrived, been checked, and got its name.
     Done {
         /// The file's name.
         file: &'static str,
     },
 }
 
-/// Why the files did not arrive.
+/// The reason why a source did not deliver all files.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The source did not deliver; the next one may.
+    /// The source failed. The next one may succeed.
     Source(String),
-    /// This machine cannot keep what is delivered; no other source would help.
+    /// This machine cannot store the files, so no other source would help.
     Local(Error),
 }

@@ -1,4 +1,4 @@
-//! The folder that files are fetched into. Nothing gets its name there before it is checked.
+//! The folder that files are fetched into. A file gets its name there only once it is checked.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -11,10 +11,10 @@ use crate::data::content::{Content, GZIP_MAGIC, Hashed};
 use crate::data::spec::{DataFile, Published};
 use crate::error::{self, Error};
 
-/// What compression may add to a file that does not compress: far more than gzip does.
+/// The most bytes by which a compressed file may exceed its content. gzip adds far fewer.
 const SLACK: u64 = 64 * 1024;
 
-/// A folder and the files that it is to have.
+/// A folder, and the files to fetch into it.
 pub(super) struct Store<'a> {
     folder: &'a Path,
     files: &'a [&'static DataFile],
@@ -27,21 +27,21 @@ impl<'a> Store<'a> {
         Ok(Store { folder, files })
     }
 
-    /// The files that are not there, or not right.
+    /// The files that are not there, or are not the published ones.
     pub(super) fn missing(&self) -> Vec<&'static DataFile> {
         let right = |file: &DataFile| file.find_in(self.folder).is_some_and(|path| check(&path, file).is_ok());
         self.files.iter().copied().filter(|file| !right(file)).collect()
     }
 
-    /// A path in this folder that nothing else uses, for what is not ready or not to stay.
+    /// A path in this folder that nothing else uses, for unfinished and temporary files.
     pub(super) fn scratch(&self, name: &str) -> Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         Scratch(self.folder.join(format!(".{name}.{}-{count}", process::id())))
     }
 
-    /// Reads one file, compressed or not, and keeps it if it is the published one. `total` is the number of
-    /// bytes that `reader` promises.
+    /// Reads one file, compressed or not, and keeps it if it is the published one. `total` is the number of bytes that
+    /// the source announced, for the progress alone.
     pub(super) fn keep(
         &self,
         file: &'static DataFile,
@@ -79,12 +79,13 @@ impl<'a> Store<'a> {
         out.sync_all().map_err(write)?;
         drop(out);
         check(&part.0, file).map_err(refuse)?;
-        // A server may have undone the compression on the way.
+        // A server may have sent the file uncompressed.
         let suffix = if magic == GZIP_MAGIC { ".gz" } else { "" };
         let path = self.folder.join(format!("{}{suffix}", file.name));
         fs::rename(&part.0, &path).map_err(|error| Failure::Local(Error::io("write", path)(error)))?;
         if suffix.is_empty() {
-            // One that is compressed would be found first, and is not right, or nothing would have been missing.
+            // A compressed file of this name would be found first. If there is one it failed the check, or this file
+            // would not have been fetched.
             let _ = fs::remove_file(self.folder.join(format!("{}.gz", file.name)));
         }
         progress(Progress::Done { file: file.name });
@@ -92,8 +93,8 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Whether a file is the published one; if not, in what it differs. One that somebody uncompressed, of which only the
-/// compressed form is known, is not.
+/// Checks that a file is the published one; the error states the difference. An uncompressed file of which only the
+/// compressed form is known fails.
 fn check(path: &Path, file: &DataFile) -> Result<(), String> {
     let opened = File::open(path).map_err(|error| error.to_string())?;
     let (what, bytes, sha256, measured) = match file.published {
@@ -118,20 +119,20 @@ fn check(path: &Path, file: &DataFile) -> Result<(), String> {
     }
 }
 
-/// Size and SHA-256 of what `reader` yields, up to one byte more than `bytes`: enough to know, however far a file would
-/// inflate.
+/// Size and SHA-256 of the first `bytes + 1` bytes of `reader`. One byte more than expected shows that a file is too
+/// long, however far it would inflate.
 fn measure(reader: impl Read, bytes: u64) -> io::Result<(u64, String)> {
     let mut hashed = Hashed::new(reader.take(bytes + 1));
     io::copy(&mut hashed, &mut io::sink())?;
     Ok(hashed.finish())
 }
 
-/// A file or folder that is gone when this is dropped, unless it was renamed before.
+/// A temporary file or folder: dropping this removes it, unless it was renamed before.
 pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // It may have been renamed or never made; and if it cannot be removed there is nobody to tell.
+        // The path may have been renamed or never made. A failure to remove it cannot be reported from here.
         let _ = if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
     }
 }

@@ -1,4 +1,4 @@
-//! Fetches from servers of this machine.
+//! Fetches from servers on this machine.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +21,7 @@ fn sha256(content: &[u8]) -> &'static str {
     String::leak(Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// Files whose contents are known.
+/// Files with a published content.
 fn files() -> Vec<&'static DataFile> {
     let file = |&(name, content): &(&'static str, &[u8])| {
         let published = Published::Content { bytes: content.len() as u64, sha256: sha256(content) };
@@ -30,7 +30,7 @@ fn files() -> Vec<&'static DataFile> {
     CONTENTS.iter().map(file).collect()
 }
 
-/// The same, of which only the compressed form is known.
+/// The same files, of which only the compressed form is published.
 fn compressed_files() -> Vec<&'static DataFile> {
     let file = |&(name, content): &(&'static str, &[u8])| {
         let whole = gzip(content);
@@ -40,7 +40,7 @@ fn compressed_files() -> Vec<&'static DataFile> {
     CONTENTS.iter().map(file).collect()
 }
 
-/// A data set that the files might be.
+/// A data set for messages; the files of a test are passed separately.
 static SPEC: DataSpec = DataSpec {
     name: "words",
     title: "Words",
@@ -75,7 +75,7 @@ fn ok(body: &[u8]) -> Vec<u8> {
     response("200 OK", body.len(), body)
 }
 
-/// What an upstream server says to the request of a file.
+/// The response of an upstream server to the request of a file.
 fn upstream(path: &str) -> Vec<u8> {
     match CONTENTS.iter().find(|(name, _)| path == format!("/{name}.gz")) {
         Some((_, content)) => ok(&gzip(content)),
@@ -83,7 +83,7 @@ fn upstream(path: &str) -> Vec<u8> {
     }
 }
 
-/// A server of this machine that answers each request by its path, until the tests end.
+/// Starts a server on this machine that answers each request by its path, until the tests end.
 fn mirror(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Supplier {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/", listener.local_addr().unwrap());
@@ -95,14 +95,14 @@ fn mirror(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Supplier {
     };
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // The client may well hang up before the end: some tests are about that.
+            // The client may hang up before the end: some tests make it do so.
             let _ = serve(stream);
         }
     });
     Supplier::Mirror(address)
 }
 
-/// What came of a fetch of `files` from these sources, in order.
+/// Fetches `files` from these sources, in order. Returns the result and the events.
 fn fetch_these(files: &[&'static DataFile], folder: &Path, sources: &[Supplier]) -> (Result<()>, Vec<Progress>) {
     let mut events = Vec::new();
     let result = Store::open(folder, files)
@@ -121,7 +121,7 @@ fn names(folder: &TempDir) -> Vec<String> {
     names
 }
 
-/// Why a mirror that answers so for its first file is refused. Nothing may be left behind.
+/// The reason why a mirror with this answer is refused. Asserts that no file is left behind.
 fn refusal(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
     let folder = tempfile::tempdir().unwrap();
     let source = mirror(answer);
@@ -193,7 +193,7 @@ fn a_body_cut_short_is_refused() {
     let whole = gzip(CONTENTS[0].1);
     let problem = refusal(move |_| response("200 OK", whole.len(), &whole[..9]));
     assert!(problem.contains("first: "), "{problem}");
-    // A server that does not know it has sent half a file.
+    // A server that sends a truncated file with a matching length.
     let whole = gzip(CONTENTS[0].1);
     let problem = refusal(move |_| ok(&whole[..whole.len() - 4]));
     assert!(problem.contains("first: "), "{problem}");
@@ -245,7 +245,7 @@ fn a_file_of_which_only_the_compressed_form_is_known_must_be_that() {
     fetch_these(&files, folder.path(), &[mirror(upstream)]).0.unwrap();
     assert_eq!(names(&folder), ["first.gz", "second.gz"]);
 
-    // Uncompressed on the way, compressed anew, and a login page.
+    // Three mirrors: one sends the file uncompressed, one compresses it anew, one answers with a login page.
     let folder = tempfile::tempdir().unwrap();
     let plain = mirror(|path| ok(CONTENTS[usize::from(path == "/second.gz")].1));
     let anew = mirror(|_| {

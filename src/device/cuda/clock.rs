@@ -9,10 +9,10 @@ use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::StepScalars;
 
-/// A word of the device's clock.
+/// A word of the device's clock: one per-step scalar.
 #[derive(Clone, Copy)]
 enum Word {
-    // Kernels read the first three as one struct, and the next two as another.
+    // The order matters: kernels read the first three words as one struct, and the next two as another.
     Rate,
     FirstCorrection,
     SecondCorrection,
@@ -23,10 +23,10 @@ enum Word {
 
 const WORDS: usize = 6;
 
-/// The clock of a device.
+/// The clock of a device: its per-step scalars, in device memory.
 pub(super) struct Clock {
     words: Block,
-    /// What the device's words will be once all work so far is done; `None` before they are first set.
+    /// The value that each word has once all work so far is done; `None` until it is first set.
     known: Mutex<Known>,
 }
 
@@ -36,7 +36,7 @@ impl Clock {
     }
 }
 
-/// A word that has been set, and stays as it is until this is dropped: after the launch that reads it.
+/// Words that have been set. They keep their values until this is dropped, so drop it after the launch that reads them.
 pub(crate) struct Set<'a> {
     pub(crate) address: CUdeviceptr,
     _words: MutexGuard<'a, Known>,
@@ -45,28 +45,28 @@ pub(crate) struct Set<'a> {
 type Known = [Option<u32>; WORDS];
 
 impl Cuda {
-    /// Where kernels find the learning rate, a float.
+    /// Sets the learning rate. The address is that of one float.
     pub(crate) fn rate(&self, rate: f32) -> Result<Set<'_>> {
         self.set([(Word::Rate, rate.to_bits())])
     }
 
-    /// Where kernels find the learning rate and the optimiser's two corrections, three floats.
+    /// Sets the learning rate and the optimiser's two corrections. The address is that of three floats.
     pub(crate) fn rate_and_corrections(&self, rate: f32, [first, second]: [f32; 2]) -> Result<Set<'_>> {
         let words = [(Word::Rate, rate), (Word::FirstCorrection, first), (Word::SecondCorrection, second)];
         self.set(words.map(|(word, value)| (word, value.to_bits())))
     }
 
-    /// Where kernels find epoch and step, two words.
+    /// Sets epoch and step. The address is that of two `u32`.
     pub(crate) fn position(&self, epoch: u32, step: u32) -> Result<Set<'_>> {
         self.set([(Word::Epoch, epoch), (Word::Step, step)])
     }
 
-    /// Where kernels find the place of a batch's first image in the order of its epoch.
+    /// Sets the position of a batch's first image in the order of its epoch. The address is that of one `u32`.
     pub(crate) fn first(&self, first: u32) -> Result<Set<'_>> {
         self.set([(Word::First, first)])
     }
 
-    /// All words, for work that is recorded or replayed.
+    /// Sets all words, before work is recorded or replayed.
     pub(super) fn scalars(&self, scalars: &StepScalars) -> Result<Set<'_>> {
         let StepScalars { rate, corrections, epoch, step, first } = *scalars;
         self.set([
@@ -82,15 +82,15 @@ impl Cuda {
     fn set<const N: usize>(&self, words: [(Word, u32); N]) -> Result<Set<'_>> {
         let clock = &self.shared.clock;
         let address = |word: Word| clock.words.address() + (word as usize * size_of::<u32>()) as u64;
-        // A panic elsewhere leaves no word half known.
+        // A poisoned lock is harmless: every word's value is either known or not.
         let mut known = clock.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (word, value) in words {
-            // Work that is being recorded finds the words as they are, so that no setting becomes part of it.
+            // While work is recorded, every word already has its value: no memset becomes part of the graph.
             if known[word as usize] == Some(value) {
                 continue;
             }
             self.bind()?;
-            // SAFETY: the word is the clock's.
+            // SAFETY: the address is that of a word in the clock's block.
             unsafe { sys::cuMemsetD32Async(address(word), value, 1, self.shared.stream.cu_stream()) }
                 .result()
                 .map_err(CudaError::driver("cuMemsetD32Async"))?;

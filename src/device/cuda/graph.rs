@@ -1,4 +1,4 @@
-//! Work recorded as a CUDA graph: the launches of a whole training step, asked for again by a single call.
+//! Work recorded as a CUDA graph: a single call replays the launches of a whole training step.
 
 use std::sync::Arc;
 
@@ -10,15 +10,17 @@ use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::{Recording, StepScalars};
 
-/// A recorded piece of work. Its launches name addresses, so the blocks that they use are lent to recordings only.
+/// A recorded piece of work. Its launches contain addresses, so the arena lends the blocks at those addresses to
+/// recordings only.
 pub struct Graph {
     graph: CudaGraph,
     _blocks: Recorded,
-    /// Holds the memory, and the clock.
+    /// Keeps the memory and the clock alive.
     cuda: Cuda,
 }
 
-// SAFETY: the graph has one owner, who launches it through a shared reference from one thread at a time: `Graph` is not Sync.
+// SAFETY: the graph has one owner, who launches it through a shared reference from one thread at a time: `Graph` is
+// not Sync.
 unsafe impl Send for Graph {}
 
 impl Recording for Graph {
@@ -28,7 +30,7 @@ impl Recording for Graph {
     }
 }
 
-/// A stream that records. It does so no longer when this is dropped, whatever has happened meanwhile.
+/// A stream that records. Dropping this ends the recording, also after an error.
 struct Capture<'a> {
     stream: &'a Arc<CudaStream>,
     ended: bool,
@@ -36,7 +38,7 @@ struct Capture<'a> {
 
 impl<'a> Capture<'a> {
     fn begin(stream: &'a Arc<CudaStream>) -> Result<Self> {
-        // Memory may be taken from the driver while it lasts.
+        // The relaxed mode permits allocations from the driver during the recording.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         stream.begin_capture(mode).map_err(CudaError::driver("cuStreamBeginCapture"))?;
         Ok(Capture { stream, ended: false })
@@ -54,14 +56,14 @@ impl<'a> Capture<'a> {
 impl Drop for Capture<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            // What was recorded before the failure goes with it; the failure itself has been told.
+            // `work` has failed and its error is returned, so the partial graph is dropped.
             let _ = self.stream.end_capture(CUgraphInstantiate_flags(0));
         }
     }
 }
 
 impl Cuda {
-    /// Records what `work` launches, without running any of it.
+    /// Records the launches of `work` without running them.
     pub(super) fn capture(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         drop(self.scalars(scalars)?);
         let capture = Capture::begin(&self.shared.stream)?;
