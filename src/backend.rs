@@ -3,8 +3,8 @@
 use crate::device::Device;
 use crate::ops;
 
-/// A device with kernels for every op of [`crate::ops`], and a say in which ops are fused. Networks and training are generic
-/// over it; a single op asks for its own trait alone.
+/// A device with kernels for every op of [`crate::ops`] and a verdict on every [`Fusion`](ops::fusion::Fusion).
+/// Networks and training are generic over it; a single op requires only its own trait.
 pub trait Backend:
     Device
     + ops::conv2d::Conv2d

@@ -1,8 +1,8 @@
 //! Counter-based random numbers: Philox4x32-10.
 //!
-//! Every random number of a training run is a pure function of *(seed, purpose, epoch, step, element)*. Nothing is
-//! drawn from a running generator, so there is no state to save, resuming is bit-exact, dropout needs no stored
-//! mask, and a CPU and a GPU produce the same numbers in whatever order their threads run.
+//! Every random number of a training run is a pure function of *(seed, purpose, epoch, step, element)*. No generator
+//! advances, so there is no state to save, resuming is bit-exact, and dropout needs no stored mask. A CPU and a GPU
+//! produce the same numbers in any order of their threads.
 //!
 //! Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
@@ -10,7 +10,7 @@ use std::convert::Infallible;
 
 use rand::TryRng;
 
-/// What a random number is for. Streams of different purposes never overlap.
+/// The use of a random number. Streams of different purposes have different counters, so they never overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Initial values of the `index`-th parameter of a network.
@@ -22,6 +22,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// The counter's upper word: a tag in the top 8 bits, the index in the lower 24.
     fn word(self) -> u32 {
         let (tag, index) = match self {
             Purpose::Init { index } => (1, index),
@@ -46,11 +47,12 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// The stream of one purpose in one step of an epoch.
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, step: u32) -> Self {
         Stream { key: [seed as u32, (seed >> 32) as u32], step, epoch, purpose: purpose.word() }
     }
 
-    /// The key, and the three upper words of the counter: what a kernel needs to draw the same numbers.
+    /// The key, and the counter's words `[step, epoch, purpose]`: a kernel draws the same numbers from them.
     pub fn words(&self) -> ([u32; 2], [u32; 3]) {
         (self.key, [self.step, self.epoch, self.purpose])
     }
@@ -61,14 +63,14 @@ impl Stream {
         philox4x32_10([block, self.step, self.epoch, self.purpose], self.key)
     }
 
-    /// The word of one element.
+    /// The word of one element, below 2³⁴.
     #[inline]
     pub fn word(&self, element: usize) -> u32 {
         debug_assert!(element < 1 << 34);
         self.block((element / 4) as u32)[element % 4]
     }
 
-    /// The stream read from its beginning by the `rand` crate's distributions and shuffles.
+    /// A generator that reads the stream from element 0, for the `rand` crate's distributions and shuffles.
     pub fn rng(self) -> StreamRng {
         StreamRng { stream: self, element: 0 }
     }

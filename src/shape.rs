@@ -1,4 +1,4 @@
-//! Shapes as pure arithmetic: what an op reads and writes, and how many operations and bytes that takes.
+//! Shapes as pure arithmetic: the extents of an op's input and output, and its multiply-adds.
 //!
 //! Logical order is PyTorch's, `[N, C, H, W]`; memory order is NHWC, so that a pixel's channels are contiguous and a
 //! 1×1 convolution is a plain GEMM over `[N·H·W, C]`. Weights are logically `[K, C, R, S]` and lie KRSC.
@@ -26,44 +26,47 @@ impl Shape {
         Shape { dims: [n, c, 1, 1], rank: 2 }
     }
 
+    /// A vector of `len` elements, as a bias.
     pub const fn vector(len: usize) -> Self {
         Shape { dims: [len, 1, 1, 1], rank: 1 }
     }
 
-    /// The weights of a convolution from `c` to `k` channels with an `r` × `s` filter.
+    /// The weights of a convolution from `c` to `k` channels with an `r` × `s` filter, logically `[k, c, r, s]`.
     pub const fn weight(k: usize, c: usize, r: usize, s: usize) -> Self {
         Shape { dims: [k, c, r, s], rank: 4 }
     }
 
+    /// The extents in logical order, as many as the rank.
     pub fn dims(&self) -> &[usize] {
         &self.dims[..usize::from(self.rank)]
     }
 
-    /// The number of elements. More than `usize` can count is `usize::MAX`, which no buffer has.
+    /// The number of elements; `usize::MAX`, which no buffer has, if a `usize` cannot hold it.
     pub fn len(&self) -> usize {
         product(self.dims)
     }
 
+    /// Whether an extent is 0.
     pub fn is_empty(&self) -> bool {
         self.dims.contains(&0)
     }
 
-    /// Images (or rows) in the batch.
+    /// The first extent: images or rows in the batch; output channels of weights.
     pub fn n(&self) -> usize {
         self.dims[0]
     }
 
-    /// Channels (or features).
+    /// The second extent: channels or features; 1 for a vector.
     pub fn c(&self) -> usize {
         self.dims[1]
     }
 
-    /// Height; 1 below rank 4.
+    /// The third extent: height; 1 below rank 4.
     pub fn h(&self) -> usize {
         self.dims[2]
     }
 
-    /// Width; 1 below rank 4.
+    /// The fourth extent: width; 1 below rank 4.
     pub fn w(&self) -> usize {
         self.dims[3]
     }
@@ -74,12 +77,12 @@ impl Shape {
         self
     }
 
-    /// What is left of images whose pixels are averaged: `[N, C, 1, 1]`.
+    /// The output of a global average pool over these images: `[N, C, 1, 1]`.
     pub fn pooled(&self) -> Self {
         Shape::image(self.n(), self.c(), 1, 1)
     }
 
-    /// Images as rows: `[N, C·H·W]`.
+    /// The output of flattening these images: `[N, C·H·W]`.
     pub fn flattened(&self) -> Self {
         Shape::matrix(self.n(), product([self.c(), self.h(), self.w()]))
     }
@@ -104,15 +107,16 @@ impl fmt::Debug for Shape {
     }
 }
 
-/// A product that stays at `usize::MAX` instead of beginning again at zero, so that sizes nobody can have are refused
-/// for what they are.
+/// A saturating product: an overflow gives `usize::MAX` instead of wrapping to a small size, so that it is refused as
+/// too large.
 fn product<const N: usize>(factors: [usize; N]) -> usize {
     factors.into_iter().fold(1, usize::saturating_mul)
 }
 
 /// A 2-D convolution (cross-correlation, as in every framework), dense, with one bias per output channel.
 ///
-/// Input `[n, c, h, w]`, weights `[k, c, r, s]`, output `[n, k, p, q]` with `p = (h + 2·pad − r) / stride + 1`.
+/// Input `[n, c, h, w]`, weights `[k, c, r, s]`, output `[n, k, p, q]` with `p = ⌊(h + 2·pad − r) / stride⌋ + 1` and
+/// `q = ⌊(w + 2·pad − s) / stride⌋ + 1`.
 /// As GEMMs (M × N × K): fprop `n·p·q × k × r·s·c`, dgrad `n·p·q × r·s·c × k`, wgrad `k × r·s·c × n·p·q`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
@@ -158,36 +162,40 @@ impl ConvShape {
         Ok(ConvShape { n: x.n(), h: x.h(), w: x.w(), c, k, r, s, p, q, stride, pad })
     }
 
-    /// The same convolution, of whose output only the first `p` rows and `q` columns are computed.
+    /// The convolution cropped to the first `p` rows and `q` columns of its output: at least 1 each, at most those it
+    /// has.
     pub fn cropped(self, p: usize, q: usize) -> Self {
         ConvShape { p: self.p.min(p).max(1), q: self.q.min(q).max(1), ..self }
     }
 
-    /// The same convolution, of whose output all rows and columns are computed.
+    /// The convolution without cropping: all rows and columns of the output.
     pub fn whole(self) -> Self {
         let padded = |len: usize| len.saturating_add(self.pad.saturating_mul(2));
         let extent = |len: usize, filter: usize| (padded(len) - filter) / self.stride + 1;
         ConvShape { p: extent(self.h, self.r), q: extent(self.w, self.s), ..self }
     }
 
+    /// `[n, c, h, w]`.
     pub fn input(&self) -> Shape {
         Shape::image(self.n, self.c, self.h, self.w)
     }
 
+    /// `[k, c, r, s]`.
     pub fn weight(&self) -> Shape {
         Shape::weight(self.k, self.c, self.r, self.s)
     }
 
+    /// `[n, k, p, q]`.
     pub fn output(&self) -> Shape {
         Shape::image(self.n, self.k, self.p, self.q)
     }
 
-    /// Output pixels of the whole batch: the GEMMs' long side.
+    /// Output pixels of the whole batch, n·p·q: the GEMM's M of fprop and dgrad, its K of wgrad (see [`ConvShape`]).
     pub fn pixels(&self) -> usize {
         product([self.n, self.p, self.q])
     }
 
-    /// Elements under one filter: r·s·c.
+    /// Elements of one filter: r·s·c.
     pub fn taps(&self) -> usize {
         product([self.r, self.s, self.c])
     }
@@ -202,22 +210,23 @@ impl ConvShape {
         ConvShape { n: m, h: 1, w: 1, c, k, r: 1, s: 1, p: 1, q: 1, stride: 1, pad: 0 }
     }
 
-    /// Whether the filter sees one pixel at a time, and each in turn: 1×1, stride 1, no padding.
+    /// Whether each output pixel is computed from the input pixel at the same place alone: 1×1, stride 1, no padding.
     pub fn is_pointwise(&self) -> bool {
         self.r == 1 && self.s == 1 && self.stride == 1 && self.pad == 0
     }
 
-    /// Whether this is a GEMM of `[n·h·w, c]` and `[c, k]` as it stands: pointwise, and every pixel is computed.
+    /// Whether the convolution is a plain GEMM of `[n·h·w, c]` and `[c, k]`: pointwise and not cropped.
     pub fn is_gemm(&self) -> bool {
         self.is_pointwise() && (self.p, self.q) == (self.h, self.w)
     }
 
+    /// Stride and padding.
     pub fn window(&self) -> Window {
         Window { stride: self.stride, pad: self.pad }
     }
 }
 
-/// How a filter moves: `stride` pixels at a time, over an image with `pad` zeros on each side.
+/// Stride and padding of a filter: it moves `stride` pixels at a time over an image with `pad` zeros on each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
     pub stride: usize,
@@ -248,8 +257,8 @@ impl PoolShape {
     /// The pool of input `x`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an empty tensor, a window or stride of 0, a window larger than the input, or one of more
-    /// than 256 elements (the position of the maximum is kept in one byte).
+    /// [`Error::Shape`] for an empty tensor, a window or stride of 0, a window larger than the input, or a window
+    /// larger than 16 (the position of the maximum among its 256 elements is kept in one byte).
     pub fn new(op: &'static str, x: Shape, window: usize, stride: usize) -> Result<Self> {
         x.require_image(op)?;
         if window == 0 || stride == 0 {
@@ -265,16 +274,18 @@ impl PoolShape {
         Ok(PoolShape { n: x.n(), h: x.h(), w: x.w(), c: x.c(), p: extent(x.h()), q: extent(x.w()), window, stride })
     }
 
+    /// `[n, c, h, w]`.
     pub fn input(&self) -> Shape {
         Shape::image(self.n, self.c, self.h, self.w)
     }
 
-    /// The first rows and columns of the input, as far as a window reaches: floor mode never reads what lies beyond.
+    /// The part of the input that windows cover: its first rows and columns. Floor mode never reads the rest.
     pub fn read(&self) -> Shape {
         let reach = |outputs: usize| (outputs - 1) * self.stride + self.window;
         Shape::image(self.n, self.c, reach(self.p), reach(self.q))
     }
 
+    /// `[n, c, p, q]`.
     pub fn output(&self) -> Shape {
         Shape::image(self.n, self.c, self.p, self.q)
     }

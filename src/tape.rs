@@ -1,5 +1,6 @@
-//! The tape: ops append themselves as they run, and [`Tape::backward`] runs through them once, from the last to the
-//! first. There is no graph to walk and nothing to sort, because the order of execution is already a topological one.
+//! The tape: reverse-mode differentiation. Each op appends its backward half as it runs, and [`Tape::backward`] runs
+//! the backward halves once, from the last to the first. The order of execution is a topological order already, so
+//! there is no graph to sort.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::device::{Buffer, Device, Grad, Role, Write};
 use crate::{Error, Result, Shape};
 
-/// A value on the tape: its slot, and a share of its data.
+/// A variable: a value on the tape, with its slot and shared ownership of its data.
 pub struct Var<B: Device> {
     pub(crate) slot: Slot,
     pub(crate) data: Arc<B::Buf>,
@@ -30,27 +31,29 @@ impl<B: Device> Var<B> {
         &self.data
     }
 
-    /// For ops: what they keep of an input for the way back, the mask of its gradient included.
+    /// For ops: the [`Input`] that the backward half keeps, with the mask of its gradient.
     pub(crate) fn input(&self) -> Input<B> {
         Input { slot: self.slot, mask: self.slot.relu.then(|| self.data.clone()) }
     }
 }
 
-/// What an op keeps of an input: the slot of its gradient, and the value that masks it where it came out of a ReLU.
+/// An op's input as its backward half keeps it: the slot of its gradient, and the mask, which is the value itself if a
+/// ReLU computed it.
 pub(crate) struct Input<B: Device> {
     slot: Slot,
     mask: Option<Arc<B::Buf>>,
 }
 
 impl<B: Device> Input<B> {
-    /// An input whose gradient the op leaves masked without the value: its output is zero where the input is, and carries the
-    /// ReLU's mark itself, so the gradient that comes in is zero there already. Max pooling and dropout are of this kind.
+    /// An input whose gradient needs no mask, because the op passes the ReLU's mark on to its output: the gradient that
+    /// it receives is masked already, and the gradient that it writes is zero at the same elements of the input. Max
+    /// pooling, dropout and flatten use it, and so keep no data of their inputs.
     pub(crate) fn masked(slot: Slot) -> Self {
         Input { slot, mask: None }
     }
 }
 
-/// A value's place in the gradient table, without its data.
+/// The slot of a variable: the index of its gradient in [`Grads`], its shape and flags, without its data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     tape: TapeId,
@@ -58,8 +61,8 @@ pub(crate) struct Slot {
     pub(crate) shape: Shape,
     role: Role,
     needs_grad: bool,
-    /// The value came out of a ReLU: its gradient is zero where the value is not positive. [`Grads::open`] and
-    /// [`Grads::close`] see to that, so the op that applied the ReLU has nothing left to do.
+    /// The ReLU's mark: a ReLU computed the value, so its gradient is zero where the value is not positive.
+    /// [`Grads::open`] and [`Grads::close`] apply the mask, so the op with the ReLU receives a masked gradient.
     pub(crate) relu: bool,
 }
 
@@ -75,32 +78,33 @@ impl Slot {
     }
 }
 
-/// The backward half of an op. It owns what the forward half saved, and frees it by being consumed.
+/// The backward half of an op. It owns the buffers that the forward half saved; `backward` consumes it, which frees
+/// them.
 pub(crate) trait Backward<B: Device>: Send {
-    /// Takes the gradient of its output from `grads` and adds to the gradients of its inputs.
+    /// Takes the gradient of its output from `grads`, and writes or adds to the gradients of its inputs.
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()>;
 }
 
-/// What a forward pass is for.
+/// The purpose of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing is recorded; dropout does nothing.
+    /// No op is recorded, no gradient is wanted, and dropout returns its input.
     Inference,
-    /// Everything is recorded; dropout draws from (seed, epoch, step).
+    /// Ops with gradients are recorded; dropout's masks are functions of (seed, epoch, step).
     Training { seed: u64, epoch: u32, step: u32 },
 }
 
-/// Tells the variables of one tape from those of another.
+/// Identifies a tape, so that variables of another tape are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TapeId(u64);
 
-/// A number that nobody else has.
+/// A number that is unique in the process.
 pub(crate) fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A recording of one forward pass.
+/// A tape: the recorded ops of one forward pass. (A device's [`Recording`](crate::device::Recording) is another thing.)
 pub struct Tape<B: Device> {
     id: TapeId,
     backend: B,
@@ -109,11 +113,12 @@ pub struct Tape<B: Device> {
     /// Slots given out so far.
     slots: usize,
     params: HashMap<ParamId, Slot>,
-    /// Dropouts met so far: each draws its own mask.
+    /// Dropouts run so far: the index of the next one's random stream.
     pub(crate) dropouts: u32,
 }
 
 impl<B: Device> Tape<B> {
+    /// An empty tape.
     pub fn new(backend: &B, mode: Mode) -> Self {
         let (id, backend) = (TapeId(unique()), backend.clone());
         Tape { id, backend, mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), dropouts: 0 }
@@ -127,7 +132,7 @@ impl<B: Device> Tape<B> {
         self.mode
     }
 
-    /// A value that wants no gradient: the input of a network.
+    /// A variable without a gradient, such as the input of a network. `data` holds `shape` in memory order.
     ///
     /// # Errors
     /// [`Error::Shape`] if the buffer does not have the shape's length.
@@ -135,7 +140,7 @@ impl<B: Device> Tape<B> {
         self.leaf(data, shape, Role::Activation, false)
     }
 
-    /// A value whose gradient is wanted; `role` is what its buffer was made for, and what its gradient will be.
+    /// A variable with a gradient. `role` is the role that `data` was allocated for, and the gradient gets the same.
     ///
     /// # Errors
     /// As [`Tape::constant`].
@@ -152,7 +157,7 @@ impl<B: Device> Tape<B> {
         Ok(Var { slot, data: Arc::new(data) })
     }
 
-    /// A parameter of the network. Used twice on one tape, it is one variable, and its gradients add up.
+    /// The variable of a parameter. A parameter used twice on one tape has one slot, so its gradients add up.
     pub fn param(&mut self, param: &Param<B>) -> Var<B> {
         let known = self.params.get(&param.id).copied();
         let slot = known.unwrap_or_else(|| self.slot(param.shape, Role::Parameter, true, false));
@@ -166,7 +171,7 @@ impl<B: Device> Tape<B> {
         Slot { tape: self.id, id, shape, role, needs_grad: needs_grad && self.mode != Mode::Inference, relu }
     }
 
-    /// For ops: the variable that an op has computed from `inputs`; `relu` if its values went through a ReLU.
+    /// For ops: the output variable with data `data`, computed from `inputs`; `relu` if its values went through a ReLU.
     ///
     /// # Errors
     /// [`Error::Shape`] if an input belongs to another tape.
@@ -180,10 +185,11 @@ impl<B: Device> Tape<B> {
         Ok(Var { slot: self.unstored(shape, inputs, relu)?, data: Arc::new(data) })
     }
 
-    /// For ops: room for what they compute from `inputs`, and whether it goes through a ReLU.
+    /// For ops: a buffer for an output of shape `shape`. If `relu` is set and a gradient is wanted, it is a rectified
+    /// buffer ([`Device::alloc_rectified`]).
     ///
     /// # Errors
-    /// [`Error::Memory`] if the device has no such room.
+    /// [`Error::Memory`] if the device has too little free memory.
     pub(crate) fn room(&self, shape: Shape, inputs: impl IntoIterator<Item = Slot>, relu: bool) -> Result<B::Buf> {
         let needs_grad = inputs.into_iter().any(|input| input.needs_grad);
         match relu && needs_grad {
@@ -192,7 +198,7 @@ impl<B: Device> Tape<B> {
         }
     }
 
-    /// For ops: a value computed from `inputs` that stays within a kernel. It has a gradient, and no data.
+    /// For ops: the slot of a value computed from `inputs` that a fused kernel never stores: a gradient without data.
     ///
     /// # Errors
     /// As [`Tape::output`].
@@ -217,22 +223,25 @@ impl<B: Device> Tape<B> {
         Err(Error::shape("tape", format!("a variable of shape {} belongs to another tape", slot.shape)))
     }
 
-    /// For ops: `input` under another shape, sharing its data.
+    /// For ops: `input` under another shape of the same length, sharing data and slot.
     pub(crate) fn view(&mut self, input: &Var<B>, shape: Shape) -> Var<B> {
         debug_assert_eq!(input.slot.shape.len(), shape.len());
         Var { slot: Slot { shape, ..input.slot }, data: input.data.clone() }
     }
 
-    /// For ops: appends the backward half that `node` makes, if `output` takes part in a gradient.
+    /// For ops: appends the backward half that `node` makes, if `output` needs a gradient.
     pub(crate) fn record<N: Backward<B> + 'static>(&mut self, output: Slot, node: impl FnOnce() -> N) {
         if output.needs_grad {
             self.nodes.push(Box::new(node()));
         }
     }
 
-    /// The gradients of a loss with respect to every parameter and variable it depends on.
+    /// The gradients of a loss with respect to every parameter and [variable](Tape::variable) that it depends on.
     ///
-    /// Consumes the tape: each op frees what it saved as soon as it has used it.
+    /// Consumes the tape: each op frees its saved buffers as soon as its backward half has run.
+    ///
+    /// # Errors
+    /// As [`Tape::backward_from`], and as the kernels.
     pub fn backward(self, loss: Loss<B>) -> Result<Grads<B>> {
         self.backward_from(&loss.logits, loss.gradient)
     }
@@ -262,13 +271,13 @@ impl<B: Device> Tape<B> {
     }
 }
 
-/// A loss on its way back: what [`Tape::backward`] starts from.
+/// A loss as [`Tape::backward`] takes it: the logits, and the loss's gradient with respect to them.
 pub struct Loss<B: Device> {
     pub(crate) logits: Var<B>,
     pub(crate) gradient: B::Buf,
 }
 
-/// Gradients by slot. Each is owned once: `take` moves it out, so that nothing is aliased.
+/// Gradients by slot. Each has one owner: `take` and `open` move it out, so no two kernels write to the same buffer.
 pub struct Grads<B: Device> {
     tape: TapeId,
     backend: B,
@@ -277,24 +286,24 @@ pub struct Grads<B: Device> {
 }
 
 impl<B: Device> Grads<B> {
-    /// For ops: moves their output's gradient out; `None` if nothing contributed to it.
+    /// For ops: moves the output's gradient out; `None` if no op contributed to it.
     pub(crate) fn take(&mut self, slot: Slot) -> Option<B::Buf> {
         self.slots[slot.id].take()
     }
 
-    /// The gradient with respect to a variable that no op has computed; `None` if the loss did not depend on it. (The
-    /// gradients of what ops computed are gone: each was used up on the way back.)
+    /// The gradient with respect to a leaf made by [`Tape::variable`], in memory order; `None` if the loss does not
+    /// depend on it. Gradients of ops' outputs are not kept: the backward pass consumes them.
     pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
         if var.slot.tape == self.tape { self.slots[var.slot.id].as_ref() } else { None }
     }
 
-    /// The gradient with respect to a parameter; `None` if the loss did not depend on it.
+    /// The gradient with respect to a parameter, in memory order; `None` if the loss does not depend on it.
     pub fn of_param(&self, param: &Param<B>) -> Option<&B::Buf> {
         self.slots[self.params.get(&param.id)?.id].as_ref()
     }
 
-    /// For ops: an input's gradient, to be written or added to, with its mask; `None` if no gradient is wanted. Give it back by
-    /// [`Grads::close`].
+    /// For ops: lends an input's gradient with its mask; `None` if no gradient is wanted. The first contributor gets a
+    /// new buffer to overwrite, later ones add. [`Grads::close`] takes it back.
     pub(crate) fn open(&mut self, input: &Input<B>) -> Result<Option<Lent<B>>> {
         let slot = input.slot;
         if !slot.needs_grad {
@@ -311,8 +320,8 @@ impl<B: Device> Grads<B> {
         Ok(Some(Lent { id: slot.id, grad }))
     }
 
-    /// For ops: gives back what [`Grads::open`] lent, masked now if the kernel did not take the mask: an op that forgets its
-    /// input's ReLU costs a pass and is right.
+    /// For ops: takes back the gradients that [`Grads::open`] lent. A mask that the kernel did not take is applied now,
+    /// so an op that ignores masks costs an extra pass and is still right.
     pub(crate) fn close(&mut self, lent: impl IntoIterator<Item = Lent<B>>) -> Result<()> {
         for Lent { id, grad } in lent {
             self.slots[id] = Some(grad.finish(&self.backend)?);
@@ -320,7 +329,8 @@ impl<B: Device> Grads<B> {
         Ok(())
     }
 
-    /// For ops: opens the gradient of one input, has `write` write it, and closes it; nothing where none is wanted.
+    /// For ops: opens the gradient of one input, calls `write` with it, and closes it. Without a wanted gradient
+    /// `write` is not called.
     pub(crate) fn update(
         &mut self,
         input: &Input<B>,
@@ -338,7 +348,7 @@ pub(crate) struct Lent<B: Device> {
     pub(crate) grad: Grad<B::Buf>,
 }
 
-/// Tells a parameter from every other.
+/// Identifies a parameter, uniquely in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParamId(u64);
 
@@ -347,7 +357,7 @@ pub struct Param<B: Device> {
     id: ParamId,
     shape: Shape,
     data: Arc<B::Buf>,
-    /// Its learning rate is the optimiser's times this.
+    /// The parameter's learning rate is the optimiser's rate times this factor; 1 by default.
     pub rate_multiplier: B::Scalar,
 }
 
@@ -355,7 +365,7 @@ impl<B: Device> Param<B> {
     /// A parameter with the given values, in memory order (weights KRSC).
     ///
     /// # Errors
-    /// [`Error::Shape`] if the values do not fill the shape.
+    /// [`Error::Shape`] if the number of values is not the shape's.
     pub fn new(backend: &B, shape: Shape, values: &[B::Scalar]) -> Result<Self> {
         require_values(shape, values)?;
         let (id, data) = (ParamId(unique()), Arc::new(backend.upload(Role::Parameter, values)?));
@@ -375,7 +385,7 @@ impl<B: Device> Param<B> {
         &self.data
     }
 
-    /// Replaces the values, in place.
+    /// Replaces the values in place; they are in memory order.
     ///
     /// # Errors
     /// As [`Param::new`]; [`Error::ParameterInUse`] while a variable of some tape shares the data.
@@ -385,7 +395,7 @@ impl<B: Device> Param<B> {
         backend.write(Arc::get_mut(&mut self.data).ok_or_else(in_use)?, values)
     }
 
-    /// The values, to be updated in place; `None` while a variable of some tape still shares them.
+    /// The values, for an update in place; `None` while a variable of some tape shares them.
     pub(crate) fn data_mut(&mut self) -> Option<&mut B::Buf> {
         Arc::get_mut(&mut self.data)
     }
@@ -405,7 +415,7 @@ mod tests {
     use crate::ops::Affine;
     use crate::shape::Window;
 
-    /// An op that copies its input, and whose author has not thought of ReLUs.
+    /// An op that copies its input and never takes the mask of its input's gradient.
     struct Forgetful {
         x: Input<Cpu<f32>>,
         y: Slot,
@@ -423,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn an_op_that_forgets_the_mask_gets_it_all_the_same() {
+    fn the_tape_applies_a_mask_that_the_op_did_not_take() {
         let cpu = Cpu::<f32>::new();
         let mut tape = Tape::new(&cpu, Mode::Training { seed: 0, epoch: 0, step: 0 });
         let x = cpu.upload(Role::Activation, &[-1.0, 2.0, 0.0, 3.0]).unwrap();

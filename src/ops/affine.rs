@@ -1,10 +1,11 @@
-//! The arguments of affine layers by name: weights, bias and ReLU; the gradients that are wanted.
+//! The arguments of affine layers by name: weights, bias, ReLU, and the wanted gradients.
 
 use crate::device::{Device, Grad};
 use crate::tape::{Slot, Var};
 use crate::{Error, Result, Shape};
 
-/// The parameters of an affine layer, as variables or buffers, and whether a ReLU follows in its epilogue.
+/// The parameters of an affine layer, as variables or buffers: weights `[K, C, R, S]` (in memory KRSC) and an optional
+/// bias `[K]`. `relu` puts a ReLU into the epilogue.
 pub struct Affine<'a, T> {
     pub w: &'a T,
     pub bias: Option<&'a T>,
@@ -31,20 +32,21 @@ impl<'a, B: Device> Affine<'a, Var<B>> {
     }
 }
 
-/// The gradients that are wanted of an affine layer's parameters.
+/// The wanted gradients of an affine layer's parameters.
 pub struct Wanted<'a, Buf> {
     pub dw: Option<&'a mut Grad<Buf>>,
     pub db: Option<&'a mut Grad<Buf>>,
 }
 
 impl<Buf> Wanted<'_, Buf> {
-    /// Whether none is.
+    /// Whether no gradient is wanted.
     pub fn is_none(&self) -> bool {
         self.dw.is_none() && self.db.is_none()
     }
 }
 
-/// A bias has one element for each of `k` output channels.
+/// # Errors
+/// [`Error::Shape`] if a bias does not have one element for each of `k` output channels.
 pub(super) fn require_bias<B: Device>(op: &'static str, bias: Option<&Var<B>>, k: usize) -> Result<()> {
     match bias {
         Some(bias) if bias.shape() != Shape::vector(k) => {

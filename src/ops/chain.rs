@@ -1,13 +1,13 @@
-//! Several affine layers as one op: their parameters, the gradients that are wanted of them, and what the tape keeps of
-//! them for the way back.
+//! Chains: several affine layers as one op. Their parameters, their wanted gradients, and the inputs that the tape
+//! keeps for the backward pass.
 
 use super::{Affine, Wanted, affine};
 use crate::device::{Device, Grad};
 use crate::tape::{Grads, Input, Slot, Var};
 use crate::{Error, Result};
 
-/// The weights and biases of `N` layers, as variables or buffers. Each layer but the last ends in a ReLU; the last one if
-/// `relu` is set.
+/// The weights `[K, C, R, S]` (in memory KRSC) and biases `[K]` of `N` layers, as variables or buffers. Each layer but
+/// the last ends in a ReLU; the last one does if `relu` is set.
 pub struct Params<'a, T, const N: usize> {
     pub w: [&'a T; N],
     pub b: [&'a T; N],
@@ -23,13 +23,13 @@ impl<T, const N: usize> Clone for Params<'_, T, N> {
 impl<T, const N: usize> Copy for Params<'_, T, N> {}
 
 impl<'a, T, const N: usize> Params<'a, T, N> {
-    /// Layer `i`, alone.
+    /// The parameters of layer `i` (from 0).
     pub fn layer(&self, i: usize) -> Affine<'a, T> {
         Affine { w: self.w[i], bias: Some(self.b[i]), relu: i + 1 < N || self.relu }
     }
 }
 
-/// The gradients that are wanted of `N` layers, and of the first one's input.
+/// The wanted gradients of the parameters of `N` layers, and of the first layer's input.
 pub struct ChainWanted<'a, Buf, const N: usize> {
     pub dx: Option<&'a mut Grad<Buf>>,
     pub layers: [Wanted<'a, Buf>; N],
@@ -45,8 +45,8 @@ pub(super) struct Chain<B: Device, const N: usize> {
 
 impl<B: Device, const N: usize> Chain<B, N> {
     /// # Errors
-    /// [`Error::Shape`] for a bias that does not have an element for each of its layer's channels `k`, or a variable that is
-    /// given more than once: one kernel would write its gradients at the same time.
+    /// [`Error::Shape`] for a bias that does not have one element for each of its layer's output channels `k`, or a
+    /// variable that is given more than once: the kernel would write the same gradient twice at the same time.
     pub(super) fn new(op: &'static str, x: Var<B>, params: Params<'_, Var<B>, N>, k: [usize; N]) -> Result<Self> {
         for (bias, k) in params.b.into_iter().zip(k) {
             affine::require_bias(op, Some(bias), k)?;
@@ -78,7 +78,7 @@ impl<B: Device, const N: usize> Chain<B, N> {
         Params { w: self.w.each_ref().map(Var::data), b: self.b.each_ref().map(Var::data), relu: self.relu }
     }
 
-    /// Has `passes` write the gradients that are wanted.
+    /// Opens the wanted gradients, calls `passes` to write them, and closes them.
     pub(super) fn gradients(
         &self,
         grads: &mut Grads<B>,

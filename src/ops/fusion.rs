@@ -1,32 +1,35 @@
-//! Which runs of layers a backend takes as one op. [`nn::plan`](crate::nn::plan) asks it and decides; the fused ops themselves run
-//! whatever they are given, layer by layer where the backend has no kernel for it.
+//! A backend's verdict on each fusion: whether it gains by running consecutive layers as one op.
+//! [`nn::plan`](crate::nn::plan) asks for it and decides. The fused ops themselves take any extents; where the backend
+//! has no kernel for them, they run layer by layer.
 
 use super::mlpconv::MlpConvShape;
 use super::pointwise_pair::PairShape;
 use crate::device::Device;
 use crate::shape::{ConvShape, PoolShape};
 
-/// A run of layers that one op covers, with its extents.
+/// Consecutive layers that one op covers, with their extents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fusion {
-    /// A convolution and two 1×1 convolutions, a ReLU after the first two, and the max pool that may follow.
+    /// A convolution and two 1×1 convolutions, a ReLU after the first two, optionally one after the third and a max
+    /// pool.
     MlpConv(MlpConvShape),
-    /// Two 1×1 convolutions, a ReLU between them, and the global average that may follow.
+    /// Two 1×1 convolutions, a ReLU between them, optionally one after the second and a global average pool.
     PointwisePair(PairShape),
     /// A 1×1 convolution and the max pool of its output.
     PointwiseMaxPool(ConvShape, PoolShape),
 }
 
-/// Yes, or why not, as a person would say it.
+/// Yes, or the reason why not, in words.
 pub type Verdict<T = ()> = std::result::Result<T, String>;
 
-/// A backend's say in what is fused.
+/// A backend's verdicts on fusions.
 pub trait Fuse: Device {
-    /// Whether this backend gains by taking `fusion` as one op.
+    /// Whether this backend gains by running `fusion` as one op; the error is the reason why not.
     fn fuses(&self, fusion: &Fusion) -> Verdict;
 }
 
-/// The CPU's strips stay in its caches as it is, and a tape that keeps what is between two layers need not compute it again.
+/// The CPU fuses nothing: each layer's strips stay in its caches anyway, and the tape keeps the values between layers,
+/// which a fused op would compute again in its backward pass.
 impl<T: crate::device::Real> Fuse for crate::Cpu<T> {
     fn fuses(&self, _: &Fusion) -> Verdict {
         Err("the CPU runs layers one by one: their strips stay in its caches".into())
@@ -42,7 +45,7 @@ impl Fuse for crate::Cuda {
 
 #[cfg(feature = "cuda")]
 impl Fusion {
-    /// [`Fuse::fuses`] on a GPU of these limits.
+    /// [`Fuse::fuses`] on a GPU with these limits.
     pub fn suits(&self, gpu: &crate::device::cuda::Limits) -> Verdict {
         match self {
             Fusion::MlpConv(shape) => shape.suits(gpu),

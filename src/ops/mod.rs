@@ -1,29 +1,32 @@
-//! The ops, one folder each: `mod.rs` holds the contract (a trait of kernels that backends implement), the forward
-//! half as a method of [`Tape`](crate::tape::Tape) and the backward half beside it; `cpu.rs` the CPU's kernels, `cuda.rs`
-//! the launches of those in `kernels/`. `CONTRIBUTING.md` says how to add one.
+//! The ops, one folder each. `mod.rs` holds the contract (a trait of kernels that backends implement), the forward half
+//! as a method of [`Tape`](crate::tape::Tape), and the backward half. `cpu.rs` holds the CPU's kernels, `cuda.rs` the
+//! launches of the GPU kernels in `kernels/`. `CONTRIBUTING.md` says how to add an op.
 //!
-//! # Who writes, who adds
-//! Forward kernels overwrite. Backward kernels write to a [`Grad`](crate::device::Grad), which says whether the buffer is fresh
-//! (overwrite everything, whatever it held) or already holds contributions (add to them).
+//! # Overwrite or accumulate
+//! Forward kernels overwrite. Backward kernels write to a [`Grad`](crate::device::Grad), whose `write` says whether to
+//! overwrite every element of a fresh buffer or to add to earlier contributions.
 //!
-//! # What kernels may rely on
-//! The tape has checked shapes before it calls a kernel: extents are not zero, and every buffer has the length that they
-//! give. Labels are below the number of classes. A kernel may be called with a [`Grad::new`](crate::device::Grad::new) of
-//! one's own; then all of this is the caller's to see to.
+//! # Preconditions of kernels
+//! The tape checks shapes before it calls a kernel: extents are not zero, and each buffer has the length that they
+//! give. The trainer checks that labels are below the number of classes. A program that calls a kernel directly, with a
+//! [`Grad::new`](crate::device::Grad::new), has to check both itself.
 //!
 //! # The ReLU contract
-//! A ReLU is part of the epilogue of the op before it, in both directions. A value that went through a ReLU carries that mark,
-//! and *its gradient is zero where the value is not positive*; so the op that applied the ReLU receives a gradient that is
-//! masked already. The mask belongs to the gradient: the tape opens it with the value that masks it, a kernel that can mask as it
-//! writes takes the mask ([`Grad::take_mask`](crate::device::Grad::take_mask)), and the tape masks what no kernel has. A kernel that
-//! adds may mask the sum: what was there is masked as well. Max pooling and dropout hand the mark on to their outputs: where the
-//! output is zero so is the gradient they receive, hence the one they pass on, and they keep nothing of their inputs.
+//! A ReLU runs in the epilogue of the op before it, in both directions. A ReLU's output carries a mark, and *its
+//! gradient is zero where the value is not positive*; so the op that applied the ReLU receives a masked gradient.
+//!
+//! The mask belongs to the gradient. The tape lends the gradient together with the value that masks it. A kernel that
+//! can mask as it writes takes the mask ([`Grad::take_mask`](crate::device::Grad::take_mask)); the tape applies a mask
+//! that no kernel took. A kernel that accumulates may mask the sum, because the earlier contributions are masked too.
+//!
+//! Max pooling, dropout and flatten pass the mark on to their outputs. Where the output is zero, so is the gradient
+//! that they receive, and hence the one that they write; so they keep no data of their inputs.
 //!
 //! # Fused ops
-//! [`mlpconv`], [`pointwise_pair`] and [`pointwise_maxpool`] compute what several ops compute one after the other, to the bit or
-//! within the rounding of what is between them. Their provided methods are those ops, and the tests' oracle. Which layers of a
-//! network run as which op is decided in one place, [`nn::plan`](crate::nn::plan), by what a backend says of each
-//! [`Fusion`](fusion::Fusion).
+//! [`mlpconv`], [`pointwise_pair`] and [`pointwise_maxpool`] compute several ops in one: with the same bits as the ops
+//! one after the other, or within the rounding of the values between them. Their provided methods run those ops, and
+//! are the tests' oracle. [`nn::plan`](crate::nn::plan) alone decides which layers of a network run fused, by the
+//! backend's verdict on each [`Fusion`](fusion::Fusion).
 
 pub mod adamw;
 mod affine;

@@ -1,4 +1,5 @@
-//! Optimisers' launches on a GPU: the table of the parameters that one launch updates, as `kernels/update.cuh` reads it.
+//! The table of an optimiser's launch on a GPU: the parameters that one launch updates, as `kernels/update.cuh` reads
+//! them.
 
 use bytemuck::NoUninit;
 
@@ -8,26 +9,26 @@ use crate::device::cuda::parts::{self, Parts};
 use crate::device::cuda::tiles::THREADS;
 use crate::device::cuda::{Buf, Cuda, Geometry, Operand};
 
-/// `struct Item` of the kernels, in `WORDS` words of eight bytes: the addresses of parameter, gradient, each state and
-/// the bf16 copy; length and multiplier; first block and number of parts; how far apart the parts are.
+/// The kernels' `Item`, in `WORDS` words of eight bytes: the addresses of the parameter, the gradient, each state and
+/// the bf16 copy; length and rate multiplier; first block and number of parts; the parts' stride in elements.
 pub(super) type Row<const WORDS: usize> = [u64; WORDS];
 
-/// The rows of a launch, those beyond its parameters zero.
+/// The rows of a launch; rows without a parameter are zero.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Rows<const WORDS: usize, const ITEMS: usize>([Row<WORDS>; ITEMS]);
 
-// SAFETY: integers one after the other have no bytes between them.
+// SAFETY: an array of integers has no padding bytes.
 unsafe impl<const WORDS: usize, const ITEMS: usize> NoUninit for Rows<WORDS, ITEMS> {}
 
-/// The words of a row besides the addresses of states.
+/// The words of a row without the addresses of states.
 const WORDS_WITHOUT_STATES: usize = 6;
 
-/// A parameter to be updated.
+/// A parameter of an update, with its gradient and states.
 pub(super) struct Entry<'a, const STATES: usize> {
     pub(super) param: &'a Buf,
     pub(super) grad: &'a Buf,
-    /// Lasting tensors of the parameter's shape; `None` is null to the kernel.
+    /// The optimiser's tensors of the parameter's shape; `None` is a null address in the kernel.
     pub(super) states: [Option<&'a Buf>; STATES],
     pub(super) rate_multiplier: f32,
 }
@@ -37,15 +38,15 @@ pub(super) struct Table<'a, const WORDS: usize, const ITEMS: usize> {
     rows: Rows<WORDS, ITEMS>,
     len: usize,
     blocks: usize,
-    /// The gradients stay where they are until this is dropped, after the launch.
+    /// Keeps the gradients' memory alive until the table is dropped, after the launch.
     _grads: Vec<Summands<'a>>,
 }
 
 impl<'a, const WORDS: usize, const ITEMS: usize> Table<'a, WORDS, ITEMS> {
-    /// Of `ITEMS` entries at most.
+    /// The table of at most `ITEMS` entries.
     ///
     /// # Errors
-    /// Where the device fails, or has no room for a gradient that must be cast.
+    /// [`Error::Memory`](crate::Error::Memory) for a gradient that must be cast; errors of the device.
     pub(super) fn new<const STATES: usize>(
         cuda: &Cuda,
         entries: impl Iterator<Item = Entry<'a, STATES>>,
@@ -78,7 +79,7 @@ impl<'a, const WORDS: usize, const ITEMS: usize> Table<'a, WORDS, ITEMS> {
         self.len
     }
 
-    /// The launch's; `None` where there is nothing to update.
+    /// The launch geometry; `None` if there are no elements to update.
     pub(super) fn geometry(&self) -> Option<Geometry> {
         let geometry = Geometry { grid: [self.blocks, 1, 1], block: [THREADS, 1, 1], shared: 0 };
         (self.blocks > 0).then_some(geometry)
@@ -101,16 +102,16 @@ fn row<const STATES: usize, const WORDS: usize>(
     row
 }
 
-/// A gradient as the update reads it, until this is dropped.
+/// A gradient as the update kernel reads it. It keeps the memory alive until it is dropped.
 enum Summands<'a> {
-    /// It adds them up.
+    /// Several parts, which the kernel adds up.
     Parts(Parts),
-    /// There is a single one.
+    /// A single tensor.
     Whole(Operand<'a>),
 }
 
 impl<'a> Summands<'a> {
-    /// Gradients of parameters are in fp32 as they are; others are cast.
+    /// A parameter's gradient is fp32 already; a gradient of another type is cast.
     fn new(cuda: &Cuda, grad: &'a Buf) -> Result<Self> {
         Ok(match cuda.parts_of(grad)? {
             Some(parts) => Summands::Parts(parts),
@@ -125,7 +126,7 @@ impl<'a> Summands<'a> {
         }
     }
 
-    /// How many there are, and how far apart.
+    /// The number of parts, and their stride in elements.
     fn extents(&self) -> [usize; 2] {
         match self {
             Summands::Parts(parts) => [parts.count(), parts.stride()],
@@ -134,7 +135,7 @@ impl<'a> Summands<'a> {
     }
 }
 
-/// The first block of each item, one after the other, and the number of all.
+/// The first block of each item, by a prefix sum of the numbers of blocks, and the total.
 fn first_blocks(blocks: impl Iterator<Item = usize>) -> (Vec<usize>, usize) {
     let (mut first, mut total) = (Vec::new(), 0);
     for blocks in blocks {

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::device::Real;
 use crate::device::cpu::Cpu;
 
-/// Elements a task.
+/// Elements of a task.
 const PIECE: usize = 1 << 15;
 
 impl<T: Real> AdamW for Cpu<T> {

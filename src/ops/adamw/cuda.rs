@@ -1,4 +1,5 @@
-//! AdamW on a GPU: one launch for all parameters, as long as the table of them fits its arguments.
+//! AdamW on a GPU: one launch of `kernels/adamw.cu` for every `ADAMW_ITEMS` parameters, as many as the launch's
+//! arguments hold.
 
 use super::{AdamW, AdamWStep, Item};
 use crate::Result;

@@ -1,4 +1,4 @@
-//! AdamW's update, for all parameters at once.
+//! AdamW's update of all parameters in one call.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -7,9 +7,10 @@ mod cuda;
 use crate::Result;
 use crate::device::{Device, Real};
 
-/// What one update does to every parameter: its hyper-parameters, as the kernels multiply with them.
+/// The settings of one update, the same for every parameter, in the form that kernels multiply by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep<S> {
+    /// The learning rate, before a parameter's `rate_multiplier`.
     pub rate: S,
     pub weight_decay: S,
     /// 1 − β₁.
@@ -23,15 +24,16 @@ pub struct AdamWStep<S> {
     pub corrections: [S; 2],
 }
 
-/// The bias corrections of update `t` (from 1): 1 / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ). They undo that both averages begin at zero.
+/// The bias corrections of update `t` (from 1): 1 / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ). They correct for averages that begin
+/// at zero.
 pub fn corrections([beta1, beta2]: [f64; 2], t: u64) -> [f64; 2] {
-    // Beyond 2⁵³ updates either power is zero, whatever was rounded.
+    // Rounding `t` beyond 2⁵³ is harmless: both powers are zero by then.
     let t = t as f64;
     [1.0 / (1.0 - beta1.powf(t)), 1.0 / (1.0 - beta2.powf(t)).sqrt()]
 }
 
 impl<S: Real> AdamWStep<S> {
-    /// Update `t` (from 1). Each number is computed in f64 and rounded once.
+    /// The settings of update `t` (from 1). Each number is computed in f64 and rounded once.
     pub fn new(rate: f64, [beta1, beta2]: [f64; 2], eps: f64, weight_decay: f64, t: u64) -> Self {
         AdamWStep {
             rate: S::from_f64(rate),
@@ -58,8 +60,8 @@ pub struct Item<'a, D: Device> {
 
 /// The kernel of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019).
 pub trait AdamW: Device {
-    /// PyTorch's rule, for each parameter `w` with gradient `g`, averages `m` and `v` (zero before the first update) and rate
-    /// `η = rate · rate_multiplier`, at update `t` (from 1):
+    /// PyTorch's rule, for each parameter `w` with gradient `g`, averages `m` and `v` (zero before the first update)
+    /// and rate `η = rate · rate_multiplier`, at update `t` (from 1):
     ///
     /// `m ← m + (1 − β₁) · (g − m)`, `v ← β₂ · v + (1 − β₂) · g²`,
     /// `w ← w · (1 − η · weight_decay) − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)`.
@@ -70,7 +72,7 @@ pub trait AdamW: Device {
 mod tests {
     use super::*;
 
-    /// The first averages are a share of the first gradient, and its square; corrected, they are the gradient and its square.
+    /// After one update the averages are (1 − β₁) · g and (1 − β₂) · g²; corrected, they are g and g².
     #[test]
     fn the_first_update_is_corrected_to_the_gradient() {
         let (betas, g) = ([0.9, 0.999], 0.3f64);

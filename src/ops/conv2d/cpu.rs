@@ -14,21 +14,22 @@ use crate::device::{Grad, Write};
 use crate::ops::{Affine, Wanted};
 use crate::shape::ConvShape;
 
-/// Elements of im2col matrix at a time: 512 KiB of f32, half of a common second-level cache.
+/// Elements of a strip of the im2col matrix: 512 KiB of f32, half of a common second-level cache.
 const STRIP: usize = 1 << 17;
 
-/// Output pixels whose receptive fields, `width` elements each, make a strip.
+/// Output pixels of a strip of the im2col matrix, whose rows have `width` elements.
 fn strip_pixels(width: usize) -> usize {
     (STRIP / width).clamp(16, 512)
 }
 
-/// The filter's rows in groups of about 512 matrix columns: enough for the GEMM, few enough that a strip is tall.
+/// Groups of filter rows: the rows of a group, and the number of groups. A group has about 512 columns of the im2col
+/// matrix: enough for the GEMM, and few enough for a strip of many pixels.
 fn filter_groups(g: &ConvShape) -> (usize, usize) {
     let rows = (512 / (g.s * g.c)).clamp(1, g.r);
     (rows, g.r.div_ceil(rows))
 }
 
-/// `range` in steps of `step`.
+/// `range` in pieces of `step`, the last one shorter.
 fn pieces(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
     range.step_by(step).map(move |start| start..(start + step).min(end))
@@ -67,7 +68,7 @@ impl<T: Real> Conv2d for Cpu<T> {
         let row = g.s * g.c;
         let strip = strip_pixels(filter_rows * row);
         let scratch = self.scratch(strip * filter_rows * row)?;
-        // An image's windows overlap, so one task adds up one image.
+        // Windows overlap within an image, so one task adds up a whole image.
         let (image, pixels, write) = (g.h * g.w * g.c, g.p * g.q, dx.write);
         let one = ConvShape { n: 1, ..*g };
         self.run(|| {
@@ -99,8 +100,8 @@ impl<T: Real> Conv2d for Cpu<T> {
             return pointwise::cpu::wgrad(self, &gemm, x, dy, wanted);
         }
         let Wanted { dw, db } = wanted;
-        // Each task takes one part of the batch's pixels and one group of the filter's rows; its block holds its
-        // columns of dw, then db. Blocks are added up in the order of the parts.
+        // A task takes one part of the batch's pixels and one group of filter rows. Its block holds the group's columns
+        // of dw, then db. Blocks are added up in the order of the parts, so the bits do not depend on threads.
         let (filter_rows, groups) = filter_groups(g);
         let row = g.s * g.c;
         let width = filter_rows * row;

@@ -14,21 +14,22 @@ use crate::shape::ConvShape;
 
 const OP: &str = "conv2d";
 
-/// The kernels' `Convolution`.
+/// The kernels' `Convolution`: extents and their divisors.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Convolution {
     /// n, h, w, c, k, r, s, p, q, stride, pad; r·s, r·s·c, r·s·k, n·p·q.
     extents: [i32; 15],
-    /// By h, w, c, k, s, p, q, stride.
+    /// Divisors: h, w, c, k, s, p, q, stride.
     divisors: [[u32; 3]; 8],
-    /// Where it is over blocks: pixels and elements of a block's line, lines and a line's elements of the filter; else zeros.
+    /// For a convolution over space-to-depth blocks: pixels of a block's line, elements of a block's line, lines of the
+    /// original filter, elements of one of its lines. Zeros otherwise.
     blocks: [i32; 4],
-    /// By the elements of a block's line.
+    /// Divisor: the elements of a block's line.
     by_block_line: [u32; 3],
 }
 
-// SAFETY: words.
+// SAFETY: an array of words has no padding.
 unsafe impl NoUninit for Convolution {}
 
 impl Convolution {
@@ -39,7 +40,7 @@ impl Convolution {
         let padded = [h, w].map(|extent| extent.saturating_add(pad.saturating_mul(2)));
         let gradient_taps = (r * s).saturating_mul(k);
         let pixels = n.saturating_mul(h).saturating_mul(w);
-        // A filter that is never moved may have any stride.
+        // Clamped: a stride beyond the padded image gives one window, as any larger stride does.
         let stride = stride.min(padded[0].max(padded[1]));
         let all = [n, h, w, c, k, r, s, p, q, stride, pad, r * s, g.taps(), gradient_taps, g.pixels()];
         gemm::require_countable(OP, &all)?;
@@ -53,18 +54,22 @@ impl Convolution {
     }
 }
 
-/// The kernels' `SpaceToDepth`, and the convolution over blocks of stride × stride pixels that a strided one of few channels is.
+/// Space-to-depth: a strided convolution of few channels as a convolution of stride 1 over blocks of stride × stride
+/// pixels, whose channels are whole 16-byte accesses.
 struct SpaceToDepth {
-    /// h, w, c, r, s, stride, pad; rows and columns of blocks in the image, and in the filter.
+    /// The kernels' `SpaceToDepth`: h, w, c, r, s, stride, pad; rows and columns of blocks in the image, and in the
+    /// filter.
     extents: [i32; 11],
+    /// The convolution over blocks.
     shape: ConvShape,
-    /// As [`Convolution`] has it.
+    /// [`Convolution::blocks`].
     blocks: [usize; 4],
 }
 
 impl SpaceToDepth {
-    /// `None` where `g` is as well off without: its channels are whole vectors, or those of the blocks are not, or the zeros
-    /// that fill the filter up to whole blocks are more than a quarter of it.
+    /// `None` if `g` gains nothing: its channels are whole 16-byte accesses already; the blocks' channels or the output
+    /// channels are not; or padding the filter to whole blocks makes it more than a quarter larger. `None` too for
+    /// extents that the kernels cannot count.
     fn new(precision: Precision, g: &ConvShape) -> Option<Self> {
         let &ConvShape { n, h, w, c, k, r, s, p, q, stride, pad } = g;
         let (rows, columns) = (r.div_ceil(stride), s.div_ceil(stride));
@@ -77,12 +82,13 @@ impl SpaceToDepth {
         let all = [h, w, c, r, s, stride, pad, h_blocks, w_blocks, rows, columns];
         let shape =
             ConvShape { n, h: h_blocks, w: w_blocks, c: depth, k, r: rows, s: columns, p, q, stride: 1, pad: 0 };
-        // Extents that no tensor has are refused by whoever runs the convolution as it is.
+        // For larger extents `Convolution::new` gives the error, when the convolution runs without blocks.
         let countable = gemm::require_countable(OP, &all).is_ok() && i32::try_from(shape.input().len()).is_ok();
         let blocks = [stride, stride * c, r, s * c];
         countable.then(|| SpaceToDepth { extents: all.map(|extent| extent as i32), shape, blocks })
     }
 
+    /// The images `x` `[n, h, w, c]` as blocks, zeros in the padding.
     fn image(&self, cuda: &Cuda, x: &Buf) -> Result<Buf> {
         let (x, len) = (cuda.operand(x)?, self.shape.input().len());
         let mut blocks = cuda.alloc(Role::Activation, len)?;
@@ -92,6 +98,7 @@ impl SpaceToDepth {
         Ok(blocks)
     }
 
+    /// The weights `w` `[k, r, s, c]` as blocks, zeros beyond the filter.
     fn filters(&self, cuda: &Cuda, w: &Buf) -> Result<Buf> {
         let (w, len) = (cuda.operand(w)?, self.shape.weight().len());
         let mut blocks = cuda.alloc(Role::Activation, len)?;
@@ -100,7 +107,7 @@ impl SpaceToDepth {
         Ok(blocks)
     }
 
-    /// The convolution, for wgrad, which brings the filter's gradient back from the blocks.
+    /// The convolution for wgrad, whose kernel writes the gradient in the layout of the original filter.
     fn convolution(&self) -> Result<Convolution> {
         let by_block_line = divisor(self.blocks[1]);
         let blocks = self.blocks.map(|extent| extent as i32);
@@ -108,15 +115,15 @@ impl SpaceToDepth {
     }
 }
 
-/// The convolution that the GEMM kernels run for `g`.
+/// The convolution that the GEMM kernels run for `g`: over blocks, or `g` itself.
 #[cfg(test)]
 pub(crate) fn gemm_of(precision: Precision, g: &ConvShape) -> ConvShape {
     SpaceToDepth::new(precision, g).map_or(*g, |blocks| blocks.shape)
 }
 
 impl Cuda {
-    /// fprop of `g`. Its sum is divided as if `pixels` were computed: a pixel's bits do not depend on how many of its
-    /// neighbours are left out.
+    /// fprop of `g`. K is split as for `pixels` pixels, those of the uncropped output, so cropping never changes a
+    /// pixel's bits.
     fn fprop(&self, g: &ConvShape, pixels: usize, x: &Buf, affine: Affine<'_, Buf>, y: &mut Buf) -> Result<()> {
         let Affine { w, bias, relu } = affine;
         let extents = Convolution::new(g)?;
@@ -174,13 +181,13 @@ impl Conv2d for Cuda {
         if let Some(gemm) = Gemm::of(g) {
             return pointwise::cuda::wgrad(self, &gemm, x, dy, wanted);
         }
-        // For db alone the image is not looked at.
+        // The kernel does not read x for db alone.
         let blocks = if wanted.dw.is_some() { SpaceToDepth::new(self.precision(), g) } else { None };
         let (g, extents, in_blocks) = match &blocks {
             Some(blocks) => (&blocks.shape, blocks.convolution()?, Some(blocks.image(self, x)?)),
             None => (g, Convolution::new(g)?, None),
         };
-        // The aligned kernels keep a row and a column of the padded image in one word.
+        // The aligned kernels pack a row and a column of the padded image into one word.
         let small = g.h.max(g.w) + 2 * g.pad < 1 << 15;
         let aligned = small && whole_vectors(self.precision(), &[g.c, g.k]);
         let product = Product { m: g.k, n: g.taps(), k: g.pixels() };
@@ -196,7 +203,7 @@ mod tests {
     use crate::shape::Window;
 
     #[test]
-    fn blocks_are_for_few_channels_and_a_stride() {
+    fn space_to_depth_needs_few_channels_and_a_stride() {
         let of = |x, w, stride, pad| {
             let g = ConvShape::new("test", x, w, Window { stride, pad }).unwrap();
             Precision::ALL.map(|precision| SpaceToDepth::new(precision, &g).map(|blocks| blocks.shape.input()))

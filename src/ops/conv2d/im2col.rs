@@ -1,20 +1,22 @@
-//! Receptive fields as matrix rows: row `m` of the matrix is what the filter sees at output pixel `m`, in the order of
-//! the weights (r, s, c). Only ever for a strip of pixels that stays in cache, and for some of the filter's rows.
+//! im2col: the matrix of receptive fields. Row `m` holds the input elements under the filter at output pixel `m`, in
+//! the order of the weights (r, s, c). It is made for a strip of pixels that stays in the cache, and for some filter
+//! rows.
 
 use std::ops::Range;
 
 use crate::device::Real;
 use crate::shape::ConvShape;
 
-/// A run of elements that is contiguous in the image and in the matrix, or (`image` is `None`) a run of padding.
+/// A run of `len` elements that is contiguous in the matrix, from element `cols` on, and in the image, from element
+/// `image` on; `None` for a run of padding.
 struct Run {
     cols: usize,
     image: Option<usize>,
     len: usize,
 }
 
-/// Visits the matrix of output pixels `pixels` (numbered through the whole batch) and filter rows `filter`, left to
-/// right, top to bottom, in runs.
+/// Visits the runs of the matrix of output pixels `pixels` (numbered through the whole batch) and filter rows `filter`,
+/// row by row, left to right.
 fn runs(g: &ConvShape, pixels: Range<usize>, filter: Range<usize>, mut visit: impl FnMut(Run)) {
     let (row, line) = (g.s * g.c, g.w * g.c);
     let mut cols = 0;
@@ -52,7 +54,7 @@ fn runs(g: &ConvShape, pixels: Range<usize>, filter: Range<usize>, mut visit: im
     }
 }
 
-/// Fills `cols` `[pixels, filter·s·c]` from images `x`.
+/// Fills the matrix `cols` `[pixels, filter·s·c]` from the images `x` (NHWC); padding is zero.
 pub(super) fn gather<T: Real>(g: &ConvShape, x: &[T], pixels: Range<usize>, filter: Range<usize>, cols: &mut [T]) {
     runs(g, pixels, filter, |run| {
         let dst = &mut cols[run.cols..run.cols + run.len];

@@ -1,7 +1,7 @@
 //! 2-D convolution with bias and ReLU in the epilogue: any filter size, stride, padding and channel count.
 //!
-//! A 1×1 convolution is a case of it, and in NHWC memory a GEMM as it stands ([`ConvShape::is_gemm`]): each backend routes that
-//! case to its GEMM, without index arithmetic and without im2col.
+//! A 1×1 convolution at stride 1 without padding is a plain GEMM in NHWC memory ([`ConvShape::is_gemm`]). Each backend
+//! routes that case to its GEMM, without index arithmetic and without im2col.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -21,8 +21,8 @@ pub(crate) use cuda::gemm_of;
 
 /// The kernels of a convolution. Images lie NHWC, weights KRSC; [`ConvShape`] names the extents.
 pub trait Conv2d: Device {
-    /// `y[n,p,q,k] = act(bias[k] + Σ_rsc x[n, p·stride+r−pad, q·stride+s−pad, c] · w[k,r,s,c])`, inputs out of range counting as
-    /// zero; `act` is ReLU if `affine.relu`.
+    /// `y[n,p,q,k] = act(bias[k] + Σ_rsc x[n, p·stride+r−pad, q·stride+s−pad, c] · w[k,r,s,c])`, inputs out of range
+    /// counting as zero; `act` is ReLU if `affine.relu`.
     fn conv2d_fprop(
         &self,
         shape: &ConvShape,
@@ -31,12 +31,12 @@ pub trait Conv2d: Device {
         y: &mut Self::Buf,
     ) -> Result<()>;
 
-    /// The gradient with respect to the input: `dx[n,h,w,c] = Σ dy[n,p,q,k] · w[k,r,s,c]` over all `(p,q,r,s,k)` whose
-    /// window position is `(h,w)`.
+    /// dgrad, the gradient with respect to the input: `dx[n,h,w,c] = Σ dy[n,p,q,k] · w[k,r,s,c]` over all `(p,q,r,s,k)`
+    /// with `p·stride+r−pad = h` and `q·stride+s−pad = w`.
     fn conv2d_dgrad(&self, shape: &ConvShape, dy: &Self::Buf, w: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 
-    /// The gradients with respect to weights, `dw[k,r,s,c] = Σ_npq dy[n,p,q,k] · x[n, p·stride+r−pad, …, c]`, and
-    /// bias, `db[k] = Σ_npq dy[n,p,q,k]`: those that are wanted, and at least one is.
+    /// wgrad, the gradients with respect to the weights, `dw[k,r,s,c] = Σ_npq dy[n,p,q,k] · x[n, p·stride+r−pad,
+    /// q·stride+s−pad, c]`, and the bias, `db[k] = Σ_npq dy[n,p,q,k]`. At least one of the two is wanted.
     fn conv2d_wgrad(
         &self,
         shape: &ConvShape,
@@ -47,8 +47,8 @@ pub trait Conv2d: Device {
 }
 
 impl<B: Conv2d> Tape<B> {
-    /// Convolves images `x` `[N, C, H, W]` with `affine.w` `[K, C, R, S]`, adds `affine.bias` `[K]`, and applies ReLU if
-    /// `affine.relu` is set.
+    /// Convolves images `x` `[N, C, H, W]` with `affine.w` `[K, C, R, S]`, adds `affine.bias` `[K]`, and applies ReLU
+    /// if `affine.relu` is set. The output is `[N, K, P, Q]`, see [`ConvShape`].
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where [`ConvShape::new`] gives it, or for a bias that is not of length K.
@@ -57,7 +57,7 @@ impl<B: Conv2d> Tape<B> {
         self.conv2d_of(&shape, x, affine)
     }
 
-    /// [`Tape::conv2d`] for extents that fit `x` and the weights: those rows and columns of the output that `shape` has.
+    /// [`Tape::conv2d`] with the extents `shape`, which fit `x` and the weights: cropped to its rows and columns.
     pub(crate) fn conv2d_of(&mut self, shape: &ConvShape, x: &Var<B>, affine: Affine<'_, Var<B>>) -> Result<Var<B>> {
         affine::require_bias("conv2d", affine.bias, shape.k)?;
         let backend = self.backend().clone();
@@ -69,7 +69,7 @@ impl<B: Conv2d> Tape<B> {
     }
 }
 
-/// Puts the backward half of a convolution on the tape, `y` being its result.
+/// Adds the backward half of a convolution with output `y` to the tape.
 pub(super) fn record<B: Conv2d>(tape: &mut Tape<B>, shape: ConvShape, x: &Var<B>, affine: Affine<'_, Var<B>>, y: Slot) {
     tape.record(y, || Node { shape, x: x.clone(), w: affine.w.clone(), bias: affine.bias.cloned(), y });
 }

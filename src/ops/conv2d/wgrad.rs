@@ -1,5 +1,5 @@
-//! The launch of a convolution's wgrad on a GPU, of `kernels/conv2d.cu` and `kernels/pointwise.cu` alike: a GEMM whose sum over pixels
-//! is divided (split-K) where tiles are few.
+//! The launch of wgrad on a GPU, for `kernels/conv2d.cu` and `kernels/pointwise.cu`: a GEMM whose sum over pixels is
+//! divided among blocks (split-K) if the product has few tiles.
 
 use crate::Result;
 use crate::device::Buffer;
@@ -9,24 +9,25 @@ use crate::ops::Wanted;
 
 /// wgrad of a convolution as a GEMM.
 pub(super) struct WeightGradient<'a> {
-    /// Names the kernel and its module.
+    /// The module's name, and the first part of the kernel's.
     pub(super) op: &'static str,
-    /// n is r·s·c.
+    /// m is k, n is r·s·c, k is the number of pixels.
     pub(super) product: Product,
-    /// Whether operands are read in whole accesses.
+    /// Whether operands are read in 16-byte accesses.
     pub(super) aligned: bool,
     pub(super) x: &'a Buf,
     pub(super) dy: &'a Buf,
 }
 
 impl WeightGradient<'_> {
-    /// Launches the kernel. More than one split leave the gradients in parts. `extents` adds the arguments after x and dy.
+    /// Launches the kernel. With more than one split, the gradients are left in parts. `extents` appends the arguments
+    /// after x and dy.
     pub(super) fn launch(self, cuda: &Cuda, wanted: Wanted<'_, Buf>, extents: impl FnOnce(Args) -> Args) -> Result<()> {
         let (WeightGradient { op, product, aligned, .. }, Wanted { dw, db }) = (&self, wanted);
         let (x, dy) = (cuda.operand(self.x)?, cuda.operand(self.dy)?);
-        // For db alone one column of blocks does.
+        // For db alone, one column of blocks is enough.
         let product = Product { n: if dw.is_some() { product.n } else { 1 }, ..*product };
-        // In a part dw comes first.
+        // A part holds dw, then db.
         let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
         let db_start = dw_len.next_multiple_of(4);
         let len = db_start + db_len;

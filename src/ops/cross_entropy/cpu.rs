@@ -1,4 +1,4 @@
-//! Softmax cross-entropy on the CPU: a few thousand numbers, in order, in f64.
+//! Softmax cross-entropy on the CPU: on one thread, in order, in f64, because logits are a few thousand numbers.
 
 use super::CrossEntropy;
 use crate::device::Real;

@@ -1,4 +1,4 @@
-//! Softmax cross-entropy on a GPU: one block, a warp to a row. It does not look at labels: one that is no class makes
+//! Softmax cross-entropy on a GPU: one block, a warp to a row. Labels are not checked: a label beyond the classes makes
 //! the loss NaN.
 
 use super::CrossEntropy;
@@ -7,7 +7,7 @@ use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
 
 const WARP: usize = 32;
 
-/// One block of as many warps as there are rows, up to the most that a block has.
+/// One block, with a warp for each row, up to the 32 warps of a block. A warp takes several rows where there are more.
 fn geometry(n: usize) -> Geometry {
     Geometry { grid: [1; 3], block: [WARP * n.clamp(1, 32), 1, 1], shared: 0 }
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_block_whatever_the_rows() {
+    fn there_is_one_block_for_any_number_of_rows() {
         for (n, block) in [(1, 32), (7, 224), (32, 1024), (128, 1024), (1 << 20, 1024)] {
             assert_eq!(geometry(n), Geometry { grid: [1; 3], block: [block, 1, 1], shared: 0 });
         }

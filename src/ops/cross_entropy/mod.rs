@@ -1,4 +1,5 @@
-//! Softmax and cross-entropy in one, forward and backward: the loss of a classifier, and its gradient.
+//! Softmax cross-entropy, the loss of a classifier: softmax and cross-entropy in one kernel, with the gradient. And the
+//! meter that adds up losses on the device.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -12,12 +13,18 @@ use crate::{Error, Result};
 
 /// The kernel of softmax cross-entropy.
 pub trait CrossEntropy: Device {
-    /// For logits `[n, classes]`: adds `Σ_n −ln softmax(logits[n])[labels[n]]` to `meter[0]`; to `meter[1]` how many rows
-    /// have their first largest logit at their label; and to `meter[2]` how many have logits that are all equal.
-    /// `dlogits`, if wanted, takes the gradient of the *mean* loss, `(softmax(logits) − onehot(labels)) / n`.
+    /// For logits `[n, classes]` and labels `[n]`, adds three sums over rows to `meter` `[3]`:
+    ///
+    /// * `meter[0]`: the losses, `Σ_n −ln softmax(logits[n])[labels[n]]`;
+    /// * `meter[1]`: the hits, rows whose first largest logit is their label's;
+    /// * `meter[2]`: the flat rows, whose logits are all equal.
+    ///
+    /// `dlogits`, if wanted, is overwritten by the gradient of the *mean* loss, `(softmax(logits) − onehot(labels)) /
+    /// n`.
     ///
     /// # Errors
-    /// [`Error::Label`], on a backend that looks at them, if a label is not below `classes`.
+    /// [`Error::Label`] on the CPU if a label is not below `classes`. A GPU does not check labels; the loss is NaN
+    /// then.
     fn cross_entropy(
         &self,
         n: usize,
@@ -29,37 +36,37 @@ pub trait CrossEntropy: Device {
     ) -> Result<()>;
 }
 
-/// Sums of losses, hits and flat rows, added up on the device and read when somebody wants to know.
+/// Running sums of losses, hits and flat rows on the device, and the number of samples, which the host counts.
 pub struct Meter<B: Device> {
     buf: B::Buf,
     samples: usize,
 }
 
-/// What a [`Meter`] has seen.
+/// The means over a [`Meter`]'s samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Mean loss per sample; 0 without samples.
     pub loss: f64,
-    /// Share of samples whose largest logit is their label's; 0 without samples.
+    /// Share of samples whose first largest logit is their label's; 0 without samples.
     pub accuracy: f64,
-    /// Share of samples whose logits are all equal, as a dead network's are.
+    /// Share of samples whose logits are all equal, as those of a dead network are; 0 without samples.
     pub flat: f64,
     pub samples: usize,
 }
 
-/// A reading on its way from the device.
+/// A reading whose download is under way.
 pub struct Pending<B: Device> {
     sums: B::Download,
     samples: usize,
 }
 
 impl<B: Device> Pending<B> {
-    /// Whether the device has come so far.
+    /// Whether the download is complete, so that [`Pending::wait`] returns at once.
     pub fn is_done(&self) -> Result<bool> {
         self.sums.is_done()
     }
 
-    /// The reading, once the device has come so far.
+    /// Waits for the download and returns the reading.
     pub fn wait(self) -> Result<Reading> {
         let (sums, samples) = (self.sums.wait()?, self.samples);
         let mean = |sum: B::Scalar| sum.to_f64() / samples.max(1) as f64;
@@ -68,13 +75,14 @@ impl<B: Device> Pending<B> {
 }
 
 impl<B: Device> Meter<B> {
+    /// A meter without samples.
     pub fn new(backend: &B) -> Result<Self> {
         let mut buf = backend.alloc(Role::Parameter, 3)?;
         backend.fill(&mut buf, num_traits::Zero::zero())?;
         Ok(Meter { buf, samples: 0 })
     }
 
-    /// The means over all samples since the last reset.
+    /// The means over all samples since the last reset. Waits for the device.
     pub fn read(&self, backend: &B) -> Result<Reading> {
         self.read_later(backend)?.wait()
     }
@@ -84,17 +92,18 @@ impl<B: Device> Meter<B> {
         Ok(Pending { sums: backend.download_later(&self.buf)?, samples: self.samples })
     }
 
+    /// Zeroes the sums and the number of samples.
     pub fn reset(&mut self, backend: &B) -> Result<()> {
         self.samples = 0;
         backend.fill(&mut self.buf, num_traits::Zero::zero())
     }
 
-    /// Counts the samples of a replay, whose losses the device has added by itself.
+    /// Counts the samples of a replayed step on the host; the replay itself adds to the sums.
     pub(crate) fn count(&mut self, samples: usize) {
         self.samples += samples;
     }
 
-    /// Goes on from what an earlier meter had read.
+    /// Replaces the sums and the number of samples by those of an earlier meter's reading.
     pub fn set(&mut self, backend: &B, reading: Reading) -> Result<()> {
         let sum = |mean: f64| Real::from_f64(mean * reading.samples as f64);
         let sums = [reading.loss, reading.accuracy, reading.flat].map(sum);
@@ -104,12 +113,12 @@ impl<B: Device> Meter<B> {
 }
 
 impl<B: CrossEntropy> Tape<B> {
-    /// The mean cross-entropy of `logits` `[N, classes]` against `labels` `[N]`. Loss and hits are added to `meter`;
-    /// the result is what [`Tape::backward`] takes.
+    /// The mean cross-entropy of `logits` `[N, classes]` against `labels` `[N]`, for [`Tape::backward`]. Adds losses,
+    /// hits and flat rows to `meter`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if logits are not a matrix or the labels are not N. Labels must be below the number of classes:
-    /// a backend that looks at them gives [`Error::Label`], and one that does not computes nonsense.
+    /// [`Error::Shape`] if `logits` is not a non-empty matrix or there are not N labels. [`Error::Label`] on the CPU if
+    /// a label is not below `classes`; a GPU does not check labels, and the loss is NaN then.
     pub fn cross_entropy(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<Loss<B>> {
         let backend = self.backend().clone();
         let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;
@@ -117,7 +126,7 @@ impl<B: CrossEntropy> Tape<B> {
         Ok(Loss { logits: logits.clone(), gradient })
     }
 
-    /// Adds the loss and hits of `logits` to `meter`, as [`Tape::cross_entropy`] does, where no gradient is wanted.
+    /// Adds the losses, hits and flat rows of `logits` to `meter` as [`Tape::cross_entropy`] does, without a gradient.
     ///
     /// # Errors
     /// As [`Tape::cross_entropy`].

@@ -8,7 +8,7 @@ use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
 use crate::device::{Grad, Write};
 
-/// Elements a task; a multiple of the four words that one Philox counter yields.
+/// Elements of a task: a multiple of four, because one Philox counter yields four words.
 const PIECE: usize = 1 << 14;
 
 impl<T: Real> Cpu<T> {

@@ -1,4 +1,4 @@
-//! Dropout on a GPU.
+//! Dropout on a GPU: launches of `kernels/dropout.cu`.
 
 use super::{Dropout, Mask};
 use crate::Result;
@@ -7,7 +7,7 @@ use crate::device::Grad;
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, Set};
 
 impl Cuda {
-    /// What both directions take after their tensors.
+    /// The arguments after the tensors, in both directions: the random stream, threshold, scale and length.
     fn dropout_args<'a>(&'a self, args: Args, mask: &Mask, len: usize) -> Result<(Args, Set<'a>)> {
         let ([low, high], [step, epoch, purpose]) = mask.stream.words();
         let position = self.position(epoch, step)?;

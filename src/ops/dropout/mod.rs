@@ -1,5 +1,5 @@
-//! Dropout without a stored mask: each element's fate is a pure function of (seed, layer, epoch, step, element), drawn
-//! again in the backward pass.
+//! Dropout without a stored mask. Whether an element is dropped is a pure function of (seed, layer, epoch, step,
+//! element), which the backward pass evaluates again.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -10,14 +10,14 @@ use crate::rng::{Purpose, Stream};
 use crate::tape::{Backward, Grads, Input, Mode, Slot, Tape, Var};
 use crate::{Error, Result};
 
-/// Which elements are dropped, and what the others are multiplied by.
+/// The mask of a dropout: which elements are dropped, and the factor of the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask {
     /// Element `i`, in memory order, draws `stream.word(i)`.
     pub stream: Stream,
-    /// An element whose word is below this is dropped: probability · 2³².
+    /// An element whose word is below this is dropped: ⌊probability · 2³²⌋.
     pub threshold: u32,
-    /// 1 / (1 − probability), so that the expected value stays what it was.
+    /// 1 / (1 − probability), which keeps the expected value.
     pub scale: f64,
 }
 
@@ -31,8 +31,8 @@ pub trait Dropout: Device {
 }
 
 impl<B: Dropout> Tape<B> {
-    /// Zeroes each element of `x` with probability `probability` and scales the others up; in inference, or for a
-    /// probability of 0, it is `x` itself.
+    /// Zeroes each element of `x`, of any shape, with probability `probability` and multiplies the others by
+    /// `1 / (1 − probability)`. In inference, or for a probability of 0, the result is `x` itself.
     ///
     /// # Errors
     /// [`Error::Config`] unless 0 ≤ `probability` < 1.

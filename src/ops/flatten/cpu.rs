@@ -1,4 +1,4 @@
-//! Flatten on the CPU: a transpose of each image.
+//! Flatten on the CPU: the transpose of each image from `[H·W, C]` to `[C, H·W]`, and back for dgrad.
 
 use rayon::prelude::*;
 

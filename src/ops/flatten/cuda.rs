@@ -1,4 +1,4 @@
-//! Flatten on a GPU: a transpose of each image.
+//! Flatten on a GPU: launches of `kernels/flatten.cu`, which transpose each image.
 
 use super::Flatten;
 use crate::device::Grad;
@@ -6,7 +6,7 @@ use crate::device::cuda::tiles::{FLATTEN_TILE, THREADS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry};
 use crate::{Result, Shape};
 
-/// A block for each square of each image.
+/// A block for each square tile of each image's `[H·W, C]` matrix.
 fn geometry(shape: Shape) -> Geometry {
     let tiles = (shape.h() * shape.w()).div_ceil(FLATTEN_TILE) * shape.c().div_ceil(FLATTEN_TILE);
     Geometry { grid: [shape.n() * tiles, 1, 1], block: [THREADS, 1, 1], shared: 0 }

@@ -1,5 +1,5 @@
-//! Flatten: `[N, C, H, W]` to `[N, C·H·W]` in PyTorch's order. After a global pool that is a view; where there are several
-//! pixels and channels, NHWC memory is put into NCHW order.
+//! Flatten: `[N, C, H, W]` to `[N, C·H·W]` in PyTorch's order. With one pixel or one channel, as after a global pool,
+//! it is a view. With several of both, it transposes NHWC memory into NCHW order.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -9,7 +9,7 @@ use crate::device::{Device, Grad, Role};
 use crate::tape::{Backward, Grads, Input, Slot, Tape, Var};
 use crate::{Result, Shape};
 
-/// The kernels of flatten, for the case that moves data.
+/// The kernels of flatten, for images of several pixels and channels. `shape` is the images' `[N, C, H, W]`.
 pub trait Flatten: Device {
     /// `y[n, (c·H + h)·W + w] = x[n,h,w,c]`.
     fn flatten_fprop(&self, shape: Shape, x: &Self::Buf, y: &mut Self::Buf) -> Result<()>;
@@ -19,7 +19,7 @@ pub trait Flatten: Device {
 }
 
 impl<B: Flatten> Tape<B> {
-    /// The images of `x` `[N, C, H, W]` as rows `[N, C·H·W]`.
+    /// The images of `x` `[N, C, H, W]` as rows `[N, C·H·W]`, elements in the order of (c, h, w).
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if `x` is not a non-empty image batch.

@@ -34,7 +34,7 @@ impl<T: Real> Gather for Cpu<T> {
                     let index = u32::from_le_bytes(word) as usize;
                     resizer.resizer.resize(&images[index * from..][..from], resized, scratch)?;
                     for (x, &value) in x.iter_mut().zip(resized.iter()) {
-                        // As the loader divides: in f32.
+                        // Divided in f32, as the loader divides.
                         *x = T::from_f64(f64::from(f32::from(value) / 255.0));
                     }
                     Ok(())

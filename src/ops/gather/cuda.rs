@@ -1,4 +1,4 @@
-//! Gather on a GPU.
+//! Gather on a GPU: launches of `kernels/gather.cu`.
 
 use super::{DeviceResizer, Gather, Selection};
 use crate::device::Buffer;
@@ -6,20 +6,21 @@ use crate::device::cuda::tiles::{GATHER_SHARED, THREADS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
 use crate::{Error, Result};
 
-/// What a block makes of an image: so many rows and columns, from source rows that were filtered into shared memory. A column
-/// is a value: a row of an image with C channels has C times as many columns as pixels.
+/// The tile of a block: rows and columns of the resized image, computed from source rows that are filtered along
+/// columns into shared memory. A column is a value: a row of P pixels with C channels has P·C columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     rows: usize,
     columns: usize,
     /// Bytes from one filtered row to the next.
     stride: usize,
-    /// Source rows under any tile of the image, at most.
+    /// The most source rows under a tile.
     source_rows: usize,
 }
 
-/// The tallest tile, out of the widest, that has room; `None` if not even one row of few columns has. `first` and `taps`
-/// are the filters of the rows of `width` columns; 16 columns, the fewest, are whole packs in any precision.
+/// The widest tile that fits shared memory, and of those the tallest; `None` if one row of 16 columns does not fit.
+/// `first` and `taps` are the filters of the image's rows, which have `width` columns. 16 columns, the fewest, are
+/// whole packs in any precision.
 fn tile(first: &[u32], taps: usize, width: usize) -> Option<Tile> {
     let source_rows = |rows: usize| {
         let tiles = first.chunks(rows).map(|tile| (tile[tile.len() - 1] - tile[0]) as usize + taps);
@@ -83,7 +84,7 @@ mod tests {
         assert!(usual.source_rows <= 6, "{usual:?}");
         assert_eq!(geometry(&usual, 128, [224, 224]).grid, [128 * 7, 1, 1]);
 
-        // Three channels are as many columns.
+        // Each pixel of three channels is three columns.
         let colours = of([32, 32], [32, 3 * 32]).unwrap();
         assert_eq!((colours.rows, colours.columns, colours.stride), (32, 96, 96));
         assert_eq!(geometry(&colours, 128, [32, 96]).grid, [128, 1, 1]);
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_refused() {
+    fn images_whose_source_rows_do_not_fit_shared_memory_are_refused() {
         assert_eq!(of([3000, 2], [1, 5]), None);
     }
 }

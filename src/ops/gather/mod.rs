@@ -1,5 +1,5 @@
-//! Gather: a batch out of a data set that lies on the device, resized and scaled to [0, 1] there. What it gives is, to the
-//! bit, what a [`Loader`](crate::data::Loader) prepares and a host uploads. It has no gradient.
+//! Gather: the images of a batch from a data set in device memory, resized and scaled to [0, 1] there. The result has
+//! the same bits as a [`Loader`](crate::data::Loader)'s batch after its upload. It has no gradient.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -9,26 +9,27 @@ use crate::data::{Filters, Resizer};
 use crate::device::{Buffer, Device};
 use crate::{Error, Result};
 
-/// The images of a batch, out of a data set: for each `b`, image and label number `order[first + b]`.
+/// The selection of a batch from a data set: image `b` of the batch is image number `order[first + b]`.
 pub struct Selection<'a, D: Device> {
     /// The images of the data set, NHWC, a byte a channel.
     pub images: &'a D::Bytes,
-    /// Their labels.
+    /// The labels of the images, a byte each.
     pub labels: &'a D::Bytes,
-    /// The order of an epoch: numbers of images as little-endian `u32`s.
+    /// The order of an epoch: indices of images as little-endian `u32`s.
     pub order: &'a D::Bytes,
-    /// Where in the order the batch begins.
+    /// The index in `order` of the batch's first image.
     pub first: usize,
 }
 
 /// The kernel of gather.
 pub trait Gather: Device {
-    /// For each `b < n`, `n` being the length of `y`, and `i = order[first + b]`: `x[b] = resize(images[i]) / 255` and
-    /// `y[b] = labels[i]`. Lengths agree with each other and the resizer.
+    /// For each `b < n`, where `n` is the length of `y`, and `i = order[first + b]`: `x[b] = resize(images[i]) / 255`
+    /// and `y[b] = labels[i]`. `x` is NHWC. The caller has checked that lengths agree with each other and with the
+    /// resizer.
     ///
     /// # Errors
-    /// [`Error::Shape`], on a backend that looks at them, if a number in the order is not below that of labels; one that
-    /// does not gathers some image or other. [`Error::Shape`] if the backend cannot shrink images as far.
+    /// [`Error::Shape`] on the CPU for an index in `order` that is not below the number of labels; a GPU does not check
+    /// indices. [`Error::Shape`] on a GPU if the images cannot be shrunk that far in shared memory.
     fn gather(
         &self,
         resizer: &DeviceResizer<Self>,
@@ -38,32 +39,32 @@ pub trait Gather: Device {
     ) -> Result<()>;
 }
 
-/// How the images of a data set become those of a batch: a [`Resizer`] whose tables lie on the device.
+/// A [`Resizer`] whose tables of filters lie in device memory: it resizes the images of a data set to those of a batch.
 pub struct DeviceResizer<D: Device> {
     resizer: Resizer,
-    /// Height and width.
+    /// Height and width of the source images, and of the resized ones.
     from: [usize; 2],
     to: [usize; 2],
-    /// Of rows and of columns.
+    /// The filters of rows, and of columns.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     axes: [Axis<D>; 2],
 }
 
-/// The filters of an axis, each position's of the same length.
+/// The filters of an axis: `taps` weights for each output position.
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 struct Axis<D: Device> {
-    /// The first input of each position.
+    /// The first source position of each filter.
     first: Vec<u32>,
     taps: usize,
-    /// On the device: the first inputs, then the weights of each position.
+    /// On the device, as `i32`: the first source positions, then the weights of each filter.
     table: D::Bytes,
 }
 
 impl<D: Gather> DeviceResizer<D> {
-    /// For images of `channels` channels and the extents `from` (height and width) that are to have the extents `to`.
+    /// A resizer of images with `channels` channels, from height and width `from` to height and width `to`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where an extent is 0, or so large that pixels cannot be counted.
+    /// [`Error::Shape`] for an extent of 0, or for more pixels than can be counted.
     pub fn new(device: &D, from: [usize; 2], to: [usize; 2], channels: usize) -> Result<Self> {
         let resizer = Resizer::new(from[0], from[1], to[0], to[1])?.with_channels(channels)?;
         let axis = |filters: Filters| -> Result<Axis<D>> {
@@ -76,11 +77,11 @@ impl<D: Gather> DeviceResizer<D> {
         Ok(DeviceResizer { from, to, axes: [axis(rows)?, axis(columns)?], resizer })
     }
 
-    /// The images and labels of `selection`, as many as `y` is long; see [`Gather::gather`]. `x` is of
-    /// `[n, channels, height, width]`.
+    /// Gathers the images and labels of `selection`, see [`Gather::gather`]. `y` has the batch's `n` labels; `x` has
+    /// the images, logically `[n, channels, height, width]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where lengths do not agree with each other or the resizer; otherwise as [`Gather::gather`].
+    /// [`Error::Shape`] if lengths do not agree with each other or with the resizer; otherwise as [`Gather::gather`].
     pub fn gather(&self, device: &D, selection: &Selection<'_, D>, x: &mut D::Buf, y: &mut D::Bytes) -> Result<()> {
         let Selection { images, labels, order, first } = *selection;
         let ([h, w], [p, q], n) = (self.from, self.to, y.len());

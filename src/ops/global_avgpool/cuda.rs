@@ -1,4 +1,4 @@
-//! Global average pooling on a GPU.
+//! Global average pooling on a GPU: launches of `kernels/global_avgpool.cu`.
 
 use super::GlobalAvgPool;
 use crate::device::Grad;
@@ -6,12 +6,12 @@ use crate::device::cuda::tiles::{AVGPOOL_CHANNELS, THREADS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, channel_threads};
 use crate::{Result, Shape};
 
-/// What the sum of an image's pixels is multiplied by.
+/// 1 / (H·W): the factor of the sum over an image's pixels.
 pub(in crate::ops) fn inverse_pixels(shape: Shape) -> f32 {
     (1.0 / (shape.h() * shape.w()) as f64) as f32
 }
 
-/// A block for some channels of an image.
+/// A block for every `AVGPOOL_CHANNELS` channels of each image.
 fn fprop_geometry(shape: Shape) -> Geometry {
     Geometry { grid: [shape.n() * shape.c().div_ceil(AVGPOOL_CHANNELS), 1, 1], block: [THREADS, 1, 1], shared: 0 }
 }

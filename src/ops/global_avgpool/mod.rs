@@ -1,4 +1,4 @@
-//! Global average pooling: each channel's mean over all pixels, NiN's replacement for the dense layer.
+//! Global average pooling: each channel's mean over all pixels, which replaces the dense layer in a NiN.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -10,7 +10,7 @@ use crate::{Result, Shape};
 
 /// The kernels of global average pooling, on NHWC images of logical shape `[N, C, H, W]`.
 pub trait GlobalAvgPool: Device {
-    /// `y[n,c] = Σ_hw x[n,h,w,c] / (H·W)`.
+    /// `y[n,c] = Σ_hw x[n,h,w,c] / (H·W)`; y is `[N, C, 1, 1]`.
     fn global_avgpool_fprop(&self, shape: Shape, x: &Self::Buf, y: &mut Self::Buf) -> Result<()>;
 
     /// `dx[n,h,w,c] = dy[n,c] / (H·W)`.

@@ -1,4 +1,4 @@
-//! Max pooling on the CPU: channels innermost, so that a window's comparisons run over contiguous rows.
+//! Max pooling on the CPU. Channels are the inner loop, so that comparisons run over contiguous elements.
 
 use rayon::prelude::*;
 
@@ -9,13 +9,13 @@ use crate::device::cpu::{Buf, Cpu};
 use crate::device::{Grad, Write};
 use crate::shape::PoolShape;
 
-/// Where, in an image, each of a window's elements lies relative to the window's first.
+/// The offset of each of a window's pixels from the window's first pixel, in elements of an NHWC image.
 fn offsets(g: &PoolShape) -> Vec<usize> {
     let at = |i: usize| (i / g.window * g.w + i % g.window) * g.c;
     (0..g.window * g.window).map(at).collect()
 }
 
-/// Each output pixel of an image, with the start of its window.
+/// The offset of each output pixel's window within an image, in elements.
 fn windows(g: &PoolShape) -> impl Iterator<Item = usize> {
     let g = *g;
     (0..g.p * g.q).map(move |pixel| (pixel / g.q * g.w + pixel % g.q) * g.stride * g.c)

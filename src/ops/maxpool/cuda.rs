@@ -1,4 +1,4 @@
-//! Max pooling on a GPU.
+//! Max pooling on a GPU: launches of `kernels/maxpool.cu`.
 
 use super::MaxPool;
 use crate::Result;
@@ -6,8 +6,8 @@ use crate::device::Grad;
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, channel_threads, divisor};
 use crate::shape::PoolShape;
 
-/// `struct Pooling` of the kernels: the extents, then what the threads' numbers are divided by, `lanes` being the channels
-/// of a thread and `columns` and `rows` those of the tensor whose elements the threads are.
+/// The kernels' `Pooling`: the extents, then the divisors that split a thread's number into channel, column and row. A
+/// thread takes `lanes` channels; `columns` and `rows` are the extents of the tensor that threads are spread over.
 fn pool(g: &PoolShape, lanes: usize, columns: usize, rows: usize) -> [u32; 16] {
     let mut words = [0; 16];
     let extents = [g.h, g.w, g.c, g.p, g.q, g.window, g.stride].map(|extent| extent as u32);
@@ -37,7 +37,7 @@ impl MaxPool for Cuda {
     }
 }
 
-/// A launch of dgrad.
+/// The launch of dgrad.
 struct Gradient {
     kernel: &'static str,
     pool: [u32; 16],

@@ -1,4 +1,4 @@
-//! Max pooling: square windows, overlapping or not, floor mode.
+//! Max pooling: square windows, overlapping or not, in floor mode (windows that do not fit are dropped).
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -11,9 +11,9 @@ use crate::tape::{Backward, Grads, Input, Slot, Tape, Var};
 
 /// The kernels of max pooling, on NHWC images.
 pub trait MaxPool: Device {
-    /// `y[n,p,q,c] = max x[n, p·stride+i, q·stride+j, c]` over `0 ≤ i, j < window`. `index`, if wanted, takes
-    /// `i·window + j` of the first maximum in row-major order, as PyTorch does. A NaN counts
-    /// as the maximum; of several, the last.
+    /// `y[n,p,q,c] = max x[n, p·stride+i, q·stride+j, c]` over `0 ≤ i, j < window`. `index`, if wanted, has y's shape
+    /// and takes the position `i·window + j` of the maximum in one byte: the first of equal maxima in row-major order,
+    /// as in PyTorch. A NaN counts as the maximum; of several NaNs, the last.
     fn maxpool_fprop(
         &self,
         shape: &PoolShape,
@@ -22,7 +22,7 @@ pub trait MaxPool: Device {
         index: Option<&mut Self::Bytes>,
     ) -> Result<()>;
 
-    /// `dx[n,h,w,c] = Σ dy[n,p,q,c]` over the windows whose maximum `(h,w)` was.
+    /// `dx[n,h,w,c] = Σ dy[n,p,q,c]` over the windows `(p,q)` whose maximum, by `index`, is at `(h,w)`.
     fn maxpool_dgrad(
         &self,
         shape: &PoolShape,
@@ -33,7 +33,8 @@ pub trait MaxPool: Device {
 }
 
 impl<B: MaxPool> Tape<B> {
-    /// The maximum over each `window` × `window` square of `x` `[N, C, H, W]`, the squares `stride` apart.
+    /// The maximum over each `window` × `window` square of `x` `[N, C, H, W]`, the squares `stride` pixels apart: `[N,
+    /// C, P, Q]` with `P = ⌊(H − window) / stride⌋ + 1`, and Q likewise.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where [`PoolShape::new`] gives it.
@@ -46,13 +47,13 @@ impl<B: MaxPool> Tape<B> {
     }
 }
 
-/// Room for the pool of `x`, and for the positions of the maxima if the way back needs them.
+/// Buffers for the pool's output, and for the positions of the maxima if `x` needs a gradient.
 pub(super) fn outputs<B: MaxPool>(tape: &Tape<B>, shape: &PoolShape, x: Slot) -> Result<(B::Buf, Option<B::Bytes>)> {
     let index = x.needs_grad().then(|| tape.backend().alloc_bytes(shape.output().len())).transpose()?;
     Ok((tape.room(shape.output(), [x], x.relu)?, index))
 }
 
-/// Puts the pool `y` of `x` on the tape, with its backward half.
+/// Adds the pool's output `y` to the tape, and its backward half if there is an `index`.
 pub(super) fn record<B: MaxPool>(
     tape: &mut Tape<B>,
     shape: PoolShape,

@@ -1,5 +1,5 @@
-//! The block's kernels that pool as well, `kernels/mlpconv/pool.cuh`: how they divide images, and what that takes of shared
-//! memory.
+//! Bands and pooled rows: how the fused block's kernels with a pool, `kernels/mlpconv/pool.cuh`, divide images, and the
+//! shared memory that this takes.
 
 use std::cmp::Reverse;
 
@@ -7,7 +7,7 @@ use crate::device::cuda::divisor;
 use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS};
 use crate::shape::PoolShape;
 
-/// The pool that they have.
+/// The only pool that the kernels support: 3×3 at stride 2.
 const WINDOW: usize = 3;
 const STRIDE: usize = 2;
 
@@ -15,21 +15,24 @@ fn fuses(pool: &PoolShape) -> bool {
     (pool.window, pool.stride) == (WINDOW, STRIDE)
 }
 
-/// Forward: images in bands of pooled rows.
+/// fprop's division of images into bands of consecutive pooled rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bands {
     pool: PoolShape,
-    /// Pooled rows of a band, and bands of an image.
+    /// Pooled rows of a band.
     rows: usize,
+    /// Bands of an image.
     of_image: usize,
-    /// Pixels in the ring, in whole rows; an even number where it is gone round.
+    /// Pixels in the ring, in whole rows; an even number if a band has more pixels than the ring, so that it wraps.
     ring: usize,
 }
 
 impl Bands {
-    /// `None` for another pool. Neighbouring bands both compute the row that windows of both see, and a band's last tile has
-    /// fewer pixels; but images alone may leave multiprocessors without work. Of all heights this is the one that is done
-    /// first; of several, the highest.
+    /// The bands for a pool; `None` for a pool that the kernels do not support.
+    ///
+    /// The height of a band is the one with the least time, counted in tiles of the busiest multiprocessor; of equal
+    /// ones the highest. Low bands cost more: neighbouring bands both compute the row that they share, and a band's
+    /// last tile has fewer pixels. High bands may leave multiprocessors without work.
     pub(super) fn new(pool: &PoolShape, multiprocessors: usize) -> Option<Self> {
         if !fuses(pool) {
             return None;
@@ -40,26 +43,27 @@ impl Bands {
             bands.div_ceil(multiprocessors) * pixels(rows).div_ceil(MLPCONV_FPROP_PIXELS)
         };
         let rows = (1..=pool.p).min_by_key(|&rows| (time(rows), Reverse(rows)))?;
-        // A tile, and what windows that end in it may need of the pixels before.
+        // The pixels of a tile, and the earlier ones that windows that end in the tile may need.
         let needed = MLPCONV_FPROP_PIXELS + (WINDOW - 1) * (pool.w + 1);
-        // Pixels that are written together change places with each other, so tiles begin at even ones.
+        // `Ring::at` in pool.cuh swaps the places of neighbouring pixels, so tiles have to begin at an even place: a
+        // ring that wraps has an even number of pixels.
         let even = pool.w * (1 + pool.w % 2);
         let ring = needed.next_multiple_of(even).min(pixels(rows));
         Some(Bands { pool: *pool, rows, of_image: pool.p.div_ceil(rows), ring })
     }
 
-    /// Of all images.
+    /// The number of bands of all images.
     pub(super) fn count(&self) -> usize {
         self.pool.n * self.of_image
     }
 
-    /// Places of 64 bytes in each of the ring's planes: an odd number, so that neighbouring planes begin in different halves
-    /// of the banks, and one more than pixels at least, because neighbours change places.
+    /// Places of 64 bytes in each of the ring's planes. Their number is odd, so that neighbouring planes begin in
+    /// different halves of the banks. It is at least one more than the pixels, because neighbours swap places.
     fn places(&self) -> usize {
         (self.ring + 1) | 1
     }
 
-    /// Bytes of shared memory.
+    /// Bytes of shared memory for the ring, in bf16.
     pub(super) fn shared(&self) -> usize {
         2 * MLPCONV_CHANNELS * self.places()
     }
@@ -74,7 +78,7 @@ impl Bands {
     }
 }
 
-/// Backward: the pooled rows whose windows see pixels of a tile.
+/// The backward kernel's pooled rows: those whose windows cover pixels of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PooledRows {
     pool: PoolShape,
@@ -82,14 +86,14 @@ pub(super) struct PooledRows {
 }
 
 impl PooledRows {
-    /// `None` for another pool.
+    /// The most pooled rows of any tile; `None` for a pool that the kernels do not support.
     pub(super) fn new(pool: &PoolShape) -> Option<Self> {
-        // Of the rows that a tile's pixels may lie in every other ends a window and begins one.
+        // A tile's pixels lie in at most `seen` rows; at stride 2, windows begin at every other row.
         let seen = (MLPCONV_BACKWARD_PIXELS - 2) / pool.w + 2;
         fuses(pool).then(|| PooledRows { pool: *pool, rows: ((seen - 1) / STRIDE + 2).min(pool.p) })
     }
 
-    /// Bytes of shared memory, for gradients and positions.
+    /// Bytes of shared memory: a bf16 gradient and a one-byte position for each channel of each pooled pixel.
     pub(super) fn shared(&self) -> usize {
         (3 * self.rows * self.pool.q * self.pool.c).next_multiple_of(16)
     }
@@ -130,22 +134,22 @@ mod tests {
     }
 
     #[test]
-    fn other_pools_are_not_for_them() {
+    fn other_pools_are_refused() {
         for (window, stride) in [(2, 2), (3, 1), (3, 3), (5, 2)] {
             let pool = PoolShape::new("maxpool", Shape::image(2, 96, 53, 53), window, stride).unwrap();
             assert_eq!((Bands::new(&pool, 132), PooledRows::new(&pool)), (None, None), "{window}/{stride}");
         }
     }
 
-    /// Every pixel is in the ring until the last window over it is complete, and pixels that are there at once have places
-    /// of their own.
+    /// A pixel stays in the ring until the last window over it is complete, and pixels in the ring have different
+    /// places.
     #[test]
     fn rings_hold_what_windows_need() {
         for (h, w) in [(53, 53), (54, 54), (3, 3), (3, 200), (200, 3), (40, 7), (9, 64), (5, 300)] {
             let bands = Bands::new(&pool(1, h, w), 1).unwrap();
             let pixels = ((bands.rows - 1) * STRIDE + WINDOW) * w;
             for first in (0..pixels).step_by(MLPCONV_FPROP_PIXELS) {
-                // The first window that is not complete before this tile.
+                // The first window that no earlier tile completes.
                 let windows =
                     (0..bands.rows * bands.pool.q).map(|i| (i / bands.pool.q * w + i % bands.pool.q) * STRIDE);
                 let oldest = windows.filter(|begin| begin + (WINDOW - 1) * (w + 1) >= first).min().unwrap();

@@ -1,4 +1,5 @@
-//! The block as its first convolution, the pair of 1×1 convolutions and its pool, with what is between them in memory.
+//! The block composed of other ops: the first convolution, the pair of 1×1 convolutions, and the pool. The values
+//! between them are stored in memory.
 
 use std::sync::Arc;
 
@@ -10,14 +11,14 @@ use crate::ops::maxpool::MaxPool;
 use crate::shape::PoolShape;
 use crate::{Error, Result};
 
-/// The first convolution's output.
+/// The first convolution's output after its ReLU.
 fn a1<B: Conv2d>(backend: &B, shape: &MlpConvShape, x: &B::Buf, params: Params<'_, B::Buf, 3>) -> Result<B::Buf> {
     let mut a1 = backend.alloc(Role::Activation, shape.conv.output().len())?;
     backend.conv2d_fprop(&shape.conv, x, params.layer(0), &mut a1)?;
     Ok(a1)
 }
 
-/// The second and the third convolution's parameters.
+/// The parameters of the second and third convolution.
 fn others<'a, Buf>(params: Params<'a, Buf, 3>) -> Params<'a, Buf, 2> {
     let Params { w: [_, w2, w3], b: [_, b2, b3], relu } = params;
     Params { w: [w2, w3], b: [b2, b3], relu }
@@ -41,7 +42,7 @@ pub(super) fn fprop<B: MlpConv>(
     backend.pointwise_maxpool_fprop(&shape.third(), pool, &a2, params.layer(2), y, index)
 }
 
-/// The gradient of the third convolution's output, from that of the pool's.
+/// dgrad of the pool: the gradient of the third convolution's output, from that of the pool's output.
 pub(super) fn unpool<B: MaxPool>(
     backend: &B,
     pool: &PoolShape,
@@ -76,7 +77,7 @@ pub(super) fn backward<B: MlpConv>(
     first(backend, shape, x, params.w[0], &da1, dx, wanted)
 }
 
-/// The first convolution's gradients, from that of its output.
+/// wgrad and dgrad of the first convolution, from the masked gradient `dy` of its output.
 pub(super) fn first<B: Conv2d>(
     backend: &B,
     shape: &MlpConvShape,

@@ -1,4 +1,4 @@
-//! The block on the CPU is its three convolutions: their strips stay in the caches as it is.
+//! The block on the CPU: its convolutions and its pool, one after the other. Their strips stay in the caches anyway.
 
 use super::MlpConv;
 use crate::device::Real;

@@ -1,4 +1,5 @@
-//! The block on a GPU: launches of `kernels/mlpconv.cu` in bf16, for shapes whose weights fit shared memory.
+//! The block on a GPU: launches of `kernels/mlpconv.cu` in bf16, for shapes whose weights and image rows fit shared
+//! memory.
 
 use bytemuck::NoUninit;
 
@@ -14,13 +15,13 @@ use crate::shape::ConvShape;
 
 const OP: &str = "mlpconv";
 
-/// Bytes of a 96×96 matrix in shared memory.
+/// Bytes of a 96×96 matrix in bf16.
 const SQUARE: usize = MLPCONV_CHANNELS * MLPCONV_CHANNELS * 2;
 
-/// How the kernels take a shape.
+/// The layout of a block's operands in the kernels: extents as for one channel, and the lines in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BlockLayout {
-    /// Of the convolution as one of a single channel, w, s and what is horizontal multiplied by the channels.
+    /// Extents of the convolution as one of a single channel: w, s, horizontal stride and padding times the channels.
     h: usize,
     w: usize,
     r: usize,
@@ -31,23 +32,26 @@ struct BlockLayout {
     squares: [usize; 2],
     /// Bytes of a line of w1 in shared memory.
     w1_pitch: usize,
-    /// Elements of a line of the image in shared memory, and where its first column lies.
+    /// Elements of a line of the image in shared memory.
     pitch: usize,
+    /// The element of column 0 in the line.
     origin: usize,
-    /// Lines are copied 16 bytes at a time.
+    /// Whether lines are copied 16 bytes at a time.
     whole: bool,
 }
 
 impl BlockLayout {
-    /// An error says why where the kernels do not apply or gain nothing. They compute 96 columns of each product, which is no loss
-    /// where memory is the bound, as long as half of them are wanted; they read two neighbouring taps at once, which begin
-    /// at an even element where the horizontal stride is even; and weights and image lines have to fit a block's `memory`,
-    /// in bytes.
+    /// The layout; the error is the reason why the kernels do not support the shape or gain nothing.
+    ///
+    /// * Channels: the kernels compute 96 columns of each product. The bound is memory, so unused columns cost nothing
+    ///   as long as more than half are used.
+    /// * Stride: they read two neighbouring taps at once, from an even element on, so the horizontal stride is even.
+    /// * Memory: weights and image lines have to fit a block's shared memory, `memory` bytes.
     fn new(shape: &MlpConvShape, memory: usize) -> Verdict<Self> {
         let &ConvShape { h, w, c, r, s, q, stride, pad, .. } = &shape.conv;
         let channels = [shape.conv.k, shape.k2, shape.k3];
         let suit = |&k: &usize| k.is_multiple_of(8) && 2 * k > MLPCONV_CHANNELS && k <= MLPCONV_CHANNELS;
-        // Larger ones have no room; so much for overflows.
+        // Larger extents cannot fit shared memory. Refusing them here rules out overflows below.
         let small = |&extent: &usize| extent < 1 << 14;
         if !channels.iter().all(suit) {
             return Err(format!(
@@ -58,20 +62,20 @@ impl BlockLayout {
         if ![h, w, c, r, s, pad].iter().all(small) {
             return Err("an extent is too large for shared memory".into());
         }
-        // A filter that is never moved may have any stride.
+        // Clamped: a stride beyond the padded image gives one window, as any larger stride does.
         let stride = stride.min((h.max(w) + 2 * pad).next_multiple_of(2));
         let (w, s, stride, pad) = (w * c, s * c, [stride, stride * c], [pad, pad * c]);
         if !stride[1].is_multiple_of(2) {
             return Err("the horizontal stride times the channels is odd".into());
         }
         let squares = [r.div_ceil(4), s.div_ceil(4)];
-        // One chunk more than an even number: the same bank for no two neighbouring lines.
+        // An odd number of 16-byte chunks, so neighbouring lines start in different banks.
         let w1_pitch = 32 * squares[0] * squares[1] + 16;
-        // Windows begin at even elements.
+        // Windows begin at even elements: origin − pad is even. Column 0 is at a multiple of 8 if the padding is even.
         let origin = pad[1].next_multiple_of(8) + pad[1] % 2;
         let columns = origin - pad[1] + (q - 1) * stride[1] + 4 * squares[1];
-        // Half a round over the banks beside whole ones: what a lane's neighbours read of two lines at once are
-        // different halves.
+        // An odd multiple of 64 bytes, half of the banks: lanes that read two neighbouring lines at once use different
+        // halves.
         let pitch = columns.saturating_sub(32).next_multiple_of(64) + 32;
         let whole = w.is_multiple_of(8) && origin.is_multiple_of(8);
         let plan = BlockLayout { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
@@ -82,19 +86,20 @@ impl BlockLayout {
         }
     }
 
-    /// The layout on a GPU of these limits.
+    /// The layout on a GPU with these limits.
     fn on(shape: &MlpConvShape, gpu: &Limits) -> Verdict<Self> {
-        // In fp32 and TF32 a layer's sums are no fragments of the next one's factors, and the weights take twice the room.
+        // Only in bf16 are a layer's sums laid out in registers as the next layer's operands. In fp32 and TF32 they are
+        // not, and the weights take twice the shared memory.
         match gpu.precision {
             Precision::Bf16 => BlockLayout::new(shape, gpu.shared_memory),
             precision => Err(format!("the fused block is for bf16, not {precision}")),
         }
     }
 
-    /// Bytes of shared memory: w2, w3, w1, the image, and backward two tiles of half a block's pixels.
+    /// Bytes of shared memory: w2, w3, w1 and the image's lines; backward also two tiles of half a block's pixels each.
     fn shared(&self, conv: &ConvShape, backward: bool) -> usize {
         let pixels = if backward { MLPCONV_BACKWARD_PIXELS } else { MLPCONV_FPROP_PIXELS };
-        // Output rows that so many pixels may lie in.
+        // The most output rows that a tile's pixels lie in.
         let rows = ((pixels - 2) / conv.q + 2).min(conv.p);
         let image = ((rows - 1) * self.stride[0] + 4 * self.squares[0]) * self.pitch * 2;
         let tiles = if backward { pixels * MLPCONV_CHANNELS * 2 } else { 0 };
@@ -107,23 +112,24 @@ impl BlockLayout {
 #[derive(Clone, Copy)]
 struct Extents {
     ints: [i32; 23],
-    /// By q, tiles of an image, chunks of an image's line, squares of a filter's line.
+    /// Divisors: q, tiles of an image, 16-byte chunks of an image's line, squares of a filter's line.
     divisors: [[u32; 3]; 4],
 }
 
-// SAFETY: words.
+// SAFETY: an array of words has no padding.
 unsafe impl NoUninit for Extents {}
 
-/// As few blocks as are done with all `tiles` as soon: each loads all weights and leaves partial results.
+/// The fewest blocks that finish `tiles` as soon as one block a multiprocessor would. Fewer blocks are better, because
+/// each block loads all weights and leaves partial results.
 fn blocks(tiles: usize, multiprocessors: usize) -> usize {
     tiles.div_ceil(tiles.div_ceil(multiprocessors))
 }
 
-/// A launch: extents, grid and block.
+/// The extents and launch geometry of one of the block's kernels. A pool adds to its shared memory.
 struct Launch {
     extents: Extents,
     geometry: Geometry,
-    /// A block's partial results, in floats.
+    /// Floats of a block's partial gradients of w3, b3, w2 and b2.
     stride: usize,
 }
 
@@ -156,14 +162,14 @@ impl Launch {
 }
 
 impl MlpConvShape {
-    /// Whether the kernels take it, and a GPU of these limits gains by them.
+    /// Whether the kernels support the shape on a GPU with these limits; the error is the reason why not.
     pub(in crate::ops) fn suits(&self, gpu: &Limits) -> Verdict {
         BlockLayout::on(self, gpu).map(|_| ())
     }
 }
 
 impl Cuda {
-    /// Whether a block may have as many `bytes` of shared memory.
+    /// Whether a block may use `bytes` bytes of shared memory.
     fn has_room(&self, bytes: usize) -> bool {
         bytes <= self.device().shared_memory
     }
@@ -183,7 +189,7 @@ impl MlpConv for Cuda {
         };
         let Launch { extents, geometry, .. } = Launch::new(shape, &layout, false, self.multiprocessors());
         let bands = shape.pool.as_ref().and_then(|pool| Bands::new(pool, self.multiprocessors()));
-        // Without a ReLU bits are not ordered as values are.
+        // The pool compares bf16 bits as integers, which orders values only if none is negative: after a ReLU.
         let bands = bands.filter(|bands| params.relu && self.has_room(geometry.shared + bands.shared()));
         if let (Some(pool), None) = (&shape.pool, &bands) {
             let mut whole = self.alloc(Role::Activation, shape.unpooled().len())?;
@@ -248,7 +254,7 @@ impl MlpConv for Cuda {
             }
         }
         let ChainWanted { dx, layers: [first, of_second, of_third] } = wanted;
-        // In a part they lie one behind the other. Channels are multiples of 8, and so are these lengths.
+        // A part holds dw3, db3, dw2 and db2 one after the other. Channels are multiples of 8, and so are the offsets.
         let (second, third) = (shape.second(), shape.third());
         let mut start = 0;
         let thirds = [(of_third.dw, third.k * third.c), (of_third.db, third.k)];
@@ -278,7 +284,7 @@ mod tests {
         MlpConvShape::new(Shape::image(n, c, h, w), weights, Window { stride, pad }).unwrap()
     }
 
-    /// What a block may have on compute capabilities 8.6 and 8.9, the least since Ampere.
+    /// Bytes of shared memory of a block on compute capabilities 8.6 and 8.9, the least since Ampere.
     const MEMORY: usize = 99 << 10;
 
     #[test]
@@ -300,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kernels_cannot_or_should_not_do_is_composed() {
+    fn unsupported_and_unprofitable_shapes_have_no_layout() {
         let plan =
             |k, filter, stride, pad| BlockLayout::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY).ok();
         assert!(plan([56, 64, 96], [11, 11], 2, 3).is_some());
@@ -317,7 +323,8 @@ mod tests {
         );
     }
 
-    /// 163 KiB on compute capability 8.0, 227 on 9.0, but 99 on 8.6 and 8.9.
+    /// The fused pool needs more shared memory than the 99 KiB of compute capabilities 8.6 and 8.9. 8.0 has 163 KiB and
+    /// 9.0 has 227.
     #[test]
     fn the_networks_first_pool_fits_where_blocks_have_more_memory() {
         let mut first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
@@ -330,7 +337,7 @@ mod tests {
         assert_eq!(plan.shared(&first.conv, true) + PooledRows::new(&pool).unwrap().shared(), backward);
     }
 
-    /// Every plan's windows stay within the lines that are in shared memory.
+    /// Every layout's windows stay within the lines in shared memory.
     #[test]
     fn windows_stay_within_their_lines() {
         for (x, filter, stride, pad) in [

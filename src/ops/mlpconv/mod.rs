@@ -1,9 +1,9 @@
-//! The block of a network in network: a convolution and two 1×1 convolutions, a ReLU after each, and the pool that may
-//! follow, as one op.
+//! The mlpconv block of a network in network, as one op: a convolution and two 1×1 convolutions, a ReLU after each, and
+//! an optional max pool.
 //!
-//! Early in a network, where images are large and channels few, the three are bound by memory: they write and read much
-//! more than they multiply. A backend with a kernel for the block keeps what is between them to itself, and computes it
-//! once more on the way back. Elsewhere the block is its three convolutions.
+//! Early in a network images are large and channels few, so the three convolutions are bound by memory traffic. A fused
+//! kernel does not store the values between them, and computes them again in the backward pass. Where a backend has no
+//! fused kernel, the block runs as its convolutions and its pool.
 
 #[cfg(feature = "cuda")]
 mod bands;
@@ -22,24 +22,24 @@ use crate::shape::{ConvShape, PoolShape, Window};
 use crate::tape::{Backward, Grads, Slot, Tape, Var};
 use crate::{Error, Result, Shape};
 
-/// The extents of the block.
+/// The extents of the block: input `[n, c, h, w]`, output of the convolutions `[n, k3, p, q]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MlpConvShape {
     /// The first convolution.
     pub conv: ConvShape,
-    /// Channels of the second and third convolution's outputs.
+    /// Output channels of the second convolution.
     pub k2: usize,
+    /// Output channels of the third convolution.
     pub k3: usize,
     /// The max pool of the third convolution's output.
     pub pool: Option<PoolShape>,
 }
 
 impl MlpConvShape {
-    /// A block on input `x`, with weights `w`, without a pool.
+    /// The block without a pool, for input `x` and the weights `w` of its convolutions.
     ///
     /// # Errors
-    /// [`Error::Shape`] as by [`ConvShape::new`], and for second and third weights that are not 1×1 or do not fit the
-    /// channels.
+    /// [`Error::Shape`] as by [`ConvShape::new`], and for second or third weights that are not 1×1.
     pub fn new(x: Shape, w: [Shape; 3], window: Window) -> Result<Self> {
         let conv = ConvShape::new("mlpconv", x, w[0], window)?;
         let second = ConvShape::new("mlpconv", conv.output(), w[1], Window::default())?;
@@ -50,7 +50,7 @@ impl MlpConvShape {
         }
     }
 
-    /// With a max pool at the end.
+    /// The block with a max pool at the end.
     ///
     /// # Errors
     /// [`Error::Shape`] as by [`PoolShape::new`].
@@ -58,40 +58,41 @@ impl MlpConvShape {
         Ok(MlpConvShape { pool: Some(PoolShape::new("maxpool", self.unpooled(), window, stride)?), ..self })
     }
 
-    /// The third convolution's output.
+    /// The third convolution's output, `[n, k3, p, q]`.
     pub fn unpooled(&self) -> Shape {
         let ConvShape { n, p, q, .. } = self.conv;
         Shape::image(n, self.k3, p, q)
     }
 
-    /// The block's output.
+    /// The block's output: the pool's if there is one, else the third convolution's.
     pub fn output(&self) -> Shape {
         self.pool.map_or(self.unpooled(), |pool| pool.output())
     }
 
-    /// The second convolution.
+    /// The extents of the second convolution.
     pub fn second(&self) -> ConvShape {
         let ConvShape { n, k, p, q, .. } = self.conv;
         ConvShape { n, h: p, w: q, c: k, k: self.k2, r: 1, s: 1, p, q, stride: 1, pad: 0 }
     }
 
-    /// The third.
+    /// The extents of the third convolution.
     pub fn third(&self) -> ConvShape {
         ConvShape { c: self.k2, k: self.k3, ..self.second() }
     }
 
-    /// Both.
+    /// The second and third convolution as a pair.
     pub fn pair(&self) -> PairShape {
         PairShape { m: self.conv.pixels(), c: self.conv.k, k2: self.k2, k3: self.k3, mean: None }
     }
 }
 
-/// The kernels of the block. Provided are those that call its convolutions' and its pool's one after the other, which every
-/// other implementation is measured by.
+/// The kernels of the block. The provided methods run its convolutions and its pool one after the other; they are the
+/// reference for every other implementation.
 pub trait MlpConv: Conv2d + PointwisePair + PointwiseMaxPool + MaxPool {
-    /// `a1 = relu(conv(x, w1) + b1)`, `a2 = relu(a1 · w2 + b2)`, `y = act(a2 · w3 + b3)`; `act` is ReLU if `params.relu`.
-    /// a1 and a2 are rounded as activations are when they are stored. With a pool y is rounded likewise, and the pool's output
-    /// is what goes to `y`, with the positions of the maxima to `index`, if they are wanted.
+    /// `a1 = relu(conv(x, w1) + b1)`, `a2 = relu(a1 · w2 + b2)`, `y = act(a2 · w3 + b3)`; `act` is ReLU if
+    /// `params.relu`. a1 and a2 are rounded to the activations' type. With a pool, y is rounded likewise; the buffer
+    /// `y` takes the pool's output, and `index`, if wanted, the positions of the maxima (as
+    /// [`MaxPool::maxpool_fprop`]).
     fn mlpconv_fprop(
         &self,
         shape: &MlpConvShape,
@@ -103,8 +104,11 @@ pub trait MlpConv: Conv2d + PointwisePair + PointwiseMaxPool + MaxPool {
         composed::fprop(self, shape, x, params, y, index)
     }
 
-    /// The gradients that are wanted, from the gradient `dy` of y before its ReLU; with a pool, from that of the pool's output,
-    /// and the positions of its maxima.
+    /// The wanted gradients, from the masked gradient `dy` of the block's output. With a pool, `dy` is the gradient of
+    /// the pool's output, and `index` holds the positions of its maxima.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a pool without `index`.
     fn mlpconv_backward(
         &self,
         shape: &MlpConvShape,
@@ -119,21 +123,23 @@ pub trait MlpConv: Conv2d + PointwisePair + PointwiseMaxPool + MaxPool {
 }
 
 impl<B: MlpConv> Tape<B> {
-    /// Convolves images `x` with the first weights `[K, C, R, S]`, then pixel by pixel with the second and third
-    /// `[K, C, 1, 1]`, each with a bias and a ReLU, after the last if `params.relu` is set.
+    /// Three convolutions of `x` `[N, C, H, W]`, with weights `[K1, C, R, S]`, `[K2, K1, 1, 1]` and `[K3, K2, 1, 1]`
+    /// and biases `[K1]`, `[K2]` and `[K3]`; a ReLU after the first two, and after the third if `params.relu` is set.
+    /// The output is `[N, K3, P, Q]`.
     ///
-    /// It takes `x` by value, so that in inference it is freed as soon as it has been used. What is between the
-    /// convolutions is computed again on the way back.
+    /// `x` is taken by value, so that inference frees it as soon as the kernel has run. The backward pass computes the
+    /// values between the convolutions again.
     ///
     /// # Errors
-    /// [`Error::Shape`] where [`MlpConvShape::new`] gives it, for a bias that does not have an element for each channel, or
-    /// for a variable that is given twice.
+    /// [`Error::Shape`] where [`MlpConvShape::new`] gives it, for a bias without one element for each output channel,
+    /// or for a variable that is given twice.
     pub fn mlpconv(&mut self, x: Var<B>, params: Params<'_, Var<B>, 3>, window: Window) -> Result<Var<B>> {
         let shape = MlpConvShape::new(x.shape(), params.w.map(Var::shape), window)?;
         self.mlpconv_of(shape, x, params)
     }
 
-    /// [`Tape::mlpconv`] for extents that fit `x` and the weights: those rows and columns that `shape` has, and its pool.
+    /// [`Tape::mlpconv`] with the extents `shape`, which fit `x` and the weights: cropped to its rows and columns, and
+    /// with its pool.
     pub(crate) fn mlpconv_of(
         &mut self,
         shape: MlpConvShape,
@@ -160,7 +166,7 @@ impl<B: MlpConv> Tape<B> {
 struct Node<B: Device> {
     shape: MlpConvShape,
     chain: Chain<B, 3>,
-    /// Of the pool, if there is one.
+    /// The positions of the pool's maxima, if there is a pool.
     index: Option<B::Bytes>,
     y: Slot,
 }

@@ -1,4 +1,4 @@
-//! On the CPU the convolution and the pool run one after the other.
+//! The 1×1 convolution that pools on the CPU: the convolution and the pool, one after the other.
 
 use super::PointwiseMaxPool;
 use crate::device::Real;

@@ -13,7 +13,7 @@ use crate::shape::{ConvShape, PoolShape};
 
 const OP: &str = "pointwise";
 
-/// The tile and the strips of pixels that the kernel takes a shape in.
+/// The tile and the strips of pixels for a shape; the error is the reason why the kernel does not support it.
 fn cut(g: &ConvShape, pool: &PoolShape, precision: Precision) -> Verdict<(&'static Tile, Strips)> {
     let countable = |rows| gemm::require_countable(OP, &[rows, g.c, g.k]).map_err(|error| error.to_string());
     if !g.is_gemm() {
@@ -30,7 +30,7 @@ fn cut(g: &ConvShape, pool: &PoolShape, precision: Precision) -> Verdict<(&'stat
     Ok((tile, strips))
 }
 
-/// Whether a GPU of this precision gains by it.
+/// Whether a GPU of this precision gains by the fused kernel; the error is the reason why not.
 pub(in crate::ops) fn suits(g: &ConvShape, pool: &PoolShape, precision: Precision) -> Verdict {
     let (tile, strips) = cut(g, pool, precision)?;
     match strips.gain(g.pixels(), tile.m, precision) {

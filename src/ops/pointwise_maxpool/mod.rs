@@ -1,6 +1,6 @@
-//! A 1×1 convolution and the max pool of its output as one op: the unpooled activation is in no memory. The way back does not
-//! miss it: the pool knows where its maxima were, and a ReLU lets through every gradient that arrives at a maximum that is
-//! positive.
+//! A 1×1 convolution and the max pool of its output as one op, which never stores the unpooled activation. The backward
+//! pass does not need it either: the pool keeps the positions of its maxima, and its output masks the ReLU's gradient,
+//! because a maximum is positive exactly where the unpooled activation is.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -20,9 +20,9 @@ pub(super) use cuda::suits;
 
 /// The kernel of a 1×1 convolution that pools.
 pub trait PointwiseMaxPool: Conv2d + MaxPool {
-    /// [`Conv2d::conv2d_fprop`], whose output is rounded as an activation is when it is stored, and
-    /// [`MaxPool::maxpool_fprop`] of that into `y` and `index`. Provided is the one after the other, which every other
-    /// implementation has to equal.
+    /// [`Conv2d::conv2d_fprop`] of `shape`, rounded to the activations' type, then [`MaxPool::maxpool_fprop`] of `pool`
+    /// into `y` and `index`, with the layouts of both. The provided method runs the two kernels one after the other;
+    /// every other implementation gives the same bits.
     fn pointwise_maxpool_fprop(
         &self,
         shape: &ConvShape,
@@ -36,7 +36,7 @@ pub trait PointwiseMaxPool: Conv2d + MaxPool {
     }
 }
 
-/// The convolution, then the pool.
+/// The convolution, then the pool, with the unpooled activation in memory.
 fn composed<B: Conv2d + MaxPool>(
     backend: &B,
     shape: &ConvShape,
@@ -52,10 +52,11 @@ fn composed<B: Conv2d + MaxPool>(
 }
 
 impl<B: PointwiseMaxPool> Tape<B> {
-    /// [`Tape::conv2d`] with weights `[K, C, 1, 1]`, then [`Tape::maxpool`], with the same results.
+    /// [`Tape::conv2d`] of `x` `[N, C, H, W]` with weights `[K, C, 1, 1]`, then [`Tape::maxpool`], with the same
+    /// results.
     ///
     /// # Errors
-    /// As the two; [`Error::Shape`] for weights that are not 1×1.
+    /// As those two ops; [`Error::Shape`] for weights that are not 1×1.
     pub fn pointwise_maxpool(
         &mut self,
         x: &Var<B>,

@@ -1,5 +1,5 @@
-//! How images are cut into strips for the kernel that convolves and pools: each block of it has the pixels of so many
-//! whole windows as there is room for in its tile's rows.
+//! Strips: the pixels of a block of the kernel that convolves and pools. A strip holds as many whole rows of windows,
+//! or whole images, as fit the rows of the block's tile.
 
 use bytemuck::NoUninit;
 
@@ -7,36 +7,38 @@ use crate::device::Precision;
 use crate::device::cuda::divisor;
 use crate::shape::PoolShape;
 
-/// The kernels' `Strips`: a strip is several whole images, or some rows of one. Neighbouring strips have rows in common
-/// where windows overlap, and each computes them for itself.
+/// The kernels' `Strips`. A strip is several whole images, or some rows of one image. Where windows overlap,
+/// neighbouring strips share rows of pixels, and each strip computes them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Strips {
     image_pixels: u32,
     strip_pixels: u32,
-    /// From a strip to the next of the same image.
+    /// From a strip's first pixel to that of the next strip of the same image.
     step_pixels: u32,
     image_pooled: u32,
     strip_pooled: u32,
-    /// Of a strip; 1 where an image has several strips.
+    /// Images of a strip; 1 where an image has several strips.
     images: u32,
     n: u32,
     w: u32,
     window: u32,
     stride: u32,
+    /// Divisor: the strips of an image; 1 where a strip has whole images.
     strips: [u32; 3],
+    /// Divisors: the pool's output extents.
     p: [u32; 3],
     q: [u32; 3],
 }
 
-// SAFETY: words.
+// SAFETY: an array of words has no padding.
 unsafe impl NoUninit for Strips {}
 
 impl Strips {
-    /// Strips of at most `rows` pixels; `None` where not even one row of windows has so few.
+    /// Strips of at most `rows` pixels each; `None` if one row of windows has more.
     pub(super) fn new(pool: &PoolShape, rows: usize) -> Option<Self> {
         let &PoolShape { n, h, w, p, q, window, .. } = pool;
-        // A window that is never moved may have any stride.
+        // Clamped for the kernels' u32: a stride beyond the image gives one window, as any larger stride does.
         let stride = pool.stride.min(h.max(w));
         let strip = |images, strips, pixels, step, pooled| Strips {
             image_pixels: (h * w) as u32,
@@ -62,17 +64,19 @@ impl Strips {
         Some(strip(1, p.div_ceil(pooled_rows), pixels, pooled_rows * stride * w, pooled_rows * q))
     }
 
-    /// How many there are.
+    /// The number of strips of all images.
     pub(super) fn count(&self) -> usize {
         (self.n as usize).div_ceil(self.images as usize) * self.strips[0] as usize
     }
 
-    /// Whether a convolution of `pixels` pixels, of which the kernel without a pool computes `rows` at a time, gains by this.
+    /// Whether a convolution of `pixels` pixels gains by pooling in strips. `rows` is the tile's rows, with and without
+    /// a pool.
     ///
-    /// What it saves is each result's way to memory and back, four bytes in bf16, else eight. What it costs is the rows that
-    /// strips have in common, and those of a tile that no strip fills. Of 256 channels a third more rows are 85 multiply-adds
-    /// a result; while memory moves a byte, a GPU does some 76 in bf16 and half as many in TF32 (`gemm::intensity`). In fp32 some
-    /// do seven, and there must not be more than a tenth.
+    /// It saves writing and reading each result: four bytes in bf16, eight otherwise. It costs extra rows: those that
+    /// strips share, and those of a tile beyond its strip. Break-even: extra rows per result × input channels = bytes
+    /// saved × multiply-adds a byte (`gemm::intensity`). That is 76 multiply-adds a byte in bf16 and 38 in TF32, so 304
+    /// a result in both; a third more rows of 256 channels cost 85. In fp32 it is as few as 7, so 56 a result; a tenth
+    /// more rows cost 26.
     pub(super) fn gain(&self, pixels: usize, rows: usize, precision: Precision) -> bool {
         let (computed, needed) = (self.count() * rows, pixels.next_multiple_of(rows));
         let most = match precision {

@@ -1,4 +1,5 @@
-//! The pair as its two convolutions, and with a mean as the pair and the average, with what is between them in memory.
+//! The pair composed of other ops: its two convolutions, or with a mean the pair without a mean and the global average
+//! pool. The values between them are stored in memory.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::ops::Wanted;
 use crate::ops::conv2d::Conv2d;
 use crate::shape::ConvShape;
 
+/// The first convolution's output, `[m, k2]`.
 fn hidden<B: Conv2d>(backend: &B, shape: &PairShape, x: &B::Buf, params: Params<'_, B::Buf, 2>) -> Result<B::Buf> {
     let mut hidden = backend.alloc(Role::Activation, shape.m * shape.k2)?;
     backend.conv2d_fprop(&shape.second(), x, params.layer(0), &mut hidden)?;
@@ -30,7 +32,7 @@ pub(super) fn fprop<B: PointwisePair>(
     backend.conv2d_fprop(&shape.third(), &hidden, params.layer(1), y)
 }
 
-/// The pixels whose mean is wanted.
+/// The pair's output before the mean, `[m, k3]`.
 fn whole<B: PointwisePair>(
     backend: &B,
     shape: &PairShape,
@@ -73,6 +75,7 @@ pub(super) fn backward<B: PointwisePair>(
     }
 }
 
+/// wgrad, if any gradient is wanted.
 fn wgrad<B: Conv2d>(backend: &B, shape: &ConvShape, x: &B::Buf, dy: &B::Buf, wanted: Wanted<'_, B::Buf>) -> Result<()> {
     if wanted.is_none() { Ok(()) } else { backend.conv2d_wgrad(shape, x, dy, wanted) }
 }

@@ -1,4 +1,5 @@
-//! The pair on the CPU is its two convolutions: few channels cost its GEMM nothing but what they are.
+//! The pair on the CPU: its two convolutions one after the other. The CPU's GEMM does not pad few channels to a tile,
+//! so fusing gains nothing.
 
 use super::PointwisePair;
 use crate::device::Real;

@@ -1,4 +1,5 @@
-//! The pair on a GPU: launches of `kernels/pointwise_pair.cu`, for as few channels as a thread has registers for.
+//! The pair on a GPU: launches of `kernels/pointwise_pair.cu`, for channel counts whose values fit a thread's
+//! registers.
 
 use bytemuck::NoUninit;
 
@@ -24,7 +25,7 @@ struct Extents {
     tile: u32,
 }
 
-// SAFETY: words.
+// SAFETY: an array of words has no padding.
 unsafe impl NoUninit for Extents {}
 
 impl Extents {
@@ -42,7 +43,8 @@ impl Extents {
     }
 }
 
-/// A block's part of the gradients: where each begins, at a multiple of 16 bytes. The kernels' `Layout`.
+/// The kernels' `Layout`: the layout of one part of the gradients, which a block writes. In floats: the offset of each
+/// gradient, at multiples of 16 bytes, and the stride of parts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
@@ -51,7 +53,7 @@ struct Layout {
     stride: u32,
 }
 
-// SAFETY: words.
+// SAFETY: an array of words has no padding.
 unsafe impl NoUninit for Layout {}
 
 impl Layout {
@@ -67,14 +69,15 @@ impl Layout {
     }
 }
 
-/// Pixels of a tile: those of a block's threads, or of as many whole images. Larger images have none.
+/// Pixels of a tile: one for each of a block's threads; with a mean, those of as many whole images as fit, 0 if none
+/// fits.
 fn tile(shape: &PairShape) -> usize {
     let whole = shape.mean.unwrap_or(1);
     PAIR_PIXELS / whole * whole
 }
 
 impl PairShape {
-    /// Whether the kernels take it.
+    /// Whether the kernels support these extents; the error is the reason why not.
     pub(in crate::ops) fn suits(&self) -> Verdict {
         if let Some(channels) = [self.c, self.k2, self.k3].into_iter().find(|&channels| channels > PAIR_CHANNELS) {
             return Err(format!("{channels} channels are more than a thread has registers for, {PAIR_CHANNELS}"));
@@ -92,7 +95,8 @@ impl PairShape {
     }
 }
 
-/// As many blocks as there are tiles of pixels, or as few as are done as soon as `most` of them.
+/// A block for each tile of pixels if there are at most `most` tiles; else the fewest blocks that take as many tiles
+/// each as `most` blocks would.
 fn geometry(shape: &PairShape, most: usize) -> Geometry {
     let tiles = shape.m.div_ceil(tile(shape));
     let blocks = tiles.div_ceil(tiles.div_ceil(most));
@@ -124,7 +128,7 @@ impl PointwisePair for Cuda {
             return composed::backward(self, shape, x, params, dy, wanted);
         }
         let ChainWanted { mut dx, layers: [second, third] } = wanted;
-        // The kernel masks by the x that it reads anyway.
+        // The kernel masks dx by x, which it reads anyway: the mask's value is this op's input.
         let mask = dx.as_mut().and_then(|dx| dx.take_mask()).is_some();
         let (geometry, layout) = (geometry(shape, PAIR_BLOCKS), Layout::new(shape));
         let parts = self.parts(geometry.grid[0], layout.stride as usize)?;

@@ -1,10 +1,10 @@
-//! Two 1×1 convolutions, a ReLU between them, and the global average that may follow, as one op: what comes after the
-//! first convolution of a network in network's block, which gives the layers their numbers.
+//! The pointwise pair: two 1×1 convolutions, a ReLU between them, and an optional global average pool, as one op. They
+//! are the second and third convolution of an mlpconv block, hence the numbers in names (`w2`, `k3`).
 //!
-//! A network's last block has as many channels as there are classes. With so few a GPU's GEMM computes little but the
-//! padding of its tiles, and its launches cost more than the work; a kernel that takes both layers at once reads and
-//! writes each pixel once, and computes the value between them again on the way back. With the average it writes no
-//! pixels, only a number for each class of an image.
+//! A network's last block has as many channels as there are classes. With so few channels a GPU's GEMM computes mostly
+//! the padding of its tiles, and its launches cost more than the work. The fused kernel reads and writes each pixel
+//! once, and computes the hidden value again in the backward pass. With the average it writes no pixels, only one
+//! number for each class of an image.
 
 mod composed;
 mod cpu;
@@ -19,39 +19,40 @@ use crate::shape::ConvShape;
 use crate::tape::{Backward, Grads, Slot, Tape, Var};
 use crate::{Error, Result, Shape};
 
-/// The extents of the pair: `m` pixels, from `c` to `k2` to `k3` channels.
+/// The extents of the pair: `m` pixels of the whole batch, from `c` to `k2` to `k3` channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairShape {
     pub m: usize,
     pub c: usize,
     pub k2: usize,
     pub k3: usize,
-    /// Pixels of an image, of which `m` is a multiple, if all that is wanted of y is each image's mean over its pixels.
+    /// With a global average pool: the pixels of an image, which divide `m`.
     pub mean: Option<usize>,
 }
 
 impl PairShape {
-    /// The second layer of a block, the first of the pair.
+    /// The pair's first convolution, the second of an mlpconv block.
     pub fn second(&self) -> ConvShape {
         ConvShape::pointwise(self.m, self.c, self.k2)
     }
 
-    /// The third.
+    /// The pair's second convolution, the third of an mlpconv block.
     pub fn third(&self) -> ConvShape {
         ConvShape::pointwise(self.m, self.k2, self.k3)
     }
 
-    /// The images whose means are wanted, if they are, each as a column of pixels.
+    /// With a global average pool: its input, each image as a column of pixels, `[m / mean, k3, mean, 1]`.
     pub fn averaged(&self) -> Option<Shape> {
         debug_assert!(self.mean.is_none_or(|pixels| pixels > 0 && self.m.is_multiple_of(pixels)), "whole images");
         self.mean.map(|pixels| Shape::image(self.m / pixels, self.k3, pixels, 1))
     }
 }
 
-/// The kernels of the pair. Provided are those that call the convolutions' and the average's one after the other.
+/// The kernels of the pair. The provided methods run the convolutions and the average pool one after the other.
 pub trait PointwisePair: Conv2d + GlobalAvgPool {
-    /// `hidden = relu(x · w2 + b2)`, rounded as an activation is when it is stored, and `y = act(hidden · w3 + b3)`; `act` is
-    /// ReLU if `params.relu`. With a mean y is rounded likewise, and the mean `[m / mean, k3]` is what goes to `y`.
+    /// `hidden = relu(x · w2 + b2)` `[m, k2]` and `y = act(hidden · w3 + b3)` `[m, k3]`, of `x` `[m, c]`; `act` is ReLU
+    /// if `params.relu`. `hidden` is rounded to the activations' type. With a mean, the pixels of y are rounded
+    /// likewise, and the buffer `y` takes their means, `[m / mean, k3]`.
     fn pointwise_pair_fprop(
         &self,
         shape: &PairShape,
@@ -62,12 +63,12 @@ pub trait PointwisePair: Conv2d + GlobalAvgPool {
         composed::fprop(self, shape, x, params, y)
     }
 
-    /// The gradients that are wanted, from the gradient `dy` of y before its ReLU; that of `hidden` is rounded as an
-    /// activation's is.
+    /// The wanted gradients, from the gradient `dy` of the output. The gradient of `hidden` is rounded to the
+    /// activations' type.
     ///
-    /// Without a mean `dy` is masked by y's ReLU already, and `params.relu` is not read. With one, `dy` is the mean's gradient:
-    /// each pixel's share of it is rounded as an activation's gradient is, and zeroed where `params.relu` is set and y,
-    /// computed again, is not positive.
+    /// Without a mean, `dy` `[m, k3]` is masked by y's ReLU already, and `params.relu` is not read. With a mean, `dy`
+    /// `[m / mean, k3]` is the means' gradient: each pixel's share `dy / mean` is rounded to the activations' type. If
+    /// `params.relu` is set, y is computed again, and the share is zeroed where y is not positive.
     fn pointwise_pair_backward(
         &self,
         shape: &PairShape,
@@ -81,15 +82,15 @@ pub trait PointwisePair: Conv2d + GlobalAvgPool {
 }
 
 impl<B: PointwisePair> Tape<B> {
-    /// Mixes the channels of each pixel of `x` `[N, C, H, W]` by the first weights `[K, C, 1, 1]`, adds the first bias and
-    /// applies ReLU; then the same with the second ones, and ReLU if `params.relu` is set. If `mean` is set, the output is
-    /// each channel's mean `[N, K, 1, 1]`, as of [`Tape::global_avgpool`].
+    /// Two 1×1 convolutions of `x` `[N, C, H, W]`, with weights `[K2, C, 1, 1]` and `[K3, K2, 1, 1]` and biases `[K2]`
+    /// and `[K3]`, a ReLU after the first, and one after the second if `params.relu` is set. The output is `[N, K3, H,
+    /// W]`, or with `mean` each channel's mean `[N, K3, 1, 1]`, as by [`Tape::global_avgpool`].
     ///
-    /// It takes `x` by value, so that in inference it is freed as soon as it has been used.
+    /// `x` is taken by value, so that inference frees it as soon as the kernel has run.
     ///
     /// # Errors
-    /// [`Error::Shape`] for weights that are not 1×1 or do not fit the channels, a bias that does not have an element for
-    /// each channel, or a variable that is given twice.
+    /// [`Error::Shape`] for weights that are not 1×1 or do not fit the channels, a bias without one element for each
+    /// output channel, or a variable that is given twice.
     pub fn pointwise_pair(&mut self, x: Var<B>, params: Params<'_, Var<B>, 2>, mean: bool) -> Result<Var<B>> {
         let (shape, output) = shapes(x.shape(), params.w.map(Var::shape), mean)?;
         let (backend, relu) = (self.backend().clone(), params.relu);
@@ -103,7 +104,7 @@ impl<B: PointwisePair> Tape<B> {
     }
 }
 
-/// The extents, and the output's shape.
+/// The pair's extents, and the output's shape.
 fn shapes(x: Shape, w: [Shape; 2], mean: bool) -> Result<(PairShape, Shape)> {
     let second = ConvShape::new("pointwise_pair", x, w[0], Default::default())?;
     let third = ConvShape::new("pointwise_pair", second.output(), w[1], Default::default())?;

@@ -16,7 +16,7 @@ impl<T: Real> Relu for Cpu<T> {
             dx.buf.copy_from_slice(dy);
             return self.relu_mask(y, &mut dx.buf);
         }
-        // The input has not gone through this ReLU: what others have added to its gradient stays where `y` is zero.
+        // `y` masks only this op's addend: earlier contributions to the input's gradient stay where `y` is zero.
         self.zip_pairs(&mut dx.buf, y, dy, |dx, y, dy| *dx += if y > T::zero() { dy } else { T::zero() });
         Ok(())
     }

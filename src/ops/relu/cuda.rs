@@ -1,4 +1,4 @@
-//! ReLU on a GPU.
+//! ReLU on a GPU: launches of `kernels/relu.cu`.
 
 use super::Relu;
 use crate::Result;

@@ -1,4 +1,4 @@
-//! ReLU as an op of its own, for networks where no convolution comes before it to take it into its epilogue.
+//! ReLU as a separate op, for a ReLU that cannot run in the epilogue of a convolution before it.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -15,12 +15,12 @@ pub trait Relu: Device {
     /// `y = max(x, 0)`; NaN stays NaN.
     fn relu_fprop(&self, x: &Self::Buf, y: &mut Self::Buf) -> Result<()>;
 
-    /// `dx = dy where y > 0, else 0`.
+    /// `dx = dy` where `y > 0`, else 0. `y` does not mask earlier contributions to `dx`.
     fn relu_dgrad(&self, y: &Self::Buf, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 }
 
 impl<B: Relu> Tape<B> {
-    /// The positive part of `x`, of any shape.
+    /// `max(x, 0)`, element by element, for `x` of any shape.
     pub fn relu(&mut self, x: &Var<B>) -> Result<Var<B>> {
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, x.data.len())?;

@@ -1,4 +1,5 @@
-//! Stochastic gradient descent on a GPU: one launch for all parameters, as long as the table of them fits its arguments.
+//! Stochastic gradient descent on a GPU: one launch of `kernels/sgd.cu` for every `SGD_ITEMS` parameters, as many as
+//! the launch's arguments hold.
 
 use super::{Item, Sgd, SgdStep};
 use crate::Result;

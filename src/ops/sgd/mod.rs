@@ -1,4 +1,4 @@
-//! The optimiser's update, for all parameters at once.
+//! SGD's update of all parameters in one call.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -7,9 +7,10 @@ mod cuda;
 use crate::Result;
 use crate::device::Device;
 
-/// What one update does to every parameter.
+/// The settings of one update, the same for every parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdStep<S> {
+    /// The learning rate, before a parameter's `rate_multiplier`.
     pub rate: S,
     pub momentum: S,
     pub nesterov: bool,
@@ -20,7 +21,7 @@ pub struct SgdStep<S> {
 pub struct Item<'a, D: Device> {
     pub param: &'a mut D::Buf,
     pub grad: &'a D::Buf,
-    /// The running sum of gradients; there is none without momentum.
+    /// The running sum of gradients; `None` without momentum.
     pub velocity: Option<&'a mut D::Buf>,
     pub rate_multiplier: D::Scalar,
 }
@@ -30,7 +31,8 @@ pub trait Sgd: Device {
     /// PyTorch's rule, for each parameter `w` with gradient `g`, velocity `v` (zero before the first update) and rate
     /// `η = rate · rate_multiplier`:
     ///
-    /// `g ← g + weight_decay · w`, `v ← momentum · v + g`, `w ← w − η · (nesterov ? g + momentum · v : v)`;
-    /// without a velocity, `w ← w − η · g`.
+    /// `g ← g + weight_decay · w`, `v ← momentum · v + g`, `w ← w − η · (nesterov ? g + momentum · v : v)`.
+    ///
+    /// Without a velocity, `g ← g + weight_decay · w`, `w ← w − η · g`.
     fn sgd(&self, step: &SgdStep<Self::Scalar>, items: &mut [Item<'_, Self>]) -> Result<()>;
 }

@@ -10,7 +10,7 @@ use crate::device::cpu::{Buf, Cpu, Mat, MatMut};
 use crate::device::{Grad, Write};
 use crate::ops::{Affine, Wanted};
 
-/// Pixels at a time: operand and result of a few hundred channels stay in the second-level cache.
+/// Pixels of a strip: operand and result of a few hundred channels stay in the second-level cache.
 const STRIP: usize = 256;
 
 pub(in super::super) fn fprop<T: Real>(
@@ -63,7 +63,7 @@ pub(in super::super) fn wgrad<T: Real>(
     wanted: Wanted<'_, Buf<T>>,
 ) -> Result<()> {
     let Wanted { dw, db } = wanted;
-    // Each part's block holds its dw, then its db.
+    // A part's block holds its dw, then its db.
     let parts = Parts::new(g.m, g.k * g.c);
     let block = g.k * g.c + g.k;
     let mut blocks = cpu.alloc_numbers(parts.count * block)?;

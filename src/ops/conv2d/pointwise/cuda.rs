@@ -11,10 +11,13 @@ use crate::ops::{Affine, Wanted};
 const OP: &str = "pointwise";
 
 impl Gemm {
+    /// Appends the extents to a kernel's arguments.
     fn push(&self, args: Args) -> Args {
         args.int(self.m).int(self.c).int(self.k)
     }
 
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for an extent that the kernels cannot count.
     fn require_countable(&self) -> Result<()> {
         gemm::require_countable(OP, &[self.m, self.c, self.k])
     }

@@ -1,4 +1,4 @@
-//! The 1×1 convolution as the GEMM it is: in NHWC memory the images are a matrix `[N·H·W, C]`.
+//! The 1×1 convolution as a GEMM: in NHWC memory the images are a matrix `[N·H·W, C]`.
 
 pub(super) mod cpu;
 #[cfg(feature = "cuda")]
@@ -15,7 +15,7 @@ pub(super) struct Gemm {
 }
 
 impl Gemm {
-    /// `None` for a convolution that is none as it stands.
+    /// The GEMM of a convolution; `None` unless [`ConvShape::is_gemm`].
     pub(super) fn of(shape: &ConvShape) -> Option<Self> {
         shape.is_gemm().then(|| Gemm { m: shape.pixels(), c: shape.c, k: shape.k })
     }
