@@ -227,7 +227,7 @@ fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batc
             let pooled = pass == "1x1 and pool";
             let fusion = match pooled {
                 true => Fusion::PointwiseMaxPool(shape.third(), shape.pool.expect("each has one")),
-                false => Fusion::MlpConv(shape),
+                false => Fusion::MlpConv { shape, relu: true },
             };
             let fuses = backend.fuses(&fusion).is_ok();
             for one in [true, false].into_iter().filter(|&one| fuses || !one) {

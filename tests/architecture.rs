@@ -136,14 +136,39 @@ fn against_the_order(sources: &[Source], lib: &str) -> Vec<String> {
     wrong
 }
 
-/// Import cycles between files. Between a module and the files of its own folder, declarations and `super::` do not
-/// count as imports.
+/// Re-exports of modules: the path of the name, and the file that has it.
+fn reexports(sources: &[Source]) -> BTreeMap<Vec<String>, Vec<String>> {
+    let mut reexports = BTreeMap::new();
+    for source in sources {
+        for statement in code(&source.text).split(';') {
+            let Some((visibility, path)) = statement.trim_start().rsplit_once("use ") else { continue };
+            let visibility = visibility.lines().last().unwrap_or_default().trim();
+            let child = path.split("::").next().unwrap_or_default().to_owned();
+            let file = [&source.module[..], &[child]].concat();
+            if !visibility.starts_with("pub") || !sources.iter().any(|other| other.module == file) {
+                continue;
+            }
+            let mut names = BTreeSet::new();
+            expand(&source.module, path, &mut names);
+            for name in names {
+                let alias = [&source.module[..], &name[name.len() - 1..]].concat();
+                reexports.insert(alias, file.clone());
+            }
+        }
+    }
+    reexports
+}
+
+/// Import cycles between files, re-exports followed to the file that has the name. Between a module and the files of its
+/// own folder, declarations and `super::` do not count as imports.
 fn circles(sources: &[Source]) -> Vec<String> {
     let files: BTreeSet<&[String]> = sources.iter().map(|source| &source.module[..]).collect();
+    let reexports = reexports(sources);
     let within = |a: &[String], b: &[String]| a.len() < b.len() && b.starts_with(a);
     let mut arrows: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
     for source in sources {
         for path in paths(source) {
+            let path = (1..=path.len()).find_map(|len| reexports.get(&path[..len])).unwrap_or(&path);
             let file = (1..=path.len()).rev().find_map(|len| files.get(&path[..len]));
             let Some(&file) = file else { continue };
             let own = &source.module[..];
@@ -209,4 +234,7 @@ fn planted_arrows_are_found() {
     }
     let sources = plant("ops::maxpool", "use super::mlpconv::MlpConvShape;");
     assert!(circles(&sources).contains(&"ops::maxpool is in a circle".to_owned()));
+    // Through a re-export: `Params` is in ops/chain.rs.
+    let sources = plant("ops::affine", "use super::Params;");
+    assert!(circles(&sources).contains(&"ops::chain is in a circle".to_owned()));
 }

@@ -2,6 +2,7 @@
 //! [`nn::plan`](crate::nn::plan) asks for it and decides. The fused ops themselves take any extents; where the backend
 //! has no kernel for them, they run layer by layer.
 
+pub use super::Verdict;
 use super::mlpconv::MlpConvShape;
 use super::pointwise_pair::PairShape;
 use crate::device::Device;
@@ -12,15 +13,16 @@ use crate::shape::{ConvShape, PoolShape};
 pub enum Fusion {
     /// A convolution and two 1×1 convolutions, a ReLU after the first two, optionally one after the third and a max
     /// pool.
-    MlpConv(MlpConvShape),
+    MlpConv {
+        shape: MlpConvShape,
+        /// Whether a ReLU follows the third convolution.
+        relu: bool,
+    },
     /// Two 1×1 convolutions, a ReLU between them, optionally one after the second and a global average pool.
     PointwisePair(PairShape),
     /// A 1×1 convolution and the max pool of its output.
     PointwiseMaxPool(ConvShape, PoolShape),
 }
-
-/// Yes, or the reason why not, in words.
-pub type Verdict<T = ()> = std::result::Result<T, String>;
 
 /// A backend's verdicts on fusions.
 pub trait Fuse: Device {
@@ -48,7 +50,7 @@ impl Fusion {
     /// [`Fuse::fuses`] on a GPU with these limits.
     pub fn suits(&self, gpu: &crate::device::cuda::Limits) -> Verdict {
         match self {
-            Fusion::MlpConv(shape) => shape.suits(gpu),
+            Fusion::MlpConv { shape, relu } => shape.suits(*relu, gpu),
             Fusion::PointwisePair(shape) => shape.suits(),
             Fusion::PointwiseMaxPool(conv, pool) => super::pointwise_maxpool::suits(conv, pool, gpu.precision),
         }

@@ -49,3 +49,6 @@ mod update;
 
 pub use affine::{Affine, Wanted};
 pub use chain::{ChainWanted, Params};
+
+/// Yes, or the reason why not, in words.
+pub type Verdict<T = ()> = std::result::Result<T, String>;

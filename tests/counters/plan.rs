@@ -53,9 +53,9 @@ impl Bytes {
         // A pool's output or its gradient, with one byte an element for the maximum's position.
         let pooled = |pool: &PoolShape| pool.output().len() * (width + 1);
         // The gather: images, labels and indices, and the network's input.
-        let mut bytes = Bytes { forward: n * (28 * 28 + 1 + 4) + activation(plan.input), ..Bytes::default() };
+        let mut bytes = Bytes { forward: n * (28 * 28 + 1 + 4) + activation(plan.input()), ..Bytes::default() };
         let mut parameters = 0;
-        for (i, step) in plan.steps.iter().enumerate() {
+        for (i, step) in plan.steps().iter().enumerate() {
             let mut layer = |conv: &ConvShape| {
                 parameters += conv.weight().len() + conv.k;
                 Layer {
@@ -101,7 +101,7 @@ impl Bytes {
                     bytes.backward += each_way + x + layers.iter().map(|layer| layer.gradients).sum::<usize>();
                 }
                 Kernel::Dropout(_) => {
-                    let x = activation(plan.layers[step.layers.start].input);
+                    let x = activation(plan.input_of(step.layers.start));
                     bytes.forward += 2 * x;
                     bytes.backward += 2 * x;
                 }
@@ -111,7 +111,7 @@ impl Bytes {
             }
         }
         // The loss reads the logits and writes their gradient.
-        bytes.forward += 2 * activation(plan.layers.last().expect("layers").output);
+        bytes.forward += 2 * activation(plan.layers().last().expect("layers").output);
         bytes.gradients = 4 * parameters;
         let copies = if width == 4 { 0 } else { parameters * width };
         bytes.update = 3 * bytes.gradients + copies;

@@ -57,6 +57,10 @@ impl Block {
         [tensor(self.x), w(a, c, r, s), vector(a), w(b, a, 1, 1), vector(b), w(d, b, 1, 1), vector(d)]
     }
 
+    fn fusion(&self) -> Fusion {
+        Fusion::MlpConv { shape: self.shape(), relu: self.relu }
+    }
+
     fn window(&self) -> Window {
         Window { stride: self.stride, pad: self.pad }
     }
@@ -207,7 +211,7 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exact: 
     let (y, gradients) = run(backend, block, &inputs, &seed, ROLES);
     let rounding = Rounding { arithmetic, plain: false, exact };
     let fuses = |fusion| backend.fuses(&fusion).is_ok();
-    let plain = !fuses(Fusion::MlpConv(block.shape())) && fuses(Fusion::PointwisePair(block.shape().pair()));
+    let plain = !fuses(block.fusion()) && fuses(Fusion::PointwisePair(block.shape().pair()));
     let reference = Reference::new([rounding, Rounding { plain, ..rounding }], block, &inputs, &y, &seed);
     let positive = y.iter().filter(|&&y| y > 0.0).count();
     assert!(y.len() < 200 || positive > y.len() / 8 && positive < y.len(), "{block:?}: {positive} of {}", y.len());
@@ -220,7 +224,7 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exact: 
 fn values_and_gradients_lie_within_the_references_intervals<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for block in table::blocks() {
         let fused = block.fused && arithmetic == Arithmetic::CudaBf16;
-        assert_eq!(backend.fuses(&Fusion::MlpConv(block.shape())).is_ok(), fused, "{block:?}");
+        assert_eq!(backend.fuses(&block.fusion()).is_ok(), fused, "{block:?}");
         check(backend, arithmetic, &block, false);
     }
 }

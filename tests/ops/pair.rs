@@ -324,7 +324,7 @@ fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arith
         if k == 64 {
             let weights = [Shape::weight(k, 3, 3, 3), Shape::weight(k, k, 1, 1), Shape::weight(k, k, 1, 1)];
             let whole = MlpConvShape::new(shape, weights, Window { stride: 2, pad: 1 }).unwrap();
-            let fuses = backend.fuses(&Fusion::MlpConv(whole)).is_ok();
+            let fuses = backend.fuses(&Fusion::MlpConv { shape: whole, relu }).is_ok();
             assert_eq!(fuses, matches!(arithmetic, Arithmetic::CudaBf16));
         }
         let (images, seed) = (draw::spread(1, shape.len()), draw::spread(2, 7 * k));

@@ -31,12 +31,12 @@ pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceAr
     let judge = judge(args)?;
     let plan = Plan::new(&layers(&net), summary.input, &*judge.fuses)?;
 
-    say(format_args!("{preset}, input {}, on {}\n", plan.input, judge.name));
+    say(format_args!("{preset}, input {}, on {}\n", plan.input(), judge.name));
     row(["", "op", "layers", "input", "output", "pixels"]);
-    for (i, step) in plan.steps.iter().enumerate() {
-        let input = step.layers.start.checked_sub(1).map_or(plan.input, |before| plan.layers[before].live);
-        let output = plan.layers[step.layers.end - 1].live;
-        let paths: Vec<&str> = plan.layers[step.layers.clone()].iter().map(|layer| &*layer.path).collect();
+    for (i, step) in plan.steps().iter().enumerate() {
+        let (input, layers) = (plan.input_of(step.layers.start), &plan.layers()[step.layers.clone()]);
+        let output = layers[layers.len() - 1].live;
+        let paths: Vec<&str> = layers.iter().map(|layer| &*layer.path).collect();
         row([
             &(i + 1).to_string(),
             step.kernel.name(),
@@ -65,15 +65,15 @@ fn row([step, op, layers, input, output, computed]: [&str; 6]) {
 /// The computed pixels of a step's first cropped layer, of all its pixels; empty if no layer is cropped.
 fn skipped(plan: &Plan, step: &Step) -> String {
     let area = |shape: Shape| format!("{}x{}", shape.h(), shape.w());
-    let cropped = plan.layers[step.layers.clone()].iter().find(|layer| layer.live != layer.output);
+    let cropped = plan.layers()[step.layers.clone()].iter().find(|layer| layer.live != layer.output);
     cropped.map_or(String::new(), |layer| format!("{} of {}", area(layer.live), area(layer.output)))
 }
 
 /// The refused patterns: for each reason the patterns, and for each pattern the layers at which it would have begun.
 fn refusals(plan: &Plan) -> BTreeMap<&str, BTreeMap<&str, Vec<&str>>> {
     let mut refusals: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
-    for step in &plan.steps {
-        let path = &*plan.layers[step.layers.start].path;
+    for step in plan.steps() {
+        let path = &*plan.layers()[step.layers.start].path;
         for PassedOver { pattern, why } in &step.passed_over {
             refusals.entry(why).or_default().entry(pattern).or_default().push(path);
         }

@@ -2,7 +2,9 @@
 //!
 //! It is made once for a shape, from the flat list of a network's layers: forward for the shapes, backward for the rows and
 //! columns that are read, and then forward again, at each layer the longest pattern of one table that the backend gains by.
-//! It is plain data, and decides nothing but speed: every op runs on every backend, fused or not.
+//! It is plain data, and decides speed alone: every op runs on every backend, fused or not. A fused op gives the bits of its
+//! layers or stays within the rounding of the values between them, and pixels left out change no other pixel, only the order in
+//! which a weight's gradient is summed.
 
 mod patterns;
 mod pixels;
@@ -18,7 +20,7 @@ use crate::ops::mlpconv::MlpConvShape;
 use crate::ops::pointwise_pair::PairShape;
 use crate::shape::{ConvShape, PoolShape, Window};
 use crate::tape::ParamId;
-use crate::{Backend, Result, Shape};
+use crate::{Backend, Error, Result, Shape};
 
 /// Which pixels a plan computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +34,9 @@ pub enum Pixels {
 /// The plan of a network for inputs of one shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    pub input: Shape,
-    /// All layers, in order.
-    pub layers: Vec<Planned>,
-    /// What runs, in order. Each layer is in one step.
-    pub steps: Vec<Step>,
+    input: Shape,
+    layers: Vec<Planned>,
+    steps: Vec<Step>,
 }
 
 /// A layer with its extents.
@@ -129,6 +129,32 @@ impl Kernel {
 }
 
 impl Plan {
+    /// The shape of the input.
+    pub fn input(&self) -> Shape {
+        self.input
+    }
+
+    /// All layers, in order.
+    pub fn layers(&self) -> &[Planned] {
+        &self.layers
+    }
+
+    /// What runs, in order. Each layer is in one step.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Whether the plan was made of such layers: of the same kinds, settings and parameters.
+    pub fn fits<B: Backend>(&self, layers: &[Layer<'_, B>]) -> bool {
+        let same = |(layer, planned): (&Layer<'_, B>, &Planned)| Kind::of(&layer.op) == planned.kind;
+        layers.len() == self.layers.len() && layers.iter().zip(&self.layers).all(same)
+    }
+
+    /// The shape of the input of the step that begins at layer `first`.
+    pub fn input_of(&self, first: usize) -> Shape {
+        first.checked_sub(1).map_or(self.input, |before| self.layers[before].live)
+    }
+
     /// The plan of `layers` for an input of shape `input`, `fuses` being the backend's say ([`Fuse`](crate::ops::fusion::Fuse)).
     ///
     /// # Errors
@@ -164,42 +190,55 @@ impl Plan {
 }
 
 /// Forward: each layer with its shapes, all pixels computed.
-fn shapes<B: Backend>(layers: &[Layer<'_, B>], mut input: Shape) -> Result<Vec<Planned>> {
+pub(super) fn shapes<B: Backend>(layers: &[Layer<'_, B>], mut input: Shape) -> Result<Vec<Planned>> {
     let mut planned = Vec::with_capacity(layers.len());
     for Layer { path, op } in layers {
-        let (kind, output) = match *op {
-            Op::Conv2d(conv) => {
-                let shape = conv.shape(input)?;
-                let params = [conv.weight().id(), conv.bias().id()];
-                let kind = Kind::Conv2d { weight: shape.weight(), window: shape.window(), relu: conv.relu(), params };
-                (kind, shape.output())
-            }
-            Op::MaxPool { window, stride } => {
-                (Kind::MaxPool { window, stride }, PoolShape::new("maxpool", input, window, stride)?.output())
-            }
+        let output = match *op {
+            Op::Conv2d { weight, window, .. } => ConvShape::new("conv2d", input, weight.shape(), window)?.output(),
+            Op::MaxPool { window, stride } => PoolShape::new("maxpool", input, window, stride)?.output(),
             Op::GlobalAvgPool => {
                 input.require_image("global_avgpool")?;
-                (Kind::GlobalAvgPool, input.pooled())
+                input.pooled()
             }
-            Op::Relu => (Kind::Relu, input),
-            Op::Dropout(probability) => (Kind::Dropout(probability), input),
+            Op::Relu | Op::Dropout(_) => input,
             Op::Flatten => {
                 input.require_image("flatten")?;
-                (Kind::Flatten, input.flattened())
+                input.flattened()
             }
-            Op::Custom(custom) => (Kind::Custom(custom.name()), custom.output(input)?),
+            Op::Custom(custom) => custom.output(input)?,
         };
-        planned.push(Planned { path: path.clone(), kind, input, output, live: output });
+        planned.push(Planned { path: path.clone(), kind: Kind::of(op), input, output, live: output });
         input = output;
     }
     Ok(planned)
 }
 
+impl Kind {
+    fn of<B: Backend>(op: &Op<'_, B>) -> Self {
+        match *op {
+            Op::Conv2d { weight, bias, window, relu } => {
+                Kind::Conv2d { weight: weight.shape(), window, relu, params: [weight.id(), bias.id()] }
+            }
+            Op::MaxPool { window, stride } => Kind::MaxPool { window, stride },
+            Op::GlobalAvgPool => Kind::GlobalAvgPool,
+            Op::Relu => Kind::Relu,
+            Op::Dropout(probability) => Kind::Dropout(probability),
+            Op::Flatten => Kind::Flatten,
+            Op::Custom(custom) => Kind::Custom(custom.name()),
+        }
+    }
+}
+
 impl Planned {
-    /// The extents of a convolution whose input has shape `x`, as far as its output is computed.
-    fn conv(&self, x: Shape) -> Result<Option<ConvShape>> {
-        let Kind::Conv2d { weight, window, .. } = self.kind else { return Ok(None) };
+    /// The extents of this layer, a convolution, on an input of shape `x`, as far as its output is computed.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a layer that is no convolution, or that cannot take such an input.
+    fn conv(&self, x: Shape) -> Result<ConvShape> {
+        let Kind::Conv2d { weight, window, .. } = self.kind else {
+            return Err(Error::shape("plan", format!("layer {} is no convolution", self.path)));
+        };
         let whole = ConvShape::new("conv2d", x, weight, window)?;
-        Ok(Some(ConvShape { p: self.live.h(), q: self.live.w(), ..whole }))
+        Ok(ConvShape { p: self.live.h(), q: self.live.w(), ..whole })
     }
 }

@@ -25,51 +25,96 @@ enum Link {
 struct Pattern {
     name: &'static str,
     links: &'static [Link],
+    /// The op for the extents of layers that fit the links.
+    fusion: fn(&[Extents]) -> Option<Fusion>,
 }
 
 /// The longest first.
 const PATTERNS: [Pattern; 5] = {
+    use Extents::{Conv, Input, Pool};
     use Link::*;
     [
-        Pattern { name: "mlpconv + maxpool", links: &[ConvRelu, PointwiseRelu, Pointwise, MaxPool] },
-        Pattern { name: "mlpconv", links: &[ConvRelu, PointwiseRelu, Pointwise] },
-        Pattern { name: "1x1 pair + mean", links: &[PointwiseRelu, Pointwise, GlobalAvgPool] },
-        Pattern { name: "1x1 pair", links: &[PointwiseRelu, Pointwise] },
-        Pattern { name: "1x1 + maxpool", links: &[Pointwise, MaxPool] },
+        Pattern {
+            name: "mlpconv + maxpool",
+            links: &[ConvRelu, PointwiseRelu, Pointwise, MaxPool],
+            fusion: |extents| match *extents {
+                [Conv(conv, _), Conv(second, _), Conv(third, relu), Pool(pool)] => {
+                    let shape = MlpConvShape { conv, k2: second.k, k3: third.k, pool: Some(pool) };
+                    Some(Fusion::MlpConv { shape, relu })
+                }
+                _ => None,
+            },
+        },
+        Pattern {
+            name: "mlpconv",
+            links: &[ConvRelu, PointwiseRelu, Pointwise],
+            fusion: |extents| match *extents {
+                [Conv(conv, _), Conv(second, _), Conv(third, relu)] => {
+                    let shape = MlpConvShape { conv, k2: second.k, k3: third.k, pool: None };
+                    Some(Fusion::MlpConv { shape, relu })
+                }
+                _ => None,
+            },
+        },
+        Pattern {
+            name: "1x1 pair + mean",
+            links: &[PointwiseRelu, Pointwise, GlobalAvgPool],
+            fusion: |extents| match *extents {
+                [Conv(second, _), Conv(third, _), Input(x)] => Some(pair(second, third, Some(x.h() * x.w()))),
+                _ => None,
+            },
+        },
+        Pattern {
+            name: "1x1 pair",
+            links: &[PointwiseRelu, Pointwise],
+            fusion: |extents| match *extents {
+                [Conv(second, _), Conv(third, _)] => Some(pair(second, third, None)),
+                _ => None,
+            },
+        },
+        Pattern {
+            name: "1x1 + maxpool",
+            links: &[Pointwise, MaxPool],
+            fusion: |extents| match *extents {
+                [Conv(conv, _), Pool(pool)] => Some(Fusion::PointwiseMaxPool(conv, pool)),
+                _ => None,
+            },
+        },
     ]
 };
+
+fn pair(second: ConvShape, third: ConvShape, mean: Option<usize>) -> Fusion {
+    Fusion::PointwisePair(PairShape { m: second.pixels(), c: second.c, k2: second.k, k3: third.k, mean })
+}
 
 /// The step that begins at layer `first`, whose input has shape `x`.
 pub(super) fn step(layers: &[Planned], first: usize, x: Shape, fuses: &dyn Fn(&Fusion) -> Verdict) -> Result<Step> {
     let mut passed_over = Vec::new();
-    for &Pattern { name, links } in &PATTERNS {
+    for &Pattern { name, links, fusion } in &PATTERNS {
         let Some(run) = layers.get(first..first + links.len()) else { continue };
         let extents = extents(run, x)?;
         if !links.iter().zip(run).zip(&extents).all(|((link, layer), extents)| link.fits(layer, extents)) {
             continue;
         }
-        let verdict = if shares_parameters(run) {
-            Err("two of the layers share their parameters".into())
-        } else {
-            let fusion = fusion(links, &extents);
-            fuses(&fusion).map(|()| fusion)
+        let Some(fusion) = fusion(&extents) else { continue };
+        let verdict = match shares_parameters(run) {
+            true => Err("two of the layers share their parameters".into()),
+            false => fuses(&fusion),
         };
         match verdict {
-            Ok(fusion) => {
-                return Ok(Step { kernel: fusion.into(), layers: first..first + links.len(), passed_over });
-            }
+            Ok(()) => return Ok(Step { kernel: fusion.into(), layers: first..first + links.len(), passed_over }),
             Err(why) => passed_over.push(PassedOver { pattern: name, why }),
         }
     }
     let layer = &layers[first];
     let kernel = match (&layer.kind, &extents(&layers[first..=first], x)?[0]) {
-        (_, Extents::Conv(shape)) => Kernel::Conv2d(*shape),
+        (_, Extents::Conv(shape, _)) => Kernel::Conv2d(*shape),
         (_, Extents::Pool(shape)) => Kernel::MaxPool(*shape),
         (Kind::GlobalAvgPool, _) => Kernel::GlobalAvgPool,
         (Kind::Relu, _) => Kernel::Relu,
         (Kind::Dropout(probability), _) => Kernel::Dropout(*probability),
         (Kind::Flatten, _) => Kernel::Flatten,
-        (Kind::Conv2d { .. } | Kind::MaxPool { .. } | Kind::Custom(_), _) => Kernel::Custom,
+        (_, Extents::Input(_)) => Kernel::Custom,
     };
     Ok(Step { kernel, layers: first..first + 1, passed_over })
 }
@@ -77,9 +122,10 @@ pub(super) fn step(layers: &[Planned], first: usize, x: Shape, fuses: &dyn Fn(&F
 /// The extents of a layer's op.
 #[derive(Clone, Copy)]
 enum Extents {
-    Conv(ConvShape),
+    /// A convolution, and whether a ReLU follows in its epilogue.
+    Conv(ConvShape, bool),
     Pool(PoolShape),
-    /// Those of the input, which the op takes as it is.
+    /// Of an op that takes its input as it is.
     Input(Shape),
 }
 
@@ -89,7 +135,8 @@ fn extents(run: &[Planned], mut x: Shape) -> Result<Vec<Extents>> {
         .map(|layer| {
             let extents = match layer.kind {
                 Kind::MaxPool { window, stride } => Extents::Pool(PoolShape::new("maxpool", x, window, stride)?),
-                _ => layer.conv(x)?.map_or(Extents::Input(x), Extents::Conv),
+                Kind::Conv2d { relu, .. } => Extents::Conv(layer.conv(x)?, relu),
+                _ => Extents::Input(x),
             };
             x = layer.live;
             Ok(extents)
@@ -99,11 +146,10 @@ fn extents(run: &[Planned], mut x: Shape) -> Result<Vec<Extents>> {
 
 impl Link {
     fn fits(self, layer: &Planned, extents: &Extents) -> bool {
-        let rectified = matches!(layer.kind, Kind::Conv2d { relu: true, .. });
         match (self, extents) {
-            (Link::ConvRelu, Extents::Conv(_)) => rectified,
-            (Link::PointwiseRelu, Extents::Conv(shape)) => shape.is_gemm() && rectified,
-            (Link::Pointwise, Extents::Conv(shape)) => shape.is_gemm(),
+            (Link::ConvRelu, Extents::Conv(_, relu)) => *relu,
+            (Link::PointwiseRelu, Extents::Conv(shape, relu)) => shape.is_gemm() && *relu,
+            (Link::Pointwise, Extents::Conv(shape, _)) => shape.is_gemm(),
             (Link::MaxPool, Extents::Pool(_)) => true,
             (Link::GlobalAvgPool, Extents::Input(_)) => layer.kind == Kind::GlobalAvgPool,
             _ => false,
@@ -121,27 +167,10 @@ fn shares_parameters(run: &[Planned]) -> bool {
     (1..ids.len()).any(|i| ids[..i].contains(&ids[i]))
 }
 
-/// The fusion of layers that fit these links.
-fn fusion(links: &[Link], extents: &[Extents]) -> Fusion {
-    use Extents::{Conv, Input, Pool};
-    match (links, extents) {
-        ([Link::ConvRelu, ..], [Conv(conv), Conv(second), Conv(third), rest @ ..]) => {
-            let pool = rest.iter().find_map(|extents| if let Pool(pool) = extents { Some(*pool) } else { None });
-            Fusion::MlpConv(MlpConvShape { conv: *conv, k2: second.k, k3: third.k, pool })
-        }
-        ([Link::PointwiseRelu, ..], [Conv(second), Conv(third), rest @ ..]) => {
-            let mean = rest.iter().find_map(|extents| if let Input(x) = extents { Some(x.h() * x.w()) } else { None });
-            Fusion::PointwisePair(PairShape { m: second.pixels(), c: second.c, k2: second.k, k3: third.k, mean })
-        }
-        ([Link::Pointwise, ..], [Conv(conv), Pool(pool)]) => Fusion::PointwiseMaxPool(*conv, *pool),
-        _ => unreachable!("the table has no other pattern"),
-    }
-}
-
 impl From<Fusion> for Kernel {
     fn from(fusion: Fusion) -> Self {
         match fusion {
-            Fusion::MlpConv(shape) => Kernel::MlpConv(shape),
+            Fusion::MlpConv { shape, .. } => Kernel::MlpConv(shape),
             Fusion::PointwisePair(shape) => Kernel::PointwisePair(shape),
             Fusion::PointwiseMaxPool(conv, pool) => Kernel::PointwiseMaxPool(conv, pool),
         }

@@ -74,6 +74,22 @@ pub(super) fn record<B: Conv2d>(tape: &mut Tape<B>, shape: ConvShape, x: &Var<B>
     tape.record(y, || Node { shape, x: x.clone(), w: affine.w.clone(), bias: affine.bias.cloned(), y });
 }
 
+/// The gradients of a convolution that are wanted, its output's being `dy`: those of the parameters, then that of its input.
+pub(super) fn gradients<B: Conv2d>(
+    backend: &B,
+    shape: &ConvShape,
+    x: &B::Buf,
+    w: &B::Buf,
+    dy: &B::Buf,
+    dx: Option<&mut Grad<B::Buf>>,
+    wanted: Wanted<'_, B::Buf>,
+) -> Result<()> {
+    if !wanted.is_none() {
+        backend.conv2d_wgrad(shape, x, dy, wanted)?;
+    }
+    dx.map_or(Ok(()), |dx| backend.conv2d_dgrad(shape, dy, w, dx))
+}
+
 struct Node<B: Device> {
     shape: ConvShape,
     x: Var<B>,

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::{ChainWanted, MlpConv, MlpConvShape, Params};
 use crate::device::{Grad, Role, Write};
-use crate::ops::Wanted;
-use crate::ops::conv2d::Conv2d;
+use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::maxpool::MaxPool;
 use crate::shape::PoolShape;
 use crate::{Error, Result};
@@ -74,24 +73,5 @@ pub(super) fn backward<B: MlpConv>(
     backend.pointwise_pair_backward(&shape.pair(), &a1, others(params), dy, pair)?;
     drop(a1);
     let da1 = da1.finish(backend)?;
-    first(backend, shape, x, params.w[0], &da1, dx, wanted)
-}
-
-/// wgrad and dgrad of the first convolution, from the masked gradient `dy` of its output.
-pub(super) fn first<B: Conv2d>(
-    backend: &B,
-    shape: &MlpConvShape,
-    x: &B::Buf,
-    w: &B::Buf,
-    dy: &B::Buf,
-    dx: Option<&mut Grad<B::Buf>>,
-    wanted: Wanted<'_, B::Buf>,
-) -> Result<()> {
-    if !wanted.is_none() {
-        backend.conv2d_wgrad(&shape.conv, x, dy, wanted)?;
-    }
-    match dx {
-        Some(dx) => backend.conv2d_dgrad(&shape.conv, dy, w, dx),
-        None => Ok(()),
-    }
+    conv2d::gradients(backend, &shape.conv, x, params.w[0], &da1, dx, wanted)
 }

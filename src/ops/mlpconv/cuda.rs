@@ -9,8 +9,8 @@ use crate::Result;
 use crate::device::cuda::tiles::{MLPCONV_BACKWARD_PIXELS, MLPCONV_CHANNELS, MLPCONV_FPROP_PIXELS, MLPCONV_WARPS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry, Limits, divisor};
 use crate::device::{Device, Precision, Role};
-use crate::ops::fusion::Verdict;
 use crate::ops::maxpool::MaxPool;
+use crate::ops::{Verdict, conv2d};
 use crate::shape::ConvShape;
 
 const OP: &str = "mlpconv";
@@ -78,10 +78,10 @@ impl BlockLayout {
         // halves.
         let pitch = columns.saturating_sub(32).next_multiple_of(64) + 32;
         let whole = w.is_multiple_of(8) && origin.is_multiple_of(8);
-        let plan = BlockLayout { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
-        let needed = [false, true].map(|backward| plan.shared(&shape.conv, backward)).into_iter().max().unwrap_or(0);
+        let layout = BlockLayout { h, w, r, s, stride, pad, squares, w1_pitch, pitch, origin, whole };
+        let needed = [false, true].map(|backward| layout.shared(&shape.conv, backward)).into_iter().max().unwrap_or(0);
         match needed <= memory {
-            true => Ok(plan),
+            true => Ok(layout),
             false => Err(format!("a block would need {needed} bytes of shared memory, of {memory}")),
         }
     }
@@ -134,27 +134,27 @@ struct Launch {
 }
 
 impl Launch {
-    fn new(shape: &MlpConvShape, plan: &BlockLayout, backward: bool, multiprocessors: usize) -> Self {
+    fn new(shape: &MlpConvShape, layout: &BlockLayout, backward: bool, multiprocessors: usize) -> Self {
         let &ConvShape { n, k, p, q, .. } = &shape.conv;
         let size = if backward { MLPCONV_BACKWARD_PIXELS } else { MLPCONV_FPROP_PIXELS };
         let (pixels, of_image) = (p * q, (p * q).div_ceil(size));
         let tiles = n * of_image;
         let blocks = blocks(tiles, multiprocessors);
         let stride = shape.k3 * (shape.k2 + 1) + shape.k2 * (k + 1);
-        let BlockLayout { h, w, r, s, stride: [stride_y, stride_x], pad: [pad_y, pad_x], .. } = *plan;
-        let BlockLayout { squares: [squares_y, squares_x], w1_pitch, pitch, origin, whole, .. } = *plan;
+        let BlockLayout { h, w, r, s, stride: [stride_y, stride_x], pad: [pad_y, pad_x], .. } = *layout;
+        let BlockLayout { squares: [squares_y, squares_x], w1_pitch, pitch, origin, whole, .. } = *layout;
         let conv = [h, w, r, s, p, q, stride_y, stride_x, pad_y, pad_x];
         let output = [k, shape.k2, shape.k3, pixels, of_image, tiles];
-        let layout = [squares_y, squares_x, w1_pitch, pitch, origin, whole.into(), stride];
+        let shared = [squares_y, squares_x, w1_pitch, pitch, origin, whole.into(), stride];
         let mut ints = [0; 23];
-        let all = conv.into_iter().chain(output).chain(layout);
+        let all = conv.into_iter().chain(output).chain(shared);
         ints.iter_mut().zip(all).for_each(|(word, int)| *word = int as i32);
         Launch {
             extents: Extents { ints, divisors: [q, of_image, pitch / 8, squares_x].map(divisor) },
             geometry: Geometry {
                 grid: [blocks, 1, 1],
                 block: [32 * MLPCONV_WARPS, 1, 1],
-                shared: plan.shared(&shape.conv, backward),
+                shared: layout.shared(&shape.conv, backward),
             },
             stride,
         }
@@ -162,9 +162,26 @@ impl Launch {
 }
 
 impl MlpConvShape {
-    /// Whether the kernels support the shape on a GPU with these limits; the error is the reason why not.
-    pub(in crate::ops) fn suits(&self, gpu: &Limits) -> Verdict {
-        BlockLayout::on(self, gpu).map(|_| ())
+    /// Whether the kernels take the shape on a GPU with these limits, its pool included; `relu` is whether the block ends in a
+    /// ReLU. The error is the reason why not.
+    pub(in crate::ops) fn suits(&self, relu: bool, gpu: &Limits) -> Verdict {
+        let layout = BlockLayout::on(self, gpu)?;
+        let Some(pool) = &self.pool else { return Ok(()) };
+        if !relu {
+            return Err("the block's pool orders values as a ReLU leaves them, and the block ends without one".into());
+        }
+        let (Some(bands), Some(rows)) = (Bands::new(pool, gpu.multiprocessors), PooledRows::new(pool)) else {
+            return Err(format!(
+                "the block pools 3x3 at stride 2, not {0}x{0} at stride {1}",
+                pool.window, pool.stride
+            ));
+        };
+        let forward = layout.shared(&self.conv, false) + bands.shared();
+        let needed = forward.max(layout.shared(&self.conv, true) + rows.shared());
+        match needed <= gpu.shared_memory {
+            true => Ok(()),
+            false => Err(format!("a block that pools needs {needed} bytes of shared memory, of {}", gpu.shared_memory)),
+        }
     }
 }
 
@@ -266,7 +283,7 @@ impl MlpConv for Cuda {
             start += len;
         }
         drop(parts);
-        composed::first(self, shape, x, params.w[0], &dz1, dx, first)
+        conv2d::gradients(self, &shape.conv, x, params.w[0], &dz1, dx, first)
     }
 }
 
@@ -290,13 +307,13 @@ mod tests {
     #[test]
     fn the_networks_first_block_fits_and_no_other() {
         let first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
-        let plan = BlockLayout::new(&first, MEMORY).unwrap();
-        assert_eq!((plan.squares, plan.pitch, plan.origin, plan.whole), ([3, 3], 224, 0, true));
+        let layout = BlockLayout::new(&first, MEMORY).unwrap();
+        assert_eq!((layout.squares, layout.pitch, layout.origin, layout.whole), ([3, 3], 224, 0, true));
         let [(_, fprop), (_, backward), ..] = MLPCONV_D2L_SHARED;
-        assert_eq!((plan.shared(&first.conv, false), plan.shared(&first.conv, true)), (fprop, backward));
+        assert_eq!((layout.shared(&first.conv, false), layout.shared(&first.conv, true)), (fprop, backward));
         assert_eq!(backward, MEMORY);
         for (backward, tiles, blocks) in [(false, 1536, 128), (true, 2944, 128)] {
-            let launch = Launch::new(&first, &plan, backward, 132);
+            let launch = Launch::new(&first, &layout, backward, 132);
             assert_eq!((launch.extents.ints[15], launch.geometry.grid), (tiles, [blocks, 1, 1]));
             assert_eq!(launch.stride, 2 * 96 * 97);
         }
@@ -307,15 +324,15 @@ mod tests {
 
     #[test]
     fn unsupported_and_unprofitable_shapes_have_no_layout() {
-        let plan =
+        let layout =
             |k, filter, stride, pad| BlockLayout::new(&shape([1, 1, 224, 224], k, filter, stride, pad), MEMORY).ok();
-        assert!(plan([56, 64, 96], [11, 11], 2, 3).is_some());
+        assert!(layout([56, 64, 96], [11, 11], 2, 3).is_some());
         for k in [[48, 96, 96], [96, 104, 96], [96, 96, 92]] {
-            assert_eq!(plan(k, [11, 11], 4, 0), None, "{k:?}");
+            assert_eq!(layout(k, [11, 11], 4, 0), None, "{k:?}");
         }
-        assert_eq!(plan([96; 3], [11, 11], 3, 0), None, "an odd stride");
-        assert_eq!(plan([96; 3], [24, 24], 4, 0), None, "too large a filter");
-        assert_eq!(plan([96; 3], [11, 11], 4, 1 << 20), None, "too much padding");
+        assert_eq!(layout([96; 3], [11, 11], 3, 0), None, "an odd stride");
+        assert_eq!(layout([96; 3], [24, 24], 4, 0), None, "too large a filter");
+        assert_eq!(layout([96; 3], [11, 11], 4, 1 << 20), None, "too much padding");
         assert_eq!(
             BlockLayout::new(&shape([1, 1, 224, 4096], [96; 3], [11, 11], 4, 0), MEMORY).ok(),
             None,
@@ -330,11 +347,11 @@ mod tests {
         let mut first = shape([128, 1, 224, 224], [96; 3], [11, 11], 4, 0);
         first.conv = first.conv.cropped(53, 53);
         let first = first.pooled(3, 2).unwrap();
-        let (plan, pool) = (BlockLayout::new(&first, MEMORY).unwrap(), first.pool.unwrap());
+        let (layout, pool) = (BlockLayout::new(&first, MEMORY).unwrap(), first.pool.unwrap());
         let bands = Bands::new(&pool, 132).unwrap();
         let [.., (_, fprop), (_, backward)] = MLPCONV_D2L_SHARED;
-        assert_eq!(plan.shared(&first.conv, false) + bands.shared(), fprop);
-        assert_eq!(plan.shared(&first.conv, true) + PooledRows::new(&pool).unwrap().shared(), backward);
+        assert_eq!(layout.shared(&first.conv, false) + bands.shared(), fprop);
+        assert_eq!(layout.shared(&first.conv, true) + PooledRows::new(&pool).unwrap().shared(), backward);
     }
 
     /// Every layout's windows stay within the lines in shared memory.
@@ -347,10 +364,10 @@ mod tests {
             ([3, 1, 1, 1], [1, 1], 2, 0),
         ] {
             let shape = shape(x, [96; 3], filter, stride, pad);
-            let plan = BlockLayout::new(&shape, MEMORY).unwrap();
-            let last = plan.origin - plan.pad[1] + (shape.conv.q - 1) * plan.stride[1] + 4 * plan.squares[1];
-            assert!(last <= plan.pitch && plan.pitch % 64 == 32, "{plan:?}");
-            assert!(plan.origin >= plan.pad[1] && (plan.origin - plan.pad[1]).is_multiple_of(2), "{plan:?}");
+            let layout = BlockLayout::new(&shape, MEMORY).unwrap();
+            let last = layout.origin - layout.pad[1] + (shape.conv.q - 1) * layout.stride[1] + 4 * layout.squares[1];
+            assert!(last <= layout.pitch && layout.pitch % 64 == 32, "{layout:?}");
+            assert!(layout.origin >= layout.pad[1] && (layout.origin - layout.pad[1]).is_multiple_of(2), "{layout:?}");
         }
     }
 }

@@ -7,8 +7,7 @@ use crate::device::Precision;
 use crate::device::cuda::gemm::{self, geometry, tile, whole_vectors};
 use crate::device::cuda::tiles::Tile;
 use crate::device::cuda::{Args, Buf, Bytes, Cuda};
-use crate::ops::Affine;
-use crate::ops::fusion::Verdict;
+use crate::ops::{Affine, Verdict};
 use crate::shape::{ConvShape, PoolShape};
 
 const OP: &str = "pointwise";

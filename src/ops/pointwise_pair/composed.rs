@@ -6,9 +6,7 @@ use std::sync::Arc;
 use super::{ChainWanted, PairShape, Params, PointwisePair};
 use crate::Result;
 use crate::device::{Grad, Role, Write};
-use crate::ops::Wanted;
-use crate::ops::conv2d::Conv2d;
-use crate::shape::ConvShape;
+use crate::ops::conv2d::{self, Conv2d};
 
 /// The first convolution's output, `[m, k2]`.
 fn hidden<B: Conv2d>(backend: &B, shape: &PairShape, x: &B::Buf, params: Params<'_, B::Buf, 2>) -> Result<B::Buf> {
@@ -63,19 +61,10 @@ pub(super) fn backward<B: PointwisePair>(
     }
     let hidden = Arc::new(hidden(backend, shape, x, params)?);
     let ChainWanted { dx, layers: [second, third] } = wanted;
-    wgrad(backend, &shape.third(), &hidden, dy, third)?;
     let dz = Grad::new(backend.alloc(Role::Activation, shape.m * shape.k2)?, Write::Overwrite);
-    let mut dz = dz.masked_by(hidden);
-    backend.conv2d_dgrad(&shape.third(), dy, params.w[1], &mut dz)?;
+    let mut dz = dz.masked_by(hidden.clone());
+    conv2d::gradients(backend, &shape.third(), &hidden, params.w[1], dy, Some(&mut dz), third)?;
+    drop(hidden);
     let dz = dz.finish(backend)?;
-    wgrad(backend, &shape.second(), x, &dz, second)?;
-    match dx {
-        Some(dx) => backend.conv2d_dgrad(&shape.second(), &dz, params.w[0], dx),
-        None => Ok(()),
-    }
-}
-
-/// wgrad, if any gradient is wanted.
-fn wgrad<B: Conv2d>(backend: &B, shape: &ConvShape, x: &B::Buf, dy: &B::Buf, wanted: Wanted<'_, B::Buf>) -> Result<()> {
-    if wanted.is_none() { Ok(()) } else { backend.conv2d_wgrad(shape, x, dy, wanted) }
+    conv2d::gradients(backend, &shape.second(), x, params.w[0], &dz, dx, second)
 }

@@ -7,7 +7,7 @@ use super::{ChainWanted, PairShape, Params, PointwisePair, composed};
 use crate::Result;
 use crate::device::cuda::tiles::{PAIR_BLOCKS, PAIR_CHANNELS, PAIR_PIXELS};
 use crate::device::cuda::{Args, Buf, Cuda, Geometry, divisor};
-use crate::ops::fusion::Verdict;
+use crate::ops::Verdict;
 use crate::ops::global_avgpool::cuda::inverse_pixels;
 
 const OP: &str = "pointwise_pair";
