@@ -49,13 +49,15 @@
 //! * **The same bits from any number of threads.** Work is cut by shape, partial sums are added in a fixed order.
 //! * **Random numbers are functions of (seed, purpose, epoch, step, element).** There is no generator to save, so a run
 //!   that was interrupted goes on exactly as if it had not been.
-//! * **Once every batch size has been seen, a step takes no buffer from the system:** they come from a pool and go back
+//! * **Once every batch size has been seen, a step takes no buffer from the system:** they come from an arena and go back
 //!   to it. (The CPU's GEMM library packs its panels in memory of its own.)
 //! * **What a kernel reads does not depend on when it runs.** One GPU has one stream, and what changes from step to step lies in
 //!   device memory; so a step can be recorded as a graph, and a replay gives the bits of the step.
 //! * **A gradient is owned once.** The first contributor overwrites, later ones add; nothing is cleared beforehand.
-//! * **A ReLU costs no pass of its own:** it is in the epilogue of the op before it, in both directions (see [`ops`]).
-//! * **Fusing is decided in one place,** [`nn::plan`], and changes speed alone.
+//! * **A ReLU after a convolution costs no pass of its own:** it is in the convolution's epilogue, in both directions (see
+//!   [`ops`]).
+//! * **Fusing is decided in one place,** [`nn::plan`], and changes speed, and no result beyond the order of a sum and the
+//!   rounding of values that a fused op keeps to itself.
 //! * **Precision belongs to the backend,** never to the graph: networks are written once, for any [`Backend`].
 //! * **Bad input is an [`Error`] that names it;** the library neither prints nor exits.
 //!

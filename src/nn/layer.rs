@@ -1,20 +1,27 @@
-//! A layer of a network: the unit that a plan is made of.
+//! A layer of a network: the unit of a plan.
 
-use super::{Conv2d, join};
-use crate::tape::{Tape, Var};
+use super::join;
+use crate::shape::Window;
+use crate::tape::{Param, Tape, Var};
 use crate::{Backend, Result, Shape};
 
-/// A layer under its name, as in the names of its parameters.
+/// A layer with its name.
 pub struct Layer<'a, B: Backend> {
+    /// The layer's name, the prefix of its parameters' names (`0.2`).
     pub path: String,
     pub op: Op<'a, B>,
 }
 
-/// What a layer does. A plan fuses neighbours of the kinds that it knows.
+/// The op of a layer, with its settings. A plan may fuse neighbouring layers, but none with a custom one.
 pub enum Op<'a, B: Backend> {
-    /// With a ReLU in the epilogue if the layer has one.
-    Conv2d(&'a Conv2d<B>),
-    /// The maxima of `window` × `window` squares, `stride` apart.
+    /// A convolution with weights `[K, C, R, S]` and bias `[K]`, and with a ReLU in the epilogue if `relu` is set.
+    Conv2d {
+        weight: &'a Param<B>,
+        bias: &'a Param<B>,
+        window: Window,
+        relu: bool,
+    },
+    /// The maxima of `window` × `window` squares, `stride` pixels apart.
     MaxPool {
         window: usize,
         stride: usize,
@@ -22,24 +29,54 @@ pub enum Op<'a, B: Backend> {
     /// The mean of each channel.
     GlobalAvgPool,
     Relu,
-    /// With the probability of dropping an element.
+    /// Dropout with this probability of dropping an element.
     Dropout(f64),
     Flatten,
-    /// A layer that nothing is known of: it reads all of its input, and nothing is fused across it.
+    /// A layer that the crate does not know. A plan takes it to read all of its input, and fuses nothing with it.
     Custom(&'a dyn Custom<B>),
 }
 
 impl<'a, B: Backend> Layer<'a, B> {
-    /// A layer named `name` within `path`; an empty `name` is the module's own.
+    /// The layer named `name` within module `path`. With an empty `name` it has the module's name.
     pub fn new(path: &str, name: &str, op: Op<'a, B>) -> Self {
         let path = if name.is_empty() { path.to_owned() } else { join(path, name) };
         Layer { path, op }
     }
 }
 
-/// A layer of one's own. Its [`Module`](super::Module) lists it as [`Op::Custom`], and its parameters.
+/// A layer defined outside the crate. Its [`Module`](super::Module) lists it as [`Op::Custom`], and lists its
+/// parameters, under names within the layer's.
+///
+/// ```
+/// use mlpconv::nn::{Custom, Layer, Module, Op};
+/// use mlpconv::{Backend, Result, Shape, Tape, Var};
+///
+/// /// Half of the rows and columns, each the largest of four pixels, none below zero.
+/// struct Halves;
+///
+/// impl<B: Backend> Module<B> for Halves {
+///     fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+///         layers.push(Layer::new(path, "", Op::Custom(self)));
+///     }
+/// }
+///
+/// impl<B: Backend> Custom<B> for Halves {
+///     fn name(&self) -> String {
+///         "Halves".into()
+///     }
+///
+///     fn output(&self, x: Shape) -> Result<Shape> {
+///         Ok(Shape::image(x.n(), x.c(), x.h() / 2, x.w() / 2))
+///     }
+///
+///     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+///         let x = tape.relu(&x)?;
+///         tape.maxpool(&x, 2, 2)
+///     }
+/// }
+/// ```
 pub trait Custom<B: Backend>: Send + Sync {
-    /// As a summary shows it.
+    /// The name in summaries and plans.
     fn name(&self) -> String;
 
     /// The shape of the output for an input of shape `input`.
@@ -48,7 +85,12 @@ pub trait Custom<B: Backend>: Send + Sync {
     /// [`Error::Shape`](crate::Error::Shape) for an input that it cannot take.
     fn output(&self, input: Shape) -> Result<Shape>;
 
-    /// Runs the layer.
+    /// Multiply-adds of a forward pass over an input of shape `input`, for summaries.
+    fn macs(&self, _input: Shape) -> usize {
+        0
+    }
+
+    /// Runs the layer on `x`. The result has the shape that [`Custom::output`] gives.
     ///
     /// # Errors
     /// As the ops that it runs.

@@ -63,7 +63,7 @@ fn the_books_network_takes_the_longest_patterns() {
 fn what_a_backend_refuses_is_taken_by_shorter_patterns() {
     let net = Nin::d2l(&Cpu::<f32>::new(), 0).unwrap();
     let fuses = |fusion: &Fusion| match fusion {
-        Fusion::MlpConv(shape) if shape.conv.c > 1 => Err("too many channels".into()),
+        Fusion::MlpConv { shape, .. } if shape.conv.c > 1 => Err("too many channels".into()),
         Fusion::PointwisePair(shape) if shape.c > 16 => Err("too many registers".into()),
         _ => Ok(()),
     };
@@ -202,7 +202,7 @@ fn layers_that_share_parameters_run_one_by_one() {
     impl Module<B> for Tied {
         fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
             for name in ["a", "b"] {
-                layers.push(Layer::new(path, name, Op::Conv2d(&self.0)));
+                self.0.layers(&crate::nn::join(path, name), layers);
             }
         }
     }
@@ -233,4 +233,94 @@ fn a_plan_runs_its_own_layers_and_input_alone() {
     assert_eq!(run(&layers(&net), Shape::image(1, 1, 4, 4)).unwrap(), Shape::image(1, 1, 2, 2));
     assert!(run(&layers(&net), Shape::image(1, 1, 5, 4)).unwrap_err().to_string().contains("planned for [1, 1, 4, 4]"));
     assert!(run(&[], Shape::image(1, 1, 4, 4)).unwrap_err().to_string().contains("0 layers, planned for 1"));
+}
+
+/// Weights that have been replaced by others have another plan, and a plan does not run them.
+#[test]
+fn replaced_weights_are_planned_anew() {
+    let cpu = Cpu::new();
+    let mut net = Sequential::new().push(builder().conv2d(1, 4, 5, 1, 0).unwrap());
+    let input = Shape::image(1, 1, 8, 8);
+    let forward = |net: &Sequential<B>| {
+        let mut tape = Tape::new(&cpu, crate::Mode::Inference);
+        let x = crate::Device::upload(&cpu, crate::device::Role::Activation, &[0.5; 64]).unwrap();
+        let x = tape.constant(x, input).unwrap();
+        net.forward(&mut tape, x).map(|y| y.shape())
+    };
+    assert_eq!(forward(&net).unwrap(), Shape::image(1, 4, 4, 4));
+    let old = plan(&net, input, &nothing);
+    let mut params = net.params_mut();
+    *params[0].1 = crate::Param::new(&cpu, Shape::weight(2, 1, 3, 3), &[0.0; 18]).unwrap();
+    *params[1].1 = crate::Param::new(&cpu, Shape::vector(2), &[0.0; 2]).unwrap();
+    drop(params);
+    assert!(!old.fits(&layers(&net)));
+    assert_eq!(forward(&net).unwrap(), Shape::image(1, 2, 6, 6));
+}
+
+/// A custom layer whose output has another shape than it states.
+struct Liar;
+
+impl Module<B> for Liar {
+    fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>) {
+        layers.push(Layer::new(path, "", Op::Custom(self)));
+    }
+}
+
+impl Custom<B> for Liar {
+    fn name(&self) -> String {
+        "Liar".into()
+    }
+
+    fn output(&self, input: Shape) -> Result<Shape> {
+        Ok(input)
+    }
+
+    fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+        tape.maxpool(&x, 2, 2)
+    }
+}
+
+#[test]
+fn a_custom_layer_that_gives_another_shape_is_named() {
+    let cpu = Cpu::new();
+    let net = Sequential::new().push(Liar).push(builder().conv2d(1, 4, 3, 1, 1).unwrap());
+    let mut tape = Tape::new(&cpu, crate::Mode::Inference);
+    let x = crate::Device::upload(&cpu, crate::device::Role::Activation, &[0.5; 64]).unwrap();
+    let x = tape.constant(x, Shape::image(1, 1, 8, 8)).unwrap();
+    let problem = net.forward(&mut tape, x).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(problem, "plan: layer 0 gave [1, 1, 4, 4], and stated [1, 1, 8, 8]");
+}
+
+/// What a GPU of these limits takes, without a device.
+#[cfg(feature = "cuda")]
+mod on_a_gpu {
+    use super::*;
+    use crate::Precision;
+    use crate::device::cuda::Limits;
+
+    const H200: Limits = Limits::h200(Precision::Bf16);
+
+    #[test]
+    fn a_block_whose_pool_has_no_kernel_is_followed_by_it() {
+        let block = |linear: bool| {
+            let block = builder().nin_block(1, 96, 11, 4, 0).unwrap();
+            if linear { block.with_linear_output() } else { block }
+        };
+        let steps = |linear, pool: MaxPool, gpu: Limits| {
+            let net = Sequential::new().push(block(linear)).push(pool);
+            let plan = plan(&net, Shape::image(128, 1, 224, 224), &|fusion| fusion.suits(&gpu));
+            let why = plan.steps()[0].passed_over.first().map(|passed| passed.why.clone()).unwrap_or_default();
+            (plan.steps().iter().map(|step| step.kernel.name()).collect::<Vec<_>>(), why)
+        };
+        assert_eq!(steps(false, POOL, H200), (vec!["mlpconv_maxpool"], String::new()));
+        for (linear, pool, gpu, why) in [
+            (true, POOL, H200, "ends without one"),
+            (false, MaxPool { window: 2, stride: 2 }, H200, "not 2x2 at stride 2"),
+            (false, POOL, Limits { shared_memory: 99 << 10, ..H200 }, "bytes of shared memory"),
+        ] {
+            let (steps, said) = steps(linear, pool, gpu);
+            assert_eq!(steps, ["mlpconv", "maxpool"], "{why}");
+            assert!(said.contains(why), "{said}");
+        }
+    }
 }
