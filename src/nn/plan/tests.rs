@@ -232,7 +232,7 @@ fn a_plan_runs_its_own_layers_and_input_alone() {
     };
     assert_eq!(run(&layers(&net), Shape::image(1, 1, 4, 4)).unwrap(), Shape::image(1, 1, 2, 2));
     assert!(run(&layers(&net), Shape::image(1, 1, 5, 4)).unwrap_err().to_string().contains("planned for [1, 1, 4, 4]"));
-    assert!(run(&[], Shape::image(1, 1, 4, 4)).unwrap_err().to_string().contains("0 layers, planned for 1"));
+    assert!(run(&[], Shape::image(1, 1, 4, 4)).unwrap_err().to_string().contains("not those of the plan"));
 }
 
 /// Weights that have been replaced by others have another plan, and a plan does not run them.
