@@ -1,4 +1,4 @@
-//! A NaN is not swallowed: an output has one exactly where a NaN goes into it.
+//! NaN propagates: an output is NaN exactly where it depends on a NaN.
 
 use mlpconv::{Backend, Shape};
 
@@ -77,8 +77,8 @@ fn a_bias_reaches_all_of_its_channel_and_no_other<B: Backend>(backend: &B, _: Ar
     }
 }
 
-/// A NaN in what comes back shows in every gradient; an activation that is NaN is not positive, so a fused ReLU
-/// stops it.
+/// A NaN in the output's gradient makes NaN of every gradient that depends on it. (These are linear cases: an
+/// activation that is NaN is not positive, so a fused ReLU would mask it.)
 fn a_gradient_of_nan_comes_through<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for case in affine_cases().map(Case::linear) {
         let (inputs, mut seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
