@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_serve_again() {
+    fn buffers_are_reused() {
         let loader = loader(200, 1, SHUFFLED);
         let mut addresses: Vec<_> =
             (0..3).flat_map(|epoch| loader.epoch(epoch).unwrap()).map(|batch| batch.images.as_ptr() as usize).collect();

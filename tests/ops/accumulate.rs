@@ -18,8 +18,8 @@ on_every_backend!(
     kernels_overwrite_or_add_as_they_are_told,
     masked_kernels_zero_what_is_not_positive_and_nothing_else,
     gradients_of_shared_inputs_add_up,
-    a_relu_leaves_alone_what_others_add_to_its_input,
-    weights_and_biases_have_the_same_gradient_alone,
+    a_relu_does_not_mask_the_gradient_of_other_readers,
+    gradients_of_weights_and_bias_are_the_same_alone_and_together,
 );
 
 fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, arithmetic: Arithmetic) {
@@ -105,7 +105,7 @@ fn backward<B: Backend>(
 
 /// The gradients of weights and of bias have the same bits whether both are wanted or only one. The numbers are ±1, so
 /// no order of additions rounds.
-fn weights_and_biases_have_the_same_gradient_alone<B: Backend>(backend: &B, _: Arithmetic) {
+fn gradients_of_weights_and_bias_are_the_same_alone_and_together<B: Backend>(backend: &B, _: Arithmetic) {
     for case in table::tape_cases().into_iter().map(Case::linear) {
         let Case::Conv2d(conv) = case else { continue };
         if !conv.bias {
@@ -248,7 +248,7 @@ fn joined<B: Backend>(
 }
 
 /// Where a ReLU's gradient is zero, its input keeps the gradient from its other readers.
-fn a_relu_leaves_alone_what_others_add_to_its_input<B: Backend>(backend: &B, _: Arithmetic) {
+fn a_relu_does_not_mask_the_gradient_of_other_readers<B: Backend>(backend: &B, _: Arithmetic) {
     let (x, shape) = (vec![2.0, -3.0, 0.0, 5.0], Shape::image(1, 1, 2, 2));
     for relu_first in [true, false] {
         let mut tape = Tape::new(backend, TRAINING);

@@ -11,7 +11,7 @@ use crate::draw;
 on_every_backend!(
     numbers_come_back,
     bytes_come_back,
-    a_later_download_is_of_the_moment_it_was_asked_for,
+    a_later_download_has_the_content_at_the_call,
     fresh_numbers_are_nan,
     a_parameter_multiplies_as_it_was_last_written
 );
@@ -58,7 +58,7 @@ fn numbers_come_back<B: Backend>(backend: &B, arithmetic: Arithmetic) {
 
 /// A later download has the buffer's content at the time of the call. Several may be under way, and later changes of
 /// the buffer do not affect them.
-fn a_later_download_is_of_the_moment_it_was_asked_for<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+fn a_later_download_has_the_content_at_the_call<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for role in [Role::Activation, Role::Parameter] {
         let stored = |value: f64| if role == Role::Activation { arithmetic.stored(value) } else { value };
         let mut buf = backend.upload(role, &case::scalars(&numbers(257))).unwrap();

@@ -7,10 +7,10 @@ use crate::case;
 
 on_every_backend!(
     the_kept_share_is_what_was_asked_for_and_the_rest_is_scaled,
-    fates_of_near_elements_are_independent,
+    near_elements_are_dropped_independently,
     masks_differ_by_seed_epoch_step_and_layer_and_by_nothing_else,
     the_mask_does_not_depend_on_the_backend,
-    the_way_back_has_the_same_mask_as_the_way_there,
+    backward_has_the_mask_of_forward,
     nothing_is_dropped_in_inference_or_with_probability_0,
     a_dropout_that_drops_nothing_counts_as_a_layer,
 );
@@ -48,7 +48,7 @@ fn the_kept_share_is_what_was_asked_for_and_the_rest_is_scaled<B: Backend>(backe
 
 /// Whether an element is dropped does not depend on elements near it. Correlation between neighbours, or between
 /// elements a vector's length apart, would drop whole features.
-fn fates_of_near_elements_are_independent<B: Backend>(backend: &B, _: Arithmetic) {
+fn near_elements_are_dropped_independently<B: Backend>(backend: &B, _: Arithmetic) {
     let y = mask(backend, 3, 1, 4);
     for distance in [1, 2, 3, 4, 8, 16, 32, 96, 256] {
         let pairs = LEN - distance;
@@ -80,7 +80,7 @@ fn the_mask_does_not_depend_on_the_backend<B: Backend>(backend: &B, _: Arithmeti
     assert_eq!(masks(backend, mode, 0.5, 2), masks(&Cpu::<f64>::new(), mode, 0.5, 2));
 }
 
-fn the_way_back_has_the_same_mask_as_the_way_there<B: Backend>(backend: &B, _: Arithmetic) {
+fn backward_has_the_mask_of_forward<B: Backend>(backend: &B, _: Arithmetic) {
     for layer in 0..2 {
         let mut tape = Tape::new(backend, case::TRAINING);
         let x = case::variable(&mut tape, Shape::vector(LEN), &vec![1.0; LEN]);

@@ -86,7 +86,7 @@ fn wrong_shapes_are_refused_by_name() {
 }
 
 #[test]
-fn ops_on_images_refuse_what_is_none() {
+fn ops_on_images_refuse_other_shapes() {
     let t = &mut Tape::new(&Cpu::<f32>::new(), TRAINING);
     for shape in [Shape::vector(3), Shape::matrix(2, 3), X.with_batch(0), Shape::image(2, 3, 0, 7)] {
         let x = var(t, shape);

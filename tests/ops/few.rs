@@ -15,7 +15,7 @@ on_every_backend!(
     values_and_gradients_are_those_of_the_loops,
     a_nan_reaches_what_it_is_summed_into_and_nothing_else,
     every_run_gives_the_same_bits,
-    a_relu_in_the_sum_is_one_after_it,
+    a_relu_in_the_split_sum_equals_one_after_it,
 );
 
 /// Products of one tile or a few, whose sums have fifteen tiles of K or more. Every GPU splits such sums.
@@ -70,7 +70,7 @@ fn every_run_gives_the_same_bits<B: Backend>(backend: &B, _: Arithmetic) {
 
 /// A ReLU in the kernel that adds up the parts equals one after it. The gradient of its output is masked by the signs
 /// that the kernel writes, if the buffer has room for them, or else by the values.
-fn a_relu_in_the_sum_is_one_after_it<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+fn a_relu_in_the_split_sum_equals_one_after_it<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for conv in cases() {
         let case = Case::Conv2d(Conv { relu: false, ..conv });
         let (shapes, inputs, h) = (case.inputs(), case.draw(arithmetic), case.output());

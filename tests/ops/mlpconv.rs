@@ -28,7 +28,7 @@ on_every_backend!(
     a_mask_zeroes_what_is_not_positive_and_nothing_else,
     tied_parameters_are_refused,
     ops_take_any_role,
-    an_infinity_beside_a_window_is_not_seen,
+    an_infinity_beside_a_window_changes_nothing,
 );
 
 /// A block on images `x` `[N, C, H, W]`.
@@ -364,7 +364,7 @@ fn ops_take_any_role<B: Backend>(backend: &B, _: Arithmetic) {
 }
 
 /// Kernels may read more taps than a filter has. An infinity at those taps must not change the result.
-fn an_infinity_beside_a_window_is_not_seen<B: Backend>(backend: &B, _: Arithmetic) {
+fn an_infinity_beside_a_window_changes_nothing<B: Backend>(backend: &B, _: Arithmetic) {
     for filter in [[1, 1], [2, 3], [3, 2], [5, 6]] {
         let block = Block { x: [1, 1, 8, 8], k: [64; 3], filter, stride: 8, pad: 0, relu: true, fused: true };
         let mut inputs = block.draw();
@@ -380,7 +380,7 @@ fn an_infinity_beside_a_window_is_not_seen<B: Backend>(backend: &B, _: Arithmeti
 
 /// The CPU has no kernels for the block, so it has the bits of three convolutions.
 #[test]
-fn on_a_cpu_it_is_three_convolutions() {
+fn a_cpu_has_the_bits_of_three_convolutions() {
     let backend = Cpu::<f32>::new();
     for block in table::blocks() {
         let (inputs, seed) = (block.draw(), block.seed());

@@ -22,18 +22,18 @@ on_every_backend!(
     whole_numbers_come_out_as_they_are,
     several_tiles_of_means_are_those_of_the_reference,
     kernels_add_in_tiles_that_begin_anywhere,
-    where_sums_keep_their_order_it_is_two_convolutions_to_the_bit,
+    y_and_dx_have_the_bits_of_two_convolutions,
     a_mean_is_the_average_of_the_pair_to_the_bit,
-    a_block_and_an_average_are_one_after_the_other,
+    a_block_with_an_average_equals_one_after_the_other,
     running_again_gives_the_same_bits,
     inference_gives_the_same_values,
     kernels_overwrite_or_add_as_they_are_told,
     gradients_that_are_not_wanted_change_nothing,
     a_mask_zeroes_what_is_not_positive_and_nothing_else,
     an_input_that_is_rectified_is_masked,
-    variables_that_are_there_twice_are_refused,
+    a_variable_given_twice_is_refused,
     ops_take_any_role,
-    nan_goes_where_two_convolutions_bring_it,
+    nan_propagates_as_through_two_convolutions,
 );
 
 /// A pair on `m` pixels. Values are those of images of one pixel each, so logical order and memory order are the same.
@@ -290,7 +290,7 @@ fn several_tiles_of_means_are_those_of_the_reference<B: Backend>(backend: &B, ar
 
 /// The output and the gradient of x have the bits of two convolutions, as sums over channels keep their order. Sums
 /// over pixels are split differently.
-fn where_sums_keep_their_order_it_is_two_convolutions_to_the_bit<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+fn y_and_dx_have_the_bits_of_two_convolutions<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     if matches!(arithmetic, Arithmetic::CudaTf32 | Arithmetic::CudaBf16) {
         return;
     }
@@ -314,7 +314,7 @@ fn a_mean_is_the_average_of_the_pair_to_the_bit<B: Backend>(backend: &B, _: Arit
 }
 
 /// A network's end, a block and a global average, fused or not, gives the same results.
-fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+fn a_block_with_an_average_equals_one_after_the_other<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let on_gpu = !matches!(arithmetic, Arithmetic::CpuF32 | Arithmetic::CpuF64);
     // Images of 5×5 pixels; of 13×10, which do not fit a tile; and channels for which bf16 has the whole block as one
     // kernel.
@@ -502,7 +502,7 @@ fn an_input_that_is_rectified_is_masked<B: Backend>(backend: &B, _: Arithmetic) 
 
 /// A variable that is given twice, as weights, as biases, or as pixels and weights, is refused: one kernel would write
 /// both gradients at the same time.
-fn variables_that_are_there_twice_are_refused<B: Backend>(backend: &B, _: Arithmetic) {
+fn a_variable_given_twice_is_refused<B: Backend>(backend: &B, _: Arithmetic) {
     for (twice, mean) in [([1, 3], None), ([2, 4], None), ([0, 1], None), ([1, 3], Some(2)), ([2, 4], Some(2))] {
         let pair = Pair { m: 10, c: 10, k2: 10, k3: 10, relu: true, mean };
         let mut tape = Tape::new(backend, TRAINING);
@@ -527,7 +527,7 @@ fn ops_take_any_role<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-fn nan_goes_where_two_convolutions_bring_it<B: Backend>(backend: &B, _: Arithmetic) {
+fn nan_propagates_as_through_two_convolutions<B: Backend>(backend: &B, _: Arithmetic) {
     let reference = Cpu::<f64>::new();
     for (relu, mean) in [(false, None), (true, None), (false, Some(28)), (true, Some(28))] {
         let pair = Pair { m: 140, c: 10, k2: 7, k3: 3, relu, mean };

@@ -209,7 +209,7 @@ mod on_a_gpu {
 
     /// Every use of a gradient in parts gives the same bits as the use of one that was added up before.
     #[test]
-    fn no_use_finds_what_lies_where_the_sum_belongs() {
+    fn every_use_of_a_gradient_in_parts_sees_the_sum() {
         type Use = fn(&Cuda, &mut Grad<Buf>) -> Result<Vec<u64>>;
         let uses: [(&str, Use); 9] = [
             ("adding a gradient", |gpu, dw| {
@@ -304,7 +304,7 @@ mod on_a_gpu {
 
     /// A replay writes to a buffer from before the recording, and unrecorded work reads it afterwards.
     #[test]
-    fn a_recorded_gradient_is_there_after_each_replay() {
+    fn a_recorded_gradient_can_be_read_after_each_replay() {
         on_each(|gpu| {
             let factors = factors(gpu, 40);
             let mut dw = fresh(gpu);
@@ -325,7 +325,7 @@ mod on_a_gpu {
     /// A recording refuses to read a gradient whose parts are from before it: adding them up would become part of the
     /// recording, and a replay would find no parts.
     #[test]
-    fn a_recording_refuses_a_gradient_that_waits_from_before() {
+    fn a_recording_refuses_a_gradient_in_parts_from_before_it() {
         on_each(|gpu| {
             let mut dw = fresh(gpu);
             gradient(gpu, &factors(gpu, 40), &mut dw).unwrap();

@@ -10,10 +10,10 @@ use crate::case::{self, TRAINING};
 use crate::draw;
 
 on_every_backend!(
-    it_is_the_two_one_after_the_other,
+    fused_has_the_bits_of_convolution_and_pool,
     ties_nans_and_zeros_of_either_sign,
     bias_relu_and_index_are_optional,
-    gradients_are_those_of_the_two,
+    gradients_are_those_of_convolution_and_pool,
 );
 
 /// Images `[n, h, w]` of `c` channels, convolved to `k` channels, and the pool.
@@ -154,7 +154,7 @@ pub fn shapes() -> Vec<Pooled> {
     SHAPES.to_vec()
 }
 
-fn it_is_the_two_one_after_the_other<B: Backend>(backend: &B, _: Arithmetic) {
+fn fused_has_the_bits_of_convolution_and_pool<B: Backend>(backend: &B, _: Arithmetic) {
     for shape in SHAPES {
         expect(backend, &shape, &shape.draw(), ALL);
     }
@@ -206,7 +206,7 @@ fn bias_relu_and_index_are_optional<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-fn gradients_are_those_of_the_two<B: Backend>(backend: &B, _: Arithmetic) {
+fn gradients_are_those_of_convolution_and_pool<B: Backend>(backend: &B, _: Arithmetic) {
     let shapes = [
         pooled([3, 11, 11], [16, 136], [3, 2]),
         pooled([1, 25, 25], [16, 40], [3, 2]),

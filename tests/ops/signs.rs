@@ -13,7 +13,7 @@ use crate::arithmetic::Arithmetic;
 use crate::case;
 use crate::draw;
 
-on_every_backend!(signs_mask_as_values_do, signs_go_with_the_value);
+on_every_backend!(signs_mask_as_values_do, signs_of_an_earlier_value_are_not_used);
 
 /// Numbers of channels: whole packs at every precision, at some, and at none; the fused block's; and more than a tile.
 const CHANNELS: [usize; 6] = [8, 12, 24, 7, 96, 136];
@@ -173,7 +173,7 @@ fn changes<B: Backend>() -> Vec<(&'static str, Change<B>)> {
     ]
 }
 
-fn signs_go_with_the_value<B: Backend>(backend: &B, _: Arithmetic) {
+fn signs_of_an_earlier_value_are_not_used<B: Backend>(backend: &B, _: Arithmetic) {
     for (what, change) in changes::<B>() {
         let (name, shape, y) = rectified(backend, 24).swap_remove(0);
         let mut y = Arc::new(y);

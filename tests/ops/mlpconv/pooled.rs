@@ -11,8 +11,8 @@ use crate::{case, draw};
 
 on_every_backend!(
     values_positions_and_gradients_are_those_of_block_and_pool,
-    of_equals_the_first_is_the_maximum,
-    of_several_nan_the_last_is,
+    the_first_of_equal_values_is_the_maximum,
+    the_last_of_several_nans_is_the_maximum,
     running_again_gives_the_same_bits,
 );
 
@@ -176,7 +176,7 @@ fn any_number_of_images_is_pooled() {
     }
 }
 
-fn of_equals_the_first_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
+fn the_first_of_equal_values_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
     for pooled in [pooled([2, 11, 15], [96; 3], [3, 2]), pooled([1, 7, 6], [64; 3], [2, 2])] {
         let mut inputs = pooled.block.whole();
         let (_, index) = pooled.check(backend, &inputs);
@@ -189,7 +189,7 @@ fn of_equals_the_first_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-fn of_several_nan_the_last_is<B: Backend>(backend: &B, _: Arithmetic) {
+fn the_last_of_several_nans_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
     for pooled in [pooled([2, 11, 15], [96; 3], [3, 2]), pooled([1, 7, 6], [64; 3], [2, 2])] {
         // NaN in single pixels of all channels, and in one channel of all pixels.
         let mut inputs = pooled.block.draw();
