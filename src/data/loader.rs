@@ -248,7 +248,8 @@ struct Buffers {
 struct SpareBuffers(Mutex<Vec<Buffers>>);
 
 impl SpareBuffers {
-    /// The most that can be in use at once: `DEPTH` waiting, one with the consumer, one being filled.
+    /// The most buffers to keep, as many as are in use at once: `DEPTH` waiting, one with the consumer, one being
+    /// filled.
     const SIZE: usize = DEPTH + 2;
 
     fn take(&self) -> Buffers {

@@ -30,7 +30,8 @@ fn cases() -> Vec<Conv> {
         conv([2, 40, 7, 9], [104, 3, 4], 2, 1),
         // Several tiles of rows and columns.
         rectified(conv([1, 96, 13, 12], [136, 3, 3], 1, 1)),
-        // Channels without packs, element by element; then channels with packs in fp32 and TF32, but not in bf16.
+        // 61 input channels are read element by element. 12 output channels are whole packs in fp32 and TF32, not in
+        // bf16.
         rectified(Conv { bias: false, ..conv([1, 61, 5, 5], [12, 3, 3], 1, 1) }),
         // Groups of four elements that cross the ends of rows and of the output.
         rectified(conv([1, 64, 3, 3], [7, 3, 3], 1, 1)),

@@ -92,7 +92,7 @@ impl Pair {
         raised(draw::spread(633, self.output().len()))
     }
 
-    /// Sparse small whole numbers, of which no precision rounds anything, except some means ([`Pair::exact`]).
+    /// Whole numbers from -1 to 1, with which no precision rounds anything, except some means ([`Pair::exact`]).
     fn whole(&self) -> Vec<Vec<f64>> {
         let few = |i: usize, shape: &Shape| -> Vec<f64> {
             draw::spread(700 + i as u64, shape.len()).into_iter().map(|value| (1.5 * value).round()).collect()

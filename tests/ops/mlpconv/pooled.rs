@@ -145,7 +145,7 @@ fn large() -> Vec<Pooled> {
         // The network's extents, with and without the row and column that no window reads.
         whole,
         Pooled { cropped: [53, 53], ..whole },
-        // Cropped to fewer rows and columns than the pool's stride would leave out.
+        // A crop that no plan makes for a pool of this stride.
         Pooled { cropped: [8, 11], ..pooled([2, 14, 20], [64, 96, 80], [3, 2]) },
         // Several tiles in a row of windows, and rows that are too long for the kernel.
         pooled([1, 5, 100], [56, 96, 72], [3, 2]),
