@@ -206,14 +206,14 @@ fn imports_follow_the_order_of_lib_rs() {
 }
 
 #[test]
-fn no_file_is_in_an_import_circle() {
+fn no_file_is_in_an_import_cycle() {
     let circles = circles(&sources());
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
 /// The checks above detect violations that are planted for them.
 #[test]
-fn planted_arrows_are_found() {
+fn planted_violations_are_found() {
     let plant = |module: &str, line: &str| {
         let module: Vec<String> = module.split("::").map(str::to_owned).collect();
         let mut sources = sources();

@@ -244,7 +244,7 @@ fn train_resident<B: Backend<Scalar = f32>>(
 /// images, the order and the rate change with the epoch, there is dropout, and from the third run on a step replays a
 /// recorded graph.
 #[test]
-fn replayed_steps_on_resident_data_are_steps_on_the_hosts_batches_to_the_bit() {
+fn replayed_steps_on_resident_data_have_the_bits_of_steps_from_the_host() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         assert!(train_resident(&*cuda, sgd(&*cuda), 7) == train(&*cuda, sgd(&*cuda), 7), "{precision}");
@@ -253,7 +253,7 @@ fn replayed_steps_on_resident_data_are_steps_on_the_hosts_batches_to_the_bit() {
 
 /// The same for AdamW: its corrections differ from step to step as well, and a replay counts as an update.
 #[test]
-fn replayed_steps_of_adamw_are_steps_to_the_bit() {
+fn replayed_steps_of_adamw_have_the_bits_of_steps_from_the_host() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         let adamw = || AdamW::new(&*cuda);
@@ -319,7 +319,7 @@ fn train_in_colour(cuda: &Cuda, resident: bool) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn colour_images_on_the_device_are_the_hosts_to_the_bit() {
+fn resident_colour_images_train_to_the_bits_of_host_batches() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         assert!(train_in_colour(&cuda, true) == train_in_colour(&cuda, false), "{precision}");
@@ -333,7 +333,7 @@ fn own(precision: Precision) -> Option<Cuda> {
 }
 
 #[test]
-fn a_step_takes_no_memory_once_it_has_run() {
+fn a_repeated_step_allocates_nothing() {
     for precision in Precision::ALL {
         let Some(cuda) = own(precision) else { return };
         let net = Nin::small(&cuda, 1).unwrap();

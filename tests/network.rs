@@ -79,11 +79,11 @@ fn presets_are_the_networks_they_claim_to_be() {
 /// A run that is interrupted in an evaluation and resumed from its folder has the same metrics as an uninterrupted
 /// one, and ends with the same bits.
 #[test]
-fn an_epoch_whose_steps_are_done_is_told_in_full() {
-    OptimizerKind::ALL.into_iter().for_each(told_in_full);
+fn a_run_interrupted_in_evaluation_resumes_with_the_same_metrics_and_bits() {
+    OptimizerKind::ALL.into_iter().for_each(resumes_in_evaluation);
 }
 
-fn told_in_full(kind: OptimizerKind) {
+fn resumes_in_evaluation(kind: OptimizerKind) {
     let config = TrainConfig { batch_size: 16, epochs: 2, ..Preset::Small.config_with(kind) };
     let loader = |order| {
         let size = LoaderConfig { batch_size: 16, height: 28, width: 28, order };
@@ -230,7 +230,7 @@ fn a_parameter_without_a_gradient_is_not_updated() {
 /// An overflow in the last update leaves weights that are not finite. The evaluation notices, and the run ends with an
 /// error.
 #[test]
-fn divergence_in_the_last_update_is_told_too() {
+fn divergence_in_the_last_update_is_an_error() {
     let config =
         TrainConfig { batch_size: 40, epochs: 1, learning_rate: 1e30, momentum: 0.0, ..Preset::Small.config() };
     let size = LoaderConfig { batch_size: 40, height: 28, width: 28, order: Order::Sequential };
@@ -285,7 +285,7 @@ fn presets_take_channels_and_classes_from_the_data() {
 }
 
 #[test]
-fn a_run_that_does_not_say_learnt_from_fashion_mnist() {
+fn settings_without_data_mean_fashion_mnist() {
     let config = Preset::Cifar.config();
     let text = toml::to_string(&config).unwrap();
     assert!(text.contains("data = \"cifar10\"\n"), "{text}");

@@ -210,7 +210,7 @@ mod runs {
     }
 
     #[test]
-    fn the_preset_and_the_device_that_were_asked_for_are_said_to_be() {
+    fn the_requested_preset_and_device_are_printed_with_their_option() {
         let Some(place) = Place::new() else { return };
         let options = "--preset small --device cpu --train-limit 8 --test-limit 8 --batch-size 8 --epochs 1";
         let said = place.train(&format!("{options} --out run")).good();
@@ -383,7 +383,7 @@ mod refusals {
     }
 
     #[test]
-    fn numbers_outside_of_what_they_may_be() {
+    fn numbers_out_of_range_are_refused() {
         refuse("--epochs 0", &["epochs", "at least 1"]);
         refuse("--epochs many", &["--epochs", "many"]);
         refuse("--batch-size 0", &["batch-size", "at least 1"]);
@@ -411,7 +411,7 @@ mod refusals {
     }
 
     #[test]
-    fn images_too_small_or_too_large() {
+    fn images_too_small_or_too_large_are_refused() {
         refuse("--resize 0", &["resize", "between 1 and 1024"]);
         refuse("--resize 100000", &["resize", "between 1 and 1024"]);
         refuse("--preset small --resize 2", &["resize", "2 pixels are too few for preset small", "at least"]);
@@ -424,7 +424,7 @@ mod refusals {
     }
 
     #[test]
-    fn names_of_nothing() {
+    fn unknown_names_are_refused() {
         refuse("--optimizer adam", &["--optimizer", "neither sgd nor adamw"]);
         refuse("--preset huge", &["--preset", "none of d2l, small and cifar"]);
         refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
@@ -442,7 +442,7 @@ mod refusals {
     }
 
     #[test]
-    fn a_run_folder_that_was_tampered_with() {
+    fn a_changed_run_folder_is_refused() {
         let Some(place) = Place::new() else { return };
         place.train("--preset small --train-limit 8 --test-limit 8 --batch-size 8 --epochs 1 --out run").good();
         let config = place.path("run/config.toml");
@@ -532,7 +532,7 @@ mod trouble {
 
     /// `mlpconv summary | head -1`, and `train | head -1`.
     #[test]
-    fn a_reader_that_goes_away_ends_a_program_in_silence() {
+    fn a_closed_pipe_ends_a_program_silently() {
         use std::io::{BufRead as _, BufReader};
 
         let Some(place) = Place::new() else { return };
@@ -591,7 +591,7 @@ mod other_data {
 
     #[cfg(feature = "images")]
     #[test]
-    fn a_folder_of_images_is_told_and_learnt_from() {
+    fn a_folder_of_images_is_described_and_trained_on() {
         let place = place();
         colours(&place.path("colours"), [20, 24], 40, 8);
         let said = place.mlpconv("data --data colours").good();
@@ -675,7 +675,7 @@ mod other_data {
 
     /// Files with Kaggle's names are read; a proxy's web page in place of a file is reported.
     #[test]
-    fn files_of_the_mnist_family_are_read_under_other_names_and_pages_are_told() {
+    fn kaggles_names_are_read_and_web_pages_are_refused() {
         let place = place();
         let idx = |dimensions: &[u32], body: &[u8]| {
             let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
@@ -715,7 +715,7 @@ mod other_data {
     }
 
     #[test]
-    fn what_is_no_data_set_is_refused_with_what_would_be() {
+    fn an_unknown_data_set_is_refused_with_the_known_ones() {
         let place = place();
         place.train("--data cfiar10").bad(&["cfiar10", "fashion-mnist, mnist, kmnist, cifar10"]);
         place.train("--data nothing").bad(&["nothing", "train/CLASS"]);
@@ -744,7 +744,7 @@ mod on_a_gpu {
     }
 
     #[test]
-    fn a_run_begins_there_goes_on_there_and_is_evaluated_anywhere() {
+    fn a_gpu_run_resumes_on_the_gpu_and_is_evaluated_anywhere() {
         let Some(place) = Place::new() else { return };
         if gpu::gpu(Precision::Bf16).is_none() {
             return;
@@ -776,7 +776,7 @@ mod on_a_gpu {
     /// Images of three channels are resized and gathered on the device.
     #[cfg(feature = "images")]
     #[test]
-    fn a_folder_of_colour_images_is_learnt_from_there() {
+    fn a_gpu_trains_on_a_folder_of_colour_images() {
         if gpu::gpu(Precision::Bf16).is_none() {
             return;
         }
@@ -817,7 +817,7 @@ mod on_a_gpu {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_what_would() {
+    fn too_large_a_batch_is_refused_with_one_that_fits() {
         let Some(place) = Place::new() else { return };
         if gpu::real() || gpu::gpu(Precision::Fp32).is_none() {
             return;

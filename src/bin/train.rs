@@ -70,8 +70,8 @@ struct Args {
     /// Seed of initial weights, shuffling and dropout
     #[arg(long)]
     seed: Option<u64>,
-    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or
-    /// DIR/CLASS/*, of which every tenth is for testing [default: the preset's]
+    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
+    /// of which every tenth is for testing [default: the preset's]
     #[arg(long, value_name = "NAME|DIR")]
     data: Option<DataName>,
     /// Folder that holds the files of the data set

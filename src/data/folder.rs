@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_are_laid_out_otherwise_are_refused() {
+    fn folders_of_another_layout_are_refused() {
         let one = || grey(1, 1, 0);
         for (images, says) in [
             (vec![("1.png", one())], "no folders of images"),

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptions_are_whole() {
+    fn descriptions_are_complete() {
         for spec in ALL {
             assert_eq!(by_name(spec.name), Some(spec));
             assert!(!spec.class_names.is_empty() && spec.class_names.len() <= 256, "{}", spec.name);

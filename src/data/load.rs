@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_web_page_in_place_of_a_file_is_told() {
+    fn a_web_page_in_place_of_a_file_is_refused() {
         let page = b"<!DOCTYPE html><html><body>Not found</body></html>";
         let folder = folder(&[1], &[2]);
         fs::write(folder.path().join("train-images-idx3-ubyte.gz"), page).unwrap();

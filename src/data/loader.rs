@@ -248,7 +248,8 @@ struct Buffers {
 struct SpareBuffers(Mutex<Vec<Buffers>>);
 
 impl SpareBuffers {
-    /// The most that can be in use at once: `DEPTH` waiting, one with the consumer, one being filled.
+    /// The most buffers to keep, as many as are in use at once: `DEPTH` waiting, one with the consumer, one being
+    /// filled.
     const SIZE: usize = DEPTH + 2;
 
     fn take(&self) -> Buffers {
@@ -441,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_serve_again() {
+    fn buffers_are_reused() {
         let loader = loader(200, 1, SHUFFLED);
         let mut addresses: Vec<_> =
             (0..3).flat_map(|epoch| loader.epoch(epoch).unwrap()).map(|batch| batch.images.as_ptr() as usize).collect();

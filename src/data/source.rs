@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_scattered_are_not_there() {
+    fn files_scattered_over_two_folders_are_refused() {
         let folder = folder(&CIFAR10);
         let inside = folder.path().join("cifar-10-batches-bin");
         fs::create_dir(&inside).unwrap();

@@ -101,6 +101,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`Error::Memory`] if the device has too little free memory.
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
+    /// [`Device::alloc`] for bytes.
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
     /// [`Device::alloc`] for a ReLU output that masks a gradient; a GPU also reserves one sign bit an element.
@@ -108,21 +109,27 @@ pub trait Device: Clone + Send + Sync + 'static {
         self.alloc(Role::Activation, len)
     }
 
+    /// A buffer with the numbers of `host`. An activation is rounded to the precision's storage type.
     fn upload(&self, role: Role, host: &[Self::Scalar]) -> Result<Self::Buf>;
+    /// [`Device::upload`] for bytes.
     fn upload_bytes(&self, host: &[u8]) -> Result<Self::Bytes>;
     /// Replaces the contents of a buffer. Its address does not change.
     ///
     /// # Errors
     /// [`Error::Shape`] if the lengths differ.
     fn write(&self, buf: &mut Self::Buf, host: &[Self::Scalar]) -> Result<()>;
+    /// [`Device::write`] for bytes.
     fn write_bytes(&self, bytes: &mut Self::Bytes, host: &[u8]) -> Result<()>;
 
+    /// The numbers of a buffer, after the work of all earlier calls.
     fn download(&self, buf: &Self::Buf) -> Result<Vec<Self::Scalar>>;
+    /// [`Device::download`] for bytes.
     fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>>;
 
     /// [`Device::download`] without waiting. The numbers are those after the work of all earlier calls.
     fn download_later(&self, buf: &Self::Buf) -> Result<Self::Download>;
 
+    /// Sets every element to `value`.
     fn fill(&self, buf: &mut Self::Buf, value: Self::Scalar) -> Result<()>;
 
     /// Zeroes the gradient `dy` where `y`, a ReLU's output of the same length, is not positive. [`Grad::finish`] calls
@@ -145,6 +152,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Waits until the work of all earlier calls is done.
     fn synchronize(&self) -> Result<()>;
 
+    /// The device's allocations now.
     fn memory(&self) -> Memory;
 
     /// Bytes that the device could still allocate, besides the free ones in its arena; `None` if it cannot tell.

@@ -1,5 +1,5 @@
-//! Who writes, who adds: the backward kernels, called without a tape. Told to overwrite they give the gradient whatever
-//! the buffer held, told to accumulate they add the gradient to it.
+//! Backward kernels, called without a tape, overwrite or accumulate. With `Write::Overwrite` the old content of the
+//! buffer has no effect; with `Write::Accumulate` the gradient is added to it.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ on_every_backend!(
     kernels_overwrite_or_add_as_they_are_told,
     masked_kernels_zero_what_is_not_positive_and_nothing_else,
     gradients_of_shared_inputs_add_up,
-    a_relu_leaves_alone_what_others_add_to_its_input,
-    weights_and_biases_have_the_same_gradient_alone,
+    a_relu_does_not_mask_the_gradient_of_other_readers,
+    gradients_of_weights_and_bias_are_the_same_alone_and_together,
 );
 
 fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, arithmetic: Arithmetic) {
@@ -44,7 +44,7 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case) {
         for index in draw::some_of(17, added.len(), 400) {
             let gradient = naive::gradient(case, &inputs, &dy, input, index);
             let want = held[index] + gradient.value;
-            // What the buffer held is one more term of the sum.
+            // The old content of the buffer is one more term of the sum.
             let sum = naive::Sum {
                 magnitude: gradient.magnitude + held[index].abs(),
                 roundings: gradient.roundings + 1,
@@ -57,7 +57,7 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case) {
     }
 }
 
-/// The gradients of all inputs by the kernels themselves, written to buffers that hold `held`.
+/// Calls the backward kernels on buffers that hold `held`. Returns the gradients of all inputs.
 fn backward<B: Backend>(
     backend: &B,
     case: &Case,
@@ -103,8 +103,9 @@ fn backward<B: Backend>(
     shapes.iter().zip(&grads).map(|(&shape, grad)| case::download(backend, shape, &grad.buf)).collect()
 }
 
-/// Numbers whose sums no order of additions rounds.
-fn weights_and_biases_have_the_same_gradient_alone<B: Backend>(backend: &B, _: Arithmetic) {
+/// The gradients of weights and of bias have the same bits whether both are wanted or only one. The numbers are ±1, so
+/// no order of additions rounds.
+fn gradients_of_weights_and_bias_are_the_same_alone_and_together<B: Backend>(backend: &B, _: Arithmetic) {
     for case in table::tape_cases().into_iter().map(Case::linear) {
         let Case::Conv2d(conv) = case else { continue };
         if !conv.bias {
@@ -136,7 +137,7 @@ fn weights_and_biases_have_the_same_gradient_alone<B: Backend>(backend: &B, _: A
     }
 }
 
-/// The mask that dropout's first use on a tape draws.
+/// The mask of the first dropout on a tape.
 fn mask(probability: f64) -> Mask {
     let Mode::Training { seed, epoch, step } = TRAINING else { unreachable!() };
     Mask {
@@ -146,8 +147,8 @@ fn mask(probability: f64) -> Mask {
     }
 }
 
-/// With a mask, the gradient is zero where the input is not positive, and elsewhere what it is without. What a buffer
-/// holds has come from others that keep to the mask.
+/// With a mask, the gradient is zero where the input is not positive, and elsewhere the same as without. An accumulated
+/// buffer holds zero at the masked elements already, as every contributor applies the mask.
 fn masked_kernels_zero_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for case in table::tape_cases() {
         for write in [Write::Overwrite, Write::Accumulate] {
@@ -163,9 +164,9 @@ fn masked_kernels_zero_what_is_not_positive_and_nothing_else<B: Backend>(backend
     }
 }
 
-/// The gradient of the data by the kernel of an op that takes a mask, which is the data itself.
+/// The gradient of the data by the op's kernel, masked by the data itself if `mask`; `None` for an op without a mask.
 fn input_gradient<B: Backend>(backend: &B, case: &Case, mask: bool, write: Write) -> Option<Vec<f64>> {
-    // Masks go by signs, which rounding leaves as they are.
+    // A mask depends on signs alone, which rounding keeps.
     let (inputs, shape) = (case.draw(Arithmetic::CpuF64), case.inputs()[0]);
     let x = Arc::new(case::upload(backend, shape, &inputs[0]));
     let dy = case::upload(backend, case.output(), &case.draw_seed(Arithmetic::CpuF64));
@@ -190,20 +191,20 @@ fn conv_shape(conv: &Conv) -> ConvShape {
 
 /// A variable that two ops read gets the sum of both gradients, and so do weights and bias.
 fn gradients_of_shared_inputs_add_up<B: Backend>(backend: &B, arithmetic: Arithmetic) {
-    // Images and weights lie alike, so that one branch's output can be the filter of the other's.
+    // Images and weights have the same memory layout, so one branch's output can be the filter of the other's.
     for case in table::tape_cases().iter().filter(|case| case.output().dims().len() == 4) {
         let inputs = case.draw(arithmetic);
         let seed = draw::spread(77, case.output().n() * case.output().n());
         let gradients = |branches| joined(backend, case, &inputs, &seed, branches);
         let (both, image, filter) = (gradients([true, true]), gradients([true, false]), gradients([false, true]));
-        // Positive numbers throughout add up to what bounds the terms of every sum.
+        // With absolute values everywhere, each result is the sum of its terms' magnitudes.
         let magnitude = joined(backend, case, &absolute(&inputs), &absolute(std::slice::from_ref(&seed))[0], [true; 2]);
         let terms = case.output().len() + inputs.iter().map(Vec::len).sum::<usize>();
         for input in 0..inputs.len() {
             for (i, &both) in both[input].iter().enumerate() {
                 let (image, filter) = (image[input][i], filter[input][i]);
                 let scale = magnitude[input][i] + image.abs() + filter.abs();
-                // Tensor cores may err twice as far; and the three were stored, the first contribution even twice.
+                // Tensor cores may have twice the error. All three results were stored, the first contribution twice.
                 let rounding = 4.0 * terms as f64 * arithmetic.unit() * scale;
                 let stored = both.abs() + image.abs() + filter.abs();
                 let storage = if case.roles()[input] == Role::Activation { arithmetic.storage_unit() } else { 0.0 };
@@ -218,8 +219,8 @@ fn absolute(inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
     inputs.iter().map(|values| values.iter().map(|v| v.abs()).collect()).collect()
 }
 
-/// The gradients of the op's output convolved with itself. Only those of the two `branches`, image and filter, that
-/// are asked for read the variables; the other reads constants of the same values.
+/// The gradients of the op's output convolved with itself. Of the two `branches`, image and filter, the selected ones
+/// read the variables; the other reads constants of the same values.
 fn joined<B: Backend>(
     backend: &B,
     case: &Case,
@@ -246,8 +247,8 @@ fn joined<B: Backend>(
     vars.iter().map(|var| case::download(backend, var.shape(), grads.of(var).unwrap())).collect()
 }
 
-/// What a ReLU's input gets from its other readers stays where the ReLU passes nothing on.
-fn a_relu_leaves_alone_what_others_add_to_its_input<B: Backend>(backend: &B, _: Arithmetic) {
+/// Where a ReLU's gradient is zero, its input keeps the gradient from its other readers.
+fn a_relu_does_not_mask_the_gradient_of_other_readers<B: Backend>(backend: &B, _: Arithmetic) {
     let (x, shape) = (vec![2.0, -3.0, 0.0, 5.0], Shape::image(1, 1, 2, 2));
     for relu_first in [true, false] {
         let mut tape = Tape::new(backend, TRAINING);

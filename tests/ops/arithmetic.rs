@@ -1,9 +1,9 @@
-//! What a backend's arithmetic does to a number; the tolerances of all tests come out of this and nothing else.
+//! A model of a backend's rounding, from which the tolerances of all tests are derived.
 //!
 //! An error has up to three sources. *Sums* round with every term ([`naive::Sum`](crate::naive::Sum) counts them).
-//! *Operands* of a convolution's products are rounded before they are multiplied: most tests draw numbers that this
-//! leaves as they are, and one rounds the reference's numbers in the same way. *Storing* an activation, or the gradient
-//! of one, rounds what has been summed up, once.
+//! *Operands* of a convolution's products are rounded before they are multiplied. Most tests draw numbers that need no
+//! rounding, and one rounds the reference's numbers in the same way. *Storing* an activation, or the gradient of one,
+//! rounds the sum once.
 
 use mlpconv::device::Role;
 
@@ -22,12 +22,12 @@ pub enum Arithmetic {
 
 use Arithmetic::*;
 
-/// What an element may be off by.
+/// The largest error of an element, in two parts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bound {
-    /// By the rounding of its sum.
+    /// The error of its sum.
     pub sum: f64,
-    /// By being stored.
+    /// The error of storing it.
     pub storage: f64,
 }
 
@@ -50,7 +50,7 @@ impl Arithmetic {
         }
     }
 
-    /// The unit roundoff of sums, and of whatever else is computed.
+    /// The unit roundoff of sums and all other computations, except a convolution's sums.
     pub fn unit(self) -> f64 {
         match self {
             CpuF64 => 2f64.powi(-53),
@@ -58,7 +58,7 @@ impl Arithmetic {
         }
     }
 
-    /// That of a convolution's sums: tensor cores may cut off instead of rounding, which errs twice as far.
+    /// The unit roundoff of a convolution's sums. Tensor cores may truncate, which has twice the error of rounding.
     pub fn product_unit(self) -> f64 {
         match self {
             CudaTf32 | CudaBf16 => 2f64.powi(-23),
@@ -66,7 +66,7 @@ impl Arithmetic {
         }
     }
 
-    /// Bits of a stored activation's significand. Whatever the precision, hosts give `f32` or more.
+    /// Bits of a stored activation's significand. The host's numbers are `f32` or `f64` at any precision.
     fn stored_bits(self) -> u32 {
         match self {
             CpuF64 => 53,
@@ -83,7 +83,7 @@ impl Arithmetic {
         }
     }
 
-    /// How much is lost by storing an activation that has been computed with [`Arithmetic::unit`], relative to it.
+    /// The relative error of storing an activation that has been computed with [`Arithmetic::unit`].
     pub fn storage_unit(self) -> f64 {
         match self {
             CudaBf16 => 2f64.powi(-8),
@@ -91,7 +91,7 @@ impl Arithmetic {
         }
     }
 
-    /// `value` as an activation is stored: the nearest number with so many bits, of two the even one.
+    /// `value` rounded as a stored activation: to nearest, ties to even.
     pub fn stored(self, value: f64) -> f64 {
         match self.stored_bits() {
             53 => value,
@@ -100,7 +100,7 @@ impl Arithmetic {
         }
     }
 
-    /// A stored number as a convolution multiplies with it. TF32 takes the nearest, of two the one away from zero.
+    /// A stored number rounded as an operand of a convolution. TF32 rounds to nearest, ties away from zero.
     pub fn operand(self, value: f64) -> f64 {
         match self {
             CudaTf32 => round(value, self.operand_bits(), Ties::Away),
@@ -108,8 +108,8 @@ impl Arithmetic {
         }
     }
 
-    /// `values`, near enough, but such that a case's products have them for factors without rounding them. (Additions
-    /// of a bias do not round it, so it is left alone.)
+    /// `values`, rounded so that the products of `case` use them without further rounding. (Adding a bias does not
+    /// round it, so a bias is unchanged.)
     pub fn exact(self, case: &Case, input: usize, values: Vec<f64>) -> Vec<f64> {
         let bits = match case {
             Case::Conv2d(_) if input == 2 => return values,
@@ -119,25 +119,25 @@ impl Arithmetic {
         self.to_bits(values, bits)
     }
 
-    /// `values` with one bit more than a convolution's factors have, so that about half of them lie in the middle of
-    /// two.
+    /// `values` with one bit more than an operand of a convolution, so that about half of them are ties.
     pub fn ties(self, values: Vec<f64>) -> Vec<f64> {
         self.to_bits(values, self.operand_bits() + 1)
     }
 
     fn to_bits(self, values: Vec<f64>, bits: u32) -> Vec<f64> {
-        // Those drawn are f32 from the start.
+        // Drawn numbers are f32 from the start.
         if bits >= 24 { values } else { values.into_iter().map(|value| round(value, bits, Ties::ToEven)).collect() }
     }
 
-    /// What `sum` may be off by where a case has it for a result, in a buffer of this role.
+    /// The largest error of `sum` as a result of `case`, in a buffer of this role.
     pub fn bound(self, case: &Case, role: Role, sum: &Sum) -> Bound {
         let unit = match case {
             Case::Conv2d(_) => self.product_unit(),
             _ => self.unit(),
         };
         let error = sum.tolerance(unit);
-        // A number that was only moved is stored already, and a parameter's gradient is kept as it was summed up.
+        // Storing does not round a number that was only moved, nor a parameter's gradient, which is stored as it is
+        // summed.
         let rounded = sum.roundings > 0 && role == Role::Activation;
         let storage = if rounded { self.storage_unit() * (sum.value.abs() + error) } else { 0.0 };
         Bound { sum: error, storage }
@@ -160,7 +160,7 @@ fn round(value: f64, bits: u32, ties: Ties) -> f64 {
         Ties::Away => half,
         Ties::ToEven => half - 1 + (value.to_bits() >> cut & 1),
     };
-    // A carry goes into the exponent, as it should.
+    // A carry into the exponent gives the right result.
     f64::from_bits((value.to_bits() + up) >> cut << cut)
 }
 

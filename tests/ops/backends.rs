@@ -1,4 +1,4 @@
-//! One test for each backend out of a statement about backends.
+//! A macro that makes one test for each backend from a generic function.
 
 /// For each function `fn statement<B: Backend>(backend: &B, arithmetic: Arithmetic)`: a module of its name, with a test
 /// for each backend at each precision.

@@ -1,4 +1,4 @@
-//! What is put into a buffer is what comes out: an activation rounded as the backend stores it, a parameter to the bit.
+//! Buffers return the uploaded numbers: an activation rounded as the backend stores it, a parameter bit for bit.
 
 use mlpconv::device::{Buffer, Download, Real, Role};
 use mlpconv::shape::Window;
@@ -11,14 +11,15 @@ use crate::draw;
 on_every_backend!(
     numbers_come_back,
     bytes_come_back,
-    a_later_download_is_of_the_moment_it_was_asked_for,
+    a_later_download_has_the_content_at_the_call,
     fresh_numbers_are_nan,
     a_parameter_multiplies_as_it_was_last_written
 );
 
 const LENS: [usize; 6] = [1, 2, 7, 256, 257, 70_001];
 
-/// Awkward ones first: halfway between two neighbours of few digits, and the ends of the range.
+/// Numbers to upload, awkward ones first: ties of bf16, signed zero, infinity, NaN, and magnitudes near the ends of the
+/// range.
 fn numbers(len: usize) -> Vec<f64> {
     let awkward = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -0.0, f64::INFINITY, f64::NAN, -3e38, 1e-30, 255.5];
     let drawn = draw::spread(1, len);
@@ -55,15 +56,16 @@ fn numbers_come_back<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     }
 }
 
-/// Several are under way at once, and what is done to the buffer meanwhile does not reach them.
-fn a_later_download_is_of_the_moment_it_was_asked_for<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+/// A later download has the buffer's content at the time of the call. Several may be under way, and later changes of
+/// the buffer do not affect them.
+fn a_later_download_has_the_content_at_the_call<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for role in [Role::Activation, Role::Parameter] {
         let stored = |value: f64| if role == Role::Activation { arithmetic.stored(value) } else { value };
         let mut buf = backend.upload(role, &case::scalars(&numbers(257))).unwrap();
         let first = backend.download_later(&buf).unwrap();
         backend.fill(&mut buf, B::Scalar::from_f64(2.0)).unwrap();
         let second = backend.download_later(&buf).unwrap();
-        // Nobody waits for this one.
+        // A download that is dropped without waiting.
         drop(backend.download_later(&buf).unwrap());
         backend.fill(&mut buf, B::Scalar::from_f64(3.0)).unwrap();
         drop(buf);
@@ -90,11 +92,11 @@ fn bytes_come_back<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-/// So that an element which a kernel forgets shows, on whatever backend.
+/// Fresh numbers are NaN in builds with debug assertions, so an element that a kernel does not write is noticed.
 fn fresh_numbers_are_nan<B: Backend>(backend: &B, _: Arithmetic) {
     if cfg!(debug_assertions) {
         for role in [Role::Activation, Role::Parameter] {
-            // One that was used before, and one that perhaps was not.
+            // The first fresh buffer reuses memory; the second may not.
             drop(backend.upload(role, &case::scalars(&vec![1.0; 3001])).unwrap());
             let fresh = [3001, 3001].map(|len| backend.alloc(role, len).unwrap());
             for buf in &fresh {
@@ -104,7 +106,7 @@ fn fresh_numbers_are_nan<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-/// A backend that keeps parameters twice, to update one and to multiply with the other, keeps both up to date.
+/// A backend may keep two copies of a parameter, one to update and one to multiply with. It keeps both up to date.
 fn a_parameter_multiplies_as_it_was_last_written<B: Backend>(backend: &B, _: Arithmetic) {
     use mlpconv::ops::sgd::{Item, SgdStep};
     let (x, w) = (Shape::image(2, 7, 3, 3), Shape::weight(5, 7, 1, 1));
@@ -136,7 +138,7 @@ fn a_parameter_multiplies_as_it_was_last_written<B: Backend>(backend: &B, _: Ari
     assert_ne!(values, drawn);
     assert_eq!(output(updated), output(parameter(&values)), "updated");
 
-    // What nobody has uploaded becomes a parameter by being written.
+    // A parameter that is allocated and then written.
     let mut fresh = backend.alloc(Role::Parameter, w.len()).unwrap();
     backend.write(&mut fresh, &memory).unwrap();
     assert_eq!(output(fresh), output(parameter(&drawn)), "allocated and written");

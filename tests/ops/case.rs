@@ -1,4 +1,4 @@
-//! A case: one op with its extents and options, which can be run forward and backward on a tape of any backend.
+//! A case is one op with its extents and options. It can be run forward and backward on a tape of any backend.
 //!
 //! Values pass in and out in logical order and as `f64`, whatever the backend's precision and memory order.
 
@@ -23,7 +23,7 @@ pub struct Conv {
     pub pad: usize,
     pub bias: bool,
     pub relu: bool,
-    /// Nobody wants the gradient of `x`: it is a network's input.
+    /// `x` is a network's input, whose gradient is not computed.
     pub constant: bool,
 }
 
@@ -46,7 +46,7 @@ pub enum Case {
     CrossEntropy { n: usize, classes: usize },
 }
 
-/// What a case gave: its output, and the gradients of `Σ seed·y` with respect to each input (none for a constant).
+/// The results of a case: its output, and the gradients of `Σ seed·y` with respect to each input (none for a constant).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub y: Vec<f64>,
@@ -89,20 +89,20 @@ impl Case {
         }
     }
 
-    /// What each input is for: the data first, then weights and bias.
+    /// The usual role of each input: the data first, then weights and bias.
     pub fn roles(&self) -> Vec<Role> {
         [Role::Activation, Role::Parameter, Role::Parameter][..self.inputs().len()].to_vec()
     }
 
-    /// Values for the inputs, which this arithmetic does not round: those of [`draw::spread`], or where numbers have
-    /// few digits their neighbours, of which some are equal.
+    /// Values for the inputs that this arithmetic does not round: those of [`draw::spread`], rounded to the operands'
+    /// bits. At few bits some of them are equal.
     pub fn draw(&self, arithmetic: Arithmetic) -> Vec<Vec<f64>> {
         let spread = |(i, shape): (usize, &Shape)| draw::spread(100 + i as u64, shape.len());
         let values = self.inputs().iter().enumerate().map(spread).collect::<Vec<_>>();
         values.into_iter().enumerate().map(|(i, values)| arithmetic.exact(self, i, values)).collect()
     }
 
-    /// A gradient for the output, which this arithmetic does not round. That of a loss is 1 by definition.
+    /// A gradient of the output that this arithmetic does not round. That of a loss is 1.
     pub fn draw_seed(&self, arithmetic: Arithmetic) -> Vec<f64> {
         match self {
             Case::CrossEntropy { .. } => vec![1.0],
@@ -110,7 +110,7 @@ impl Case {
         }
     }
 
-    /// The op's folder.
+    /// The name of the op's folder.
     pub fn op(&self) -> &'static str {
         match self {
             Case::Conv2d(_) => "conv2d",
@@ -137,7 +137,7 @@ impl Case {
         }
     }
 
-    /// Puts the op on `tape`; a loss is no variable, and has [`run`] only.
+    /// Runs the op on `tape`. A loss has no variable as output; it can only [`run`].
     pub fn apply<B: Backend>(&self, tape: &mut Tape<B>, inputs: &[Var<B>]) -> Result<Var<B>> {
         let x = &inputs[0];
         match *self {
@@ -159,7 +159,7 @@ pub fn affine<'a, T>(w: &'a T, bias: Option<&'a T>, relu: bool) -> Affine<'a, T>
     Affine { w, bias, relu }
 }
 
-/// The labels of a loss case: every class has its turn.
+/// The labels of a loss case, which go through the classes in steps of 7.
 pub fn labels(n: usize, classes: usize) -> Vec<u8> {
     (0..n).map(|i| ((7 * i + 3) % classes) as u8).collect()
 }
@@ -231,7 +231,7 @@ pub fn run<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>], seed: &[f6
     run_as(&case.roles(), Role::Activation, backend, case, inputs, seed)
 }
 
-/// The same with inputs, and a gradient of the output, in buffers of these roles.
+/// [`run`] with the inputs in buffers of `roles` and the gradient of the output in one of `seed_role`.
 pub fn run_as<B: Backend>(
     roles: &[Role],
     seed_role: Role,

@@ -1,4 +1,4 @@
-//! The same bits: run after run on every backend, and on the CPU with any number of threads.
+//! Results have the same bits on every run of a backend, and on the CPU with any number of threads.
 
 use mlpconv::device::{Real, Role};
 use mlpconv::{Backend, Cpu, Device, Shape};
@@ -8,7 +8,7 @@ use crate::case::{self, Case, Conv, Outcome};
 use crate::table::{self, conv};
 use crate::{draw, reference, update};
 
-/// Shapes large enough that every op has several pieces of work to share out.
+/// Shapes large enough that every op divides its work into several pieces.
 fn large() -> Vec<Case> {
     let images = Shape::image(3, 64, 33, 31);
     let x = [images.n(), images.c(), images.h(), images.w()];
@@ -26,7 +26,7 @@ fn large() -> Vec<Case> {
     ]
 }
 
-/// Bits, since NaN is not equal to itself and zero is equal to its negative.
+/// The bits of an outcome. Comparing them tells zeros of either sign apart, and finds equal NaNs equal.
 fn bits(outcome: Outcome) -> Vec<Vec<u64>> {
     let rows = std::iter::once(outcome.y).chain(outcome.gradients);
     rows.map(|row| row.into_iter().map(f64::to_bits).collect()).collect()
@@ -79,10 +79,10 @@ fn any_number_of_threads_updates_to_the_same_bits() {
 
 on_every_backend!(running_again_gives_the_same_bits);
 
-/// On one backend, whose buffers hold what the run before left in them.
+/// The second run on a backend has the bits of the first, although its buffers hold results of the first.
 fn running_again_gives_the_same_bits<B: Backend>(backend: &B, _: Arithmetic) {
     for case in table::tape_cases().into_iter().chain(large()) {
-        // Numbers with all digits, so that another order of the sums would show.
+        // Numbers with all bits of an f32, so that another order of the sums would change the result.
         let (inputs, seed) = (case.draw(Arithmetic::CpuF64), case.draw_seed(Arithmetic::CpuF64));
         let first = bits(case::run(backend, &case, &inputs, &seed));
         assert!(bits(case::run(backend, &case, &inputs, &seed)) == first, "{case:?}");

@@ -18,7 +18,7 @@ pub fn signs(seed: u64, len: usize) -> Vec<f64> {
     (0..len).map(|i| if stream.word(i) < 1 << 31 { -1.0 } else { 1.0 }).collect()
 }
 
-/// All of `0..len` if they are at most `count`, else the ends and random others.
+/// Indices to sample: all of `0..len` if `len` is at most `count`, else the two ends and random others.
 pub fn some_of(seed: u64, len: usize, count: usize) -> Vec<usize> {
     if len <= count {
         return (0..len).collect();

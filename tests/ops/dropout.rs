@@ -1,4 +1,4 @@
-//! Dropout's mask: how many it drops, what it depends on, and that it is the same on the way back.
+//! Dropout's mask: the share that it drops, what it depends on, and that the backward pass has the same mask.
 
 use mlpconv::{Backend, Cpu, Mode, Shape, Tape};
 
@@ -7,17 +7,17 @@ use crate::case;
 
 on_every_backend!(
     the_kept_share_is_what_was_asked_for_and_the_rest_is_scaled,
-    fates_of_near_elements_are_independent,
+    near_elements_are_dropped_independently,
     masks_differ_by_seed_epoch_step_and_layer_and_by_nothing_else,
     the_mask_does_not_depend_on_the_backend,
-    the_way_back_has_the_same_mask_as_the_way_there,
+    backward_has_the_mask_of_forward,
     nothing_is_dropped_in_inference_or_with_probability_0,
     a_dropout_that_drops_nothing_counts_as_a_layer,
 );
 
 const LEN: usize = 100_003;
 
-/// Outputs of `count` dropouts on one tape, each of ones.
+/// The outputs of `count` dropouts on one tape. Each input is all ones.
 fn masks<B: Backend>(backend: &B, mode: Mode, probability: f64, count: usize) -> Vec<Vec<f64>> {
     let mut tape = Tape::new(backend, mode);
     let x = case::variable(&mut tape, Shape::vector(LEN), &vec![1.0; LEN]);
@@ -46,8 +46,9 @@ fn the_kept_share_is_what_was_asked_for_and_the_rest_is_scaled<B: Backend>(backe
     }
 }
 
-/// Correlated fates, of neighbours or of elements a vector's length apart, would drop whole features.
-fn fates_of_near_elements_are_independent<B: Backend>(backend: &B, _: Arithmetic) {
+/// Whether an element is dropped does not depend on elements near it. Correlation between neighbours, or between
+/// elements a vector's length apart, would drop whole features.
+fn near_elements_are_dropped_independently<B: Backend>(backend: &B, _: Arithmetic) {
     let y = mask(backend, 3, 1, 4);
     for distance in [1, 2, 3, 4, 8, 16, 32, 96, 256] {
         let pairs = LEN - distance;
@@ -79,7 +80,7 @@ fn the_mask_does_not_depend_on_the_backend<B: Backend>(backend: &B, _: Arithmeti
     assert_eq!(masks(backend, mode, 0.5, 2), masks(&Cpu::<f64>::new(), mode, 0.5, 2));
 }
 
-fn the_way_back_has_the_same_mask_as_the_way_there<B: Backend>(backend: &B, _: Arithmetic) {
+fn backward_has_the_mask_of_forward<B: Backend>(backend: &B, _: Arithmetic) {
     for layer in 0..2 {
         let mut tape = Tape::new(backend, case::TRAINING);
         let x = case::variable(&mut tape, Shape::vector(LEN), &vec![1.0; LEN]);
@@ -97,7 +98,8 @@ fn nothing_is_dropped_in_inference_or_with_probability_0<B: Backend>(backend: &B
     assert_eq!(masks(backend, case::TRAINING, 0.0, 1), vec![vec![1.0; LEN]]);
 }
 
-/// Else switching one layer off would give all later ones other masks.
+/// Dropout with probability 0 still counts as a layer. Otherwise switching one layer off would change the masks of all
+/// later ones.
 fn a_dropout_that_drops_nothing_counts_as_a_layer<B: Backend>(backend: &B, _: Arithmetic) {
     let second = |first: f64| {
         let mut tape = Tape::new(backend, case::TRAINING);

@@ -1,4 +1,4 @@
-//! A 1×1 convolution, which is a GEMM as it stands, is the 3×3 convolution whose filter is zero but for its middle.
+//! A 1×1 convolution, which runs as a GEMM, equals the 3×3 convolution whose filter is zero except in the middle.
 
 use mlpconv::Backend;
 use mlpconv::device::Role;
@@ -32,7 +32,7 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, conv: &Conv) {
     right.gradients[1] = right.gradients[1].chunks(9).map(|filter| filter[4]).collect();
     let close = |what: &str, role: Role, left: &[f64], right: &[f64], sum: &dyn Fn(usize) -> naive::Sum| {
         for (i, (left, right)) in left.iter().zip(right).enumerate() {
-            // Both are stored. (Each has half of the sum's bound, whose other half was the naive loop's.)
+            // Both results are stored. The sum's bound has room for two programs, which are these two.
             let bound = arithmetic.bound(&pointwise, role, &sum(i));
             let (error, tolerance) = ((left - right).abs(), bound.sum + 2.0 * bound.storage);
             assert!(error <= tolerance, "{conv:?}: {what}[{i}]: {left} and {right}");

@@ -1,4 +1,4 @@
-//! How far off every kernel is: a table for whoever looks for a kernel to be suspicious of. (`make errors` keeps it.)
+//! A table of every kernel's error, to find a suspicious kernel. (`make errors` writes the committed one.)
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ fn a_table_of_the_errors_is_written() {
     if let Some(path) = env::var_os("MLPCONV_ERRORS") {
         return fs::write(path, report).unwrap();
     }
-    // The figures may be another compiler's; what there is a figure of may not.
+    // Figures may differ between compilers. The rows, each an op and a pass, must be the same.
     let rows = |report: &str| -> Vec<String> {
         let cells = report.lines().filter(|line| line.starts_with("| "));
         cells.map(|line| line.split(" | ").take(2).collect::<Vec<_>>().join(" ")).collect()

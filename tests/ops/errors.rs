@@ -1,4 +1,4 @@
-//! What ops refuse, and that the message names the op and the shapes.
+//! Ops refuse wrong shapes, and the message names the op and the shapes.
 
 use mlpconv::device::Role;
 use mlpconv::ops::cross_entropy::Meter;
@@ -45,7 +45,7 @@ fn backward_from(x: Shape, seed: usize) -> Result<()> {
 
 const X: Shape = Shape::image(2, 3, 8, 7);
 
-/// Each call, and what its message says after the name of the op.
+/// Each call is refused. Its message has these words after the name of the op.
 #[test]
 fn wrong_shapes_are_refused_by_name() {
     let t = &mut Tape::new(&Cpu::<f32>::new(), TRAINING);
@@ -86,7 +86,7 @@ fn wrong_shapes_are_refused_by_name() {
 }
 
 #[test]
-fn ops_on_images_refuse_what_is_none() {
+fn ops_on_images_refuse_other_shapes() {
     let t = &mut Tape::new(&Cpu::<f32>::new(), TRAINING);
     for shape in [Shape::vector(3), Shape::matrix(2, 3), X.with_batch(0), Shape::image(2, 3, 0, 7)] {
         let x = var(t, shape);
@@ -104,12 +104,12 @@ fn refused(op: &str, result: Result<()>, parts: &[&str]) {
     assert!(parts.iter().all(|part| message.contains(part)), "{message:?} should name {parts:?}");
 }
 
-/// A padding so large that its double overflows is a wrong shape like any other.
+/// A padding whose double overflows is refused as a wrong shape.
 #[test]
 fn absurd_extents_do_not_overflow() {
     let t = &mut Tape::new(&Cpu::<f32>::new(), TRAINING);
     assert!(conv2d(t, X, Shape::weight(4, 3, 3, 3), None, 1, usize::MAX).is_err());
-    // One window only, at the corner: a stride without end reaches no other.
+    // There is only one window, at the corner, as the largest stride reaches no other.
     let y = conv2d(t, X, Shape::weight(4, 3, 3, 3), None, usize::MAX, 0).unwrap();
     assert_eq!(y.shape(), Shape::image(2, 4, 1, 1));
     let y = maxpool(t, X, 3, usize::MAX).unwrap();
@@ -147,7 +147,7 @@ fn variables_stay_on_their_tape() {
 #[test]
 fn sizes_beyond_counting_are_refused() {
     let backend = Cpu::<f32>::new();
-    // Three times this is 1 where multiplication begins again at zero.
+    // Three times this wraps around to 1.
     let third = usize::MAX / 3 * 2 + 1;
     let shape = Shape::weight(third, 3, 1, 1);
     assert_eq!(shape.len(), usize::MAX);

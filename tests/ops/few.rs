@@ -1,5 +1,5 @@
-//! Convolutions of few pixels over long filters, whose sums a GPU divides among blocks: their values and gradients, what becomes
-//! of NaN, and the same bits in every run.
+//! Convolutions of few pixels with long filters, whose sums a GPU splits among blocks (split-K): their values and
+//! gradients, NaN, and the same bits on every run.
 
 use mlpconv::device::Role;
 use mlpconv::shape::Window;
@@ -15,24 +15,25 @@ on_every_backend!(
     values_and_gradients_are_those_of_the_loops,
     a_nan_reaches_what_it_is_summed_into_and_nothing_else,
     every_run_gives_the_same_bits,
-    a_relu_in_the_sum_is_one_after_it,
+    a_relu_in_the_split_sum_equals_one_after_it,
 );
 
-/// Products of one tile or a few, whose sums have fifteen tiles of K or more: on any GPU enough to be divided.
+/// Products of one tile or a few, whose sums have fifteen tiles of K or more. Every GPU splits such sums.
 fn cases() -> Vec<Conv> {
     let rectified = |conv| Conv { relu: true, ..conv };
     vec![
-        // The network's last block: ten channels, which are no whole packs, and more parts than running sums.
+        // The network's last block: ten channels, which packs do not divide, and more parts than running sums.
         rectified(conv([2, 384, 5, 5], [10, 3, 3], 1, 1)),
         Conv { bias: false, ..conv([1, 384, 5, 5], [10, 3, 3], 1, 1) },
-        // Few parts, of channels that neither tiles of K nor parts divide.
+        // Few parts, and numbers of channels that neither tiles of K nor parts divide.
         rectified(conv([1, 72, 6, 5], [40, 3, 3], 1, 1)),
         conv([2, 40, 7, 9], [104, 3, 4], 2, 1),
         // Several tiles of rows and columns.
         rectified(conv([1, 96, 13, 12], [136, 3, 3], 1, 1)),
-        // Element by element; packs in fp32 and TF32, and none in bf16.
+        // 61 input channels are read element by element. 12 output channels are whole packs in fp32 and TF32, not in
+        // bf16.
         rectified(Conv { bias: false, ..conv([1, 61, 5, 5], [12, 3, 3], 1, 1) }),
-        // Fours that go over the ends of rows, and of the output.
+        // Groups of four elements that cross the ends of rows and of the output.
         rectified(conv([1, 64, 3, 3], [7, 3, 3], 1, 1)),
         conv([1, 128, 3, 3], [9, 3, 3], 1, 0),
     ]
@@ -61,15 +62,16 @@ fn a_nan_reaches_what_it_is_summed_into_and_nothing_else<B: Backend>(backend: &B
 
 fn every_run_gives_the_same_bits<B: Backend>(backend: &B, _: Arithmetic) {
     for case in cases().into_iter().map(Case::Conv2d) {
-        // Numbers with all digits, so that another order of the sums would show.
+        // Numbers with all bits of an f32, so that another order of the sums would change the result.
         let inputs = case.draw(Arithmetic::CpuF64);
         let run = || case::forward(backend, &case, &inputs).into_iter().map(f64::to_bits).collect::<Vec<_>>();
         assert!(run() == run(), "{case:?}");
     }
 }
 
-/// The gradient of what follows is masked by the signs that the sum leaves, where there is room for them, or by its values.
-fn a_relu_in_the_sum_is_one_after_it<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+/// A ReLU in the kernel that adds up the parts equals one after it. The gradient of its output is masked by the signs
+/// that the kernel writes, if the buffer has room for them, or else by the values.
+fn a_relu_in_the_split_sum_equals_one_after_it<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for conv in cases() {
         let case = Case::Conv2d(Conv { relu: false, ..conv });
         let (shapes, inputs, h) = (case.inputs(), case.draw(arithmetic), case.output());

@@ -1,5 +1,4 @@
-//! Gather against the loader, bit for bit: what one makes of a data set on the device is what the other prepares on the
-//! host.
+//! Gather, which prepares batches on the device, against the loader, which prepares them on the host, bit for bit.
 
 use std::sync::Arc;
 
@@ -17,8 +16,8 @@ fn batches_are_the_loaders<B: Backend>(backend: &B, _: Arithmetic) {
     table::batches().iter().for_each(|batches| check(backend, batches));
 }
 
-/// A data set of `images` images of `channels` channels with extents `from` (height and width), in batches of images with
-/// extents `to`.
+/// A data set of `images` images of `channels` channels with extents `from` (height and width), in batches of images
+/// with extents `to`.
 #[derive(Clone, Copy, Debug)]
 pub struct Batches {
     pub images: usize,
@@ -29,7 +28,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Black, white and all between.
+    /// Images of pseudo-random grey levels, and their labels.
     fn dataset(&self) -> (Vec<u8>, Vec<u8>) {
         let mut word = 0x9e37_79b9u32;
         let grey = |_| {
@@ -44,7 +43,7 @@ impl Batches {
         (images, (0..self.images).map(|i| (7 * i % 10) as u8).collect())
     }
 
-    /// An epoch of the loader.
+    /// All batches of one epoch of the loader.
     fn epoch(&self) -> Vec<data::Batch> {
         let (images, labels) = self.dataset();
         let extents = [self.from[0], self.from[1], self.channels];
@@ -56,7 +55,7 @@ impl Batches {
     }
 }
 
-/// Every batch of an epoch, those of the loader being what `backend` stores when they are uploaded.
+/// Compares every batch of an epoch. The loader's are compared as `backend` stores them.
 fn check<B: Backend>(backend: &B, batches: &Batches) {
     let epoch = batches.epoch();
     let order: Vec<u8> = epoch.iter().flat_map(|batch| &batch.indices).flat_map(|index| index.to_le_bytes()).collect();

@@ -1,10 +1,10 @@
 //! Every op's gradient against central finite differences, in f64, on every case of the table.
 //!
 //! # The tolerance
-//! All ops but the loss are piecewise linear in each of their inputs, so a central difference is exact up to rounding
-//! as long as no kink (a ReLU's zero, two values of a pooling window changing places) lies within the step: the step is
-//! taken from the distance to the nearest kink. Rounding leaves `Σ|g|·ε / h`, where ε bounds the error of an output;
-//! the loss adds its third derivative.
+//! All ops but the loss are piecewise linear in each of their inputs. So a central difference is exact up to rounding
+//! if no kink (a ReLU's zero, or a change of the maximum in a pooling window) lies within the step. The step is
+//! derived from the distance to the nearest kink. The rounding error is `Σ|g|·ε / h`, where ε bounds the error of an
+//! output. For the loss, the third derivative adds to it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,7 +46,7 @@ fn gradients_agree_with_finite_differences() {
     for (_, cases) in table::table() {
         match cases {
             Cases::Tape(cases) => cases.iter().for_each(|case| check(&backend, case)),
-            // Ops without a gradient have tests of their own, and those whose gradients lie in intervals.
+            // Ops without a gradient, and ops whose reference is an interval, have tests of their own.
             Cases::Rule(_) | Cases::Data(_) | Cases::Blocks(_) | Cases::Pairs(_) | Cases::Pooled(_) => {}
         }
     }
@@ -77,16 +77,16 @@ struct Probe<'a> {
     seed: &'a [f64],
     input: usize,
     step: f64,
-    /// What an output's error can be at most, by output.
+    /// The largest error of each output.
     output_error: Vec<f64>,
-    /// What a gradient's error can be at most, by element.
+    /// The largest error of each element of the gradient.
     gradient_error: Vec<f64>,
 }
 
 impl<'a> Probe<'a> {
     fn new(backend: &'a Cpu<f64>, case: &'a Case, inputs: &'a [Vec<f64>], seed: &'a [f64], input: usize) -> Self {
         let step = step(case, inputs, input);
-        // One step away from here no term is larger than this.
+        // The inputs one step further from zero: within the step no term of a sum is larger.
         let reach: Vec<Vec<f64>> =
             inputs.iter().map(|values| values.iter().map(|v| v + step.copysign(*v)).collect()).collect();
         let error = |sum: naive::Sum| sum.tolerance(UNIT);
@@ -110,7 +110,7 @@ impl<'a> Probe<'a> {
         let mut tolerance = curvature(self.case) * self.step * self.step / 6.0;
         let mut outputs = 0;
         for (i, seed) in self.seed.iter().enumerate() {
-            // An output that the direction does not touch comes out the same to the bit, and has no error to offer.
+            // An output that does not depend on the direction has the same bits, and adds no error.
             if up[i] != down[i] {
                 slope += seed * (up[i] - down[i]) / (2.0 * self.step);
                 tolerance += seed.abs() * self.output_error[i] / self.step;
@@ -125,7 +125,7 @@ impl<'a> Probe<'a> {
         tolerance += f64::from(outputs) * UNIT * slope.abs();
         let error = (slope - want).abs();
         assert!(error <= tolerance, "{what}: gradient {want}, difference quotient {slope} ± {tolerance:e}");
-        // A tolerance that lets anything pass would be no check.
+        // A large tolerance would make the check useless.
         assert!(tolerance < 1e-3, "{what}: the tolerance is {tolerance:e}");
     }
 }
@@ -138,13 +138,13 @@ fn curvature(case: &Case) -> f64 {
     if matches!(case, Case::CrossEntropy { .. }) { 8.0 / (6.0 * 3f64.sqrt()) } else { 0.0 }
 }
 
-/// A power of two, no more than half the way to the nearest kink when every element of the input moves by it.
+/// The step: a power of two, at most half of the distance by which all elements of the input may move before a kink.
 fn step(case: &Case, inputs: &[Vec<f64>], input: usize) -> f64 {
     let clearance = match case {
         Case::Conv2d(conv) if conv.relu => rectified_clearance(case, inputs, input),
         // Values are 1.9 / len apart at least, and 0.2 / len away from zero.
         Case::MaxPool { .. } | Case::Relu { .. } => 0.2 / inputs[0].len() as f64,
-        // Where the errors of rounding (UNIT / h) and of curvature (h²) are about the same.
+        // At this step the errors of rounding (UNIT / h) and of curvature (h²) are about equal.
         Case::CrossEntropy { .. } => 2f64.powi(-15),
         _ => 2f64.powi(-9),
     };
@@ -153,7 +153,7 @@ fn step(case: &Case, inputs: &[Vec<f64>], input: usize) -> f64 {
     step
 }
 
-/// How far all elements of the input can move at once before an output before the ReLU changes its sign.
+/// The distance by which all elements of the input may move at once before a sum before the ReLU changes its sign.
 fn rectified_clearance(case: &Case, inputs: &[Vec<f64>], input: usize) -> f64 {
     let mut slopes: Vec<Vec<f64>> = inputs.iter().map(|values| values.iter().map(|v| v.abs()).collect()).collect();
     slopes[input].fill(1.0);

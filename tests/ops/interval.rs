@@ -1,6 +1,7 @@
-//! A reference that computes with intervals: each sum with the bound n·u·Σ|a·b| of its rounding to either side, each value
-//! between two layers rounded as it is when it is stored (which leaves most of them one number again), each mask both
-//! ways where it is not certain. Any program that rounds where the contract says lies within, and hardly another one.
+//! A reference that computes with intervals. Each sum is widened by the bound n·u·Σ|a·b| of its rounding to either
+//! side. Each value between two layers is rounded as for storage, which makes most intervals a single number again. A
+//! mask whose sign is not certain allows both results. A program that rounds where the contract says lies within the
+//! intervals; one that rounds elsewhere is unlikely to.
 
 use crate::arithmetic::Arithmetic;
 
@@ -19,7 +20,8 @@ impl Interval {
         Interval { lo: f(self.lo), hi: f(self.hi) }
     }
 
-    /// A gradient where `value` is positive, zero where it is not, and either where that is not certain.
+    /// The gradient masked by `value`: itself if `value` is positive, zero if it is not, and both if its sign is not
+    /// certain.
     fn masked(self, value: Interval) -> Self {
         let lo = if value.lo > 0.0 { self.lo } else { self.lo.min(0.0) };
         let hi = if value.lo > 0.0 { self.hi } else { self.hi.max(0.0) };
@@ -27,7 +29,7 @@ impl Interval {
     }
 }
 
-/// A sum under way.
+/// A running sum with the bound of its rounding error.
 #[derive(Clone, Copy, Default)]
 pub struct Sum {
     value: Interval,
@@ -44,7 +46,7 @@ impl Sum {
         self.terms += 1;
     }
 
-    /// With its rounding, and with that of this reference.
+    /// The interval of the sum, widened by the rounding error of the program and that of this reference.
     fn rounded(self, unit: f64) -> Interval {
         let error = 2.0 * self.terms as f64 * unit * self.magnitude;
         Interval { lo: self.value.lo - error, hi: self.value.hi + error }
@@ -61,7 +63,7 @@ pub fn product(
     for (i, sum) in sums.iter_mut().enumerate() {
         for k in 0..k {
             let (a, b) = (a(i / n, k), b(i % n, k));
-            // Terms of zero round nothing.
+            // A term of zero adds no rounding error.
             if [a, b].iter().all(|factor| factor.lo != 0.0 || factor.hi != 0.0) {
                 sum.add(a, b);
             }
@@ -70,13 +72,13 @@ pub fn product(
     sums
 }
 
-/// What a kernel rounds.
+/// The rounding of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding {
     pub arithmetic: Arithmetic,
-    /// Factors are multiplied as they are stored, by a kernel that leaves the tensor cores alone.
+    /// The kernel does not use tensor cores, so operands are multiplied as they are stored.
     pub plain: bool,
-    /// The numbers are such that nothing has to be rounded.
+    /// The numbers need no rounding.
     pub exact: bool,
 }
 
@@ -85,7 +87,7 @@ impl Rounding {
         if self.exact { 0.0 } else { self.arithmetic.product_unit() }
     }
 
-    /// Values as a product has them for factors.
+    /// `values` rounded as operands of a product.
     pub fn factors(self, values: &[Interval]) -> Vec<Interval> {
         let factor = |value: f64| {
             let stored = self.arithmetic.stored(value);
@@ -94,7 +96,7 @@ impl Rounding {
         values.iter().map(|value| value.map(factor)).collect()
     }
 
-    /// A layer's activations, from its sums without their bias: rows of channels.
+    /// The stored activations of a layer, from its sums without the bias, in rows of channels.
     pub fn activations(self, sums: Vec<Sum>, bias: &[f64], relu: bool) -> Vec<Interval> {
         let value = |(i, mut sum): (usize, Sum)| {
             sum.add(Interval::of(bias[i % bias.len()]), Interval::of(1.0));
@@ -103,17 +105,17 @@ impl Rounding {
         sums.into_iter().enumerate().map(value).collect()
     }
 
-    /// The gradient of an activation.
+    /// The stored gradient of an activation.
     pub fn gradient(self, sum: Sum) -> Interval {
         sum.rounded(self.unit()).map(|value| self.arithmetic.stored(value))
     }
 
-    /// That of an activation that went through a ReLU.
+    /// The stored gradient of the input of a ReLU whose output is `value`.
     pub fn masked(self, sum: Sum, value: Interval) -> Interval {
         sum.rounded(self.unit()).masked(value).map(|value| self.arithmetic.stored(value))
     }
 
-    /// Gradients of parameters, which are kept as they are.
+    /// The gradients of parameters, which storing does not round.
     pub fn kept(self, sums: Vec<Sum>) -> Vec<Interval> {
         sums.into_iter().map(|sum| sum.rounded(self.unit())).collect()
     }
@@ -124,7 +126,7 @@ pub fn intervals(values: &[f64]) -> Vec<Interval> {
     values.iter().map(|&value| Interval::of(value)).collect()
 }
 
-/// Asserts that what was computed lies in the reference's intervals; in `exact` ones, which are single numbers.
+/// Asserts that the results lie in the reference's intervals, and that these are narrow: single numbers if `exact`.
 pub fn within(what: &str, got: &[f64], want: &[Interval], exact: bool) {
     assert_eq!(got.len(), want.len(), "{what}");
     let (mut width, mut size) = (0.0, 0.0);
@@ -133,6 +135,6 @@ pub fn within(what: &str, got: &[f64], want: &[Interval], exact: bool) {
         width += want.hi - want.lo;
         size += want.lo.abs().max(want.hi.abs());
     }
-    // Intervals that let anything pass would be no check.
+    // Wide intervals would make the check useless.
     assert!(width <= if exact { 0.0 } else { 0.02 * size }, "{what}: {width} of {size}");
 }

@@ -1,4 +1,5 @@
-//! Logical order (PyTorch's NCHW and KCRS) and memory order (NHWC and KRSC), converted without the crate's help.
+//! Conversion between logical order (PyTorch's NCHW and KCRS) and memory order (NHWC and KRSC), independent of the
+//! crate's.
 
 use mlpconv::Shape;
 
@@ -13,7 +14,7 @@ pub fn index(dims: [usize; 4], at: [usize; 4]) -> usize {
     ((at[0] * dims[1] + at[1]) * dims[2] + at[2]) * dims[3] + at[3]
 }
 
-/// Where element `index` of the logical order lies in memory.
+/// The memory index of element `index` in logical order.
 pub fn place(shape: Shape, index: usize) -> usize {
     let &[n, c, h, w] = shape.dims() else { return index };
     let [ni, ci, hi, wi] = coordinates([n, c, h, w], index);
@@ -40,6 +41,6 @@ fn the_orders_are_each_others_inverse_and_differ_where_they_should() {
     let logical: Vec<f64> = (0..shape.len()).map(|i| i as f64).collect();
     let memory = to_memory(shape, &logical);
     assert_eq!(to_logical(shape, &memory), logical);
-    // The first pixel's three channels are neighbours in memory, and planes of 4·5 apart logically.
+    // The first pixel's three channels are neighbours in memory. In logical order they are 4·5 = 20 elements apart.
     assert_eq!(memory[..4], [0.0, 20.0, 40.0, 1.0]);
 }

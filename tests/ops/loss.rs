@@ -1,4 +1,4 @@
-//! The loss beyond its gradient: extreme logits, what the meter adds up, and labels that are no class.
+//! The loss, apart from its gradient: extreme logits, the sums of the meter, and labels that are no class.
 
 use mlpconv::ops::cross_entropy::{Meter, Reading};
 use mlpconv::{Backend, Cpu, Device, Error, Mode, Shape, Tape};
@@ -63,7 +63,7 @@ fn a_meter_adds_up_over_batches_until_it_is_reset<B: Backend>(backend: &B, arith
     let whole = add(&mut meter, true);
     let losses = batches.map(|(logits, labels)| score(backend, logits, labels).0.loss * labels.len() as f64);
     let error = (whole.loss - (losses[0] + losses[1]) / 4.0).abs();
-    // Each has been rounded once on its way, and twice on the host.
+    // Each loss is rounded once on the device and twice on the host.
     assert!(error <= 4.0 * arithmetic.unit() * whole.loss, "{whole:?}");
     assert_eq!((whole.accuracy, whole.samples), (0.25, 4));
 
@@ -72,7 +72,7 @@ fn a_meter_adds_up_over_batches_until_it_is_reset<B: Backend>(backend: &B, arith
     assert_eq!(add(&mut meter, false), whole, "scoring measures what training does");
 }
 
-/// Rows whose logits are all equal say nothing; one that is not a number is not equal to anything.
+/// `flat` is the share of rows whose logits are all equal. A row with NaN is not flat.
 fn flat_rows_are_counted<B: Backend>(backend: &B, _: Arithmetic) {
     let flat = |logits: &[f64], labels: &[u8]| score(backend, logits, labels).0.flat;
     assert_eq!(flat(&[0.0; 6], &[1, 0]), 1.0);
@@ -80,7 +80,7 @@ fn flat_rows_are_counted<B: Backend>(backend: &B, _: Arithmetic) {
     assert_eq!(flat(&[f64::NAN, f64::NAN], &[0]), 0.0);
 }
 
-/// By a backend that looks at labels, which the CPU does.
+/// The CPU checks labels, and the error names the wrong one.
 #[test]
 fn a_label_that_is_no_class_is_named() {
     let backend = Cpu::<f32>::new();

@@ -1,34 +1,34 @@
 //! The tests of the ops, in one binary. They are written from the ops' contracts, not from any backend's kernels.
 //!
-//! What they say of backends in general is tested on each: the CPU in f64 and f32, and CUDA at every precision, on the
-//! virtual GPU or, with `MLPCONV_TESTS=real`, on the machine's own.
+//! A statement about every backend is tested on each of them: the CPU in f64 and f32, and CUDA at every precision, on
+//! the virtual GPU or, with `MLPCONV_TESTS=real`, on the machine's own.
 
 #[macro_use]
 mod backends;
 
-/// Kernels overwrite or add, as they are told.
+/// Backward kernels overwrite or accumulate.
 mod accumulate;
-/// What a backend's arithmetic does to a number.
+/// A model of a backend's rounding, for tolerances.
 mod arithmetic;
-/// What is put into a buffer is what comes out.
+/// Uploads, downloads and fresh buffers.
 mod buffers;
 /// An op with its extents, run on a tape.
 mod case;
-/// The same bits, always.
+/// The same bits on every run and with any number of threads.
 mod determinism;
-/// Fixed numbers.
+/// Fixed pseudo-random numbers.
 mod draw;
 /// Dropout's masks.
 mod dropout;
-/// A 1×1 convolution is a convolution.
+/// A 1×1 convolution equals a 3×3 convolution with zeros around the middle.
 mod equivalence;
-/// A table of how far off every kernel is.
+/// A table of every kernel's error.
 mod error_table;
-/// What is refused.
+/// Wrong shapes that are refused.
 mod errors;
-/// Few pixels, and long sums.
+/// Convolutions of few pixels and long sums (split-K).
 mod few;
-/// Batches out of a data set.
+/// Batches of a resident data set.
 mod gather;
 /// GPUs, virtual or real.
 #[cfg(feature = "cuda")]
@@ -36,26 +36,26 @@ mod gather;
 mod gpu;
 /// Gradients against finite differences.
 mod gradients;
-/// A reference that knows what may be off, and by how much.
+/// A reference that computes with intervals.
 mod interval;
 /// Logical and memory order.
 mod layout;
 /// The loss and its meter.
 mod loss;
-/// A steady state of memory.
+/// No allocation in the steady state.
 mod memory;
-/// A block of convolutions, fused or not.
+/// The block of three convolutions as one op.
 mod mlpconv;
 /// The ops' formulas as loops.
 mod naive;
-/// What becomes of NaN.
+/// The propagation of NaN.
 mod nan;
-/// An access beyond a buffer's end does not pass.
+/// The virtual GPU detects an access beyond a buffer's end.
 #[cfg(feature = "cuda")]
 mod overrun;
 /// Two 1×1 convolutions as one op.
 mod pair;
-/// Gradients that wait to be added up.
+/// Gradients in parts that are not added up yet.
 mod parts;
 /// A 1×1 convolution and a max pool as one op.
 mod pooled;
@@ -63,15 +63,15 @@ mod pooled;
 mod rectified;
 /// Values and gradients against the naive loops.
 mod reference;
-/// Activations for parameters, and parameters for activations.
+/// Buffers of unusual roles: activations as parameters, and parameters as activations.
 mod roles;
-/// Numbers that have to be rounded to be multiplied.
+/// Operands that a convolution has to round.
 mod rounded;
-/// What masks a gradient.
+/// Signs of ReLU outputs, which mask gradients.
 mod signs;
-/// The cases.
+/// The table of cases.
 mod table;
-/// Kinks.
+/// Gradients at kinks: ties of a maximum, and zero of a ReLU.
 mod ties;
-/// The optimiser's rule.
+/// The optimisers' rules.
 mod update;

@@ -1,4 +1,4 @@
-//! A steady state: steps that repeat ask the system for nothing, and give back all they took.
+//! Memory in the steady state: repeated steps allocate nothing from the system, and release all their buffers.
 
 use mlpconv::ops::cross_entropy::Meter;
 use mlpconv::shape::Window;
@@ -10,7 +10,7 @@ use crate::{draw, reference, table};
 
 on_every_backend!(every_op_settles, a_network_settles, inference_keeps_nothing_for_a_backward_pass);
 
-/// Asserts that after two steps two more change nothing.
+/// Asserts that after two steps, two more change no figure of the memory.
 fn settles<B: Backend>(backend: &B, what: &str, mut step: impl FnMut()) {
     let idle = backend.memory().in_use;
     step();
@@ -73,7 +73,7 @@ fn a_network_settles<B: Backend>(backend: &B, _: Arithmetic) {
     });
 }
 
-/// Inference records nothing, so it holds no more than the values that are still in use.
+/// Inference records nothing, so its memory holds only the values still in use.
 fn inference_keeps_nothing_for_a_backward_pass<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let shape = Shape::image(2, 5, 16, 16);
     let mut tape = Tape::new(backend, mlpconv::Mode::Inference);

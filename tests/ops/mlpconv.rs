@@ -1,7 +1,7 @@
-//! The block of a network in network: one op that a backend may compute in one kernel or as three convolutions, of which
-//! the last two may be one op again.
+//! NiN's block as one op. A backend may compute it in one kernel or as three convolutions, of which the last two may
+//! again be one op.
 
-/// With its pool.
+/// The block with a max pool after it.
 mod pooled;
 
 use std::sync::Arc;
@@ -28,20 +28,20 @@ on_every_backend!(
     a_mask_zeroes_what_is_not_positive_and_nothing_else,
     tied_parameters_are_refused,
     ops_take_any_role,
-    an_infinity_beside_a_window_is_not_seen,
+    an_infinity_beside_a_window_changes_nothing,
 );
 
 /// A block on images `x` `[N, C, H, W]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
     pub x: [usize; 4],
-    /// Output channels of its convolutions.
+    /// Output channels of the three convolutions.
     pub k: [usize; 3],
     pub filter: [usize; 2],
     pub stride: usize,
     pub pad: usize,
     pub relu: bool,
-    /// Whether a GPU in bf16 has kernels for it.
+    /// Whether a GPU in bf16 has kernels for the block.
     pub fused: bool,
 }
 
@@ -49,7 +49,7 @@ pub struct Block {
 type Outcome = (Vec<f64>, Vec<Vec<f64>>);
 
 impl Block {
-    /// x, w1, b1, w2, b2, w3, b3.
+    /// The shapes of x, w1, b1, w2, b2, w3, b3.
     fn inputs(&self) -> [Shape; 7] {
         let ([_, c, ..], [a, b, d], [r, s]) = (self.x, self.k, self.filter);
         let w = Shape::weight;
@@ -70,8 +70,8 @@ impl Block {
         MlpConvShape::new(x, [w1, w2, w3], self.window()).unwrap()
     }
 
-    /// Numbers with many digits. The weights are sparse, so that what the sums lose does not hide how values between the
-    /// layers are rounded.
+    /// Values with all bits of an f32. The weights are sparse, so that the error of sums does not hide how values
+    /// between the layers are rounded.
     fn draw(&self) -> Vec<Vec<f64>> {
         let input = |(i, shape): (usize, &Shape)| {
             let mut values = draw::spread(300 + i as u64, shape.len());
@@ -85,10 +85,10 @@ impl Block {
         self.inputs().iter().enumerate().map(input).collect()
     }
 
-    /// Small whole numbers and few of them, so that no precision rounds anything.
+    /// Sparse small whole numbers, which no precision rounds.
     fn whole(&self) -> Vec<Vec<f64>> {
         let sparse = |seed: u64, len: usize, row: usize| -> Vec<f64> {
-            // About three of a row are not zero.
+            // About three elements of a row are not zero.
             let (places, signs) = (draw::spread(seed, len), draw::signs(seed, len));
             let share = 3.0 / row as f64;
             places.iter().zip(signs).map(|(place, sign)| if place.abs() < share { sign } else { 0.0 }).collect()
@@ -142,19 +142,20 @@ fn run<B: Backend>(backend: &B, block: &Block, inputs: &[Vec<f64>], seed: &[f64]
     (values, vars.iter().map(gradient).collect())
 }
 
-/// The block's formulas: output, and gradients given that of the output before its ReLU, as `dy` makes it of the output.
+/// The block's formulas in intervals: the output, and the gradients of x, w1, b1, w2, b2, w3, b3.
 struct Reference {
     y: Vec<Interval>,
     gradients: Vec<Vec<Interval>>,
 }
 
 impl Reference {
-    /// The first layer is rounded as `rounding` says, the others as `pair` does.
+    /// The reference for `inputs` and the gradient `seed` of the output. `rounding` is that of the first layer, `pair`
+    /// that of the other two. `y` is the computed output, whose signs mask the gradient before the last ReLU.
     fn new([rounding, pair]: [Rounding; 2], block: &Block, inputs: &[Vec<f64>], y: &[f64], seed: &[f64]) -> Self {
         let shape = block.shape();
         let (g, [k1, _, k3], m) = (shape.conv, block.k, shape.conv.pixels());
         let taps = g.taps();
-        // The place in x of (pixel, tap), both in logical order; none in the padding.
+        // The logical index in x of each (pixel, tap); `None` in the padding.
         let places: Vec<Option<usize>> = (0..m * taps)
             .map(|i| {
                 let ([n, p, q], [c, r, s]) = (split(i / taps, [g.p, g.q]), split(i % taps, [g.r, g.s]));
@@ -167,7 +168,7 @@ impl Reference {
         let patch = |pixel: usize, tap: usize| places[pixel * taps + tap].map_or(Interval::default(), |at| x[at]);
         let a1 = rounding.activations(product([m, k1, taps], patch, |k, tap| w1[k * taps + tap]), &inputs[2], true);
 
-        // From (pixel, channel) to logical order.
+        // The logical index in the output of row-major index `i` in (pixel, channel).
         let logical = |i: usize| {
             let [n, p, q] = split(i / k3, [g.p, g.q]);
             layout::index([g.n, k3, g.p, g.q], [n, i % k3, p, q])
@@ -198,7 +199,7 @@ impl Reference {
     }
 }
 
-/// `index` as coordinates whose last two extents are given.
+/// The coordinates of `index` in a tensor whose last two extents are `a` and `b`.
 fn split(index: usize, [a, b]: [usize; 2]) -> [usize; 3] {
     [index / (a * b), index / b % a, index % b]
 }
@@ -258,8 +259,8 @@ fn inference_gives_the_same_values<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-/// The gradients of x, w1, b1, w2, b2, w3, b3 by the kernels themselves, of which `wanted` are, written to buffers that
-/// hold `held`. `inputs` are those seven and the gradient of the output.
+/// Calls the backward kernels on buffers that hold `held`, for the `wanted` gradients. Returns all seven buffers, of
+/// x, w1, b1, w2, b2, w3, b3. `inputs` are those seven and the gradient of the output.
 fn backward<B: Backend>(
     backend: &B,
     block: &Block,
@@ -293,7 +294,7 @@ fn backward<B: Backend>(
     grads.zip(shapes).map(|(grad, shape)| case::download(backend, shape, &grad)).collect()
 }
 
-/// A few of the blocks, fused and not.
+/// A few of the table's blocks, fused and not.
 fn some() -> impl Iterator<Item = Block> {
     table::blocks().into_iter().skip(2).step_by(3)
 }
@@ -319,7 +320,7 @@ fn gradients_that_are_not_wanted_change_nothing<B: Backend>(backend: &B, _: Arit
             for wanted in [std::array::from_fn(|i| i == only), std::array::from_fn(|i| i != only)] {
                 for (i, got) in run(wanted).into_iter().enumerate() {
                     let same = if wanted[i] { got == all[i] } else { got.iter().all(|&value| value == 3.0) };
-                    // A bias alone takes another tile, whose sums have another order.
+                    // A bias's gradient alone uses another tile size, whose sums have another order.
                     let alone = wanted[i] && i == 2 && !wanted[1];
                     assert!(same || alone, "{block:?}, {wanted:?}: {}", NAMES[i]);
                 }
@@ -339,7 +340,7 @@ fn a_mask_zeroes_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, 
     }
 }
 
-/// One kernel writes all gradients, so a variable that is several of its parameters is refused.
+/// One kernel writes all gradients, so a variable that is given as two parameters is refused.
 fn tied_parameters_are_refused<B: Backend>(backend: &B, _: Arithmetic) {
     let block = Block { x: [2, 1, 9, 11], k: [64; 3], filter: [3, 3], stride: 2, pad: 1, relu: true, fused: true };
     let mut tape = Tape::new(backend, TRAINING);
@@ -360,13 +361,14 @@ fn ops_take_any_role<B: Backend>(backend: &B, _: Arithmetic) {
         let (inputs, seed) = (block.whole(), draw::signs(5, block.seed().len()));
         let usual = run(backend, &block, &inputs, &seed, ROLES);
         let other = run(backend, &block, &inputs, &seed, swapped);
-        // Sums over pixels have more digits than an activation.
+        // Only the output and the gradient of x are compared: sums over pixels have more digits than an activation
+        // stores.
         assert!(usual.0 == other.0 && usual.1[0] == other.1[0], "{block:?}");
     }
 }
 
-/// Kernels that read more taps than a filter has must not see what lies there.
-fn an_infinity_beside_a_window_is_not_seen<B: Backend>(backend: &B, _: Arithmetic) {
+/// Kernels may read more taps than a filter has. An infinity at those taps must not change the result.
+fn an_infinity_beside_a_window_changes_nothing<B: Backend>(backend: &B, _: Arithmetic) {
     for filter in [[1, 1], [2, 3], [3, 2], [5, 6]] {
         let block = Block { x: [1, 1, 8, 8], k: [64; 3], filter, stride: 8, pad: 0, relu: true, fused: true };
         let mut inputs = block.draw();
@@ -380,9 +382,9 @@ fn an_infinity_beside_a_window_is_not_seen<B: Backend>(backend: &B, _: Arithmeti
     }
 }
 
-/// The CPU has no kernels of its own for the block: to the bit it is what its convolutions are.
+/// The CPU has no kernels for the block, so it has the bits of three convolutions.
 #[test]
-fn on_a_cpu_it_is_three_convolutions() {
+fn a_cpu_has_the_bits_of_three_convolutions() {
     let backend = Cpu::<f32>::new();
     for block in table::blocks() {
         let (inputs, seed) = (block.draw(), block.seed());

@@ -1,5 +1,5 @@
-//! Every op once more, straight from its formula: one element at a time, in `f64`, with logical indices. Slow, and
-//! independent of how any backend stores or computes anything.
+//! A reference of every op, written from its formula: one element at a time, in `f64`, with logical indices. It is
+//! slow, and independent of any backend's layouts and algorithms.
 
 use mlpconv::rng::{Purpose, Stream};
 use mlpconv::{Mode, Shape};
@@ -7,13 +7,13 @@ use mlpconv::{Mode, Shape};
 use crate::case::{Case, Conv, TRAINING, labels, tensor};
 use crate::layout::{self, coordinates};
 
-/// A sum of products, with what bounds the rounding error of any program that computes it in any order.
+/// A sum of products, with the numbers that bound the rounding error of any program, in any order of additions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum {
     pub value: f64,
     /// The sum of the terms' absolute values.
     pub magnitude: f64,
-    /// How many roundings a term can go through at most: 0 for values that are only moved.
+    /// The most roundings that a term goes through: 0 for values that are only moved.
     pub roundings: usize,
 }
 
@@ -62,8 +62,8 @@ pub fn output(case: &Case, inputs: &[Vec<f64>], index: usize) -> Sum {
     }
 }
 
-/// Element `index` of the gradient with respect to input number `input`, given the gradient `dy` of the output, which
-/// is that before the ReLU if the op has one.
+/// Element `index` of the gradient with respect to input number `input`. `dy` is the gradient of the output, before
+/// the ReLU if the op has one.
 pub fn gradient(case: &Case, inputs: &[Vec<f64>], dy: &[f64], input: usize, index: usize) -> Sum {
     let x = &inputs[0];
     match case {
@@ -91,12 +91,12 @@ fn extents(shape: Shape) -> [usize; 4] {
     [shape.n(), shape.c(), shape.h(), shape.w()]
 }
 
-/// The input coordinate under tap `tap` of the window at `at`, if it is not padding.
+/// The input coordinate at tap `tap` of the window at `at`; `None` in the padding.
 fn under(conv: &Conv, at: usize, tap: usize, len: usize) -> Option<usize> {
     (at * conv.stride + tap).checked_sub(conv.pad).filter(|&i| i < len)
 }
 
-/// The window whose tap `tap` lies over input coordinate `i`, if there is one.
+/// The window whose tap `tap` is at input coordinate `i`, if there is one.
 fn over(conv: &Conv, i: usize, tap: usize, windows: usize) -> Option<usize> {
     let start = (i + conv.pad).checked_sub(tap)?;
     (start.is_multiple_of(conv.stride) && start / conv.stride < windows).then_some(start / conv.stride)
@@ -196,7 +196,7 @@ fn pool_dx(dims: [usize; 4], window: usize, stride: usize, y: [usize; 4], x: &[f
             }
         }
     }
-    // One contribution is moved; only further ones are added.
+    // The first contribution is only moved; further ones are added.
     Sum { roundings: sum.roundings.saturating_sub(1), ..sum }
 }
 
@@ -208,7 +208,7 @@ fn dropped(shape: Shape, probability: f64, value: f64, index: usize) -> Sum {
         return Sum::default();
     }
     let scaled = value / (1.0 - probability);
-    // The scale is rounded, and the product is.
+    // Two roundings: of the scale and of the product.
     Sum { value: scaled, magnitude: scaled.abs(), roundings: 2 }
 }
 

@@ -1,4 +1,4 @@
-//! A NaN is not swallowed: an output has one exactly where a NaN goes into it.
+//! NaN propagates: an output is NaN exactly where it depends on a NaN.
 
 use mlpconv::{Backend, Shape};
 
@@ -13,8 +13,8 @@ on_every_backend!(
     a_bias_reaches_all_of_its_channel_and_no_other,
     a_gradient_of_nan_comes_through,
     maxpool_takes_nan_for_the_maximum_and_gives_it_the_gradient,
-    global_avgpool_relu_and_flatten_keep_it,
-    dropout_keeps_it_unless_it_is_dropped,
+    global_avgpool_relu_and_flatten_keep_nan,
+    dropout_keeps_nan_unless_it_is_dropped,
     a_loss_of_nan_is_nan_and_so_is_its_row_of_the_gradient,
     infinities_pass_a_relu_on_their_side,
 );
@@ -77,8 +77,8 @@ fn a_bias_reaches_all_of_its_channel_and_no_other<B: Backend>(backend: &B, _: Ar
     }
 }
 
-/// A NaN in what comes back shows in every gradient; an activation that is NaN is not positive, so a fused ReLU
-/// stops it.
+/// A NaN in the output's gradient makes NaN of every gradient that depends on it. (These are linear cases: an
+/// activation that is NaN is not positive, so a fused ReLU would mask it.)
 fn a_gradient_of_nan_comes_through<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for case in affine_cases().map(Case::linear) {
         let (inputs, mut seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
@@ -106,7 +106,7 @@ fn maxpool_takes_nan_for_the_maximum_and_gives_it_the_gradient<B: Backend>(backe
     assert_eq!(where_nan(&infinite).len(), 8, "NaN wins over infinity");
 }
 
-fn global_avgpool_relu_and_flatten_keep_it<B: Backend>(backend: &B, _: Arithmetic) {
+fn global_avgpool_relu_and_flatten_keep_nan<B: Backend>(backend: &B, _: Arithmetic) {
     let outcome = poisoned(backend, &Case::GlobalAvgPool { x: [2, 3, 5, 7] }, 0, 4 * 35 + 20);
     assert_eq!(where_nan(&outcome.y), [4]);
     let outcome = poisoned(backend, &Case::Relu { x: Shape::vector(100) }, 0, 50);
@@ -115,7 +115,7 @@ fn global_avgpool_relu_and_flatten_keep_it<B: Backend>(backend: &B, _: Arithmeti
     assert_eq!(where_nan(&outcome.y), [123]);
 }
 
-fn dropout_keeps_it_unless_it_is_dropped<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+fn dropout_keeps_nan_unless_it_is_dropped<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let case = Case::Dropout { x: Shape::vector(64), probability: 0.5 };
     let (clean, inputs) = (case::forward(backend, &case, &case.draw(arithmetic)), [vec![NAN; 64]]);
     let outcome = case::forward(backend, &case, &inputs);

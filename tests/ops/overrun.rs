@@ -1,5 +1,5 @@
-//! That the virtual GPU sees an access beyond a buffer's end. All other tests rely on it: they compare what kernels
-//! write where they should, and not what they write elsewhere.
+//! The virtual GPU detects an access beyond a buffer's end. All other tests rely on it, as they do not look at memory
+//! outside of a kernel's output.
 
 use std::env;
 use std::process::Command;
@@ -10,7 +10,8 @@ use mlpconv::{Cuda, Precision};
 
 use crate::gpu;
 
-/// A trap leaves a process's driver unusable, so it happens in a process of its own: this one, once more.
+/// A trap leaves the process's driver unusable, so the test starts this program again as a child. The variable marks
+/// the child.
 const CHILD: &str = "MLPCONV_TESTS_OVERRUN";
 
 fn relu(cuda: &Cuda, input: usize, output: usize) -> mlpconv::Result<()> {
@@ -29,7 +30,7 @@ fn an_overrun_is_trapped() {
         let Some(cuda) = gpu::gpu(precision) else { return };
         if env::var(CHILD).is_ok_and(|name| name == precision.name()) {
             relu(&cuda, 1000, 1000).expect("a buffer that is long enough");
-            // One element too few, beyond which there is nothing but what the driver rounds allocations up to.
+            // The output is one element too short. Beyond it is only the driver's rounding of allocations.
             let error = relu(&cuda, 1000, 999).expect_err("an output that is too short").to_string();
             assert!(error.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{error}");
             return;

@@ -1,5 +1,5 @@
-//! Two 1×1 convolutions, a ReLU between them, and the global average that may follow, as one op that a backend may
-//! compute in one kernel.
+//! Two 1×1 convolutions with a ReLU between them, and optionally the global average after them, as one op. A backend
+//! may compute it in one kernel.
 
 use std::sync::Arc;
 
@@ -22,21 +22,21 @@ on_every_backend!(
     whole_numbers_come_out_as_they_are,
     several_tiles_of_means_are_those_of_the_reference,
     kernels_add_in_tiles_that_begin_anywhere,
-    where_sums_keep_their_order_it_is_two_convolutions_to_the_bit,
+    y_and_dx_have_the_bits_of_two_convolutions,
     a_mean_is_the_average_of_the_pair_to_the_bit,
-    a_block_and_an_average_are_one_after_the_other,
+    a_block_with_an_average_equals_one_after_the_other,
     running_again_gives_the_same_bits,
     inference_gives_the_same_values,
     kernels_overwrite_or_add_as_they_are_told,
     gradients_that_are_not_wanted_change_nothing,
     a_mask_zeroes_what_is_not_positive_and_nothing_else,
     an_input_that_is_rectified_is_masked,
-    variables_that_are_there_twice_are_refused,
+    a_variable_given_twice_is_refused,
     ops_take_any_role,
-    nan_goes_where_two_convolutions_bring_it,
+    nan_propagates_as_through_two_convolutions,
 );
 
-/// A pair on `m` pixels. Values are written as of images of one pixel each: their logical order is then that in memory.
+/// A pair on `m` pixels. Values are those of images of one pixel each, so logical order and memory order are the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     pub m: usize,
@@ -44,7 +44,7 @@ pub struct Pair {
     pub k2: usize,
     pub k3: usize,
     pub relu: bool,
-    /// Pixels of an image, if the output is each image's mean.
+    /// Pixels of an image, if the output is the mean of each image.
     pub mean: Option<usize>,
 }
 
@@ -52,7 +52,7 @@ const NAMES: [&str; 5] = ["x", "w2", "b2", "w3", "b3"];
 
 const ROLES: [Role; 5] = [Role::Activation, Role::Parameter, Role::Parameter, Role::Parameter, Role::Parameter];
 
-/// Output, and gradients of x, w2, b2, w3, b3.
+/// The output, and the gradients of x, w2, b2, w3, b3.
 type Outcome = (Vec<f64>, Vec<Vec<f64>>);
 
 impl Pair {
@@ -61,14 +61,14 @@ impl Pair {
         PairShape { m, c, k2, k3, mean }
     }
 
-    /// x, w2, b2, w3, b3.
+    /// The shapes of x, w2, b2, w3, b3.
     fn inputs(&self) -> [Shape; 5] {
         let &Pair { m, c, k2, k3, .. } = self;
         let w = |k, c| Shape::weight(k, c, 1, 1);
         [Shape::image(m, c, 1, 1), w(k2, c), Shape::vector(k2), w(k3, k2), Shape::vector(k3)]
     }
 
-    /// x as a tape has it: in images, whose means may be wanted.
+    /// The shape of x on a tape: images, whose pixels `mean` states.
     fn images(&self) -> Shape {
         let pixels = self.mean.unwrap_or(1);
         Shape::image(self.m / pixels, self.c, pixels, 1)
@@ -78,8 +78,8 @@ impl Pair {
         Shape::image(self.images().n(), self.k3, 1, 1)
     }
 
-    /// Numbers with many digits. More pixels and their gradients are above zero than below: sums over thousands are then
-    /// not small beside what is added up.
+    /// Values with all bits of an f32. Most pixels and gradients are positive, so that sums over thousands of pixels
+    /// do not cancel.
     fn draw(&self) -> Vec<Vec<f64>> {
         let input = |(i, shape): (usize, &Shape)| {
             let values = draw::spread(600 + i as u64, shape.len());
@@ -92,7 +92,7 @@ impl Pair {
         raised(draw::spread(633, self.output().len()))
     }
 
-    /// Small whole numbers and few of them, so that no precision rounds anything but some means ([`Pair::exact`]).
+    /// Whole numbers from -1 to 1, with which no precision rounds anything, except some means ([`Pair::exact`]).
     fn whole(&self) -> Vec<Vec<f64>> {
         let few = |i: usize, shape: &Shape| -> Vec<f64> {
             draw::spread(700 + i as u64, shape.len()).into_iter().map(|value| (1.5 * value).round()).collect()
@@ -101,17 +101,17 @@ impl Pair {
     }
 
     fn whole_seed(&self) -> Vec<f64> {
-        // Of which each pixel gets a share.
+        // A multiple of the image's pixels, so that the share of each pixel is whole.
         let pixels = self.images().h() as f64;
         draw::signs(9, self.output().len()).into_iter().map(|sign| sign * pixels).collect()
     }
 
-    /// Whether shares of a whole number are numbers as they are.
+    /// Whether dividing by the image's pixels is exact.
     fn exact(&self) -> bool {
         self.images().h().is_power_of_two()
     }
 
-    /// Whether a GPU has a kernel for it.
+    /// Whether a GPU has a kernel for the pair.
     fn fits(&self) -> bool {
         self.c.max(self.k2).max(self.k3) <= 16 && self.images().h() <= 128
     }
@@ -136,7 +136,7 @@ fn apply<B: Backend>(tape: &mut Tape<B>, pair: &Pair, vars: &[Var<B>]) -> Var<B>
     tape.pointwise_pair(x.clone(), params, pair.mean.is_some()).unwrap()
 }
 
-/// The pair as two ops, and the average as another.
+/// The pair as two convolutions, and the average as another op.
 fn apart<B: Backend>(tape: &mut Tape<B>, pair: &Pair, vars: &[Var<B>]) -> Var<B> {
     let [x, w2, b2, w3, b3] = vars else { panic!("five inputs") };
     let hidden = tape.conv2d(x, case::affine(w2, Some(b2), true), Window::default()).unwrap();
@@ -144,7 +144,7 @@ fn apart<B: Backend>(tape: &mut Tape<B>, pair: &Pair, vars: &[Var<B>]) -> Var<B>
     if pair.mean.is_some() { tape.global_avgpool(&y).unwrap() } else { y }
 }
 
-/// The pair as one, the average as another.
+/// The pair as one op, and the average as another.
 fn averaged<B: Backend>(tape: &mut Tape<B>, pair: &Pair, vars: &[Var<B>]) -> Var<B> {
     let y = apply(tape, &Pair { mean: None, ..*pair }, vars);
     tape.global_avgpool(&y).unwrap()
@@ -178,16 +178,16 @@ fn bits((y, gradients): &Outcome) -> Vec<Vec<u64>> {
     std::iter::once(y).chain(gradients).map(|row| row.iter().map(|value| value.to_bits()).collect()).collect()
 }
 
-/// The pair's formulas, rows of channels.
+/// The pair's formulas in intervals, in rows of channels.
 pub struct Reference {
-    /// Or its mean.
+    /// The output, or its mean.
     pub y: Vec<Interval>,
-    /// Of x, w2, b2, w3, b3.
+    /// The gradients of x, w2, b2, w3, b3.
     pub gradients: [Vec<Interval>; 5],
 }
 
 impl Reference {
-    /// `x` is as it is stored; `dy` the gradient of y before its ReLU, or of the mean.
+    /// `x` is rounded as stored. `dy` is the gradient of y before its ReLU, or of the mean.
     pub fn new(
         rounding: Rounding,
         &PairShape { m, c, k2, k3, mean }: &PairShape,
@@ -229,7 +229,7 @@ impl Reference {
     }
 }
 
-/// The means of images' y, and the gradient of y from that of the means.
+/// The means of y over each image, and the gradient of y from that of the means.
 fn average(
     [m, k3, pixels]: [usize; 3],
     rounding: Rounding,
@@ -250,7 +250,7 @@ fn average(
 fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, pair: &Pair, exact: bool) {
     let (inputs, seed) = if exact { (pair.whole(), pair.whole_seed()) } else { (pair.draw(), pair.seed()) };
     let (y, gradients) = run(backend, pair, &inputs, &seed);
-    // An average that is not fused is behind a pair that may be.
+    // If the average is not fused, the pair before it may still be.
     let plain = backend.fuses(&Fusion::PointwisePair(PairShape { mean: None, ..pair.shape() })).is_ok();
     let rounding = Rounding { arithmetic, plain, exact };
     let x: Vec<f64> = inputs[0].iter().map(|&value| arithmetic.stored(value)).collect();
@@ -275,21 +275,22 @@ fn values_and_gradients_lie_within_the_references_intervals<B: Backend>(backend:
 
 fn whole_numbers_come_out_as_they_are<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     table::pairs().iter().filter(|pair| pair.exact()).for_each(|pair| check(backend, arithmetic, pair, true));
-    // More tiles than there are blocks, the last of which have fewer than the others.
+    // More tiles than thread blocks; the last blocks have fewer tiles than the others.
     let many = Pair { m: 33_100, c: 2, k2: 3, k3: 1, relu: false, mean: None };
     check(backend, arithmetic, &many, true);
     check(backend, arithmetic, &Pair { m: 128 * 259, mean: Some(128), relu: true, ..many }, true);
 }
 
-/// Blocks that go over more than one tile, all but the first of which begin within an access.
+/// Thread blocks of more than one tile. All tiles but the first begin within a wide access.
 const MANY_MEANS: Pair = Pair { m: 65 * 259, c: 3, k2: 2, k3: 1, relu: true, mean: Some(65) };
 
 fn several_tiles_of_means_are_those_of_the_reference<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     check(backend, arithmetic, &MANY_MEANS, false);
 }
 
-/// Sums over channels do; those over pixels are cut differently.
-fn where_sums_keep_their_order_it_is_two_convolutions_to_the_bit<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+/// The output and the gradient of x have the bits of two convolutions, as sums over channels keep their order. Sums
+/// over pixels are split differently.
+fn y_and_dx_have_the_bits_of_two_convolutions<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     if matches!(arithmetic, Arithmetic::CudaTf32 | Arithmetic::CudaBf16) {
         return;
     }
@@ -301,7 +302,8 @@ fn where_sums_keep_their_order_it_is_two_convolutions_to_the_bit<B: Backend>(bac
     }
 }
 
-/// At any precision: what is between the two is rounded as if it were stored, and the average keeps its order.
+/// The mean has the bits of the pair and the average as two ops, at any precision: values between them are rounded as
+/// for storage, and the average keeps its order.
 fn a_mean_is_the_average_of_the_pair_to_the_bit<B: Backend>(backend: &B, _: Arithmetic) {
     for pair in table::pairs().into_iter().filter(|pair| pair.mean.is_some()).chain([MANY_MEANS]) {
         let run = |apply| bits(&run_as(backend, &pair, &pair.draw(), &pair.seed(), ROLES, apply));
@@ -311,10 +313,11 @@ fn a_mean_is_the_average_of_the_pair_to_the_bit<B: Backend>(backend: &B, _: Arit
     }
 }
 
-/// A network's end, whose block knows what follows.
-fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+/// A network's end, a block and a global average, fused or not, gives the same results.
+fn a_block_with_an_average_equals_one_after_the_other<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let on_gpu = !matches!(arithmetic, Arithmetic::CpuF32 | Arithmetic::CpuF64);
-    // Images of 5×5 and of 13×10 pixels, which have no tile; and channels of which bf16 has the whole block as one kernel.
+    // Images of 5×5 pixels; of 13×10, which do not fit a tile; and channels for which bf16 has the whole block as one
+    // kernel.
     for (relu, [h, w], k) in [(true, [5, 5], 10), (false, [5, 5], 10), (true, [13, 10], 10), (true, [9, 8], 64)] {
         let mut build = Builder::new(backend, Init::He, 3).with_bias(Init::FanIn);
         let block = if k == 10 { build.nin_block(3, k, 3, 1, 1) } else { build.nin_block(3, k, 3, 2, 1) }.unwrap();
@@ -353,7 +356,7 @@ fn a_block_and_an_average_are_one_after_the_other<B: Backend>(backend: &B, arith
         assert!(y == want && dx == dx_apart, "{h}x{w}, relu: {relu}");
         assert_eq!(run(Mode::Inference, true).0, want, "{h}x{w}, relu: {relu}");
         for ((name, got), (_, want)) in gradients.iter().zip(&apart) {
-            // Only the kernels of the pair's gradients add up in another order, tile by tile.
+            // Only the pair's backward kernels add in another order, tile by tile.
             let largest = want.iter().fold(0f64, |largest, value| largest.max(value.abs()));
             let limit = if on_gpu && !name.starts_with("0.0.") { 1e-5 * largest } else { 0.0 };
             assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() <= limit), "{h}x{w}, {relu}: {name}");
@@ -381,7 +384,8 @@ fn inference_gives_the_same_values<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-/// Output and gradients by the kernels themselves, of which those in `wanted` are written to buffers that hold `held`.
+/// Calls the kernels. Returns the output, and the buffers of all gradients, which hold `held` where they are not
+/// `wanted`.
 fn kernels<B: Backend>(
     backend: &B,
     pair: &Pair,
@@ -412,7 +416,7 @@ fn kernels<B: Backend>(
     (case::download(backend, pair.output(), &y), gradients)
 }
 
-/// A few of the pairs, fused and not.
+/// The table's small pairs, fused and not.
 fn some() -> impl Iterator<Item = Pair> {
     table::pairs().into_iter().filter(|pair| pair.m <= 300)
 }
@@ -431,10 +435,11 @@ fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, _: Arithme
     }
 }
 
-/// One rounded sum, of what was there and a gradient that in bf16 would be rounded before.
+/// Accumulating into tiles that begin within an access rounds the sum of the old content and the gradient once. In
+/// bf16 the old content is zero here, as the gradient to compare with is rounded already.
 fn kernels_add_in_tiles_that_begin_anywhere<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let held = match arithmetic {
-        // Their products add what is there as they go.
+        // The CPU's products start from the old content, so their sums round differently.
         Arithmetic::CpuF32 | Arithmetic::CpuF64 => return,
         Arithmetic::CudaFp32 | Arithmetic::CudaTf32 => 3.0,
         Arithmetic::CudaBf16 => 0.0,
@@ -477,7 +482,7 @@ fn a_mask_zeroes_what_is_not_positive_and_nothing_else<B: Backend>(backend: &B, 
     }
 }
 
-/// The tape knows which inputs are.
+/// The tape knows that an input is the output of a ReLU, and masks its gradient.
 fn an_input_that_is_rectified_is_masked<B: Backend>(backend: &B, _: Arithmetic) {
     for pair in some() {
         let (inputs, seed) = (pair.draw(), pair.seed());
@@ -495,13 +500,14 @@ fn an_input_that_is_rectified_is_masked<B: Backend>(backend: &B, _: Arithmetic) 
     }
 }
 
-/// Weights, biases, or weights that are the pixels as well: one kernel would write their gradients at the same time.
-fn variables_that_are_there_twice_are_refused<B: Backend>(backend: &B, _: Arithmetic) {
+/// A variable that is given twice, as weights, as biases, or as pixels and weights, is refused: one kernel would write
+/// both gradients at the same time.
+fn a_variable_given_twice_is_refused<B: Backend>(backend: &B, _: Arithmetic) {
     for (twice, mean) in [([1, 3], None), ([2, 4], None), ([0, 1], None), ([1, 3], Some(2)), ([2, 4], Some(2))] {
         let pair = Pair { m: 10, c: 10, k2: 10, k3: 10, relu: true, mean };
         let mut tape = Tape::new(backend, TRAINING);
         let mut vars = variables(&mut tape, &pair, &pair.whole(), ROLES);
-        // The shapes of pixels and weights are the same.
+        // All five extents are ten, so pixels and weights have the same shape.
         vars[twice[1]] = vars[twice[0]].clone();
         let [x, w2, b2, w3, b3] = &vars[..] else { unreachable!("five inputs") };
         let params = Params { w: [w2, w3], b: [b2, b3], relu: true };
@@ -515,16 +521,17 @@ fn ops_take_any_role<B: Backend>(backend: &B, _: Arithmetic) {
     for pair in some().filter(Pair::exact) {
         let (inputs, seed) = (pair.whole(), pair.whole_seed());
         let [usual, other] = [ROLES, swapped].map(|roles| run_as(backend, &pair, &inputs, &seed, roles, apply));
-        // Sums over pixels have more digits than an activation.
+        // Only the output and the gradient of x are compared: sums over pixels have more digits than an activation
+        // stores.
         assert!(usual.0 == other.0 && usual.1[0] == other.1[0], "{pair:?}");
     }
 }
 
-fn nan_goes_where_two_convolutions_bring_it<B: Backend>(backend: &B, _: Arithmetic) {
+fn nan_propagates_as_through_two_convolutions<B: Backend>(backend: &B, _: Arithmetic) {
     let reference = Cpu::<f64>::new();
     for (relu, mean) in [(false, None), (true, None), (false, Some(28)), (true, Some(28))] {
         let pair = Pair { m: 140, c: 10, k2: 7, k3: 3, relu, mean };
-        // An element of x, w2, b2, w3, b3, and of the output's gradient.
+        // One element of x, w2, b2, w3, b3, or the output's gradient is NaN.
         for (poisoned, at) in [(0, 1283), (1, 33), (2, 5), (3, 9), (4, 1), (5, 401)] {
             let (mut inputs, mut seed) = (pair.whole(), pair.whole_seed());
             let values = inputs.iter_mut().chain([&mut seed]).nth(poisoned).unwrap();

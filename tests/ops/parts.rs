@@ -1,5 +1,5 @@
-//! Gradients that a kernel has left in parts, for whoever reads them to add up: the bits are the same whoever does, and
-//! whenever. What has been read before has been added up by a kernel that does nothing else.
+//! Gradients that a kernel leaves in parts, which the next reader adds up. The bits do not depend on which kernel adds
+//! them up, or when: the update adds up by itself, and every other reader calls a kernel that only adds up.
 
 use mlpconv::ops::Params;
 use mlpconv::optim::{AdamW, Optimizer, Sgd};
@@ -14,7 +14,7 @@ use crate::table::conv;
 
 on_every_backend!(reading_a_gradient_changes_no_update, gradients_are_those_of_the_loops);
 
-/// One convolution, two or three, on images of this shape.
+/// An op of one, two or three convolutions on images of shape `x`.
 struct Op {
     x: Shape,
     params: Vec<Shape>,
@@ -22,7 +22,7 @@ struct Op {
     pad: usize,
 }
 
-/// Sums over so many pixels that every GPU divides them.
+/// Ops whose sums are over so many pixels that every GPU splits them.
 fn ops() -> Vec<Op> {
     let conv = |x: [usize; 4], [k, r, s]: [usize; 3], stride, pad| Op {
         x: case::tensor(x),
@@ -33,18 +33,18 @@ fn ops() -> Vec<Op> {
     let [x, w, b] = [case::tensor([3, 1, 120, 116]), Shape::weight(96, 96, 1, 1), Shape::vector(96)];
     let pair = vec![Shape::weight(7, 10, 1, 1), Shape::vector(7), Shape::weight(3, 7, 1, 1), Shape::vector(3)];
     vec![
-        // Many parts and few, each of several blocks of threads; lengths that 16 bytes do not divide.
+        // Many parts and few, each of several thread blocks, and lengths that are no multiple of 16 bytes.
         conv([2, 7, 41, 40], [10, 1, 1], 1, 0),
         conv([2, 7, 41, 40], [9, 3, 2], 1, 1),
         conv([1, 120, 33, 33], [41, 1, 1], 1, 0),
         conv([1, 32, 33, 34], [48, 3, 3], 1, 1),
-        // Over blocks of pixels: the first layer's, several channels, and lines of two elements.
+        // Convolutions over blocks of pixels: the first layer, several channels, and lines of two elements.
         conv([2, 1, 103, 100], [48, 11, 11], 4, 1),
         conv([1, 4, 65, 70], [8, 4, 4], 2, 2),
         conv([2, 1, 50, 51], [8, 4, 4], 2, 0),
-        // The fused block's.
+        // The fused block.
         Op { x, params: vec![Shape::weight(96, 1, 11, 11), b, w, b, w, b], stride: 4, pad: 0 },
-        // The pair's: of lengths that 16 bytes do not divide.
+        // The pair, with lengths that are no multiple of 16 bytes.
         Op { x: case::tensor([2, 10, 23, 20]), params: pair, stride: 1, pad: 0 },
     ]
 }
@@ -80,7 +80,7 @@ impl Op {
     }
 }
 
-/// Bits of all gradients.
+/// The bits of all gradients.
 fn read<B: Backend>(backend: &B, params: &[Param<B>], grads: &mlpconv::tape::Grads<B>) -> Vec<Vec<u64>> {
     params.iter().map(|param| bits(backend, grads.of_param(param).expect("a gradient"))).collect()
 }
@@ -90,7 +90,8 @@ fn bits<B: Backend>(backend: &B, buf: &B::Buf) -> Vec<u64> {
     values.map(|value| mlpconv::device::Real::to_f64(value).to_bits()).collect()
 }
 
-/// Where parts are several, of tiles of each size, and the last group of the last split has fewer tiles of the sum.
+/// Gradients in several parts equal the naive loops. The cases use tiles of each size, and in the last group of the
+/// last split there are fewer tiles of the sum.
 fn gradients_are_those_of_the_loops<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let mix = |x, k| Case::Conv2d(conv(x, [k, 1, 1], 1, 0));
     let cases = [
@@ -105,7 +106,7 @@ fn gradients_are_those_of_the_loops<B: Backend>(backend: &B, arithmetic: Arithme
     }
 }
 
-/// Updates by gradients that were read before, or after, or not at all.
+/// An update gives the same bits whether its gradients were read before, after, or not at all.
 fn reading_a_gradient_changes_no_update<B: Backend>(backend: &B, _: Arithmetic) {
     type New<B> = fn(&B) -> Box<dyn Optimizer<B>>;
     let optimizers: [New<B>; 4] = [
@@ -165,7 +166,7 @@ mod on_a_gpu {
         }
     }
 
-    /// What the other tests take for granted: that there are parts, which take room until they have been added up.
+    /// The other tests rely on this: there are parts, and they take memory until they are added up.
     #[test]
     fn parts_are_there_until_they_are_read() {
         on_each(|gpu| {
@@ -188,7 +189,7 @@ mod on_a_gpu {
         gpu.upload(role, &case::scalars(&draw::spread(seed, len))).unwrap()
     }
 
-    /// The factors of a gradient.
+    /// The operands of a weight's gradient: x and dy.
     fn factors(gpu: &Cuda, seed: u64) -> [Buf; 2] {
         [SHAPE.c, SHAPE.k].map(|channels| numbers(gpu, Role::Activation, seed + channels as u64, SHAPE.n * channels))
     }
@@ -206,9 +207,9 @@ mod on_a_gpu {
         gpu.sgd(&step, &mut [Item { param, grad, velocity: Some(velocity), rate_multiplier: 1.0 }])
     }
 
-    /// Whatever is done with a gradient comes to what it does with one that has been added up.
+    /// Every use of a gradient in parts gives the same bits as the use of one that was added up before.
     #[test]
-    fn no_use_finds_what_lies_where_the_sum_belongs() {
+    fn every_use_of_a_gradient_in_parts_sees_the_sum() {
         type Use = fn(&Cuda, &mut Grad<Buf>) -> Result<Vec<u64>>;
         let uses: [(&str, Use); 9] = [
             ("adding a gradient", |gpu, dw| {
@@ -268,7 +269,7 @@ mod on_a_gpu {
         });
     }
 
-    /// The second contribution is added to the first as one number to another.
+    /// A second contribution is added to the finished sum of the first.
     #[test]
     fn contributions_add_up() {
         on_each(|gpu| {
@@ -286,7 +287,7 @@ mod on_a_gpu {
         });
     }
 
-    /// A gradient in a buffer of activations is rounded as those are.
+    /// A gradient in a buffer of activations is rounded as activations are.
     #[test]
     fn a_gradient_may_be_an_activation() {
         on_each(|gpu| {
@@ -301,15 +302,15 @@ mod on_a_gpu {
         });
     }
 
-    /// Replays write to a buffer that was there before them, and others read it.
+    /// A replay writes to a buffer from before the recording, and unrecorded work reads it afterwards.
     #[test]
-    fn a_recorded_gradient_is_there_after_each_replay() {
+    fn a_recorded_gradient_can_be_read_after_each_replay() {
         on_each(|gpu| {
             let factors = factors(gpu, 40);
             let mut dw = fresh(gpu);
             gradient(gpu, &factors, &mut dw).unwrap();
             let want = bits(gpu, &dw.buf);
-            // In parts once more.
+            // The gradient is in parts once more.
             gradient(gpu, &factors, &mut dw).unwrap();
             let scalars = StepScalars::default();
             let graph = gpu.record(&scalars, &mut || gradient(gpu, &factors, &mut dw)).unwrap().expect("it records");
@@ -321,9 +322,10 @@ mod on_a_gpu {
         });
     }
 
-    /// There would be nothing to be replayed: whoever reads it then adds it up.
+    /// A recording refuses to read a gradient whose parts are from before it: adding them up would become part of the
+    /// recording, and a replay would find no parts.
     #[test]
-    fn a_recording_refuses_a_gradient_that_waits_from_before() {
+    fn a_recording_refuses_a_gradient_in_parts_from_before_it() {
         on_each(|gpu| {
             let mut dw = fresh(gpu);
             gradient(gpu, &factors(gpu, 40), &mut dw).unwrap();

@@ -1,5 +1,5 @@
-//! A 1×1 convolution and the max pool of its output as one op: to the bit, and to the position of each maximum, what the
-//! two are one after the other.
+//! A 1×1 convolution and the max pool of its output as one op has the bits and the positions of the two ops one after
+//! the other.
 
 use mlpconv::device::{Real, Role};
 use mlpconv::shape::{ConvShape, PoolShape, Window};
@@ -10,13 +10,13 @@ use crate::case::{self, TRAINING};
 use crate::draw;
 
 on_every_backend!(
-    it_is_the_two_one_after_the_other,
+    fused_has_the_bits_of_convolution_and_pool,
     ties_nans_and_zeros_of_either_sign,
     bias_relu_and_index_are_optional,
-    gradients_are_those_of_the_two,
+    gradients_are_those_of_convolution_and_pool,
 );
 
-/// Images `[n, h, w]` of `c` channels, convolved to `k`.
+/// Images `[n, h, w]` of `c` channels, convolved to `k` channels, and the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Pooled {
     x: [usize; 3],
@@ -55,12 +55,12 @@ impl Pooled {
 
     fn draw(&self) -> Inputs {
         let mut inputs = self.inputs().map(|shape| draw::spread(500 + shape.len() as u64, shape.len()));
-        // Sums are then as often below zero as above.
+        // With a small bias, outputs are as often below zero as above.
         inputs[2].iter_mut().for_each(|bias| *bias *= 0.5);
         inputs
     }
 
-    /// Small whole numbers, of which most windows have several alike.
+    /// Small whole numbers, which give ties in most windows.
     fn whole(&self) -> Inputs {
         let [x, w, bias] = self.inputs().map(|shape| shape.len());
         let few = |seed, len| draw::spread(seed, len).into_iter().map(|x: f64| (1.2 * x).round()).collect();
@@ -68,7 +68,7 @@ impl Pooled {
     }
 }
 
-/// What to do without.
+/// The parts of the op that are present: the bias, the ReLU, and the output of positions.
 #[derive(Clone, Copy, Debug)]
 struct Options {
     bias: bool,
@@ -78,7 +78,7 @@ struct Options {
 
 const ALL: Options = Options { bias: true, relu: true, index: true };
 
-/// Output, as bits, and positions, by the one op and by the two.
+/// The output's bits and the positions: by the fused op, and by the two ops.
 fn both<B: Backend>(backend: &B, shape: &Pooled, inputs: &Inputs, options: Options) -> [(Vec<u64>, Vec<u8>); 2] {
     let roles = [Role::Activation, Role::Parameter, Role::Parameter];
     let shapes = shape.inputs();
@@ -87,7 +87,7 @@ fn both<B: Backend>(backend: &B, shape: &Pooled, inputs: &Inputs, options: Optio
     let affine = case::affine(&w, options.bias.then_some(&bias), options.relu);
     let run = |fused: bool| {
         let len = pool.output().len();
-        // Nothing that a kernel forgets looks like a result.
+        // The buffers start with values that are no result, so an element that a kernel does not write is noticed.
         let mut y = case::upload(backend, pool.output(), &vec![f64::NEG_INFINITY; len]);
         let mut index = backend.upload_bytes(&vec![0xee; len]).unwrap();
         let to = options.index.then_some(&mut index);
@@ -117,9 +117,9 @@ fn expect<B: Backend>(backend: &B, shape: &Pooled, inputs: &Inputs, options: Opt
     fused.0.into_iter().map(f64::from_bits).collect()
 }
 
-/// What the kernels divide differently: several images a block, one, some rows of one; tiles of 32, 96 and 128 channels,
-/// the last of which may have more than there are; channels that are no whole vectors, and rows that no block has
-/// three of, which are two kernels all the same.
+/// Shapes that the kernels divide differently: a thread block has several images, one image, or some rows of one;
+/// tiles have 32, 96 or 128 channels, of which the last tile may not use all. The last shapes have no fused kernel:
+/// channels that are no whole vectors, and rows of which a block does not hold three.
 const SHAPES: [Pooled; 24] = [
     pooled([1, 5, 5], [16, 96], [3, 2]),
     pooled([7, 5, 5], [24, 32], [2, 2]),
@@ -135,26 +135,26 @@ const SHAPES: [Pooled; 24] = [
     pooled([1, 26, 26], [16, 136], [3, 2]),
     pooled([1, 26, 26], [8, 32], [2, 2]),
     pooled([1, 24, 25], [16, 40], [2, 3]),
-    // 128 pixels to the last: of an image, of eight rows, of four, of two.
+    // Thread blocks with exactly 128 pixels: of a whole image, of eight rows, of four, of two.
     pooled([3, 8, 16], [16, 136], [3, 2]),
     pooled([2, 19, 16], [16, 32], [3, 1]),
     pooled([1, 10, 32], [16, 136], [2, 2]),
     pooled([1, 5, 64], [24, 96], [2, 1]),
     pooled([1, 4, 42], [16, 136], [3, 1]),
     pooled([1, 2, 128], [8, 8], [1, 1]),
-    // One after the other.
+    // No fused kernel: the two ops run one after the other.
     pooled([1, 4, 43], [16, 24], [3, 1]),
     pooled([2, 5, 5], [16, 10], [3, 2]),
     pooled([2, 5, 5], [10, 16], [3, 2]),
     pooled([2, 5, 6], [12, 20], [3, 2]),
 ];
 
-/// The table's.
+/// The shapes for the table of cases.
 pub fn shapes() -> Vec<Pooled> {
     SHAPES.to_vec()
 }
 
-fn it_is_the_two_one_after_the_other<B: Backend>(backend: &B, _: Arithmetic) {
+fn fused_has_the_bits_of_convolution_and_pool<B: Backend>(backend: &B, _: Arithmetic) {
     for shape in SHAPES {
         expect(backend, &shape, &shape.draw(), ALL);
     }
@@ -166,7 +166,7 @@ fn ties_nans_and_zeros_of_either_sign<B: Backend>(backend: &B, arithmetic: Arith
         for options in [ALL, Options { relu: false, ..ALL }] {
             let mut inputs = shape.whole();
             expect(backend, &shape, &inputs, options);
-            // Of some windows one element, of others several.
+            // NaN and infinity in one element of some windows, and in several elements of others.
             let pixels = shape.x[1] * shape.x[2];
             for (i, x) in inputs[0].iter_mut().enumerate() {
                 match i % pixels % 13 {
@@ -177,7 +177,7 @@ fn ties_nans_and_zeros_of_either_sign<B: Backend>(backend: &B, arithmetic: Arith
             }
             let y = expect(backend, &shape, &inputs, options);
             assert!(y.iter().any(|y| y.is_nan()) && y.iter().any(|y| y.is_finite()), "{shape:?}");
-            // Numbers that are too small for any but zero, which then has their sign: in fp32 sums, in bf16 what is stored.
+            // Values that underflow to a zero with their sign: sums in fp32, stored values in bf16.
             let stored = arithmetic == Arithmetic::CudaBf16;
             let small = if arithmetic == Arithmetic::CpuF64 { 1e-200 } else { 1e-30 };
             inputs[1].fill(if stored { 2e-12 } else { small });
@@ -206,7 +206,7 @@ fn bias_relu_and_index_are_optional<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-fn gradients_are_those_of_the_two<B: Backend>(backend: &B, _: Arithmetic) {
+fn gradients_are_those_of_convolution_and_pool<B: Backend>(backend: &B, _: Arithmetic) {
     let shapes = [
         pooled([3, 11, 11], [16, 136], [3, 2]),
         pooled([1, 25, 25], [16, 40], [3, 2]),
@@ -222,7 +222,7 @@ fn gradients_are_those_of_the_two<B: Backend>(backend: &B, _: Arithmetic) {
                 let mut tape = Tape::new(backend, TRAINING);
                 let shapes = shape.inputs();
                 let leaf = case::variable(&mut tape, shapes[0], &inputs[0]);
-                // An input that carries the mark, for which its gradient is masked.
+                // A rectified input, so that its gradient is masked.
                 let x = tape.relu(&leaf).unwrap();
                 let w = case::variable_as(Role::Parameter, &mut tape, shapes[1], &inputs[1]);
                 let bias = case::variable_as(Role::Parameter, &mut tape, shapes[2], &inputs[2]);

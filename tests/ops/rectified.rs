@@ -1,8 +1,8 @@
-//! The ReLU contract: a ReLU in a convolution's epilogue, a ReLU as an op of its own, and a ReLU done by hand on the
-//! host are the same function with the same gradients, to the bit, whatever reads the result.
+//! The ReLU contract: a ReLU in a convolution's epilogue, a ReLU as an op of its own, and a ReLU on the host have the
+//! same values and gradients, bit for bit, whichever op reads the result.
 //!
-//! By hand means without the mark that a rectified value carries: what follows reads an ordinary variable, and the host
-//! zeroes that variable's gradient.
+//! The ReLU on the host has no mark of a rectified value. The next op reads an ordinary variable, and the host zeroes
+//! that variable's gradient.
 
 use mlpconv::device::Role;
 use mlpconv::ops::cross_entropy::Meter;
@@ -21,11 +21,11 @@ on_every_backend!(
 const X: Shape = Shape::image(2, 3, 9, 8);
 const W: Shape = Shape::weight(5, 3, 3, 3);
 const H: Shape = Shape::image(2, 5, 9, 8);
-/// Weights for what follows.
+/// The shapes of weights for the following op.
 const W1: Shape = Shape::weight(7, 5, 1, 1);
 const W2: Shape = Shape::weight(7, 5, 3, 2);
 
-/// What follows the rectified value, given it and weights of shapes [`W1`] and [`W2`].
+/// An op that reads the rectified value, given the value and weights of shapes [`W1`] and [`W2`].
 type Follow<B> = fn(&mut Tape<B>, &Var<B>, &[Var<B>]) -> Result<Var<B>>;
 
 fn followers<B: Backend>() -> Vec<(&'static str, Follow<B>)> {
@@ -94,7 +94,7 @@ fn fused_separate_and_manual_rectification_agree_to_the_bit<B: Backend>(backend:
     }
 }
 
-/// Values half of which are zero, so that there are outputs of exactly zero too.
+/// Values of which half are zero, so that some outputs are exactly zero.
 fn image() -> Vec<f64> {
     draw::spread(1, X.len()).into_iter().enumerate().map(|(i, x)| if i % 72 < 36 { 0.0 } else { x }).collect()
 }

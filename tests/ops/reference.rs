@@ -1,9 +1,9 @@
 //! Every op against the naive loops of [`naive`], forward and backward, on every backend: on the awkward shapes of the
 //! table and on all shapes of the network itself.
 //!
-//! Two bounds hold at once. Each element keeps the worst case n·u·Σ|a·b|. And since roundings go both ways, the
-//! elements together keep to its root, √n·u·Σ|a·b| in the mean square, which arithmetic of a lower precision would not.
-//! Where storing rounds as well, both have a term for that.
+//! Two bounds are checked. Each element keeps to the worst case n·u·Σ|a·b|. Roundings go both ways, so the mean square
+//! error of a tensor keeps to √n·u·Σ|a·b|, which arithmetic of a lower precision would exceed. If storing rounds as
+//! well, both bounds have a term for it.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -16,7 +16,7 @@ use crate::case::{self, Case};
 use crate::table::{self, conv};
 use crate::{draw, naive, update};
 
-/// Elements compared for each tensor: all of a small one, so many of a large one.
+/// Elements compared in each tensor: all of a small one, and this many of a large one.
 const SAMPLE: usize = 400;
 
 on_every_backend!(awkward_shapes, network_shapes, the_update_rule);
@@ -39,7 +39,7 @@ fn the_update_rule<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     }
 }
 
-/// By op and pass, the largest of all elements' errors, as a share of its bound.
+/// For each op and pass, the largest error of an element as a share of its bound.
 #[derive(Debug, Default)]
 pub struct Worst(pub BTreeMap<(&'static str, &'static str), f64>);
 
@@ -50,7 +50,7 @@ impl Worst {
     }
 }
 
-/// The errors of all cases on awkward shapes. Who asks first computes them.
+/// The errors of all cases on awkward shapes, computed by the first call.
 pub fn measured<B: Backend>(backend: &B, arithmetic: Arithmetic) -> &'static Worst {
     static MEASURED: [OnceLock<Worst>; Arithmetic::ALL.len()] = [const { OnceLock::new() }; Arithmetic::ALL.len()];
     MEASURED[arithmetic as usize].get_or_init(|| {
@@ -91,12 +91,12 @@ pub fn network() -> Vec<Case> {
     ]
 }
 
-/// Values and gradients of `case`.
+/// Compares values and gradients of `case` with the naive loops.
 pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, worst: &mut Worst) {
     let (inputs, seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
     let got = case::run(backend, case, &inputs, &seed);
     let bound = |sum: &naive::Sum| match case {
-        // The loss is a sum on a meter.
+        // The loss is a sum on the meter, which is not stored as an activation.
         Case::CrossEntropy { .. } => arithmetic.bound(case, Role::Parameter, sum),
         _ => arithmetic.bound(case, Role::Activation, sum),
     };
@@ -111,8 +111,8 @@ pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, worst
     }
 }
 
-/// The gradient before a fused ReLU. Where a value lies within rounding of zero, the output decides, as the contract
-/// says.
+/// The gradient before a fused ReLU. By the contract it is zero where the computed output `y` is not positive; the
+/// reference may differ there by rounding.
 pub fn before_relu(case: &Case, y: &[f64], dy: Vec<f64>) -> Vec<f64> {
     match case {
         Case::Conv2d(conv) if conv.relu => {
@@ -122,7 +122,7 @@ pub fn before_relu(case: &Case, y: &[f64], dy: Vec<f64>) -> Vec<f64> {
     }
 }
 
-/// The largest error as a share of its bound.
+/// Compares elements with their bounds. Returns the largest error as a share of its bound.
 pub fn compare(
     got: &[f64],
     what: &str,
@@ -143,7 +143,7 @@ pub fn compare(
             worst = worst.max(error / bound.total());
         }
     }
-    // Whatever the two have to do with each other, together they are no longer than one after the other.
+    // The two errors may be correlated, so their norms are added (triangle inequality).
     let (error, bound) = (squares.sqrt(), sums.sqrt() + storage.sqrt());
     assert!(error <= bound, "{what}: the mean square error is {} times its bound", error / bound);
     worst

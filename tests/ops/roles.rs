@@ -1,5 +1,5 @@
-//! Roles other than the usual. A backend may store activations and parameters differently; ops take either all the
-//! same, and a gradient is stored as what it is the gradient of.
+//! Buffers of unusual roles. A backend may store activations and parameters differently. Every op takes either role
+//! for any input, and a gradient is stored in the role of its input.
 
 use mlpconv::Backend;
 use mlpconv::device::Role;
@@ -18,7 +18,7 @@ fn ops_take_any_role<B: Backend>(backend: &B, arithmetic: Arithmetic) {
         for mixture in 0..1 << count {
             let role = |bit: usize| if mixture >> bit & 1 == 1 { Role::Parameter } else { Role::Activation };
             let roles: Vec<Role> = (0..count).map(role).collect();
-            // With the last of them, the other way round for the seed than for the data.
+            // The seed has the role opposite to that of the data.
             check(backend, arithmetic, case, &roles, if mixture % 2 == 0 { Role::Parameter } else { Role::Activation });
         }
     }
@@ -26,12 +26,12 @@ fn ops_take_any_role<B: Backend>(backend: &B, arithmetic: Arithmetic) {
 
 fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, roles: &[Role], seed_role: Role) {
     let (mut inputs, seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
-    // As an activation a bias is stored like one.
+    // A bias in a buffer of activations is rounded as they are.
     if let Some(bias) = inputs.get_mut(2).filter(|_| roles.get(2) == Some(&Role::Activation)) {
         bias.iter_mut().for_each(|b| *b = arithmetic.stored(*b));
     }
     let got = case::run_as(roles, seed_role, backend, case, &inputs, &seed);
-    // A result of one role that becomes one of another may be stored on the way.
+    // A conversion between roles may store the result twice.
     let bound = |sum: &naive::Sum| -> Bound {
         let bound = arithmetic.bound(case, Role::Activation, sum);
         Bound { storage: 2.0 * bound.storage, ..bound }

@@ -1,5 +1,5 @@
-//! Numbers that a convolution cannot multiply as they are: each factor is rounded once, to the nearest that it can, and
-//! what is summed up is not. On backends that multiply what they store nothing is rounded, which the same test shows.
+//! Operands that a convolution has to round: each is rounded once, to the nearest representable operand, and sums are
+//! not rounded to it. Backends that multiply the stored numbers round nothing, and pass the same test.
 
 use mlpconv::Backend;
 use mlpconv::device::Role;
@@ -12,7 +12,7 @@ use crate::{draw, naive};
 
 on_every_backend!(factors_are_rounded_to_the_nearest, factors_in_the_middle_of_two_are_rounded_as_they_should_be);
 
-/// Few terms, so that what sums lose does not hide what factors lose.
+/// Sums of few terms, so that the error of sums does not hide that of operands.
 fn cases() -> [Case; 4] {
     [
         Case::Conv2d(conv([2, 3, 6, 5], [4, 3, 3], 1, 1)),
@@ -41,11 +41,11 @@ fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, inputs: &
     let got = case::run(backend, case, inputs, &seed);
     let factor = |value: &f64| arithmetic.operand(arithmetic.stored(*value));
     let factors = |values: &[f64]| values.iter().map(factor).collect::<Vec<f64>>();
-    // The bias is added in fp32, as it is.
+    // The bias is added in fp32, unrounded.
     let rounded = [factors(&inputs[0]), factors(&inputs[1]), inputs[2].clone()];
     let bound = |role| move |sum: &naive::Sum| arithmetic.bound(case, role, sum);
     compare(&got.y, &format!("{case:?}: y"), bound(Role::Activation), |i| naive::output(case, &rounded, i));
-    // A bias's gradient is a product too: with ones.
+    // The gradient of a bias is a product with ones, so its terms are rounded too.
     let dy = factors(&seed);
     for (input, gradient) in got.gradients.iter().enumerate() {
         let what = format!("{case:?}: gradient of input {input}");

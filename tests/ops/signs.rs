@@ -1,5 +1,5 @@
-//! A device may keep beside what a ReLU lets through where it is positive, and mask gradients by that: to the bit as by the
-//! values, whoever has computed them, and not any more once they are others.
+//! A device may store the signs of a ReLU's output beside it, and mask gradients by the signs. The bits are the same
+//! as by the values, for every op that writes signs, and signs are not used once the values have changed.
 
 use std::sync::Arc;
 
@@ -13,16 +13,15 @@ use crate::arithmetic::Arithmetic;
 use crate::case;
 use crate::draw;
 
-on_every_backend!(signs_mask_as_values_do, signs_go_with_the_value);
+on_every_backend!(signs_mask_as_values_do, signs_of_an_earlier_value_are_not_used);
 
-/// Whole packs in every precision, in some, and in none; more than a tile, and the fused block's.
+/// Numbers of channels: whole packs at every precision, at some, and at none; the fused block's; and more than a tile.
 const CHANNELS: [usize; 6] = [8, 12, 24, 7, 96, 136];
 
-/// Images whose pixels are no whole tiles, and pool without a rest.
+/// Images `[n, h, w]` whose pixels are no whole tiles, and which windows of the pool cover completely.
 const X: [usize; 3] = [2, 13, 11];
 
-/// What a ReLU's outputs are computed from, pixels of `c` channels: of either sign, and in a pixel now and then a NaN, a zero, or
-/// next to nothing.
+/// The inputs of a ReLU, pixels of `c` channels: numbers of either sign, with an occasional NaN, zero or tiny number.
 fn inputs(len: usize, c: usize) -> Vec<f64> {
     let awkward = |(i, value): (usize, f64)| match i % (61 * c) {
         7 => f64::NAN,
@@ -42,17 +41,17 @@ fn buf<B: Backend>(backend: &B, role: Role, values: &[f64]) -> B::Buf {
 /// A 3×3 filter that keeps the image's size.
 const SAME: Window = Window { stride: 1, pad: 1 };
 
-/// A rectified tensor's name, shape and values, the latter in a buffer with room for signs.
+/// A rectified tensor: the name of its op, its shape, and its values in a buffer with room for signs.
 type Rectified<B> = (&'static str, Shape, <B as mlpconv::Device>::Buf);
 
-/// The outputs of all that rectifies, of `c` channels.
+/// The outputs of all ops that rectify, with `c` channels.
 fn rectified<B: Backend>(backend: &B, c: usize) -> Vec<Rectified<B>> {
     let [n, h, w] = X;
     let (image, pixels) = (Shape::image(n, c, h, w), n * h * w);
     let pool = PoolShape::new("maxpool", image, 3, 2).unwrap();
     let room = |shape: Shape| backend.alloc_rectified(shape.len()).unwrap();
     let weights = |seed, len| buf(backend, Role::Parameter, &draw::spread(seed, len));
-    // One channel in: what is awkward there stays so.
+    // With one input channel, awkward inputs give awkward outputs.
     let x = buf(backend, Role::Activation, &inputs(pixels, 1));
     let (w, ones) = (weights(601, c), buf(backend, Role::Parameter, &vec![1.0; c]));
     let matrix = ConvShape::pointwise(pixels, 1, c);
@@ -80,11 +79,11 @@ fn rectified<B: Backend>(backend: &B, c: usize) -> Vec<Rectified<B>> {
     backend.conv2d_fprop(&conv, &x, case::affine(&weights(603, 9 * c), None, true), &mut y).unwrap();
     results.push(("conv2d", conv.output(), y));
 
-    // The block that is one kernel in bf16, where it has 96 channels.
+    // The block, which is one kernel in bf16 if it has 96 channels.
     let shapes = [Shape::weight(c, 1, 11, 11), Shape::weight(c, c, 1, 1), Shape::weight(c, c, 1, 1)];
     let block = MlpConvShape::new(Shape::image(1, 1, 55, 47), shapes, Window { stride: 4, pad: 0 }).unwrap();
     let block = block.pooled(3, 2).unwrap();
-    // One NaN, in a corner: its windows have many pixels.
+    // Only one NaN, in a corner, as a NaN spreads over the many pixels of its windows.
     let mut x = draw::spread(606, 55 * 47);
     x[0] = f64::NAN;
     let x = buf(backend, Role::Activation, &x);
@@ -96,7 +95,7 @@ fn rectified<B: Backend>(backend: &B, c: usize) -> Vec<Rectified<B>> {
     results
 }
 
-/// Bits of the gradients that convolutions of either kind give to `x`, masked by `mask`.
+/// The bits of the gradients of `x` by a 1×1 and by a 3×3 convolution, masked by `mask`.
 fn masked<B: Backend>(backend: &B, x: Shape, mask: Option<&Arc<B::Buf>>) -> [Vec<u64>; 2] {
     let (c, k) = (x.c(), 8);
     let matrix = ConvShape::pointwise(x.len() / c, c, k);
@@ -174,7 +173,7 @@ fn changes<B: Backend>() -> Vec<(&'static str, Change<B>)> {
     ]
 }
 
-fn signs_go_with_the_value<B: Backend>(backend: &B, _: Arithmetic) {
+fn signs_of_an_earlier_value_are_not_used<B: Backend>(backend: &B, _: Arithmetic) {
     for (what, change) in changes::<B>() {
         let (name, shape, y) = rectified(backend, 24).swap_remove(0);
         let mut y = Arc::new(y);

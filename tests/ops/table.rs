@@ -1,5 +1,5 @@
-//! The one table of cases: every op by its folder's name, with shapes chosen to be awkward. Gradient checks, reference
-//! checks and the contract's checks all run over it.
+//! The table of cases: every op by its folder's name, with awkward shapes. The checks of gradients, values and
+//! contracts all run over it.
 
 use mlpconv::Shape;
 
@@ -18,13 +18,13 @@ pub enum Cases {
     Tape(Vec<Case>),
     /// Optimisers, which have a rule instead of a gradient.
     Rule(Vec<Update>),
-    /// Batches of a data set, whose pixels want no gradient.
+    /// Batches of a data set, whose pixels need no gradient.
     Data(Vec<Batches>),
-    /// Blocks of convolutions, whose rounding errors go through each other.
+    /// Blocks of convolutions, whose reference is in intervals.
     Blocks(Vec<Block>),
-    /// Pairs of 1×1 convolutions: the same.
+    /// Pairs of 1×1 convolutions, whose reference is in intervals.
     Pairs(Vec<Pair>),
-    /// 1×1 convolutions that pool, which are held to the convolution and the pool.
+    /// 1×1 convolutions with a pool, which are compared with the two ops.
     Pooled(Vec<Pooled>),
 }
 
@@ -55,22 +55,22 @@ pub fn tape_cases() -> Vec<Case> {
     cases.flatten().collect()
 }
 
-/// The optimisers' cases, by their names.
+/// The cases of each optimiser, with its name.
 pub fn updates() -> [(&'static str, Vec<Update>); 2] {
     [("adamw", adamw()), ("sgd", sgd())]
 }
 
-/// The cases of batches.
+/// The cases of gather: batches of a data set.
 pub fn batches() -> Vec<Batches> {
     gather()
 }
 
-/// The blocks.
+/// The cases of mlpconv: blocks.
 pub fn blocks() -> Vec<Block> {
     mlpconv()
 }
 
-/// The pairs.
+/// The cases of pointwise_pair.
 pub fn pairs() -> Vec<Pair> {
     pointwise_pair()
 }
@@ -93,7 +93,7 @@ fn conv2d() -> Vec<Case> {
         // One pixel, alone and within padding.
         conv([1, 3, 1, 1], [5, 1, 1], 1, 0),
         unbiased(conv([3, 3, 1, 1], [4, 3, 3], 1, 1)),
-        // Padding as large as the filter, and larger; some windows see nothing but zeros.
+        // Padding as large as the filter, and larger: some windows lie entirely in the padding.
         rectified(conv([1, 2, 4, 5], [3, 3, 3], 1, 3)),
         conv([1, 3, 1, 1], [4, 3, 3], 5, 4),
         // A stride larger than the filter skips pixels, whose gradient is zero.
@@ -109,18 +109,19 @@ fn conv2d() -> Vec<Case> {
         // Ten channels in and out, as in the network's last block.
         rectified(conv([3, 10, 5, 5], [10, 3, 3], 1, 1)),
         unbiased(rectified(conv([1, 10, 4, 4], [10, 1, 1], 1, 0))),
-        // The network's own filters on squares that divide no tile.
+        // The network's own filters on squares that are no whole tiles.
         conv([1, 1, 53, 53], [3, 11, 11], 4, 0),
         conv([1, 3, 25, 25], [2, 5, 5], 1, 2),
         rectified(conv([3, 4, 11, 11], [3, 3, 3], 1, 1)),
-        // Few channels and a stride, which a GPU takes as blocks of pixels: padded, with filters that fill no block.
+        // Few channels and a stride, where a GPU gathers blocks of pixels: with padding, and filters that are no whole
+        // blocks.
         conv([2, 1, 25, 22], [16, 11, 11], 4, 2),
         unbiased(rectified(conv([1, 2, 9, 12], [8, 4, 4], 2, 1))),
         rectified(conv([3, 4, 7, 7], [24, 3, 4], 2, 3)),
         conv([2, 1, 12, 11], [8, 5, 4], 2, 1),
-        // A remainder that no window reaches.
+        // Rows and columns at the end that no window reaches.
         conv([1, 2, 8, 8], [2, 3, 3], 3, 0),
-        // Channels that wide accesses divide, and tiles do not.
+        // Channels that are whole wide accesses, but no whole tiles.
         rectified(conv([2, 16, 7, 9], [40, 3, 3], 1, 1)),
         conv([1, 8, 13, 11], [136, 3, 3], 2, 1),
         unbiased(conv([3, 24, 6, 5], [104, 1, 3], 1, 1)),
@@ -129,7 +130,7 @@ fn conv2d() -> Vec<Case> {
     cases.into_iter().chain(pointwise()).map(Case::Conv2d).collect()
 }
 
-/// Convolutions that are GEMMs as they stand.
+/// 1×1 convolutions, which run as GEMMs.
 fn pointwise() -> [Conv; 13] {
     let mix = |x, k| conv(x, [k, 1, 1], 1, 0);
     [
@@ -143,7 +144,7 @@ fn pointwise() -> [Conv; 13] {
         unbiased(mix([1, 3, 25, 25], 2)),
         rectified(mix([3, 5, 11, 11], 4)),
         mix([1, 131, 1, 2], 67),
-        // Channels that wide accesses divide, and tiles do not.
+        // Channels that are whole wide accesses, but no whole tiles.
         mix([3, 40, 5, 7], 136),
         rectified(mix([2, 136, 3, 3], 104)),
         unbiased(mix([1, 104, 11, 13], 24)),
@@ -163,10 +164,10 @@ fn maxpool() -> Vec<Case> {
         ([3, 2, 8, 7], 3, 3),
         // Every window overlaps its neighbours.
         ([1, 3, 6, 9], 4, 1),
-        // The largest window, whose last position fills the byte.
+        // The largest window: its last position is 255, the most that a byte holds.
         ([1, 2, 16, 17], 16, 1),
         ([3, 1, 5, 3], 1, 2),
-        // Channels that wide accesses divide.
+        // Channels that are whole wide accesses.
         ([2, 16, 11, 9], 3, 2),
         ([1, 8, 10, 12], 3, 2),
         ([1, 24, 7, 8], 2, 2),
@@ -175,7 +176,7 @@ fn maxpool() -> Vec<Case> {
     cases.map(|(x, window, stride)| Case::MaxPool { x, window, stride }).to_vec()
 }
 
-/// Image batches for the ops that take them as they are.
+/// Batches of images for ops without options.
 fn images() -> [[usize; 4]; 12] {
     [
         [1, 1, 1, 1],
@@ -187,7 +188,7 @@ fn images() -> [[usize; 4]; 12] {
         [1, 2, 53, 53],
         [1, 3, 25, 25],
         [3, 5, 11, 11],
-        // Channels that wide accesses divide; more of them than pixels, and the other way round.
+        // Channels that are whole wide accesses; more channels than pixels, and more pixels than channels.
         [2, 16, 5, 7],
         [3, 40, 3, 3],
         [1, 8, 13, 9],
@@ -213,7 +214,7 @@ fn any_rank() -> [Shape; 9] {
         Shape::image(3, 5, 7, 1),
         Shape::image(1, 10, 5, 5),
         Shape::image(3, 2, 25, 25),
-        // A multiple of all widths.
+        // A multiple of every access width.
         Shape::image(2, 16, 4, 4),
     ]
 }
@@ -244,7 +245,7 @@ fn sgd() -> Vec<Update> {
         nesterov,
         Update { weight_decay: 0.1, ..heavy },
         Update { weight_decay: 0.0005, ..nesterov },
-        // Several parameters, each at its own pace; one stands still.
+        // Several parameters with different rate multipliers, one of them zero.
         Update { lens: &[1, 131, 10], multipliers: &[1.0, 2.0, 0.0], ..plain },
         Update { lens: &[1, 131, 10], multipliers: &[0.5, 1.0, 2.0], weight_decay: 0.01, ..nesterov },
         // More elements than fit one piece of work.
@@ -261,13 +262,14 @@ fn adamw() -> Vec<Update> {
         plain,
         Update { weight_decay: 0.01, ..plain },
         Update { rate: 0.1, weight_decay: 0.5, ..plain },
-        // The sign of the last gradient; an average of gradients alone; squares that are long remembered.
+        // Betas of zero, which leave the sign of the last gradient; an average of gradients alone; a long average of
+        // squares.
         Update { rule: rule([0.0, 0.0], 1e-8), ..plain },
         Update { rule: rule([0.95, 0.0], 1e-3), weight_decay: 0.01, ..plain },
         Update { rule: rule([0.5, 0.999_99], 1e-8), ..plain },
-        // Roots that are small beside it.
+        // An epsilon much larger than the roots.
         Update { rule: rule([0.9, 0.999], 10.0), weight_decay: 0.01, ..plain },
-        // Several parameters, each at its own pace; one stands still.
+        // Several parameters with different rate multipliers, one of them zero.
         Update { lens: &[1, 131, 10], multipliers: &[1.0, 2.0, 0.0], weight_decay: 0.1, ..plain },
         Update { lens: &[2, 3, 4, 5, 1030], multipliers: &[0.5, 1.0, 2.0, 1.0, 0.1], ..plain },
         // More elements than fit one piece of work.
@@ -278,7 +280,7 @@ fn adamw() -> Vec<Update> {
 
 fn gather() -> Vec<Batches> {
     let cases = [
-        // The data set's images as they are, for the network, for others, and smaller.
+        // Fashion-MNIST's images: unchanged, for the book's network, enlarged to another size, and reduced.
         (5, [28, 28], [28, 28], 2),
         (3, [28, 28], [224, 224], 2),
         (3, [28, 28], [64, 64], 3),
@@ -291,27 +293,27 @@ fn gather() -> Vec<Batches> {
         (3, [1, 1], [1, 1], 2),
         (3, [1, 1], [5, 6], 1),
         (3, [28, 28], [1, 1], 2),
-        // Wider than any tile, and so high that few rows are.
+        // Wider than any tile, and so high that few columns fit a tile.
         (2, [3, 600], [4, 521], 2),
         (1, [900, 5], [3, 33], 1),
     ];
     let grey = cases.map(|(images, from, to, batch)| Batches { images, from, to, channels: 1, batch });
     let channels = [
-        // CIFAR-10's images as they are, for the other presets, and by one axis.
+        // CIFAR-10's images: unchanged, for the other presets, and resized along one axis.
         (5, [32, 32], [32, 32], 3, 2),
         (3, [32, 32], [28, 28], 3, 2),
         (2, [32, 32], [96, 96], 3, 2),
         (2, [32, 32], [32, 41], 3, 1),
         (2, [32, 32], [17, 32], 3, 2),
         (7, [5, 7], [9, 3], 3, 4),
-        // Other numbers of channels, among them one that packs do not divide.
+        // Other numbers of channels, one of them no whole packs.
         (3, [6, 5], [7, 8], 2, 2),
         (3, [6, 5], [7, 8], 4, 2),
         (3, [6, 5], [8, 3], 7, 2),
         // One pixel.
         (3, [1, 1], [1, 1], 3, 2),
         (3, [8, 8], [1, 1], 3, 2),
-        // Tiles that begin in the middle of a pixel, and rows so many that few columns have room.
+        // Tiles that begin in the middle of a pixel, and so many rows that few columns fit a tile.
         (2, [3, 300], [4, 261], 3, 2),
         (1, [900, 5], [3, 33], 3, 1),
     ];
@@ -324,22 +326,22 @@ fn mlpconv() -> Vec<Block> {
     let composed = |block| Block { fused: false, ..block };
     let linear = |block| Block { relu: false, ..block };
     vec![
-        // The network's first filter, on fewer pixels than a tile has.
+        // The network's first filter, on fewer pixels than a tile.
         block([2, 1, 40, 40], [96, 96, 96], [11, 11], 4, 0),
-        // Pixels, channels and taps that divide nothing; several tiles of one image.
+        // Pixels, channels and taps that are no whole tiles; several tiles of one image.
         block([1, 1, 64, 56], [64, 96, 88], [11, 10], 2, 1),
         linear(block([1, 1, 9, 9], [56, 64, 72], [3, 3], 2, 0)),
         linear(block([3, 1, 12, 10], [96, 96, 96], [5, 4], 2, 1)),
         // Several channels, whose taps lie side by side.
         block([1, 2, 8, 9], [56, 56, 56], [3, 3], 1, 1),
         linear(block([2, 4, 6, 10], [88, 80, 96], [2, 2], 1, 0)),
-        // One pixel; windows that see nothing but padding, and pixels that no window sees.
+        // One pixel; windows that lie entirely in the padding, and pixels that no window reads.
         block([3, 1, 1, 1], [96, 64, 56], [1, 1], 2, 0),
         block([1, 1, 20, 16], [72, 96, 64], [7, 3], 6, 8),
         // Images of one column and of one row.
         block([1, 1, 300, 4], [56, 56, 64], [3, 4], 2, 0),
         linear(block([2, 1, 3, 290], [64, 56, 56], [3, 2], 2, 0)),
-        // What the kernels leave to the convolutions: channels, strides and filters.
+        // Channels, strides and filters that have no fused kernel and run as convolutions.
         composed(block([1, 3, 7, 7], [5, 7, 11], [3, 3], 1, 1)),
         composed(linear(block([2, 8, 3, 3], [8, 16, 8], [1, 1], 1, 0))),
         composed(block([1, 1, 14, 14], [48, 48, 48], [5, 5], 2, 2)),
@@ -352,7 +354,7 @@ fn pointwise_pair() -> Vec<Pair> {
     let linear = |pair| Pair { relu: false, ..pair };
     let means = |images, pixels, k| Pair { mean: Some(pixels), ..pair(images * pixels, k) };
     vec![
-        // One pixel; a batch of the network's last images; tiles that are full, and one pixel more.
+        // One pixel; a batch of the network's last images; full tiles, and one pixel more.
         pair(1, [1, 1, 1]),
         linear(pair(1, [16, 10, 3])),
         pair(175, [10, 10, 10]),
@@ -360,17 +362,17 @@ fn pointwise_pair() -> Vec<Pair> {
         pair(257, [3, 3, 3]),
         linear(pair(129, [1, 1, 1])),
         pair(3200, [10, 10, 10]),
-        // Mixed channels, and ends that fill no access.
+        // Different channels, and ends that are no whole access.
         pair(131, [10, 7, 3]),
         linear(pair(300, [3, 16, 1])),
         linear(pair(77, [1, 5, 16])),
         pair(50, [16, 1, 10]),
-        // One channel too many for a kernel of their own.
+        // One channel too many for the fused kernel.
         pair(100, [17, 10, 10]),
         linear(pair(60, [10, 17, 10])),
         pair(40, [10, 10, 17]),
-        // Means: of the network's last images, the last tile full or not; of images that are alone in a tile, and of
-        // those that have as many pixels as it has; tiles that begin within an access.
+        // Means: of the network's last images, with the last tile full or not; of images that are alone in a tile, or
+        // fill it exactly; of tiles that begin within an access.
         means(7, 25, [10, 10, 10]),
         linear(means(10, 25, [16, 10, 3])),
         means(128, 25, [10, 10, 10]),
@@ -384,7 +386,7 @@ fn pointwise_pair() -> Vec<Pair> {
         means(2, 128, [16, 16, 16]),
         linear(means(1, 127, [15, 15, 15])),
         means(3, 127, [15, 4, 5]),
-        // A pixel too many for a tile, and a channel.
+        // One pixel too many for a tile; one channel too many.
         means(2, 129, [10, 10, 10]),
         linear(means(1, 300, [3, 4, 5])),
         means(4, 25, [10, 17, 10]),

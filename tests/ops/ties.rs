@@ -1,4 +1,4 @@
-//! Where a function has a kink: the gradient that PyTorch chooses.
+//! Gradients at kinks are those that PyTorch chooses.
 
 use mlpconv::device::Role;
 use mlpconv::shape::Window;
@@ -34,10 +34,10 @@ fn the_first_maximum_in_row_major_order_takes_the_gradient<B: Backend>(backend: 
     // Zeros of either sign are equal.
     expect(backend, pool(1, 2, 1, 1), &[-0.0, 0.0], &[1.0, 2.0], &[1.0, 2.0]);
     expect(backend, pool(2, 2, 2, 1), &[-0.0, 0.0, 0.0, 0.0], &[3.0], &[3.0, 0.0, 0.0, 0.0]);
-    // Overlapping windows each have a first maximum of their own.
+    // Each of two overlapping windows has its own first maximum.
     expect(backend, pool(2, 3, 2, 1), &[5.0; 6], &[1.0, 2.0], &[1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
     expect(backend, pool(2, 3, 2, 1), &[0.0, 9.0, 0.0, 0.0, 9.0, 0.0], &[1.0, 2.0], &[0.0, 3.0, 0.0, 0.0, 0.0, 0.0]);
-    // Where nothing is larger than the least of numbers, the first is the maximum all the same.
+    // If all elements are -∞, the first one is the maximum.
     expect(backend, pool(2, 2, 2, 1), &[f64::NEG_INFINITY; 4], &[3.0], &[3.0, 0.0, 0.0, 0.0]);
 }
 
@@ -47,7 +47,8 @@ fn ties_are_broken_for_each_channel_on_its_own<B: Backend>(backend: &B, _: Arith
     expect(backend, case, &x, &[1.0, 2.0, 3.0], &[1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0]);
 }
 
-/// Small whole numbers, so that most windows have ties: against the naive loop, with channels enough for wide accesses.
+/// Small whole numbers give ties in most windows, which are compared with the naive loop. The channels are enough for
+/// wide accesses.
 fn ties_among_whole_packs_of_channels<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for (c, window, stride) in [(16, 3, 2), (16, 2, 1), (13, 3, 2), (8, 3, 3)] {
         let case = Case::MaxPool { x: [2, c, 9, 8], window, stride };
@@ -70,7 +71,7 @@ fn relu_has_no_slope_at_zero<B: Backend>(backend: &B, _: Arithmetic) {
 }
 
 fn a_fused_relu_has_no_slope_at_zero<B: Backend>(backend: &B, _: Arithmetic) {
-    // A GEMM as it stands, and a filter that is wider than the image.
+    // A 1×1 filter, which runs as a GEMM, and a 3×3 filter, which is higher than the image.
     for pad in [0, 1] {
         let filter = Shape::weight(1, 1, 1 + 2 * pad, 1 + 2 * pad);
         let mut tape = Tape::new(backend, TRAINING);

@@ -1,7 +1,6 @@
-//! Optimisers' rules against PyTorch's, one scalar at a time, over several steps.
+//! The optimisers' rules against PyTorch's, one scalar at a time, over several steps.
 //!
-//! The reference carries with every number a bound of the rounding error that a program may have made up to there, so
-//! that the tolerance comes out of the computation itself.
+//! The reference carries with each number a bound of its rounding error, so the tolerance follows from the computation.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -25,7 +24,7 @@ pub struct Update {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Rule {
-    /// Without momentum there is no velocity to keep.
+    /// Without momentum (`None`) no velocity is kept.
     Sgd {
         momentum: Option<f64>,
         nesterov: bool,
@@ -36,13 +35,13 @@ pub enum Rule {
     },
 }
 
-/// Enough for a momentum to show whether it is carried over.
+/// Enough steps to show whether the state is carried over.
 const STEPS: usize = 5;
 
-/// Tensors that a rule may keep for a parameter.
+/// The most tensors that a rule keeps for a parameter.
 const STATES: usize = 2;
 
-/// A number, and how far off it may be in units of the rounding error.
+/// A number, and the bound of its error in units of the unit roundoff.
 #[derive(Clone, Copy, Debug)]
 struct Rounded {
     value: f64,
@@ -94,7 +93,7 @@ impl Div for Rounded {
 }
 
 impl Rounded {
-    /// Of what is zero only where it is exactly that.
+    /// The square root. A value of zero must be exact.
     fn sqrt(self) -> Self {
         let value = self.value.sqrt();
         let inherited = if self.error == 0.0 { 0.0 } else { self.error / (2.0 * value) };
@@ -122,7 +121,8 @@ fn step<S: Real>(update: &Update, t: usize, multiplier: f64, w: &mut Rounded, st
         }
         Rule::AdamW { betas: [beta1, beta2], eps } => {
             let [m, v] = states;
-            // The host computes it in f64, a power of so many factors and a difference, before it is rounded.
+            // The host computes the correction in f64, a power of `updates` factors and a difference, before it is
+            // rounded.
             let narrower = f64::EPSILON / S::epsilon().to_f64();
             let correction = |beta: f64| {
                 let updates = t as i32 + 1;
@@ -142,9 +142,10 @@ fn gradient(i: usize, t: usize, len: usize) -> Vec<f64> {
     draw::spread((50 + 10 * t + i) as u64, len)
 }
 
-/// Runs `update` on `backend` and compares parameters and states after each step. The largest error as a share of its bound.
+/// Runs `update` on `backend` and compares parameters and states after each step. Returns the largest error as a share
+/// of its bound.
 pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, update: &Update) -> f64 {
-    // Parameters are stored as they are computed.
+    // Parameters are not rounded by storing.
     let unit = arithmetic.unit();
     let mut worst = 0.0f64;
     let buffer = |values: &[f64]| backend.upload(Role::Parameter, &case::scalars(values)).unwrap();
@@ -215,7 +216,7 @@ pub fn apply<B: Backend>(
 fn compare<B: Backend>(backend: &B, unit: f64, got: &B::Buf, want: impl Iterator<Item = Rounded>, what: &str) -> f64 {
     let mut worst = 0.0f64;
     for (index, (got, want)) in backend.download(got).unwrap().into_iter().zip(want).enumerate() {
-        // Twice: the program may have rounded in another order than the rule is written in.
+        // The factor of two allows for a program that computes in another order.
         let (error, tolerance) = ((got.to_f64() - want.value).abs(), 2.0 * unit * want.error);
         assert!(error <= tolerance, "{what}: element {index} is {got:?}, not {} (± {tolerance:e})", want.value);
         if error > 0.0 {

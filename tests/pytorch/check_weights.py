@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import torch_nin
 
-# Each logit comes through twelve layers of float32 sums of a few thousand products, which the two add in different orders.
+# Each logit comes through twelve layers of float32 sums of a few thousand products, which the two add in another order.
 TOLERANCE = 1e-4
 IMAGES = 4
 SIZE = 224

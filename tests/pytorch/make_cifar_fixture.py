@@ -4,10 +4,10 @@ Run from the repository's root, with tests/pytorch/requirements.txt installed:
 
     python tests/pytorch/make_cifar_fixture.py
 
-The network is the paper's (arXiv 1312.4400) at its own size, without dropout. Its weights and images are too many to be
-committed; they come from a formula that both sides compute: element i of tensor t, in PyTorch's order, is uniform noise
-of 24 bits, `noise` below. Written are the logits, the loss, and of each parameter's gradient its sum, its Euclidean norm
-and values at places that `places` lists. PyTorch computes in double precision on numbers that are rounded to float32.
+The network is the paper's (arXiv 1312.4400) at its own size, without dropout. Its weights and images are too large to
+commit. Both sides compute them by a formula: element i of tensor t, in PyTorch's order, is uniform noise of 24 bits,
+`noise` below. The file has the logits, the loss, and of each parameter's gradient the sum, the Euclidean norm, and the
+values at the indices of `places`. PyTorch computes in double precision on numbers that are rounded to float32.
 """
 
 import json

@@ -5,8 +5,8 @@ Run from the repository's root, with tests/pytorch/requirements.txt installed:
     python tests/pytorch/make_parity_fixture.py            # everything
     python tests/pytorch/make_parity_fixture.py --adamw    # adamw.json alone, from the tensors that are there
 
-The network is that of torch_nin.py without dropout, narrow enough that its numbers can be committed. The images are small
-too, but leave the global average more than a single pixel: of 112 pixels a side, 2x2 are left.
+The network is the peer's (torch_nin.py) without dropout, narrow enough that its numbers can be committed. The images
+are small too, but not so small that the global average would see a single pixel: 112 pixels leave it 2x2 of them.
 """
 
 import argparse

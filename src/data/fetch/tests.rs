@@ -239,7 +239,7 @@ fn a_folder_that_cannot_be_made_is_an_error_at_once() {
 }
 
 #[test]
-fn a_file_of_which_only_the_compressed_form_is_known_must_be_that() {
+fn a_file_without_a_content_hash_must_be_the_compressed_one() {
     let folder = tempfile::tempdir().unwrap();
     let files = compressed_files();
     fetch_these(&files, folder.path(), &[mirror(upstream)]).0.unwrap();

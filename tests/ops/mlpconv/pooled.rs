@@ -1,4 +1,4 @@
-//! The block with its pool is to the bit the block and then the pool, whatever a backend does in one kernel.
+//! The block with its pool as one op has the bits of the block and the pool one after the other.
 
 use mlpconv::Backend;
 use mlpconv::device::{Buffer, Grad, Role, Write};
@@ -11,8 +11,8 @@ use crate::{case, draw};
 
 on_every_backend!(
     values_positions_and_gradients_are_those_of_block_and_pool,
-    of_equals_the_first_is_the_maximum,
-    of_several_nan_the_last_is,
+    the_first_of_equal_values_is_the_maximum,
+    the_last_of_several_nans_is_the_maximum,
     running_again_gives_the_same_bits,
 );
 
@@ -21,7 +21,7 @@ on_every_backend!(
 struct Pooled {
     block: Block,
     pool: [usize; 2],
-    /// Rows and columns of the block's output that are computed.
+    /// The most rows and columns of the block's output that are computed.
     cropped: [usize; 2],
 }
 
@@ -44,7 +44,7 @@ impl Pooled {
         self.block.params([w1, w2, w3], [b1, b2, b3])
     }
 
-    /// Output and positions: by the kernels of block and pool one after the other where they are `apart`.
+    /// The bits of the output, and the positions of the maxima. If `apart`, block and pool run one after the other.
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Buf], apart: bool) -> (Vec<u64>, Vec<u8>) {
         let (shape, params) = (self.shape(), self.params(inputs));
         let len = shape.output().len();
@@ -57,7 +57,7 @@ impl Pooled {
             backend.maxpool_fprop(&shape.pool.unwrap(), &whole, &mut y, Some(&mut index)).unwrap();
         } else {
             backend.mlpconv_fprop(&shape, &inputs[0], params, &mut y, Some(&mut index)).unwrap();
-            // In inference nobody wants the positions.
+            // Inference has no use for the positions.
             let mut inferred = room(len);
             backend.mlpconv_fprop(&shape, &inputs[0], params, &mut inferred, None).unwrap();
             assert_eq!(bits(backend, &y), bits(backend, &inferred), "{self:?}: in inference");
@@ -116,7 +116,7 @@ fn bits<B: Backend>(backend: &B, buf: &B::Buf) -> Vec<u64> {
     values.into_iter().map(|value| mlpconv::device::Real::to_f64(value).to_bits()).collect()
 }
 
-/// The block's output is of `[n, h, w]`.
+/// A block with an output of `[n, h, w]` pixels, and its pool.
 fn pooled([n, h, w]: [usize; 3], k: [usize; 3], pool: [usize; 2]) -> Pooled {
     let block = Block { x: [n, 1, 2 * h, 2 * w], k, filter: [2, 2], stride: 2, pad: 0, relu: true, fused: true };
     Pooled { block, pool, cropped: [usize::MAX; 2] }
@@ -125,10 +125,10 @@ fn pooled([n, h, w]: [usize; 3], k: [usize; 3], pool: [usize; 2]) -> Pooled {
 fn small() -> Vec<Pooled> {
     let linear = pooled([2, 7, 9], [56, 64, 96], [3, 2]);
     vec![
-        // One window, and one with pixels beside it.
+        // One window, without and with pixels beside it.
         pooled([2, 3, 3], [96; 3], [3, 2]),
         pooled([3, 4, 4], [72, 56, 88], [3, 2]),
-        // Windows and strides that have no kernel with the block, and a block without a ReLU.
+        // Windows and strides that no kernel fuses with the block, and a block without a ReLU.
         pooled([2, 6, 8], [96; 3], [2, 2]),
         pooled([1, 7, 6], [64, 96, 56], [3, 1]),
         pooled([1, 8, 9], [96; 3], [4, 3]),
@@ -138,16 +138,16 @@ fn small() -> Vec<Pooled> {
     ]
 }
 
-/// What takes several tiles and blocks of threads.
+/// Shapes of several tiles and thread blocks.
 fn large() -> Vec<Pooled> {
     let whole = pooled([1, 54, 54], [96; 3], [3, 2]);
     vec![
-        // The network's extents: as they are, and without the row and column that no window sees.
+        // The network's extents, with and without the row and column that no window reads.
         whole,
         Pooled { cropped: [53, 53], ..whole },
-        // Rows and columns that are cropped for no pool of this stride.
+        // A crop that no plan makes for a pool of this stride.
         Pooled { cropped: [8, 11], ..pooled([2, 14, 20], [64, 96, 80], [3, 2]) },
-        // Several tiles to a row of windows; rows for which there is no room.
+        // Several tiles in a row of windows, and rows that are too long for the kernel.
         pooled([1, 5, 100], [56, 96, 72], [3, 2]),
         pooled([1, 3, 420], [96, 56, 64], [3, 2]),
         // Many rows in a tile.
@@ -156,7 +156,7 @@ fn large() -> Vec<Pooled> {
 }
 
 fn all(arithmetic: Arithmetic) -> Vec<Pooled> {
-    // Others compose the large ones of what the small ones are composed of.
+    // Only bf16 has a fused kernel. Other backends compose the op, and the small shapes test that.
     if arithmetic == Arithmetic::CudaBf16 { [small(), large()].concat() } else { small() }
 }
 
@@ -166,7 +166,7 @@ fn values_positions_and_gradients_are_those_of_block_and_pool<B: Backend>(backen
     }
 }
 
-/// About as many as a GPU has multiprocessors, which are whole bands of several tiles; more of them.
+/// About as many thread blocks as a GPU has multiprocessors, each a band of several tiles; and more of them.
 #[cfg(feature = "cuda")]
 #[test]
 fn any_number_of_images_is_pooled() {
@@ -176,12 +176,12 @@ fn any_number_of_images_is_pooled() {
     }
 }
 
-fn of_equals_the_first_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
+fn the_first_of_equal_values_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
     for pooled in [pooled([2, 11, 15], [96; 3], [3, 2]), pooled([1, 7, 6], [64; 3], [2, 2])] {
         let mut inputs = pooled.block.whole();
         let (_, index) = pooled.check(backend, &inputs);
         assert!(index.contains(&0) && index.iter().any(|&position| position > 0), "{pooled:?}");
-        // All zero.
+        // With an output of all zeros, the first position of every window is the maximum.
         inputs[5].fill(0.0);
         inputs[6].fill(0.0);
         let (y, index) = pooled.check(backend, &inputs);
@@ -189,9 +189,9 @@ fn of_equals_the_first_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
     }
 }
 
-fn of_several_nan_the_last_is<B: Backend>(backend: &B, _: Arithmetic) {
+fn the_last_of_several_nans_is_the_maximum<B: Backend>(backend: &B, _: Arithmetic) {
     for pooled in [pooled([2, 11, 15], [96; 3], [3, 2]), pooled([1, 7, 6], [64; 3], [2, 2])] {
-        // Single pixels of all channels, and one channel of all pixels.
+        // NaN in single pixels of all channels, and in one channel of all pixels.
         let mut inputs = pooled.block.draw();
         inputs[0].iter_mut().step_by(211).for_each(|x| *x = f64::NAN);
         inputs[6][5] = f64::NAN;
