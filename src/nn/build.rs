@@ -1,4 +1,4 @@
-//! Initial values, and the builder that gives them to layers.
+//! The rules for initial values, and the builder that makes initialised layers.
 
 use rand::RngExt;
 
@@ -10,20 +10,22 @@ use crate::shape::Window;
 use crate::tape::Param;
 use crate::{Result, Shape};
 
-/// How a parameter is initialised. `fan_in` is the number of inputs that one output sums over (r·s·c), `fan_out` the
-/// number of outputs that one input reaches (r·s·k).
+/// The rule for a parameter's initial values. `fan_in` is the number of inputs of one output (r·s·c), `fan_out` the
+/// number of outputs of one input (r·s·k). A bias has the fans of its convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Init {
     Zeros,
-    /// Uniform within ±√(6 / (fan_in + fan_out)): Glorot and Bengio, 2010; d2l's choice for weights.
+    /// Uniform within ±√(6 / (fan_in + fan_out)): Glorot and Bengio, "Understanding the difficulty of training deep
+    /// feedforward neural networks", 2010. d2l's choice for weights.
     Xavier,
-    /// Uniform within ±√(6 / fan_in), made for ReLU: He et al., 2015.
+    /// Uniform within ±√(6 / fan_in), for layers with ReLU: He et al., "Delving deep into rectifiers", 2015.
     He,
-    /// Uniform within ±√(1 / fan_in): what PyTorch gives to the biases of a convolution.
+    /// Uniform within ±√(1 / fan_in): PyTorch's rule for the biases of a convolution.
     FanIn,
 }
 
 impl Init {
+    /// The largest absolute value.
     fn bound(self, fan_in: usize, fan_out: usize) -> f64 {
         let (fan_in, fan_out) = (fan_in as f64, fan_out as f64);
         match self {
@@ -35,7 +37,8 @@ impl Init {
     }
 }
 
-/// Channels of the outputs of a block's three convolutions: `96.into()` for three alike, or `[192, 160, 96].into()`.
+/// Output channels of an mlpconv block's three convolutions: `96.into()` for three equal ones, or `[192, 160,
+/// 96].into()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Widths(pub [usize; 3]);
 
@@ -51,8 +54,8 @@ impl From<[usize; 3]> for Widths {
     }
 }
 
-/// Makes layers whose parameters are initialised: each parameter from its own stream of random numbers, so that values
-/// depend on the seed and the parameter's place in the network and on nothing else.
+/// A builder of layers with initialised parameters. Each parameter draws from its own stream of random numbers, so its
+/// values depend only on the seed and on how many parameters the builder made before it.
 pub struct Builder<B: Backend> {
     backend: B,
     weight: Init,
@@ -62,18 +65,19 @@ pub struct Builder<B: Backend> {
 }
 
 impl<B: Backend> Builder<B> {
-    /// Weights by `weight`, biases zero.
+    /// A builder with rule `weight` for weights; biases are zero.
     pub fn new(backend: &B, weight: Init, seed: u64) -> Self {
         Builder { backend: backend.clone(), weight, bias: Init::Zeros, seed, made: 0 }
     }
 
-    /// Biases by `bias`.
+    /// Sets the rule for biases.
     pub fn with_bias(mut self, bias: Init) -> Self {
         self.bias = bias;
         self
     }
 
-    /// A convolution from `inputs` to `outputs` channels with a square filter and a bias.
+    /// A convolution from `inputs` to `outputs` channels with a square filter of `filter` × `filter` pixels and a bias,
+    /// without a ReLU.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for no channels, an empty filter or a stride of 0.
@@ -95,8 +99,8 @@ impl<B: Backend> Builder<B> {
         Ok(Conv2d::new(weight, bias, Window { stride, pad }))
     }
 
-    /// The paper's mlpconv layer: a convolution and two 1×1 convolutions, a ReLU after each. `outputs` is one number of
-    /// channels for all three, or an array of three.
+    /// The paper's mlpconv layer: a convolution and two 1×1 convolutions, a ReLU after each. `outputs` has the channels
+    /// of each convolution, see [`Widths`]; `filter`, `stride` and `pad` are the first convolution's.
     ///
     /// # Errors
     /// As [`Builder::conv2d`].
@@ -115,13 +119,14 @@ impl<B: Backend> Builder<B> {
         Ok(NinBlock::new(conv, first, second))
     }
 
-    /// A parameter of a convolution with weights of shape `conv`.
+    /// A parameter of shape `shape`, of a convolution with weights of shape `conv`.
     fn param(&mut self, shape: Shape, init: Init, conv: Shape) -> Result<Param<B>> {
         let &[k, c, r, s] = conv.dims() else { unreachable!("weights have rank 4") };
         let bound = init.bound(c * r * s, k * r * s);
         let mut rng = Stream::new(self.seed, Purpose::Init { index: self.made }, 0, 0).rng();
         self.made += 1;
-        // 24 random bits, as many as an f32 holds: the same values in every precision.
+        // Uniform in [-1, 1), in steps of 2^-23. The product with the bound is computed in f64 and rounded to the
+        // scalar.
         let mut uniform = || f64::from(rng.random::<u32>() >> 8) / f64::from(1u32 << 23) - 1.0;
         let values: Vec<_> = (0..shape.len()).map(|_| Real::from_f64(bound * uniform())).collect();
         Param::new(&self.backend, shape, &values)

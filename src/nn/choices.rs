@@ -1,5 +1,5 @@
-//! What the rules of [`gemm`](crate::device::cuda::gemm) choose for the book's network: `kernels/measured/CHOICES.md`,
-//! written by `make choices`, and held to the rules by a test.
+//! The report of tiles and splits that the rules of [`gemm`](crate::device::cuda::gemm) choose for d2l's network:
+//! `kernels/measured/CHOICES.md`. `make choices` writes it, and a test compares it with the rules.
 
 use std::fmt::Write as _;
 use std::{env, fs};
@@ -37,7 +37,7 @@ kernels that take the place of some of these: the fused first block (bf16), the 
 /// Multiprocessors of an H200.
 const MULTIPROCESSORS: usize = 132;
 
-/// The convolutions of the book's network by its plan, each of several equal ones once.
+/// The convolutions of d2l's network by its plan without fusion; of consecutive equal ones, one.
 fn convolutions(batch: usize) -> Vec<ConvShape> {
     let net = Nin::d2l(&Cpu::<f32>::new(), 0).unwrap();
     let apart = |_: &_| Err("each by itself".into());
@@ -48,21 +48,23 @@ fn convolutions(batch: usize) -> Vec<ConvShape> {
     convolutions
 }
 
+/// The launch of one pass of a convolution.
 struct Choice {
     tile: Tile,
     product: Product,
     blocks: usize,
     splits: usize,
-    /// Steps of the sum that a block does, in elements.
+    /// Elements of the sum that a block computes.
     depth: usize,
+    /// Bytes of partial results.
     parts: usize,
 }
 
-/// Of a pass of the convolution `of`.
+/// The choice for a pass of the convolution `of`.
 fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
     let run = gemm_of(precision, of);
     let ConvShape { c, k, .. } = run;
-    // An access of 16 bytes, and the tile's part of the sum.
+    // Whether both operands are read in 16-byte accesses, and the elements of k in a tile.
     let (both, step) = (whole_vectors(precision, &[c, k]), if precision == Precision::Bf16 { 32 } else { 16 });
     let plain = |aligned, m, n, k: usize| {
         let (tile, product) = (*tile(precision, aligned, n), Product { m, n, k });
@@ -79,7 +81,7 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
         "fprop" if run.is_gemm() => plain(whole_vectors(precision, &[c]), run.pixels(), k, c),
         "fprop" => {
             let product = Product { m: run.pixels(), n: k, k: run.taps() };
-            // By the pixels that there would be if none were left out.
+            // K is split as for the uncropped output.
             let whole = Product { m: of.whole().pixels(), ..product };
             let tile = *tile(precision, whole_vectors(precision, &[c]), k);
             let choice = divided(fprop_splits, tile, whole, whole.m * k);
@@ -90,7 +92,7 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
         "dgrad" => plain(both, of.n * of.h * of.w, c, run.r * run.s * k),
         _ => {
             let product = Product { m: k, n: run.taps(), k: run.pixels() };
-            // The gradient lies as the filter does.
+            // The gradient has the filter's layout.
             let len = (of.taps() * k).next_multiple_of(4) + k;
             divided(wgrad_splits, tile(precision, both, product.n).grouped(), product, len)
         }
@@ -111,7 +113,7 @@ fn report() -> String {
             for (layer, of) in convolutions(batch).iter().enumerate() {
                 let ConvShape { c, k, r, s, .. } = gemm_of(precision, of);
                 let name = format!("{c}→{k}, {r}×{s}");
-                // Nobody asks for the gradient of images.
+                // The first layer has no dgrad: images need no gradient.
                 for pass in passes.iter().filter(|pass| layer > 0 || **pass != "dgrad") {
                     let Choice { tile, product, blocks, splits, depth, parts } = choose(precision, pass, of);
                     let Product { m, n, k } = product;

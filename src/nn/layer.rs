@@ -1,20 +1,21 @@
-//! A layer of a network: the unit that a plan is made of.
+//! A layer of a network: the unit of a plan.
 
 use super::{Conv2d, join};
 use crate::tape::{Tape, Var};
 use crate::{Backend, Result, Shape};
 
-/// A layer under its name, as in the names of its parameters.
+/// A layer with its name.
 pub struct Layer<'a, B: Backend> {
+    /// The layer's name, the prefix of its parameters' names (`0.2`).
     pub path: String,
     pub op: Op<'a, B>,
 }
 
-/// What a layer does. A plan fuses neighbours of the kinds that it knows.
+/// The op of a layer, with its settings. A plan may fuse neighbouring layers, but none with a custom one.
 pub enum Op<'a, B: Backend> {
-    /// With a ReLU in the epilogue if the layer has one.
+    /// A convolution with bias, and with a ReLU in the epilogue if the layer has one.
     Conv2d(&'a Conv2d<B>),
-    /// The maxima of `window` × `window` squares, `stride` apart.
+    /// The maxima of `window` × `window` squares, `stride` pixels apart.
     MaxPool {
         window: usize,
         stride: usize,
@@ -22,24 +23,25 @@ pub enum Op<'a, B: Backend> {
     /// The mean of each channel.
     GlobalAvgPool,
     Relu,
-    /// With the probability of dropping an element.
+    /// Dropout with this probability of dropping an element.
     Dropout(f64),
     Flatten,
-    /// A layer that nothing is known of: it reads all of its input, and nothing is fused across it.
+    /// A layer that the crate does not know. A plan takes it to read all of its input, and fuses nothing with it.
     Custom(&'a dyn Custom<B>),
 }
 
 impl<'a, B: Backend> Layer<'a, B> {
-    /// A layer named `name` within `path`; an empty `name` is the module's own.
+    /// The layer named `name` within module `path`. With an empty `name` it has the module's name.
     pub fn new(path: &str, name: &str, op: Op<'a, B>) -> Self {
         let path = if name.is_empty() { path.to_owned() } else { join(path, name) };
         Layer { path, op }
     }
 }
 
-/// A layer of one's own. Its [`Module`](super::Module) lists it as [`Op::Custom`], and its parameters.
+/// A layer defined outside the crate. Its [`Module`](super::Module) lists it as [`Op::Custom`], and lists its
+/// parameters.
 pub trait Custom<B: Backend>: Send + Sync {
-    /// As a summary shows it.
+    /// The name in summaries and plans.
     fn name(&self) -> String;
 
     /// The shape of the output for an input of shape `input`.
@@ -48,7 +50,7 @@ pub trait Custom<B: Backend>: Send + Sync {
     /// [`Error::Shape`](crate::Error::Shape) for an input that it cannot take.
     fn output(&self, input: Shape) -> Result<Shape>;
 
-    /// Runs the layer.
+    /// Runs the layer on `x`. The result has the shape that [`Custom::output`] gives.
     ///
     /// # Errors
     /// As the ops that it runs.

@@ -1,4 +1,5 @@
-//! Networks: modules own parameters and list their layers, a plan decides which layers run as one op, and the presets.
+//! Networks: modules, which own parameters and list their layers; plans, which decide which layers run as one op; and
+//! NiN's presets.
 
 mod build;
 #[cfg(all(test, feature = "cuda"))]
@@ -23,8 +24,9 @@ use crate::{Backend, Result};
 
 /// A part of a network, or a whole one.
 pub trait Module<B: Backend>: Send + Sync {
-    /// Appends the module's layers, in order, under names that begin with `path`. A module that contains others appends
-    /// theirs, so that a network is one flat list; one that computes by itself appends an [`Op::Custom`].
+    /// Appends the module's layers to `layers`, in order, under names that begin with `path`. A module that contains
+    /// others appends their layers, so that a network is one flat list. A module with its own computation appends an
+    /// [`Op::Custom`].
     fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>);
 
     /// The parameters in order, under PyTorch's names (`0.2.weight`).
@@ -32,13 +34,13 @@ pub trait Module<B: Backend>: Send + Sync {
         Vec::new()
     }
 
-    /// The parameters of [`Module::params`], to be changed.
+    /// The parameters of [`Module::params`], mutable, in the same order and under the same names.
     fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
         Vec::new()
     }
 
-    /// Runs the module as its [`Plan`] for the shape of `x` says. It takes `x` by value, so that in inference a value is freed
-    /// as soon as it has been used.
+    /// Runs the module by its [`Plan`] for the shape of `x`. `x` is taken by value, so that inference frees each value
+    /// as soon as the next layer has run.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
@@ -56,12 +58,12 @@ pub fn layers<B: Backend, M: Module<B> + ?Sized>(net: &M) -> Vec<Layer<'_, B>> {
     layers
 }
 
-/// `name` within `path`, as PyTorch joins them.
+/// `path` and `name` joined by a dot, as in PyTorch.
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// `params`, each under its name within `path`.
+/// `params`, each name prefixed by `path`.
 fn within<P>(path: &str, params: Vec<(String, P)>) -> impl Iterator<Item = (String, P)> + use<P> {
     let path = path.to_owned();
     params.into_iter().map(move |(name, param)| (join(&path, &name), param))

@@ -1,11 +1,11 @@
-//! Modules of a single layer: each an op with its settings and parameters.
+//! Modules of a single layer: an op with its settings and parameters.
 
 use super::{Layer, Module, Op};
 use crate::shape::{ConvShape, Window};
 use crate::tape::{Param, Tape, Var};
 use crate::{Backend, Result, Shape};
 
-/// A convolution with bias, and a ReLU after it if asked for.
+/// A convolution with bias, and with a ReLU if [`Conv2d::with_relu`] is called.
 pub struct Conv2d<B: Backend> {
     weight: Param<B>,
     bias: Param<B>,
@@ -14,12 +14,12 @@ pub struct Conv2d<B: Backend> {
 }
 
 impl<B: Backend> Conv2d<B> {
-    /// A convolution with weights `[K, C, R, S]` and bias `[K]`; shapes that do not fit are errors of the op when it runs.
+    /// A convolution with weights `[K, C, R, S]` and bias `[K]`. Shapes are checked when the layer runs.
     pub fn new(weight: Param<B>, bias: Param<B>, window: Window) -> Self {
         Conv2d { weight, bias, window, relu: false }
     }
 
-    /// With a ReLU in the epilogue.
+    /// Adds a ReLU in the epilogue.
     pub fn with_relu(mut self) -> Self {
         self.relu = true;
         self
@@ -29,14 +29,17 @@ impl<B: Backend> Conv2d<B> {
         self.relu = relu;
     }
 
+    /// Whether a ReLU is in the epilogue.
     pub fn relu(&self) -> bool {
         self.relu
     }
 
+    /// The weights, `[K, C, R, S]`, in memory KRSC.
     pub fn weight(&self) -> &Param<B> {
         &self.weight
     }
 
+    /// The bias, `[K]`.
     pub fn bias(&self) -> &Param<B> {
         &self.bias
     }
@@ -46,7 +49,7 @@ impl<B: Backend> Conv2d<B> {
         [tape.param(&self.weight), tape.param(&self.bias)]
     }
 
-    /// Learns at `multiplier` times the optimiser's rate.
+    /// Sets the learning rate of weight and bias to `multiplier` times the optimiser's.
     pub fn with_rate(mut self, multiplier: B::Scalar) -> Self {
         self.weight.rate_multiplier = multiplier;
         self.bias.rate_multiplier = multiplier;
@@ -76,7 +79,7 @@ impl<B: Backend> Module<B> for Conv2d<B> {
     }
 }
 
-/// Max pooling over `window` × `window` squares, `stride` apart.
+/// Max pooling over `window` × `window` squares, `stride` pixels apart, in floor mode.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
     pub window: usize,
@@ -90,7 +93,7 @@ impl<B: Backend> Module<B> for MaxPool {
     }
 }
 
-/// The mean of each channel.
+/// Global average pooling: the mean of each channel, `[N, C, H, W]` to `[N, C, 1, 1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct GlobalAvgPool;
 
@@ -100,7 +103,7 @@ impl<B: Backend> Module<B> for GlobalAvgPool {
     }
 }
 
-/// ReLU as a layer of its own.
+/// ReLU as a separate layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Relu;
 
@@ -120,7 +123,7 @@ impl<B: Backend> Module<B> for Dropout {
     }
 }
 
-/// Images as rows.
+/// Flatten: images `[N, C, H, W]` to rows `[N, C·H·W]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Flatten;
 

@@ -1,13 +1,13 @@
-//! Network in Network: its block, and the presets.
+//! Network in Network: the mlpconv block, and the preset networks.
 
 use super::{Builder, Conv2d, Dropout, Flatten, GlobalAvgPool, Init, Layer, MaxPool, Module, Sequential, join, within};
 use crate::tape::{Param, Tape, Var};
 use crate::{Backend, Result};
 
-/// A convolution and two 1×1 convolutions, a ReLU after each (after the last unless it is left out): a small
-/// perceptron that slides over the image.
+/// The mlpconv block: a convolution and two 1×1 convolutions, a ReLU after each (after the last unless
+/// [`NinBlock::with_linear_output`] removes it). It is a small perceptron that slides over the image.
 ///
-/// Its convolutions are named 0, 2 and 4, as in a PyTorch `Sequential` where each ReLU has a number of its own.
+/// Its convolutions are named 0, 2 and 4, as in a PyTorch `Sequential` that numbers the ReLUs too.
 pub struct NinBlock<B: Backend> {
     convs: [Conv2d<B>; 3],
 }
@@ -19,10 +19,10 @@ impl<B: Backend> NinBlock<B> {
         NinBlock { convs: [conv.with_relu(), first.with_relu(), second.with_relu()] }
     }
 
-    /// Without the ReLU after the last 1×1 convolution.
+    /// Removes the ReLU after the last 1×1 convolution.
     ///
-    /// Before the global average of a classifier that ReLU can kill: a class whose logit is zero for every image gets
-    /// no gradient ever again.
+    /// Before the global average of a classifier that ReLU can kill a class: once its logit is zero for every image, it
+    /// gets no gradient any more.
     pub fn with_linear_output(mut self) -> Self {
         self.convs[2].set_relu(false);
         self
@@ -45,16 +45,17 @@ impl<B: Backend> Module<B> for NinBlock<B> {
     }
 }
 
-/// A NiN for images of some number of channels and classes.
+/// A NiN: one of the preset networks.
 pub struct Nin<B: Backend> {
     layers: Sequential<B>,
 }
 
-/// Of a network that no data set asks for otherwise: grey images of ten classes, as the MNIST family has them.
+/// Default channels: grey images, as in the MNIST family.
 const GREY: usize = 1;
+/// Default classes, as in the MNIST family and CIFAR-10.
 const CLASSES: usize = 10;
 
-/// Each preset's pool.
+/// The max pool of every preset.
 const POOL: MaxPool = MaxPool { window: 3, stride: 2 };
 
 impl<B: Backend> Nin<B> {
@@ -70,7 +71,8 @@ impl<B: Backend> Nin<B> {
         Self::d2l_topology(backend, seed, channels, [96, 256, 384], classes, 0.5)
     }
 
-    /// [`Nin::d2l`] with other channel counts in its first three blocks, and another probability of dropout.
+    /// [`Nin::d2l`] with `widths` channels in its first three blocks, and `dropout` as the probability of dropout (0.5
+    /// in d2l).
     pub fn d2l_with_channels(backend: &B, seed: u64, widths: [usize; 3], dropout: f64) -> Result<Self> {
         Self::d2l_topology(backend, seed, GREY, widths, CLASSES, dropout)
     }
@@ -98,8 +100,9 @@ impl<B: Backend> Nin<B> {
         Ok(Nin { layers })
     }
 
-    /// A NiN for Fashion-MNIST's own 1×28×28 images that trains in minutes on two CPU cores: the same four blocks with
-    /// smaller filters and fewer channels, He weights, and no ReLU before the global average, where it kills classes.
+    /// A NiN for Fashion-MNIST's 1×28×28 images that trains in minutes on two CPU cores. It has d2l's four blocks with
+    /// smaller filters and fewer channels, and He weights. There is no ReLU before the global average, because it can
+    /// kill classes (see [`NinBlock::with_linear_output`]).
     pub fn small(backend: &B, seed: u64) -> Result<Self> {
         Self::small_for(backend, seed, GREY, CLASSES)
     }
@@ -122,12 +125,14 @@ impl<B: Backend> Nin<B> {
 
     /// The paper's network for CIFAR-10's 3×32×32 images: 966,986 parameters.
     ///
-    /// Lin, Chen, Yan, "Network in Network", 2013, <https://arxiv.org/abs/1312.4400>: three blocks of three convolutions,
-    /// 192, 160 and 96 channels after a 5×5 filter, three times 192 after another, and 192, 192 and a channel a class after
-    /// a 3×3 filter; max pools and dropout between them, and the global average. Pools round down here, so that the
-    /// sides are 32, 15 and 7. Two things are not the paper's: weights are drawn as by He, under which eight ReLUs in a row
-    /// keep the size of signals, and there is no ReLU before the global average, where a class whose logit is zero for every
-    /// image would never get a gradient again.
+    /// Source: Lin, Chen, Yan, "Network in Network", 2013, <https://arxiv.org/abs/1312.4400>. It has three blocks of
+    /// three convolutions: a 5×5 filter with 192, 160 and 96 channels; a 5×5 filter with 192 channels in all three; and
+    /// a 3×3 filter with 192 and 192 channels and one for each class. A max pool and dropout follow the first two
+    /// blocks, the global average follows the last. Pools round down here, so the blocks' sides are 32, 15 and 7
+    /// pixels.
+    ///
+    /// Two differences from the paper: He weights, which keep the size of signals through eight ReLUs in a row, and no
+    /// ReLU before the global average, because it can kill classes (see [`NinBlock::with_linear_output`]).
     pub fn cifar(backend: &B, seed: u64) -> Result<Self> {
         Self::cifar_for(backend, seed, 3, CLASSES)
     }
@@ -137,7 +142,7 @@ impl<B: Backend> Nin<B> {
         Self::cifar_with_dropout(backend, seed, channels, classes, 0.5)
     }
 
-    /// [`Nin::cifar`] with another probability of dropout.
+    /// [`Nin::cifar_for`] with `dropout` as the probability of dropout (0.5 in the preset).
     pub fn cifar_with_dropout(backend: &B, seed: u64, channels: usize, classes: usize, dropout: f64) -> Result<Self> {
         let mut build = Builder::new(backend, Init::He, seed);
         let layers = Sequential::new()
@@ -153,7 +158,7 @@ impl<B: Backend> Nin<B> {
         Ok(Nin { layers })
     }
 
-    /// Computing the dead pixels too: see [`Sequential::with_dead_pixels`].
+    /// The network with dead pixels computed too, see [`Sequential::with_dead_pixels`].
     pub fn with_dead_pixels(mut self) -> Self {
         self.layers = self.layers.with_dead_pixels();
         self

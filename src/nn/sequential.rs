@@ -1,4 +1,4 @@
-//! Modules one after the other.
+//! A network of modules that run one after the other.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,17 +8,19 @@ use crate::{Backend, Result, Shape};
 
 /// Modules run one after the other, named by their positions as in PyTorch's `nn.Sequential`.
 ///
-/// Pixels that no later layer reads are not computed. A 3×3 pool at stride 2 leaves out the last row and column of
-/// an image with even sides, as d2l's NiN has them three times; a network's output and gradients are the same
-/// without them (but for the order in which a weight's gradient is summed), and 6.8% of its multiply-adds are saved.
+/// Dead pixels, which no later layer reads, are not computed. In an image with even sides, a 3×3 pool at stride 2 does
+/// not read the last row and column. In d2l's NiN this happens three times, and leaving them out saves 6.8% of its
+/// multiply-adds. The network's output and gradients stay the same, except for the order in which weights' gradients
+/// are summed.
 pub struct Sequential<B: Backend> {
     modules: Vec<Box<dyn Module<B>>>,
     dead_pixels: bool,
-    /// Plans of the shapes seen last. A backend of another precision than theirs runs them too, with the same results.
+    /// The last plans made, by input shape. A plan does not depend on the backend for its results, so a plan made for
+    /// one precision also serves another.
     plans: Mutex<Vec<(Shape, Arc<Plan>)>>,
 }
 
-/// Shapes whose plans are kept: batches and last batches, of training and of evaluation.
+/// The number of plans kept: full and last batches, of training and of evaluation, and some to spare.
 const KEPT: usize = 8;
 
 impl<B: Backend> Default for Sequential<B> {
@@ -28,16 +30,17 @@ impl<B: Backend> Default for Sequential<B> {
 }
 
 impl<B: Backend> Sequential<B> {
+    /// A network without modules.
     pub fn new() -> Self {
         Sequential { modules: Vec::new(), dead_pixels: false, plans: Mutex::default() }
     }
 
-    /// Computing every pixel, read or not, to compare.
+    /// The network with dead pixels computed too, for comparisons.
     pub fn with_dead_pixels(self) -> Self {
         Sequential { dead_pixels: true, plans: Mutex::default(), ..self }
     }
 
-    /// With `module` at the end.
+    /// Appends `module`.
     pub fn push(mut self, module: impl Module<B> + 'static) -> Self {
         self.modules.push(Box::new(module));
         Sequential { plans: Mutex::default(), ..self }
@@ -48,9 +51,9 @@ impl<B: Backend> Sequential<B> {
         self.modules.iter().map(|module| &**module)
     }
 
-    /// The plan for inputs of shape `input`, made when the shape first comes.
+    /// The plan for inputs of shape `input`, from the cache or a new one.
     fn plan(&self, layers: &[Layer<'_, B>], input: Shape, backend: &B) -> Result<Arc<Plan>> {
-        // A panic elsewhere leaves whole plans.
+        // A poisoned lock is harmless: a panic elsewhere leaves complete plans.
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, plan)) = plans.iter().find(|(shape, _)| *shape == input) {
             return Ok(plan.clone());

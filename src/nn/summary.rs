@@ -1,4 +1,5 @@
-//! What a network costs: shapes, parameters, multiply-adds and memory, from shapes alone.
+//! The summary of a network: parameters, multiply-adds and memory of each layer, computed from shapes alone, for layers
+//! that run one by one with all pixels. A custom layer's own parameters, multiply-adds and kept values are not counted.
 
 use super::plan::{Kind, Planned};
 use super::{Module, Plan, layers};
@@ -7,24 +8,27 @@ use crate::{Backend, Result, Shape};
 /// One layer of a [`Summary`].
 #[derive(Clone, Debug)]
 pub struct LayerSummary {
-    /// The layer's name, as in the names of its parameters.
+    /// The layer's name, the prefix of its parameters' names.
     pub path: String,
+    /// The layer's op with its settings, to print.
     pub name: String,
     pub input: Shape,
     pub output: Shape,
+    /// The number of parameters, bias included.
     pub params: usize,
-    /// Multiply-adds of the forward pass, for the whole batch. A bias counts for none.
+    /// Multiply-adds of the forward pass, for the whole batch. Adding the bias is not counted.
     pub macs: usize,
-    /// Whether the backward pass reads the input again.
+    /// Whether the backward pass reads the input again, so that it is kept.
     pub keeps_input: bool,
-    /// Bytes that the backward pass needs besides the input.
+    /// Bytes kept for the backward pass besides the input: the positions of a pool's maxima. Not counted: a value that
+    /// is kept only as the mask of a ReLU's gradient (by a global average pool or a separate ReLU).
     pub kept_bytes: usize,
-    /// Whether the backward pass goes on below this layer: there are parameters to learn there.
+    /// Whether the backward pass computes the gradient of the layer's input: a layer before this one has parameters.
     pub dgrad: bool,
 }
 
 impl LayerSummary {
-    /// Of a layer all of whose pixels are computed.
+    /// The summary of a layer, all pixels computed.
     fn new(layer: &Planned) -> Self {
         let (path, input, output) = (layer.path.clone(), layer.input, layer.output);
         let plain = |name: String| {
@@ -46,7 +50,7 @@ impl LayerSummary {
                 let (params, macs) = (weight.len() + weight.n(), pixels.saturating_mul(weight.len()));
                 LayerSummary { params, macs, keeps_input: true, ..plain(name) }
             }
-            // The position of each maximum, in one byte.
+            // A pool keeps the position of each maximum in one byte.
             Kind::MaxPool { window, stride } => {
                 LayerSummary { kept_bytes: output.len(), ..plain(format!("MaxPool {window}x{window}/{stride}")) }
             }
@@ -58,27 +62,30 @@ impl LayerSummary {
         }
     }
 
-    /// Multiply-adds of a training step: fprop, wgrad and, where it goes on below, dgrad.
+    /// Multiply-adds of a training step: fprop, wgrad and, if `dgrad` is set, dgrad.
     pub fn training_macs(&self) -> usize {
         self.macs.saturating_mul(if self.dgrad { 3 } else { 2 })
     }
 
-    /// Bytes kept for the backward pass, with numbers of `width` bytes.
+    /// Bytes kept for the backward pass, with activations of `width` bytes an element.
     pub fn kept(&self, width: usize) -> usize {
         self.kept_bytes.saturating_add(if self.keeps_input { self.input.len().saturating_mul(width) } else { 0 })
     }
 }
 
-/// What a network costs at one batch size.
+/// The summary of a network for one input shape.
 #[derive(Clone, Debug)]
 pub struct Summary {
+    /// `[N, C, H, W]`.
     pub input: Shape,
     pub layers: Vec<LayerSummary>,
 }
 
 impl Summary {
+    /// The summary of `net` for an input of shape `input`.
+    ///
     /// # Errors
-    /// Where the network cannot run on such an input.
+    /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
     pub fn new<B: Backend>(net: &impl Module<B>, input: Shape) -> Result<Self> {
         let plan = Plan::new(&layers(net), input, &|_| Err("a summary counts layers".into()))?;
         let mut layers: Vec<LayerSummary> = plan.layers.iter().map(LayerSummary::new).collect();
@@ -90,6 +97,7 @@ impl Summary {
         Ok(Summary { input, layers })
     }
 
+    /// The number of parameters.
     pub fn params(&self) -> usize {
         self.layers.iter().map(|layer| layer.params).sum()
     }
@@ -104,16 +112,19 @@ impl Summary {
         self.layers.iter().map(LayerSummary::training_macs).sum()
     }
 
-    /// Bytes that the forward pass leaves for the backward pass.
+    /// Bytes that the forward pass keeps for the backward pass, with activations of `width` bytes an element.
     pub fn kept_bytes(&self, width: usize) -> usize {
         self.layers.iter().map(|layer| layer.kept(width)).sum()
     }
 
-    /// Peak bytes of a training step, without a device's working memory: parameters, their gradients and the `state` tensors
-    /// that the optimiser keeps for each ([`Optimizer::tensor_names`](crate::optim::Optimizer::tensor_names)) in fp32, the
-    /// parameters once more where activations are narrower, and, with activations of
-    /// `width` bytes, the worst moment of the backward pass, when a layer's two activation gradients meet
-    /// what that layer and those before it have kept.
+    /// Peak bytes of a training step, with activations of `width` bytes an element, without a device's working memory.
+    /// The sum of:
+    ///
+    /// * in fp32, the parameters, their gradients, and `state` tensors of the optimiser for each parameter (as many as
+    ///   [`Optimizer::tensor_names`](crate::optim::Optimizer::tensor_names) gives);
+    /// * a copy of the parameters in the activations' type, if that is narrower than fp32;
+    /// * the maximum over layers of the gradients of the layer's input and output, and all that this layer and those
+    ///   before it keep for the backward pass.
     pub fn training_bytes(&self, width: usize, state: usize) -> usize {
         let copy = if width < 4 { width } else { 0 };
         let mut kept: usize = 0;
@@ -127,7 +138,8 @@ impl Summary {
         (self.params() * ((2 + state) * 4 + copy)).saturating_add(peak)
     }
 
-    /// Peak bytes of inference: parameters, and the largest input and output of a layer.
+    /// Peak bytes of inference, all in `width` bytes an element: the parameters, and the largest sum of a layer's input
+    /// and output.
     pub fn inference_bytes(&self, width: usize) -> usize {
         let pair = |layer: &LayerSummary| layer.input.len() + layer.output.len();
         (self.params() + self.layers.iter().map(pair).max().unwrap_or(0)) * width

@@ -1,8 +1,9 @@
 //! The plan of a network: which layers run as one op, and which pixels are computed.
 //!
-//! It is made once for a shape, from the flat list of a network's layers: forward for the shapes, backward for the rows and
-//! columns that are read, and then forward again, at each layer the longest pattern of one table that the backend gains by.
-//! It is plain data, and decides nothing but speed: every op runs on every backend, fused or not.
+//! A plan is made once for an input shape, from the flat list of a network's layers, in three passes: forward for the
+//! shapes; backward for the rows and columns that later layers read; and forward to choose the ops. At each layer it
+//! takes the longest pattern of a table that fits and that the backend gains by. A plan is plain data and changes speed
+//! alone: every op runs on every backend, fused or not.
 
 mod patterns;
 mod pixels;
@@ -23,9 +24,9 @@ use crate::{Backend, Result, Shape};
 /// Which pixels a plan computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pixels {
-    /// Those that a later layer reads.
+    /// The pixels that a later layer reads.
     Read,
-    /// All, to compare.
+    /// All pixels, for comparisons.
     All,
 }
 
@@ -35,24 +36,25 @@ pub struct Plan {
     pub input: Shape,
     /// All layers, in order.
     pub layers: Vec<Planned>,
-    /// What runs, in order. Each layer is in one step.
+    /// The ops, in order. Each layer is in exactly one step.
     pub steps: Vec<Step>,
 }
 
-/// A layer with its extents.
+/// A layer with its shapes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
-    /// The layer's name, as in the names of its parameters.
+    /// The layer's name, the prefix of its parameters' names.
     pub path: String,
     pub kind: Kind,
-    /// Shapes of a network all of whose pixels are computed.
+    /// The input's shape, as if all pixels were computed.
     pub input: Shape,
+    /// The output's shape, as if all pixels were computed.
     pub output: Shape,
-    /// The part of the output that is computed: so many of its first rows and columns.
+    /// The shape of the computed part of the output: its first rows and columns.
     pub live: Shape,
 }
 
-/// What a layer does, without its parameters.
+/// The op of a layer with its settings, without the values of its parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     Conv2d {
@@ -60,7 +62,7 @@ pub enum Kind {
         weight: Shape,
         window: Window,
         relu: bool,
-        /// Tells the layer's parameters from others'.
+        /// The identities of weights and bias.
         params: [ParamId; 2],
     },
     MaxPool {
@@ -69,19 +71,21 @@ pub enum Kind {
     },
     GlobalAvgPool,
     Relu,
+    /// With the probability of dropping an element.
     Dropout(f64),
     Flatten,
-    /// By its name.
+    /// A custom layer, with its name.
     Custom(String),
 }
 
-/// What runs at once.
+/// A step of a plan: one op.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub kernel: Kernel,
-    /// The layers that it covers.
+    /// The layers that the op covers, as indices into [`Plan::layers`].
     pub layers: Range<usize>,
-    /// Longer patterns that fit the layers from here on, and why each was not taken.
+    /// The longer patterns that fit the layers from the step's first layer on, each with the reason why it was not
+    /// taken.
     pub passed_over: Vec<PassedOver>,
 }
 
@@ -108,7 +112,8 @@ pub struct PassedOver {
 }
 
 impl Kernel {
-    /// The op's folder and, where that differs, its kernels' name.
+    /// The op's name: its folder in `src/ops`, and a suffix or another name where the kernels have one (`pointwise`,
+    /// `mlpconv_maxpool`).
     pub fn name(&self) -> &'static str {
         match self {
             Kernel::Conv2d(shape) if shape.is_gemm() => "pointwise",
@@ -129,7 +134,8 @@ impl Kernel {
 }
 
 impl Plan {
-    /// The plan of `layers` for an input of shape `input`, `fuses` being the backend's say ([`Fuse`](crate::ops::fusion::Fuse)).
+    /// The plan of `layers` for an input of shape `input`, without dead pixels. `fuses` gives the backend's verdict on
+    /// a fusion ([`Fuse`](crate::ops::fusion::Fuse)).
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
@@ -137,7 +143,7 @@ impl Plan {
         Self::with(layers, input, Pixels::Read, fuses)
     }
 
-    /// [`Plan::new`], with a choice of pixels.
+    /// [`Plan::new`], with a choice of the computed pixels.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -163,7 +169,7 @@ impl Plan {
     }
 }
 
-/// Forward: each layer with its shapes, all pixels computed.
+/// The forward pass for shapes: each layer with all pixels computed.
 fn shapes<B: Backend>(layers: &[Layer<'_, B>], mut input: Shape) -> Result<Vec<Planned>> {
     let mut planned = Vec::with_capacity(layers.len());
     for Layer { path, op } in layers {
@@ -196,7 +202,8 @@ fn shapes<B: Backend>(layers: &[Layer<'_, B>], mut input: Shape) -> Result<Vec<P
 }
 
 impl Planned {
-    /// The extents of a convolution whose input has shape `x`, as far as its output is computed.
+    /// The extents of a convolution with input `x`, cropped to the computed part of its output; `None` for another
+    /// layer.
     fn conv(&self, x: Shape) -> Result<Option<ConvShape>> {
         let Kind::Conv2d { weight, window, .. } = self.kind else { return Ok(None) };
         let whole = ConvShape::new("conv2d", x, weight, window)?;

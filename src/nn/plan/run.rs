@@ -7,10 +7,11 @@ use crate::tape::{Tape, Var};
 use crate::{Backend, Error, Result};
 
 impl Plan {
-    /// Runs the plan's steps with the parameters of `layers`, which are those that it was made of.
+    /// Runs the plan's steps on `x`, with the parameters of `layers`: the layers that the plan was made of.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input of another shape than the plan's, or other layers.
+    /// [`Error::Shape`] for an input of another shape than the plan's, another number of layers, or a custom layer that
+    /// is not where the plan has it; otherwise as the ops.
     pub fn run<B: Backend>(&self, layers: &[Layer<'_, B>], tape: &mut Tape<B>, mut x: Var<B>) -> Result<Var<B>> {
         if x.shape() != self.input {
             return Err(Error::shape("plan", format!("an input of shape {}, planned for {}", x.shape(), self.input)));
