@@ -65,7 +65,7 @@ pub enum Error {
     #[error("run {}: {problem}", path.display())]
     Run { path: PathBuf, problem: String },
 
-    /// Training whose loss is no longer finite. `epoch` is from 1; `step` is the number of its steps.
+    /// Training whose loss is no longer finite. `epoch` is from 1; `step` is the number of its steps done.
     #[error(
         "the loss became {loss} in epoch {epoch}, step {step}: training diverged; lower the learning rate or the momentum, \
          or warm up"
