@@ -41,11 +41,11 @@ pub enum IdxError {
     #[error("more than the {expected} bytes that the header calls for")]
     Trailing { expected: usize },
 
-    /// The compressed file ends too early.
+    /// The gzip stream ends too early.
     #[error("the gzip stream is cut short; get the file again")]
     GzipTruncated,
 
-    /// The compressed file contradicts itself or its checksum.
+    /// The gzip stream is damaged, or its checksum does not match.
     #[error("the gzip stream is damaged ({0}); get the file again")]
     GzipCorrupt(io::Error),
 

@@ -28,7 +28,7 @@ pub enum Error {
     #[error("{what}: {problem}")]
     Config { what: String, problem: String },
 
-    /// A label that is not a class of the loss.
+    /// A label that is not below the number of classes. `position` is its index in the batch or the data set.
     #[error("{op}: label {label} at position {position}, but there are {classes} classes (labels go from 0)")]
     Label { op: &'static str, label: u8, position: usize, classes: usize },
 

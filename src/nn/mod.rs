@@ -29,7 +29,7 @@ pub trait Module<B: Backend>: Send + Sync {
     /// [`Op::Custom`].
     fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>);
 
-    /// The parameters in order, under PyTorch's names (`0.2.weight`).
+    /// The parameters in order, under PyTorch's names (`0.2.weight`). None by default.
     fn params(&self) -> Vec<(String, &Param<B>)> {
         Vec::new()
     }

@@ -26,7 +26,9 @@ pub struct AdamW<B: Backend> {
     backend: B,
     /// β₁ and β₂: the decay of the running averages of gradients and of their squares in an update.
     pub betas: [f64; 2],
+    /// Added to the denominator, positive.
     pub eps: f64,
+    /// The share of a parameter that an update at rate 1 subtracts.
     pub weight_decay: f64,
     /// The running averages; both empty before the first update.
     exp_avg: Kept<B>,

@@ -32,7 +32,7 @@ pub trait Optimizer<B: Backend>: Send {
     /// parameter without a gradient stays as it is.
     ///
     /// # Errors
-    /// [`Error::ParameterInUse`] if a variable that shares a parameter's data is still alive; nothing is updated then.
+    /// [`Error::ParameterInUse`] while a variable of some tape shares a parameter's data; nothing is updated then.
     fn step(&mut self, params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()>;
 
     /// Two per-step scalars of the next update: AdamW's bias corrections, or other numbers that differ from update to

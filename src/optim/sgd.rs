@@ -14,8 +14,11 @@ const VELOCITY: &str = "velocity";
 /// Stochastic gradient descent by PyTorch's rule (see [`ops::sgd`](crate::ops::sgd::Sgd)), with its velocities.
 pub struct Sgd<B: Backend> {
     backend: B,
+    /// In [0, 1).
     pub momentum: f64,
+    /// Whether the momentum is Nesterov's.
     pub nesterov: bool,
+    /// The factor of the parameter that is added to its gradient.
     pub weight_decay: f64,
     /// The velocities; empty before the first update, and without momentum.
     velocity: Kept<B>,

@@ -100,6 +100,9 @@ impl Preset {
     }
 
     /// The preset's network for its own data set, with initial values drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the device has too little free memory.
     pub fn net<B: Backend>(self, backend: &B, seed: u64) -> Result<Nin<B>> {
         match self {
             Preset::D2l => Nin::d2l(backend, seed),
@@ -109,6 +112,9 @@ impl Preset {
     }
 
     /// The preset's network for images of `channels` channels and for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Preset::net`]; [`Error::Shape`] for no channels or no classes.
     pub fn net_for<B: Backend>(self, backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Nin<B>> {
         match self {
             Preset::D2l => Nin::d2l_for(backend, seed, channels, classes),
@@ -152,7 +158,9 @@ pub struct TrainConfig {
     pub device: String,
     #[serde(default = "fp32")]
     pub precision: Precision,
+    /// Epochs of the whole run, at least 1.
     pub epochs: u32,
+    /// Images of a training step, at least 1. The last step of an epoch may have fewer.
     pub batch_size: usize,
     #[serde(default)]
     pub optimizer: OptimizerKind,
@@ -162,6 +170,7 @@ pub struct TrainConfig {
     pub momentum: f64,
     /// For SGD only: whether the momentum is Nesterov's.
     pub nesterov: bool,
+    /// Zero or positive: in SGD added to the gradient, in AdamW decoupled from it.
     pub weight_decay: f64,
     /// For AdamW only: β₁, in [0, 1).
     #[serde(default = "beta1")]
@@ -176,6 +185,7 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Height and width of the resized images, in pixels, from 1 to 1024.
     pub resize: usize,
+    /// The seed of initial values, of the images' order and of dropout.
     pub seed: u64,
     /// Train on this many images only, the first ones; on all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -35,7 +35,9 @@ pub struct EpochMetrics {
     pub loss: f64,
     /// Share of training images classified correctly, measured like `loss`.
     pub train_accuracy: f64,
+    /// Test loss: the mean over all test images after the epoch, without dropout.
     pub test_loss: f64,
+    /// Share of test images classified correctly.
     pub test_accuracy: f64,
     /// Training images a second, without the evaluation.
     pub examples_per_second: f64,

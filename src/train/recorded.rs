@@ -7,8 +7,8 @@ use crate::nn::Module;
 use crate::optim::Optimizer;
 use crate::tape::ParamId;
 
-/// Cache key: everything baked into a recording, except settings of the network's own modules, which do not change. Any
-/// difference means a new recording.
+/// Cache key: everything baked into a recording. Any difference means a new recording. The settings of the network's
+/// modules are left out, because they do not change.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Work {
     data: u64,

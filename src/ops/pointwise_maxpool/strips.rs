@@ -71,13 +71,13 @@ impl Strips {
 
     /// Whether a convolution of `pixels` pixels gains by pooling in strips. `rows` is the tile's rows.
     ///
-    /// Saved: writing and reading each result, 4 bytes in bf16 and 8 otherwise. Cost: extra rows, those that strips share
-    /// and those of a tile beyond its strip. Break-even: extra rows per result × input channels = bytes saved ×
+    /// Saved: writing and reading each result, 4 bytes in bf16 and 8 otherwise. Cost: extra rows, those that strips
+    /// share and those of a tile beyond its strip. Break-even: extra rows per result × input channels = bytes saved ×
     /// multiply-adds in the time of a byte (`gemm::intensity`).
     ///
-    /// In bf16 and TF32 the right side is 4 · 76 and 8 · 38, both 304. The limit is a third more rows, which costs 85 for
-    /// 256 channels. In fp32 some GPUs have 7 multiply-adds a byte, so the right side is 56. The limit is a tenth more
-    /// rows, which costs 26 for 256 channels.
+    /// In bf16 and TF32 the right side is 4 · 76 and 8 · 38, both 304. The limit is a third more rows, which costs 85
+    /// for 256 channels. In fp32 some GPUs have 7 multiply-adds a byte, so the right side is 56. The limit is a tenth
+    /// more rows, which costs 26 for 256 channels.
     pub(super) fn gain(&self, pixels: usize, rows: usize, precision: Precision) -> bool {
         let (computed, needed) = (self.count() * rows, pixels.next_multiple_of(rows));
         let most = match precision {
