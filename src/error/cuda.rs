@@ -55,8 +55,8 @@ impl CudaError {
     }
 }
 
-/// The driver's name and description of an error, as in `CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was
-/// encountered`.
+/// The driver's name and description of an error, as in
+/// `CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered`.
 pub(crate) fn describe(error: DriverError) -> String {
     let text = |found: Result<&std::ffi::CStr, _>| found.map(|text| text.to_string_lossy().into_owned()).ok();
     match (text(error.error_name()), text(error.error_string())) {
