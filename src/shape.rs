@@ -241,6 +241,9 @@ impl Default for Window {
 }
 
 /// A max pool: square window, no padding, floor mode (windows that do not fit are dropped, as in PyTorch).
+///
+/// Input `[n, c, h, w]`, output `[n, c, p, q]` with `p = ⌊(h − window) / stride⌋ + 1` and
+/// `q = ⌊(w − window) / stride⌋ + 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolShape {
     pub n: usize,

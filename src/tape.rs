@@ -128,6 +128,7 @@ impl<B: Device> Tape<B> {
         &self.backend
     }
 
+    /// The purpose of the forward pass.
     pub fn mode(&self) -> Mode {
         self.mode
     }

@@ -1,6 +1,6 @@
-//! Parameters as safetensors files, under PyTorch's names and in PyTorch's layouts (OIHW for weights), so that
-//! `torch.nn.Sequential.load_state_dict` takes what `safetensors.torch.load_file` reads. Numbers are f32, whatever the
-//! backend's.
+//! Parameters as safetensors files, under PyTorch's names and in PyTorch's layouts (OIHW for weights).
+//! `torch.nn.Sequential` loads them by `load_state_dict(safetensors.torch.load_file(path))`. Elements are f32 for every
+//! backend.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,24 +15,25 @@ use crate::nn::Module;
 use crate::tape::Param;
 use crate::{Error, Result, Shape};
 
-/// Tensors by name, on the host, in PyTorch's layouts, with one text about them all: a safetensors file.
+/// The contents of a safetensors file on the host: tensors by name, in PyTorch's layouts, and an optional note.
 #[derive(Clone, Debug, Default)]
 pub struct Tensors {
     tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
     note: Option<String>,
 }
 
-/// The metadata entry that holds [`Tensors::note`]. There is only one, so that equal contents give equal files.
+/// The key of the metadata entry that holds [`Tensors::note`]. It is the only entry, because the order of several would
+/// not be fixed, and equal contents have to give equal files.
 const NOTE: &str = "mlpconv";
 
 impl Tensors {
-    /// Adds a tensor of shape `shape` that lies in `values` in memory order.
+    /// Adds a tensor of shape `shape`; `values` are in memory order.
     fn push<T: Real>(&mut self, name: String, shape: Shape, values: &[T]) {
         let values = reorder(shape, values, |krsc, oihw| (oihw, krsc), |v| v.to_f64() as f32);
         self.tensors.push((name, shape.dims().to_vec(), values));
     }
 
-    /// The values of tensor `name`, in memory order.
+    /// The values of tensor `name`, in memory order; the error says that it is missing or has another shape.
     fn get<T: Real>(&self, name: &str, shape: Shape) -> std::result::Result<Vec<T>, String> {
         let found = self.tensors.iter().find(|(n, ..)| n == name);
         let (_, dims, values) = found.ok_or_else(|| format!("tensor {name} is missing"))?;
@@ -46,16 +47,17 @@ impl Tensors {
         self.tensors.iter().any(|(n, ..)| n == name)
     }
 
-    /// A text stored beside the tensors.
+    /// The note: a text stored in the file's metadata.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
+    /// Replaces the note.
     pub fn set_note(&mut self, note: String) {
         self.note = Some(note);
     }
 
-    /// The parameters of a network.
+    /// The parameters of a network, downloaded from the device.
     pub fn of<B: Backend>(backend: &B, net: &impl Module<B>) -> Result<Self> {
         let mut tensors = Tensors::default();
         for (name, param) in net.params() {
@@ -64,7 +66,9 @@ impl Tensors {
         Ok(tensors)
     }
 
-    /// Adds a buffer for each of a network's parameters that `buffer` has one for, under `prefix` and the parameter's name.
+    /// Adds tensors beside a network's parameters, such as an optimiser's state. For each parameter that `buffer` gives
+    /// a buffer for, of the parameter's shape and in memory order, it adds a tensor named `prefix` and the parameter's
+    /// name.
     pub fn push_beside<'a, B: Backend>(
         &mut self,
         backend: &B,
@@ -80,10 +84,11 @@ impl Tensors {
         Ok(())
     }
 
-    /// What [`Tensors::push_beside`] stored, by the parameters' names, in memory order; nothing if it stored nothing.
+    /// The tensors that [`Tensors::push_beside`] stored under `prefix`: the parameters' names, and values in memory
+    /// order. Empty if no parameter has one.
     ///
     /// # Errors
-    /// [`Error::Weights`] if one does not fit its parameter, or some parameters have one and others have none.
+    /// [`Error::Weights`] for `path` if a tensor's shape is not its parameter's, or only some parameters have a tensor.
     pub fn beside<B: Backend>(
         &self,
         net: &impl Module<B>,
@@ -105,12 +110,12 @@ impl Tensors {
         }
     }
 
-    /// Gives a network the parameters in this file, read from `path`. Either all of them change or none.
+    /// Sets a network's parameters to these tensors, read from `path`. Nothing changes if a tensor does not fit.
     ///
     /// # Errors
-    /// [`Error::Weights`] if a parameter is missing, one has another shape, or there is a tensor (other than those
-    /// under one of the prefixes `beside`) that the network does not have; [`Error::ParameterInUse`] while a variable of
-    /// some tape shares a parameter's data.
+    /// [`Error::Weights`] if a parameter's tensor is missing or has another shape, or if a tensor has no parameter and
+    /// none of the prefixes `beside`; [`Error::ParameterInUse`] while a variable of some tape shares a parameter's
+    /// data.
     pub fn give_to<B: Backend>(
         &self,
         backend: &B,
@@ -140,10 +145,10 @@ impl Tensors {
         Ok(())
     }
 
-    /// Writes the file whole or not at all: to a temporary file beside it, then by renaming.
+    /// Writes the file atomically: to a temporary file in the same folder, which is then renamed.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses; [`Error::Weights`] where the format cannot hold the tensors.
+    /// [`Error::Io`] if the file cannot be written; [`Error::Weights`] if the format cannot hold the tensors.
     pub fn save(&self, path: &Path) -> Result<()> {
         let problem = |e: safetensors::SafeTensorError| Error::weights(path)(e.to_string());
         let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -159,8 +164,8 @@ impl Tensors {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read; [`Error::Weights`] where it is not safetensors or holds something other
-    /// than f32.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is not safetensors, or has a tensor of
+    /// another type than f32.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
         let problem = |e: safetensors::SafeTensorError| Error::weights(path)(format!("not a safetensors file: {e}"));
@@ -187,7 +192,8 @@ pub fn save<B: Backend>(backend: &B, net: &impl Module<B>, path: impl AsRef<Path
     Tensors::of(backend, net)?.save(path.as_ref())
 }
 
-/// Loads what [`save`] wrote, or PyTorch for the same network. Either all parameters change or none.
+/// Loads a network's parameters from a safetensors file that [`save`] or PyTorch wrote for the same network. Nothing
+/// changes if a tensor does not fit.
 ///
 /// # Errors
 /// As [`Tensors::load`] and [`Tensors::give_to`].
@@ -196,7 +202,7 @@ pub fn load<B: Backend>(backend: &B, net: &mut impl Module<B>, path: impl AsRef<
     Tensors::load(path)?.give_to(backend, net, &[], path)
 }
 
-/// Writes `bytes` to a temporary file beside `path`, then renames it, so that no one ever sees half a file.
+/// Writes a file atomically: to a temporary file in the same folder, which is then renamed to `path`.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
@@ -208,14 +214,15 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     let written = write().and_then(|()| fs::rename(&part, path));
     written.map_err(|source| {
-        // The error is what counts; what is left of the attempt goes if it can.
+        // Removes the temporary file if possible. The first error is the one to report.
         let _ = fs::remove_file(&part);
         Error::io("write", path)(source)
     })
 }
 
-/// `values` in another order: element `pair(krsc, oihw).0` of the result is element `pair(krsc, oihw).1` of `values`. A
-/// tensor below rank 4 has only one order.
+/// Permutes and converts a tensor between memory order (KRSC) and PyTorch's (OIHW): element `pair(krsc, oihw).0` of the
+/// result is element `pair(krsc, oihw).1` of `values`, where `krsc` and `oihw` are the indices of one element in the
+/// two orders. Below rank 4 the orders are the same.
 fn reorder<A: Copy, B: Copy + Default>(
     shape: Shape,
     values: &[A],

@@ -1,8 +1,8 @@
-//! What can be wrong with a GPU.
+//! Errors of GPUs.
 
 use cudarc::driver::result::DriverError;
 
-/// Why a CUDA device cannot be used, or what went wrong on it.
+/// The reason why a CUDA device cannot be used, or a failure of its work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {
@@ -42,7 +42,8 @@ pub enum CudaError {
     )]
     UnsettledBeforeRecording,
 
-    /// Errors of work on the device surface here, in whatever call comes after it.
+    /// A call of the driver failed. A GPU is asynchronous, so `call` may be a later call than the one whose work
+    /// failed.
     #[error("{call} failed: {problem}")]
     Driver { call: &'static str, problem: String },
 }
@@ -54,6 +55,7 @@ impl CudaError {
     }
 }
 
+/// The driver's name and description of an error, as in
 /// `CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered`.
 pub(crate) fn describe(error: DriverError) -> String {
     let text = |found: Result<&std::ffi::CStr, _>| found.map(|text| text.to_string_lossy().into_owned()).ok();

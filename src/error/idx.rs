@@ -2,11 +2,11 @@
 
 use std::io;
 
-/// Why bytes are not an IDX file.
+/// The reason why bytes are not an IDX file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdxError {
-    /// The first two bytes are of neither IDX nor gzip.
+    /// The first two bytes are neither those of IDX (00 00) nor of gzip (1f 8b).
     #[error(
         "not an IDX file: it begins with {:02x} {:02x} instead of 00 00 (or 1f 8b if compressed)",
         found[0],
@@ -14,7 +14,7 @@ pub enum IdxError {
     )]
     Magic { found: [u8; 2] },
 
-    /// The file is HTML: what a proxy, a login page or a server that has no such file sends instead.
+    /// The file is HTML: the answer of a proxy, a login page or a server without the file.
     #[error(
         "it is a web page, not the data: a server answered with a message; delete the file and get it again, in a browser \
          if a login is asked for"
@@ -29,37 +29,38 @@ pub enum IdxError {
     #[error("{found} dimensions; 1 to 4 are supported")]
     Dimensions { found: u8 },
 
-    /// The product of the dimensions does not fit into memory's address space.
+    /// The size in bytes, by the dimensions in the header, does not fit a `usize`.
     #[error("the header claims {shape:?} elements, more than can be addressed")]
     Overflow { shape: Vec<u32> },
 
-    /// There is less content (counted uncompressed, with the header) than the header asks for.
+    /// The file is shorter than the header calls for. Both sizes are in bytes, uncompressed, with the header.
     #[error("truncated: {found} bytes, but the header calls for {expected}; get the file again")]
     Truncated { expected: usize, found: usize },
 
-    /// Content goes on after the last element.
+    /// There are bytes after the last element.
     #[error("more than the {expected} bytes that the header calls for")]
     Trailing { expected: usize },
 
-    /// The compressed file ends too early.
+    /// The gzip stream ends too early.
     #[error("the gzip stream is cut short; get the file again")]
     GzipTruncated,
 
-    /// The compressed file contradicts itself or its checksum.
+    /// The gzip stream is damaged, or its checksum does not match.
     #[error("the gzip stream is damaged ({0}); get the file again")]
     GzipCorrupt(io::Error),
 
-    /// This much memory was justified but not to be had.
+    /// The memory for the file's contents could not be allocated.
     #[error("no memory for {bytes} bytes")]
     Memory { bytes: usize },
 
-    /// The bytes could not be read at all.
+    /// The system failed to read the bytes.
     #[error("cannot be read: {0}")]
     Read(io::Error),
 }
 
 impl From<io::Error> for IdxError {
-    /// Files do not report these kinds; the gzip decoder does, and for these reasons.
+    /// Tells gzip errors from read errors by their kinds: the gzip decoder gives `UnexpectedEof` for a truncated stream
+    /// and `InvalidInput` or `InvalidData` for a damaged one. Reading a file gives none of these.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => IdxError::GzipTruncated,

@@ -1,5 +1,5 @@
-//! The crate's one error type, and the errors within it that have kinds of their own. Each variant names what failed (the op, the file, the option), what was found, and,
-//! where there is one, the remedy.
+//! The crate's error type, [`enum@Error`], and the nested types for GPUs and IDX files. Each variant names the thing
+//! that failed (op, file, option), the value found, and the remedy if there is one.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -16,27 +16,28 @@ pub use idx::IdxError;
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong in this crate.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Shapes that do not fit an op. `problem` states them.
+    /// Shapes or lengths that do not fit an op. `problem` states them.
     #[error("{op}: {problem}")]
     Shape { op: &'static str, problem: String },
 
-    /// An option or argument outside of what it may be.
+    /// An option or argument that is out of its range.
     #[error("{what}: {problem}")]
     Config { what: String, problem: String },
 
-    /// A label that is not a class of the loss.
+    /// A label that is not below the number of classes. `position` is its index in the batch or the data set.
     #[error("{op}: label {label} at position {position}, but there are {classes} classes (labels go from 0)")]
     Label { op: &'static str, label: u8, position: usize, classes: usize },
 
-    /// A device that is not there or that this build cannot drive.
+    /// A device that does not exist, or that this build does not support.
     #[error("device {device}: {problem}")]
     Device { device: String, problem: String },
 
-    /// A device has no memory left for a buffer. `free`, where the device tells, is what it has left.
+    /// A device has too little memory for a buffer. All numbers are in bytes; `free` is `None` if the device cannot
+    /// tell it.
     #[error("{device}: no memory for a buffer of {bytes} bytes ({in_use} in use{}); make the batch smaller", and_free(*free))]
     Memory { device: String, bytes: usize, in_use: usize, free: Option<usize> },
 
@@ -45,49 +46,50 @@ pub enum Error {
     #[error("cuda: {0}")]
     Cuda(#[from] CudaError),
 
-    /// A parameter cannot be written while something else still reads it.
+    /// A parameter cannot be written while a variable of some tape shares its data.
     #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
     ParameterInUse { op: &'static str, name: String },
 
-    /// A file of weights that does not fit the network, or is no such file.
+    /// A weights or state file that is not safetensors, or that does not fit the network.
     #[error("weights {}: {problem}", path.display())]
     Weights { path: PathBuf, problem: String },
 
-    /// A run's state that another optimiser has left.
+    /// A run's state file that another optimiser saved.
     #[error(
         "weights {}: the state is of optimiser {saved}, not of {present}; go on with {saved}, or begin a new run with {present}",
         path.display()
     )]
     OtherOptimizer { path: PathBuf, saved: String, present: &'static str },
 
-    /// A run folder that cannot be used.
+    /// A run folder that cannot be begun, opened or resumed.
     #[error("run {}: {problem}", path.display())]
     Run { path: PathBuf, problem: String },
 
-    /// Training whose loss is no longer a number.
+    /// Training whose loss is no longer finite. `epoch` is from 1; `step` is the number of its steps done.
     #[error(
         "the loss became {loss} in epoch {epoch}, step {step}: training diverged; lower the learning rate or the momentum, \
          or warm up"
     )]
     Diverged { loss: f64, epoch: u32, step: usize },
 
-    /// Bytes that are not the IDX file they should be.
+    /// A file that is not a valid IDX file.
     #[error("{name}: {source}")]
     Idx { name: String, source: IdxError },
 
-    /// Images and labels that do not fit together, or that are not what their name promises.
+    /// A data set whose images and labels do not fit together, or whose contents do not fit its name.
     #[error("{what}: {problem}")]
     Data { what: String, problem: String },
 
-    /// A folder that was to hold the data set called `data` lacks a file: it has it under neither of two names.
+    /// A folder for the data set `data` lacks a file: it has it neither under its usual name nor under another known
+    /// one.
     #[error(
         "{place} has neither {usual} nor {other}; put the files of {data} there, or name another folder, as \
          $MLPCONV_DATA does"
     )]
     DataFileMissing { data: String, place: String, usual: String, other: String },
 
-    /// The data set called `data` is nowhere on this machine and no source would give it. `tried` has one line for each
-    /// place.
+    /// The data set `data` is not on this machine, and no source could be fetched from. `tried` has one line for each
+    /// place and source.
     #[error("{data} was not found and could not be fetched\n  {}\n{remedy}", tried.join("\n  "))]
     DataNotFound { data: String, tried: Vec<String>, remedy: String },
 

@@ -37,8 +37,8 @@ impl Init {
     }
 }
 
-/// Output channels of an mlpconv block's three convolutions: `96.into()` for three equal ones, or `[192, 160,
-/// 96].into()`.
+/// Output channels of an mlpconv block's three convolutions: `96.into()` for three equal ones, or
+/// `[192, 160, 96].into()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Widths(pub [usize; 3]);
 

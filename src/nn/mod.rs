@@ -31,7 +31,7 @@ pub trait Module<B: Backend>: Send + Sync {
     /// [`Op::Custom`]. Only what is listed runs when the module is part of another: a `forward` of its own is then not called.
     fn layers<'a>(&'a self, path: &str, layers: &mut Vec<Layer<'a, B>>);
 
-    /// The parameters in order, under PyTorch's names (`0.2.weight`).
+    /// The parameters in order, under PyTorch's names (`0.2.weight`). None by default.
     fn params(&self) -> Vec<(String, &Param<B>)> {
         Vec::new()
     }

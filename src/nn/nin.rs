@@ -20,12 +20,18 @@ const POOL: MaxPool = MaxPool { window: 3, stride: 2 };
 impl<B: Backend> Nin<B> {
     /// d2l's NiN for 1×224×224 images and ten classes: 1,992,166 parameters, Xavier weights, PyTorch's biases.
     ///
-    /// <https://d2l.ai/chapter_convolutional-modern/nin.html>
+    /// Source: <https://d2l.ai/chapter_convolutional-modern/nin.html>.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory) if the device has too little free memory.
     pub fn d2l(backend: &B, seed: u64) -> Result<Self> {
         Self::d2l_for(backend, seed, GREY, CLASSES)
     }
 
     /// [`Nin::d2l`] for images of `channels` channels and for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Nin::d2l`]; [`Error::Shape`](crate::Error::Shape) for no channels or no classes.
     pub fn d2l_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
         Self::d2l_topology(backend, seed, channels, [96, 256, 384], classes, 0.5)
     }
@@ -67,6 +73,9 @@ impl<B: Backend> Nin<B> {
     }
 
     /// [`Nin::small`] for images of `channels` channels and for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Nin::d2l_for`].
     pub fn small_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
         let mut build = Builder::new(backend, Init::He, seed);
         let layers = Sequential::new()
@@ -97,6 +106,9 @@ impl<B: Backend> Nin<B> {
     }
 
     /// [`Nin::cifar`] for images of `channels` channels and for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Nin::d2l_for`].
     pub fn cifar_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
         Self::cifar_with_dropout(backend, seed, channels, classes, 0.5)
     }

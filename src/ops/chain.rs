@@ -35,7 +35,7 @@ pub struct ChainWanted<'a, Buf, const N: usize> {
     pub layers: [Wanted<'a, Buf>; N],
 }
 
-/// The input and the parameters of `N` layers on a tape.
+/// A chain on a tape: the variables of `N` layers' parameters and of the first layer's input.
 pub(super) struct Chain<B: Device, const N: usize> {
     pub(super) x: Var<B>,
     w: [Var<B>; N],

@@ -1,4 +1,4 @@
-//! AdamW: Adam with weight decay that is no part of the gradient.
+//! AdamW: Adam with weight decay that is decoupled from the gradient.
 
 use super::kept::Kept;
 use super::{Optimizer, unknown};
@@ -12,29 +12,34 @@ const EXP_AVG: &str = "exp_avg";
 const EXP_AVG_SQ: &str = "exp_avg_sq";
 const UPDATES: &str = "updates";
 
-/// PyTorch's settings where nothing is said: β₁ and β₂.
+/// PyTorch's default for β₁ and β₂.
 pub const BETAS: [f64; 2] = [0.9, 0.999];
+/// PyTorch's default for `eps`.
 pub const EPS: f64 = 1e-8;
+/// PyTorch's default for the weight decay.
 pub const WEIGHT_DECAY: f64 = 0.01;
 
-/// AdamW by PyTorch's rule (see [`ops::adamw`](crate::ops::adamw::AdamW)), with its averages. Updates are counted once for all
-/// parameters, where PyTorch counts those of each: the two differ only for a parameter that is without a gradient at times.
+/// AdamW by PyTorch's rule (see [`ops::adamw`](crate::ops::adamw::AdamW)), with its running averages. Updates are
+/// counted once for all parameters; PyTorch counts them for each. The results differ only for a parameter without a
+/// gradient in some updates.
 pub struct AdamW<B: Backend> {
     backend: B,
-    /// β₁ and β₂: what the averages of gradients and of their squares keep in an update.
+    /// β₁ and β₂: the decay of the running averages of gradients and of their squares in an update.
     pub betas: [f64; 2],
+    /// Added to the denominator, positive.
     pub eps: f64,
+    /// The share of a parameter that an update at rate 1 subtracts.
     pub weight_decay: f64,
-    /// Both empty before the first update.
+    /// The running averages; both empty before the first update.
     exp_avg: Kept<B>,
     exp_avg_sq: Kept<B>,
-    /// So far.
+    /// Updates so far.
     updates: u64,
     id: u64,
 }
 
 impl<B: Backend> AdamW<B> {
-    /// With [`BETAS`], [`EPS`] and [`WEIGHT_DECAY`].
+    /// AdamW with PyTorch's defaults: [`BETAS`], [`EPS`] and [`WEIGHT_DECAY`].
     pub fn new(backend: &B) -> Self {
         AdamW {
             backend: backend.clone(),
@@ -48,19 +53,19 @@ impl<B: Backend> AdamW<B> {
         }
     }
 
-    /// With β₁ and β₂, each in [0, 1).
+    /// Sets β₁ and β₂, each in [0, 1).
     pub fn with_betas(mut self, betas: [f64; 2]) -> Self {
         self.betas = betas;
         self
     }
 
-    /// With `eps`, positive, added to the root of the average of squares.
+    /// Sets `eps`, a positive number that is added to the square root of the corrected average of squares.
     pub fn with_eps(mut self, eps: f64) -> Self {
         self.eps = eps;
         self
     }
 
-    /// With each parameter made smaller by `rate · weight_decay` of itself in each update.
+    /// Sets the weight decay: each update multiplies a parameter by `1 − rate · weight_decay`.
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
         self

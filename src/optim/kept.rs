@@ -1,4 +1,4 @@
-//! Tensors that an optimiser keeps from update to update, one for each parameter.
+//! An optimiser's state tensors: one for each parameter, kept from update to update.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,8 +8,8 @@ use crate::device::Role;
 use crate::tape::{Param, ParamId};
 use crate::{Error, Result};
 
-/// One tensor for each parameter, of its shape, such as the velocities. A tensor stays where it is once it is there:
-/// recorded updates name its address.
+/// One state tensor for each parameter, of its shape, such as the velocities. A tensor never moves, because recorded
+/// updates contain its address.
 pub(super) struct Kept<B: Backend> {
     tensors: HashMap<ParamId, B::Buf>,
 }
@@ -19,7 +19,7 @@ impl<B: Backend> Kept<B> {
         Kept { tensors: HashMap::new() }
     }
 
-    /// Sees to it that each parameter has one: zeros, where there was none.
+    /// Creates the missing tensors, filled with zeros.
     pub(super) fn begin(&mut self, backend: &B, params: &[(String, &mut Param<B>)]) -> Result<()> {
         for (_, param) in params {
             if let Entry::Vacant(absent) = self.tensors.entry(param.id()) {
@@ -31,17 +31,20 @@ impl<B: Backend> Kept<B> {
         Ok(())
     }
 
-    /// All of them at once, each to be lent out once.
+    /// Mutable references to all tensors at once, by parameter.
     pub(super) fn lend(&mut self) -> HashMap<ParamId, &mut B::Buf> {
         self.tensors.iter_mut().map(|(&id, tensor)| (id, tensor)).collect()
     }
 
+    /// A parameter's tensor; `None` before the first update.
     pub(super) fn get(&self, param: &Param<B>) -> Option<&B::Buf> {
         self.tensors.get(&param.id())
     }
 
+    /// Sets a parameter's tensor to `values`, in memory order: in place, if it exists.
+    ///
     /// # Errors
-    /// [`Error::Shape`] that names `optimizer` and tensor `name`, if there are more or fewer values than the parameter has.
+    /// [`Error::Shape`] that names `optimizer` and tensor `name`, if the number of values is not the parameter's.
     pub(super) fn set(
         &mut self,
         backend: &B,

@@ -1,4 +1,4 @@
-//! The optimisers by name.
+//! The names of the optimisers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// An optimiser as settings name it.
+/// The name of an optimiser in settings: `sgd` or `adamw`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
-    /// [`Sgd`](super::Sgd), that of runs from before there was a choice.
+    /// [`Sgd`](super::Sgd), the default. Older runs do not name an optimiser; they used SGD.
     #[default]
     Sgd,
     /// [`AdamW`](super::AdamW).

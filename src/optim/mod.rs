@@ -1,9 +1,9 @@
-//! Optimisation: what an optimiser is, SGD and AdamW, and how the learning rate changes over a training run.
+//! Optimisation: the trait of optimisers, SGD and AdamW, and schedules of the learning rate.
 //!
 //! # To add an optimiser
-//! Write its kernel as an op ([`crate::ops`] says how; `src/ops/update.rs` and `kernels/update.cuh` have what optimisers share),
-//! its settings and state as an [`Optimizer`] here, and a name for it in [`OptimizerKind`]. Steps, recordings and checkpoints
-//! know optimisers by the trait alone.
+//! Write its kernel as an op (see [`crate::ops`]; `src/ops/update.rs` and `kernels/update.cuh` are shared by
+//! optimisers), its settings and state as an [`Optimizer`] here, and a name for it in [`OptimizerKind`]. Steps,
+//! recordings and checkpoints use the trait alone.
 
 pub mod adamw;
 mod kept;
@@ -22,61 +22,62 @@ pub use sgd::Sgd;
 
 /// An update rule with its settings and its state.
 ///
-/// [`Trainer::new`](crate::train::Trainer::new) takes an optimiser that has `From<Self> for Box<dyn Optimizer<B>>`, or the box.
+/// [`Trainer::new`](crate::train::Trainer::new) takes an optimiser that has `From<Self> for Box<dyn Optimizer<B>>`, or
+/// the box.
 pub trait Optimizer<B: Backend>: Send {
-    /// What files and messages call it.
+    /// The optimiser's name in files and messages.
     fn name(&self) -> &'static str;
 
-    /// Updates `params` by their gradients, at learning rate `rate` times each parameter's `rate_multiplier`. A parameter
-    /// without a gradient stays as it is.
+    /// Updates `params` by their gradients, at learning rate `rate` times each parameter's `rate_multiplier`. A
+    /// parameter without a gradient stays as it is.
     ///
     /// # Errors
-    /// [`Error::ParameterInUse`] if a variable that shares a parameter's data is still alive; nothing is updated then.
+    /// [`Error::ParameterInUse`] while a variable of some tape shares a parameter's data; nothing is updated then.
     fn step(&mut self, params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()>;
 
-    /// Two numbers that kernels of the next update read from device memory beside the rate, because they differ from update to
-    /// update: AdamW's bias corrections. A replay gets them as
-    /// [`StepScalars::corrections`](crate::device::StepScalars::corrections); an optimiser may give them another meaning.
+    /// Two per-step scalars of the next update: AdamW's bias corrections, or other numbers that differ from update to
+    /// update. A replay passes them as [`StepScalars::corrections`](crate::device::StepScalars::corrections), and
+    /// kernels read them from device memory, like the rate.
     fn corrections(&self) -> [f32; 2] {
         [1.0, 1.0]
     }
 
-    /// An update has been replayed: what [`Optimizer::step`] counts on the host has to be counted.
+    /// Called after a replayed update, in place of [`Optimizer::step`]: advances the counters that the host keeps.
     fn count_replay(&mut self) {}
 
-    /// Cache key of a recorded update: this optimiser and everything that [`Optimizer::step`] hands to kernels by value. A
-    /// recording whose key differs is not this update.
+    /// Cache key of a recorded update: the optimiser's identity, and every setting that [`Optimizer::step`] passes to
+    /// kernels by value. A different key needs a new recording.
     fn recording_key(&self) -> Vec<u64>;
 
-    /// The names of the tensors that it keeps for each parameter, under its present settings. They count as memory, and name
-    /// tensors of a run's state file: `NAME.PARAMETER`.
+    /// The names of the state tensors that it keeps for each parameter under its present settings. A run's state file
+    /// has them as `NAME.PARAMETER`, and estimates of memory count them.
     fn tensor_names(&self) -> &'static [&'static str];
 
-    /// A parameter's tensor `name`; `None` before the first update.
+    /// A parameter's state tensor `name`, of its shape and in memory order; `None` before the first update.
     fn tensor(&self, name: &str, param: &Param<B>) -> Option<&B::Buf>;
 
-    /// Goes on with the tensor `name` that a parameter had in an earlier run, in memory order.
+    /// Restores a parameter's state tensor `name`; `values` are in memory order.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are more or fewer values than the parameter has; [`Error::Config`] if it keeps no tensor of
-    /// that name.
+    /// [`Error::Shape`] if the number of values is not the parameter's; [`Error::Config`] if the optimiser has no
+    /// tensor of that name.
     fn set_tensor(&mut self, name: &str, param: &Param<B>, values: &[B::Scalar]) -> Result<()>;
 
-    /// The numbers that it keeps for all parameters together, by name.
+    /// The optimiser's counters, by name: integers of its state that do not belong to one parameter.
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
 
-    /// Goes on with a number of an earlier run.
+    /// Restores a counter.
     ///
     /// # Errors
-    /// [`Error::Config`] if it keeps none of that name.
+    /// [`Error::Config`] if the optimiser has no counter of that name.
     fn set_counter(&mut self, name: &str, _value: u64) -> Result<()> {
         Err(unknown(self.name(), name))
     }
 }
 
-/// The optimiser keeps nothing of that name.
+/// The error for a tensor or counter that the optimiser does not have.
 fn unknown(optimizer: &str, name: &str) -> Error {
     Error::config(optimizer, format!("it keeps no {name:?}"))
 }

@@ -1,35 +1,35 @@
-//! How the learning rate changes over a run.
+//! Schedules of the learning rate over a run.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// The learning rate as a multiple of its base, over a run of a known number of steps.
+/// A schedule: the factor of the base learning rate at each step of a run with a known number of steps.
 ///
 /// As text: `constant`, `step:EVERY:FACTOR` (EVERY in epochs), `cosine` or `cosine:WARMUP` (WARMUP in epochs).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Schedule {
     Constant,
-    /// Multiplied by `factor` after each `every` epochs.
+    /// Multiplied by `factor` after every `every` epochs.
     Step {
         every: u32,
         factor: f64,
     },
-    /// Rises linearly for `warmup` epochs, then falls along half a cosine to zero at the end of the run.
+    /// Rises linearly to 1 for `warmup` epochs, then falls along half a cosine to zero at the end of the run.
     Cosine {
         warmup: f64,
     },
 }
 
 impl Schedule {
-    /// The factor at `step` (from 0) of a run of `epochs` epochs of `steps_per_epoch` steps.
+    /// The factor at step `step` of the run (from 0), for `epochs` epochs of `steps_per_epoch` steps each.
     pub fn factor(&self, step: usize, steps_per_epoch: usize, epochs: u32) -> f64 {
         let epoch = step as f64 / steps_per_epoch as f64;
         match *self {
             Schedule::Constant => 1.0,
             Schedule::Step { every, factor } => factor.powi((epoch / f64::from(every)) as i32),
-            // The first step of a warm-up is one step's share, not zero: a rate of zero would waste it.
+            // The warm-up begins with one step's share of the rise: a first step at rate zero would be wasted.
             Schedule::Cosine { warmup } if epoch < warmup => {
                 ((step + 1) as f64 / (warmup * steps_per_epoch as f64)).min(1.0)
             }

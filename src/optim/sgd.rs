@@ -14,34 +14,37 @@ const VELOCITY: &str = "velocity";
 /// Stochastic gradient descent by PyTorch's rule (see [`ops::sgd`](crate::ops::sgd::Sgd)), with its velocities.
 pub struct Sgd<B: Backend> {
     backend: B,
+    /// In [0, 1).
     pub momentum: f64,
+    /// Whether the momentum is Nesterov's.
     pub nesterov: bool,
+    /// The factor of the parameter that is added to its gradient.
     pub weight_decay: f64,
-    /// Empty before the first update, and without momentum.
+    /// The velocities; empty before the first update, and without momentum.
     velocity: Kept<B>,
     id: u64,
 }
 
 impl<B: Backend> Sgd<B> {
-    /// Plain SGD.
+    /// SGD without momentum and weight decay.
     pub fn new(backend: &B) -> Self {
         let (backend, velocity, id) = (backend.clone(), Kept::new(), unique());
         Sgd { backend, momentum: 0.0, nesterov: false, weight_decay: 0.0, velocity, id }
     }
 
-    /// With `momentum` in [0, 1); 0 keeps no velocity.
+    /// Sets the momentum, in [0, 1). With 0 there are no velocities.
     pub fn with_momentum(mut self, momentum: f64) -> Self {
         self.momentum = momentum;
         self
     }
 
-    /// With Nesterov's momentum, or without. It means nothing where momentum is 0.
+    /// Sets whether momentum is Nesterov's. Without effect if momentum is 0.
     pub fn with_nesterov(mut self, nesterov: bool) -> Self {
         self.nesterov = nesterov;
         self
     }
 
-    /// With `weight_decay` times each parameter added to its gradient.
+    /// Sets the weight decay: `weight_decay` times the parameter is added to its gradient.
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
         self

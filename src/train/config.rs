@@ -1,4 +1,4 @@
-//! What a run is: the settings that the command line resolves to, and that a run folder keeps.
+//! The settings of a run: the command line resolves to them, and the run folder keeps them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use crate::optim::adamw::{BETAS, EPS, WEIGHT_DECAY};
 use crate::optim::{AdamW, Optimizer, OptimizerKind, Schedule, Sgd};
 use crate::{Error, Result};
 
-/// A network with the recipe that trains it.
+/// A preset: a network and its recipe, the settings that train it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
@@ -29,7 +29,7 @@ pub enum Preset {
 impl Preset {
     pub const ALL: [Preset; 3] = [Preset::D2l, Preset::Small, Preset::Cifar];
 
-    /// Its settings.
+    /// The preset's settings, with SGD.
     pub fn config(self) -> TrainConfig {
         let d2l = TrainConfig {
             preset: Preset::D2l,
@@ -63,8 +63,8 @@ impl Preset {
                 resize: 28,
                 ..d2l
             },
-            // The rate is `small`'s, lowered a little for a network that is deeper and wider; the decay is the usual one
-            // of convolutional networks on this data set.
+            // The rate is a little lower than `small`'s, because the network is deeper and wider. The weight decay is
+            // the usual one of convolutional networks on CIFAR-10.
             Preset::Cifar => TrainConfig {
                 preset: Preset::Cifar,
                 data: DataName::Known(&known::CIFAR10),
@@ -79,7 +79,7 @@ impl Preset {
         }
     }
 
-    /// Its settings with another optimiser's recipe.
+    /// The preset's settings with the recipe for `optimizer`.
     pub fn config_with(self, optimizer: OptimizerKind) -> TrainConfig {
         let config = self.config();
         match optimizer {
@@ -99,7 +99,10 @@ impl Preset {
         }
     }
 
-    /// Its network for its own data set, with initial values drawn from `seed`.
+    /// The preset's network for its own data set, with initial values drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the device has too little free memory.
     pub fn net<B: Backend>(self, backend: &B, seed: u64) -> Result<Nin<B>> {
         match self {
             Preset::D2l => Nin::d2l(backend, seed),
@@ -108,7 +111,10 @@ impl Preset {
         }
     }
 
-    /// Its network for images of `channels` channels and for `classes` classes.
+    /// The preset's network for images of `channels` channels and for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Preset::net`]; [`Error::Shape`] for no channels or no classes.
     pub fn net_for<B: Backend>(self, backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Nin<B>> {
         match self {
             Preset::D2l => Nin::d2l_for(backend, seed, channels, classes),
@@ -137,53 +143,63 @@ impl FromStr for Preset {
     }
 }
 
-/// Larger batches than Fashion-MNIST has images are slips of the keyboard.
+/// The largest batch size: about twice as many images as Fashion-MNIST has. A larger number is a typing error.
 const MAX_BATCH: usize = 1 << 17;
 
-/// All that decides what a run computes. As TOML, it is the run folder's `config.toml`.
+/// The settings of a run: everything that its results depend on. As TOML, they are the run folder's `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     pub preset: Preset,
-    /// What is learnt from: a data set's name or the path of a folder. Runs that do not say learnt from Fashion-MNIST.
+    /// The data set: its name, or the path of a folder. Older runs do not have this entry; they used Fashion-MNIST.
     #[serde(default)]
     pub data: DataName,
-    /// The device that the run began on: cpu or cuda:N.
+    /// The device that the run began on: `cpu` or `cuda:N`.
     pub device: String,
     #[serde(default = "fp32")]
     pub precision: Precision,
+    /// Epochs of the whole run, at least 1.
     pub epochs: u32,
+    /// Images of a training step, at least 1. The last step of an epoch may have fewer.
     pub batch_size: usize,
     #[serde(default)]
     pub optimizer: OptimizerKind,
+    /// The base learning rate; `schedule` gives its factor at each step.
     pub learning_rate: f64,
-    /// SGD's, as Nesterov's momentum.
+    /// For SGD only: the momentum, in [0, 1).
     pub momentum: f64,
+    /// For SGD only: whether the momentum is Nesterov's.
     pub nesterov: bool,
+    /// Zero or positive: in SGD added to the gradient, in AdamW decoupled from it.
     pub weight_decay: f64,
-    /// AdamW's, as `beta2` and `eps`.
+    /// For AdamW only: β₁, in [0, 1).
     #[serde(default = "beta1")]
     pub beta1: f64,
+    /// For AdamW only: β₂, in [0, 1).
     #[serde(default = "beta2")]
     pub beta2: f64,
+    /// For AdamW only: the number added to the denominator, at least 1.2e-38.
     #[serde(default = "eps")]
     pub eps: f64,
     #[serde(serialize_with = "to_text", deserialize_with = "from_text")]
     pub schedule: Schedule,
-    /// Height and width that the images are brought to.
+    /// Height and width of the resized images, in pixels, from 1 to 1024.
     pub resize: usize,
+    /// The seed of initial values, of the images' order and of dropout.
     pub seed: u64,
-    /// Train on the first so many images only.
+    /// Train on this many images only, the first ones; on all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
-    /// Test on the first so many images only.
+    /// Test on this many images only, the first ones; on all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
 }
 
 impl TrainConfig {
+    /// Checks that every setting is in its range and belongs to the optimiser.
+    ///
     /// # Errors
-    /// [`Error::Config`] that names the first setting outside of what it may be.
+    /// [`Error::Config`] that names the first setting that is not, and its range or the remedy.
     pub fn validate(&self) -> Result<()> {
         let at_least_one = |what: &str, value: Option<usize>| match value {
             Some(0) => Err(Error::config(what, "must be at least 1")),
@@ -207,7 +223,7 @@ impl TrainConfig {
         range("weight-decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite")?;
         range("beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "in [0, 1)")?;
         range("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "in [0, 1)")?;
-        // Kernels have it in f32, where less is zero, and a gradient of zero would be divided by it.
+        // Kernels take eps in f32, where a smaller number may become zero. A zero gradient would then give 0 / 0.
         let eps = f64::from(f32::MIN_POSITIVE)..f64::INFINITY;
         range("eps", self.eps, eps.contains(&self.eps), "at least 1.2e-38, and finite")?;
         match self.optimizer {
@@ -237,7 +253,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// The optimiser that these settings ask for.
+    /// A new optimiser with these settings.
     pub fn optimizer<B: Backend>(&self, backend: &B) -> Box<dyn Optimizer<B>> {
         match self.optimizer {
             OptimizerKind::Sgd => {
@@ -251,7 +267,7 @@ impl TrainConfig {
         }
     }
 
-    /// The options for [`Trainer::fit`](super::Trainer::fit).
+    /// The options for [`Trainer::fit`](super::Trainer::fit), which reports every `report_every` steps (at least 1).
     pub fn fit_options(&self, report_every: usize) -> FitOptions {
         let report_every = report_every.max(1);
         FitOptions { epochs: self.epochs, rate: self.learning_rate, schedule: self.schedule, report_every }

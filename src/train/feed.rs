@@ -1,4 +1,4 @@
-//! Where the batches of a training run come from.
+//! Feeds: the sources of a training run's batches.
 
 use std::ops::Range;
 
@@ -7,7 +7,8 @@ use crate::Backend;
 use crate::data::{self, Loader};
 use crate::{Result, Shape};
 
-/// A source of batches: a loader, which prepares them on a thread of the host, or a data set on the device.
+/// A source of batches: a loader, which prepares them on a thread of the host, or a resident data set, whose batches
+/// the device gathers.
 pub enum Feed<'a, B: Backend> {
     Loader(&'a Loader),
     Resident(&'a Resident<B>),
@@ -36,7 +37,7 @@ impl<B: Backend> Copy for Feed<'_, B> {}
 /// A batch of a feed.
 pub(super) enum Batch<'a, B: Backend> {
     Loaded(data::Batch, Shape),
-    /// The batch of step `.1` of an epoch that has begun.
+    /// The batch of step `.1` of the epoch whose order is on the device.
     Resident(&'a Resident<B>, usize),
 }
 

@@ -1,4 +1,4 @@
-//! Whole training runs over loaders, told to the caller as events.
+//! Whole training runs over feeds, reported to the caller as events.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -14,48 +14,55 @@ use crate::ops::cross_entropy::{Pending, Reading};
 use crate::optim::Schedule;
 use crate::{Error, Result};
 
-/// How long to train and how fast to learn.
+/// The options of [`Trainer::fit`].
 #[derive(Clone, Copy, Debug)]
 pub struct FitOptions {
+    /// Epochs of the whole run, those before a resumption included.
     pub epochs: u32,
+    /// The base learning rate.
     pub rate: f64,
     pub schedule: Schedule,
-    /// Steps between two readings of the loss that are told. The device goes on meanwhile.
+    /// Steps between two reported readings of the loss, at least 1. The device does not wait for a reading.
     pub report_every: usize,
 }
 
-/// What an epoch came to.
+/// The metrics of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// From 1.
+    /// The epoch's number, from 1.
     pub epoch: u32,
-    /// Training loss: the mean over the epoch, each batch before its update, with dropout.
+    /// Training loss: the mean over the epoch's images, each batch before its update, with dropout.
     pub loss: f64,
+    /// Share of training images classified correctly, measured like `loss`.
     pub train_accuracy: f64,
+    /// Test loss: the mean over all test images after the epoch, without dropout.
     pub test_loss: f64,
+    /// Share of test images classified correctly.
     pub test_accuracy: f64,
-    /// Images trained on a second, the evaluation not counted.
+    /// Training images a second, without the evaluation.
     pub examples_per_second: f64,
-    /// Seconds of training, the evaluation not counted.
+    /// Seconds of training, without the evaluation.
     pub train_seconds: f64,
+    /// Seconds of the evaluation.
     pub test_seconds: f64,
     /// The learning rate of the epoch's last step.
     pub rate: f64,
 }
 
-/// Whether a network still learns.
+/// The health of a training run: whether the network still learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Alive,
-    /// Loss and accuracy are those of guessing. It may be a plateau that training leaves again.
+    /// Training and test loss are within 0.01 of ln(classes), the loss of guessing. Training may leave such a plateau
+    /// again.
     Stuck,
-    /// Every test image gets logits that are all equal: the last ReLU lets nothing through, so no gradient ever comes
-    /// back.
+    /// Every test image has logits that are all equal: the last ReLU's output is zero everywhere, so no parameter gets
+    /// a gradient any more.
     Dead,
 }
 
 impl Health {
-    /// By an epoch's readings on the training and the test images, of `classes` classes.
+    /// The health by an epoch's readings on the training and test images, for `classes` classes.
     pub fn of(train: &Reading, test: &Reading, classes: usize) -> Self {
         let chance = (classes as f64).ln();
         let guessing = |reading: &Reading| (reading.loss - chance).abs() < 0.01;
@@ -69,29 +76,32 @@ impl Health {
     }
 }
 
-/// What happens during [`Trainer::fit`].
+/// An event of [`Trainer::fit`].
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    /// A step is done, or asked of a device that works behind the host's back. `reading`, of the epoch's first `.0` steps,
-    /// comes after the run's first step and the epoch's last, and after every [`FitOptions::report_every`] as soon as it is there.
+    /// A step is done, or queued on an asynchronous device. `steps` is the epoch's number of steps, `images` the
+    /// step's. A `reading` covers the epoch's first `.0` steps. It comes after the call's first step, after the epoch's
+    /// last step, and for every [`FitOptions::report_every`] steps as soon as it has arrived.
     Step { position: Position, steps: usize, images: usize, reading: Option<(u32, Reading)> },
-    /// A batch of the test set is evaluated.
+    /// A batch of the test set is evaluated, or queued: `done` images `of` all.
     Evaluation { done: usize, of: usize },
     /// An epoch is done, evaluation included.
     Epoch { metrics: EpochMetrics, health: Health },
 }
 
 impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
-    /// Trains from the present position to the last of `options.epochs`; with a shuffling loader, each epoch in an order of its own.
-    /// The batches of either come from a [`Loader`](crate::data::Loader) or from a [`Resident`](super::Resident) data set.
-    /// `on_event` may break the run off: after the step that it was told of, or during the evaluation, which is
-    /// then repeated when the run goes on.
+    /// Trains from the present position to the end of epoch `options.epochs`, and evaluates the network on `test` after
+    /// each epoch. With a shuffling loader each epoch has another order. `train` and `test` are each a
+    /// [`Loader`](crate::data::Loader) or a [`Resident`](super::Resident) data set.
     ///
-    /// Returns whether the run came to its end.
+    /// `on_event` may stop the run by [`ControlFlow::Break`]: after a step, during the evaluation (which is repeated
+    /// when the run is resumed), or after an epoch.
+    ///
+    /// Returns [`ControlFlow::Continue`] if the run came to its end, [`ControlFlow::Break`] if `on_event` stopped it.
     ///
     /// # Errors
-    /// [`Error::Diverged`] as soon as a reading of the loss, in training or on the test images, is not finite; shapes that
-    /// do not fit the network.
+    /// [`Error::Diverged`] as soon as a reading of the loss, in training or on the test images, is not finite; the
+    /// errors of [`Trainer::step`], of `on_event` and of the device.
     pub fn fit<'a>(
         &mut self,
         train: impl Into<Feed<'a, B>>,
@@ -180,11 +190,11 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Loss and accuracy over all images of a loader or a resident data set. `on_batch` is told how many are done, and may break it off: then
-    /// there is no result.
+    /// Evaluates the network on all images of a loader or a resident data set, without dropout: mean loss and accuracy.
+    /// `on_batch` is called with the number of images done. If it breaks off, the result is `None`.
     ///
     /// # Errors
-    /// Shapes that do not fit the network.
+    /// As [`Trainer::score`], and the errors of `on_batch`.
     pub fn evaluate<'a>(
         &self,
         feed: impl Into<Feed<'a, B>>,
@@ -209,7 +219,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
 }
 
 /// # Errors
-/// [`Error::Diverged`] after step `step` of epoch `epoch` (from 0) if it is not.
+/// [`Error::Diverged`] after step `step` of epoch `epoch` (from 0) if the loss is not finite.
 fn require_finite(reading: &Reading, epoch: u32, step: usize) -> Result<()> {
     let loss = reading.loss;
     if loss.is_finite() { Ok(()) } else { Err(Error::Diverged { loss, epoch: epoch + 1, step }) }

@@ -1,18 +1,20 @@
-//! Readings of the loss that a device has been asked for and has not come to yet.
+//! The lag of readings: the host asks for a reading of the loss and goes on, until the device has computed it.
 
 use crate::Result;
 
-/// Steps between two readings at most, whether anybody wants them: the host is never further ahead of a device than twice as
-/// many, so that it stops soon after it was told to.
+/// The most steps between two readings, reported or not. The host is never more than twice as many steps ahead of the
+/// device, so that a stop takes effect soon.
 pub(super) const LEAD: usize = 8;
 
-/// The last reading asked for, until it is there.
+/// The last reading asked for, until it has arrived.
 pub(super) struct Lag<P>(Option<Awaited<P>>);
 
-/// A reading, after how many steps of the epoch it was asked for, and whether to tell.
+/// A reading under way.
 #[derive(Debug, PartialEq)]
 pub(super) struct Awaited<P> {
+    /// The number of the epoch's steps that it covers.
     pub(super) step: u32,
+    /// Whether to report it in an event.
     pub(super) told: bool,
     pub(super) reading: P,
 }
@@ -22,12 +24,13 @@ impl<P> Lag<P> {
         Lag(None)
     }
 
-    /// The next reading is asked for. The one before it, if it is still awaited, has to be waited for now.
+    /// Replaces the awaited reading by `next`. Returns the earlier one if it has not arrived; the caller has to wait
+    /// for it now.
     pub(super) fn ask(&mut self, next: Awaited<P>) -> Option<Awaited<P>> {
         self.0.replace(next)
     }
 
-    /// The awaited reading, if it is there or has to be.
+    /// Takes the awaited reading if `is_there` says that it has arrived, or in any case if `now` is set.
     pub(super) fn take(&mut self, now: bool, is_there: impl FnOnce(&P) -> Result<bool>) -> Result<Option<Awaited<P>>> {
         match &self.0 {
             Some(awaited) if now || is_there(&awaited.reading)? => Ok(self.0.take()),

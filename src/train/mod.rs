@@ -1,4 +1,4 @@
-//! Training: single steps, whole runs, and what a run leaves behind.
+//! Training: single steps, whole runs, and run folders.
 
 mod config;
 mod feed;

@@ -1,4 +1,4 @@
-//! Steps that a device has recorded, and when to record one.
+//! The cache of a device's recordings of steps, and the decision when to record one.
 
 use crate::Backend;
 use crate::Result;
@@ -7,17 +7,18 @@ use crate::nn::Module;
 use crate::optim::Optimizer;
 use crate::tape::ParamId;
 
-/// Cache key: everything baked into a recording, except settings of the network's own modules, which do not change. Any
-/// difference means a new recording.
+/// Cache key: everything baked into a recording. Any difference means a new recording. The settings of the network's
+/// modules are left out, because they do not change.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Work {
     data: u64,
     images: usize,
     params: Vec<ParamId>,
-    /// `None`: it is scored only.
+    /// `None` for scoring, without an update.
     training: Option<Training>,
 }
 
+/// The part of the key that only training has.
 #[derive(Clone, Debug, PartialEq)]
 struct Training {
     seed: u64,
@@ -48,19 +49,20 @@ impl Work {
     }
 }
 
-/// Work of this many kinds is kept: full and last batches, of training and test images, and as many of another run.
+/// The number of keys in the cache: full and last batches, of training and test images, and as many of another run.
 const KEPT: usize = 8;
 
-/// What has been seen, most recent last.
+/// The cache: a state for each key, the most recently used last.
 pub(super) struct Recorded<B: Backend> {
     kinds: Vec<(Work, State<B>)>,
 }
 
 enum State<B: Backend> {
-    /// It has been done once. Whatever a first time needs (memory from the system, kernels, velocities) is there.
+    /// The work has run once, so that everything a first run allocates exists: memory from the system, kernels,
+    /// velocities.
     Seen,
     Recorded(B::Recording),
-    /// The device does not record.
+    /// The device does not record; the work is called each time.
     Plain,
 }
 
@@ -71,12 +73,15 @@ impl<B: Backend> Default for Recorded<B> {
 }
 
 impl<B: Backend> Recorded<B> {
-    /// Does `work`, as `step` says: by calling it, or by a replay. Returns whether it was replayed without `step` being
-    /// called, so that what `step` does on the host has to be made up for. `step` is to be that of `scalars`; without
-    /// scalars nothing is recorded or replayed.
+    /// Runs the work with key `work`: by calling `step`, or by a replay of its recording. The first run of a key calls
+    /// `step`, the second records it, later ones replay.
+    ///
+    /// `scalars` are the per-step scalars that `step` uses; without them nothing is recorded or replayed. Returns
+    /// `true` if the recording was replayed and `step` not called, so that the caller has to update the host's
+    /// counters.
     ///
     /// # Errors
-    /// What `step` gives, or the device.
+    /// Those of `step`, or of the device.
     pub(super) fn run(
         &mut self,
         backend: &B,

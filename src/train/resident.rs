@@ -1,4 +1,4 @@
-//! A data set that lies on the device, whose batches are gathered, resized and scaled there.
+//! Resident data sets: a data set in device memory, whose batches the device gathers, resizes and scales.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::ops::gather::{DeviceResizer, Selection};
 use crate::tape::unique;
 use crate::{Error, Result, Shape};
 
-/// What a [`Loader`] prepares, batch for batch and bit for bit, without a host that prepares it.
+/// A data set in device memory. Its batches have the same bits as those of its [`Loader`], without work on the host.
 pub struct Resident<B: Backend> {
     backend: B,
     resizer: DeviceResizer<B>,
@@ -19,7 +19,7 @@ pub struct Resident<B: Backend> {
     labels: B::Bytes,
     order: Mutex<EpochOrder<B>>,
     loader: Loader,
-    /// The largest label, and where it is.
+    /// The largest label, and the index of an image that has it.
     largest_label: (u8, usize),
     pub(super) id: u64,
 }
@@ -32,10 +32,10 @@ struct EpochOrder<B: Backend> {
 }
 
 impl<B: Backend> Resident<B> {
-    /// The data set of `loader`, with its batches and its order.
+    /// Uploads the data set of `loader`, whose batch size, image size and order it keeps.
     ///
     /// # Errors
-    /// [`Error::Memory`] where the device has no room for it.
+    /// [`Error::Memory`] if the device has too little free memory; as [`DeviceResizer::new`].
     pub fn new(backend: &B, loader: Loader) -> Result<Self> {
         let (dataset, config) = (loader.dataset(), loader.config());
         let (from, to) = ([dataset.height(), dataset.width()], [config.height, config.width]);
@@ -49,26 +49,27 @@ impl<B: Backend> Resident<B> {
         Ok(Resident { backend, resizer, images, labels, order, loader, largest_label, id })
     }
 
-    /// The loader whose batches these are.
+    /// The loader that has the same batches.
     pub fn loader(&self) -> &Loader {
         &self.loader
     }
 
-    /// The places, in the order of an epoch, of the images of step `step`.
+    /// The range of positions in an epoch's order that step `step` takes; empty beyond the epoch's last step.
     pub(super) fn batch(&self, step: usize) -> Range<usize> {
         let (size, len) = (self.loader.config().batch_size, self.loader.dataset().len());
         (step * size).min(len)..((step + 1) * size).min(len)
     }
 
+    /// The shape of a batch of `n` images.
     pub(super) fn shape(&self, n: usize) -> Shape {
         let config = self.loader.config();
         Shape::image(n, self.loader.dataset().channels(), config.height, config.width)
     }
 
-    /// Sees to it that the order of an epoch is on the device.
+    /// Uploads the order of an epoch, unless the device has it already.
     pub(super) fn begin(&self, epoch: u32) -> Result<()> {
         let mut order = self.order();
-        // An order that is always the same is sent once.
+        // A sequential order is the same in every epoch, so it is uploaded once.
         let epoch = if self.loader.config().order == Order::Sequential { 0 } else { epoch };
         if order.epoch != Some(epoch) {
             let indices: Vec<u8> = self.loader.order(epoch).into_iter().flat_map(u32::to_le_bytes).collect();
@@ -78,7 +79,7 @@ impl<B: Backend> Resident<B> {
         Ok(())
     }
 
-    /// The images and labels at these places of the present epoch's order.
+    /// Gathers the images (NHWC) and labels at these positions of the present epoch's order.
     pub(super) fn gather(&self, places: Range<usize>) -> Result<(B::Buf, B::Bytes)> {
         let n = places.len();
         let mut x = self.backend.alloc(Role::Activation, self.shape(n).len())?;
@@ -90,6 +91,8 @@ impl<B: Backend> Resident<B> {
         Ok((x, labels))
     }
 
+    /// Checks the labels of the whole data set, because kernels do not check them.
+    ///
     /// # Errors
     /// [`Error::Label`] if a label is not below `classes`.
     pub(super) fn require_classes(&self, classes: usize) -> Result<()> {
@@ -101,7 +104,8 @@ impl<B: Backend> Resident<B> {
     }
 
     fn order(&self) -> MutexGuard<'_, EpochOrder<B>> {
-        // A panic elsewhere may have left an epoch half sent; then its number is still the old one.
+        // A poisoned lock is harmless: `epoch` is set after the upload, so a panic during the upload leaves the old
+        // number.
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

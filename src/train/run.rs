@@ -1,9 +1,10 @@
-//! A run's folder: what it was asked to do, how it went, and the weights it came to.
+//! Run folders: the settings, metrics, weights and state of a training run.
 //!
 //! * `config.toml`: the resolved settings;
 //! * `metrics.jsonl`: a line for each epoch;
 //! * `weights.safetensors`: the network, as PyTorch loads it;
-//! * `state.safetensors`: what resuming needs: weights, the optimiser's state, and how far the run had come.
+//! * `state.safetensors`: the state to resume from: weights, the optimiser's tensors and counters, position and running
+//!   loss.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +21,7 @@ use crate::optim::OptimizerKind;
 use crate::weights::{Tensors, write_whole};
 use crate::{Error, Result};
 
-/// A run folder.
+/// A run folder, with the run's settings.
 #[derive(Clone, Debug)]
 pub struct Run {
     folder: PathBuf,
@@ -31,18 +32,18 @@ const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
-/// What a state file says besides its tensors.
+/// The note of a state file, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Progress {
     position: Position,
-    /// Of the epoch so far.
+    /// The running loss of the epoch so far.
     reading: Reading,
     /// Seconds of training in the epoch so far.
     seconds: f64,
-    /// Whose state it is. Files from before there was a choice do not say.
+    /// The name of the optimiser whose state this is. Older files do not have it; they are SGD's.
     #[serde(default = "sgd")]
     optimizer: String,
-    /// The optimiser's numbers; its tensors stand beside the weights.
+    /// The optimiser's counters. Its tensors are in the file beside the weights.
     #[serde(default)]
     counters: BTreeMap<String, u64>,
 }
@@ -51,16 +52,16 @@ fn sgd() -> String {
     OptimizerKind::default().to_string()
 }
 
-/// What the names of an optimiser's tensors begin with in a state file: `velocity.` and the parameter's name.
+/// The prefix of an optimiser's tensor in a state file, as in `velocity.0.2.weight`.
 fn prefix(tensor: &str) -> String {
     format!("{tensor}.")
 }
 
 impl Run {
-    /// Begins a run in a new or empty folder.
+    /// Begins a run in a new or empty folder, and writes `config.toml`.
     ///
     /// # Errors
-    /// [`Error::Run`] if the folder already holds something; [`Error::Io`] where the system refuses.
+    /// [`Error::Run`] if the folder is not empty; [`Error::Io`] if it cannot be made, read or written.
     pub fn create(folder: impl Into<PathBuf>, config: TrainConfig) -> Result<Self> {
         let folder = folder.into();
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
@@ -74,10 +75,10 @@ impl Run {
         Ok(Run { folder, config })
     }
 
-    /// Opens a run.
+    /// Opens the run of a folder, and reads `config.toml`.
     ///
     /// # Errors
-    /// [`Error::Run`] if the folder is not a run's, or its settings are not what they may be.
+    /// [`Error::Run`] if the folder is not a run's, or a setting is not in its range.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         let path = folder.join(CONFIG);
@@ -94,18 +95,18 @@ impl Run {
         &self.folder
     }
 
-    /// The file that PyTorch loads.
+    /// The path of the weights file, which PyTorch loads.
     pub fn weights(&self) -> PathBuf {
         self.folder.join(WEIGHTS)
     }
 
-    /// Appends an epoch's metrics.
+    /// Appends an epoch's metrics to `metrics.jsonl`; lines of that epoch and of later ones are removed first.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses.
+    /// As [`Run::metrics`]; [`Error::Io`] if the file cannot be written.
     pub fn append(&self, metrics: &EpochMetrics) -> Result<()> {
         let mut all: Vec<EpochMetrics> = self.metrics()?;
-        // A run that was broken off between writing metrics and saving its state repeats that epoch.
+        // A run that ended after it wrote an epoch's metrics, and before it saved its state, repeats that epoch.
         all.retain(|earlier| earlier.epoch < metrics.epoch);
         all.push(*metrics);
         let mut text = String::new();
@@ -116,10 +117,10 @@ impl Run {
         write_whole(&self.folder.join(METRICS), text.as_bytes())
     }
 
-    /// The metrics of the epochs so far.
+    /// The metrics of the epochs so far, in order.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read; [`Error::Run`] for a line that is not an epoch's metrics.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Run`] for a line that is not an epoch's metrics.
     pub fn metrics(&self) -> Result<Vec<EpochMetrics>> {
         let path = self.folder.join(METRICS);
         if !path.exists() {
@@ -132,11 +133,11 @@ impl Run {
         text.lines().enumerate().map(parse).collect()
     }
 
-    /// Saves weights and state, each whole or not at all.
+    /// Saves the weights file and the state file, each atomically.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses; [`Error::Diverged`] if the loss is not finite: what was saved before is
-    /// worth more.
+    /// [`Error::Io`] if a file cannot be written. [`Error::Diverged`] if the running loss is not finite; the earlier
+    /// files are kept then.
     pub fn save<B: Backend, N: Module<B>>(&self, trainer: &Trainer<B, N>) -> Result<()> {
         let (position, reading) = (trainer.position, trainer.reading()?);
         if !reading.loss.is_finite() {
@@ -157,11 +158,12 @@ impl Run {
         tensors.save(&self.folder.join(STATE))
     }
 
-    /// Brings a fresh trainer to where the run was when it was last saved.
+    /// Restores the last saved state into a new trainer: weights, the optimiser's state, position and running loss.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Weights`] where the state cannot be read or is not of such a network;
-    /// [`Error::OtherOptimizer`] where it is another optimiser's. The network changes only where none of these is given.
+    /// [`Error::Run`] if there is no state file; [`Error::Io`] if it cannot be read; [`Error::Weights`] if it does not
+    /// fit the network or lacks a part; [`Error::OtherOptimizer`] if it is another optimiser's. The network is
+    /// unchanged after any of these.
     pub fn restore<B: Backend, N: Module<B>>(&self, trainer: &mut Trainer<B, N>) -> Result<()> {
         let path = self.folder.join(STATE);
         if !path.exists() {

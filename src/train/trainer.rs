@@ -1,4 +1,4 @@
-//! A network that learns: one step at a time, on anybody's arrays or on a data set that lies on the device.
+//! The trainer: one training step at a time, on arrays of the host or on a data set in device memory.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -15,34 +15,36 @@ use crate::optim::Optimizer;
 use crate::tape::{Mode, Tape, Var};
 use crate::{Error, Result, Shape};
 
-/// How far a run has come: the epoch it is in, and the steps it has done in it. Both count from 0.
+/// The position of a run: the epoch, from 0, and the number of steps done in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     pub epoch: u32,
     pub step: u32,
 }
 
-/// A network with its optimiser, its place in a training run, and a running loss.
+/// A network with its optimiser, its position in a training run, and the running loss.
 pub struct Trainer<B: Backend, N: Module<B>> {
     pub backend: B,
     pub net: N,
     pub optimizer: Box<dyn Optimizer<B>>,
-    /// With the seed, what dropout draws from.
+    /// The position in the run. Dropout's masks are functions of it and of the seed.
     pub position: Position,
-    /// Whether a device that can record work does so; the bits are the same without.
+    /// Whether to record and replay steps on a device that can; the bits are the same either way. `true` by default.
     pub record: bool,
-    /// Spent on the steps of this epoch so far.
+    /// The time of this epoch's steps so far.
     pub(super) epoch_time: Duration,
     seed: u64,
     meter: Meter<B>,
-    /// Of the evaluation under way. It stays where it is, since recorded work adds to it.
+    /// The meter of the evaluation under way. Its buffer never moves, because recordings contain its address.
     pub(super) scores: RefCell<Meter<B>>,
     recorded: RefCell<Recorded<B>>,
 }
 
 impl<B: Backend, N: Module<B>> Trainer<B, N> {
+    /// A trainer at the start of a run. Dropout draws from `seed`.
+    ///
     /// # Errors
-    /// Where the device has no memory left.
+    /// [`Error::Memory`] if the device has too little free memory.
     pub fn new(backend: &B, net: N, optimizer: impl Into<Box<dyn Optimizer<B>>>, seed: u64) -> Result<Self> {
         Ok(Trainer {
             backend: backend.clone(),
@@ -58,11 +60,13 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         })
     }
 
-    /// One step: forward, loss, backward, update, and on to the next position. `images` has shape `shape` and lies
-    /// NHWC; `labels` has one class an image.
+    /// One training step at learning rate `rate`: forward, loss, backward, update. It advances `position.step` and adds
+    /// to the running loss. `images` are of shape `shape` `[N, C, H, W]`, in NHWC memory order; `labels` has one class
+    /// for each image.
     ///
     /// # Errors
-    /// Shapes that do not fit the network, or labels that are not its classes; nothing is updated then.
+    /// [`Error::Shape`] for shapes or lengths that do not fit the network, [`Error::Label`] for a label that is not
+    /// below its number of classes; nothing is updated then.
     pub fn step(&mut self, images: &[B::Scalar], shape: Shape, labels: &[u8], rate: f64) -> Result<()> {
         let x = self.backend.upload(Role::Activation, images)?;
         self.learn(x, shape, rate, |backend, logits| upload_labels(backend, labels, logits.c()))?;
@@ -70,10 +74,11 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         Ok(())
     }
 
-    /// [`Trainer::step`] on the images that come up at the present position. A device that can records the step when it
-    /// comes up for the second time, and replays it from then on; the bits are the same.
+    /// [`Trainer::step`] on the batch of `data` at the present position. A device that can record does so the second
+    /// time that a step of this kind (its cache key: data set, number of images, network, settings) runs, and replays
+    /// it from then on. The bits are the same.
     ///
-    /// Returns the number of images; 0 where the epoch has no such step.
+    /// Returns the number of images; 0, and no step is done, if the epoch has no step at this position.
     ///
     /// # Errors
     /// As [`Trainer::step`].
@@ -108,7 +113,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         Ok(n)
     }
 
-    /// Forward, loss, backward, update. `labels` is given the shape of the logits.
+    /// Forward, loss, backward, update. `labels` gets the logits' shape and returns the labels on the device, checked.
     fn learn(
         &mut self,
         x: B::Buf,
@@ -125,16 +130,18 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         self.optimizer.step(self.net.params_mut(), &grads, rate)
     }
 
-    /// The logits of a batch of shape `shape`, NHWC: `[N, classes]` in rows.
+    /// The logits `[N, classes]` of a batch, without dropout, one row after the other. `images` are of shape `shape`
+    /// `[N, C, H, W]`, in NHWC memory order.
     ///
     /// # Errors
-    /// Shapes that do not fit the network.
+    /// [`Error::Shape`] for shapes or lengths that do not fit the network.
     pub fn predict(&self, images: &[B::Scalar], shape: Shape) -> Result<Vec<B::Scalar>> {
         let (_, logits) = self.forward(self.backend.upload(Role::Activation, images)?, shape, Mode::Inference)?;
         self.backend.download(logits.data())
     }
 
-    /// Adds the loss and hits of a batch, without dropout and without learning, to `meter`.
+    /// Adds the losses, hits and flat rows of a batch to `meter`, without dropout and without an update. The arguments
+    /// are as for [`Trainer::step`].
     ///
     /// # Errors
     /// As [`Trainer::step`].
@@ -143,8 +150,8 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         tape.score(&logits, &upload_labels(&self.backend, labels, logits.shape().c())?, meter)
     }
 
-    /// [`Trainer::score`] of step `step` of an epoch that has begun, added to the evaluation under way; recorded and
-    /// replayed as [`Trainer::step_resident`] is.
+    /// [`Trainer::score`] of step `step` of the epoch whose order is on the device, added to the evaluation under way.
+    /// It is recorded and replayed like [`Trainer::step_resident`].
     pub(super) fn score_resident(&self, data: &Resident<B>, step: usize) -> Result<()> {
         let places = data.batch(step);
         let n = places.len();
@@ -170,7 +177,8 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         Ok((tape, logits))
     }
 
-    /// Mean loss and accuracy of the steps since the last [`Trainer::reset_reading`], each before its update.
+    /// Mean loss and accuracy of the steps since the last [`Trainer::reset_reading`], each before its update. Waits for
+    /// the device.
     pub fn reading(&self) -> Result<Reading> {
         self.meter.read(&self.backend)
     }
@@ -180,7 +188,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         self.meter.read_later(&self.backend)
     }
 
-    /// Begins a new mean.
+    /// Zeroes the running loss, so that a new mean begins.
     pub fn reset_reading(&mut self) -> Result<()> {
         self.meter.reset(&self.backend)
     }
@@ -190,7 +198,11 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     }
 }
 
-/// Labels on the device, once it is certain that each is a class: a kernel cannot say so without waiting for it.
+/// Uploads labels after checking on the host that each is below `classes`. A kernel could report an error only if the
+/// host waited for it.
+///
+/// # Errors
+/// [`Error::Label`] for the first label that is not.
 fn upload_labels<B: Backend>(backend: &B, labels: &[u8], classes: usize) -> Result<B::Bytes> {
     if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
         return Err(Error::Label { op: "cross_entropy", label: labels[position], position, classes });

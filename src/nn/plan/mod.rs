@@ -1,10 +1,12 @@
 //! The plan of a network: which layers run as one op, and which pixels are computed.
 //!
-//! It is made once for a shape, from the flat list of a network's layers: forward for the shapes, backward for the rows and
-//! columns that are read, and then forward again, at each layer the longest pattern of one table that the backend gains by.
-//! It is plain data, and decides speed alone: every op runs on every backend, fused or not. A fused op gives the bits of its
-//! layers or stays within the rounding of the values between them, and pixels left out change no other pixel, only the order in
-//! which a weight's gradient is summed.
+//! A plan is made once for an input shape, from the flat list of a network's layers, in three passes: forward for the
+//! shapes; backward for the rows and columns that later layers read; and forward to choose the ops. At each layer it
+//! takes the longest pattern of a table that fits and that the backend gains by.
+//!
+//! A plan is plain data and is about speed: every op runs on every backend, fused or not. A fused op gives the bits of its
+//! layers, or stays within the rounding of the values between them. Pixels that are left out change no other pixel, only
+//! the order in which a weight's gradient is summed.
 
 mod patterns;
 mod pixels;
@@ -25,9 +27,9 @@ use crate::{Backend, Error, Result, Shape};
 /// Which pixels a plan computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pixels {
-    /// Those that a later layer reads.
+    /// The pixels that a later layer reads.
     Read,
-    /// All, to compare.
+    /// All pixels, for comparisons.
     All,
 }
 
@@ -39,20 +41,21 @@ pub struct Plan {
     steps: Vec<Step>,
 }
 
-/// A layer with its extents.
+/// A layer with its shapes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
-    /// The layer's name, as in the names of its parameters.
+    /// The layer's name, the prefix of its parameters' names.
     pub path: String,
     pub kind: Kind,
-    /// Shapes of a network all of whose pixels are computed.
+    /// The input's shape, as if all pixels were computed.
     pub input: Shape,
+    /// The output's shape, as if all pixels were computed.
     pub output: Shape,
-    /// The part of the output that is computed: so many of its first rows and columns.
+    /// The shape of the computed part of the output: its first rows and columns.
     pub live: Shape,
 }
 
-/// What a layer does, without its parameters.
+/// The op of a layer with its settings, without the values of its parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     Conv2d {
@@ -60,7 +63,7 @@ pub enum Kind {
         weight: Shape,
         window: Window,
         relu: bool,
-        /// Tells the layer's parameters from others'.
+        /// The identities of weights and bias.
         params: [ParamId; 2],
     },
     MaxPool {
@@ -69,19 +72,21 @@ pub enum Kind {
     },
     GlobalAvgPool,
     Relu,
+    /// With the probability of dropping an element.
     Dropout(f64),
     Flatten,
-    /// By its name.
+    /// A custom layer, with its name.
     Custom(String),
 }
 
-/// What runs at once.
+/// A step of a plan: one op.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub kernel: Kernel,
-    /// The layers that it covers.
+    /// The layers that the op covers, as indices into [`Plan::layers`].
     pub layers: Range<usize>,
-    /// Longer patterns that fit the layers from here on, and why each was not taken.
+    /// The longer patterns that fit the layers from the step's first layer on, each with the reason why it was not
+    /// taken.
     pub passed_over: Vec<PassedOver>,
 }
 
@@ -108,7 +113,8 @@ pub struct PassedOver {
 }
 
 impl Kernel {
-    /// The op's folder and, where that differs, its kernels' name.
+    /// The op's name: its folder in `src/ops`, and a suffix or another name where the kernels have one (`pointwise`,
+    /// `mlpconv_maxpool`).
     pub fn name(&self) -> &'static str {
         match self {
             Kernel::Conv2d(shape) if shape.is_gemm() => "pointwise",
@@ -155,7 +161,8 @@ impl Plan {
         first.checked_sub(1).map_or(self.input, |before| self.layers[before].live)
     }
 
-    /// The plan of `layers` for an input of shape `input`, `fuses` being the backend's say ([`Fuse`](crate::ops::fusion::Fuse)).
+    /// The plan of `layers` for an input of shape `input`, without dead pixels. `fuses` gives the backend's verdict on
+    /// a fusion ([`Fuse`](crate::ops::fusion::Fuse)).
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
@@ -163,7 +170,7 @@ impl Plan {
         Self::with(layers, input, Pixels::Read, fuses)
     }
 
-    /// [`Plan::new`], with a choice of pixels.
+    /// [`Plan::new`], with a choice of the computed pixels.
     ///
     /// # Errors
     /// As [`Plan::new`].

@@ -1,4 +1,4 @@
-//! The table of fused patterns, and the choice of a step from it.
+//! The table of patterns of layers that fused ops cover, and the choice of a step from it.
 
 use super::{Kernel, Kind, PassedOver, Planned, Step};
 use crate::ops::fusion::{Fusion, Verdict};
@@ -8,7 +8,7 @@ use crate::shape::{ConvShape, PoolShape};
 use crate::tape::ParamId;
 use crate::{Result, Shape};
 
-/// What a pattern asks of a layer.
+/// A pattern's requirement of one layer.
 #[derive(Clone, Copy)]
 enum Link {
     /// A convolution that ends in a ReLU.
@@ -21,7 +21,7 @@ enum Link {
     GlobalAvgPool,
 }
 
-/// Layers, one after the other, that an op covers.
+/// Consecutive layers that a fused op covers.
 struct Pattern {
     name: &'static str,
     links: &'static [Link],
@@ -29,7 +29,7 @@ struct Pattern {
     fusion: fn(&[Extents]) -> Option<Fusion>,
 }
 
-/// The longest first.
+/// All patterns, the longest first.
 const PATTERNS: [Pattern; 5] = {
     use Extents::{Conv, Input, Pool};
     use Link::*;
@@ -125,11 +125,11 @@ enum Extents {
     /// A convolution, and whether a ReLU follows in its epilogue.
     Conv(ConvShape, bool),
     Pool(PoolShape),
-    /// Of an op that takes its input as it is.
+    /// The input's shape, for an op without extents of its own.
     Input(Shape),
 }
 
-/// The extents of neighbouring layers, the first with an input of shape `x`.
+/// The extents of consecutive layers; the first has an input of shape `x`.
 fn extents(run: &[Planned], mut x: Shape) -> Result<Vec<Extents>> {
     run.iter()
         .map(|layer| {
@@ -145,6 +145,7 @@ fn extents(run: &[Planned], mut x: Shape) -> Result<Vec<Extents>> {
 }
 
 impl Link {
+    /// Whether a layer meets the requirement.
     fn fits(self, layer: &Planned, extents: &Extents) -> bool {
         match (self, extents) {
             (Link::ConvRelu, Extents::Conv(_, relu)) => *relu,
@@ -157,7 +158,8 @@ impl Link {
     }
 }
 
-/// A fused op writes the gradients of all of its parameters at once, so each has to be there once.
+/// Whether two layers have a parameter in common. A fused op writes all gradients at the same time, so it cannot have
+/// one parameter twice.
 fn shares_parameters(run: &[Planned]) -> bool {
     let ids = |layer: &Planned| match layer.kind {
         Kind::Conv2d { params, .. } => params.to_vec(),

@@ -1,5 +1,5 @@
-//! Which pixels are computed: backward over the layers for the rows and columns that are read, forward for what each layer
-//! can leave out of them.
+//! The choice of computed pixels: backward over the layers for the rows and columns that later layers read, then
+//! forward for the part that each layer can leave out.
 
 use super::{Kind, Planned};
 use crate::Result;
@@ -7,10 +7,13 @@ use crate::shape::{ConvShape, PoolShape};
 
 /// Crops the layers' live outputs to the rows and columns that later layers read.
 ///
-/// A convolution leaves out the end of its output where its filter is no mere 1×1, which would first have to copy the part of
-/// its input that is read; 1×1 convolutions and ReLUs pass on what is read of them. A pool in floor mode reads as far as its
-/// last window reaches. All other layers read all of their input: a convolution's filter, an average, a custom layer, and
-/// dropout, whose mask goes by the places of the elements.
+/// Cropping, by layer:
+///
+/// * A convolution with a larger filter than 1×1, a stride or padding crops its own output, and reads all of its input.
+/// * A 1×1 convolution is never cropped by itself, because it would have to copy the cropped part of its input first.
+///   It and a ReLU read the pixels that are read of their output, and compute all pixels of their (cropped) input.
+/// * A pool in floor mode reads the pixels that its windows cover.
+/// * Other layers read all of their input. Dropout does, because its mask depends on the elements' positions.
 pub(super) fn crop(layers: &mut [Planned]) -> Result<()> {
     let mut read = Vec::with_capacity(layers.len());
     let mut next: Option<[usize; 2]> = None;

@@ -1,4 +1,4 @@
-//! Plans as data. The backend's say is a closure, so no device decides.
+//! Tests of plans as data. The backend's verdicts are a closure, so the tests need no device.
 
 use super::*;
 use crate::Cpu;
@@ -58,9 +58,10 @@ fn the_books_network_takes_the_longest_patterns() {
     assert!(plan.steps.iter().all(|step| step.passed_over.is_empty()));
 }
 
-/// As bf16 has it on a GPU: the first block, the 1×1 convolutions before pools, and the pair of few channels.
+/// The verdicts of a GPU in bf16: it fuses the first block, the 1×1 convolutions before pools, and the pair of few
+/// channels.
 #[test]
-fn what_a_backend_refuses_is_taken_by_shorter_patterns() {
+fn refused_patterns_fall_back_to_shorter_ones() {
     let net = Nin::d2l(&Cpu::<f32>::new(), 0).unwrap();
     let fuses = |fusion: &Fusion| match fusion {
         Fusion::MlpConv { shape, .. } if shape.conv.c > 1 => Err("too many channels".into()),
@@ -125,7 +126,7 @@ fn all_pixels_are_computed_if_asked_for() {
     assert!(plan.layers.iter().all(|layer| layer.live == layer.output));
 }
 
-/// A layer that nothing is known of, and that needs all of its input.
+/// A custom layer, which may read all of its input.
 struct Halves;
 
 impl Module<B> for Halves {

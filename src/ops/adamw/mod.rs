@@ -12,6 +12,7 @@ use crate::device::{Device, Real};
 pub struct AdamWStep<S> {
     /// The learning rate, before a parameter's `rate_multiplier`.
     pub rate: S,
+    /// The share of a parameter that an update at rate 1 subtracts.
     pub weight_decay: S,
     /// 1 − β₁.
     pub exp_avg_weight: S,
@@ -19,6 +20,7 @@ pub struct AdamWStep<S> {
     pub exp_avg_sq_decay: S,
     /// 1 − β₂.
     pub exp_avg_sq_weight: S,
+    /// Added to the square root in the denominator.
     pub eps: S,
     /// 1 / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ), see [`corrections`].
     pub corrections: [S; 2],
@@ -49,12 +51,14 @@ impl<S: Real> AdamWStep<S> {
 
 /// One parameter of an update.
 pub struct Item<'a, D: Device> {
+    /// The values, updated in place. All tensors of an item have the same length.
     pub param: &'a mut D::Buf,
     pub grad: &'a D::Buf,
     /// The running average of gradients.
     pub exp_avg: &'a mut D::Buf,
     /// The running average of squared gradients.
     pub exp_avg_sq: &'a mut D::Buf,
+    /// The factor of the update's learning rate.
     pub rate_multiplier: D::Scalar,
 }
 

@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(first, [Some(Shape::image(2, 16, 56, 56)); 3]);
         // 3×3 blocks of 2×2 pixels: 36 taps for 25.
         assert_eq!(of(Shape::image(2, 1, 28, 28), Shape::weight(48, 1, 5, 5), 2, 2), [None; 3]);
-        // Four channels are a vector of floats, and two of bf16 are not.
+        // Four channels are a whole 16-byte access in f32, and half of one in bf16.
         let four = of(Shape::image(1, 4, 9, 9), Shape::weight(8, 4, 2, 2), 2, 0);
         assert_eq!(four, [None, None, Some(Shape::image(1, 16, 4, 4))]);
         assert_eq!(of(Shape::image(1, 3, 9, 9), Shape::weight(10, 3, 4, 4), 4, 1), [None; 3]);

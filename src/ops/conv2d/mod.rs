@@ -35,8 +35,9 @@ pub trait Conv2d: Device {
     /// with `p·stride+r−pad = h` and `q·stride+s−pad = w`.
     fn conv2d_dgrad(&self, shape: &ConvShape, dy: &Self::Buf, w: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 
-    /// wgrad, the gradients with respect to the weights, `dw[k,r,s,c] = Σ_npq dy[n,p,q,k] · x[n, p·stride+r−pad,
-    /// q·stride+s−pad, c]`, and the bias, `db[k] = Σ_npq dy[n,p,q,k]`. At least one of the two is wanted.
+    /// wgrad, the gradients with respect to the weights,
+    /// `dw[k,r,s,c] = Σ_npq dy[n,p,q,k] · x[n, p·stride+r−pad, q·stride+s−pad, c]`, and the bias,
+    /// `db[k] = Σ_npq dy[n,p,q,k]`. At least one of the two is wanted.
     fn conv2d_wgrad(
         &self,
         shape: &ConvShape,

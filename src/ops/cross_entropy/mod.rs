@@ -19,8 +19,8 @@ pub trait CrossEntropy: Device {
     /// * `meter[1]`: the hits, rows whose first largest logit is their label's;
     /// * `meter[2]`: the flat rows, whose logits are all equal.
     ///
-    /// `dlogits`, if wanted, is overwritten by the gradient of the *mean* loss, `(softmax(logits) − onehot(labels)) /
-    /// n`.
+    /// `dlogits`, if wanted, is overwritten by the gradient of the *mean* loss,
+    /// `(softmax(logits) − onehot(labels)) / n`.
     ///
     /// # Errors
     /// [`Error::Label`] on the CPU if a label is not below `classes`. A GPU does not check labels; the loss is NaN
@@ -118,7 +118,7 @@ impl<B: CrossEntropy> Tape<B> {
     ///
     /// # Errors
     /// [`Error::Shape`] if `logits` is not a non-empty matrix or there are not N labels. [`Error::Label`] on the CPU if
-    /// a label is not below `classes`; a GPU does not check labels, and the loss is NaN then.
+    /// a label is not below the number of classes; a GPU does not check labels, and the loss is NaN then.
     pub fn cross_entropy(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<Loss<B>> {
         let backend = self.backend().clone();
         let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;

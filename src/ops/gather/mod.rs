@@ -28,8 +28,8 @@ pub trait Gather: Device {
     /// resizer.
     ///
     /// # Errors
-    /// [`Error::Shape`] on the CPU for an index in `order` that is not below the number of labels; a GPU does not check
-    /// indices. [`Error::Shape`] on a GPU if the images cannot be shrunk that far in shared memory.
+    /// [`Error::Shape`] on the CPU for an index in `order` that is not below the number of labels; a GPU reads
+    /// the last image instead. [`Error::Shape`] on a GPU if the images cannot be shrunk that far in shared memory.
     fn gather(
         &self,
         resizer: &DeviceResizer<Self>,

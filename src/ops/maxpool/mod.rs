@@ -33,8 +33,8 @@ pub trait MaxPool: Device {
 }
 
 impl<B: MaxPool> Tape<B> {
-    /// The maximum over each `window` × `window` square of `x` `[N, C, H, W]`, the squares `stride` pixels apart: `[N,
-    /// C, P, Q]` with `P = ⌊(H − window) / stride⌋ + 1`, and Q likewise.
+    /// The maximum over each `window` × `window` square of `x` `[N, C, H, W]`, the squares `stride` pixels apart. The
+    /// output is `[N, C, P, Q]` with `P = ⌊(H − window) / stride⌋ + 1`, and Q likewise.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where [`PoolShape::new`] gives it.

@@ -119,15 +119,15 @@ mod tests {
             let bands = Bands::new(&pool(n, h, w), 132).unwrap();
             (bands.rows, bands.count())
         };
-        // Whole images, if there are about as many as multiprocessors: one each, or several.
+        // About as many images as multiprocessors, or several times as many: a band is a whole image.
         assert_eq!(cut(128, 53, 53), (26, 128));
         assert_eq!(cut(128, 54, 54), (26, 128));
         assert_eq!(cut(1280, 53, 53), (26, 1280));
-        // A second image for a few takes as long as one for all; thirds are done sooner.
+        // A few images more than multiprocessors: whole images would take two rounds, and bands of a third take less.
         assert_eq!(cut(140, 53, 53), (9, 420));
         assert_eq!(cut(64, 53, 53), (13, 128));
         assert_eq!(cut(16, 53, 53), (4, 112));
-        // No less than a tile.
+        // One image: the highest bands whose pixels fit one tile.
         assert_eq!(cut(1, 53, 53), (1, 26));
         assert_eq!(cut(1, 9, 9), (4, 1));
         assert_eq!(cut(1, 3, 3), (1, 1));

@@ -69,14 +69,15 @@ impl Strips {
         (self.n as usize).div_ceil(self.images as usize) * self.strips[0] as usize
     }
 
-    /// Whether a convolution of `pixels` pixels gains by pooling in strips. `rows` is the tile's rows, with and without
-    /// a pool.
+    /// Whether a convolution of `pixels` pixels gains by pooling in strips. `rows` is the tile's rows.
     ///
-    /// It saves writing and reading each result: four bytes in bf16, eight otherwise. It costs extra rows: those that
-    /// strips share, and those of a tile beyond its strip. Break-even: extra rows per result × input channels = bytes
-    /// saved × multiply-adds a byte (`gemm::intensity`). That is 76 multiply-adds a byte in bf16 and 38 in TF32, so 304
-    /// a result in both; a third more rows of 256 channels cost 85. In fp32 it is as few as 7, so 56 a result; a tenth
-    /// more rows cost 26.
+    /// Saved: writing and reading each result, 4 bytes in bf16 and 8 otherwise. Cost: extra rows, those that strips
+    /// share and those of a tile beyond its strip. Break-even: extra rows per result × input channels = bytes saved ×
+    /// multiply-adds in the time of a byte (`gemm::intensity`).
+    ///
+    /// In bf16 and TF32 the right side is 4 · 76 and 8 · 38, both 304. The limit is a third more rows, which costs 85
+    /// for 256 channels. In fp32 some GPUs have 7 multiply-adds a byte, so the right side is 56. The limit is a tenth
+    /// more rows, which costs 26 for 256 channels.
     pub(super) fn gain(&self, pixels: usize, rows: usize, precision: Precision) -> bool {
         let (computed, needed) = (self.count() * rows, pixels.next_multiple_of(rows));
         let most = match precision {

@@ -83,8 +83,8 @@ pub trait PointwisePair: Conv2d + GlobalAvgPool {
 
 impl<B: PointwisePair> Tape<B> {
     /// Two 1×1 convolutions of `x` `[N, C, H, W]`, with weights `[K2, C, 1, 1]` and `[K3, K2, 1, 1]` and biases `[K2]`
-    /// and `[K3]`, a ReLU after the first, and one after the second if `params.relu` is set. The output is `[N, K3, H,
-    /// W]`, or with `mean` each channel's mean `[N, K3, 1, 1]`, as by [`Tape::global_avgpool`].
+    /// and `[K3]`, a ReLU after the first, and one after the second if `params.relu` is set. The output is
+    /// `[N, K3, H, W]`, or with `mean` each channel's mean `[N, K3, 1, 1]`, as by [`Tape::global_avgpool`].
     ///
     /// `x` is taken by value, so that inference frees it as soon as the kernel has run.
     ///

@@ -14,15 +14,18 @@ pub struct SgdStep<S> {
     pub rate: S,
     pub momentum: S,
     pub nesterov: bool,
+    /// The factor of the parameter that is added to its gradient.
     pub weight_decay: S,
 }
 
 /// One parameter of an update.
 pub struct Item<'a, D: Device> {
+    /// The values, updated in place. All tensors of an item have the same length.
     pub param: &'a mut D::Buf,
     pub grad: &'a D::Buf,
     /// The running sum of gradients; `None` without momentum.
     pub velocity: Option<&'a mut D::Buf>,
+    /// The factor of the update's learning rate.
     pub rate_multiplier: D::Scalar,
 }
 
