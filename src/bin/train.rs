@@ -71,7 +71,7 @@ struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
-    /// of which every tenth is for testing [default: the preset's]
+    /// of which the 1st, 11th, 21st ... are for testing [default: the preset's]
     #[arg(long, value_name = "NAME|DIR")]
     data: Option<DataName>,
     /// Folder that holds the files of the data set

@@ -1,5 +1,6 @@
 //! The summary of a network: parameters, multiply-adds and memory of each layer, computed from shapes alone, for layers
-//! that run one by one with all pixels. A custom layer's own parameters, multiply-adds and kept values are not counted.
+//! that run one by one with all pixels. A custom layer's parameters are those
+//! within its name, its multiply-adds what [`Custom::macs`](super::Custom::macs) says; what it keeps is not counted.
 
 use super::plan::{Kind, Planned, shapes};
 use super::{Module, Op, layers};

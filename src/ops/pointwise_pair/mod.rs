@@ -69,6 +69,8 @@ pub trait PointwisePair: Conv2d + GlobalAvgPool {
     /// Without a mean, `dy` `[m, k3]` is masked by y's ReLU already, and `params.relu` is not read. With a mean, `dy`
     /// `[m / mean, k3]` is the means' gradient: each pixel's share `dy / mean` is rounded to the activations' type. If
     /// `params.relu` is set, y is computed again, and the share is zeroed where y is not positive.
+    ///
+    /// A mask of dx has to be x itself, which the kernel reads anyway.
     fn pointwise_pair_backward(
         &self,
         shape: &PairShape,
