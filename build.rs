@@ -21,6 +21,7 @@ use std::process::{Command, exit};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+// Both files are the library's, which uses what the build does not.
 #[path = "src/device/cuda/architecture.rs"]
 #[allow(dead_code)]
 mod architecture;

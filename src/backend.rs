@@ -3,42 +3,30 @@
 use crate::device::Device;
 use crate::ops;
 
-/// A device with kernels for every op of [`crate::ops`] and a verdict on every [`Fusion`](ops::fusion::Fusion).
-/// Networks and training are generic over it; a single op requires only its own trait.
-pub trait Backend:
-    Device
-    + ops::conv2d::Conv2d
-    + ops::pointwise_maxpool::PointwiseMaxPool
-    + ops::pointwise_pair::PointwisePair
-    + ops::mlpconv::MlpConv
-    + ops::maxpool::MaxPool
-    + ops::global_avgpool::GlobalAvgPool
-    + ops::relu::Relu
-    + ops::dropout::Dropout
-    + ops::flatten::Flatten
-    + ops::cross_entropy::CrossEntropy
-    + ops::gather::Gather
-    + ops::sgd::Sgd
-    + ops::adamw::AdamW
-    + ops::fusion::Fuse
-{
+/// One list of traits, from which the sum and its implementation are made.
+macro_rules! backend {
+    ($($op:path),* $(,)?) => {
+        /// A device with kernels for every op of [`crate::ops`], and with a say in which ops are fused. Networks and training are
+        /// generic over it; a single op asks for its own trait alone.
+        pub trait Backend: Device $(+ $op)* {}
+
+        impl<D: Device $(+ $op)*> Backend for D {}
+    };
 }
 
-impl<D> Backend for D where
-    D: Device
-        + ops::conv2d::Conv2d
-        + ops::pointwise_maxpool::PointwiseMaxPool
-        + ops::pointwise_pair::PointwisePair
-        + ops::mlpconv::MlpConv
-        + ops::maxpool::MaxPool
-        + ops::global_avgpool::GlobalAvgPool
-        + ops::relu::Relu
-        + ops::dropout::Dropout
-        + ops::flatten::Flatten
-        + ops::cross_entropy::CrossEntropy
-        + ops::gather::Gather
-        + ops::sgd::Sgd
-        + ops::adamw::AdamW
-        + ops::fusion::Fuse
-{
-}
+backend!(
+    ops::conv2d::Conv2d,
+    ops::pointwise_maxpool::PointwiseMaxPool,
+    ops::pointwise_pair::PointwisePair,
+    ops::mlpconv::MlpConv,
+    ops::maxpool::MaxPool,
+    ops::global_avgpool::GlobalAvgPool,
+    ops::relu::Relu,
+    ops::dropout::Dropout,
+    ops::flatten::Flatten,
+    ops::cross_entropy::CrossEntropy,
+    ops::gather::Gather,
+    ops::sgd::Sgd,
+    ops::adamw::AdamW,
+    ops::fusion::Fuse,
+);

@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/parity/cifar.json: a training step of the preset `cifar` as PyTorch computes it, for tests/parity.rs.
+"""Writes tests/fixtures/parity/cifar.json: a training step of the preset `cifar` as PyTorch computes it, for tests/parity.
 
 Run from the repository's root, with tests/pytorch/requirements.txt installed:
 

@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/parity/: a narrow d2l NiN as PyTorch computes it, for tests/parity.rs to compare with.
+"""Writes tests/fixtures/parity/: a narrow d2l NiN as PyTorch computes it, for tests/parity to compare with.
 
 Run from the repository's root, with tests/pytorch/requirements.txt installed:
 
@@ -33,7 +33,7 @@ README = f"""# A narrow NiN, as PyTorch computes it
 
 `nin-12-20-28.safetensors` is written by `python tests/pytorch/make_parity_fixture.py` (on {{date}} with PyTorch
 {torch.__version__}, its CPU backend on one thread, numpy {numpy.__version__}, safetensors {safetensors.__version__},
-Python {platform.python_version()}). All numbers come from `torch.manual_seed(0)`; no data set. `tests/parity.rs` reads it.
+Python {platform.python_version()}). All numbers come from `torch.manual_seed(0)`; no data set. `tests/parity` reads it.
 
 The network is d2l's with {", ".join(map(str, CHANNELS))} instead of 96, 256, 384 channels and without dropout. All
 tensors but `y` are float32, in PyTorch's layouts (images NCHW, weights OIHW).

@@ -45,7 +45,7 @@ pub struct DeviceResizer<D: Device> {
     /// Height and width of the source images, and of the resized ones.
     from: [usize; 2],
     to: [usize; 2],
-    /// The filters of rows, and of columns.
+    /// The filters of rows, and of columns, which a GPU's launch reads.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     axes: [Axis<D>; 2],
 }
