@@ -22,7 +22,7 @@ use crate::ops::mlpconv::MlpConvShape;
 use crate::ops::pointwise_pair::PairShape;
 use crate::shape::{ConvShape, PoolShape, Window};
 use crate::tape::ParamId;
-use crate::{Backend, Error, Result, Shape};
+use crate::{Backend, Result, Shape};
 
 /// Which pixels a plan computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,19 +233,5 @@ impl Kind {
             Op::Flatten => Kind::Flatten,
             Op::Custom(custom) => Kind::Custom(custom.name()),
         }
-    }
-}
-
-impl Planned {
-    /// The extents of this layer, a convolution, on an input of shape `x`, as far as its output is computed.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] for a layer that is no convolution, or that cannot take such an input.
-    fn conv(&self, x: Shape) -> Result<ConvShape> {
-        let Kind::Conv2d { weight, window, .. } = self.kind else {
-            return Err(Error::shape("plan", format!("layer {} is no convolution", self.path)));
-        };
-        let whole = ConvShape::new("conv2d", x, weight, window)?;
-        Ok(ConvShape { p: self.live.h(), q: self.live.w(), ..whole })
     }
 }

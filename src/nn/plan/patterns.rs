@@ -8,80 +8,88 @@ use crate::shape::{ConvShape, PoolShape};
 use crate::tape::ParamId;
 use crate::{Result, Shape};
 
-/// A pattern's requirement of one layer.
+/// A layer as patterns see it, with its extents.
 #[derive(Clone, Copy)]
-enum Link {
-    /// A convolution that ends in a ReLU.
-    ConvRelu,
-    /// A 1×1 convolution that ends in a ReLU.
-    PointwiseRelu,
-    /// A 1×1 convolution, with a ReLU or without.
-    Pointwise,
-    MaxPool,
-    GlobalAvgPool,
+enum Seen {
+    /// A convolution that is no GEMM as it stands, and whether a ReLU follows in its epilogue.
+    Conv(ConvShape, bool),
+    /// A 1×1 convolution, and whether a ReLU follows in its epilogue.
+    Pointwise(ConvShape, bool),
+    MaxPool(PoolShape),
+    /// A global average of images of this shape.
+    GlobalAvgPool(Shape),
+    /// A layer of another kind: no pattern has it.
+    Other,
 }
 
 /// Consecutive layers that a fused op covers.
 struct Pattern {
     name: &'static str,
-    links: &'static [Link],
-    /// The op for the extents of layers that fit the links.
-    fusion: fn(&[Extents]) -> Option<Fusion>,
+    /// The number of layers.
+    len: usize,
+    /// The op for such layers; `None` for others.
+    fusion: fn(&[Seen]) -> Option<Fusion>,
 }
 
 /// All patterns, the longest first.
 const PATTERNS: [Pattern; 5] = {
-    use Extents::{Conv, Input, Pool};
-    use Link::*;
+    use Seen::*;
     [
         Pattern {
             name: "mlpconv + maxpool",
-            links: &[ConvRelu, PointwiseRelu, Pointwise, MaxPool],
-            fusion: |extents| match *extents {
-                [Conv(conv, _), Conv(second, _), Conv(third, relu), Pool(pool)] => {
-                    let shape = MlpConvShape { conv, k2: second.k, k3: third.k, pool: Some(pool) };
-                    Some(Fusion::MlpConv { shape, relu })
-                }
+            len: 4,
+            fusion: |layers| match *layers {
+                [
+                    Conv(conv, true) | Pointwise(conv, true),
+                    Pointwise(second, true),
+                    Pointwise(third, relu),
+                    MaxPool(pool),
+                ] => Some(mlpconv(conv, [second, third], Some(pool), relu)),
                 _ => None,
             },
         },
         Pattern {
             name: "mlpconv",
-            links: &[ConvRelu, PointwiseRelu, Pointwise],
-            fusion: |extents| match *extents {
-                [Conv(conv, _), Conv(second, _), Conv(third, relu)] => {
-                    let shape = MlpConvShape { conv, k2: second.k, k3: third.k, pool: None };
-                    Some(Fusion::MlpConv { shape, relu })
+            len: 3,
+            fusion: |layers| match *layers {
+                [Conv(conv, true) | Pointwise(conv, true), Pointwise(second, true), Pointwise(third, relu)] => {
+                    Some(mlpconv(conv, [second, third], None, relu))
                 }
                 _ => None,
             },
         },
         Pattern {
             name: "1x1 pair + mean",
-            links: &[PointwiseRelu, Pointwise, GlobalAvgPool],
-            fusion: |extents| match *extents {
-                [Conv(second, _), Conv(third, _), Input(x)] => Some(pair(second, third, Some(x.h() * x.w()))),
+            len: 3,
+            fusion: |layers| match *layers {
+                [Pointwise(second, true), Pointwise(third, _), GlobalAvgPool(x)] => {
+                    Some(pair(second, third, Some(x.h() * x.w())))
+                }
                 _ => None,
             },
         },
         Pattern {
             name: "1x1 pair",
-            links: &[PointwiseRelu, Pointwise],
-            fusion: |extents| match *extents {
-                [Conv(second, _), Conv(third, _)] => Some(pair(second, third, None)),
+            len: 2,
+            fusion: |layers| match *layers {
+                [Pointwise(second, true), Pointwise(third, _)] => Some(pair(second, third, None)),
                 _ => None,
             },
         },
         Pattern {
             name: "1x1 + maxpool",
-            links: &[Pointwise, MaxPool],
-            fusion: |extents| match *extents {
-                [Conv(conv, _), Pool(pool)] => Some(Fusion::PointwiseMaxPool(conv, pool)),
+            len: 2,
+            fusion: |layers| match *layers {
+                [Pointwise(conv, _), MaxPool(pool)] => Some(Fusion::PointwiseMaxPool(conv, pool)),
                 _ => None,
             },
         },
     ]
 };
+
+fn mlpconv(conv: ConvShape, [second, third]: [ConvShape; 2], pool: Option<PoolShape>, relu: bool) -> Fusion {
+    Fusion::MlpConv { shape: MlpConvShape { conv, k2: second.k, k3: third.k, pool }, relu }
+}
 
 fn pair(second: ConvShape, third: ConvShape, mean: Option<usize>) -> Fusion {
     Fusion::PointwisePair(PairShape { m: second.pixels(), c: second.c, k2: second.k, k3: third.k, mean })
@@ -90,72 +98,52 @@ fn pair(second: ConvShape, third: ConvShape, mean: Option<usize>) -> Fusion {
 /// The step that begins at layer `first`, whose input has shape `x`.
 pub(super) fn step(layers: &[Planned], first: usize, x: Shape, fuses: &dyn Fn(&Fusion) -> Verdict) -> Result<Step> {
     let mut passed_over = Vec::new();
-    for &Pattern { name, links, fusion } in &PATTERNS {
-        let Some(run) = layers.get(first..first + links.len()) else { continue };
-        let extents = extents(run, x)?;
-        if !links.iter().zip(run).zip(&extents).all(|((link, layer), extents)| link.fits(layer, extents)) {
-            continue;
-        }
-        let Some(fusion) = fusion(&extents) else { continue };
+    for &Pattern { name, len, fusion } in &PATTERNS {
+        let Some(run) = layers.get(first..first + len) else { continue };
+        let Some(fusion) = fusion(&seen(run, x)?) else { continue };
         let verdict = match shares_parameters(run) {
             true => Err("two of the layers share their parameters".into()),
             false => fuses(&fusion),
         };
         match verdict {
-            Ok(()) => return Ok(Step { kernel: fusion.into(), layers: first..first + links.len(), passed_over }),
+            Ok(()) => return Ok(Step { kernel: fusion.into(), layers: first..first + len, passed_over }),
             Err(why) => passed_over.push(PassedOver { pattern: name, why }),
         }
     }
-    let layer = &layers[first];
-    let kernel = match (&layer.kind, &extents(&layers[first..=first], x)?[0]) {
-        (_, Extents::Conv(shape, _)) => Kernel::Conv2d(*shape),
-        (_, Extents::Pool(shape)) => Kernel::MaxPool(*shape),
-        (Kind::GlobalAvgPool, _) => Kernel::GlobalAvgPool,
-        (Kind::Relu, _) => Kernel::Relu,
-        (Kind::Dropout(probability), _) => Kernel::Dropout(*probability),
-        (Kind::Flatten, _) => Kernel::Flatten,
-        (_, Extents::Input(_)) => Kernel::Custom,
-    };
-    Ok(Step { kernel, layers: first..first + 1, passed_over })
+    Ok(Step { kernel: alone(&layers[first], x)?, layers: first..first + 1, passed_over })
 }
 
-/// The extents of a layer's op.
-#[derive(Clone, Copy)]
-enum Extents {
-    /// A convolution, and whether a ReLU follows in its epilogue.
-    Conv(ConvShape, bool),
-    Pool(PoolShape),
-    /// The input's shape, for an op without extents of its own.
-    Input(Shape),
-}
-
-/// The extents of consecutive layers; the first has an input of shape `x`.
-fn extents(run: &[Planned], mut x: Shape) -> Result<Vec<Extents>> {
-    run.iter()
-        .map(|layer| {
-            let extents = match layer.kind {
-                Kind::MaxPool { window, stride } => Extents::Pool(PoolShape::new("maxpool", x, window, stride)?),
-                Kind::Conv2d { relu, .. } => Extents::Conv(layer.conv(x)?, relu),
-                _ => Extents::Input(x),
-            };
-            x = layer.live;
-            Ok(extents)
-        })
-        .collect()
-}
-
-impl Link {
-    /// Whether a layer meets the requirement.
-    fn fits(self, layer: &Planned, extents: &Extents) -> bool {
-        match (self, extents) {
-            (Link::ConvRelu, Extents::Conv(_, relu)) => *relu,
-            (Link::PointwiseRelu, Extents::Conv(shape, relu)) => shape.is_gemm() && *relu,
-            (Link::Pointwise, Extents::Conv(shape, _)) => shape.is_gemm(),
-            (Link::MaxPool, Extents::Pool(_)) => true,
-            (Link::GlobalAvgPool, Extents::Input(_)) => layer.kind == Kind::GlobalAvgPool,
-            _ => false,
-        }
+/// Consecutive layers as patterns see them; the first has an input of shape `x`.
+fn seen(run: &[Planned], mut x: Shape) -> Result<Vec<Seen>> {
+    let mut all = Vec::with_capacity(run.len());
+    for layer in run {
+        let relu = matches!(layer.kind, Kind::Conv2d { relu: true, .. });
+        all.push(match alone(layer, x)? {
+            Kernel::Conv2d(shape) if shape.is_gemm() => Seen::Pointwise(shape, relu),
+            Kernel::Conv2d(shape) => Seen::Conv(shape, relu),
+            Kernel::MaxPool(shape) => Seen::MaxPool(shape),
+            Kernel::GlobalAvgPool => Seen::GlobalAvgPool(x),
+            _ => Seen::Other,
+        });
+        x = layer.live;
     }
+    Ok(all)
+}
+
+/// The op of a layer that is not fused, on an input of shape `x`.
+fn alone(layer: &Planned, x: Shape) -> Result<Kernel> {
+    Ok(match layer.kind {
+        Kind::Conv2d { weight, window, .. } => {
+            let whole = ConvShape::new("conv2d", x, weight, window)?;
+            Kernel::Conv2d(ConvShape { p: layer.live.h(), q: layer.live.w(), ..whole })
+        }
+        Kind::MaxPool { window, stride } => Kernel::MaxPool(PoolShape::new("maxpool", x, window, stride)?),
+        Kind::GlobalAvgPool => Kernel::GlobalAvgPool,
+        Kind::Relu => Kernel::Relu,
+        Kind::Dropout(probability) => Kernel::Dropout(probability),
+        Kind::Flatten => Kernel::Flatten,
+        Kind::Custom(_) => Kernel::Custom,
+    })
 }
 
 /// Whether two layers have a parameter in common. A fused op writes all gradients at the same time, so it cannot have
