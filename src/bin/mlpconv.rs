@@ -47,6 +47,8 @@ enum Command {
         momentum: bool,
     },
     /// The plan of a preset's network: what runs as one op, which pixels are left out, and why what is not fused is not
+    ///
+    /// With --device cuda and no usable GPU, the plan is that of an H200.
     Plan {
         #[arg(long, default_value = "d2l")]
         preset: Preset,

@@ -86,7 +86,8 @@ struct Args {
     /// The run folder, which must be new or empty [default: runs/PRESET-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder, exactly as if it had not been interrupted
+    /// Go on with the run in this folder, exactly as if it had not been interrupted: on its device and in its
+    /// precision, unless --device or --precision names another, which has to be repeated at each resume
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "preset", "data", "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "eps",
         "schedule", "resize", "seed", "train_limit", "test_limit", "out",

@@ -67,7 +67,7 @@ impl<B: Backend> Nin<B> {
 
     /// A NiN for Fashion-MNIST's 1×28×28 images that trains in minutes on two CPU cores. It has d2l's four blocks with
     /// smaller filters and fewer channels, and He weights. There is no ReLU before the global average, because it can
-    /// kill classes (see [`NinBlock::with_linear_output`]).
+    /// kill classes (see [`NinBlock::with_linear_output`](super::NinBlock::with_linear_output)).
     pub fn small(backend: &B, seed: u64) -> Result<Self> {
         Self::small_for(backend, seed, GREY, CLASSES)
     }
@@ -100,7 +100,7 @@ impl<B: Backend> Nin<B> {
     /// pixels.
     ///
     /// Two differences from the paper: He weights, which keep the size of signals through eight ReLUs in a row, and no
-    /// ReLU before the global average, because it can kill classes (see [`NinBlock::with_linear_output`]).
+    /// ReLU before the global average, because it can kill classes (see [`NinBlock::with_linear_output`](super::NinBlock::with_linear_output)).
     pub fn cifar(backend: &B, seed: u64) -> Result<Self> {
         Self::cifar_for(backend, seed, 3, CLASSES)
     }

@@ -9,14 +9,14 @@ use mlpconv::{Cuda, device::cuda::CudaError};
 /// The options for the device and its precision.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one; with --resume, the device on which the run
-    /// began: another one must be named at each resume]
+    /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one]
     #[arg(long)]
     pub device: Option<String>,
     /// fp32, tf32 or bf16 [default: tf32 on a GPU, as for PyTorch's convolutions; a CPU has only fp32]
     #[arg(long)]
     pub precision: Option<Precision>,
-    /// Threads of the CPU backend [default: all cores, or RAYON_NUM_THREADS]
+    /// Threads of the CPU backend, which this option selects unless --device is given [default: all cores, or
+    /// RAYON_NUM_THREADS]
     #[arg(long)]
     pub threads: Option<usize>,
 }
