@@ -245,14 +245,15 @@ fn remedy(said: &str) -> &'static str {
     } else if said.contains("No such file") || said.contains("not found") || said.contains("cannot open source file") {
         "parts of the CUDA toolkit are missing (the headers of nvidia-cuda-crt, -runtime, -cccl and a host compiler, gcc, are needed)"
     } else {
-        "name another nvcc with NVCC, or build without --features cuda (--no-default-features --features cli,fetch)"
+        "name another nvcc with NVCC, or build without --features cuda (--no-default-features --features cli,fetch,images)"
     }
 }
 
 /// Writes what `src/device/cuda/kernels.rs` includes.
 fn embed(out: &Path, missing: &str, compiled: &[Compiled]) {
     let mut text = format!("pub(super) const MISSING: Option<&str> = {missing};\n");
-    text += "pub(super) const PTX: &[Ptx] = &[\n";
+    // A constant would be in the program once for each crate and unit of code that reads it: 20 MiB each.
+    text += "pub(super) static PTX: &[Ptx] = &[\n";
     for Compiled { module, precision, architecture, ptx } in compiled {
         // An architecture's debugging text is the expression for it.
         let precision = format!("precision: Precision::ALL[{precision}]");
