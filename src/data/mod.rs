@@ -7,6 +7,7 @@
 //! * [`Idx`](idx::Idx) reads the MNIST family's format, `cifar` the binary version of CIFAR-10, and `folder` folders of
 //!   PNG and JPEG files;
 //! * [`known`] describes the data sets that have names;
+//! * [`DataName`] is what a user writes: a known name, or a folder;
 //! * [`Splits`] finds a data set on this machine, or [fetches](fetch) it, checks it, and reads it;
 //! * [`Resizer`] brings an image to another size exactly as Pillow does;
 //! * [`Loader`] turns a data set into shuffled batches of `f32` on a thread of its own.
@@ -24,6 +25,7 @@ mod idx_images;
 pub mod known;
 mod load;
 mod loader;
+mod name;
 mod open;
 mod resize;
 mod source;
@@ -31,8 +33,9 @@ mod spec;
 
 pub use dataset::Dataset;
 pub use fetch::Progress;
-pub use load::{DataName, Splits};
+pub use load::Splits;
 pub use loader::{Batch, Batches, Loader, LoaderConfig, Order};
+pub use name::DataName;
 pub(crate) use resize::Filters;
 pub use resize::Resizer;
 pub use source::{Origin, Source};
