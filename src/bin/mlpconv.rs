@@ -31,14 +31,8 @@ struct Args {
 enum Command {
     /// Shapes, parameters, multiply-adds and memory of a preset, layer by layer
     Summary {
-        #[arg(long, default_value = "d2l")]
-        preset: Preset,
-        /// Images a batch
-        #[arg(long, default_value_t = 1)]
-        batch_size: usize,
-        /// Height and width of the images [default: the preset's]
-        #[arg(long, value_name = "PIXELS")]
-        resize: Option<usize>,
+        #[command(flatten)]
+        network: NetworkArgs,
         /// Count the state of this optimiser: sgd or adamw
         #[arg(long, default_value = "sgd")]
         optimizer: OptimizerKind,
@@ -50,14 +44,8 @@ enum Command {
     ///
     /// With --device cuda and no usable GPU, the plan is that of an H200.
     Plan {
-        #[arg(long, default_value = "d2l")]
-        preset: Preset,
-        /// Images a batch
-        #[arg(long, default_value_t = 1)]
-        batch_size: usize,
-        /// Height and width of the images [default: the preset's]
-        #[arg(long, value_name = "PIXELS")]
-        resize: Option<usize>,
+        #[command(flatten)]
+        network: NetworkArgs,
         #[command(flatten)]
         device: DeviceArgs,
     },
@@ -81,23 +69,9 @@ enum Command {
         test_limit: Option<usize>,
     },
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
-    Data {
-        /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: fashion-mnist]
-        #[arg(long, value_name = "NAME|DIR")]
-        data: Option<DataName>,
-        /// Folder that holds the files of the data set
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-    },
+    Data(DataArgs),
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
-    Doctor {
-        /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: fashion-mnist]
-        #[arg(long, value_name = "NAME|DIR")]
-        data: Option<DataName>,
-        /// Folder that holds the files of the data set
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-    },
+    Doctor(DataArgs),
     /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
     Time {
         #[arg(long, default_value = "d2l")]
@@ -119,20 +93,50 @@ enum Command {
     },
 }
 
+/// A preset's network and its input.
+#[derive(clap::Args)]
+struct NetworkArgs {
+    #[arg(long, default_value = "d2l")]
+    preset: Preset,
+    /// Images a batch
+    #[arg(long, default_value_t = 1)]
+    batch_size: usize,
+    /// Height and width of the images [default: the preset's]
+    #[arg(long, value_name = "PIXELS")]
+    resize: Option<usize>,
+}
+
+impl NetworkArgs {
+    /// The settings of the preset with this input, for an optimiser.
+    fn config(&self, optimizer: OptimizerKind) -> TrainConfig {
+        let config = self.preset.config_with(optimizer);
+        let resize = self.resize.unwrap_or(config.resize);
+        TrainConfig { batch_size: self.batch_size, resize, ..config }
+    }
+}
+
+#[derive(clap::Args)]
+struct DataArgs {
+    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: fashion-mnist]
+    #[arg(long, value_name = "NAME|DIR", default_value_t, hide_default_value = true)]
+    data: DataName,
+    /// Folder that holds the files of the data set
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let done = match Args::parse().command {
-        Command::Summary { preset, batch_size, resize, optimizer, momentum } => {
-            let config = preset.config_with(optimizer);
+        Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };
-            let resize = resize.unwrap_or(config.resize);
-            summary(&TrainConfig { batch_size, resize, momentum, ..config })
+            summary(&TrainConfig { momentum, ..network.config(optimizer) })
         }
-        Command::Plan { preset, batch_size, resize, device } => plan(preset, batch_size, resize, &device),
+        Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
         Command::Evaluate { run, weights, device, data, data_dir, test_limit } => {
             evaluate(run, weights, &device, data, data_dir, test_limit)
         }
-        Command::Data { data: name, data_dir } => data(&name.unwrap_or_default(), data_dir),
-        Command::Doctor { data, data_dir } => doctor(&data.unwrap_or_default(), data_dir),
+        Command::Data(DataArgs { data: name, data_dir }) => data(&name, data_dir),
+        Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
         Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
             let timing = Timing { preset, batch, steps, rounds, json };
             choose(&device, None)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mlpconv::nn::plan::{PassedOver, Step};
 use mlpconv::nn::{Plan, layers};
 use mlpconv::ops::fusion::{Fuse, Fusion, Verdict};
-use mlpconv::train::{Preset, TrainConfig};
+use mlpconv::train::TrainConfig;
 use mlpconv::{Cpu, Result, Shape};
 
 use super::device::{Chosen, DeviceArgs, choose};
@@ -21,13 +21,12 @@ struct Judge {
 ///
 /// # Errors
 /// [`Error`](mlpconv::Error) for a setting out of range, or for a device that exists but cannot be used.
-pub fn plan(preset: Preset, batch: usize, resize: Option<usize>, args: &DeviceArgs) -> Result<()> {
-    let config = preset.config();
-    let size = resize.unwrap_or(config.resize);
-    let channels = config.data.spec().map_or(1, |spec| spec.channels);
-    TrainConfig { batch_size: batch, resize: size, ..config }.validate()?;
+pub fn plan(config: &TrainConfig, args: &DeviceArgs) -> Result<()> {
+    config.validate()?;
+    let preset = config.preset;
     let net = preset.net(&Cpu::<f32>::new(), 0)?;
-    let summary = super::summarize(preset, &net, batch, channels, size)?;
+    let channels = config.data.spec().map_or(1, |spec| spec.channels);
+    let summary = super::summarize(preset, &net, config.batch_size, channels, config.resize)?;
     let judge = judge(args)?;
     let plan = Plan::new(&layers(&net), summary.input, &*judge.fuses)?;
 
