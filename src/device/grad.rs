@@ -32,6 +32,7 @@ pub struct Grad<Buf> {
 }
 
 impl<Buf> Grad<Buf> {
+    /// A gradient in `buf` without a mask.
     pub fn new(buf: Buf, write: Write) -> Self {
         Grad { buf, write, mask: None }
     }
@@ -55,6 +56,9 @@ impl<Buf> Grad<Buf> {
     }
 
     /// The finished gradient. If no kernel took the mask, a separate pass applies it.
+    ///
+    /// # Errors
+    /// As [`Device::relu_mask`].
     pub fn finish<D: Device<Buf = Buf>>(mut self, device: &D) -> Result<Buf> {
         if let Some(value) = self.mask {
             device.relu_mask(&value, &mut self.buf)?;

@@ -156,7 +156,7 @@ impl Plan {
         layers.len() == self.layers.len() && layers.iter().zip(&self.layers).all(same)
     }
 
-    /// The shape of the input of the step that begins at layer `first`.
+    /// The shape of the input of layer `first`, of which only the computed part is there.
     pub fn input_of(&self, first: usize) -> Shape {
         first.checked_sub(1).map_or(self.input, |before| self.layers[before].live)
     }
@@ -184,15 +184,14 @@ impl Plan {
         if pixels == Pixels::Read {
             pixels::crop(&mut planned)?;
         }
-        let mut steps = Vec::new();
+        let mut plan = Plan { input, layers: planned, steps: Vec::new() };
         let mut next = 0;
-        while next < planned.len() {
-            let x = if next == 0 { input } else { planned[next - 1].live };
-            let step = patterns::step(&planned, next, x, fuses)?;
+        while next < plan.layers.len() {
+            let step = patterns::step(&plan.layers, next, plan.input_of(next), fuses)?;
             next = step.layers.end;
-            steps.push(step);
+            plan.steps.push(step);
         }
-        Ok(Plan { input, layers: planned, steps })
+        Ok(plan)
     }
 }
 
