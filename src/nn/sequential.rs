@@ -15,8 +15,8 @@ use crate::{Backend, Result, Shape};
 pub struct Sequential<B: Backend> {
     modules: Vec<Box<dyn Module<B>>>,
     dead_pixels: bool,
-    /// The plans used last, the most recent at the end. A plan does not depend on the backend for its results, so a plan made for
-    /// one precision also serves another.
+    /// The plans used last, the most recent at the end. A plan does not depend on the backend for its results, so a plan
+    /// made for one precision also serves another.
     plans: Mutex<Vec<Arc<Plan>>>,
 }
 
