@@ -58,6 +58,9 @@ impl Tensors {
     }
 
     /// The parameters of a network, downloaded from the device.
+    ///
+    /// # Errors
+    /// As the device ([`Device`](crate::device::Device)).
     pub fn of<B: Backend>(backend: &B, net: &impl Module<B>) -> Result<Self> {
         let mut tensors = Tensors::default();
         for (name, param) in net.params() {

@@ -81,6 +81,10 @@ pub struct Memory {
 /// A device may be asynchronous, as a GPU is. Work is done in the order of the calls, so the memory of a dropped
 /// buffer may be reused by later work. Host slices are read before a call returns. `download` waits for the numbers.
 /// An error of earlier work may surface in any later call, at the latest in [`Device::synchronize`].
+///
+/// # Errors
+/// Of every method: [`Error::Memory`] if the device has too little free memory for what it allocates, and on a GPU
+/// `Error::Cuda` for what the driver refuses or reports. Methods name the errors that they have besides.
 pub trait Device: Clone + Send + Sync + 'static {
     /// The type of numbers on the host: uploads, downloads and hyper-parameters.
     type Scalar: Real;

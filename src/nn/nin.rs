@@ -38,6 +38,9 @@ impl<B: Backend> Nin<B> {
 
     /// [`Nin::d2l`] with `widths` channels in its first three blocks, and `dropout` as the probability of dropout (0.5
     /// in d2l).
+    ///
+    /// # Errors
+    /// As [`Nin::d2l_for`].
     pub fn d2l_with_channels(backend: &B, seed: u64, widths: [usize; 3], dropout: f64) -> Result<Self> {
         Self::d2l_topology(backend, seed, GREY, widths, CLASSES, dropout)
     }
@@ -68,6 +71,9 @@ impl<B: Backend> Nin<B> {
     /// A NiN for Fashion-MNIST's 1×28×28 images that trains in minutes on two CPU cores. It has d2l's four blocks with
     /// smaller filters and fewer channels, and He weights. There is no ReLU before the global average, because it can
     /// kill classes (see [`NinBlock::with_linear_output`](super::NinBlock::with_linear_output)).
+    ///
+    /// # Errors
+    /// As [`Nin::d2l`].
     pub fn small(backend: &B, seed: u64) -> Result<Self> {
         Self::small_for(backend, seed, GREY, CLASSES)
     }
@@ -101,6 +107,9 @@ impl<B: Backend> Nin<B> {
     ///
     /// Two differences from the paper: He weights, which keep the size of signals through eight ReLUs in a row, and no
     /// ReLU before the global average, because it can kill classes (see [`NinBlock::with_linear_output`](super::NinBlock::with_linear_output)).
+    ///
+    /// # Errors
+    /// As [`Nin::d2l`].
     pub fn cifar(backend: &B, seed: u64) -> Result<Self> {
         Self::cifar_for(backend, seed, 3, CLASSES)
     }
@@ -114,6 +123,9 @@ impl<B: Backend> Nin<B> {
     }
 
     /// [`Nin::cifar_for`] with `dropout` as the probability of dropout (0.5 in the preset).
+    ///
+    /// # Errors
+    /// As [`Nin::d2l_for`].
     pub fn cifar_with_dropout(backend: &B, seed: u64, channels: usize, classes: usize, dropout: f64) -> Result<Self> {
         let mut build = Builder::new(backend, Init::He, seed);
         let layers = Sequential::new()

@@ -11,6 +11,10 @@
 //! give. The trainer checks that labels are below the number of classes. A program that calls a kernel directly, with a
 //! [`Grad::new`](crate::device::Grad::new), has to check both itself.
 //!
+//! # Errors of kernels
+//! A kernel fails as its device does ([`Device`](crate::device::Device)): memory for its workspace, and on a GPU the
+//! driver. An op on a tape fails besides with [`Error::Shape`](crate::Error::Shape) for shapes that do not go together.
+//!
 //! # The ReLU contract
 //! A ReLU runs in the epilogue of the op before it, in both directions. A ReLU's output carries a mark, and *its
 //! gradient is zero where the value is not positive*; so the op that applied the ReLU receives a masked gradient.

@@ -179,16 +179,25 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
 
     /// Mean loss and accuracy of the steps since the last [`Trainer::reset_reading`], each before its update. Waits for
     /// the device.
+    ///
+    /// # Errors
+    /// As the device ([`Device`](crate::device::Device)).
     pub fn reading(&self) -> Result<Reading> {
         self.meter.read(&self.backend)
     }
 
     /// [`Trainer::reading`], without waiting for the device.
+    ///
+    /// # Errors
+    /// As the device ([`Device`](crate::device::Device)).
     pub fn reading_later(&self) -> Result<Pending<B>> {
         self.meter.read_later(&self.backend)
     }
 
     /// Zeroes the running loss, so that a new mean begins.
+    ///
+    /// # Errors
+    /// As the device ([`Device`](crate::device::Device)).
     pub fn reset_reading(&mut self) -> Result<()> {
         self.meter.reset(&self.backend)
     }
