@@ -1,0 +1,1 @@
+//! Promise 14. Kernels touch nothing that is not theirs.

@@ -1,0 +1,1 @@
+//! Promise 3. A damaged file is refused, or changes nothing.

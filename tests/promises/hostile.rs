@@ -1,0 +1,1 @@
+//! Promise 4. Hostile input never panics, hangs or swallows memory.

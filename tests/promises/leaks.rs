@@ -1,0 +1,1 @@
+//! Promise 10. No leak, on the host or on the device.

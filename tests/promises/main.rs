@@ -1,0 +1,26 @@
+//! What the README promises, each with a figure: a module for every row of its table. `cargo test --test promises` is the
+//! short form, `make torture` the long one.
+
+#[cfg(feature = "cuda")]
+#[path = "../gpu/mod.rs"]
+mod gpu;
+#[path = "../place/mod.rs"]
+mod place;
+mod promise;
+
+mod bits;
+mod borders;
+mod damage;
+mod downloads;
+mod drivers;
+mod embedding;
+mod faults;
+mod hostile;
+mod kills;
+mod leaks;
+mod learning;
+mod lock;
+mod memory;
+mod not_a_number;
+mod signals;
+mod versions;

@@ -1,0 +1,1 @@
+//! Promise 5. Out of memory is an answer: a typed error, and a batch that fits is named.
