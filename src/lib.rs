@@ -66,6 +66,8 @@
 //! Broadcasting, strided views, graph rewriting beyond the one plan, a type for every dtype, batch norm, atomics in sums, more
 //! than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod backend;
 pub mod data;
 pub mod device;

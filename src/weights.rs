@@ -52,6 +52,10 @@ impl Tensors {
         self.note.as_deref()
     }
 
+    pub fn is_sealed(&self) -> bool {
+        true
+    }
+
     /// Replaces the note.
     pub fn set_note(&mut self, note: String) {
         self.note = Some(note);
@@ -205,10 +209,13 @@ pub fn load<B: Backend>(backend: &B, net: &mut impl Module<B>, path: impl AsRef<
     Tensors::load(path)?.give_to(backend, net, &[], path)
 }
 
+/// The end of the name of a file that is being written.
+pub(crate) const PART: &str = ".part";
+
 /// Writes a file atomically: to a temporary file in the same folder, which is then renamed to `path`.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
+    name.push(format!(".{}{PART}", std::process::id()));
     let part = path.with_file_name(name);
     let write = || {
         let mut file = fs::File::create(&part)?;

@@ -111,7 +111,7 @@ fn resumes_in_evaluation(kind: OptimizerKind) {
     let (_, expected) = go(&mut whole, false);
 
     let folder = tempfile::tempdir().unwrap();
-    let run = Run::create(folder.path().join("run"), config.clone()).unwrap();
+    let mut run = Run::create(folder.path().join("run"), config.clone()).unwrap();
     let mut first = fresh();
     assert!(go(&mut first, true).0.is_break());
     assert_eq!(first.position, Position { epoch: 0, step: 3 });
@@ -161,7 +161,7 @@ fn a_state_file_without_an_optimiser_is_sgds() {
         Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
-    let run = Run::create(folder.path().join("run"), config.clone()).unwrap();
+    let mut run = Run::create(folder.path().join("run"), config.clone()).unwrap();
     let mut trainer = fresh();
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
     assert!(trainer.fit(&loader, &loader, &config.fit_options(1), &mut quiet).unwrap().is_continue());

@@ -1,5 +1,7 @@
 //! `mlpconv`: what a network costs, how well trained weights do, and how fast this machine is.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod console;
 
 use std::ops::ControlFlow;
@@ -17,7 +19,7 @@ use console::device::{DeviceArgs, choose, on_device};
 use console::doctor::doctor;
 use console::plan::plan;
 use console::time::{Timing, time};
-use console::{bytes, grouped, metric, say};
+use console::{bytes, grouped, metric, output, say};
 
 /// Looks at Network in Network: its costs, its accuracy, its speed.
 #[derive(Parser)]
@@ -143,9 +145,10 @@ fn main() -> ExitCode {
                 .and_then(|device| on_device!(&device.backend, backend => time(&timing, &device, backend)))
         }
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => console::fail(&error),
+    match (done, output::failure()) {
+        (Ok(()), None) => ExitCode::SUCCESS,
+        (Ok(()), Some(error)) => output::failed(error),
+        (Err(error), _) => console::fail(&error),
     }
 }
 
@@ -220,8 +223,12 @@ fn evaluate(
     limit: Option<usize>,
 ) -> Result<()> {
     let run = Run::open(folder)?;
-    let data = data.unwrap_or_else(|| run.config.data.clone());
-    let data = Requested::new(&data, data_dir.as_deref(), run.config.resize)?;
+    // Another data set does not lie where the run's does.
+    let (data, data_dir) = match data {
+        Some(data) => (data, data_dir),
+        None => (run.config().data.clone(), data_dir.or_else(|| run.config().data_dir.clone())),
+    };
+    let data = Requested::new(&data, data_dir.as_deref(), run.config().resize)?;
     // Weights load on every device, so the device of the run does not matter.
     let device = choose(device, None)?;
     on_device!(&device.backend, backend => score(&run, file, backend, data, limit))
@@ -234,7 +241,7 @@ fn score<B: Backend<Scalar = f32>>(
     data: Requested<'_>,
     limit: Option<usize>,
 ) -> Result<()> {
-    let config = &run.config;
+    let config = run.config();
     let mut net = config.preset.net_for(backend, config.seed, data.channels, data.classes)?;
     weights::load(backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
     let data = data.load()?;

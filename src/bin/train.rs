@@ -1,23 +1,25 @@
 //! `cargo run --release --bin train`: trains a preset on a data set and leaves a run folder behind.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod console;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, io};
 
 use clap::Parser;
 use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::{OptimizerKind, Schedule};
-use mlpconv::train::{Event, Feed, Position, Preset, Resident, Run, TrainConfig, Trainer};
+use mlpconv::train::{Change, DataHashes, Event, Feed, Position, Preset, Resident, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
 use console::data::Requested;
 use console::device::{Choice, DeviceArgs, on_device};
 use console::report::Report;
-use console::{grouped, metric, say};
+use console::saving::{SaveEvery, Saving};
+use console::{grouped, metric, note, output, say, signals};
 
 /// Trains Network in Network on Fashion-MNIST, CIFAR-10 or another data set.
 ///
@@ -87,12 +89,17 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with the run in this folder, exactly as if it had not been interrupted: on its device and in its
-    /// precision, unless --device or --precision names another, which has to be repeated at each resume
+    /// precision, unless --device or --precision names another, which has to be repeated at each resume. --epochs, --lr,
+    /// --schedule and --weight-decay change the run from there on
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "preset", "data", "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "eps",
-        "schedule", "resize", "seed", "train_limit", "test_limit", "out",
+        "preset", "data", "batch_size", "optimizer", "momentum", "nesterov", "beta1", "beta2", "eps", "resize", "seed",
+        "train_limit", "test_limit", "out",
     ])]
     resume: Option<PathBuf>,
+    /// Time or steps between two saves of the run's state, besides one after each epoch: 90s, 5m, 1h, or a number of
+    /// steps
+    #[arg(long, value_name = "TIME|STEPS", default_value_t)]
+    save_every: SaveEvery,
     /// Steps between two lines where there is no terminal to draw a bar on [default: ten lines an epoch]
     #[arg(long, value_name = "STEPS")]
     log_every: Option<usize>,
@@ -117,6 +124,11 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
     if let Some(data) = &args.data {
         config.data = data.clone().absolute()?;
     }
+    if let Some(folder) = &args.data_dir {
+        let absolute = std::path::absolute(folder);
+        config.data_dir =
+            Some(absolute.map_err(|source| Error::Io { action: "find", path: folder.clone(), source })?);
+    }
     config.device.clone_from(&device.name);
     config.precision = device.precision;
     set(&mut config.epochs, &args.epochs);
@@ -138,18 +150,34 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
 }
 
 fn run(args: Args) -> Result<ExitCode> {
-    let resumed = args.resume.as_ref().map(Run::open).transpose()?;
-    let device = console::device::choose(&args.device, resumed.as_ref().map(|run| &run.config))?;
+    let resumed = args.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
+    let device = console::device::choose(&args.device, resumed.as_ref().map(Run::config))?;
     on_device!(device.backend.clone(), backend => train(args, resumed, &device, backend))
+}
+
+/// Opens the run of a folder to go on with it, with the settings that the options change.
+fn resume(folder: &Path, args: &Args) -> Result<Run> {
+    let mut run = Run::resume(folder)?;
+    let change = Change {
+        epochs: args.epochs,
+        learning_rate: args.lr,
+        schedule: args.schedule,
+        weight_decay: args.weight_decay,
+        data_dir: args.data_dir.clone(),
+    };
+    for line in run.change(&change)? {
+        note(format_args!("from here on it is another run: {line}"));
+    }
+    Ok(run)
 }
 
 fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Choice, backend: B) -> Result<ExitCode> {
     let config = match &resumed {
-        Some(run) => run.config.clone(),
+        Some(run) => run.config().clone(),
         None => resolve(&args, device)?,
     };
     let size = config.resize;
-    let data = Requested::new(&config.data, args.data_dir.as_deref(), size)?;
+    let data = Requested::new(&config.data, config.data_dir.as_deref(), size)?;
     let (channels, classes) = (data.channels, data.classes);
     let net = config.preset.net_for(&backend, config.seed, channels, classes)?;
     let summary = console::summarize(config.preset, &net, 1, channels, size)?;
@@ -167,30 +195,42 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
 
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
+    let hashes = DataHashes::of(&data);
     let (train, test) = (data.train, data.test);
     let train = console::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
     let test = console::data::loader(test, config.test_limit, config.batch_size, size, None)?;
 
     let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), config.seed)?;
-    let (run, place) = match resumed {
-        Some(run) => {
-            run.restore(&mut trainer)?;
-            let Position { epoch, step } = trainer.position;
-            (run, format!(", from epoch {}, after step {step}", epoch + 1))
-        }
-        None => (Run::create(args.out.unwrap_or_else(|| new_folder(config.preset)), config)?, String::new()),
+    signals::listen()?;
+    let goes_on = resumed.is_some();
+    let mut run = match resumed {
+        Some(run) => run,
+        None => create(args.out.clone(), config)?,
+    };
+    run.data = Some(hashes);
+    if goes_on {
+        run.restore(&mut trainer)?;
+    }
+    for warning in &run.warnings {
+        note(format_args!("warning: {warning}"));
+    }
+    let epochs = run.config().epochs;
+    let Position { epoch, step } = trainer.position;
+    let place = match goes_on && epoch < epochs {
+        true => format!(", from epoch {}, after step {step}", epoch + 1),
+        false => String::new(),
     };
     say(format_args!("run      {}{place}", run.folder().display()));
-    let epochs = run.config.epochs;
-    if trainer.position.epoch >= epochs {
+    if epoch >= epochs {
         say(format_args!("all {epochs} epochs are done"));
         return Ok(ExitCode::SUCCESS);
     }
+    // From here on the run can be resumed, with the settings that it has now.
+    run.save(&trainer)?;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    on_interrupt(stop.clone())?;
-    let options = run.config.fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
-    let mut report = Report::new(run.config.preset, epochs, classes);
+    let options = run.config().fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
+    let mut report = Report::new(run.config().preset, epochs, classes);
+    let mut saving = Saving::new(args.save_every);
     let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
     let residents = (resident(&train)?, resident(&test)?);
     let (train, test) = match &residents {
@@ -198,55 +238,93 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
         _ => (Feed::from(&train), Feed::from(&test)),
     };
     let ended = trainer.fit(train, test, &options, &mut |trainer, event| {
-        report.show(&event);
-        if let Event::Epoch { metrics, .. } = &event {
-            run.append(metrics)?;
-            run.save(trainer)?;
+        // What is shown is saved: output may block, or fail.
+        match &event {
+            Event::Epoch { metrics, .. } => {
+                run.append(metrics)?;
+                saving.save(|| run.save(trainer))?;
+            }
+            Event::Step { .. } if saving.is_due() => saving.save(|| run.save(trainer))?,
+            _ => {}
         }
-        Ok(if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        report.show(&event);
+        let stops = signals::received().is_some() || output::failure().is_some();
+        Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     report.clear();
-    let (weights, folder) = (run.weights(), run.folder().display());
-    match ended? {
-        ControlFlow::Continue(()) => {
-            let metrics = run.metrics()?;
-            let seconds: f64 = metrics.iter().map(|epoch| epoch.train_seconds).sum();
-            let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);
-            say(format_args!("done: test accuracy {accuracy:.4} after {seconds:.1} s of training"));
-            say(format_args!("weights  {}", weights.display()));
-            Ok(ExitCode::SUCCESS)
-        }
-        ControlFlow::Break(()) => {
-            run.save(&trainer)?;
-            let Position { epoch, step } = trainer.position;
-            say(format_args!("interrupted in epoch {}, after step {step}; saved to {}", epoch + 1, weights.display()));
-            say(format_args!("go on with: {} --resume {folder}", invocation()));
-            Ok(ExitCode::from(130))
-        }
+    let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
+    // A signal or a failed output after the last epoch changes nothing: the run is done.
+    if ended?.is_continue() || epoch >= epochs {
+        let metrics = run.metrics()?;
+        let seconds: f64 = metrics.iter().map(|epoch| epoch.train_seconds).sum();
+        let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);
+        say(format_args!("done: test accuracy {accuracy:.4} after {seconds:.1} s of training"));
+        say(format_args!("weights  {}", weights.display()));
+        return Ok(ExitCode::SUCCESS);
     }
-}
-
-/// `runs/small-20260131-235959`, by the clock in UTC.
-fn new_folder(preset: Preset) -> PathBuf {
-    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-    PathBuf::from(format!("runs/{preset}-{now}"))
-}
-
-/// The command by which this program was started.
-fn invocation() -> String {
-    if std::env::var_os("CARGO").is_some() {
-        return "cargo run --release --bin train --".into();
-    }
-    std::env::args().next().unwrap_or_else(|| "train".into())
-}
-
-/// Handles Ctrl-C: the first one ends the run after the step, the second one exits at once.
-fn on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
-    let handler = move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\ninterrupted: finishing the step, then saving (again: quit at once)");
+    run.save(&trainer)?;
+    let place = match step {
+        0 => format!("after epoch {epoch}"),
+        _ => format!("in epoch {}, after step {step}", epoch + 1),
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::Config { what: "handling Ctrl-C".into(), problem: e.to_string() })
+    say(format_args!("interrupted {place}; saved to {}", weights.display()));
+    say(format_args!("go on with: {}", resumption(&args, run.folder())));
+    Ok(match (signals::received(), output::failure()) {
+        (Some(signal), _) => ExitCode::from(signals::code(signal) as u8),
+        (None, Some(error)) => output::failed(error),
+        (None, None) => unreachable!("nothing else stops a run"),
+    })
+}
+
+/// Begins a run in the folder of `--out`, or in a new one: `runs/small-20260131-235959`, by the clock in UTC, with a
+/// number if there is one of that second already.
+fn create(out: Option<PathBuf>, config: TrainConfig) -> Result<Run> {
+    if let Some(folder) = out {
+        return Run::create(folder, config);
+    }
+    let runs = Path::new("runs");
+    let io = |folder: &Path| {
+        let path = folder.to_owned();
+        move |source| Error::Io { action: "create", path, source }
+    };
+    fs::create_dir_all(runs).map_err(io(runs))?;
+    let name = format!("{}-{}", config.preset, jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"));
+    let mut folder = runs.join(&name);
+    for number in 2.. {
+        match fs::create_dir(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => folder = runs.join(format!("{name}-{number}")),
+            made => {
+                made.map_err(io(&folder))?;
+                break;
+            }
+        }
+    }
+    Run::create(folder, config)
+}
+
+/// The command that goes on with the run, as a shell takes it: this program, and the options that a run folder does not
+/// keep.
+fn resumption(args: &Args, folder: &Path) -> String {
+    let program = match std::env::var_os("CARGO") {
+        Some(_) => ["cargo", "run", "--release", "--bin", "train", "--"].map(str::to_owned).to_vec(),
+        None => vec![std::env::args().next().unwrap_or_else(|| "train".into())],
+    };
+    let mut words = program;
+    let mut option = |name: &str, value: Option<String>| {
+        words.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));
+    };
+    option("resume", Some(folder.display().to_string()));
+    // Of a new run the folder keeps the device and the precision.
+    if args.resume.is_some() {
+        option("device", args.device.device.clone());
+        option("precision", args.device.precision.map(|precision| precision.to_string()));
+    }
+    option("threads", args.device.threads.map(|threads| threads.to_string()));
+    option("log-every", args.log_every.map(|steps| steps.to_string()));
+    option(
+        "save-every",
+        Some(args.save_every).filter(|every| *every != SaveEvery::default()).map(|every| every.to_string()),
+    );
+    let quote = |word: &String| shlex::try_quote(word).map_or_else(|_| word.clone(), |quoted| quoted.into_owned());
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

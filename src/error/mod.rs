@@ -61,7 +61,15 @@ pub enum Error {
     )]
     OtherOptimizer { path: PathBuf, saved: String, present: &'static str },
 
-    /// A run folder that cannot be begun, opened or resumed.
+    /// A folder for a new run that has something in it already.
+    #[error("run {}: the folder is not empty (it has {holds}); name a new or empty one", path.display())]
+    RunNotEmpty { path: PathBuf, holds: String },
+
+    /// A run folder in which another process trains.
+    #[error("run {}: {process} trains in this folder; wait until it ends", path.display())]
+    RunLocked { path: PathBuf, process: String },
+
+    /// A run folder that cannot be opened or resumed.
     #[error("run {}: {problem}", path.display())]
     Run { path: PathBuf, problem: String },
 

@@ -1,6 +1,7 @@
 //! The settings of a run: the command line resolves to them, and the run folder keeps them.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -34,6 +35,7 @@ impl Preset {
         let d2l = TrainConfig {
             preset: Preset::D2l,
             data: DataName::Known(&known::FASHION_MNIST),
+            data_dir: None,
             device: "cpu".into(),
             precision: Precision::Fp32,
             epochs: 10,
@@ -51,6 +53,7 @@ impl Preset {
             seed: 0,
             train_limit: None,
             test_limit: None,
+            changes: Vec::new(),
         };
         match self {
             Preset::D2l => d2l,
@@ -154,6 +157,9 @@ pub struct TrainConfig {
     /// The data set: its name, or the path of a folder. Older runs do not have this entry; they used Fashion-MNIST.
     #[serde(default)]
     pub data: DataName,
+    /// The absolute path of the folder that holds the files of a known data set, if one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
     /// The device that the run began on: `cpu` or `cuda:N`.
     pub device: String,
     #[serde(default = "fp32")]
@@ -193,6 +199,9 @@ pub struct TrainConfig {
     /// Test on this many images only, the first ones; on all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
+    /// A line for each setting that was changed when the run went on: from where on, the old value and the new one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 impl TrainConfig {
@@ -216,8 +225,14 @@ impl TrainConfig {
         let range = |what: &str, value: f64, ok: bool, must: &str| {
             if ok { Ok(()) } else { Err(Error::config(what, format!("{value} must be {must}"))) }
         };
-        let rate = self.learning_rate;
+        let gpu = self.device.strip_prefix("cuda:").is_some_and(|ordinal| ordinal.parse::<usize>().is_ok());
+        if self.device != "cpu" && !gpu {
+            return Err(Error::config("device", format!("{:?} is neither cpu nor cuda:N", self.device)));
+        }
+        // Kernels take the rate in f32, where a smaller number may become zero, which trains nothing.
+        let (rate, least) = (self.learning_rate, f64::from(f32::MIN_POSITIVE));
         range("lr", rate, rate > 0.0 && rate.is_finite(), "positive and finite")?;
+        range("lr", rate, (least..=f64::from(f32::MAX)).contains(&rate), "within the range of f32, from 1.2e-38")?;
         range("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "in [0, 1)")?;
         let decay = self.weight_decay;
         range("weight-decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite")?;

@@ -13,5 +13,5 @@ pub use config::{Preset, TrainConfig};
 pub use feed::Feed;
 pub use fit::{EpochMetrics, Event, FitOptions, Health};
 pub use resident::Resident;
-pub use run::Run;
+pub use run::{Change, DataHashes, Run};
 pub use trainer::{Position, Trainer};

@@ -4,10 +4,9 @@ use std::io::{BufRead as _, BufReader, Read as _};
 
 use super::*;
 
-/// Runs `train`, sends it a Ctrl-C once it prints a line that begins with `when`, and collects its output until it
-/// ends.
-fn interrupt(place: &Place, options: &str, when: &str) -> Finished {
-    let mut command = place.command(TRAIN, options);
+/// Runs `train`, sends it signals once it prints a line that begins with `when`, and collects its output until it ends.
+/// `signal` is a command of the shell in which `$1` is the process, as in `kill -INT $1`.
+pub fn interrupt(mut command: Command, signal: &str, when: &str) -> Finished {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut stdout = String::new();
@@ -15,8 +14,8 @@ fn interrupt(place: &Place, options: &str, when: &str) -> Finished {
     while let Some(line) = lines.next().transpose().unwrap() {
         if !sent && line.starts_with(when) {
             // The shell's builtin `kill`, as there may be no program of that name.
-            let kill = format!("kill -INT {}", child.id());
-            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+            let arguments = ["-c", signal, "sh", &child.id().to_string()];
+            assert!(Command::new("sh").args(arguments).status().unwrap().success());
             sent = true;
         }
         stdout += &line;
@@ -36,7 +35,7 @@ fn interrupted_after(said: &Finished, epoch: u32) -> u32 {
     let rest = line.strip_prefix(&format!("interrupted in epoch {epoch}, after step ")).expect(line);
     let (step, rest) = rest.split_once(';').unwrap();
     assert_eq!(rest, " saved to run/weights.safetensors");
-    assert!(said.line("go on with: ").ends_with(" --resume run"), "{}", said.stdout);
+    assert!(said.line("go on with: ").ends_with(" --resume run --log-every 1"), "{}", said.stdout);
     step.parse().unwrap()
 }
 
@@ -51,13 +50,13 @@ fn a_run_goes_on_as_if_it_had_not_been_interrupted() {
                    --batch-size 4 --log-every 1";
     place.train(&format!("{options} --out whole")).good();
 
-    let said = interrupt(&place, &format!("{options} --out run"), "epoch 1/2, step 2/");
+    let said = interrupt(place.command(TRAIN, &format!("{options} --out run")), "kill -INT $1", "epoch 1/2, step 2/");
     let first = interrupted_after(&said, 1);
     assert!((2..STEPS).contains(&first), "{first}");
     assert!(Run::open(place.path("run")).unwrap().metrics().unwrap().is_empty());
     assert!(place.weights("run") != place.weights("whole"));
 
-    let said = interrupt(&place, "--resume run --log-every 1", "epoch 2/2, step 2/");
+    let said = interrupt(place.command(TRAIN, "--resume run --log-every 1"), "kill -INT $1", "epoch 2/2, step 2/");
     assert!(said.line("run ").ends_with(&format!("run, from epoch 1, after step {first}")), "{}", said.stdout);
     assert!(said.line("preset ").ends_with("(as the run began)"), "{}", said.stdout);
     let second = interrupted_after(&said, 2);
@@ -81,4 +80,43 @@ fn a_run_goes_on_as_if_it_had_not_been_interrupted() {
     let said = place.train("--resume run").good();
     assert!(said.stdout.ends_with("all 2 epochs are done\n"), "{}", said.stdout);
     assert!(place.weights("run") == before);
+}
+
+/// 256 steps of a line each, a second or more.
+const LONG: &str = "--preset small --epochs 2 --train-limit 512 --test-limit 8 --batch-size 4 --log-every 1 --out run";
+
+/// `timeout` sends a signal to the process and again to its group.
+#[test]
+fn two_signals_at_once_are_one() {
+    let Some(place) = Place::new() else { return };
+    let twice = "kill -TERM $1; kill -TERM $1";
+    let said = interrupt(place.command(TRAIN, LONG), twice, "epoch 1/2, step 2/");
+    assert_eq!(said.code, Some(128 + 15), "{}{}", said.stdout, said.stderr);
+    let step = said.line("interrupted in epoch 1, after step ");
+    assert!(place.train("--resume run").good().stdout.contains("from epoch 1, after step "), "{step}");
+}
+
+#[test]
+fn a_hang_up_saves_unless_it_is_ignored() {
+    let Some(place) = Place::new() else { return };
+    let said = interrupt(place.command(TRAIN, LONG), "kill -HUP $1", "epoch 1/2, step 2/");
+    assert_eq!(said.code, Some(128 + 1), "{}{}", said.stdout, said.stderr);
+    said.line("interrupted in epoch 1, after step ");
+
+    // As `nohup` starts a program.
+    let mut command = place.command("sh", "");
+    let options = LONG.replace("512", "64").replace("--out run", "--out ignoring");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", TRAIN]).args(options.split_whitespace());
+    let said = interrupt(command, "kill -HUP $1", "epoch 1/2, step 2/");
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    said.line("done: ");
+}
+
+/// A signal during the last evaluation or after it finds the run done, or stops it: its code says which.
+#[test]
+fn a_signal_after_the_last_epoch_changes_nothing() {
+    let Some(place) = Place::new() else { return };
+    let said = interrupt(place.command(TRAIN, &LONG.replace("512", "64")), "kill -INT $1", "epoch 2/2: ");
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    said.line("done: ");
 }

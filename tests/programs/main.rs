@@ -59,6 +59,10 @@ fn adamw_has_a_recipe_and_a_state_of_its_own() {
 
 mod refusals;
 
+mod output;
+
+mod resumption;
+
 mod trouble;
 
 /// On data sets other than Fashion-MNIST.

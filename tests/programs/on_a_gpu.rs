@@ -29,9 +29,7 @@ fn a_gpu_run_resumes_on_the_gpu_and_is_evaluated_anywhere() {
 
     // The second epoch is resumed, on the device and at the precision of the run.
     train(&format!("--device cuda:0 --precision bf16 {options} --epochs 1 --out parts"));
-    let config = place.path("parts/config.toml");
-    fs::write(&config, fs::read_to_string(&config).unwrap().replace("epochs = 1", "epochs = 2")).unwrap();
-    let resumed = train("--resume parts");
+    let resumed = train("--resume parts --epochs 2");
     assert!(resumed.line("device ").contains("bf16 (as the run began)"), "{}", resumed.stdout);
     assert!(place.weights("whole") == place.weights("parts"), "a resumed run ends elsewhere");
 

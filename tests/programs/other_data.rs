@@ -76,7 +76,7 @@ fn a_file_that_is_no_image_ends_a_run_before_it_begins() {
 
 /// A folder with CIFAR-10's files, of two records each. It is the data set of preset `cifar`, and other presets
 /// can use it.
-fn cifar(folder: &Path) {
+pub fn cifar(folder: &Path) {
     fs::create_dir(folder).unwrap();
     for (i, file) in known::CIFAR10.files().enumerate() {
         let record = |label: u8| [label].into_iter().chain((0..3072u32).map(move |j| (j * 7 + u32::from(label)) as u8));
@@ -93,7 +93,7 @@ fn the_papers_network_trains_on_its_data_set() {
     let said = place.train(&format!("{options} --out run")).good();
     assert!(said.line("preset ").contains("cifar at 32x32"), "{}", said.stdout);
     assert!(said.line("network ").contains("966,986 parameters"), "{}", said.stdout);
-    assert!(said.line("data ").contains("CIFAR-10 in cifar (given by --data-dir)"), "{}", said.stdout);
+    assert!(said.line("data ").contains("/cifar (given by --data-dir)"), "{}", said.stdout);
     assert!(said.stderr.contains("warning: ") && said.stderr.contains("data_batch_1.bin"), "{}", said.stderr);
     let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
     assert!(config.contains("preset = \"cifar\"") && config.contains("data = \"cifar10\""), "{config}");

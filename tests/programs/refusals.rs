@@ -62,8 +62,8 @@ fn unknown_names_are_refused() {
     refuse("--device cpu --precision bf16", &["fp32", "--precision"]);
     refuse("--precision fp8", &["fp8", "fp32, tf32, bf16"]);
     refuse("--data-dir elsewhere", &["elsewhere", "--data-dir", "train-images-idx3-ubyte"]);
-    refuse("--resume elsewhere", &["elsewhere", "config.toml", "train --out"]);
-    refuse("--resume elsewhere --lr 0.1", &["--resume"]);
+    refuse("--resume elsewhere", &["elsewhere", "config.toml", "a folder that a run has made"]);
+    refuse("--resume elsewhere --momentum 0.1", &["--resume"]);
     let Some(place) = Place::new() else { return };
     place.mlpconv("evaluate elsewhere").bad(&["elsewhere", "config.toml"]);
     place.mlpconv("time --batch-size 0").bad(&["batch-size", "at least 1"]);
@@ -85,19 +85,26 @@ fn a_changed_run_folder_is_refused() {
         fs::write(&config, good.replace(from, to)).unwrap();
         place.train("--resume run").bad(&["run", "config.toml", says]);
     }
-    // A state of another optimiser is refused.
-    let adamw = good.replace("\"sgd\"", "\"adamw\"").replace("momentum = 0.9", "momentum = 0.0");
-    fs::write(&config, adamw).unwrap();
-    place.train("--resume run").bad(&["state.safetensors", "of optimiser sgd, not of adamw"]);
+    // Good settings that are not those of the state.
+    for (from, to, says) in [
+        ("seed = 0", "seed = 1", "seed is 1 instead of 0"),
+        ("learning_rate = 0.025", "learning_rate = 0.5", "learning_rate is 0.5 instead of 0.025"),
+        ("momentum = 0.9", "momentum = 0.8", "momentum is 0.8 instead of 0.9"),
+        ("batch_size = 8\n", "batch_size = 4\n", "batch_size is 4 instead of 8"),
+        ("device = \"cpu\"", "device = \"cPu\"", "\"cPu\" is neither cpu nor cuda:N"),
+        ("\"small\"", "\"d2l\"", "preset is \"d2l\" instead of \"small\""),
+    ] {
+        assert!(good.contains(from), "{from}");
+        fs::write(&config, good.replace(from, to)).unwrap();
+        place.train("--resume run").bad(&["run", "config.toml", says]);
+        place.mlpconv("evaluate run").bad(&["run", "config.toml", says]);
+    }
     // Settings without an optimiser, as older versions wrote them, are accepted.
     let lines =
         good.lines().filter(|line| !["optimizer", "beta1", "beta2", "eps"].contains(&line.split(' ').next().unwrap()));
     fs::write(&config, lines.collect::<Vec<_>>().join("\n")).unwrap();
     place.train("--resume run").good();
-    // A state of another network is refused.
-    fs::write(&config, good.replace("\"small\"", "\"d2l\"").replace("resize = 28", "resize = 96")).unwrap();
-    place.train("--resume run").bad(&["state.safetensors"]);
     fs::write(&config, good).unwrap();
     fs::remove_file(place.path("run/state.safetensors")).unwrap();
-    place.train("--resume run").bad(&["state.safetensors"]);
+    place.train("--resume run").bad(&["state.safetensors is missing", "metrics.jsonl"]);
 }

@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mlpconv::Result;
 use mlpconv::data::{DataName, Dataset, Loader, LoaderConfig, Order, Progress, Splits};
 
+use super::note;
+
 /// A requested data set. Its channels and classes are known at once. A known data set is read only by
 /// [`Requested::load`], so that bad options are reported before anything is fetched.
 pub struct Requested<'a> {
@@ -52,7 +54,7 @@ pub fn load(name: &DataName, folder: Option<&Path>, size: usize) -> Result<Split
     bar.finish_and_clear();
     let data = data?;
     for warning in &data.warnings {
-        eprintln!("warning: {warning}");
+        note(format_args!("warning: {warning}"));
     }
     Ok(data)
 }
@@ -66,7 +68,7 @@ fn draw(bar: &ProgressBar, progress: Progress) {
             bar.set_style(style);
             bar.set_prefix(format!("fetching {data} from {source}"));
             if bar.is_hidden() {
-                eprintln!("fetching {data} from {source}");
+                note(format_args!("fetching {data} from {source}"));
             }
         }
         Progress::Bytes { file, done, total } => {
@@ -81,7 +83,7 @@ fn draw(bar: &ProgressBar, progress: Progress) {
         }
         Progress::Done { file } => {
             if bar.is_hidden() {
-                eprintln!("got {file}");
+                note(format_args!("got {file}"));
             }
             bar.reset();
         }

@@ -6,12 +6,13 @@
 pub mod data;
 pub mod device;
 pub mod doctor;
+pub mod output;
 pub mod plan;
 pub mod report;
+pub mod saving;
+pub mod signals;
 pub mod time;
 
-use std::fmt::Display;
-use std::io::{ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use mlpconv::Backend;
@@ -21,22 +22,13 @@ use mlpconv::nn::{Nin, Summary};
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
-/// Prints a line. If the reader has closed the pipe (`| head`), ends the program silently, as is usual.
-pub fn say(line: impl Display) {
-    if let Err(error) = writeln!(stdout(), "{line}") {
-        if error.kind() == ErrorKind::BrokenPipe {
-            std::process::exit(0);
-        }
-        eprintln!("error: cannot write to standard output: {error}");
-        std::process::exit(1);
-    }
-}
+pub use output::{note, say};
 
 /// Prints an error, and the options that may help, and returns failure.
 pub fn fail(error: &Error) -> ExitCode {
-    eprintln!("error: {error}");
+    note(format_args!("error: {error}"));
     if let Some(options) = remedy(error) {
-        eprintln!("options: {options}");
+        note(format_args!("options: {options}"));
     }
     ExitCode::FAILURE
 }
@@ -44,6 +36,8 @@ pub fn fail(error: &Error) -> ExitCode {
 /// The options that may help against an error. The library's message does not name options.
 fn remedy(error: &Error) -> Option<&'static str> {
     match error {
+        Error::RunNotEmpty { .. } => Some("another --out; --resume goes on with a run"),
+        Error::RunLocked { .. } => Some("another --out begins another run"),
         Error::Diverged { .. } => Some("a lower --lr or --momentum; --schedule cosine:1 warms up"),
         Error::DataFileMissing { .. } | Error::DataNotFound { .. } => {
             Some("--data-dir names a folder; --data names another data set")

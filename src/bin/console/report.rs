@@ -6,7 +6,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mlpconv::train::{EpochMetrics, Event, Health, Preset};
 
-use super::say;
+use super::{note, say};
 
 /// Shows the progress of training: a bar on a terminal, plain lines elsewhere.
 pub struct Report {
@@ -91,13 +91,13 @@ impl Report {
         let (classes, chance) = (self.classes, (self.classes as f64).ln());
         match health {
             Health::Alive => {}
-            Health::Stuck => eprintln!(
+            Health::Stuck => note(format_args!(
                 "warning: loss is still ln {classes} = {chance:.3} and accuracy that of guessing; if it stays so, try {remedies}"
-            ),
-            Health::Dead => eprintln!(
+            )),
+            Health::Dead => note(format_args!(
                 "warning: the network is dead: every logit is 0 for every image (loss ln {classes} = {chance:.3}, accuracy that of \
                  guessing), because its last ReLU lets nothing through, and no gradient will ever come back; try {remedies}"
-            ),
+            )),
         }
     }
 }

@@ -1,0 +1,54 @@
+//! The lock of a run folder: one process trains in it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+const LOCK: &str = ".lock";
+
+/// The exclusive lock of a folder, on its file `.lock`. The system releases it when the process ends, however it ends.
+/// The file stays: a lock on a file that another process removes would lock nothing.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+    /// The reason why the file system gave no lock.
+    refused: Option<String>,
+}
+
+impl Lock {
+    /// # Errors
+    /// [`Error::RunLocked`] if another process has the lock, with its number if that can be read; [`Error::Io`] if the file
+    /// cannot be made.
+    pub(super) fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join(LOCK);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = opened.map_err(Error::io("open", path))?;
+        let refused = match file.try_lock() {
+            Ok(()) => None,
+            Err(TryLockError::WouldBlock) => {
+                let mut number = String::new();
+                // The number only makes the message better.
+                let _ = file.read_to_string(&mut number);
+                let process = match number.trim() {
+                    "" => "another process".into(),
+                    number => format!("process {number}"),
+                };
+                return Err(Error::RunLocked { path: folder.into(), process });
+            }
+            Err(TryLockError::Error(e)) => Some(e.to_string()),
+        };
+        // A run does not fail for want of the number.
+        let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+        Ok(Lock { _file: file, refused })
+    }
+
+    /// The warning where the file system has no locks, as some network file systems have none.
+    pub(super) fn warning(&self) -> Option<String> {
+        let refused = self.refused.as_ref()?;
+        Some(format!(
+            "the file system of the run folder gives no lock ({refused}); see to it that no other process trains in the folder"
+        ))
+    }
+}

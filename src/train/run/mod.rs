@@ -1,0 +1,235 @@
+//! Run folders: the settings, metrics, weights and state of a training run.
+//!
+//! * `config.toml`: the resolved settings;
+//! * `metrics.jsonl`: a line for each epoch;
+//! * `weights.safetensors`: the network, as PyTorch loads it;
+//! * `state.safetensors`: the state to resume from: weights, the optimiser's tensors and counters, position, running loss
+//!   and metrics, and what they belong to: settings and data set, under one checksum;
+//! * `.lock`: empty but for the number of the process that trains here.
+//!
+//! The state decides. `config.toml` has to agree with it, and `metrics.jsonl` is written anew where it does not.
+
+mod change;
+mod contents;
+mod lock;
+mod state;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::{EpochMetrics, Position, TrainConfig};
+use crate::weights::{PART, write_whole};
+use crate::{Error, Result};
+pub use change::Change;
+pub use contents::DataHashes;
+use lock::Lock;
+
+/// A run folder, with the run's settings.
+///
+/// [`Run::open`] is for a look at a run. What writes into the folder ([`Run::create`], [`Run::resume`], and
+/// [`Run::restore`], [`Run::append`] or [`Run::save`] after [`Run::open`]) takes the folder's lock first, and keeps it
+/// until the run is dropped.
+#[derive(Debug)]
+pub struct Run {
+    folder: PathBuf,
+    config: TrainConfig,
+    /// The data set, if it is known. [`Run::save`] stores it, and [`Run::restore`] refuses the state of another.
+    pub data: Option<DataHashes>,
+    /// What the user should know, though it stops nothing: a file system without locks, metrics that were written anew,
+    /// a state without checksum.
+    pub warnings: Vec<String>,
+    /// The position of the last state that was saved or read.
+    position: Position,
+    /// The metrics of the epochs so far.
+    history: Vec<EpochMetrics>,
+    /// The settings that `config.toml` still holds, if they have changed since it was written.
+    replaced: Option<TrainConfig>,
+    lock: Option<Lock>,
+}
+
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const WEIGHTS: &str = "weights.safetensors";
+const STATE: &str = "state.safetensors";
+
+impl Run {
+    fn new(folder: PathBuf, config: TrainConfig) -> Self {
+        let (data, lock, replaced) = (None, None, None);
+        let (position, warnings, history) = (Position::default(), Vec::new(), Vec::new());
+        Run { folder, config, data, warnings, position, history, replaced, lock }
+    }
+
+    /// Begins a run in a new or empty folder, and writes `config.toml`. Hidden files do not count.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a setting is not in its range; [`Error::RunNotEmpty`] for a folder with something
+    /// in it; [`Error::RunLocked`] if another process trains in it; [`Error::Io`] if it cannot be made, read or written.
+    pub fn create(folder: impl Into<PathBuf>, config: TrainConfig) -> Result<Self> {
+        config.validate()?;
+        let mut run = Run::new(folder.into(), config);
+        let text = run.config_text(&run.config)?;
+        fs::create_dir_all(&run.folder).map_err(Error::io("create", &run.folder))?;
+        run.require_empty()?;
+        run.hold()?;
+        // Another process may have begun a run after the first look.
+        run.require_empty()?;
+        write_whole(&run.folder.join(CONFIG), text.as_bytes())?;
+        Ok(run)
+    }
+
+    fn require_empty(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?;
+        for entry in entries {
+            let name = entry.map_err(Error::io("read", &self.folder))?.file_name();
+            let name = name.to_string_lossy();
+            // A process that was killed while it began a run leaves a part of `config.toml`.
+            if !name.starts_with('.') && !name.ends_with(PART) {
+                return Err(Error::RunNotEmpty { path: self.folder.clone(), holds: name.into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the run of a folder for a look at it: reads `config.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Run`] if the folder is not a run's, a setting is not in its range, or the settings are not those of the
+    /// saved state.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
+        let mut run = Run::at(folder.into())?;
+        // A state that cannot be read does not matter to who only looks.
+        if let Ok(Some(saved)) = run.read_state() {
+            run.agree_with(&saved)?;
+        }
+        Ok(run)
+    }
+
+    /// Opens the run of a folder to go on with it: takes the folder's lock, removes what killed processes left, and
+    /// checks settings, state and metrics. [`Run::restore`] gives the state to a trainer then.
+    ///
+    /// # Errors
+    /// As [`Run::open`]; [`Error::RunLocked`] if another process trains in the folder; [`Error::Run`] if there is no
+    /// state though epochs are done; [`Error::Weights`] for a damaged state, or one of a newer version.
+    pub fn resume(folder: impl Into<PathBuf>) -> Result<Self> {
+        let mut run = Run::at(folder.into())?;
+        run.hold()?;
+        // They may have changed until the lock was there.
+        run.config = run.read_config()?;
+        if let Some(saved) = run.saved()? {
+            run.agree_with(&saved)?;
+        }
+        Ok(run)
+    }
+
+    fn at(folder: PathBuf) -> Result<Self> {
+        let mut run = Run::new(folder, super::Preset::Small.config());
+        run.config = run.read_config()?;
+        Ok(run)
+    }
+
+    fn read_config(&self) -> Result<TrainConfig> {
+        let text = fs::read_to_string(self.folder.join(CONFIG)).map_err(|e| {
+            Error::run(&self.folder, format!("cannot read {CONFIG} ({e}); name a folder that a run has made"))
+        })?;
+        self.parse_config(&text)
+    }
+
+    fn parse_config(&self, text: &str) -> Result<TrainConfig> {
+        let config: TrainConfig =
+            toml::from_str(text).map_err(|e| Error::run(&self.folder, format!("{CONFIG}: {}", e.message())))?;
+        config.validate().map_err(|e| Error::run(&self.folder, format!("{CONFIG}: {e}")))?;
+        Ok(config)
+    }
+
+    fn config_text(&self, config: &TrainConfig) -> Result<String> {
+        toml::to_string(config).map_err(|e| Error::run(&self.folder, e.to_string()))
+    }
+
+    /// Takes the folder's lock, unless this run has it, and removes the parts of files that killed processes left.
+    fn hold(&mut self) -> Result<()> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let lock = Lock::take(&self.folder)?;
+        match lock.warning() {
+            Some(warning) => self.warnings.push(warning),
+            // Under the lock nobody else writes here, so every part is a dead process's.
+            None => self.remove_parts(),
+        }
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    fn remove_parts(&self) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.to_string_lossy().ends_with(PART) {
+                // What cannot be removed is only in the way of a listing.
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// The settings. [`Run::change`] changes those that may change.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The path of the weights file, which PyTorch loads.
+    pub fn weights(&self) -> PathBuf {
+        self.folder.join(WEIGHTS)
+    }
+
+    /// Appends an epoch's metrics to `metrics.jsonl`; lines of that epoch and of later ones are removed first.
+    ///
+    /// # Errors
+    /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Io`] if the file cannot be written.
+    pub fn append(&mut self, metrics: &EpochMetrics) -> Result<()> {
+        self.hold()?;
+        // A run that ended after it wrote an epoch's metrics, and before it saved its state, repeats that epoch.
+        self.history.retain(|earlier| earlier.epoch < metrics.epoch);
+        self.history.push(*metrics);
+        self.write_metrics()
+    }
+
+    fn write_metrics(&self) -> Result<()> {
+        write_whole(&self.folder.join(METRICS), self.metrics_text(&self.history)?.as_bytes())
+    }
+
+    fn metrics_text(&self, metrics: &[EpochMetrics]) -> Result<String> {
+        let mut text = String::new();
+        for line in metrics {
+            text += &serde_json::to_string(line).map_err(|e| Error::run(&self.folder, e.to_string()))?;
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    /// The metrics of the epochs so far, in order.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; [`Error::Run`] for a line that is not an epoch's metrics, or an epoch
+    /// that is missing.
+    pub fn metrics(&self) -> Result<Vec<EpochMetrics>> {
+        let path = self.folder.join(METRICS);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("read", path)(e)),
+        };
+        let parse = |(i, line): (usize, &str)| {
+            let problem = |problem: String| Error::run(&self.folder, format!("{METRICS}, line {}: {problem}", i + 1));
+            let metrics: EpochMetrics = serde_json::from_str(line).map_err(|e| problem(e.to_string()))?;
+            match metrics.epoch as usize == i + 1 {
+                true => Ok(metrics),
+                false => Err(problem(format!("it is of epoch {}, not of epoch {}", metrics.epoch, i + 1))),
+            }
+        };
+        text.lines().enumerate().map(parse).collect()
+    }
+}

@@ -1,0 +1,304 @@
+//! The state file of a run: saving, restoring, and the checks that it belongs to the run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CONFIG, DataHashes, METRICS, Run, STATE};
+use crate::nn::Module;
+use crate::ops::cross_entropy::Reading;
+use crate::optim::OptimizerKind;
+use crate::train::{EpochMetrics, Position, TrainConfig, Trainer};
+use crate::weights::{Tensors, write_whole};
+use crate::{Backend, Error, Result};
+
+/// The format of the state files that this version writes. It reads this one and the older ones.
+///
+/// | format | since | |
+/// |---|---|---|
+/// | 1 | 0.1 | position, running loss, seconds; later the optimiser's name and counters |
+/// | 2 | 0.2 | a checksum, settings, the data set's hashes, metrics |
+const FORMAT: u32 = 2;
+
+/// The note of a state file, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Note {
+    /// Absent in files of format 1.
+    #[serde(default = "oldest")]
+    format: u32,
+    pub(super) position: Position,
+    /// The running loss of the epoch so far.
+    reading: Reading,
+    /// Seconds of training in the epoch so far.
+    seconds: f64,
+    /// The name of the optimiser whose state this is. The oldest files do not have it; they are SGD's.
+    #[serde(default = "sgd")]
+    optimizer: String,
+    /// The optimiser's counters. Its tensors are in the file beside the weights.
+    #[serde(default)]
+    counters: BTreeMap<String, u64>,
+    /// The run's settings, as `config.toml` has them. This and what follows is there since format 2.
+    #[serde(default)]
+    config: String,
+    /// The settings before a change, until `config.toml` has the changed ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced: Option<String>,
+    #[serde(default)]
+    data: Option<DataHashes>,
+    /// The metrics of the epochs so far.
+    #[serde(default)]
+    metrics: Vec<EpochMetrics>,
+}
+
+fn oldest() -> u32 {
+    1
+}
+
+fn sgd() -> String {
+    OptimizerKind::default().to_string()
+}
+
+/// The prefix of an optimiser's tensor in a state file, as in `velocity.0.2.weight`.
+fn prefix(tensor: &str) -> String {
+    format!("{tensor}.")
+}
+
+/// A state file that was read.
+pub(super) struct Saved {
+    tensors: Tensors,
+    pub(super) note: Note,
+}
+
+impl Run {
+    fn state(&self) -> PathBuf {
+        self.folder.join(STATE)
+    }
+
+    /// Reads the state file, and checks it by itself; `None` if there is none.
+    pub(super) fn read_state(&self) -> Result<Option<Saved>> {
+        let path = self.state();
+        let tensors = match Tensors::load(&path) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            tensors => tensors?,
+        };
+        let problem = |problem: String| Error::weights(&path)(problem);
+        let text = tensors.note().ok_or_else(|| problem("it does not say how far the run had come".into()))?;
+        #[derive(Deserialize)]
+        struct Format {
+            #[serde(default = "oldest")]
+            format: u32,
+        }
+        // Before the rest: a newer note has entries that this version does not know.
+        if let Ok(Format { format }) = serde_json::from_str(text)
+            && format > FORMAT
+        {
+            return Err(problem(format!(
+                "it is of format {format}, of a newer version of mlpconv; this one reads formats up to {FORMAT}"
+            )));
+        }
+        let note: Note = serde_json::from_str(text).map_err(|e| problem(format!("its note is damaged: {e}")))?;
+        if note.format >= 2 && !tensors.is_sealed() {
+            return Err(problem("its checksum is missing: the file is damaged".into()));
+        }
+        Ok(Some(Saved { tensors, note }))
+    }
+
+    /// Reads the state file of a run that goes on, and settles what differs in the files beside it; `None` if nothing
+    /// was saved yet, so that the run begins anew from its settings.
+    pub(super) fn saved(&mut self) -> Result<Option<Saved>> {
+        let Some(saved) = self.read_state()? else {
+            let metrics = self.folder.join(METRICS);
+            if fs::metadata(&metrics).is_ok_and(|file| file.len() > 0) {
+                let problem = format!(
+                    "{STATE} is missing, though epochs are done ({METRICS}); put it back, or begin another run"
+                );
+                return Err(Error::run(&self.folder, problem));
+            }
+            return Ok(None);
+        };
+        self.position = saved.note.position;
+        match saved.note.format {
+            1 => {
+                let done = saved.note.position.epoch as usize;
+                self.history = self.metrics()?;
+                if self.history.len() < done {
+                    let problem = format!("{METRICS} has {} epochs, but {done} are done", self.history.len());
+                    return Err(Error::run(&self.folder, problem));
+                }
+                self.history.truncate(done);
+                self.warn(format!(
+                    "{STATE} is of an older version: it has no checksum, so damage to it goes unnoticed"
+                ));
+            }
+            _ => {
+                self.history.clone_from(&saved.note.metrics);
+                self.settle_metrics()?;
+            }
+        }
+        Ok(Some(saved))
+    }
+
+    /// Writes `metrics.jsonl` anew if it has not the epochs of the state. One more epoch is no damage: it was told
+    /// before the run ended and its state was saved, and is repeated now.
+    fn settle_metrics(&mut self) -> Result<()> {
+        let path = self.folder.join(METRICS);
+        let present = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(Error::io("read", path)(e)),
+        };
+        let expected = self.metrics_text(&self.history)?;
+        let rest = present.strip_prefix(expected.as_bytes());
+        let one_more = |rest: &[u8]| rest.iter().filter(|byte| **byte == b'\n').count() <= 1;
+        if !rest.is_some_and(one_more) {
+            self.write_metrics()?;
+            self.warn(format!("{METRICS} did not have the epochs of {STATE}; it was written anew"));
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Checks that the settings are those of the state. Of a change that was saved in the state and not yet in
+    /// `config.toml`, the state is right.
+    pub(super) fn agree_with(&mut self, saved: &Saved) -> Result<()> {
+        let note = &saved.note;
+        if note.format < 2 {
+            return Ok(());
+        }
+        let settings = self.parse_config(&note.config)?;
+        if settings == self.config {
+            return Ok(());
+        }
+        if let Some(replaced) = &note.replaced
+            && self.parse_config(replaced)? == self.config
+        {
+            self.replaced = Some(std::mem::replace(&mut self.config, settings));
+            return Ok(());
+        }
+        let problem = format!(
+            "{CONFIG} has other settings than the state was saved with: {}; put them back (what may change, changes when the run goes on)",
+            differences(&self.config, &settings)
+        );
+        Err(Error::run(&self.folder, problem))
+    }
+
+    /// Saves the weights file and the state file, each atomically, and then `config.toml` if settings have changed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
+    /// folder. [`Error::Diverged`] if the running loss is not finite. The earlier files are kept then.
+    pub fn save<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>) -> Result<()> {
+        let (position, reading) = (trainer.position, trainer.reading()?);
+        if !reading.loss.is_finite() {
+            let Position { epoch, step } = position;
+            return Err(Error::Diverged { loss: reading.loss, epoch: epoch + 1, step: step as usize });
+        }
+        self.hold()?;
+        let mut tensors = Tensors::of(&trainer.backend, &trainer.net)?;
+        tensors.save(&self.weights())?;
+        let optimizer = &trainer.optimizer;
+        for name in optimizer.tensor_names() {
+            tensors
+                .push_beside(&trainer.backend, &trainer.net, &prefix(name), |param| optimizer.tensor(name, param))?;
+        }
+        let counters = optimizer.counters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let config = self.config_text(&self.config)?;
+        let note = Note {
+            format: FORMAT,
+            position,
+            reading,
+            seconds: trainer.epoch_time.as_secs_f64(),
+            optimizer: optimizer.name().into(),
+            counters,
+            config: config.clone(),
+            replaced: self.replaced.as_ref().map(|replaced| self.config_text(replaced)).transpose()?,
+            data: self.data.clone(),
+            metrics: self.history.clone(),
+        };
+        tensors.set_note(serde_json::to_string(&note).map_err(|e| Error::run(&self.folder, e.to_string()))?);
+        tensors.save(&self.state())?;
+        self.position = position;
+        if self.replaced.is_some() {
+            write_whole(&self.folder.join(CONFIG), config.as_bytes())?;
+            self.replaced = None;
+        }
+        Ok(())
+    }
+
+    /// Restores the last saved state into a new trainer: weights, the optimiser's state, position and running loss.
+    /// If the run ended before it first saved, the trainer stays as it is, at the start.
+    ///
+    /// # Errors
+    /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Run`] if the state was saved on another
+    /// data set than `data`, or if there is no state though epochs are done; [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, does not fit the network or lacks a part;
+    /// [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged after any of these.
+    pub fn restore<B: Backend, N: Module<B>>(&mut self, trainer: &mut Trainer<B, N>) -> Result<()> {
+        self.hold()?;
+        let Some(Saved { tensors, note }) = self.saved()? else { return Ok(()) };
+        if let (Some(saved), Some(present)) = (&note.data, &self.data)
+            && let Some(parts) = saved.difference(present)
+        {
+            let problem = format!("the data set is not the one that the run has trained on: it has other {parts}");
+            return Err(Error::run(&self.folder, problem));
+        }
+        let path = self.state();
+        let optimizer = &mut trainer.optimizer;
+        if note.optimizer != optimizer.name() {
+            let (saved, present) = (note.optimizer, optimizer.name());
+            return Err(Error::OtherOptimizer { path, saved, present });
+        }
+        let known: Vec<_> = optimizer.counters().into_iter().map(|(name, _)| name).collect();
+        let mut counters = Vec::new();
+        for name in known {
+            let missing = || Error::weights(&path)(format!("it lacks the optimiser's number {name}"));
+            counters.push((name, *note.counters.get(name).ok_or_else(missing)?));
+        }
+        let names = optimizer.tensor_names();
+        let prefixes: Vec<String> = names.iter().map(|name| prefix(name)).collect();
+        let mut state = Vec::new();
+        for (name, prefix) in names.iter().zip(&prefixes) {
+            let tensors = tensors.beside(&trainer.net, prefix, &path)?;
+            if tensors.is_empty() && note.position != Position::default() {
+                return Err(Error::weights(&path)(format!("it lacks the optimiser's tensors {prefix}*")));
+            }
+            state.push((name, tensors));
+        }
+        tensors.give_to(&trainer.backend, &mut trainer.net, &prefixes, &path)?;
+        let params = trainer.net.params();
+        for (name, tensors) in &state {
+            for (owner, values) in tensors {
+                if let Some((_, param)) = params.iter().find(|(known, _)| known == owner) {
+                    optimizer.set_tensor(name, param, values)?;
+                }
+            }
+        }
+        drop(params);
+        for (name, value) in counters {
+            optimizer.set_counter(name, value)?;
+        }
+        trainer.position = note.position;
+        trainer.epoch_time = Duration::try_from_secs_f64(note.seconds).unwrap_or_default();
+        trainer.set_reading(note.reading)
+    }
+}
+
+/// The settings that differ, as in `seed is 1 instead of 0`.
+fn differences(present: &TrainConfig, saved: &TrainConfig) -> String {
+    let table = |config| toml::Table::try_from(config).unwrap_or_default();
+    let (present, saved) = (table(present), table(saved));
+    let names: std::collections::BTreeSet<_> = present.keys().chain(saved.keys()).collect();
+    let shown = |table: &toml::Table, name: &str| table.get(name).map_or("absent".into(), ToString::to_string);
+    let differing = names.into_iter().filter(|name| present.get(*name) != saved.get(*name));
+    let lines = differing.map(|name| format!("{name} is {} instead of {}", shown(&present, name), shown(&saved, name)));
+    lines.collect::<Vec<_>>().join(", ")
+}

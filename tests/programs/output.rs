@@ -1,0 +1,79 @@
+//! Readers that go away and disks that fill up: the program saves first, and its exit code says that it is not done.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+
+use super::*;
+
+/// A line a step.
+const OPTIONS: &str = "--preset small --train-limit 320 --test-limit 8 --batch-size 8 --epochs 2 --log-every 1";
+
+/// Runs a program whose output nobody reads after the first `lines` lines.
+fn close_after(lines: usize, mut command: Command) -> Finished {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut stdout = String::new();
+    for _ in 0..lines {
+        assert!(reader.read_line(&mut stdout).unwrap() > 0, "{stdout}");
+    }
+    drop(reader);
+    let output = child.wait_with_output().unwrap();
+    Finished { code: output.status.code(), stdout, stderr: String::from_utf8(output.stderr).unwrap() }
+}
+
+/// Checks that the run goes on from where its output failed to the weights of an uninterrupted run.
+fn goes_on(place: &Place, run: &str) {
+    place.train(&format!("{OPTIONS} --out whole-{run}")).good();
+    assert!(place.weights(run) != place.weights(&format!("whole-{run}")), "it was not stopped");
+    place.train(&format!("--resume {run}")).good();
+    assert!(place.weights(run) == place.weights(&format!("whole-{run}")));
+}
+
+#[test]
+fn a_closed_pipe_ends_a_program_silently_and_after_saving() {
+    let Some(place) = Place::new() else { return };
+    let said = close_after(1, place.command(MLPCONV, "summary"));
+    assert_eq!((said.code, &*said.stderr), (Some(141), ""));
+    // Lines of the start, then one a step.
+    let said = close_after(6, place.command(TRAIN, &format!("{OPTIONS} --out run")));
+    assert_eq!((said.code, &*said.stderr), (Some(141), ""));
+    goes_on(&place, "run");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_on_a_full_disk_ends_a_run_after_saving() {
+    let Some(place) = Place::new() else { return };
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let said = Finished::of(place.command(TRAIN, &format!("{OPTIONS} --out run")).stdout(full()));
+    said.bad(&["cannot write to standard output", "No space left"]);
+    goes_on(&place, "run");
+    let said = Finished::of(place.command(MLPCONV, "summary").stdout(full()));
+    said.bad(&["cannot write to standard output", "No space left"]);
+}
+
+/// Nothing can be told where standard error is full, so the run goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_error_stops_nothing() {
+    let Some(place) = Place::new() else { return };
+    let full = || Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    // The warning of the change goes to standard error.
+    place.train(&format!("{OPTIONS} --out run")).good();
+    for (options, code) in [("--resume run --epochs 3", 0), ("--resume nowhere", 1)] {
+        let status = place.command(TRAIN, options).stderr(full()).stdout(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{options}");
+    }
+}
+
+/// Output that fails after the last epoch is saved changes nothing about it.
+#[test]
+fn a_run_that_is_done_ends_well_though_its_last_lines_cannot_be_written() {
+    let Some(place) = Place::new() else { return };
+    let log = File::create(place.path("log")).unwrap();
+    Finished::of(place.command(TRAIN, &format!("{OPTIONS} --out whole")).stdout(log)).good();
+    let lines = fs::read_to_string(place.path("log")).unwrap().lines().count();
+    let said = close_after(lines - 2, place.command(TRAIN, &format!("{OPTIONS} --out run")));
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    assert!(place.weights("run") == place.weights("whole"));
+}
