@@ -122,7 +122,7 @@ fn a_state_or_data_of_another_run_is_refused() {
 fn runs_of_one_second_have_folders_of_their_own() {
     let Some(place) = Place::new() else { return };
     let start = || {
-        let mut command = place.command(TRAIN, &format!("{OPTIONS} --epochs 1 --train-limit 8"));
+        let mut command = place.command(TRAIN, &format!("{OPTIONS} --epochs 1"));
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let mut children: Vec<_> = (0..4).map(|_| start()).collect();
