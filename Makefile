@@ -6,7 +6,7 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-fetch errors resources counters choices bench compare tables parity ptx \
+.PHONY: help data train train-cuda test test-fetch torture errors resources counters choices bench compare tables parity ptx \
 	ptx-check lint
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make train-cuda  train for a few steps on the CUDA kernels: on the GPU, or without one on the virtual GPU"
 	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
+	@echo "make torture     the long form of every promise's test, within an hour, and write the README's table of them"
 	@echo "make errors      measure how far off every kernel is, and write kernels/measured/ERRORS.md"
 	@echo "make resources   ask ptxas for every kernel's registers and shared memory, and write kernels/measured/RESOURCES.md"
 	@echo "make counters    count the traffic of convolutions and of a step, and write COUNTERS.md and STEP.md in kernels/measured"
@@ -47,6 +48,13 @@ test: target/nvcc/installed data ptx-check
 
 test-fetch:
 	$(CARGO) test --lib fetch::debian -- --ignored
+
+# Each test leaves its figure in a file, of which the table is made.
+FIGURES = $(CURDIR)/target/torture
+torture: target/nvcc/installed data
+	rm -rf $(FIGURES)
+	began=$$SECONDS; MLPCONV_REQUIRE_CUDA=1 MLPCONV_TORTURE=$(FIGURES) $(CARGO) test --test promises -- --test-threads=1 && \
+		python3 tests/promises/table.py $(FIGURES) $$((SECONDS - began))
 
 errors: target/nvcc/installed
 	MLPCONV_REQUIRE_CUDA=1 MLPCONV_ERRORS=$(MEASURED)/ERRORS.md $(CARGO) test --test ops a_table_of_the_errors
@@ -84,6 +92,7 @@ lint test: export MLPCONV_REQUIRE_CUDA = 1
 lint: target/nvcc/installed
 	$(CARGO) fmt --all --check
 	python3 benches/compare.py --tables --check
+	python3 tests/promises/table.py --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items

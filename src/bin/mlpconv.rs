@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use mlpconv::data::DataName;
 use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, Run, TrainConfig, Trainer};
-use mlpconv::{Backend, Cpu, Result, weights};
+use mlpconv::{Backend, Cpu, Error, Result, weights};
 
 use console::data::Requested;
 use console::device::{DeviceArgs, choose, on_device};
@@ -246,6 +246,9 @@ fn score<B: Backend<Scalar = f32>>(
     weights::load(backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
     let data = data.load()?;
     let limit = limit.or(config.test_limit);
+    if limit == Some(0) {
+        return Err(Error::Config { what: "test-limit".into(), problem: "must be at least 1".into() });
+    }
     let test = console::data::loader(data.test, limit, config.batch_size, config.resize, None)?;
     let trainer = Trainer::new(backend, net, config.optimizer(backend), config.seed)?;
     let reading = trainer.evaluate(&test, &mut |_, _| Ok(ControlFlow::Continue(())))?;

@@ -77,3 +77,32 @@ fn a_run_that_is_done_ends_well_though_its_last_lines_cannot_be_written() {
     assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
     assert!(place.weights("run") == place.weights("whole"));
 }
+
+/// A terminal that goes away takes standard output, standard error and the progress bar with it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_hangs_up_costs_no_step() {
+    let Some(place) = Place::new() else { return };
+    let options = OPTIONS.replace("--epochs 2", "--epochs 40 --save-every 1000");
+    // `script` opens a terminal for its command. Without it the terminal is gone, which the kernel tells by HUP.
+    let mut terminal = place.command("script", "-q -e /dev/null -c");
+    let terminal = terminal.arg(format!("{TRAIN} {options} --out run")).stdout(Stdio::piped()).spawn();
+    let mut terminal = terminal.expect("script, of util-linux");
+    let mut said = BufReader::new(terminal.stdout.take().unwrap());
+    let mut shown = Vec::new();
+    // The bar is drawn with the first step.
+    while !String::from_utf8_lossy(&shown).contains("loss ") {
+        assert!(said.read_until(b'\r', &mut shown).unwrap() > 0, "{}", String::from_utf8_lossy(&shown));
+    }
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    // The run has its lock until it has saved.
+    let saved = (0..600).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        Run::resume(place.path("run")).ok()
+    });
+    drop(saved.expect("the run ends"));
+    let said = place.train("--resume run --epochs 1").good();
+    let place_of = said.line("run ").to_owned();
+    assert!(!place_of.ends_with("after step 0"), "nothing was saved after the start: {place_of}");
+}

@@ -73,6 +73,7 @@ fn unknown_names_are_refused() {
 fn a_changed_run_folder_is_refused() {
     let Some(place) = Place::new() else { return };
     place.train("--preset small --train-limit 8 --test-limit 8 --batch-size 8 --epochs 1 --out run").good();
+    place.mlpconv("evaluate run --test-limit 0").bad(&["test-limit", "at least 1"]);
     let config = place.path("run/config.toml");
     let good = fs::read_to_string(&config).unwrap();
     for (from, to, says) in [

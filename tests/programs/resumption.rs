@@ -148,7 +148,8 @@ fn the_line_that_says_how_to_go_on_does() {
     let Some(place) = Place::new() else { return };
     let mut command =
         place.command(TRAIN, &format!("{OPTIONS} --epochs 60 --log-every 1 --save-every 90s --threads 1"));
-    command.args(["--out", "my run's"]).arg("--data-dir").arg(&place.data);
+    // A program that cargo has started names cargo.
+    command.env_remove("CARGO").args(["--out", "my run's"]).arg("--data-dir").arg(&place.data);
     let said = interruption::interrupt(command, "kill -INT $1", "epoch 1/60, step 2/");
     let line = said.line("go on with: ").strip_prefix("go on with: ").unwrap();
     for option in ["--threads 1", "--log-every 1", "--save-every 90s"] {

@@ -18,10 +18,10 @@ use crate::{Backend, Error, Result};
 
 /// The format of the state files that this version writes. It reads this one and the older ones.
 ///
-/// | format | since | |
-/// |---|---|---|
-/// | 1 | 0.1 | position, running loss, seconds; later the optimiser's name and counters |
-/// | 2 | 0.2 | a checksum, settings, the data set's hashes, metrics |
+/// | format | what it has |
+/// |---|---|
+/// | 1 | position, running loss, seconds; later ones the optimiser's name and counters; no checksum |
+/// | 2 | besides: a checksum over all of it, the settings, the data set's hashes, the metrics |
 const FORMAT: u32 = 2;
 
 /// The note of a state file, as JSON.
