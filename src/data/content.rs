@@ -64,6 +64,11 @@ pub(super) fn looks_like_a_web_page(head: &[u8], rest: impl Read) -> io::Result<
     Ok(PAGES.iter().any(|page| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page))))
 }
 
+/// A digest as text.
+pub(super) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A reader that counts and hashes the bytes that pass through it.
 pub(super) struct Hashed<R> {
     reader: R,
@@ -78,8 +83,7 @@ impl<R> Hashed<R> {
 
     /// The number of bytes read and their SHA-256 in hexadecimal.
     pub(super) fn finish(self) -> (u64, String) {
-        let digest = self.sha256.finalize();
-        (self.bytes, digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        (self.bytes, hex(&self.sha256.finalize()))
     }
 }
 

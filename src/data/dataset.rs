@@ -1,5 +1,8 @@
 //! Labelled images in memory.
 
+use sha2::{Digest, Sha256};
+
+use super::content::hex;
 use crate::error::{Error, Result};
 
 /// The most classes: a label is a byte.
@@ -14,6 +17,16 @@ pub struct Dataset {
     width: usize,
     channels: usize,
     class_names: Vec<String>,
+}
+
+/// What a data set holds, as two SHA-256 in hexadecimal. Files of another name, place or compression with the same content
+/// have the same hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashes {
+    /// Of the images: their count, height, width and channels, and every byte of every pixel.
+    pub images: String,
+    /// Of the labels: the names of the classes, and the class of every image.
+    pub labels: String,
 }
 
 impl Dataset {
@@ -131,6 +144,24 @@ impl Dataset {
         &self.labels
     }
 
+    /// The hashes of all images and labels, in one pass over them. Those of a part ([`take`](Self::take)) differ.
+    pub fn hashes(&self) -> Hashes {
+        // Lengths come before what they count, so that no two data sets are the same bytes.
+        let mut images = Sha256::new();
+        for length in [self.len(), self.height, self.width, self.channels] {
+            images.update((length as u64).to_le_bytes());
+        }
+        images.update(&self.images);
+        let mut labels = Sha256::new();
+        labels.update((self.classes() as u64).to_le_bytes());
+        for name in &self.class_names {
+            labels.update((name.len() as u64).to_le_bytes());
+            labels.update(name);
+        }
+        labels.update(&self.labels);
+        Hashes { images: hex(&images.finalize()), labels: hex(&labels.finalize()) }
+    }
+
     /// The first `count` images, or all of them if there are fewer.
     pub fn take(mut self, count: usize) -> Self {
         let count = count.min(self.len());
@@ -180,6 +211,36 @@ mod tests {
         let error = Dataset::new(vec![0], vec![0], 1, 1, 257).unwrap_err().to_string();
         assert!(error.contains("more than 256 classes"), "{error}");
         assert_eq!(Dataset::new(vec![0], vec![255], 1, 1, 256).unwrap().class_names()[255], "255");
+    }
+
+    /// State files store these hashes: a change of what is hashed would refuse them all.
+    #[test]
+    fn hashes_tell_contents_apart_and_are_stable() {
+        let made = |images: Vec<u8>, labels: Vec<u8>, extents, names: [&str; 3]| {
+            Dataset::with_channels(images, labels, extents, names.map(String::from).into()).unwrap()
+        };
+        let pixels = || (0..12).collect::<Vec<u8>>();
+        let names = ["a", "b", "c"];
+        let whole = made(pixels(), vec![0, 2], [3, 2, 1], names);
+        let hashes = whole.hashes();
+        assert_eq!(hashes.images, "7e5817e83d9007acb88d4b7706abf6a335a6363ecfe5d977efd38025957ff900");
+        assert_eq!(hashes.labels, "d26de5ba798d422957d61e9866310f0f2a11700f7d160d77984edc2cdcb1fcbb");
+
+        let mut flipped = pixels();
+        flipped[11] ^= 1;
+        for (other, same_images, same_labels) in [
+            (made(flipped, vec![0, 2], [3, 2, 1], names), false, true),
+            (made(pixels(), vec![0, 2], [2, 3, 1], names), false, true),
+            (made(pixels(), vec![0, 2], [1, 2, 3], names), false, true),
+            (made(pixels(), vec![0, 1], [3, 2, 1], names), true, false),
+            (made(pixels(), vec![0, 2], [3, 2, 1], ["a", "bc", ""]), true, false),
+            (made(pixels(), vec![0, 2], [3, 2, 1], ["ab", "", "c"]), true, false),
+            (whole.clone().take(1), false, false),
+            (whole.clone().take(2), true, true),
+        ] {
+            let found = other.hashes();
+            assert_eq!((found.images == hashes.images, found.labels == hashes.labels), (same_images, same_labels));
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod resize;
 mod source;
 mod spec;
 
-pub use dataset::Dataset;
+pub use dataset::{Dataset, Hashes};
 pub use fetch::Progress;
 pub use load::Splits;
 pub use loader::{Batch, Batches, Loader, LoaderConfig, Order};
