@@ -62,12 +62,14 @@ mod memory {
     //! Neither a false header nor a gzip stream that inflates without end makes reading take much memory.
 
     use std::cell::Cell;
+    use std::fs;
     use std::io::{self, Read, Write};
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use mlpconv::Error;
     use mlpconv::data::idx::Idx;
+    use mlpconv::data::{Origin, Source, Splits, known};
     use mlpconv::error::IdxError;
     use proptest::prelude::*;
 
@@ -86,6 +88,60 @@ mod memory {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         io::copy(&mut content, &mut encoder).unwrap();
         encoder.finish().unwrap()
+    }
+
+    /// Records of CIFAR-10 whose labels are classes, in as many bytes.
+    fn records(bytes: usize) -> Vec<u8> {
+        [&[1][..], &[7; 3072]].concat().into_iter().cycle().take(bytes).collect()
+    }
+
+    /// A data set of hostile files takes twice their content at most, damaged or not.
+    #[test]
+    fn a_data_set_takes_twice_its_files() {
+        let images = |count: u32| [header(0x08, &[count, 28, 28]), vec![1; count as usize * 784]].concat();
+        let labels = |count: u32| [header(0x08, &[count]), vec![1; count as usize]].concat();
+        let mnist = [images(5_000), labels(5_000), images(900), labels(900)];
+        let cifar = [1_500, 40, 40, 40, 40, 700].map(|count| records(count * 3073));
+        for (spec, files) in [(&known::FASHION_MNIST, &mnist[..]), (&known::CIFAR10, &cifar[..])] {
+            for (victim, cut) in (0..files.len()).flat_map(|victim| [0, 1, 2].map(|cut| (victim, cut))) {
+                let folder = tempfile::tempdir().unwrap();
+                let mut total = 0;
+                for (place, (file, content)) in spec.files().zip(files).enumerate() {
+                    let mut content = content.clone();
+                    if place == victim {
+                        // Whole, one byte less, and one more.
+                        content.resize([content.len(), content.len() - 1, content.len() + 1][cut], 0);
+                    }
+                    total += content.len();
+                    fs::write(folder.path().join(file.name), content).unwrap();
+                }
+                let source = Source { folder: folder.path().into(), origin: Origin::Argument };
+                let (peak, result) = peak(|| Splits::read(spec, source));
+                assert_eq!(result.is_ok(), cut == 0);
+                assert!(peak <= 2 * total + OVERHEAD, "{peak} bytes for files of {total}");
+            }
+        }
+    }
+
+    /// Extensions of a tar file for long names are read past, not into memory.
+    #[test]
+    fn an_archive_with_an_endless_name_costs_little() {
+        let mut tar = vec![0; 512];
+        tar[..13].copy_from_slice(b"././@LongLink");
+        tar[124..136].copy_from_slice(b"00400000000\0");
+        tar[156] = b'L';
+        tar[257..265].copy_from_slice(b"ustar  \0");
+        tar[148..156].fill(b' ');
+        let sum: u32 = tar.iter().map(|&byte| u32::from(byte)).sum();
+        tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let folder = tempfile::tempdir().unwrap();
+        let bomb = gzip(tar.chain(io::repeat(b'a').take(64 << 20)));
+        fs::write(folder.path().join("cifar-10-binary.tar.gz"), bomb).unwrap();
+        let source = Source { folder: folder.path().into(), origin: Origin::Argument };
+        let (peak, result) = peak(|| Splits::read(&known::CIFAR10, source));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("the archive has no file data_batch_1.bin"), "{error}");
+        assert!(peak < OVERHEAD, "{peak} bytes");
     }
 
     /// Reads bytes as an IDX file. Returns the peak of memory, the number of bytes read, and the result.
@@ -155,10 +211,59 @@ mod memory {
             let (peak, _, result) = read(&bytes);
             let claimed = u64::from(claim) * size;
             prop_assert_eq!(result.is_ok(), claimed == there as u64);
-            // While the vector doubles, the old block and the new one exist at the same time.
-            let justified = (3 * there).min(2 * claimed as usize);
+            // Twice the content: the pieces that arrived, and the whole that they become.
+            let justified = 2 * there.min(claimed as usize);
             prop_assert!(peak <= justified + OVERHEAD, "{} bytes, {} justified", peak, justified);
         }
+    }
+}
+
+#[cfg(feature = "fetch")]
+mod fetching {
+    //! A server that sends without end costs neither memory nor time.
+
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use mlpconv::data::{DataFile, DataSpec, Format, Published, fetch};
+
+    use super::allocations::peak;
+
+    #[test]
+    fn an_endless_answer_costs_little_memory() {
+        const FILE: DataFile =
+            DataFile { name: "noise", published: Published::Content { bytes: 20_000_000, sha256: "unknown" } };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = &*format!("http://{}/", listener.local_addr().unwrap()).leak();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                while lines.next().is_some_and(|line| !line.is_empty()) {}
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+                while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+            }
+        });
+        let spec = Box::leak(Box::new(DataSpec {
+            name: "noise",
+            title: "Noise",
+            channels: 1,
+            extents: [1, 1],
+            class_names: &["only"],
+            format: Format::Idx,
+            train: &[FILE],
+            test: &[],
+            archive: None,
+            below: &["noise"],
+            mirrors: Box::leak(Box::new([address])),
+            package: None,
+            first_labels: None,
+        }));
+        let folder = tempfile::tempdir().unwrap();
+        let (peak, result) = peak(|| fetch::fetch(spec, folder.path(), &mut |_| {}));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("noise: more than 20065536 bytes"), "{error}");
+        assert!(peak < 1 << 20, "{peak} bytes");
     }
 }
 

@@ -3,100 +3,78 @@
 //! A record is a byte for the label, then the image's channels one after the other, each row by row. Source: the page
 //! of the CIFAR-10 data set (Krizhevsky), "Binary version".
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::io::{self, Read};
 
 use super::Dataset;
-use super::content::{Content, fill, looks_like_a_web_page};
-use super::open;
+use super::content::{fill, is_web_page};
+use super::open::{self, Findings};
+use super::pieces::Pieces;
 use super::spec::{DataFile, DataSpec, Holding, Published};
 use crate::error::{Error, Result};
 
 /// Reads the training and the test images from the files or the archive of `holding`.
 ///
 /// # Errors
-/// [`Error::Io`] where a file cannot be read; [`Error::Data`] where it does not consist of whole records of known
+/// [`Error::Io`] where a file cannot be opened or there is no memory for it; [`Error::Data`] where it does not consist of whole records of known
 /// classes, where it is a web page, or where the archive lacks a file.
-pub(super) fn read(spec: &DataSpec, holding: &Holding, warnings: &mut Vec<String>) -> Result<[Dataset; 2]> {
-    let halves = [spec.train, spec.test];
-    let mut parts = halves.map(|files| files.iter().map(|_| None).collect::<Vec<Option<Records>>>());
-    match holding {
-        Holding::Files(folder) => {
-            for (files, parts) in halves.iter().zip(&mut parts) {
-                for (file, part) in files.iter().zip(parts) {
-                    let path = file.find_in(folder).unwrap_or_else(|| folder.join(file.name));
-                    let name = path.display().to_string();
-                    *part =
-                        Some(open::read(&path, file, warnings, |content| Records::read(spec, file, content, &name))?);
-                }
+pub(super) fn read(spec: &DataSpec, holding: &Holding, findings: &mut Findings) -> Result<[Dataset; 2]> {
+    let files = match (holding, &spec.archive) {
+        (Holding::Files(folder), _) => {
+            let mut files = Vec::new();
+            for file in spec.files() {
+                let parse = |name: &str, content: &mut dyn Read| Records::read(spec, file, content, name);
+                files.push(open::read(folder, file, findings, parse)?);
             }
+            files
         }
-        Holding::Archive(path) => {
-            let Some(archive) = &spec.archive else {
-                return Err(Error::data(path.display().to_string(), format!("{} has no archive", spec.title)));
-            };
-            refuse_a_web_page(path)?;
-            open::read(path, &archive.file, warnings, |content| unpack(spec, path, content, halves, &mut parts))?;
+        (Holding::Archive(folder), Some(archive)) => {
+            open::read(folder, archive, findings, |name, content| unpack(spec, name, content))?
         }
+        (Holding::Archive(folder), None) => {
+            return Err(Error::data(folder.display().to_string(), format!("{} has no archive", spec.title)));
+        }
+    };
+    let mut halves = [Records::default(), Records::default()];
+    for (place, records) in files.into_iter().enumerate() {
+        halves[usize::from(place >= spec.train.len())].append(records);
     }
-    let [train, test] = parts;
-    Ok([join(spec, train)?, join(spec, test)?])
-}
-
-/// Refuses a web page: a server's message that was saved under the archive's name.
-fn refuse_a_web_page(path: &Path) -> Result<()> {
-    let opened = File::open(path).map_err(Error::io("open", path))?;
-    let mut content = Content::new(BufReader::new(opened)).map_err(Error::io("read", path))?;
-    match looks_like_a_web_page(&[], &mut content) {
-        Ok(true) => Err(Error::data(path.display().to_string(), WEB_PAGE)),
-        // A file that cannot be read is no web page; reading the archive reports the error.
-        Ok(false) | Err(_) => Ok(()),
-    }
+    let [train, test] = halves;
+    let what = holding.folder().display().to_string();
+    Ok([train.joined(spec, &what)?, test.joined(spec, &what)?])
 }
 
 const WEB_PAGE: &str =
     "it is a web page, not the data: a server answered with a message; delete the file and get it again";
 
-/// Reads the records of each file in a tar file, whose bytes are `content`.
-fn unpack(
-    spec: &DataSpec,
-    path: &Path,
-    content: &mut dyn Read,
-    halves: [&[DataFile]; 2],
-    parts: &mut [Vec<Option<Records>>; 2],
-) -> Result<()> {
-    let damaged = |error: io::Error| {
-        Error::data(path.display().to_string(), format!("the archive is damaged ({error}); get the file again"))
-    };
-    let mut tar = tar::Archive::new(&mut *content);
-    for entry in tar.entries().map_err(damaged)? {
+/// Reads the records of each file in a tar file, whose bytes are `content`. `what` is its name in errors.
+fn unpack(spec: &DataSpec, what: &str, mut content: &mut dyn Read) -> Result<Vec<Records>> {
+    let damaged = |error: io::Error| Error::data(what, format!("the archive is damaged ({error}); get the file again"));
+    let mut head = [0; 256];
+    let found = fill(&mut content, &mut head).map_err(damaged)?;
+    if is_web_page(&head[..found]) {
+        return Err(Error::data(what, WEB_PAGE));
+    }
+    // Raw entries: the names are short, and the extensions for long ones would be read into memory, however long.
+    let mut tar = tar::Archive::new(head[..found].chain(&mut *content));
+    let mut files: Vec<(&DataFile, Option<Records>)> = spec.files().map(|file| (file, None)).collect();
+    for entry in tar.entries().map_err(damaged)?.raw(true) {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path().map_err(damaged)?.file_name().map(|name| name.to_string_lossy().into_owned());
         let Some(name) = name.filter(|_| entry.header().entry_type().is_file()) else { continue };
-        for (files, parts) in halves.iter().zip(&mut *parts) {
-            if let Some((file, part)) = files.iter().zip(parts).find(|(file, _)| file.name == name) {
-                let name = format!("{}, {name}", path.display());
-                *part = Some(Records::read(spec, file, &mut entry, &name)?);
-            }
+        if let Some((file, records)) = files.iter_mut().find(|(file, _)| file.name == name) {
+            *records = Some(Records::read(spec, file, &mut entry, &format!("{what}, {name}"))?);
         }
     }
     // gzip's checksum follows the tar file's end, so reading on to the end checks it.
     io::copy(&mut content.take(1 << 20), &mut io::sink()).map_err(damaged)?;
-    let files = || halves.iter().copied().flatten().zip(parts.iter().flatten());
-    match files().find(|(_, part)| part.is_none()) {
-        Some((file, _)) => {
-            let problem = format!("the archive has no file {}; get it again", file.name);
-            Err(Error::data(path.display().to_string(), problem))
-        }
-        None => Ok(()),
-    }
+    let lacks = |file: &DataFile| Error::data(what, format!("the archive has no file {}; get it again", file.name));
+    files.into_iter().map(|(file, records)| records.ok_or_else(|| lacks(file))).collect()
 }
 
-/// The records of a file.
+/// The records of a file, or of several.
 #[derive(Default)]
 struct Records {
-    images: Vec<u8>,
+    images: Pieces<u8>,
     labels: Vec<u8>,
 }
 
@@ -115,7 +93,7 @@ impl Records {
             let found = fill(&mut content, &mut record)
                 .map_err(|error| Error::data(what, format!("cannot be read ({error}); get the file again")))?;
             let number = records.labels.len();
-            if number == 0 && looks_like_a_web_page(&record[..found], io::empty()).unwrap_or(false) {
+            if number == 0 && is_web_page(&record[..found]) {
                 return Err(Error::data(what, WEB_PAGE));
             }
             match found {
@@ -141,21 +119,29 @@ impl Records {
                 return Err(Error::data(what, problem));
             }
             records.labels.push(label);
+            let place = records.images.grow(image.len()).map_err(|_| no_memory(what))?;
             // From channel planes (CHW) to channels side by side in a pixel (HWC).
-            let pixel = |at: usize| image.iter().skip(at).step_by(pixels).copied();
-            records.images.extend((0..pixels).flat_map(pixel));
+            for (pixel, place) in place.chunks_exact_mut(channels).enumerate() {
+                place.iter_mut().zip(image[pixel..].iter().step_by(pixels)).for_each(|(to, from)| *to = *from);
+            }
         }
+    }
+
+    /// Adds the records of the next file.
+    fn append(&mut self, next: Records) {
+        self.images.append(next.images);
+        self.labels.extend(next.labels);
+    }
+
+    /// The records as a data set. `what` is its name in errors.
+    fn joined(self, spec: &DataSpec, what: &str) -> Result<Dataset> {
+        let [height, width] = spec.extents;
+        let class_names = spec.class_names.iter().map(|name| (*name).into()).collect();
+        let images = self.images.joined().map_err(|_| no_memory(what))?;
+        Dataset::with_channels(images, self.labels, [height, width, spec.channels], class_names)
     }
 }
 
-/// Joins the records of several files into one data set.
-fn join(spec: &DataSpec, parts: Vec<Option<Records>>) -> Result<Dataset> {
-    let mut all = Records::default();
-    for part in parts.into_iter().flatten() {
-        all.images.extend(part.images);
-        all.labels.extend(part.labels);
-    }
-    let [height, width] = spec.extents;
-    let class_names = spec.class_names.iter().map(|name| (*name).into()).collect();
-    Dataset::with_channels(all.images, all.labels, [height, width, spec.channels], class_names)
+fn no_memory(what: &str) -> Error {
+    Error::io("read", what)(io::ErrorKind::OutOfMemory.into())
 }

@@ -53,15 +53,21 @@ impl<R: Read> Read for Content<R> {
 }
 
 /// The first bytes of HTML and of the XML that storage servers send, in lower case.
-const PAGES: [&[u8]; 5] = [b"<html", b"<!doctype html", b"<head", b"<body", b"<?xml"];
+const PAGES: [&[u8]; 9] =
+    [b"<html", b"<!doctype html", b"<head", b"<body", b"<?xml", b"<!--", b"<title", b"<meta", b"<script"];
 
-/// Whether content is a web page: the bytes of `head`, followed by those of `rest`.
-pub(super) fn looks_like_a_web_page(head: &[u8], rest: impl Read) -> io::Result<bool> {
+/// Whether uncompressed content begins as a web page does. Content that cannot be read to there is judged by what can be.
+pub(super) fn is_web_page(content: impl Read) -> bool {
     let mut text = Vec::new();
-    // A byte order mark and white space may come first.
-    head.chain(rest).take(256).read_to_end(&mut text)?;
+    // A byte order mark and white space may come first. An error leaves the bytes before it.
+    let _ = content.take(256).read_to_end(&mut text);
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text).trim_ascii_start();
-    Ok(PAGES.iter().any(|page| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page))))
+    PAGES.iter().any(|page| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page)))
+}
+
+/// A digest as text.
+pub(super) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A digest as text.

@@ -70,15 +70,18 @@ impl Dataset {
         }
         let image = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));
         if image.and_then(|image| image.checked_mul(labels.len())) != Some(images.len()) {
-            let levels = match channels {
-                1 => "grey levels".into(),
-                _ => format!("values of {channels} channels"),
+            let size = match channels {
+                1 => format!("{height}x{width}"),
+                _ => format!("{height}x{width} with {channels} channels"),
             };
-            return refuse(format!(
-                "{} labels call for as many images of {height}x{width}, but there are {} {levels}",
-                labels.len(),
-                images.len()
-            ));
+            return refuse(match image {
+                Some(image) if images.len().is_multiple_of(image) => {
+                    let (images, labels) = (count(images.len() / image, "image"), count(labels.len(), "label"));
+                    format!("{images} of {size}, but {labels}")
+                }
+                Some(_) => format!("{} bytes are not a whole number of images of {size}", images.len()),
+                None => format!("images of {size} cannot be addressed"),
+            });
         }
         if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
             return refuse(format!(
@@ -176,6 +179,11 @@ impl Dataset {
     }
 }
 
+/// A number of things: `1 image`, `2 images`.
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,10 +196,11 @@ mod tests {
 
         let problem =
             |images, labels, height, width| Dataset::new(images, labels, height, width, 3).unwrap_err().to_string();
-        assert!(problem(vec![0; 11], vec![0, 2], 3, 2).contains("11 grey levels"));
+        assert!(problem(vec![0; 11], vec![0, 2], 3, 2).contains("11 bytes are not a whole number of images of 3x2"));
+        assert!(problem(vec![0; 24], vec![0, 2], 3, 2).contains("4 images of 3x2, but 2 labels"));
         assert!(problem(vec![0; 12], vec![0, 3], 3, 2).contains("label 3 at position 1"));
         assert!(problem(vec![], vec![0], 0, 2).contains("no pixels"));
-        assert!(problem(vec![], vec![0, 0], usize::MAX, 2).contains("0 grey levels"));
+        assert!(problem(vec![], vec![0, 0], usize::MAX, 2).contains("cannot be addressed"));
     }
 
     #[test]
@@ -205,7 +214,11 @@ mod tests {
         let problem = |len, labels, extents| {
             Dataset::with_channels(vec![0; len], labels, extents, names()).unwrap_err().to_string()
         };
-        assert!(problem(11, vec![0, 1], [1, 2, 3]).contains("11 values of 3 channels"));
+        assert!(
+            problem(11, vec![0, 1], [1, 2, 3])
+                .contains("11 bytes are not a whole number of images of 1x2 with 3 channels")
+        );
+        assert!(problem(6, vec![0, 1], [1, 2, 3]).contains("1 image of 1x2 with 3 channels, but 2 labels"));
         assert!(problem(6, vec![2], [1, 2, 3]).contains("label 2 at position 0, but there are 2 classes"));
         assert!(problem(0, vec![0], [1, 2, 0]).contains("no channels"));
         let error = Dataset::new(vec![0], vec![0], 1, 1, 257).unwrap_err().to_string();

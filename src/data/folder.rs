@@ -10,11 +10,12 @@
 //! Pillow's `convert("RGB")` drops it. The orientation that a camera noted is not applied.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Dataset, Resizer};
+use super::{Dataset, Resizer, look};
 use crate::error::{Error, Result};
 
 /// Test images in the layout `DIR/CLASS/*`: those of a class whose position, from 0, is a multiple of this.
@@ -31,7 +32,7 @@ struct Class {
 ///
 /// # Errors
 /// [`Error::Data`] names the folder that has neither layout, the class without images, or the file that is no image;
-/// [`Error::Io`] where the system cannot read a folder or a file.
+/// [`Error::Io`] where the system cannot read a folder or a file, or has no memory for the images.
 pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
     let (class_names, classes) = classes(folder)?;
     let lists = [interleaved(&classes, |class| &class.train), interleaved(&classes, |class| &class.test)];
@@ -44,13 +45,25 @@ pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
     let same = first.filter(|first| headers.iter().all(|header| extents(header) == *first));
     let [height, width] = same.unwrap_or([size; 2]);
     let dataset = |list: &[(&PathBuf, u8)]| {
-        let brought = |(path, _): &(&PathBuf, u8)| decode::image(path)?.with_channels(channels).resized(height, width);
+        let mut pixels = Vec::new();
+        let image = [width, channels].into_iter().try_fold(height, |product, factor| product.checked_mul(factor));
+        let bytes = image.and_then(|image| image.checked_mul(list.len())).unwrap_or(usize::MAX);
+        let memory = |_| Error::io("read the images in", folder)(ErrorKind::OutOfMemory.into());
+        pixels.try_reserve_exact(bytes).map_err(memory)?;
+        pixels.resize(bytes, 0);
+        let bring = |(place, (path, _)): (&mut [u8], &(&PathBuf, u8))| {
+            let image = decode::image(path)?.with_channels(channels).resized(height, width)?;
+            if image.values.len() != place.len() {
+                return Err(Error::data(path.display().to_string(), "it was changed while it was read; read it again"));
+            }
+            place.copy_from_slice(&image.values);
+            Ok(())
+        };
+        // An image has bytes: `Dataset` refuses images without pixels.
+        let places = pixels.par_chunks_exact_mut(image.unwrap_or(0).max(1));
         // Of several files that are no images, the first one is named.
-        let images: Vec<Result<Image>> = list.par_iter().map(brought).collect();
-        let mut pixels = Vec::with_capacity(images.len() * height * width * channels);
-        for image in images {
-            pixels.extend(image?.values);
-        }
+        let done: Vec<Result<()>> = places.zip(list.par_iter()).map(bring).collect();
+        done.into_iter().collect::<Result<()>>()?;
         let labels = list.iter().map(|(_, label)| *label).collect();
         Dataset::with_channels(pixels, labels, [height, width, channels], class_names.clone())
     };
@@ -73,7 +86,7 @@ fn classes(folder: &Path) -> Result<(Vec<String>, Vec<Class>)> {
     let split = [folder.join("train"), folder.join("test")];
     let refuse = |what: &Path, problem: String| Err(Error::data(what.display().to_string(), problem));
     let mut classes = Vec::new();
-    let names = match split.each_ref().map(|folder| folder.is_dir()) {
+    let names = match [look::is_folder(&split[0])?, look::is_folder(&split[1])?] {
         [true, true] => {
             let [train, test] = &split;
             let names = subfolders(train)?;
@@ -85,7 +98,7 @@ fn classes(folder: &Path) -> Result<(Vec<String>, Vec<Class>)> {
             for name in &names {
                 let paths = images(&train.join(name))?;
                 let held_out = test.join(name);
-                let test = if held_out.is_dir() { images(&held_out)? } else { Vec::new() };
+                let test = if look::is_folder(&held_out)? { images(&held_out)? } else { Vec::new() };
                 if paths.is_empty() {
                     return refuse(&train.join(name), NO_IMAGES.into());
                 }
@@ -153,7 +166,13 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<String>> {
-    Ok(entries(folder)?.into_iter().filter(|(_, path)| path.is_dir()).map(|(name, _)| name).collect())
+    let mut names = Vec::new();
+    for (name, path) in entries(folder)? {
+        if look::is_folder(&path)? {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn images(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -161,7 +180,13 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
         let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
         extension.is_some_and(|extension| ["png", "jpg", "jpeg"].iter().any(|known| extension == *known))
     };
-    Ok(entries(folder)?.into_iter().map(|(_, path)| path).filter(|path| is_image(path) && path.is_file()).collect())
+    let mut paths = Vec::new();
+    for (_, path) in entries(folder)? {
+        if is_image(&path) && look::is_file(&path)? {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// The extents that an image's file states in its head.
@@ -204,21 +229,43 @@ impl Image {
 
 #[cfg(feature = "images")]
 mod decode {
+    use std::fs::File;
+    use std::io::BufReader;
     use std::path::Path;
 
-    use image::{ColorType, ImageDecoder, ImageError, ImageReader};
+    use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
 
     use super::{Header, Image};
+    use crate::data::content::is_web_page;
     use crate::error::{Error, Result};
 
-    /// The file as a reader of the format that its content has, whatever its name says.
-    fn open(path: &Path) -> Result<ImageReader<std::io::BufReader<std::fs::File>>> {
-        ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io("read", path))
+    /// The most bytes of pixels that a byte of a file can become: deflate makes 1032 bytes of one, and a bit of a byte
+    /// becomes four values where it is an index into a palette. JPEG makes fewer.
+    const EXPANSION: u64 = 1032 * 8 * 4;
+
+    /// The file as a reader of the format that its content has, whatever its name says. Its limits, which are the second
+    /// value, refuse more bytes than the file can hold, so that memory follows the files' sizes and not what their heads
+    /// claim.
+    fn open(path: &Path) -> Result<(ImageReader<BufReader<File>>, Limits)> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let bytes = file.metadata().map_err(Error::io("read", path))?.len();
+        let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
+        let mut reader = reader.map_err(Error::io("read", path))?;
+        let mut limits = Limits::default();
+        let most = bytes.saturating_mul(EXPANSION);
+        limits.max_alloc = Some(limits.max_alloc.map_or(most, |limit| limit.min(most)));
+        reader.limits(limits.clone());
+        Ok((reader, limits))
     }
 
     fn refuse(path: &Path) -> impl FnOnce(ImageError) -> Error {
         move |error| {
-            let problem = format!("cannot be read as an image ({error}); replace it, or take it out of the folder");
+            let problem = match error {
+                ImageError::Limits(_) => "claims more pixels than its bytes, or 512 MiB of memory, can hold".into(),
+                _ if File::open(path).is_ok_and(is_web_page) => "is a web page, not an image".into(),
+                error => format!("cannot be read as an image ({error})"),
+            };
+            let problem = format!("{problem}; replace it, or take it out of the folder");
             Error::data(path.display().to_string(), problem)
         }
     }
@@ -233,14 +280,16 @@ mod decode {
 
     /// Reads the head of a file.
     pub(super) fn header(path: &Path) -> Result<Header> {
-        let decoder = open(path)?.into_decoder().map_err(refuse(path))?;
+        let (reader, mut limits) = open(path)?;
+        let decoder = reader.into_decoder().map_err(refuse(path))?;
+        limits.reserve(decoder.total_bytes()).map_err(refuse(path))?;
         let (width, height) = decoder.dimensions();
         Ok(Header { height: height as usize, width: width as usize, channels: channels(decoder.color_type()) })
     }
 
     /// Decodes a file.
     pub(super) fn image(path: &Path) -> Result<Image> {
-        let image = open(path)?.decode().map_err(refuse(path))?;
+        let image = open(path)?.0.decode().map_err(refuse(path))?;
         let (height, width, channels) = (image.height() as usize, image.width() as usize, channels(image.color()));
         let values = match channels {
             1 => image.into_luma8().into_raw(),
@@ -388,7 +437,23 @@ mod tests {
             fs::write(&path, damaged).unwrap();
             let problem = problem(&folder);
             assert!(problem.contains("a/2.png") && problem.contains("replace it"), "{problem}");
+            assert_eq!(problem.contains("web page"), damaged.starts_with(b"<html"), "{problem}");
         }
+    }
+
+    /// A head of 33 bytes that claims 400 MB costs none.
+    #[test]
+    fn a_head_that_claims_more_than_the_file_can_hold_is_refused() {
+        let folder = folder(&[("a/1.png", grey(2, 2, 1)), ("a/2.png", grey(2, 2, 2))]);
+        let path = folder.path().join("a/2.png");
+        let mut png = fs::read(&path).unwrap();
+        png[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
+        let mut crc = flate2::Crc::new();
+        crc.update(&png[12..29]);
+        png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        fs::write(&path, png).unwrap();
+        let problem = problem(&folder);
+        assert!(problem.contains("a/2.png: claims more pixels than its bytes"), "{problem}");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! big-endian `u32`, then the elements, big-endian, the last dimension fastest. Source: the page of the MNIST database
 //! (LeCun, Cortes, Burges), "The IDX file format".
 //!
-//! A header is not trusted: memory grows with the bytes that arrive, up to the size that the header states. So neither
-//! a false header nor a gzip stream that inflates without end can exhaust memory.
+//! A header is not trusted: memory grows with the bytes that arrive, up to the size that the header states, and is twice
+//! their number at most. So neither a false header nor a gzip stream that inflates without end can exhaust memory.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -13,7 +13,8 @@ use std::path::Path;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::content::{Content, fill, looks_like_a_web_page};
+use super::content::{Content, fill, is_web_page};
+use super::pieces::Pieces;
 use crate::error::{self, Error, IdxError};
 
 /// The contents of an IDX file.
@@ -84,7 +85,7 @@ impl Idx {
         let mut head = [0; 4];
         let found = fill(&mut content, &mut head)?;
         if found >= 2 && head[..2] != [0, 0] {
-            if looks_like_a_web_page(&head[..found], &mut content)? {
+            if is_web_page(head[..found].chain(&mut content)) {
                 return Err(IdxError::WebPage);
             }
             return Err(IdxError::Magic { found: [head[0], head[1]] });
@@ -157,29 +158,22 @@ impl<R: Read> Body<R> {
         const CHUNK: usize = 64 * 1024;
         let expected = self.header + self.elements * self.size;
         let mut bytes = vec![0; CHUNK.min(self.elements * self.size)];
-        let mut out: Vec<T> = Vec::new();
-        while out.len() < self.elements {
-            let start = out.len();
-            let left = self.elements - start;
-            let count = left.min(CHUNK / self.size);
+        let mut pieces: Pieces<T> = Pieces::default();
+        while pieces.len() < self.elements {
+            let start = pieces.len();
+            let count = (self.elements - start).min(CHUNK / self.size);
             let bytes = &mut bytes[..count * self.size];
             let found = fill(&mut self.content, bytes)?;
             if found < bytes.len() {
                 let found = self.header + start * self.size + found;
                 return Err(IdxError::Truncated { expected, found });
             }
-            if out.capacity() < start + count {
-                // The capacity doubles, so that copying stays linear, but never exceeds the header's count.
-                let more = left.min(count.max(start));
-                let memory = |_| IdxError::Memory { bytes: (start + more) * self.size };
-                out.try_reserve_exact(more).map_err(memory)?;
-            }
-            out.resize(start + count, T::default());
-            decode(bytes, &mut out[start..]);
+            let memory = |_| IdxError::Memory { bytes: (start + count) * self.size };
+            decode(bytes, pieces.grow(count).map_err(memory)?);
         }
         // This read finds the end of the content, upon which the gzip decoder compares its checksum.
         match fill(&mut self.content, &mut [0])? {
-            0 => Ok(out),
+            0 => pieces.joined().map_err(|_| IdxError::Memory { bytes: self.elements * self.size }),
             _ => Err(IdxError::Trailing { expected }),
         }
     }

@@ -1,10 +1,11 @@
 //! Images and labels of the MNIST family: two IDX files.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::Dataset;
 use super::idx::{Idx, IdxData};
-use super::open;
+use super::open::{self, Findings};
 use super::spec::DataFile;
 use crate::error::{Error, Result};
 
@@ -17,21 +18,19 @@ pub(super) fn read(
     folder: &Path,
     files: &[DataFile],
     class_names: &[&str],
-    warnings: &mut Vec<String>,
+    findings: &mut Findings,
 ) -> Result<Dataset> {
     let [images, labels] = files else {
         return Err(Error::data(folder.display().to_string(), "an IDX data set is a file of images and one of labels"));
     };
-    let (what, idx) = read_file(folder, images, warnings)?;
-    let (pixels, height, width) = match (idx.data, &idx.shape[..]) {
-        (IdxData::U8(pixels), &[_, height, width]) => (pixels, height, width),
-        (data, shape) => return Err(unexpected(what, "images (u8, 3 dimensions)", &data, shape)),
-    };
-    let (what, idx) = read_file(folder, labels, warnings)?;
-    let labels = match (idx.data, &idx.shape[..]) {
-        (IdxData::U8(labels), &[_]) => labels,
-        (data, shape) => return Err(unexpected(what, "labels (u8, 1 dimension)", &data, shape)),
-    };
+    let (pixels, height, width) = open::read(folder, images, findings, |name, content| {
+        let Idx { shape, data } = parse(name, content)?;
+        match (data, &shape[..]) {
+            (IdxData::U8(pixels), &[_, height, width]) => Ok((pixels, height, width)),
+            (data, _) => Err(unexpected(name, "images (u8, 3 dimensions)", &data, &shape)),
+        }
+    })?;
+    let labels = read_labels(folder, labels, findings)?;
     let class_names = class_names.iter().map(|name| (*name).into()).collect();
     Dataset::with_channels(pixels, labels, [height, width, 1], class_names).map_err(|error| match error {
         Error::Data { problem, .. } => {
@@ -42,22 +41,20 @@ pub(super) fn read(
 }
 
 /// Reads a file of labels alone.
-pub(super) fn read_labels(path: &Path) -> Result<Vec<u8>> {
-    match Idx::open(path)? {
-        Idx { shape, data: IdxData::U8(labels) } if shape.len() == 1 => Ok(labels),
-        Idx { shape, data } => Err(unexpected(path.display().to_string(), "labels (u8, 1 dimension)", &data, &shape)),
-    }
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_labels(folder: &Path, file: &DataFile, findings: &mut Findings) -> Result<Vec<u8>> {
+    open::read(folder, file, findings, |name, content| match parse(name, content)? {
+        Idx { data: IdxData::U8(labels), shape } if shape.len() == 1 => Ok(labels),
+        Idx { data, shape } => Err(unexpected(name, "labels (u8, 1 dimension)", &data, &shape)),
+    })
 }
 
-fn read_file(folder: &Path, file: &DataFile, warnings: &mut Vec<String>) -> Result<(String, Idx)> {
-    let path = file.find_in(folder).unwrap_or_else(|| folder.join(file.name));
-    let name = path.display().to_string();
-    let idx = open::read(&path, file, warnings, |content| {
-        Idx::parse(content).map_err(|source| Error::Idx { name: name.clone(), source })
-    })?;
-    Ok((name, idx))
+fn parse(name: &str, content: &mut dyn Read) -> Result<Idx> {
+    Idx::parse(content).map_err(|source| Error::Idx { name: name.into(), source })
 }
 
-fn unexpected(what: String, expected: &str, data: &IdxData, shape: &[usize]) -> Error {
-    Error::data(what, format!("expected {expected}, found {} of shape {shape:?}", data.type_name()))
+fn unexpected(name: &str, expected: &str, data: &IdxData, shape: &[usize]) -> Error {
+    Error::data(name, format!("expected {expected}, found {} of shape {shape:?}", data.type_name()))
 }

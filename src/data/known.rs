@@ -1,6 +1,6 @@
 //! The data sets that are known by name.
 
-use super::spec::{Archive, DataFile, DataSpec, Format, Published};
+use super::spec::{DataFile, DataSpec, Format, Published};
 
 /// All data sets that are known by name.
 pub static ALL: [&DataSpec; 4] = [&FASHION_MNIST, &MNIST, &KMNIST, &CIFAR10];
@@ -31,7 +31,8 @@ const fn compressed(name: &'static str, bytes: u64, sha256: &'static str) -> Dat
 /// Fashion-MNIST: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning
 /// algorithms", 2017.
 ///
-/// Mirrors: upstream's repository, the copy that Keras uses, and the address that upstream first published.
+/// Mirrors: upstream's repository, the copy that Keras uses, and the address that upstream first published. Folders:
+/// torchvision's, Keras' below its cache, and that of upstream's repository.
 pub static FASHION_MNIST: DataSpec = DataSpec {
     name: "fashion-mnist",
     title: "Fashion-MNIST",
@@ -59,6 +60,7 @@ pub static FASHION_MNIST: DataSpec = DataSpec {
         content(TEST_LABELS, LABELS[1], "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
     ],
     archive: None,
+    below: &["fashion-mnist", "FashionMNIST/raw", "raw", "datasets/fashion-mnist", "data/fashion"],
     mirrors: &[
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
@@ -87,6 +89,7 @@ pub static MNIST: DataSpec = DataSpec {
         content(TEST_LABELS, LABELS[1], "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     ],
     archive: None,
+    below: &["mnist", "MNIST/raw", "raw"],
     mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"],
     package: None,
     first_labels: Some([&[5, 0, 4, 1, 9, 2, 1, 3, 1, 4], &[7, 2, 1, 0, 4, 1, 4, 9, 5, 9]]),
@@ -112,6 +115,7 @@ pub static KMNIST: DataSpec = DataSpec {
         compressed(TEST_LABELS, 5_120, "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
     ],
     archive: None,
+    below: &["kmnist", "KMNIST/raw", "raw"],
     mirrors: &["http://codh.rois.ac.jp/kmnist/dataset/kmnist/"],
     package: None,
     first_labels: None,
@@ -143,14 +147,12 @@ pub static CIFAR10: DataSpec = DataSpec {
         batch("data_batch_5.bin"),
     ],
     test: &[batch("test_batch.bin")],
-    archive: Some(Archive {
-        file: compressed(
-            "cifar-10-binary.tar",
-            170_052_171,
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-        ),
-        folder: "cifar-10-batches-bin",
-    }),
+    archive: Some(compressed(
+        "cifar-10-binary.tar",
+        170_052_171,
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    )),
+    below: &["cifar10", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"],
     mirrors: &["https://www.cs.toronto.edu/~kriz/"],
     package: None,
     first_labels: None,
@@ -166,6 +168,7 @@ mod tests {
             assert_eq!(by_name(spec.name), Some(spec));
             assert!(!spec.class_names.is_empty() && spec.class_names.len() <= 256, "{}", spec.name);
             assert!(!spec.train.is_empty() && !spec.test.is_empty(), "{}", spec.name);
+            assert_eq!(spec.below[0], spec.name);
             assert!(spec.mirrors.iter().all(|address| address.ends_with('/')), "{}", spec.name);
             for file in spec.files().chain(spec.downloads()) {
                 if let Published::Content { sha256, .. } | Published::Compressed { sha256, .. } = file.published {

@@ -55,7 +55,7 @@ impl Loader {
     /// # Errors
     ///
     /// [`Error::Config`] where the batch size or a side of the images is 0, or where a batch would not fit into
-    /// memory's address space.
+    /// memory's address space. [`Error::Data`] where the data set has no images, or more than can be ordered.
     pub fn new(dataset: Arc<Dataset>, config: LoaderConfig) -> Result<Self> {
         let LoaderConfig { batch_size, height, width, .. } = config;
         if batch_size == 0 {
@@ -71,6 +71,9 @@ impl Loader {
         if elements.is_none_or(|elements| elements > isize::MAX as usize / size_of::<f32>()) {
             let problem = format!("{batch_size} images of {height}x{width} cannot be addressed");
             return Err(Error::config("batch size", problem));
+        }
+        if dataset.is_empty() {
+            return Err(Error::data("data set", "there are no images; a loader needs one at least"));
         }
         if u32::try_from(dataset.len()).is_err() {
             let problem = format!("{} images; at most 2^32 - 1 can be ordered", dataset.len());

@@ -4,7 +4,7 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::spec::DataSpec;
+use super::spec::{DataSpec, Holding};
 use crate::error::{Error, Result};
 
 /// The reason why a folder is searched for a data set.
@@ -48,43 +48,39 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// Whether the folder has all files. A folder that the user named must be complete. An automatic one may be empty,
-    /// but not partial. The cache may be partial: a fetch was interrupted there, and continues.
-    fn has(&self, spec: &DataSpec) -> Result<bool> {
-        if spec.held_by(&self.folder).is_some() {
-            return Ok(true);
+    /// The form in which the folder holds the data set; `None` if it may lack it. A folder that the user named must be
+    /// complete. An automatic one may be empty, but not partial. The cache may be partial: a fetch was interrupted
+    /// there, and continues.
+    pub(super) fn holding(&self, spec: &DataSpec) -> Result<Option<Holding>> {
+        let holding = spec.held_by(&self.folder)?;
+        if holding.is_some() {
+            return Ok(holding);
         }
         let excused = match self.origin {
             Origin::Argument | Origin::Choice | Origin::Environment => false,
-            Origin::WorkingFolder | Origin::System => spec.missing_in(&self.folder).len() == spec.files().count(),
+            Origin::WorkingFolder | Origin::System => spec.missing_in(&self.folder)?.len() == spec.files().count(),
             Origin::Cache => true,
         };
-        if excused { Ok(false) } else { Err(self.lacks_a_file(spec)) }
+        if excused { Ok(None) } else { Err(self.lacks_a_file(spec)?) }
     }
 
     /// The error for a folder that lacks files; it names the first missing one.
-    pub(super) fn lacks_a_file(&self, spec: &DataSpec) -> Error {
-        // No file is missing if some lie in the folder and the others in the archive's folder; then the first is named.
-        let file = spec.missing_in(&self.folder).first().copied().unwrap_or(&spec.train[0]);
+    pub(super) fn lacks_a_file(&self, spec: &DataSpec) -> Result<Error> {
+        // No file is missing if some lie in one folder and the others in another; then the first is named.
+        let file = spec.missing_in(&self.folder)?.first().copied().unwrap_or(&spec.train[0]);
         let [usual, other] = spec.wanted(file);
-        Error::DataFileMissing { data: spec.title.into(), place: self.to_string(), usual, other }
+        Ok(Error::DataFileMissing { data: spec.title.into(), place: self.to_string(), usual, other })
     }
 }
 
-/// The folders to search, in order. A folder that was named is the only one; it may hold the data set itself, or
-/// folders of several data sets, each under its name.
+/// The folders to search, in order. A folder that was named is the only one.
 pub(super) fn sources(spec: &DataSpec, explicit: Option<&Path>) -> Vec<Source> {
     let source = |folder: PathBuf, origin| Source { folder, origin };
-    let named = |folder: PathBuf, origin| {
-        let inside = folder.join(spec.name);
-        let folder = if spec.held_by(&folder).is_none() && inside.is_dir() { inside } else { folder };
-        vec![source(folder, origin)]
-    };
     if let Some(folder) = explicit {
-        return named(folder.into(), Origin::Argument);
+        return vec![source(folder.into(), Origin::Argument)];
     }
     if let Some(folder) = env::var_os("MLPCONV_DATA").filter(|folder| !folder.is_empty()) {
-        return named(folder.into(), Origin::Environment);
+        return vec![source(folder.into(), Origin::Environment)];
     }
     let mut sources = vec![
         source(Path::new("data").join(spec.name), Origin::WorkingFolder),
@@ -102,7 +98,7 @@ pub(super) fn sources(spec: &DataSpec, explicit: Option<&Path>) -> Vec<Source> {
 /// The first of `sources` that has the data set.
 pub(super) fn first(spec: &DataSpec, sources: &[Source]) -> Result<Option<Source>> {
     for source in sources {
-        if source.has(spec)? {
+        if source.holding(spec)?.is_some() {
             return Ok(Some(source.clone()));
         }
     }
@@ -134,17 +130,17 @@ mod tests {
         let path = folder.path();
         let places = [Origin::Argument, Origin::Choice, Origin::Environment, Origin::WorkingFolder, Origin::System];
         for origin in places {
-            assert!(source(path, origin).has(spec).unwrap());
+            assert!(source(path, origin).holding(spec).unwrap().is_some());
         }
         let absent = spec.test[1].name;
         fs::remove_file(path.join(absent)).unwrap();
         for origin in places {
-            let error = source(path, origin).has(spec).unwrap_err();
+            let error = source(path, origin).holding(spec).unwrap_err();
             assert!(matches!(&error, Error::DataFileMissing { other, .. } if other == absent));
             let message = error.to_string();
             assert!(message.contains(&format!("{absent}.gz")) && message.contains("Fashion-MNIST"), "{message}");
         }
-        assert!(!source(path, Origin::Cache).has(spec).unwrap());
+        assert_eq!(source(path, Origin::Cache).holding(spec).unwrap(), None);
     }
 
     #[test]
@@ -153,7 +149,7 @@ mod tests {
         let inside = folder.path().join("cifar-10-batches-bin");
         fs::create_dir(&inside).unwrap();
         fs::rename(folder.path().join("test_batch.bin"), inside.join("test_batch.bin")).unwrap();
-        let error = source(folder.path(), Origin::Argument).has(&CIFAR10).unwrap_err().to_string();
+        let error = source(folder.path(), Origin::Argument).holding(&CIFAR10).unwrap_err().to_string();
         assert!(error.contains("cifar-10-binary.tar.gz") && error.contains("CIFAR-10"), "{error}");
     }
 
@@ -179,9 +175,13 @@ mod tests {
     #[test]
     fn a_folder_may_hold_several_data_sets_by_name() {
         let parent = tempfile::tempdir().unwrap();
-        let inside = parent.path().join("cifar10");
-        fs::rename(folder(&CIFAR10).keep(), &inside).unwrap();
-        assert_eq!(sources(&CIFAR10, Some(parent.path())), [source(&inside, Origin::Argument)]);
-        assert_eq!(sources(&FASHION_MNIST, Some(parent.path())), [source(parent.path(), Origin::Argument)]);
+        for spec in [&CIFAR10, &FASHION_MNIST] {
+            fs::rename(folder(spec).keep(), parent.path().join(spec.name)).unwrap();
+        }
+        for spec in [&CIFAR10, &FASHION_MNIST] {
+            let [source] = &sources(spec, Some(parent.path()))[..] else { panic!("a named folder is the only one") };
+            let inside = parent.path().join(spec.name);
+            assert_eq!(source.holding(spec).unwrap(), Some(Holding::Files(inside)));
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::look;
+use crate::error::Result;
+
 /// A data set that is known by name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DataSpec {
@@ -21,8 +24,11 @@ pub struct DataSpec {
     pub train: &'static [DataFile],
     /// The files of the test images.
     pub test: &'static [DataFile],
-    /// The archive into which upstream packs all files, if there is one.
-    pub archive: Option<Archive>,
+    /// The archive into which upstream packs all files, if there is one: a tar file, whose name ends in `.tar`.
+    pub archive: Option<DataFile>,
+    /// Folders in which other programs and archives leave the files, below a folder that is searched. The first is
+    /// `name`, for a folder of several data sets.
+    pub below: &'static [&'static str],
     /// Addresses of folders that serve the archive, or else each file compressed with gzip. A download's hash is
     /// checked, so a mirror need not be trusted and need not speak TLS.
     pub mirrors: &'static [&'static str],
@@ -63,22 +69,21 @@ pub enum Published {
     Size { bytes: u64 },
 }
 
-/// A tar file that holds all files of a data set in one folder.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Archive {
-    /// The tar file; its name ends in `.tar`.
-    pub file: DataFile,
-    /// The folder inside, and the name of the folder that unpacking leaves.
-    pub folder: &'static str,
-}
-
 /// The form in which a folder holds a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holding {
     /// All files lie in this folder.
     Files(PathBuf),
-    /// This file is the archive.
+    /// The archive lies in this folder.
     Archive(PathBuf),
+}
+
+impl Holding {
+    /// The folder of the files or of the archive.
+    pub fn folder(&self) -> &Path {
+        let (Holding::Files(folder) | Holding::Archive(folder)) = self;
+        folder
+    }
 }
 
 impl DataFile {
@@ -96,9 +101,27 @@ impl DataFile {
         names
     }
 
-    /// This file in `folder`, under any of its names.
-    pub fn find_in(&self, folder: &Path) -> Option<PathBuf> {
-        self.names().into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    /// The paths in `folder` at which this file lies, under any of its names.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) where the system does not let us look.
+    pub fn paths_in(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for name in self.names() {
+            let path = folder.join(name);
+            if look::is_file(&path)? {
+                paths.push(path);
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Whether this file is in `folder`, under any of its names.
+    ///
+    /// # Errors
+    /// As [`paths_in`](Self::paths_in).
+    pub fn is_in(&self, folder: &Path) -> Result<bool> {
+        Ok(!self.paths_in(folder)?.is_empty())
     }
 }
 
@@ -111,38 +134,58 @@ impl DataSpec {
     /// The files to fetch: the archive if there is one, else each file.
     pub fn downloads(&'static self) -> Vec<&'static DataFile> {
         match &self.archive {
-            Some(archive) => vec![&archive.file],
+            Some(archive) => vec![archive],
             None => self.files().collect(),
         }
     }
 
-    /// The form in which `folder` holds the complete data set, if it does. Looked for, in order: files, files in the
-    /// unpacked archive's folder, the archive.
-    pub fn held_by(&self, folder: &Path) -> Option<Holding> {
-        let complete = |folder: &Path| self.files().all(|file| file.find_in(folder).is_some());
-        if complete(folder) {
-            return Some(Holding::Files(folder.into()));
-        }
-        let archive = self.archive.as_ref()?;
-        let unpacked = folder.join(archive.folder);
-        if complete(&unpacked) {
-            return Some(Holding::Files(unpacked));
-        }
-        archive.file.find_in(folder).map(Holding::Archive)
+    /// The folders that are searched where `folder` is to hold the data set: itself, and those [`below`](Self::below).
+    fn places(&self, folder: &Path) -> Vec<PathBuf> {
+        let below = self.below.iter().map(|inner| folder.join(inner));
+        [folder.to_path_buf()].into_iter().chain(below).collect()
     }
 
-    /// The files that are neither in `folder` nor in the unpacked archive's folder below it.
-    pub fn missing_in(&self, folder: &Path) -> Vec<&'static DataFile> {
-        let unpacked = self.archive.as_ref().map(|archive| folder.join(archive.folder));
-        let folders = || [folder].into_iter().chain(unpacked.as_deref());
-        self.files().filter(|file| folders().all(|folder| file.find_in(folder).is_none())).collect()
+    /// The form in which `folder`, or a folder [`below`](Self::below) it, holds the complete data set, if one does.
+    /// Files are looked for in all these folders before the archive is.
+    ///
+    /// # Errors
+    /// As [`DataFile::paths_in`].
+    pub fn held_by(&self, folder: &Path) -> Result<Option<Holding>> {
+        for place in self.places(folder) {
+            if all(self.files(), |file| file.is_in(&place))? {
+                return Ok(Some(Holding::Files(place)));
+            }
+        }
+        if let Some(archive) = &self.archive {
+            for place in self.places(folder) {
+                if archive.is_in(&place)? {
+                    return Ok(Some(Holding::Archive(place)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The files that are neither in `folder` nor in a folder [`below`](Self::below) it.
+    ///
+    /// # Errors
+    /// As [`DataFile::paths_in`].
+    pub fn missing_in(&self, folder: &Path) -> Result<Vec<&'static DataFile>> {
+        let places = self.places(folder);
+        let mut missing = Vec::new();
+        for file in self.files() {
+            if all(&places, |place| Ok(!file.is_in(place)?))? {
+                missing.push(file);
+            }
+        }
+        Ok(missing)
     }
 
     /// Two names for an error about the file `missing`: the usual one (the archive's, if there is one), and the
     /// uncompressed file's, which is accepted as well.
     pub fn wanted(&self, missing: &DataFile) -> [String; 2] {
         let usual = match &self.archive {
-            Some(archive) => format!("{}.gz", archive.file.name),
+            Some(archive) => format!("{}.gz", archive.name),
             None => format!("{}.gz", missing.name),
         };
         [usual, missing.name.into()]
@@ -151,7 +194,7 @@ impl DataSpec {
     /// The remedy that an error states if the data set is neither found nor fetched.
     pub fn remedy(&self) -> String {
         let names: Vec<String> = match &self.archive {
-            Some(archive) => vec![format!("{}.gz", archive.file.name)],
+            Some(archive) => vec![format!("{}.gz", archive.name)],
             None => self.files().map(|file| format!("{}.gz", file.name)).collect(),
         };
         let files = match &names[..] {
@@ -164,6 +207,16 @@ impl DataSpec {
             None => remedy,
         }
     }
+}
+
+/// Whether all `items` pass; the first that cannot be tested is the error.
+fn all<T>(items: impl IntoIterator<Item = T>, passes: impl Fn(T) -> Result<bool>) -> Result<bool> {
+    for item in items {
+        if !passes(item)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A small number as a word.
@@ -189,10 +242,8 @@ mod tests {
         format: Format::CifarBinary,
         train: &[PART],
         test: &[FILE],
-        archive: Some(Archive {
-            file: DataFile { name: "all.tar", published: Published::Size { bytes: 1 } },
-            folder: "inside",
-        }),
+        archive: Some(DataFile { name: "all.tar", published: Published::Size { bytes: 1 } }),
+        below: &["packed", "packed/raw"],
         mirrors: &[],
         package: None,
         first_labels: None,
@@ -215,27 +266,49 @@ mod tests {
             // Kaggle's archives also leave a folder with the name of the file.
             fs::create_dir(folder.path().join("other")).unwrap();
             fs::write(folder.path().join(&name), b"").unwrap();
-            assert_eq!(FILE.find_in(folder.path()), Some(folder.path().join(&name)));
+            assert_eq!(FILE.paths_in(folder.path()).unwrap(), [folder.path().join(&name)]);
         }
     }
 
     #[test]
-    fn files_come_before_the_unpacked_folder_and_that_before_the_archive() {
+    fn files_come_before_the_archive_and_nearer_folders_before_those_below() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        assert_eq!(PACKED.held_by(path), None);
-        assert_eq!(PACKED.missing_in(path).len(), 2);
+        let held = || PACKED.held_by(path).unwrap();
+        assert_eq!(held(), None);
+        assert_eq!(PACKED.missing_in(path).unwrap().len(), 2);
         fs::write(path.join("all.tar.gz"), b"").unwrap();
-        assert_eq!(PACKED.held_by(path), Some(Holding::Archive(path.join("all.tar.gz"))));
-        let inside = path.join("inside");
-        fs::create_dir(&inside).unwrap();
-        fs::write(inside.join("part.bin"), b"").unwrap();
-        assert_eq!(PACKED.missing_in(path), [&FILE]);
-        fs::write(inside.join(FILE.name), b"").unwrap();
-        assert_eq!(PACKED.held_by(path), Some(Holding::Files(inside)));
-        fs::write(path.join("part.bin.gz"), b"").unwrap();
-        fs::write(path.join(FILE.name), b"").unwrap();
-        assert_eq!(PACKED.held_by(path), Some(Holding::Files(path.into())));
+        assert_eq!(held(), Some(Holding::Archive(path.into())));
+        for inside in ["packed/raw", "packed", ""].map(|inside| path.join(inside)) {
+            fs::create_dir_all(&inside).unwrap();
+            fs::write(inside.join("part.bin"), b"").unwrap();
+            assert_ne!(held(), Some(Holding::Files(inside.clone())), "only one of two files");
+            fs::write(inside.join(FILE.name), b"").unwrap();
+            assert_eq!(held(), Some(Holding::Files(inside)));
+            assert_eq!(PACKED.missing_in(path).unwrap(), [] as [&DataFile; 0]);
+        }
+    }
+
+    /// A folder in which the system does not let us look is no empty folder. Permissions do not bind root, so the test
+    /// uses a symbolic link to itself.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_searched_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let endless = folder.path().join("endless");
+        std::os::unix::fs::symlink(&endless, &endless).unwrap();
+        let errors = [
+            FILE.is_in(&endless).unwrap_err(),
+            PACKED.held_by(&endless).unwrap_err(),
+            PACKED.missing_in(&endless).unwrap_err(),
+        ];
+        for error in errors {
+            let message = error.to_string();
+            assert!(message.starts_with(&format!("cannot look for {}/", endless.display())), "{message}");
+        }
+        // A path through a file is a path to nothing.
+        fs::write(folder.path().join("file"), b"").unwrap();
+        assert!(!FILE.is_in(&folder.path().join("file")).unwrap());
     }
 
     #[test]

@@ -118,6 +118,24 @@ fn a_preset_takes_channels_and_classes_from_other_data() {
     assert!(fewer.ends_with(" on 2 images\n"), "{fewer}");
 }
 
+/// `doctor` reads the data: a truncated file has the right name.
+#[test]
+fn the_doctor_finds_damage() {
+    let place = place();
+    cifar(&place.path("cifar"));
+    let said = place.mlpconv("doctor --data cifar10 --data-dir cifar").good();
+    assert!(said.line("data ").ends_with("10 training and 2 test images"), "{}", said.stdout);
+    assert!(said.line("warning ").contains("data_batch_1.bin is not the published file"), "{}", said.stdout);
+    let file = place.path("cifar/data_batch_4.bin");
+    fs::write(&file, &fs::read(&file).unwrap()[..5000]).unwrap();
+    for line in ["doctor --data cifar10 --data-dir cifar", "doctor --data cifar"] {
+        let said = place.mlpconv(line);
+        assert!(said.line("data ").contains("cannot be used"), "{}", said.stdout);
+        assert!(said.line("cpu ").contains("threads"), "everything else is told all the same");
+        said.bad(&["data_batch_4.bin", "truncated"]);
+    }
+}
+
 /// Files with Kaggle's names are read; a proxy's web page in place of a file is reported.
 #[test]
 fn kaggles_names_are_read_and_web_pages_are_refused() {
@@ -151,7 +169,11 @@ fn kaggles_names_are_read_and_web_pages_are_refused() {
         assert!(said.line("data ").contains(&format!("{title} in kaggle")), "{}", said.stdout);
     }
     place.mlpconv("data --data kaggle").bad(&["fashion-mnist, mnist, kmnist", "--data NAME"]);
+    // Beside a good copy the page costs a warning.
     fs::write(folder.join("train-images-idx3-ubyte.gz"), "<html><h1>Not found</h1></html>").unwrap();
+    let said = place.mlpconv("data --data mnist --data-dir kaggle").good();
+    assert!(said.stderr.contains("web page") && said.stderr.contains("was read instead"), "{}", said.stderr);
+    fs::remove_file(folder.join("train-images.idx3-ubyte")).unwrap();
     place.mlpconv("data --data mnist --data-dir kaggle").bad(&[
         "train-images-idx3-ubyte.gz",
         "web page",
@@ -167,6 +189,5 @@ fn an_unknown_data_set_is_refused_with_the_known_ones() {
     place.train("--preset cifar").bad(&["CIFAR-10", "cifar-10-binary.tar.gz", "--data-dir"]);
     place.train("--resume nothing --data mnist").bad(&["--resume"]);
     assert_eq!(names(place.folder.path()), ["nothing"]);
-    let said = place.mlpconv("doctor --data nothing").good();
-    assert!(said.line("data ").contains("mlpconv data --data nothing"), "{}", said.stdout);
+    place.mlpconv("doctor --data nothing").bad(&["nothing", "no folders of images"]);
 }

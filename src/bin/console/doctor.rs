@@ -1,6 +1,6 @@
 //! `mlpconv doctor`: reports what this machine and this build have, and how to get what is missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mlpconv::data::{DataName, Splits};
 use mlpconv::{Cpu, Result};
@@ -10,30 +10,40 @@ use super::bytes;
 use super::say;
 
 /// Reports on driver, GPUs, kernels, data set and CPU. A missing part is not an error: the CPU always works.
+///
+/// # Errors
+/// Those of [`Splits::find`] and [`Splits::read`], after everything has been reported.
 pub fn doctor(name: &DataName, data_dir: Option<PathBuf>) -> Result<()> {
     cuda();
-    match name {
-        DataName::Known(spec) => match Splits::find(spec, data_dir.as_deref())? {
-            Some(source) => line("data", format_args!("{} in {source}", spec.title)),
-            None => {
-                let option = if *name == DataName::default() { String::new() } else { format!(" --data {name}") };
-                let fetches = format!("`mlpconv data{option}` fetches it, and so does `train{option}`");
-                line("data", format_args!("{} is not on this machine; {fetches}", spec.title));
-            }
-        },
-        DataName::Folder(folder) => {
-            let folder = data_dir.as_ref().unwrap_or(folder);
-            let shown = folder.display();
-            match folder.is_dir() {
-                true => line("data", format_args!("{shown} is a folder; `mlpconv data --data {shown}` reads it")),
-                false => line("data", format_args!("{shown} is neither a known data set nor a folder")),
-            }
-        }
+    let data = data(name, data_dir.as_deref());
+    if data.is_err() {
+        line("data", format_args!("{name} cannot be used; the error at the end says why"));
     }
     let features = cpu_features();
     let features =
         if features.is_empty() { "none of its vector extensions are used".into() } else { features.join(" ") };
     line("cpu", format_args!("{} threads, {features}", Cpu::<f32>::new().threads()));
+    data
+}
+
+/// Reads the data set, as damage shows only then. Nothing is fetched.
+fn data(name: &DataName, data_dir: Option<&Path>) -> Result<()> {
+    let splits = match name {
+        DataName::Known(spec) => match Splits::find(spec, data_dir)? {
+            Some(source) => Splits::read(spec, source)?,
+            None => {
+                let option = if *name == DataName::default() { String::new() } else { format!(" --data {name}") };
+                let fetches = format!("`mlpconv data{option}` fetches it, and so does `train{option}`");
+                line("data", format_args!("{} is not on this machine; {fetches}", spec.title));
+                return Ok(());
+            }
+        },
+        // Images of several sizes need one to be brought to; it shows nowhere.
+        DataName::Folder(_) => Splits::load(name, data_dir, 32, &mut |_| {})?,
+    };
+    let Splits { title, train, test, source, warnings } = splits;
+    line("data", format_args!("{title} in {source}: {} training and {} test images", train.len(), test.len()));
+    warnings.iter().for_each(|warning| line("warning", warning));
     Ok(())
 }
 

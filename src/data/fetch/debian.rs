@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::progress::{Failure, Progress};
-use super::store::Store;
+use super::store::{DEBIAN, Store};
 use crate::error::Error;
 
 /// A package of a data set.
-pub(super) struct Package {
+pub(in crate::data) struct Package {
     /// The package's name, in Debian and its derivatives.
     pub(super) name: &'static str,
     /// The folder of the files in the package, below `usr/share/datasets`.
@@ -20,7 +20,7 @@ pub(super) struct Package {
 impl Package {
     /// Downloads the package, unpacks it, and takes the files that `store` lacks.
     pub(super) fn deliver(&self, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
-        let scratch = store.scratch("debian");
+        let scratch = store.scratch(DEBIAN);
         let work = std::path::absolute(&scratch.0).map_err(make(&scratch.0))?;
         fs::create_dir(&work).map_err(make(&work))?;
         let package = download(self.name, &work)?;
@@ -28,9 +28,9 @@ impl Package {
         run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root))?;
         let inside = format!("usr/share/datasets/{}", self.folder);
         let folder = root.join(&inside);
-        for file in store.missing() {
+        for file in store.missing()? {
             let missing = || Failure::Source(format!("the package lacks {inside}/{}.gz", file.name));
-            let path = file.find_in(&folder).ok_or_else(missing)?;
+            let path = file.paths_in(&folder)?.into_iter().next().ok_or_else(missing)?;
             let unpacked = File::open(&path).map_err(|e| Failure::Local(Error::io("open", path)(e)))?;
             let total = unpacked.metadata().ok().map(|metadata| metadata.len());
             store.keep(file, unpacked, total, progress)?;
@@ -145,7 +145,7 @@ mod tests {
         let files = FASHION_MNIST.downloads();
         let store = Store::open(folder.path(), &files).unwrap();
         PACKAGE.deliver(&store, &mut |_| {}).unwrap();
-        assert!(store.missing().is_empty());
+        assert!(store.missing().unwrap().is_empty());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), files.len());
     }
 

@@ -2,36 +2,75 @@
 
 use std::time::Duration;
 
-use ureq::Agent;
-
 use super::progress::{Failure, Progress};
 use super::store::Store;
 
-/// Downloads the files that `store` lacks.
-pub(super) fn deliver(address: &str, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
-    let client = client();
-    for file in store.missing() {
-        let name = format!("{}.gz", file.name);
-        let response = client
-            .get(format!("{address}{name}"))
-            .call()
-            .map_err(|error| Failure::Source(format!("{name}: {error}")))?;
-        let body = response.into_body();
-        let total = body.content_length();
-        store.keep(file, body.into_reader(), total, progress)?;
-    }
-    Ok(())
+/// A server that has the files below an address, which ends with a slash.
+pub(in crate::data) struct Mirror {
+    pub(super) address: String,
+    pub(super) patience: Patience,
 }
 
-/// A client that gives up on a dead server within seconds, and on a slow one within minutes.
-fn client() -> Agent {
-    Agent::config_builder()
-        .timeout_resolve(Some(Duration::from_secs(4)))
-        .timeout_connect(Some(Duration::from_secs(4)))
-        .timeout_recv_response(Some(Duration::from_secs(10)))
-        .timeout_recv_body(Some(Duration::from_secs(600)))
-        // The files are compressed already; a second compression would hide their size.
-        .accept_encoding("identity")
-        .build()
-        .new_agent()
+/// How long a server may take.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "fetch"), allow(dead_code))]
+pub(super) struct Patience {
+    /// To be found, and again to be connected to.
+    pub(super) connect: Duration,
+    /// To begin its response.
+    pub(super) response: Duration,
+    /// Between two parts of a file.
+    pub(super) stall: Duration,
+    /// For a whole file.
+    pub(super) file: Duration,
+}
+
+impl Mirror {
+    /// The server at this address, which is given up within seconds if it is dead or stops, and within minutes if it is
+    /// slow.
+    pub(in crate::data) fn new(address: impl Into<String>) -> Self {
+        let patience = Patience {
+            connect: Duration::from_secs(4),
+            response: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
+            file: Duration::from_secs(600),
+        };
+        Mirror { address: address.into(), patience }
+    }
+
+    /// Downloads the files that `store` lacks.
+    #[cfg(feature = "fetch")]
+    pub(super) fn deliver(&self, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+        let client = self.client();
+        for file in store.missing()? {
+            let name = format!("{}.gz", file.name);
+            let response = client
+                .get(format!("{}{name}", self.address))
+                .call()
+                .map_err(|error| Failure::Source(format!("{name}: {error}")))?;
+            let body = response.into_body();
+            let total = body.content_length();
+            store.keep(file, body.into_reader(), total, progress)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "fetch")]
+    fn client(&self) -> ureq::Agent {
+        ureq::Agent::config_builder()
+            .timeout_resolve(Some(self.patience.connect))
+            .timeout_connect(Some(self.patience.connect))
+            .timeout_recv_response(Some(self.patience.response))
+            .timeout_per_read(Some(self.patience.stall))
+            .timeout_recv_body(Some(self.patience.file))
+            // The files are compressed already; a second compression would hide their size.
+            .accept_encoding("identity")
+            .build()
+            .new_agent()
+    }
+
+    #[cfg(not(feature = "fetch"))]
+    pub(super) fn deliver(&self, _: &Store, _: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+        Err(Failure::Source("this program was built without the feature `fetch`".into()))
+    }
 }

@@ -4,9 +4,10 @@
 //! without root. A file is kept only if its SHA-256 is the published one.
 
 mod debian;
-#[cfg(feature = "fetch")]
 mod mirror;
 mod progress;
+#[cfg(test)]
+pub(super) mod server;
 mod store;
 #[cfg(all(test, feature = "fetch"))]
 mod tests;
@@ -17,9 +18,10 @@ use std::path::Path;
 pub use self::progress::Progress;
 
 use self::debian::Package;
+pub(super) use self::mirror::Mirror;
 use self::progress::Failure;
 use self::store::Store;
-use super::spec::DataSpec;
+use super::spec::{DataSpec, Holding};
 use crate::error::{self, Error};
 
 /// Fetches the files of `spec`, or the archive that holds them, into the folder `into`, which is made if it does not
@@ -27,32 +29,45 @@ use crate::error::{self, Error};
 ///
 /// Files that are there already and are the published ones stay, so an interrupted fetch continues with the file at
 /// which it stopped. A file gets its name only once it is complete and checked, so several programs may fetch into one
-/// folder at the same time.
+/// folder at the same time. What killed fetches left is removed.
 ///
 /// # Errors
 ///
 /// [`Error::DataNotFound`] if no source delivers, with the error of each; [`Error::Io`] if `into` cannot be written.
 pub fn fetch(spec: &'static DataSpec, into: &Path, progress: &mut dyn FnMut(Progress)) -> error::Result<()> {
-    let files = spec.downloads();
-    fetch_from(&Supplier::all(spec), spec, &Store::open(into, &files)?, progress)
+    fetch_from(&Supplier::all(spec), spec, into, progress).map(drop)
 }
 
-/// Asks one source after the other until `store` lacks nothing.
-fn fetch_from(
-    sources: &[Supplier],
-    spec: &DataSpec,
+/// As [`fetch`], from these suppliers. Returns the form in which the folder then has the data set.
+pub(super) fn fetch_from(
+    suppliers: &[Supplier],
+    spec: &'static DataSpec,
+    into: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> error::Result<Holding> {
+    fill(&Store::open(into, &spec.downloads())?, suppliers, spec, progress)?;
+    Ok(match spec.archive {
+        Some(_) => Holding::Archive(into.into()),
+        None => Holding::Files(into.into()),
+    })
+}
+
+/// Asks one supplier after the other until `store` lacks nothing.
+fn fill(
     store: &Store,
+    suppliers: &[Supplier],
+    spec: &DataSpec,
     progress: &mut dyn FnMut(Progress),
 ) -> error::Result<()> {
-    if store.missing().is_empty() {
+    if store.missing()?.is_empty() {
         return Ok(());
     }
     let mut tried = Vec::new();
-    for source in sources {
-        progress(Progress::Trying { data: spec.title, source: source.to_string() });
-        match source.deliver(store, progress) {
+    for supplier in suppliers {
+        progress(Progress::Trying { data: spec.title, source: supplier.to_string() });
+        match supplier.deliver(store, progress) {
             Ok(()) => return Ok(()),
-            Err(Failure::Source(problem)) => tried.push(format!("{source}: {problem}")),
+            Err(Failure::Source(problem)) => tried.push(format!("{supplier}: {problem}")),
             Err(Failure::Local(error)) => return Err(error),
         }
     }
@@ -60,17 +75,17 @@ fn fetch_from(
 }
 
 /// A source of the files.
-enum Supplier {
-    /// A server that has the files below this address, which ends with a slash.
-    Mirror(String),
+pub(super) enum Supplier {
+    /// A server that has the files.
+    Mirror(Mirror),
     /// The package archive that `apt-get` is configured for.
     Debian(Package),
 }
 
 impl Supplier {
     /// Every source, in the order in which they are asked.
-    fn all(spec: &DataSpec) -> Vec<Supplier> {
-        let mirrors = spec.mirrors.iter().map(|address| Supplier::Mirror((*address).into()));
+    pub(super) fn all(spec: &DataSpec) -> Vec<Supplier> {
+        let mirrors = spec.mirrors.iter().map(|address| Supplier::Mirror(Mirror::new(*address)));
         let package = spec.package.map(|name| Supplier::Debian(Package { name, folder: spec.name }));
         mirrors.chain(package).collect()
     }
@@ -78,13 +93,7 @@ impl Supplier {
     /// Puts all files that `store` lacks into it.
     fn deliver(&self, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
         match self {
-            #[cfg(feature = "fetch")]
-            Supplier::Mirror(address) => mirror::deliver(address, store, progress),
-            #[cfg(not(feature = "fetch"))]
-            Supplier::Mirror(_) => {
-                let problem = "this program was built without the feature `fetch`";
-                Err(Failure::Source(problem.into()))
-            }
+            Supplier::Mirror(mirror) => mirror.deliver(store, progress),
             Supplier::Debian(package) => package.deliver(store, progress),
         }
     }
@@ -93,7 +102,7 @@ impl Supplier {
 impl fmt::Display for Supplier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Supplier::Mirror(address) => f.write_str(address),
+            Supplier::Mirror(mirror) => f.write_str(&mirror.address),
             Supplier::Debian(package) => write!(f, "apt-get download {}", package.name),
         }
     }

@@ -37,3 +37,9 @@ pub(super) enum Failure {
     /// This machine cannot store the files, so no other source would help.
     Local(Error),
 }
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Local(error)
+    }
+}

@@ -7,33 +7,51 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::progress::{Failure, Progress};
-use crate::data::content::{Content, GZIP_MAGIC, Hashed};
+use crate::data::content::{Content, GZIP_MAGIC, Hashed, fill, is_web_page};
 use crate::data::spec::{DataFile, Published};
 use crate::error::{self, Error};
 
 /// The most bytes by which a compressed file may exceed its content. gzip adds far fewer.
 const SLACK: u64 = 64 * 1024;
 
+/// The name of the scratch folder in which Debian's package is unpacked.
+pub(super) const DEBIAN: &str = "debian";
+
 /// A folder, and the files to fetch into it.
 pub(super) struct Store<'a> {
     folder: &'a Path,
     files: &'a [&'static DataFile],
+    /// The opened folder, with a shared lock. `None` where folders cannot be locked.
+    _lock: Option<File>,
 }
 
 impl<'a> Store<'a> {
-    /// The folder at this path, made where it does not exist.
+    /// The folder at this path, made where it does not exist. If no other store of the folder is open, in any process,
+    /// unfinished files in it are those of killed fetches, and are removed.
     pub(super) fn open(folder: &'a Path, files: &'a [&'static DataFile]) -> error::Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
-        Ok(Store { folder, files })
+        let lock = File::open(folder).ok();
+        if let Some(lock) = &lock
+            && lock.try_lock().is_ok()
+        {
+            remove_leftovers(folder, files);
+            let _ = lock.unlock();
+        }
+        Ok(Store { folder, files, _lock: lock.filter(|lock| lock.lock_shared().is_ok()) })
     }
 
-    /// The files that are not there, or are not the published ones.
-    pub(super) fn missing(&self) -> Vec<&'static DataFile> {
-        let right = |file: &DataFile| file.find_in(self.folder).is_some_and(|path| check(&path, file).is_ok());
-        self.files.iter().copied().filter(|file| !right(file)).collect()
+    /// The files of which no copy here is the published one.
+    pub(super) fn missing(&self) -> error::Result<Vec<&'static DataFile>> {
+        let mut missing = Vec::new();
+        for &file in self.files {
+            if !file.paths_in(self.folder)?.iter().any(|path| check(path, file).is_ok()) {
+                missing.push(file);
+            }
+        }
+        Ok(missing)
     }
 
-    /// A path in this folder that nothing else uses, for unfinished and temporary files.
+    /// A path in this folder that nothing else uses, for unfinished and temporary files. [`is_leftover`] knows its form.
     pub(super) fn scratch(&self, name: &str) -> Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -54,11 +72,22 @@ impl<'a> Store<'a> {
             Published::Compressed { bytes, .. } => bytes,
         };
         let refuse = |problem: String| Failure::Source(format!("{}: {problem}", file.name));
+        let mut head = [0; 1024];
+        let found = fill(&mut reader, &mut head).map_err(|error| refuse(error.to_string()))?;
+        let head = &head[..found];
+        if Content::new(head).is_ok_and(is_web_page) {
+            return Err(refuse(
+                "the answer is a web page, not the file; a proxy or a login may stand in between".into(),
+            ));
+        }
+        if let Some(total) = total.filter(|&total| total > limit) {
+            return Err(refuse(format!("{total} bytes are announced, but the file has no more than {limit}")));
+        }
+        let mut reader = head.chain(reader);
         let part = self.scratch(file.name);
         let write = |error| Failure::Local(Error::io("write", &part.0)(error));
         let mut out = File::create(&part.0).map_err(write)?;
         let mut buffer = vec![0; 64 * 1024];
-        let mut magic = Vec::new();
         let mut done = 0;
         loop {
             let count = match reader.read(&mut buffer) {
@@ -67,8 +96,6 @@ impl<'a> Store<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(refuse(error.to_string())),
             };
-            let unseen = GZIP_MAGIC.len() - magic.len();
-            magic.extend_from_slice(&buffer[..count.min(unseen)]);
             done += count as u64;
             if done > limit {
                 return Err(refuse(format!("more than {limit} bytes")));
@@ -80,7 +107,7 @@ impl<'a> Store<'a> {
         drop(out);
         check(&part.0, file).map_err(refuse)?;
         // A server may have sent the file uncompressed.
-        let suffix = if magic == GZIP_MAGIC { ".gz" } else { "" };
+        let suffix = if head.starts_with(&GZIP_MAGIC) { ".gz" } else { "" };
         let path = self.folder.join(format!("{}{suffix}", file.name));
         fs::rename(&part.0, &path).map_err(|error| Failure::Local(Error::io("write", path)(error)))?;
         if suffix.is_empty() {
@@ -91,6 +118,25 @@ impl<'a> Store<'a> {
         progress(Progress::Done { file: file.name });
         Ok(())
     }
+}
+
+/// Removes the unfinished files and temporary folders of fetches that were killed. One that cannot be removed is in
+/// nobody's way.
+fn remove_leftovers(folder: &Path, files: &[&'static DataFile]) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy(), files)) {
+        drop(Scratch(entry.path()));
+    }
+}
+
+/// Whether a name is that of a [scratch](Store::scratch) path: `.NAME.PROCESS-COUNT`.
+fn is_leftover(name: &str, files: &[&'static DataFile]) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let split = || name.strip_prefix('.')?.rsplit_once('.');
+    split().is_some_and(|(name, numbers)| {
+        let known = name == DEBIAN || files.iter().any(|file| file.name == name);
+        known && numbers.split_once('-').is_some_and(|(process, count)| number(process) && number(count))
+    })
 }
 
 /// Checks that a file is the published one; the error states the difference. An uncompressed file of which only the

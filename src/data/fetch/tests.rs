@@ -1,18 +1,20 @@
 //! Fetches from servers on this machine.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
-use std::thread;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::mirror::Patience;
+use super::server::{ok, response, serve, serve_slowly};
 use super::*;
-use crate::data::spec::{Archive, DataFile, Format, Published};
+use crate::data::spec::{DataFile, Format, Published};
 use crate::error::{Error, Result};
 
 const CONTENTS: [(&str, &[u8]); 2] = [("first", b"one one one"), ("second", b"two two two")];
@@ -50,10 +52,8 @@ static SPEC: DataSpec = DataSpec {
     format: Format::Idx,
     train: &[],
     test: &[],
-    archive: Some(Archive {
-        file: DataFile { name: "words.tar", published: Published::Size { bytes: 1 } },
-        folder: "words",
-    }),
+    archive: Some(DataFile { name: "words.tar", published: Published::Size { bytes: 1 } }),
+    below: &["words"],
     mirrors: &[],
     package: None,
     first_labels: None,
@@ -65,16 +65,6 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A response whose header promises `length` bytes.
-fn response(status: &str, length: usize, body: &[u8]) -> Vec<u8> {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n");
-    [head.as_bytes(), b"Connection: close\r\n\r\n", body].concat()
-}
-
-fn ok(body: &[u8]) -> Vec<u8> {
-    response("200 OK", body.len(), body)
-}
-
 /// The response of an upstream server to the request of a file.
 fn upstream(path: &str) -> Vec<u8> {
     match CONTENTS.iter().find(|(name, _)| path == format!("/{name}.gz")) {
@@ -83,30 +73,15 @@ fn upstream(path: &str) -> Vec<u8> {
     }
 }
 
-/// Starts a server on this machine that answers each request by its path, until the tests end.
 fn mirror(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Supplier {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/", listener.local_addr().unwrap());
-    let serve = move |stream: TcpStream| -> std::io::Result<()> {
-        let mut lines = BufReader::new(&stream).lines();
-        let request = lines.next().transpose()?.unwrap_or_default();
-        while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-        (&stream).write_all(&answer(request.split(' ').nth(1).unwrap_or_default()))
-    };
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // The client may hang up before the end: some tests make it do so.
-            let _ = serve(stream);
-        }
-    });
-    Supplier::Mirror(address)
+    Supplier::Mirror(Mirror::new(serve(answer)))
 }
 
 /// Fetches `files` from these sources, in order. Returns the result and the events.
 fn fetch_these(files: &[&'static DataFile], folder: &Path, sources: &[Supplier]) -> (Result<()>, Vec<Progress>) {
     let mut events = Vec::new();
-    let result = Store::open(folder, files)
-        .and_then(|store| fetch_from(sources, &SPEC, &store, &mut |event| events.push(event)));
+    let result =
+        Store::open(folder, files).and_then(|store| fill(&store, sources, &SPEC, &mut |event| events.push(event)));
     (result, events)
 }
 
@@ -184,8 +159,15 @@ fn a_file_that_the_server_uncompressed_gets_the_name_that_fits() {
 fn other_content_is_refused() {
     let problem = refusal(|_| ok(&gzip(b"eno eno eno")));
     assert!(problem.contains("first: its content (11 bytes) has SHA-256"), "{problem}");
-    let problem = refusal(|_| ok(b"<html>please log in</html>"));
-    assert!(problem.contains("first: its content has more than 11 bytes"), "{problem}");
+}
+
+#[test]
+fn a_web_page_is_told_from_other_content() {
+    let page = format!("<!DOCTYPE html><html>please log in{}</html>", " ".repeat(9_000));
+    for body in [page.as_bytes().to_vec(), gzip(page.as_bytes()), b"<html>".to_vec()] {
+        let problem = refusal(move |_| ok(&body));
+        assert!(problem.contains("first: the answer is a web page, not the file; a proxy"), "{problem}");
+    }
 }
 
 #[test]
@@ -208,10 +190,66 @@ fn an_absent_file_is_refused() {
 #[test]
 fn more_than_the_file_can_have_is_refused() {
     let problem = refusal(|_| ok(&vec![0; 200_000]));
+    assert!(problem.contains("first: 200000 bytes are announced, but the file has no more than 65547"), "{problem}");
+    // The client is not told how many bytes will come.
+    let endless = || [&b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"[..], &vec![0; 200_000]].concat();
+    let problem = refusal(move |_| endless());
     assert!(problem.contains("first: more than 65547 bytes"), "{problem}");
     let bomb = gzip(&vec![0; 1 << 24]);
     let problem = refusal(move |_| ok(&bomb));
     assert!(problem.contains("first: its content has more than 11 bytes"), "{problem}");
+}
+
+/// Servers that stop before their response, within its head, and within its body.
+#[test]
+fn a_server_that_stops_is_given_up_for_the_next_one() {
+    let whole = ok(&gzip(CONTENTS[0].1));
+    for sent in [0, 10, whole.len() - 5] {
+        let part = whole[..sent].to_vec();
+        let address = serve_slowly(move |_| (part.clone(), false));
+        let moment = Duration::from_millis(200);
+        // Patience enough for everything but a pause.
+        let long = Duration::from_secs(3600);
+        let patience = Patience { connect: long, response: moment, stall: moment, file: long };
+        let stopping = Supplier::Mirror(Mirror { address: address.clone(), patience });
+        let folder = tempfile::tempdir().unwrap();
+        let Err(Error::DataNotFound { tried, .. }) = fetch(folder.path(), std::slice::from_ref(&stopping)).0 else {
+            panic!("accepted");
+        };
+        assert!(tried[0].starts_with(&address) && tried[0].contains("timeout"), "{tried:?}");
+        assert_eq!(names(&folder), [""; 0]);
+        fetch(folder.path(), &[stopping, mirror(upstream)]).0.unwrap();
+        assert_eq!(names(&folder), ["first.gz", "second.gz"]);
+    }
+}
+
+#[test]
+fn what_killed_fetches_left_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let leave = |names: &[&str]| names.iter().for_each(|name| fs::write(folder.path().join(name), b"part").unwrap());
+    let others = [".first", ".first.7-0.txt", ".first.a-0", ".other.7-0", "first.7-0", "notes.txt"];
+    leave(&others);
+    leave(&[".first.7-0", ".second.123456-19"]);
+    fs::create_dir(folder.path().join(".debian.7-1")).unwrap();
+    fs::write(folder.path().join(".debian.7-1/part.deb"), b"part").unwrap();
+    fetch(folder.path(), &[mirror(upstream)]).0.unwrap();
+    assert_eq!(names(&folder), [&others[..5], &["first.gz"], &others[5..], &["second.gz"]].concat());
+}
+
+#[test]
+fn files_of_a_fetch_under_way_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files();
+    let under_way = Store::open(folder.path(), &files).unwrap();
+    let part = under_way.scratch("first");
+    fs::write(&part.0, b"part").unwrap();
+    fetch(folder.path(), &[mirror(upstream)]).0.unwrap();
+    assert!(part.0.exists());
+    // A fetch that is killed drops nothing.
+    std::mem::forget(part);
+    drop(under_way);
+    fetch(folder.path(), &[]).0.unwrap();
+    assert_eq!(names(&folder), ["first.gz", "second.gz"]);
 }
 
 #[test]
@@ -220,7 +258,7 @@ fn a_server_that_is_not_there_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
-    let error = fetch(folder.path(), &[Supplier::Mirror(address.clone())]).0.unwrap_err();
+    let error = fetch(folder.path(), &[Supplier::Mirror(Mirror::new(address.as_str()))]).0.unwrap_err();
     let message = error.to_string();
     assert!(
         message.contains(&address) && message.contains("$MLPCONV_DATA") && message.starts_with("Words was not found"),
@@ -257,7 +295,8 @@ fn a_file_without_a_content_hash_must_be_the_compressed_one() {
     let (result, _) = fetch_these(&files, folder.path(), &[plain, anew, page]);
     let Err(Error::DataNotFound { data, tried, remedy }) = result else { panic!("accepted") };
     assert_eq!((data.as_str(), tried.len()), ("Words", 3));
-    assert!(tried.iter().all(|line| line.contains("first: the file")), "{tried:?}");
+    assert!(tried[..2].iter().all(|line| line.contains("first: the file")), "{tried:?}");
+    assert!(tried[2].contains("first: the answer is a web page"), "{tried:?}");
     assert!(remedy.contains("words.tar.gz"), "{remedy}");
     assert_eq!(names(&folder), [""; 0]);
 }
