@@ -70,11 +70,6 @@ pub(super) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A digest as text.
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A reader that counts and hashes the bytes that pass through it.
 pub(super) struct Hashed<R> {
     reader: R,
