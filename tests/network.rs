@@ -163,15 +163,21 @@ fn a_state_file_without_an_optimiser_is_sgds() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = Run::create(folder.path().join("run"), config.clone()).unwrap();
     let mut trainer = fresh();
-    let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
-    assert!(trainer.fit(&loader, &loader, &config.fit_options(1), &mut quiet).unwrap().is_continue());
+    let mut append = |_: &_, event| {
+        if let Event::Epoch { metrics, .. } = event {
+            run.append(&metrics)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    assert!(trainer.fit(&loader, &loader, &config.fit_options(1), &mut append).unwrap().is_continue());
     run.save(&trainer).unwrap();
 
     let path = folder.path().join("run/state.safetensors");
     let mut tensors = Tensors::load(&path).unwrap();
     let mut note: serde_json::Map<_, _> = serde_json::from_str(tensors.note().unwrap()).unwrap();
-    note.remove("optimizer").unwrap();
-    note.remove("counters").unwrap();
+    for newer in ["optimizer", "counters", "format", "config", "data", "metrics"] {
+        note.remove(newer).unwrap();
+    }
     tensors.set_note(serde_json::to_string(&note).unwrap());
     tensors.save(&path).unwrap();
     let mut resumed = fresh();
@@ -183,13 +189,14 @@ fn a_state_file_without_an_optimiser_is_sgds() {
         assert!(a.unwrap()[..] == b.unwrap()[..], "the velocity of {name}");
     }
 
-    // The tensor gets another name of the same length, so the file's offsets stay valid.
-    let bytes = std::fs::read(&path).unwrap();
-    let text = b"velocity.0.0.bias";
-    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
-    let mut changed = bytes.clone();
-    changed[at..at + 8].copy_from_slice(b"velosity");
-    std::fs::write(&path, changed).unwrap();
+    // The tensor gets another name of the same length, so the file's offsets stay valid; and the checksum's entry
+    // another key, so that the file is as old as those without one.
+    let mut bytes = std::fs::read(&path).unwrap();
+    for (text, other) in [("velocity.0.0.bias", "velosity.0.0.bias"), ("mlpconv.sha256", "mlpconv.sha000")] {
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+        bytes[at..at + text.len()].copy_from_slice(other.as_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
     let error = run.restore(&mut fresh()).unwrap_err().to_string();
     assert!(error.contains("velocity.0.0.bias is missing"), "{error}");
 }
