@@ -10,6 +10,9 @@ mod promise;
 
 mod bits;
 mod borders;
+#[cfg(target_os = "linux")]
+mod calls;
+mod chance;
 mod damage;
 mod downloads;
 mod drivers;
@@ -23,4 +26,5 @@ mod lock;
 mod memory;
 mod not_a_number;
 mod signals;
+mod tiny;
 mod versions;
