@@ -72,10 +72,7 @@ impl<'a> Store<'a> {
             Published::Compressed { bytes, .. } => bytes,
         };
         let refuse = |problem: String| Failure::Source(format!("{}: {problem}", file.name));
-        let broken = |error: io::Error| match error.kind() {
-            io::ErrorKind::TimedOut => refuse(format!("too slow, or nothing came any more ({error})")),
-            _ => refuse(error.to_string()),
-        };
+        let broken = |error: io::Error| refuse(error.to_string());
         let mut head = [0; 1024];
         let found = fill(&mut reader, &mut head).map_err(broken)?;
         let head = &head[..found];
