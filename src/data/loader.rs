@@ -463,11 +463,6 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_data_set_has_empty_epochs() {
-        assert_eq!(loader(0, 4, SHUFFLED).epoch(0).unwrap().count(), 0);
-    }
-
-    #[test]
     fn bad_options_are_refused() {
         let error = |batch_size, height, width| {
             let config = LoaderConfig { batch_size, height, width, order: SHUFFLED };
@@ -476,5 +471,9 @@ mod tests {
         assert!(error(0, 2, 2).starts_with("batch size: 0"));
         assert!(error(1, 0, 2).starts_with("image size: 0x2"));
         assert!(error(usize::MAX, 2, 2).contains("cannot be addressed"));
+        // An epoch without a batch would look like one that is done.
+        let config = LoaderConfig { batch_size: 1, height: 2, width: 2, order: SHUFFLED };
+        let error = Loader::new(dataset(0), config).unwrap_err().to_string();
+        assert!(error.contains("there are no images"), "{error}");
     }
 }

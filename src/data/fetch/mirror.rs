@@ -1,5 +1,7 @@
 //! Download from a server.
 
+#[cfg(feature = "fetch")]
+use std::io::{self, Read};
 use std::time::Duration;
 
 use super::progress::{Failure, Progress};
@@ -13,7 +15,6 @@ pub(in crate::data) struct Mirror {
 
 /// How long a server may take.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "fetch"), allow(dead_code))]
 pub(super) struct Patience {
     /// To be found, and again to be connected to.
     pub(super) connect: Duration,
@@ -50,7 +51,7 @@ impl Mirror {
                 .map_err(|error| Failure::Source(format!("{name}: {error}")))?;
             let body = response.into_body();
             let total = body.content_length();
-            store.keep(file, body.into_reader(), total, progress)?;
+            store.keep(file, Body(body.into_reader()), total, progress)?;
         }
         Ok(())
     }
@@ -72,5 +73,22 @@ impl Mirror {
     #[cfg(not(feature = "fetch"))]
     pub(super) fn deliver(&self, _: &Store, _: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
         Err(Failure::Source("this program was built without the feature `fetch`".into()))
+    }
+}
+
+/// The body of a response, whose time-outs are told in plain words.
+#[cfg(feature = "fetch")]
+struct Body<R>(R);
+
+#[cfg(feature = "fetch")]
+impl<R: Read> Read for Body<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.get_ref().and_then(|source| source.downcast_ref()) {
+            Some(ureq::Error::Timeout(timeout)) => {
+                let problem = format!("the server is too slow, or has stopped sending (timeout: {timeout})");
+                io::Error::new(io::ErrorKind::TimedOut, problem)
+            }
+            _ => error,
+        })
     }
 }

@@ -4,9 +4,10 @@
 //! without root. A file is kept only if its SHA-256 is the published one.
 
 mod debian;
+#[cfg_attr(not(feature = "fetch"), allow(dead_code))]
 mod mirror;
 mod progress;
-#[cfg(test)]
+#[cfg(all(test, feature = "fetch"))]
 pub(super) mod server;
 mod store;
 #[cfg(all(test, feature = "fetch"))]

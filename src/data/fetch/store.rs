@@ -72,8 +72,9 @@ impl<'a> Store<'a> {
             Published::Compressed { bytes, .. } => bytes,
         };
         let refuse = |problem: String| Failure::Source(format!("{}: {problem}", file.name));
+        let broken = |error: io::Error| refuse(error.to_string());
         let mut head = [0; 1024];
-        let found = fill(&mut reader, &mut head).map_err(|error| refuse(error.to_string()))?;
+        let found = fill(&mut reader, &mut head).map_err(broken)?;
         let head = &head[..found];
         if Content::new(head).is_ok_and(is_web_page) {
             return Err(refuse(
@@ -94,7 +95,7 @@ impl<'a> Store<'a> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(refuse(error.to_string())),
+                Err(error) => return Err(broken(error)),
             };
             done += count as u64;
             if done > limit {

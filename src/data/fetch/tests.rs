@@ -217,6 +217,7 @@ fn a_server_that_stops_is_given_up_for_the_next_one() {
             panic!("accepted");
         };
         assert!(tried[0].starts_with(&address) && tried[0].contains("timeout"), "{tried:?}");
+        assert_eq!(tried[0].contains("has stopped sending"), sent > 10, "{tried:?}");
         assert_eq!(names(&folder), [""; 0]);
         fetch(folder.path(), &[stopping, mirror(upstream)]).0.unwrap();
         assert_eq!(names(&folder), ["first.gz", "second.gz"]);
