@@ -25,6 +25,7 @@ mod learning;
 mod lock;
 mod memory;
 mod not_a_number;
+mod own_net;
 mod signals;
 mod tiny;
 mod versions;

@@ -69,6 +69,13 @@ pub fn calls(mut command: Command, folder: &Path) -> Vec<Call> {
     text.lines().map(call).collect()
 }
 
+/// The numbers of the calls up to `last` that are not in the midst of a row of equal ones: of the many reads of a file,
+/// the first and the last.
+pub fn telling(calls: &[Call], last: usize) -> Vec<usize> {
+    let in_a_row = |i: usize| i > 0 && i + 1 < calls.len() && calls[i - 1] == calls[i] && calls[i] == calls[i + 1];
+    (0..last).filter(|&i| !in_a_row(i)).map(|i| i + 1).collect()
+}
+
 /// Lets `fault` happen to the command at call `number`, from 1, on files below `folder`.
 pub fn at(command: &mut Command, folder: &Path, number: usize, fault: Fault) {
     let what = match fault {
