@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
 use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Module as _, Sequential};
@@ -19,7 +19,9 @@ pub fn config(kind: OptimizerKind) -> TrainConfig {
 
 /// A trainer at the start.
 pub fn trainer(config: &TrainConfig) -> Trainer<Cpu<f32>, Net> {
-    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    // Threads are started once.
+    static BACKEND: OnceLock<Cpu<f32>> = OnceLock::new();
+    let backend = BACKEND.get_or_init(|| Cpu::with_threads(1).unwrap()).clone();
     let mut build = Builder::new(&backend, Init::He, 1);
     let net = Sequential::new()
         .push(build.nin_block(1, 4, 3, 1, 1).unwrap())
