@@ -270,7 +270,13 @@ impl TrainConfig {
     /// The options for [`Trainer::fit`](super::Trainer::fit), which reports every `report_every` steps (at least 1).
     pub fn fit_options(&self, report_every: usize) -> FitOptions {
         let report_every = report_every.max(1);
-        FitOptions { epochs: self.epochs, rate: self.learning_rate, schedule: self.schedule, report_every }
+        FitOptions {
+            epochs: self.epochs,
+            rate: self.learning_rate,
+            schedule: self.schedule,
+            report_every,
+            on_nan: Default::default(),
+        }
     }
 }
 

@@ -136,14 +136,10 @@ impl Run {
     /// Saves the weights file and the state file, each atomically.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be written. [`Error::Diverged`] if the running loss is not finite; the earlier
-    /// files are kept then.
+    /// [`Error::Io`] if a file cannot be written. [`Error::Diverged`] as by [`Trainer::reading`]; the earlier files
+    /// are kept then.
     pub fn save<B: Backend, N: Module<B>>(&self, trainer: &Trainer<B, N>) -> Result<()> {
         let (position, reading) = (trainer.position, trainer.reading()?);
-        if !reading.loss.is_finite() {
-            let Position { epoch, step } = position;
-            return Err(Error::Diverged { loss: reading.loss, epoch: epoch + 1, step: step as usize });
-        }
         let mut tensors = Tensors::of(&trainer.backend, &trainer.net)?;
         tensors.save(&self.weights())?;
         let optimizer = &trainer.optimizer;

@@ -61,7 +61,7 @@ pub(super) fn record<B: MaxPool>(
     y: B::Buf,
     index: Option<B::Bytes>,
 ) -> Result<Var<B>> {
-    let output = tape.output(shape.output(), y, [x], x.relu)?;
+    let output = tape.output("maxpool", shape.output(), y, [x], x.relu)?;
     if let Some(index) = index {
         tape.record(output.slot, || Node { shape, x: Input::masked(x), index, y: output.slot });
     }
