@@ -77,6 +77,6 @@ impl<B: PointwiseMaxPool> Tape<B> {
         backend.pointwise_maxpool_fprop(&shape, &pool, x.data(), affine.data(), &mut y, index.as_mut())?;
 
         conv2d::record(self, shape, x, affine, whole);
-        maxpool::record(self, pool, whole, y, index)
+        maxpool::record(self, "pointwise_maxpool", pool, whole, y, index)
     }
 }
