@@ -1,5 +1,6 @@
 //! Steps of which something is not finite: what the host learns of them, and which op is to blame.
 
+use super::feed::Batch;
 use super::trainer::{gradients, upload_labels};
 use super::{Feed, OnNan, Position, Trainer};
 use crate::Backend;
@@ -9,7 +10,6 @@ use crate::error::{NotFinite, Place};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Meter, Reading};
 use crate::tape::Tape;
-use crate::train::feed::Batch;
 use crate::{Error, Result, Shape};
 
 impl<B: Backend, N: Module<B>> Trainer<B, N> {
