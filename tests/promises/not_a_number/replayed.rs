@@ -2,53 +2,39 @@
 //! forward pass overflows.
 
 use mlpconv::device::cuda::Cuda;
-use mlpconv::nn::{Module, Nin};
 use mlpconv::train::Resident;
 use mlpconv::{Param, Precision};
 
 use super::*;
 
-/// `small`, with its weights of the first layer.
-fn small(cuda: &Cuda, rule: Rule, on_nan: OnNan) -> Trainer<Cuda, Nin<Cuda>> {
-    let mut trainer = Trainer::new(cuda, Nin::small(cuda, 5).unwrap(), rule.build(cuda), 5).unwrap();
+/// Six batches of an epoch.
+fn images() -> Loader {
+    let config = LoaderConfig { batch_size: BATCH, height: SIDE, width: SIDE, order: Order::Shuffled { seed: 5 } };
+    Loader::new(dataset(6 * BATCH), config).unwrap()
+}
+
+fn averaged(cuda: &Cuda, rule: Rule, on_nan: OnNan) -> Trained<Cuda> {
+    let mut trainer = trainer(cuda, Net::Averaged, rule);
     trainer.set_on_nan(on_nan).unwrap();
     trainer
 }
 
-fn images() -> Loader {
-    let pixels = (0..16 * 784).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let dataset = Dataset::new(pixels, (0..16).map(|i| i % 10).collect(), 28, 28, 10).unwrap();
-    let config = LoaderConfig { batch_size: 2, height: 28, width: 28, order: Order::Shuffled { seed: 5 } };
-    Loader::new(Arc::new(dataset), config).unwrap()
-}
-
-fn weights(trainer: &Trainer<Cuda, Nin<Cuda>>) -> Vec<Vec<f32>> {
-    let mut all = Vec::new();
-    for (_, param) in trainer.net.params() {
-        all.push(trainer.backend.download(param.data()).unwrap());
-        for name in trainer.optimizer.tensor_names() {
-            all.extend(trainer.optimizer.tensor(name, param).map(|buf| trainer.backend.download(buf).unwrap()));
-        }
-    }
-    all
-}
-
 /// Sets the weights of the first layer.
-fn set(trainer: &mut Trainer<Cuda, Nin<Cuda>>, values: &[f32]) {
+fn set(trainer: &mut Trained<Cuda>, values: &[f32]) {
     let backend = trainer.backend.clone();
     let (_, param): (_, &mut Param<Cuda>) = trainer.net.params_mut().into_iter().next().unwrap();
     param.set(&backend, values).unwrap();
 }
 
-fn first(trainer: &Trainer<Cuda, Nin<Cuda>>) -> Vec<f32> {
+fn first(trainer: &Trained<Cuda>) -> Vec<f32> {
     trainer.backend.download(trainer.net.params()[0].1.data()).unwrap()
 }
 
 /// Steps 0 to 5, of which the third and all later ones are replays if `record` is set. In step `fault` the first layer's
 /// weights are too large; after it they are what they were. Without a fault that step is left out.
-fn train(cuda: &Cuda, rule: Rule, on_nan: OnNan, record: bool, fault: Option<usize>) -> Trainer<Cuda, Nin<Cuda>> {
+fn train(cuda: &Cuda, rule: Rule, on_nan: OnNan, record: bool, fault: Option<usize>) -> Trained<Cuda> {
     let data = Resident::new(cuda, images()).unwrap();
-    let mut trainer = small(cuda, rule, on_nan);
+    let mut trainer = averaged(cuda, rule, on_nan);
     trainer.record = record;
     for step in 0..6 {
         if step == 4 && fault.is_none() {
@@ -60,7 +46,7 @@ fn train(cuda: &Cuda, rule: Rule, on_nan: OnNan, record: bool, fault: Option<usi
         if Some(step) == fault {
             set(&mut trainer, &vec![3e38; kept.len()]);
         }
-        assert_eq!(trainer.step_resident(&data, 0.01).unwrap(), 2);
+        assert_eq!(trainer.step_resident(&data, RATE).unwrap(), BATCH);
         if Some(step) == fault {
             assert!(first(&trainer).iter().all(|&w| w == 3e38), "the update is left out");
             set(&mut trainer, &kept);
@@ -75,23 +61,27 @@ fn a_replayed_step_is_left_out() {
     for precision in Precision::ALL {
         let Some(cuda) = crate::gpu::gpu(precision) else { return };
         for rule in [Rule::Sgd, Rule::AdamW] {
-            let without = weights(&train(&cuda, rule, OnNan::Skip, true, None));
+            let without = state(&train(&cuda, rule, OnNan::Skip, true, None));
             for record in [true, false] {
                 let skipped = train(&cuda, rule, OnNan::Skip, record, Some(4));
-                assert!(weights(&skipped) == without, "{precision}, {rule:?}, replayed {record}");
+                assert!(state(&skipped) == without, "{precision}, {rule:?}, replayed {record}");
                 let reading = skipped.reading().unwrap();
-                assert_eq!((reading.skipped, reading.samples), (1, 10), "{precision}, {rule:?}, replayed {record}");
+                assert_eq!(
+                    (reading.skipped, reading.samples),
+                    (1, 5 * BATCH),
+                    "{precision}, {rule:?}, replayed {record}"
+                );
                 assert!(reading.loss.is_finite());
                 runs += 1;
             }
             // With `Stop` nothing of the steps after it is left either.
             let stopped = train(&cuda, rule, OnNan::Stop, true, Some(3));
-            let mut shorter = small(&cuda, rule, OnNan::Stop);
+            let mut shorter = averaged(&cuda, rule, OnNan::Stop);
             let data = Resident::new(&*cuda, images()).unwrap();
             for _ in 0..3 {
-                shorter.step_resident(&data, 0.01).unwrap();
+                shorter.step_resident(&data, RATE).unwrap();
             }
-            assert!(weights(&stopped) == weights(&shorter), "{precision}, {rule:?}");
+            assert!(state(&stopped).tensors == state(&shorter).tensors, "{precision}, {rule:?}");
             let error = stopped.reading().unwrap_err();
             assert!(matches!(error, Error::Diverged { epoch: 1, step: 4, .. }), "{precision}, {rule:?}: {error}");
             runs += 1;
@@ -108,7 +98,7 @@ fn a_replayed_step_is_left_out() {
 fn a_run_of_replays_goes_back_to_the_step_and_names_the_op() {
     for precision in Precision::ALL {
         let Some(cuda) = crate::gpu::gpu(precision) else { return };
-        let mut trainer = small(&cuda, Rule::AdamW, OnNan::Stop);
+        let mut trainer = averaged(&cuda, Rule::AdamW, OnNan::Stop);
         let (train, test) = (Resident::new(&*cuda, images()).unwrap(), Resident::new(&*cuda, images()).unwrap());
         // A rate at which the weights are finite after the first update, and no later step is.
         let options = FitOptions { rate: 1e18, report_every: 100, ..options(OnNan::Stop) };
@@ -118,7 +108,7 @@ fn a_run_of_replays_goes_back_to_the_step_and_names_the_op() {
         assert_eq!(trainer.position, Position { epoch: 0, step: step as u32 - 1 }, "{precision}: {error}");
         assert_eq!(trainer.optimizer.counters(), [("updates", step as u64 - 1)], "{precision}: {error}");
         assert!(matches!(&found.place, Place::Forward { layer: Some(_), .. }), "{precision}: {error}");
-        assert!(weights(&trainer).iter().flatten().all(|value| value.is_finite()), "{precision}");
+        state(&trainer).require_finite("a run of replays");
         assert!(trainer.reading().unwrap().loss.is_finite(), "{precision}");
     }
 }
