@@ -6,7 +6,7 @@
 //     param      = param * (1 - rate * weight_decay)
 //                  - (rate * now->exp_avg_correction) * (exp_avg / (sqrt(exp_avg_sq) * now->root_correction + eps))
 //
-// The corrections undo that both averages began at zero: 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) at update t. Like the
+// What would not be finite is left out (update.cuh). The corrections undo that both averages began at zero: 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) at update t. Like the
 // rate they lie in device memory, so that the launch can be replayed in a graph.
 #include "update.cuh"
 
@@ -30,10 +30,10 @@ struct Rule {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    adamw(const Scalars *now, const __grid_constant__ Table<2, ADAMW_ITEMS> table, unsigned items, float weight_decay,
+    adamw(Guard *guard, const Scalars *now, const __grid_constant__ Table<2, ADAMW_ITEMS> table, unsigned items, float weight_decay,
           float exp_avg_weight, float exp_avg_sq_decay, float exp_avg_sq_weight, float eps) {
     const Item<2> &item = own_item(table, items);
-    update(item, [&] {
+    update(item, guard, [&] {
         const float rate = __fmul_rn(now->rate, item.multiplier);
         const float kept = __fsub_rn(1.0f, __fmul_rn(rate, weight_decay));
         const float pace = __fmul_rn(rate, now->exp_avg_correction);

@@ -1,15 +1,19 @@
 // Softmax cross-entropy of logits [n, classes], with its gradient.
 //
-//     meter[0] += sum over rows of -ln softmax(logits)[label]
-//     meter[1] += rows whose first largest logit is their label's
-//     meter[2] += rows whose logits are all equal
-//     dlogits   = (softmax(logits) - onehot(labels)) / n      (overwrites; null: not wanted)
+//     meter->loss += sum over rows of -ln softmax(logits)[label]
+//     meter->hits += rows whose first largest logit is their label's
+//     meter->flat += rows whose logits are all equal
+//     dlogits      = (softmax(logits) - onehot(labels)) / n      (overwrites; null: not wanted)
+//
+// A batch with a logit or a loss that is not finite is left out of the sums, if the meter's policy says so, and `now` tells
+// the update to leave the step out (guard.cuh).
 //
 // There is one block, so that the sums over rows need neither atomics nor a second launch. A warp takes a row, its lanes
 // the classes. Each warp adds up its rows in order, and one thread adds up the warps' sums in order.
 // Grid: 1. Block: whole warps, up to 32 of them.
 //
 // A label beyond the classes is never used as an index; the loss is NaN then.
+#include "guard.cuh"
 #include "storage.cuh"
 
 constexpr int WARP = 32;
@@ -22,12 +26,14 @@ static __device__ __forceinline__ float warp_sum(float value) {
 }
 
 extern "C" __global__ void __launch_bounds__(1024)
-    cross_entropy(float *meter, Storage *dlogits, const Storage *logits, const unsigned char *labels, unsigned n,
+    cross_entropy(Guard *meter, Storage *dlogits, const Storage *logits, const unsigned char *labels, unsigned n,
                   unsigned classes) {
     __shared__ float losses[WARP], hits[WARP], flats[WARP];
+    __shared__ bool finites[WARP];
     const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
 
     float loss = 0.0f, hit = 0.0f, flat = 0.0f;
+    bool whole = true;
     for (unsigned i = warp; i < n; i += warps) {
         const Storage *row = logits + i * classes;
         const unsigned label = labels[i];
@@ -40,6 +46,7 @@ extern "C" __global__ void __launch_bounds__(1024)
         for (unsigned c = lane; c < classes; c += WARP) {
             const float logit = to_float(row[c]);
             equal = equal && logit == first;
+            whole = whole && finite(logit);
             if (logit > largest || (logit == largest && c < best)) {
                 largest = logit;
                 best = c;
@@ -84,7 +91,9 @@ extern "C" __global__ void __launch_bounds__(1024)
         }
     }
 
+    whole = __all_sync(ALL, whole);
     if (lane == 0) {
+        finites[warp] = whole;
         losses[warp] = loss;
         hits[warp] = hit;
         flats[warp] = flat;
@@ -95,9 +104,22 @@ extern "C" __global__ void __launch_bounds__(1024)
             loss += losses[i];
             hit += hits[i];
             flat += flats[i];
+            whole = whole && finites[i];
         }
-        meter[0] += loss;
-        meter[1] += hit;
-        meter[2] += flat;
+        Guard words = *meter;
+        words.steps_left_out += words.late;
+        words.late = 0.0f;
+        const bool stopped = words.policy == STOP && words.steps_left_out > 0.0f;
+        const bool left_out = words.policy != COUNT && (stopped || !whole || !finite(loss));
+        words.now = left_out ? 1.0f : 0.0f;
+        if (left_out) {
+            words.samples_left_out += float(n);
+            words.steps_left_out += 1.0f;
+        } else {
+            words.loss += loss;
+            words.hits += hit;
+            words.flat += flat;
+        }
+        *meter = words;
     }
 }

@@ -5,7 +5,7 @@
 //     velocity = momentum * velocity + g
 //     param = param - rate * (nesterov ? g + momentum * velocity : velocity)        (rate * g without a velocity)
 //
-// `base_rate` lies in device memory, so that the launch can be replayed in a graph.
+// What would not be finite is left out (update.cuh). `base_rate` lies in device memory, so that the launch can be replayed in a graph.
 #include "update.cuh"
 
 struct Rule {
@@ -26,10 +26,10 @@ struct Rule {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    sgd(const float *base_rate, const __grid_constant__ Table<1, SGD_ITEMS> table, unsigned items, float momentum,
+    sgd(Guard *guard, const float *base_rate, const __grid_constant__ Table<1, SGD_ITEMS> table, unsigned items, float momentum,
         float weight_decay, int nesterov) {
     const Item<1> &item = own_item(table, items);
-    update(item, [&] {
+    update(item, guard, [&] {
         const float rate = __fmul_rn(*base_rate, item.multiplier);
         return Rule{rate, momentum, weight_decay, nesterov != 0, item.state[0] != nullptr};
     });

@@ -3,6 +3,9 @@
 //
 //     rule(param, grad, state)      param and state[0 .. STATES] are replaced
 //
+// No number that is not finite is written. An element whose new value or new state would not be finite keeps its old ones, and
+// the guard is told; a step that the guard leaves out writes nothing (guard.cuh).
+//
 // Everything is overwritten in place but the gradients, which are only read: those that lie in parts are added up here, so
 // that no pass of their own does it. A parameter's bf16 copy, if it has one, becomes the new value, rounded.
 //
@@ -12,6 +15,7 @@
 
 #include <cuda_bf16.h>
 
+#include "guard.cuh"
 #include "parts.cuh"
 
 template <int STATES>
@@ -65,17 +69,22 @@ static __device__ __forceinline__ void store_copy(__nv_bfloat16 *copy, unsigned 
     }
 }
 
-// This block's share of an item. All threads of the block call this. `make_rule` gives the rule once the gradient is there:
-// its numbers take no registers before.
+// The largest finite bf16. A larger parameter would have an infinite copy.
+constexpr float BF16_MAX = 0x1.fep127f;
+
+// This block's share of an item; `guard` may be null. All threads of the block call this. `make_rule` gives the rule once the
+// gradient is there: its numbers take no registers before.
 template <int STATES, typename MakeRule>
-static __device__ __forceinline__ void update(const Item<STATES> &item, const MakeRule &make_rule) {
+static __device__ __forceinline__ void update(const Item<STATES> &item, Guard *guard, const MakeRule &make_rule) {
     const Parts parts{item.grad, item.stride, item.parts};
     const Share share(parts, blockIdx.x - item.first_block, item.len);
     float *param = item.param + share.at;
     const bool kept = item.state[0] != nullptr;
     // On their way while the gradient is added up.
     float4 w, states[STATES];
+    bool left_out = false;
     if (share.has_sum()) {
+        left_out = guard != nullptr && guard->now != 0.0f;
         w = load_four(param, share.there);
 #pragma unroll
         for (int s = 0; s < STATES; s++) {
@@ -83,15 +92,22 @@ static __device__ __forceinline__ void update(const Item<STATES> &item, const Ma
         }
     }
     const float4 g = sum_of(parts, share);
-    if (!share.has_sum()) return;
+    if (!share.has_sum() || left_out) return;
     const auto rule = make_rule();
+    const float largest = item.copy != nullptr ? BF16_MAX : FLT_MAX;
+    bool all = true;
     const auto one = [&](float float4::*lane) {
-        float state[STATES];
+        float value = w.*lane, state[STATES];
 #pragma unroll
         for (int s = 0; s < STATES; s++) state[s] = states[s].*lane;
-        rule(w.*lane, g.*lane, state);
+        rule(value, g.*lane, state);
+        bool whole = fabsf(value) <= largest;
 #pragma unroll
-        for (int s = 0; s < STATES; s++) states[s].*lane = state[s];
+        for (int s = 0; s < STATES; s++) whole = whole && (!kept || finite(state[s]));
+        w.*lane = whole ? value : w.*lane;
+#pragma unroll
+        for (int s = 0; s < STATES; s++) states[s].*lane = whole ? state[s] : states[s].*lane;
+        all = all && whole;
     };
     one(&float4::x);
     one(&float4::y);
@@ -103,4 +119,6 @@ static __device__ __forceinline__ void update(const Item<STATES> &item, const Ma
     }
     store_four(param, share.there, w);
     if (item.copy != nullptr) store_copy(item.copy + share.at, share.there, w);
+    // 1.0f; an atomic, because several threads may set it.
+    if (!all && guard != nullptr) atomicOr(reinterpret_cast<unsigned *>(&guard->late), 0x3f800000);
 }

@@ -59,6 +59,8 @@
 //! * **Fusing is decided in one place,** [`nn::plan`], and changes speed, and no result beyond the order of a sum and the
 //!   rounding of values that a fused op keeps to itself.
 //! * **Precision belongs to the backend,** never to the graph: networks are written once, for any [`Backend`].
+//! * **Nothing that is not finite reaches a weight.** A NaN or an infinity ends a run, or its step is skipped
+//!   ([`OnNan`](train::OnNan)); a [checked tape](Tape::checked) names the op.
 //! * **Bad input is an [`Error`] that names it;** the library neither prints nor exits.
 //!
 //! # What is deliberately absent

@@ -2,12 +2,15 @@
 //! the backward halves once, from the last to the first. The order of execution is a topological order already, so
 //! there is no graph to sort.
 
+mod checks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::device::{Buffer, Device, Grad, Role, Write};
+use crate::device::{Buffer, Device, Grad, Guard, Role, Write};
 use crate::{Error, Result, Shape};
+use checks::{Checks, Written};
 
 /// A variable: a value on the tape, with its slot and shared ownership of its data.
 pub struct Var<B: Device> {
@@ -104,15 +107,23 @@ pub(crate) fn unique() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// A backward half, with the id of its output's slot.
+struct Node<B: Device> {
+    output: usize,
+    half: Box<dyn Backward<B>>,
+}
+
 /// A tape: the recorded ops of one forward pass. (A device's [`Recording`](crate::device::Recording) is another thing.)
 pub struct Tape<B: Device> {
     id: TapeId,
     backend: B,
     mode: Mode,
-    nodes: Vec<Box<dyn Backward<B>>>,
+    nodes: Vec<Node<B>>,
     /// Slots given out so far.
     slots: usize,
     params: HashMap<ParamId, Slot>,
+    /// `None` unless the tape is checked.
+    checks: Option<Checks>,
     /// Dropouts run so far: the index of the next one's random stream.
     pub(crate) dropouts: u32,
 }
@@ -121,7 +132,15 @@ impl<B: Device> Tape<B> {
     /// An empty tape.
     pub fn new(backend: &B, mode: Mode) -> Self {
         let (id, backend) = (TapeId(unique()), backend.clone());
-        Tape { id, backend, mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), dropouts: 0 }
+        Tape { id, backend, mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), checks: None, dropouts: 0 }
+    }
+
+    /// An empty tape that looks at every value: its inputs and parameters, the output of each op, and each gradient that a
+    /// backward half writes. The first values that are not finite end the pass with [`Error::NotFinite`], which names the
+    /// op, its layer, and forward or backward. Every value is downloaded, so this is for a step that has gone wrong; the
+    /// values have the bits that an unchecked tape gives.
+    pub fn checked(backend: &B, mode: Mode) -> Self {
+        Tape { checks: Some(Checks::default()), ..Tape::new(backend, mode) }
     }
 
     pub fn backend(&self) -> &B {
@@ -136,7 +155,7 @@ impl<B: Device> Tape<B> {
     /// A variable without a gradient, such as the input of a network. `data` holds `shape` in memory order.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the buffer does not have the shape's length.
+    /// [`Error::Shape`] if the buffer does not have the shape's length; [`Error::NotFinite`] on a checked tape.
     pub fn constant(&mut self, data: B::Buf, shape: Shape) -> Result<Var<B>> {
         self.leaf(data, shape, Role::Activation, false)
     }
@@ -154,6 +173,9 @@ impl<B: Device> Tape<B> {
             let problem = format!("{} elements do not make a {shape}, which has {}", data.len(), shape.len());
             return Err(Error::shape("tape", problem));
         }
+        if let Some(checks) = &self.checks {
+            checks.input(&self.backend, shape, &data)?;
+        }
         let slot = self.slot(shape, role, needs_grad, false);
         Ok(Var { slot, data: Arc::new(data) })
     }
@@ -162,6 +184,9 @@ impl<B: Device> Tape<B> {
     pub fn param(&mut self, param: &Param<B>) -> Var<B> {
         let known = self.params.get(&param.id).copied();
         let slot = known.unwrap_or_else(|| self.slot(param.shape, Role::Parameter, true, false));
+        if let (Some(checks), None) = (&mut self.checks, known) {
+            checks.parameter(&self.backend, param.shape, &param.data);
+        }
         self.params.insert(param.id, slot);
         Var { slot, data: param.data.clone() }
     }
@@ -172,18 +197,24 @@ impl<B: Device> Tape<B> {
         Slot { tape: self.id, id, shape, role, needs_grad: needs_grad && self.mode != Mode::Inference, relu }
     }
 
-    /// For ops: the output variable with data `data`, computed from `inputs`; `relu` if its values went through a ReLU.
+    /// For ops: the output variable of `op` with data `data`, computed from `inputs`; `relu` if its values went through a
+    /// ReLU.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an input belongs to another tape.
+    /// [`Error::Shape`] if an input belongs to another tape; [`Error::NotFinite`] on a checked tape.
     pub(crate) fn output(
         &mut self,
+        op: &'static str,
         shape: Shape,
         data: B::Buf,
         inputs: impl IntoIterator<Item = Slot>,
         relu: bool,
     ) -> Result<Var<B>> {
-        Ok(Var { slot: self.unstored(shape, inputs, relu)?, data: Arc::new(data) })
+        let slot = self.unstored(op, shape, inputs, relu)?;
+        if let Some(checks) = &self.checks {
+            checks.output(&self.backend, slot.id, &data)?;
+        }
+        Ok(Var { slot, data: Arc::new(data) })
     }
 
     /// For ops: a buffer for an output of shape `shape`. If `relu` is set and a gradient is wanted, it is a rectified
@@ -199,12 +230,13 @@ impl<B: Device> Tape<B> {
         }
     }
 
-    /// For ops: the slot of a value computed from `inputs` that a fused kernel never stores: a gradient without data.
+    /// For ops: the slot of a value that `op` computes from `inputs` and never stores: a gradient without data.
     ///
     /// # Errors
     /// As [`Tape::output`].
     pub(crate) fn unstored(
         &mut self,
+        op: &'static str,
         shape: Shape,
         inputs: impl IntoIterator<Item = Slot>,
         relu: bool,
@@ -214,7 +246,31 @@ impl<B: Device> Tape<B> {
             self.require_own(input)?;
             needs_grad |= input.needs_grad;
         }
-        Ok(self.slot(shape, Role::Activation, needs_grad, relu))
+        let slot = self.slot(shape, Role::Activation, needs_grad, relu);
+        if let Some(checks) = &mut self.checks {
+            checks.made(slot.id, op)?;
+        }
+        Ok(slot)
+    }
+
+    /// For losses: looks at the gradient that `op` computes of its input, if the tape is checked.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`].
+    pub(crate) fn require_finite_loss(&mut self, op: &'static str, gradient: &B::Buf) -> Result<()> {
+        let slot = self.slots;
+        let Some(checks) = &mut self.checks else { return Ok(()) };
+        self.slots += 1;
+        checks.layer = None;
+        checks.made(slot, op)?;
+        checks.output(&self.backend, slot, gradient)
+    }
+
+    /// For plans: the layers that the next ops belong to, by which a checked tape names them; `None` after the last.
+    pub(crate) fn enter(&mut self, layers: Option<&dyn Fn() -> String>) {
+        if let Some(checks) = &mut self.checks {
+            checks.layer = layers.map(|layers| layers());
+        }
     }
 
     fn require_own(&self, slot: Slot) -> Result<()> {
@@ -233,7 +289,7 @@ impl<B: Device> Tape<B> {
     /// For ops: appends the backward half that `node` makes, if `output` needs a gradient.
     pub(crate) fn record<N: Backward<B> + 'static>(&mut self, output: Slot, node: impl FnOnce() -> N) {
         if output.needs_grad {
-            self.nodes.push(Box::new(node()));
+            self.nodes.push(Node { output: output.id, half: Box::new(node()) });
         }
     }
 
@@ -244,14 +300,16 @@ impl<B: Device> Tape<B> {
     /// # Errors
     /// As [`Tape::backward_from`], and as the kernels.
     pub fn backward(self, loss: Loss<B>) -> Result<Grads<B>> {
-        self.backward_from(&loss.logits, loss.gradient)
+        let grads = self.backward_from(&loss.logits, loss.gradient)?;
+        Ok(Grads { guard: Some(loss.guard), ..grads })
     }
 
     /// The gradients of `Σ seed·y`: reverse-mode differentiation from any variable. `seed` has `y`'s shape and memory
     /// order.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `seed` has another length than `y`, or `y` belongs to another tape.
+    /// [`Error::Shape`] if `seed` has another length than `y`, or `y` belongs to another tape; [`Error::NotFinite`] on a
+    /// checked tape.
     pub fn backward_from(self, y: &Var<B>, mut seed: B::Buf) -> Result<Grads<B>> {
         self.require_own(y.slot)?;
         if seed.len() != y.data.len() {
@@ -264,18 +322,24 @@ impl<B: Device> Tape<B> {
         let mut slots = Vec::new();
         slots.resize_with(self.slots, || None);
         slots[y.slot.id] = Some(seed);
-        let mut grads = Grads { tape: self.id, backend: self.backend.clone(), slots, params: self.params };
-        for node in self.nodes.into_iter().rev() {
-            node.backward(&self.backend, &mut grads)?;
+        let written = self.checks.is_some().then(Vec::new);
+        let (tape, backend, params) = (self.id, self.backend.clone(), self.params);
+        let mut grads = Grads { tape, backend, slots, params, guard: None, written };
+        for Node { output, half } in self.nodes.into_iter().rev() {
+            half.backward(&self.backend, &mut grads)?;
+            if let Some(checks) = &self.checks {
+                checks.gradients(&self.backend, output, &grads.slots, grads.written.replace(Vec::new()))?;
+            }
         }
         Ok(grads)
     }
 }
 
-/// A loss as [`Tape::backward`] takes it: the logits, and the loss's gradient with respect to them.
+/// A loss as [`Tape::backward`] takes it: the logits, the loss's gradient with respect to them, and the guard of the update.
 pub struct Loss<B: Device> {
     pub(crate) logits: Var<B>,
     pub(crate) gradient: B::Buf,
+    pub(crate) guard: Guard<B>,
 }
 
 /// Gradients by slot. Each has one owner: `take` and `open` move it out, so no two kernels write to the same buffer.
@@ -284,9 +348,18 @@ pub struct Grads<B: Device> {
     backend: B,
     slots: Vec<Option<B::Buf>>,
     params: HashMap<ParamId, Slot>,
+    guard: Option<Guard<B>>,
+    /// The gradients that the backward half under way has written; `None` unless the tape is checked.
+    written: Option<Vec<Written>>,
 }
 
 impl<B: Device> Grads<B> {
+    /// The guard of the loss that these are the gradients of, which the update heeds; `None` for those of
+    /// [`Tape::backward_from`].
+    pub fn guard(&self) -> Option<&Guard<B>> {
+        self.guard.as_ref()
+    }
+
     /// For ops: moves the output's gradient out; `None` if no op contributed to it.
     pub(crate) fn take(&mut self, slot: Slot) -> Option<B::Buf> {
         self.slots[slot.id].take()
@@ -318,14 +391,17 @@ impl<B: Device> Grads<B> {
             Some(value) => grad.masked_by(value.clone()),
             None => grad,
         };
-        Ok(Some(Lent { id: slot.id, grad }))
+        Ok(Some(Lent { slot, grad }))
     }
 
     /// For ops: takes back the gradients that [`Grads::open`] lent. A mask that the kernel did not take is applied now,
     /// so an op that ignores masks costs an extra pass and is still right.
     pub(crate) fn close(&mut self, lent: impl IntoIterator<Item = Lent<B>>) -> Result<()> {
-        for Lent { id, grad } in lent {
+        for Lent { slot: Slot { id, shape, role, .. }, grad } in lent {
             self.slots[id] = Some(grad.finish(&self.backend)?);
+            if let Some(written) = &mut self.written {
+                written.push(Written { id, shape, role });
+            }
         }
         Ok(())
     }
@@ -345,7 +421,7 @@ impl<B: Device> Grads<B> {
 
 /// A gradient that [`Grads`] has lent to an op.
 pub(crate) struct Lent<B: Device> {
-    id: usize,
+    slot: Slot,
     pub(crate) grad: Grad<B::Buf>,
 }
 
@@ -443,7 +519,7 @@ mod tests {
         let w = tape.constant(one, Shape::weight(1, 1, 1, 1)).unwrap();
         let h = tape.conv2d(&x, Affine { w: &w, bias: None, relu: true }, Window::default()).unwrap();
         let copy = cpu.upload(Role::Activation, h.data()).unwrap();
-        let y = tape.output(h.shape(), copy, [h.slot], false).unwrap();
+        let y = tape.output("forgetful", h.shape(), copy, [h.slot], false).unwrap();
         tape.record(y.slot, || Forgetful { x: h.input(), y: y.slot });
         let seed = cpu.upload(Role::Activation, &[5.0; 4]).unwrap();
         let grads = tape.backward_from(&y, seed).unwrap();

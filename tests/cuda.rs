@@ -283,7 +283,7 @@ fn adamw_has_the_same_bits_on_every_device() {
         move |step| {
             let [param, exp_avg, exp_avg_sq] = &mut kept;
             let mut item = adamw::Item { param, grad: &grad, exp_avg, exp_avg_sq, rate_multiplier: 0.7 };
-            backend.adamw(step, std::slice::from_mut(&mut item)).unwrap();
+            backend.adamw(step, std::slice::from_mut(&mut item), None).unwrap();
             [0, 1, 2].map(|i| backend.download(&kept[i]).unwrap())
         }
     }

@@ -29,7 +29,13 @@ fn after_its_first_epoch_a_run_allocates_no_buffer() {
     let config = LoaderConfig { batch_size: 16, height: 28, width: 28, order: Order::Shuffled { seed: 1 } };
     let train = Loader::new(dataset(70), config).unwrap();
     let test = Loader::new(dataset(35), LoaderConfig { order: Order::Sequential, ..config }).unwrap();
-    let mut options = FitOptions { epochs: 1, rate: 0.01, schedule: "constant".parse().unwrap(), report_every: 1 };
+    let mut options = FitOptions {
+        epochs: 1,
+        rate: 0.01,
+        schedule: "constant".parse().unwrap(),
+        report_every: 1,
+        on_nan: Default::default(),
+    };
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
     assert!(trainer.fit(&train, &test, &options, &mut quiet).unwrap().is_continue());
     let buffers = backend.memory();

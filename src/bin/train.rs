@@ -12,7 +12,7 @@ use std::{fs, io};
 use clap::Parser;
 use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::{OptimizerKind, Schedule};
-use mlpconv::train::{Change, DataHashes, Event, Feed, Position, Preset, Resident, Run, TrainConfig, Trainer};
+use mlpconv::train::{Change, DataHashes, Event, Feed, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
 use console::data::Requested;
@@ -72,6 +72,9 @@ struct Args {
     /// Seed of initial weights, shuffling and dropout
     #[arg(long)]
     seed: Option<u64>,
+    /// What to do about a step of which something is not finite (NaN or infinite): stop, or skip it and go on [default: stop]
+    #[arg(long, value_name = "stop|skip")]
+    on_nan: Option<OnNan>,
     /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
     /// of which the 1st, 11th, 21st ... are for testing [default: the preset's]
     #[arg(long, value_name = "NAME|DIR")]
@@ -90,7 +93,7 @@ struct Args {
     out: Option<PathBuf>,
     /// Go on with the run in this folder, exactly as if it had not been interrupted: on its device and in its
     /// precision, unless --device or --precision names another, which has to be repeated at each resume. --epochs, --lr,
-    /// --schedule and --weight-decay change the run from there on
+    /// --schedule, --weight-decay and --on-nan change the run from there on
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "preset", "data", "batch_size", "optimizer", "momentum", "nesterov", "beta1", "beta2", "eps", "resize", "seed",
         "train_limit", "test_limit", "out",
@@ -142,6 +145,7 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
     set(&mut config.schedule, &args.schedule);
     set(&mut config.resize, &args.resize);
     set(&mut config.seed, &args.seed);
+    set(&mut config.on_nan, &args.on_nan);
     config.nesterov |= args.nesterov;
     config.train_limit = args.train_limit;
     config.test_limit = args.test_limit;
@@ -163,6 +167,7 @@ fn resume(folder: &Path, args: &Args) -> Result<Run> {
         learning_rate: args.lr,
         schedule: args.schedule,
         weight_decay: args.weight_decay,
+        on_nan: args.on_nan,
         data_dir: args.data_dir.clone(),
     };
     for line in run.change(&change)? {

@@ -7,6 +7,7 @@ pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod grad;
+pub(crate) mod guard;
 mod precision;
 
 use std::fmt::Debug;
@@ -16,6 +17,7 @@ pub use cpu::{Buf, Cpu, NoRecording};
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 pub use grad::{Grad, Write};
+pub use guard::Guard;
 pub use precision::Precision;
 
 /// The numbers that a host exchanges with a device: `f32`, or `f64` for the reference backend.

@@ -4,6 +4,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod idx;
+mod not_finite;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ pub use cuda::CudaError;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::describe;
 pub use idx::IdxError;
+pub use not_finite::{NotFinite, Place};
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -73,12 +75,14 @@ pub enum Error {
     #[error("run {}: {problem}", path.display())]
     Run { path: PathBuf, problem: String },
 
-    /// Training whose loss is no longer finite. `epoch` is from 1; `step` is the number of its steps done.
-    #[error(
-        "the loss became {loss} in epoch {epoch}, step {step}: training diverged; lower the learning rate or the momentum, \
-         or warm up"
-    )]
-    Diverged { loss: f64, epoch: u32, step: usize },
+    /// Values of a checked tape that are not finite ([`Tape::checked`](crate::Tape::checked)).
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+
+    /// Training whose numbers are no longer finite. `epoch` and `step`, both from 1, are those of the first step at which
+    /// they were not; in an evaluation `step` is the epoch's last.
+    #[error("epoch {epoch}, step {step}: {found}; {}", found.place.remedy())]
+    Diverged { epoch: u32, step: usize, found: NotFinite },
 
     /// A file that is not a valid IDX file.
     #[error("{name}: {source}")]

@@ -38,6 +38,7 @@ mod chain;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
+mod finite;
 pub mod flatten;
 pub mod fusion;
 pub mod gather;

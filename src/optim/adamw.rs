@@ -3,6 +3,7 @@
 use super::kept::Kept;
 use super::{Optimizer, unknown};
 use crate::Backend;
+use crate::device::Guard;
 use crate::ops::adamw::{AdamWStep, Item, corrections};
 use crate::tape::{Grads, Param, unique};
 use crate::{Error, Result};
@@ -21,7 +22,8 @@ pub const WEIGHT_DECAY: f64 = 0.01;
 
 /// AdamW by PyTorch's rule (see [`ops::adamw`](crate::ops::adamw::AdamW)), with its running averages. Updates are
 /// counted once for all parameters; PyTorch counts them for each. The results differ only for a parameter without a
-/// gradient in some updates.
+/// gradient in some updates. An update that was left out because something was not finite counts as well: the averages and
+/// the weights stay as they were, and the bias corrections go on.
 pub struct AdamW<B: Backend> {
     backend: B,
     /// β₁ and β₂: the decay of the running averages of gradients and of their squares in an update.
@@ -91,7 +93,7 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
             items.push(Item { param, grad, exp_avg, exp_avg_sq, rate_multiplier });
         }
         let step = AdamWStep::new(rate, self.betas, self.eps, self.weight_decay, self.updates + 1);
-        self.backend.adamw(&step, &mut items)?;
+        self.backend.adamw(&step, &mut items, grads.guard().map(Guard::words).as_deref_mut())?;
         self.updates += 1;
         Ok(())
     }
@@ -102,6 +104,10 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
 
     fn count_replay(&mut self) {
         self.updates += 1;
+    }
+
+    fn uncount(&mut self, updates: u64) {
+        self.updates = self.updates.saturating_sub(updates);
     }
 
     fn recording_key(&self) -> Vec<u64> {

@@ -29,7 +29,8 @@ pub trait Optimizer<B: Backend>: Send {
     fn name(&self) -> &'static str;
 
     /// Updates `params` by their gradients, at learning rate `rate` times each parameter's `rate_multiplier`. A
-    /// parameter without a gradient stays as it is.
+    /// parameter without a gradient stays as it is. So does everything if the [guard](Grads::guard) of the gradients leaves
+    /// the step out, and an element whose new numbers would not be finite.
     ///
     /// # Errors
     /// [`Error::ParameterInUse`] while a variable of some tape shares a parameter's data; nothing is updated then.
@@ -44,6 +45,9 @@ pub trait Optimizer<B: Backend>: Send {
 
     /// Called after a replayed update, in place of [`Optimizer::step`]: advances the counters that the host keeps.
     fn count_replay(&mut self) {}
+
+    /// Takes back the last `updates` from the counters that the host keeps: the device has left them out.
+    fn uncount(&mut self, _updates: u64) {}
 
     /// Cache key of a recorded update: the optimiser's identity, and every setting that [`Optimizer::step`] passes to
     /// kernels by value. A different key needs a new recording.

@@ -3,7 +3,7 @@
 use super::kept::Kept;
 use super::{Optimizer, unknown};
 use crate::Backend;
-use crate::device::Real;
+use crate::device::{Guard, Real};
 use crate::ops::sgd::{Item, SgdStep};
 use crate::tape::{Grads, Param, unique};
 use crate::{Error, Result};
@@ -76,7 +76,7 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
             nesterov: self.nesterov,
             weight_decay: Real::from_f64(self.weight_decay),
         };
-        self.backend.sgd(&step, &mut items)
+        self.backend.sgd(&step, &mut items, grads.guard().map(Guard::words).as_deref_mut())
     }
 
     fn recording_key(&self) -> Vec<u64> {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::FitOptions;
+use super::{FitOptions, OnNan};
 use crate::Backend;
 use crate::data::{DataName, known};
 use crate::device::Precision;
@@ -51,6 +51,7 @@ impl Preset {
             schedule: Schedule::Constant,
             resize: 224,
             seed: 0,
+            on_nan: OnNan::Stop,
             train_limit: None,
             test_limit: None,
             changes: Vec::new(),
@@ -193,6 +194,9 @@ pub struct TrainConfig {
     pub resize: usize,
     /// The seed of initial values, of the images' order and of dropout.
     pub seed: u64,
+    /// What to do about a step of which something is not finite. Older runs do not have this entry; they stop.
+    #[serde(default)]
+    pub on_nan: OnNan,
     /// Train on this many images only, the first ones; on all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
@@ -285,7 +289,13 @@ impl TrainConfig {
     /// The options for [`Trainer::fit`](super::Trainer::fit), which reports every `report_every` steps (at least 1).
     pub fn fit_options(&self, report_every: usize) -> FitOptions {
         let report_every = report_every.max(1);
-        FitOptions { epochs: self.epochs, rate: self.learning_rate, schedule: self.schedule, report_every }
+        FitOptions {
+            epochs: self.epochs,
+            rate: self.learning_rate,
+            schedule: self.schedule,
+            report_every,
+            on_nan: self.on_nan,
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::Batch;
 use super::lag::{Awaited, LEAD, Lag};
-use super::{Feed, Position, Trainer};
+use super::{Feed, OnNan, Position, Trainer};
 use crate::Backend;
+use crate::error::{NotFinite, Place};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Pending, Reading};
 use crate::optim::Schedule;
@@ -24,6 +25,8 @@ pub struct FitOptions {
     pub schedule: Schedule,
     /// Steps between two reported readings of the loss, at least 1. The device does not wait for a reading.
     pub report_every: usize,
+    /// What to do about a step of which something is not finite.
+    pub on_nan: OnNan,
 }
 
 /// The metrics of an epoch.
@@ -47,6 +50,9 @@ pub struct EpochMetrics {
     pub test_seconds: f64,
     /// The learning rate of the epoch's last step.
     pub rate: f64,
+    /// Steps of which something was not finite and was left out ([`OnNan::Skip`]).
+    #[serde(default)]
+    pub skipped: usize,
 }
 
 /// The health of a training run: whether the network still learns.
@@ -100,8 +106,14 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// Returns [`ControlFlow::Continue`] if the run came to its end, [`ControlFlow::Break`] if `on_event` stopped it.
     ///
     /// # Errors
-    /// [`Error::Diverged`] as soon as a reading of the loss, in training or on the test images, is not finite; the
-    /// errors of [`Trainer::step`], of `on_event` and of the device.
+    /// [`Error::Diverged`] as soon as the host learns that something of a step is not finite, which may be some steps later;
+    /// it names the step and the op. The trainer has gone back to that step then: its weights, its optimiser, its position
+    /// and its running loss are those before the step, so [`Run::save`](super::Run::save) saves what can be resumed. Where
+    /// logits and loss were finite, and only gradients or new values were not, the elements that were finite have been
+    /// updated.
+    ///
+    /// With [`OnNan::Skip`] such a step is no error, unless all steps of an epoch are. With either, [`Error::Diverged`] for
+    /// a test loss that is not finite; the errors of [`Trainer::step`], of `on_event` and of the device.
     pub fn fit<'a>(
         &mut self,
         train: impl Into<Feed<'a, B>>,
@@ -110,6 +122,20 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         on_event: &mut dyn FnMut(&Self, Event) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let (train, test) = (train.into(), test.into());
+        self.set_on_nan(options.on_nan)?;
+        match self.epochs(train, test, options, on_event) {
+            Err(Error::Diverged { found: NotFinite { place: Place::Step, .. }, .. }) => Err(self.diverged(train)?),
+            ended => ended,
+        }
+    }
+
+    fn epochs(
+        &mut self,
+        train: Feed<'_, B>,
+        test: Feed<'_, B>,
+        options: &FitOptions,
+        on_event: &mut dyn FnMut(&Self, Event) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
         let steps = train.loader().steps();
         if steps == 0 {
             return Err(Error::data("training images", "there are none"));
@@ -150,8 +176,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 arrived.extend(lag.take(at_once, Pending::is_done)?);
                 let mut reading = None;
                 for Awaited { step, told, reading: pending } in arrived {
-                    let read = pending.wait()?;
-                    require_finite(&read, epoch, step as usize)?;
+                    let read = self.require_finite(pending.wait()?, Position { epoch, step })?;
                     reading = if told { Some((step, read)) } else { reading };
                 }
                 self.epoch_time += started.elapsed();
@@ -168,8 +193,15 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 on_event(trainer, Event::Evaluation { done, of: test.loader().dataset().len() })
             })?;
             let Some(scored) = scored else { return Ok(ControlFlow::Break(())) };
-            require_finite(&scored, epoch, steps)?;
+            if !scored.loss.is_finite() {
+                let found = NotFinite::loss(scored.loss, Place::TestLoss);
+                return Err(Error::Diverged { epoch: epoch + 1, step: steps, found });
+            }
             let (learned, seconds) = (self.reading()?, self.epoch_time.as_secs_f64());
+            if learned.samples == 0 && learned.skipped > 0 {
+                let found = NotFinite::uncounted(Place::EveryStep);
+                return Err(Error::Diverged { epoch: epoch + 1, step: steps, found });
+            }
             let metrics = EpochMetrics {
                 epoch: epoch + 1,
                 loss: learned.loss,
@@ -180,6 +212,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 train_seconds: seconds,
                 test_seconds: started.elapsed().as_secs_f64(),
                 rate: rate(epoch, steps - 1),
+                skipped: learned.skipped,
             };
             self.position = Position { epoch: epoch + 1, step: 0 };
             let health = Health::of(&learned, &scored, test.loader().dataset().classes());
@@ -218,20 +251,13 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     }
 }
 
-/// # Errors
-/// [`Error::Diverged`] after step `step` of epoch `epoch` (from 0) if the loss is not finite.
-fn require_finite(reading: &Reading, epoch: u32, step: usize) -> Result<()> {
-    let loss = reading.loss;
-    if loss.is_finite() { Ok(()) } else { Err(Error::Diverged { loss, epoch: epoch + 1, step }) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_dead_network_is_told_from_a_slow_one() {
-        let reading = |loss, flat| Reading { loss, accuracy: 0.1, flat, samples: 10_000 };
+        let reading = |loss, flat| Reading { loss, accuracy: 0.1, flat, samples: 10_000, ..Reading::default() };
         let health = |train, test| Health::of(&train, &test, 10);
         let chance = 10f64.ln();
         assert_eq!(health(reading(chance, 0.9), reading(chance, 1.0)), Health::Dead);

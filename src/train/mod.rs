@@ -1,9 +1,11 @@
 //! Training: single steps, whole runs, and run folders.
 
 mod config;
+mod diverged;
 mod feed;
 mod fit;
 mod lag;
+mod on_nan;
 mod recorded;
 mod resident;
 mod run;
@@ -12,6 +14,7 @@ mod trainer;
 pub use config::{Preset, TrainConfig};
 pub use feed::Feed;
 pub use fit::{EpochMetrics, Event, FitOptions, Health};
+pub use on_nan::OnNan;
 pub use resident::Resident;
 pub use run::{Change, DataHashes, Run};
 pub use trainer::{Position, Trainer};

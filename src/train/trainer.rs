@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Resident;
 use super::recorded::{Recorded, Work};
+use super::{OnNan, Resident};
 use crate::Backend;
 use crate::device::{Real, Role, StepScalars};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
 use crate::optim::Optimizer;
-use crate::tape::{Mode, Tape, Var};
+use crate::tape::{Grads, Mode, Tape, Var};
 use crate::{Error, Result, Shape};
 
 /// The position of a run: the epoch, from 0, and the number of steps done in it.
@@ -33,11 +33,11 @@ pub struct Trainer<B: Backend, N: Module<B>> {
     pub record: bool,
     /// The time of this epoch's steps so far.
     pub(super) epoch_time: Duration,
-    seed: u64,
-    meter: Meter<B>,
+    pub(super) seed: u64,
+    pub(super) meter: Meter<B>,
     /// The meter of the evaluation under way. Its buffer never moves, because recordings contain its address.
     pub(super) scores: RefCell<Meter<B>>,
-    recorded: RefCell<Recorded<B>>,
+    pub(super) recorded: RefCell<Recorded<B>>,
 }
 
 impl<B: Backend, N: Module<B>> Trainer<B, N> {
@@ -54,7 +54,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             record: true,
             epoch_time: Duration::ZERO,
             seed,
-            meter: Meter::new(backend)?,
+            meter: Meter::with(backend, OnNan::default().policy())?,
             scores: RefCell::new(Meter::new(backend)?),
             recorded: RefCell::default(),
         })
@@ -121,13 +121,15 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         rate: f64,
         labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
     ) -> Result<()> {
-        let Position { epoch, step } = self.position;
-        let (mut tape, logits) = self.forward(x, shape, Mode::Training { seed: self.seed, epoch, step })?;
-        let labels = labels(&self.backend, logits.shape())?;
-        let loss = tape.cross_entropy(&logits, &labels, &mut self.meter)?;
-        drop(logits);
-        let grads = tape.backward(loss)?;
+        let tape = Tape::new(&self.backend, self.mode());
+        let grads = gradients(&self.net, tape, x, shape, labels, &mut self.meter)?;
         self.optimizer.step(self.net.params_mut(), &grads, rate)
+    }
+
+    /// The mode of a training step at the present position.
+    pub(super) fn mode(&self) -> Mode {
+        let Position { epoch, step } = self.position;
+        Mode::Training { seed: self.seed, epoch, step }
     }
 
     /// The logits `[N, classes]` of a batch, without dropout, one row after the other. `images` are of shape `shape`
@@ -181,12 +183,14 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// the device.
     ///
     /// # Errors
-    /// As the device ([`Device`](crate::device::Device)).
+    /// [`Error::Diverged`] if something of a step was not finite, unless such steps are [skipped](OnNan::Skip): that step and
+    /// all later ones were left out. As the device ([`Device`](crate::device::Device)).
     pub fn reading(&self) -> Result<Reading> {
-        self.meter.read(&self.backend)
+        self.require_finite(self.meter.read(&self.backend)?, self.position)
     }
 
-    /// [`Trainer::reading`], without waiting for the device.
+    /// [`Trainer::reading`], without waiting for the device. A step that was not finite is no error here:
+    /// [`Reading::held`] counts the steps since.
     ///
     /// # Errors
     /// As the device ([`Device`](crate::device::Device)).
@@ -207,12 +211,29 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     }
 }
 
+/// The gradients of a training step: forward, loss, backward on `tape`. `labels` is as for `learn`.
+pub(super) fn gradients<B: Backend>(
+    net: &impl Module<B>,
+    mut tape: Tape<B>,
+    x: B::Buf,
+    shape: Shape,
+    labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
+    meter: &mut Meter<B>,
+) -> Result<Grads<B>> {
+    let x = tape.constant(x, shape)?;
+    let logits = net.forward(&mut tape, x)?;
+    let labels = labels(tape.backend(), logits.shape())?;
+    let loss = tape.cross_entropy(&logits, &labels, meter)?;
+    drop(logits);
+    tape.backward(loss)
+}
+
 /// Uploads labels after checking on the host that each is below `classes`. A kernel could report an error only if the
 /// host waited for it.
 ///
 /// # Errors
 /// [`Error::Label`] for the first label that is not.
-fn upload_labels<B: Backend>(backend: &B, labels: &[u8], classes: usize) -> Result<B::Bytes> {
+pub(super) fn upload_labels<B: Backend>(backend: &B, labels: &[u8], classes: usize) -> Result<B::Bytes> {
     if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
         return Err(Error::Label { op: "cross_entropy", label: labels[position], position, classes });
     }

@@ -197,7 +197,7 @@ pub fn apply<B: Backend>(
             let mut items: Vec<sgd::Item<'_, B>> = owners.zip(first).map(item).collect();
             let momentum = scalar(momentum.unwrap_or(0.0));
             let step = SgdStep { rate: scalar(rate), momentum, nesterov, weight_decay: scalar(weight_decay) };
-            backend.sgd(&step, &mut items).unwrap();
+            backend.sgd(&step, &mut items, None).unwrap();
         }
         Rule::AdamW { betas, eps } => {
             let item = |((((param, grad), rate_multiplier), exp_avg), exp_avg_sq)| adamw::Item {
@@ -208,7 +208,7 @@ pub fn apply<B: Backend>(
                 rate_multiplier,
             };
             let mut items: Vec<adamw::Item<'_, B>> = owners.zip(first).zip(second).map(item).collect();
-            backend.adamw(&AdamWStep::new(rate, betas, eps, weight_decay, t as u64 + 1), &mut items).unwrap();
+            backend.adamw(&AdamWStep::new(rate, betas, eps, weight_decay, t as u64 + 1), &mut items, None).unwrap();
         }
     }
 }

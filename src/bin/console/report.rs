@@ -49,7 +49,7 @@ impl Report {
                 self.bar.set_position(u64::from(position.step));
                 let Some((step, reading)) = reading else { return };
                 // The device may lag behind the steps launched, so the rate counts the samples of the reading.
-                let before = *self.before.get_or_insert(reading.samples - images);
+                let before = *self.before.get_or_insert(reading.samples.saturating_sub(images));
                 let done = reading.samples - before;
                 let rate = done as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
                 let progress =
@@ -84,6 +84,12 @@ impl Report {
             metrics.test_accuracy,
             metrics.examples_per_second
         ));
+        if metrics.skipped > 0 {
+            let skipped = metrics.skipped;
+            note(format_args!(
+                "warning: {skipped} steps of the epoch were left out, as something of them was not finite"
+            ));
+        }
         let remedies = match self.preset {
             Preset::D2l => "another --seed, a lower --lr, or --preset small, which has no ReLU before the average",
             Preset::Small | Preset::Cifar => "another --seed, or a lower --lr",

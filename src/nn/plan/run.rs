@@ -1,5 +1,7 @@
 //! Runs a plan on a tape.
 
+use std::ops::Range;
+
 use super::{Kernel, Plan, Step};
 use crate::nn::{Layer, Op};
 use crate::ops::{Affine, Params};
@@ -21,6 +23,7 @@ impl Plan {
             return Err(Error::shape("plan", problem));
         }
         for step in &self.steps {
+            tape.enter(Some(&|| self.names(&step.layers)));
             x = step.run(&layers[step.layers.clone()], tape, x)?;
             let last = &self.layers[step.layers.end - 1];
             if x.shape() != last.live {
@@ -28,7 +31,14 @@ impl Plan {
                 return Err(Error::shape("plan", problem));
             }
         }
+        tape.enter(None);
         Ok(x)
+    }
+
+    /// The names of the layers that a step covers.
+    fn names(&self, layers: &Range<usize>) -> String {
+        let [first, last] = [layers.start, layers.end - 1].map(|layer| &self.layers[layer].path);
+        if first == last { first.clone() } else { format!("{first} to {last}") }
     }
 }
 

@@ -4,11 +4,12 @@
 use super::{AdamW, AdamWStep, Item};
 use crate::Result;
 use crate::device::cuda::tiles::ADAMW_ITEMS;
-use crate::device::cuda::{Args, Cuda};
+use crate::device::cuda::{Args, Buf, Cuda};
 use crate::ops::update::{Entry, Table};
 
 impl AdamW for Cuda {
-    fn adamw(&self, step: &AdamWStep<f32>, items: &mut [Item<'_, Self>]) -> Result<()> {
+    fn adamw(&self, step: &AdamWStep<f32>, items: &mut [Item<'_, Self>], guard: Option<&mut Buf>) -> Result<()> {
+        let guard = guard.map_or(Ok(0), |words| self.changed(words))?;
         let scalars = self.rate_and_corrections(step.rate, step.corrections)?;
         for items in items.chunks(ADAMW_ITEMS) {
             let entries = items.iter().map(|item| Entry {
@@ -19,7 +20,7 @@ impl AdamW for Cuda {
             });
             let table = Table::<8, ADAMW_ITEMS>::new(self, entries)?;
             let Some(geometry) = table.geometry() else { continue };
-            let args = Args::new().address(scalars.address).value(table.rows()).int(table.len());
+            let args = Args::new().address(guard).address(scalars.address).value(table.rows()).int(table.len());
             let args = args.float(step.weight_decay).float(step.exp_avg_weight);
             let args = args.float(step.exp_avg_sq_decay).float(step.exp_avg_sq_weight).float(step.eps);
             self.launch("adamw", "adamw", geometry, args)?;

@@ -69,7 +69,15 @@ pub trait AdamW: Device {
     ///
     /// `m ← m + (1 − β₁) · (g − m)`, `v ← β₂ · v + (1 − β₂) · g²`,
     /// `w ← w · (1 − η · weight_decay) − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)`.
-    fn adamw(&self, step: &AdamWStep<Self::Scalar>, items: &mut [Item<'_, Self>]) -> Result<()>;
+    ///
+    /// An element whose new `w`, `m` or `v` would not be finite keeps all three, and `guard[6] = 1`. With `guard[5] ≠ 0`
+    /// nothing is updated at all. `guard` is as for [`Sgd::sgd`](crate::ops::sgd::Sgd::sgd).
+    fn adamw(
+        &self,
+        step: &AdamWStep<Self::Scalar>,
+        items: &mut [Item<'_, Self>],
+        guard: Option<&mut Self::Buf>,
+    ) -> Result<()>;
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl<B: Conv2d> Tape<B> {
         let backend = self.backend().clone();
         let mut y = self.room(shape.output(), affine.inputs(x), affine.relu)?;
         backend.conv2d_fprop(shape, x.data(), affine.data(), &mut y)?;
-        let output = self.output(shape.output(), y, affine.inputs(x), affine.relu)?;
+        let output = self.output("conv2d", shape.output(), y, affine.inputs(x), affine.relu)?;
         record(self, *shape, x, affine, output.slot);
         Ok(output)
     }

@@ -1,6 +1,7 @@
 //! Softmax cross-entropy on the CPU: on one thread, in order, in f64, because logits are a few thousand numbers.
 
 use super::CrossEntropy;
+use super::guard::{LATE, NOW, Policy, SAMPLES_LEFT_OUT, STEPS_LEFT_OUT};
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
 use crate::{Error, Result};
@@ -40,9 +41,24 @@ impl<T: Real> CrossEntropy for Cpu<T> {
                 }
             }
         }
-        meter[0] += T::from_f64(loss);
-        meter[1] += T::from_f64(hits as f64);
-        meter[2] += T::from_f64(flat as f64);
+        let late = meter[LATE];
+        meter[STEPS_LEFT_OUT] += late;
+        meter[LATE] = T::zero();
+        let finite = T::from_f64(loss).is_finite() && logits.iter().all(|logit| logit.is_finite());
+        let left_out = match Policy::of(meter) {
+            Policy::Count => false,
+            Policy::Skip => !finite,
+            Policy::Stop => !finite || meter[STEPS_LEFT_OUT] > T::zero(),
+        };
+        meter[NOW] = if left_out { T::one() } else { T::zero() };
+        if left_out {
+            meter[SAMPLES_LEFT_OUT] += T::from_f64(n as f64);
+            meter[STEPS_LEFT_OUT] += T::one();
+        } else {
+            meter[0] += T::from_f64(loss);
+            meter[1] += T::from_f64(hits as f64);
+            meter[2] += T::from_f64(flat as f64);
+        }
         Ok(())
     }
 }

@@ -7,17 +7,23 @@ mod cuda;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::guard::{self, Guard, Policy, WORDS};
 use crate::device::{Buffer, Device, Download, Real, Role};
 use crate::tape::{Loss, Tape, Var};
 use crate::{Error, Result};
 
 /// The kernel of softmax cross-entropy.
 pub trait CrossEntropy: Device {
-    /// For logits `[n, classes]` and labels `[n]`, adds three sums over rows to `meter` `[3]`:
+    /// For logits `[n, classes]` and labels `[n]`, adds three sums over rows to `meter` `[8]`:
     ///
     /// * `meter[0]`: the losses, `Σ_n −ln softmax(logits[n])[labels[n]]`;
     /// * `meter[1]`: the hits, rows whose first largest logit is their label's;
     /// * `meter[2]`: the flat rows, whose logits are all equal.
+    ///
+    /// The other words are the update's guard: with `late = meter[6]` and the policy `meter[7]`, `meter[4] += late` and
+    /// `meter[6] = 0`. The batch is left out, `meter[5] = 1`, if the policy is not 0 and a logit or the batch's loss is not
+    /// finite, or if the policy is 2 and `meter[4] > 0`; else `meter[5] = 0`. A batch that is left out adds nothing to the
+    /// sums, its `n` to `meter[3]`, and 1 to `meter[4]`.
     ///
     /// `dlogits`, if wanted, is overwritten by the gradient of the *mean* loss,
     /// `(softmax(logits) − onehot(labels)) / n`.
@@ -36,10 +42,14 @@ pub trait CrossEntropy: Device {
     ) -> Result<()>;
 }
 
-/// Running sums of losses, hits and flat rows on the device, and the number of samples, which the host counts.
+/// Running sums of losses, hits and flat rows on the device, and the number of samples, which the host counts. Behind the
+/// sums lie the words of the update's guard.
 pub struct Meter<B: Device> {
-    buf: B::Buf,
+    words: Guard<B>,
+    policy: Policy,
     samples: usize,
+    /// Skipped steps of the meter whose reading this one goes on from.
+    skipped: usize,
 }
 
 /// The means over a [`Meter`]'s samples.
@@ -51,35 +61,65 @@ pub struct Reading {
     pub accuracy: f64,
     /// Share of samples whose logits are all equal, as those of a dead network are; 0 without samples.
     pub flat: f64,
+    /// The samples of the means, without those of batches that were left out.
     pub samples: usize,
+    /// Steps of which something was not finite and was left out: the whole step if a logit or the loss was not finite, else
+    /// the elements of the update that would not have been.
+    #[serde(default)]
+    pub skipped: usize,
+    /// For a meter that stops: the steps since the first of which something was not finite, that step included. Nothing of
+    /// the later ones is in the means or in the weights.
+    #[serde(skip)]
+    pub held: usize,
 }
 
 /// A reading whose download is under way.
 pub struct Pending<B: Device> {
-    sums: B::Download,
+    words: B::Download,
     samples: usize,
+    skipped: usize,
 }
 
 impl<B: Device> Pending<B> {
     /// Whether the download is complete, so that [`Pending::wait`] returns at once.
     pub fn is_done(&self) -> Result<bool> {
-        self.sums.is_done()
+        self.words.is_done()
     }
 
     /// Waits for the download and returns the reading.
     pub fn wait(self) -> Result<Reading> {
-        let (sums, samples) = (self.sums.wait()?, self.samples);
-        let mean = |sum: B::Scalar| sum.to_f64() / samples.max(1) as f64;
-        Ok(Reading { loss: mean(sums[0]), accuracy: mean(sums[1]), flat: mean(sums[2]), samples })
+        let words = self.words.wait()?;
+        let count = |word: usize| words[word].to_f64() as usize;
+        let samples = self.samples - count(guard::SAMPLES_LEFT_OUT);
+        let mean = |sum: usize| words[sum].to_f64() / samples.max(1) as f64;
+        let (loss, accuracy, flat) = (mean(0), mean(1), mean(2));
+        let left_out = count(guard::STEPS_LEFT_OUT) + count(guard::LATE);
+        let (skipped, held) = if Policy::of(&words) == Policy::Stop { (0, left_out) } else { (left_out, 0) };
+        Ok(Reading { loss, accuracy, flat, samples, skipped: self.skipped + skipped, held })
     }
 }
 
 impl<B: Device> Meter<B> {
-    /// A meter without samples.
+    /// A meter without samples, which counts every batch.
     pub fn new(backend: &B) -> Result<Self> {
-        let mut buf = backend.alloc(Role::Parameter, 3)?;
-        backend.fill(&mut buf, num_traits::Zero::zero())?;
-        Ok(Meter { buf, samples: 0 })
+        Self::with(backend, Policy::Count)
+    }
+
+    /// [`Meter::new`] for training: a step whose logits or loss are not finite is left out of the sums and of the update.
+    pub(crate) fn with(backend: &B, policy: Policy) -> Result<Self> {
+        let words = Guard::new(backend.alloc(Role::Parameter, WORDS)?);
+        let mut meter = Meter { words, policy, samples: 0, skipped: 0 };
+        meter.reset(backend)?;
+        Ok(meter)
+    }
+
+    /// The policy from the next [`Meter::set`] or [`Meter::reset`] on.
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// The means over all samples since the last reset. Waits for the device.
@@ -89,13 +129,13 @@ impl<B: Device> Meter<B> {
 
     /// [`Meter::read`], without waiting for the device.
     pub fn read_later(&self, backend: &B) -> Result<Pending<B>> {
-        Ok(Pending { sums: backend.download_later(&self.buf)?, samples: self.samples })
+        let words = backend.download_later(&self.words.words())?;
+        Ok(Pending { words, samples: self.samples, skipped: self.skipped })
     }
 
-    /// Zeroes the sums and the number of samples.
+    /// Zeroes the sums, the number of samples, and those of steps that were left out.
     pub fn reset(&mut self, backend: &B) -> Result<()> {
-        self.samples = 0;
-        backend.fill(&mut self.buf, num_traits::Zero::zero())
+        self.set(backend, Reading::default())
     }
 
     /// Counts the samples of a replayed step on the host; the replay itself adds to the sums.
@@ -105,10 +145,13 @@ impl<B: Device> Meter<B> {
 
     /// Replaces the sums and the number of samples by those of an earlier meter's reading.
     pub fn set(&mut self, backend: &B, reading: Reading) -> Result<()> {
-        let sum = |mean: f64| Real::from_f64(mean * reading.samples as f64);
-        let sums = [reading.loss, reading.accuracy, reading.flat].map(sum);
-        self.samples = reading.samples;
-        backend.write(&mut self.buf, &sums)
+        let mut words = [B::Scalar::from_f64(0.0); WORDS];
+        for (word, mean) in words.iter_mut().zip([reading.loss, reading.accuracy, reading.flat]) {
+            *word = Real::from_f64(mean * reading.samples as f64);
+        }
+        words[guard::POLICY] = Real::from_f64(self.policy.word());
+        (self.samples, self.skipped) = (reading.samples, reading.skipped);
+        backend.write(&mut self.words.words(), &words)
     }
 }
 
@@ -123,7 +166,8 @@ impl<B: CrossEntropy> Tape<B> {
         let backend = self.backend().clone();
         let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;
         run(&backend, logits, labels, Some(&mut gradient), meter)?;
-        Ok(Loss { logits: logits.clone(), gradient })
+        self.require_finite_loss("cross_entropy", &gradient)?;
+        Ok(Loss { logits: logits.clone(), gradient, guard: meter.words.clone() })
     }
 
     /// Adds the losses, hits and flat rows of `logits` to `meter` as [`Tape::cross_entropy`] does, without a gradient.
@@ -149,7 +193,7 @@ fn run<B: CrossEntropy>(
     if n == 0 || classes == 0 || labels.len() != n {
         return Err(Error::shape("cross_entropy", format!("{} labels for logits {shape}", labels.len())));
     }
-    backend.cross_entropy(n, classes, &logits.data, labels, gradient, &mut meter.buf)?;
+    backend.cross_entropy(n, classes, &logits.data, labels, gradient, &mut meter.words.words())?;
     meter.samples += n;
     Ok(())
 }

@@ -54,7 +54,7 @@ impl<B: Dropout> Tape<B> {
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, x.data.len())?;
         backend.dropout_fprop(&mask, &x.data, &mut y)?;
-        let output = self.output(x.shape(), y, [x.slot], x.slot.relu)?;
+        let output = self.output("dropout", x.shape(), y, [x.slot], x.slot.relu)?;
         self.record(output.slot, || Node { mask, x: Input::masked(x.slot), y: output.slot });
         Ok(output)
     }

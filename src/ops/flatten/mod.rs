@@ -33,7 +33,7 @@ impl<B: Flatten> Tape<B> {
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, shape.len())?;
         backend.flatten_fprop(shape, &x.data, &mut y)?;
-        let output = self.output(rows, y, [x.slot], x.slot.relu)?;
+        let output = self.output("flatten", rows, y, [x.slot], x.slot.relu)?;
         self.record(output.slot, || Node { shape, x: Input::masked(x.slot), y: output.slot });
         Ok(output)
     }

@@ -29,7 +29,7 @@ impl<B: GlobalAvgPool> Tape<B> {
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, output.len())?;
         backend.global_avgpool_fprop(shape, &x.data, &mut y)?;
-        let output = self.output(output, y, [x.slot], false)?;
+        let output = self.output("global_avgpool", output, y, [x.slot], false)?;
         self.record(output.slot, || Node { shape, x: x.input(), y: output.slot });
         Ok(output)
     }

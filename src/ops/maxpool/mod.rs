@@ -43,7 +43,7 @@ impl<B: MaxPool> Tape<B> {
         let backend = self.backend().clone();
         let (mut y, mut index) = outputs(self, &shape, x.slot)?;
         backend.maxpool_fprop(&shape, &x.data, &mut y, index.as_mut())?;
-        record(self, shape, x.slot, y, index)
+        record(self, "maxpool", shape, x.slot, y, index)
     }
 }
 
@@ -53,15 +53,16 @@ pub(super) fn outputs<B: MaxPool>(tape: &Tape<B>, shape: &PoolShape, x: Slot) ->
     Ok((tape.room(shape.output(), [x], x.relu)?, index))
 }
 
-/// Adds the pool's output `y` to the tape, and its backward half if there is an `index`.
+/// Adds the pool's output `y`, which `op` has computed, to the tape, and its backward half if there is an `index`.
 pub(super) fn record<B: MaxPool>(
     tape: &mut Tape<B>,
+    op: &'static str,
     shape: PoolShape,
     x: Slot,
     y: B::Buf,
     index: Option<B::Bytes>,
 ) -> Result<Var<B>> {
-    let output = tape.output(shape.output(), y, [x], x.relu)?;
+    let output = tape.output(op, shape.output(), y, [x], x.relu)?;
     if let Some(index) = index {
         tape.record(output.slot, || Node { shape, x: Input::masked(x), index, y: output.slot });
     }

@@ -150,14 +150,14 @@ impl<B: MlpConv> Tape<B> {
         let chain = Chain::new("mlpconv", x, params, [shape.conv.k, shape.k2, shape.k3])?;
         let (mut y, mut index) = match &shape.pool {
             Some(pool) => {
-                let whole = self.unstored(shape.unpooled(), chain.inputs(), relu)?;
+                let whole = self.unstored("mlpconv", shape.unpooled(), chain.inputs(), relu)?;
                 maxpool::outputs(self, pool, whole)?
             }
             None => (backend.alloc(Role::Activation, shape.output().len())?, None),
         };
         backend.mlpconv_fprop(&shape, chain.x.data(), chain.params(), &mut y, index.as_mut())?;
 
-        let output = self.output(shape.output(), y, chain.inputs(), relu)?;
+        let output = self.output("mlpconv", shape.output(), y, chain.inputs(), relu)?;
         self.record(output.slot, || Node { shape, chain, index, y: output.slot });
         Ok(output)
     }

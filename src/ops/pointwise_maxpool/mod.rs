@@ -72,11 +72,11 @@ impl<B: PointwiseMaxPool> Tape<B> {
         affine::require_bias("pointwise_maxpool", affine.bias, shape.k)?;
         let pool = PoolShape::new("maxpool", shape.output(), window, stride)?;
         let backend = self.backend().clone();
-        let whole = self.unstored(shape.output(), affine.inputs(x), affine.relu)?;
+        let whole = self.unstored("pointwise_maxpool", shape.output(), affine.inputs(x), affine.relu)?;
         let (mut y, mut index) = maxpool::outputs(self, &pool, whole)?;
         backend.pointwise_maxpool_fprop(&shape, &pool, x.data(), affine.data(), &mut y, index.as_mut())?;
 
         conv2d::record(self, shape, x, affine, whole);
-        maxpool::record(self, pool, whole, y, index)
+        maxpool::record(self, "pointwise_maxpool", pool, whole, y, index)
     }
 }

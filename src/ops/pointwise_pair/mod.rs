@@ -100,7 +100,7 @@ impl<B: PointwisePair> Tape<B> {
         let mut y = backend.alloc(Role::Activation, output.len())?;
         backend.pointwise_pair_fprop(&shape, chain.x.data(), chain.params(), &mut y)?;
 
-        let output = self.output(output, y, chain.inputs(), relu && !mean)?;
+        let output = self.output("pointwise_pair", output, y, chain.inputs(), relu && !mean)?;
         self.record(output.slot, || Node { shape, chain, y: output.slot });
         Ok(output)
     }

@@ -25,7 +25,7 @@ impl<B: Relu> Tape<B> {
         let backend = self.backend().clone();
         let mut y = backend.alloc(Role::Activation, x.data.len())?;
         backend.relu_fprop(&x.data, &mut y)?;
-        let output = self.output(x.shape(), y, [x.slot], true)?;
+        let output = self.output("relu", x.shape(), y, [x.slot], true)?;
         self.record(output.slot, || Node { x: x.input(), y_data: output.data.clone(), y: output.slot });
         Ok(output)
     }

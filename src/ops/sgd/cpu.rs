@@ -5,33 +5,45 @@ use rayon::prelude::*;
 use super::{Item, Sgd, SgdStep};
 use crate::Result;
 use crate::device::Real;
-use crate::device::cpu::Cpu;
+use crate::device::cpu::{Buf, Cpu};
+use crate::ops::finite::{guarded, replace};
 
 /// Elements of a task.
 const PIECE: usize = 1 << 15;
 
 impl<T: Real> Sgd for Cpu<T> {
-    fn sgd(&self, step: &SgdStep<T>, items: &mut [Item<'_, Self>]) -> Result<()> {
-        self.run(|| {
-            for item in items {
-                let rate = step.rate * item.rate_multiplier;
-                let pieces = item.param.par_chunks_mut(PIECE).zip(item.grad.par_chunks(PIECE));
-                match &mut item.velocity {
-                    Some(velocity) => pieces.zip(velocity.par_chunks_mut(PIECE)).for_each(|((w, g), v)| {
-                        for ((w, &g), v) in w.iter_mut().zip(g).zip(v) {
-                            let g = g + step.weight_decay * *w;
-                            *v = step.momentum * *v + g;
-                            *w -= rate * if step.nesterov { g + step.momentum * *v } else { *v };
-                        }
-                    }),
-                    None => pieces.for_each(|(w, g)| {
-                        for (w, &g) in w.iter_mut().zip(g) {
-                            *w -= rate * (g + step.weight_decay * *w);
-                        }
-                    }),
-                }
+    fn sgd(&self, step: &SgdStep<T>, items: &mut [Item<'_, Self>], guard: Option<&mut Buf<T>>) -> Result<()> {
+        let moved = |rate: T, w: &mut [T], g: &[T], v: &mut [T]| {
+            let mut left_out = false;
+            for ((w, &g), v) in w.iter_mut().zip(g).zip(v) {
+                let g = g + step.weight_decay * *w;
+                let velocity = step.momentum * *v + g;
+                let new = *w - rate * if step.nesterov { g + step.momentum * velocity } else { velocity };
+                left_out |= replace([w, v], [new, velocity]);
             }
-        });
+            left_out
+        };
+        let unmoved = |rate: T, w: &mut [T], g: &[T]| {
+            let mut left_out = false;
+            for (w, &g) in w.iter_mut().zip(g) {
+                let new = *w - rate * (g + step.weight_decay * *w);
+                left_out |= replace([w], [new]);
+            }
+            left_out
+        };
+        let update = |item: &mut Item<'_, Self>| {
+            let rate = step.rate * item.rate_multiplier;
+            let pieces = item.param.par_chunks_mut(PIECE).zip(item.grad.par_chunks(PIECE));
+            let either = |a, b| a | b;
+            match &mut item.velocity {
+                Some(velocity) => {
+                    let pieces = pieces.zip(velocity.par_chunks_mut(PIECE));
+                    pieces.map(|((w, g), v)| moved(rate, w, g, v)).reduce(|| false, either)
+                }
+                None => pieces.map(|(w, g)| unmoved(rate, w, g)).reduce(|| false, either),
+            }
+        };
+        self.run(|| guarded(guard, || items.iter_mut().fold(false, |left_out, item| update(item) | left_out)));
         Ok(())
     }
 }

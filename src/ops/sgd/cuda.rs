@@ -4,11 +4,12 @@
 use super::{Item, Sgd, SgdStep};
 use crate::Result;
 use crate::device::cuda::tiles::SGD_ITEMS;
-use crate::device::cuda::{Args, Cuda};
+use crate::device::cuda::{Args, Buf, Cuda};
 use crate::ops::update::{Entry, Table};
 
 impl Sgd for Cuda {
-    fn sgd(&self, step: &SgdStep<f32>, items: &mut [Item<'_, Self>]) -> Result<()> {
+    fn sgd(&self, step: &SgdStep<f32>, items: &mut [Item<'_, Self>], guard: Option<&mut Buf>) -> Result<()> {
+        let guard = guard.map_or(Ok(0), |words| self.changed(words))?;
         let rate = self.rate(step.rate)?;
         for items in items.chunks(SGD_ITEMS) {
             let entries = items.iter().map(|item| Entry {
@@ -19,7 +20,7 @@ impl Sgd for Cuda {
             });
             let table = Table::<7, SGD_ITEMS>::new(self, entries)?;
             let Some(geometry) = table.geometry() else { continue };
-            let args = Args::new().address(rate.address).value(table.rows()).int(table.len());
+            let args = Args::new().address(guard).address(rate.address).value(table.rows()).int(table.len());
             let args = args.float(step.momentum).float(step.weight_decay).flag(step.nesterov);
             self.launch("sgd", "sgd", geometry, args)?;
         }

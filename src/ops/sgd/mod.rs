@@ -37,5 +37,14 @@ pub trait Sgd: Device {
     /// `g ← g + weight_decay · w`, `v ← momentum · v + g`, `w ← w − η · (nesterov ? g + momentum · v : v)`.
     ///
     /// Without a velocity, `g ← g + weight_decay · w`, `w ← w − η · g`.
-    fn sgd(&self, step: &SgdStep<Self::Scalar>, items: &mut [Item<'_, Self>]) -> Result<()>;
+    ///
+    /// An element whose new `w` or `v` would not be finite keeps both, and `guard[6] = 1`. With `guard[5] ≠ 0` nothing is
+    /// updated at all. `guard` has the words of a running loss
+    /// ([`CrossEntropy`](crate::ops::cross_entropy::CrossEntropy::cross_entropy)).
+    fn sgd(
+        &self,
+        step: &SgdStep<Self::Scalar>,
+        items: &mut [Item<'_, Self>],
+        guard: Option<&mut Self::Buf>,
+    ) -> Result<()>;
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Run;
 use crate::optim::Schedule;
-use crate::train::Position;
+use crate::train::{OnNan, Position};
 use crate::{Error, Result};
 
 /// New values for settings of a run that goes on; `None` keeps the present one. The others are the run's for good:
@@ -16,6 +16,7 @@ pub struct Change {
     pub learning_rate: Option<f64>,
     pub schedule: Option<Schedule>,
     pub weight_decay: Option<f64>,
+    pub on_nan: Option<OnNan>,
     /// The folder of the data set's files, which have to be the same files.
     pub data_dir: Option<PathBuf>,
 }
@@ -46,6 +47,7 @@ impl Run {
         set(&mut lines, "learning rate", &mut new.learning_rate, change.learning_rate);
         set(&mut lines, "schedule", &mut new.schedule, change.schedule);
         set(&mut lines, "weight decay", &mut new.weight_decay, change.weight_decay);
+        set(&mut lines, "on nan", &mut new.on_nan, change.on_nan);
         if let Some(folder) = &change.data_dir {
             new.data_dir = Some(std::path::absolute(folder).map_err(Error::io("find", folder))?);
         }

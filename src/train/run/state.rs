@@ -196,13 +196,9 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
-    /// folder. [`Error::Diverged`] if the running loss is not finite. The earlier files are kept then.
+    /// folder. [`Error::Diverged`] as by [`Trainer::reading`]. The earlier files are kept then.
     pub fn save<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>) -> Result<()> {
         let (position, reading) = (trainer.position, trainer.reading()?);
-        if !reading.loss.is_finite() {
-            let Position { epoch, step } = position;
-            return Err(Error::Diverged { loss: reading.loss, epoch: epoch + 1, step: step as usize });
-        }
         self.hold()?;
         let mut tensors = Tensors::of(&trainer.backend, &trainer.net)?;
         tensors.save(&self.weights())?;

@@ -1,0 +1,111 @@
+//! Steps of which something is not finite: what the host learns of them, and which op is to blame.
+
+use super::feed::Batch;
+use super::trainer::{gradients, upload_labels};
+use super::{Feed, OnNan, Position, Trainer};
+use crate::Backend;
+use crate::device::Role;
+use crate::device::guard::Policy;
+use crate::error::{NotFinite, Place};
+use crate::nn::Module;
+use crate::ops::cross_entropy::{Meter, Reading};
+use crate::tape::Tape;
+use crate::{Error, Result, Shape};
+
+impl<B: Backend, N: Module<B>> Trainer<B, N> {
+    /// Sets what to do about a step of which something is not finite; [`OnNan::Stop`] at first. The running loss
+    /// goes on.
+    ///
+    /// # Errors
+    /// As the device ([`Device`](crate::device::Device)).
+    pub fn set_on_nan(&mut self, on_nan: OnNan) -> Result<()> {
+        if self.meter.policy() == on_nan.policy() {
+            return Ok(());
+        }
+        let reading = self.meter.read(&self.backend)?;
+        self.meter.set_policy(on_nan.policy());
+        self.meter.set(&self.backend, reading)
+    }
+
+    /// `reading`, which covers the steps up to `position`.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if something was not finite and was not skipped. It names the step, and the loss if that says it.
+    pub(super) fn require_finite(&self, reading: Reading, Position { epoch, step }: Position) -> Result<Reading> {
+        let step = step as usize;
+        let (step, found) = match reading {
+            Reading { held: 1.., .. } => ((step + 1).saturating_sub(reading.held), NotFinite::uncounted(Place::Step)),
+            Reading { loss, .. } if !loss.is_finite() => (step, NotFinite::loss(loss, Place::Loss)),
+            _ => return Ok(reading),
+        };
+        Err(Error::Diverged { epoch: epoch + 1, step, found })
+    }
+
+    /// Goes back to the first step of which something was not finite: position, optimiser's counters and running loss are
+    /// those before it, as the weights are. Returns whether there was such a step.
+    fn go_back(&mut self) -> Result<bool> {
+        let reading = self.meter.read(&self.backend)?;
+        self.position.step = self.position.step.saturating_sub(reading.held as u32);
+        self.optimizer.uncount(reading.held as u64);
+        self.meter.set(&self.backend, reading)?;
+        Ok(reading.held > 0)
+    }
+
+    /// Looks for the first values that are not finite in a training step on this batch at the present position and weights:
+    /// its forward and backward pass on a [checked tape](Tape::checked), without an update. `None` if all are finite. The
+    /// arguments are as for [`Trainer::step`].
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn find_not_finite(&self, images: &[B::Scalar], shape: Shape, labels: &[u8]) -> Result<Option<NotFinite>> {
+        let x = self.backend.upload(Role::Activation, images)?;
+        self.look(x, shape, |backend, logits| upload_labels(backend, labels, logits.c()))
+    }
+
+    fn look(
+        &self,
+        x: B::Buf,
+        shape: Shape,
+        labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
+    ) -> Result<Option<NotFinite>> {
+        let tape = Tape::checked(&self.backend, self.mode());
+        let mut meter = Meter::with(&self.backend, Policy::Count)?;
+        match gradients(&self.net, tape, x, shape, labels, &mut meter) {
+            Ok(_) => {
+                let loss = meter.read(&self.backend)?.loss;
+                Ok((!loss.is_finite()).then(|| NotFinite::loss(loss, Place::Loss)))
+            }
+            Err(Error::NotFinite(found)) => Ok(Some(found)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
+    /// The error for a run that the guard has stopped. Goes back to the step, and repeats it on a checked tape.
+    pub(super) fn diverged(&mut self, train: Feed<'_, B>) -> Result<Error> {
+        // A recording's memory is free for the step that is repeated.
+        *self.recorded.get_mut() = Default::default();
+        let known = self.go_back()?;
+        let Position { epoch, step } = self.position;
+        let batch = train.epoch_from(epoch, step as usize)?.next();
+        let found = match batch {
+            Some(Batch::Loaded(batch, shape)) if known => self.find_not_finite(&batch.images, shape, &batch.labels),
+            Some(Batch::Resident(data, step)) if known => {
+                let places = data.batch(step);
+                let shape = data.shape(places.len());
+                let gathered = data.gather(places);
+                gathered.and_then(|(x, labels)| self.look(x, shape, |_, _| Ok(labels)))
+            }
+            _ => Ok(Some(NotFinite::uncounted(Place::Step))),
+        };
+        let found = match found {
+            Ok(Some(found)) => found,
+            // Every value of the passes is finite, so those of the update were not.
+            Ok(None) => NotFinite::uncounted(Place::Update),
+            // Too little memory to look, for one.
+            Err(_) => NotFinite::uncounted(Place::Step),
+        };
+        Ok(Error::Diverged { epoch: epoch + 1, step: step as usize + 1, found })
+    }
+}
