@@ -61,6 +61,13 @@ mod parts;
 mod pooled;
 /// The ReLU contract.
 mod rectified;
+/// The wording of the promises.
+#[cfg(feature = "cuda")]
+#[path = "../promises/promise.rs"]
+mod promise;
+/// Every op on random shapes, under the checks of the virtual GPU.
+#[cfg(feature = "cuda")]
+mod random;
 /// Values and gradients against the naive loops.
 mod reference;
 /// Buffers of unusual roles: activations as parameters, and parameters as activations.

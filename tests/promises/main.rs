@@ -9,7 +9,6 @@ mod place;
 mod promise;
 
 mod bits;
-mod borders;
 mod damage;
 mod downloads;
 mod drivers;
