@@ -19,8 +19,8 @@ fn hash(bytes: &[u8]) -> String {
 const RUNS: [&str; 4] = [
     "--preset small --train-limit 200 --batch-size 16",
     "--preset small --optimizer adamw --train-limit 200 --batch-size 16",
-    "--preset d2l --resize 96 --train-limit 12 --batch-size 4",
-    "--preset cifar --data fashion-mnist --resize 32 --train-limit 24 --batch-size 8",
+    "--preset d2l --resize 80 --train-limit 8 --batch-size 4",
+    "--preset cifar --data fashion-mnist --resize 32 --train-limit 8 --batch-size 4",
 ];
 
 /// However their number is set.
