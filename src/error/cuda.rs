@@ -10,7 +10,9 @@ pub enum CudaError {
     NoDriver,
 
     /// libcuda is there, but it cannot be loaded, or it is incomplete.
-    #[error("the CUDA driver cannot be used: {problem}; update or install NVIDIA's driver again, or use the CPU backend")]
+    #[error(
+        "the CUDA driver cannot be used: {problem}; update or install NVIDIA's driver again, or use the CPU backend"
+    )]
     DriverDamaged { problem: String },
 
     /// `cuInit` failed.

@@ -59,8 +59,6 @@ mod pair;
 mod parts;
 /// A 1×1 convolution and a max pool as one op.
 mod pooled;
-/// The ReLU contract.
-mod rectified;
 /// The wording of the promises.
 #[cfg(feature = "cuda")]
 #[path = "../promises/promise.rs"]
@@ -68,6 +66,8 @@ mod promise;
 /// Every op on random shapes, under the checks of the virtual GPU.
 #[cfg(feature = "cuda")]
 mod random;
+/// The ReLU contract.
+mod rectified;
 /// Values and gradients against the naive loops.
 mod reference;
 /// Buffers of unusual roles: activations as parameters, and parameters as activations.

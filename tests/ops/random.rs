@@ -46,7 +46,12 @@ fn kernels_touch_nothing_that_is_not_theirs() {
         }
     });
     let (each, ops) = (tries(SHORT, LONG), ops().len());
-    kept(14, format!("{ops} ops on {each} random shapes each, in fp32, tf32 and bf16: no access outside, none unwritten, no race"));
+    kept(
+        14,
+        format!(
+            "{ops} ops on {each} random shapes each, in fp32, tf32 and bf16: no access outside, none unwritten, no race"
+        ),
+    );
 }
 
 /// Shapes of each op.
@@ -277,7 +282,8 @@ fn pointwise_maxpool(cuda: &Cuda, _: Arithmetic, dice: &mut Dice) {
     let [window, stride] = if dice.once_in(2) { [3, 2] } else { [dice.between(1, 3), dice.between(1, 3)] };
     let width = if dice.once_in(3) { dice.between(window, 130) } else { dice.between(window, 26) };
     let height = dice.between(window, (window + 1600 / width).min(26));
-    let whole = |dice: &mut Dice, most| if dice.once_in(6) { dice.channels(most) } else { 8 * dice.between(1, most / 8) };
+    let whole =
+        |dice: &mut Dice, most| if dice.once_in(6) { dice.channels(most) } else { 8 * dice.between(1, most / 8) };
     let channels = [whole(dice, 72), whole(dice, 136)];
     let shape = pooled::pooled([dice.between(1, 3), height, width], channels, [window, stride]);
     let mut either = || dice.once_in(2);
@@ -340,7 +346,15 @@ fn rectified(cuda: &Cuda, _: Arithmetic, dice: &mut Dice) {
         _ => {
             let [r, s] = [dice.between(1, h.min(3)), dice.between(1, w.min(3))];
             let w = [dice.channels(40), k, r, s];
-            Case::Conv2d(Conv { x: [n, k, h, conv.y()[3]], w, stride: 1, pad: 0, bias: false, relu: false, constant: false })
+            Case::Conv2d(Conv {
+                x: [n, k, h, conv.y()[3]],
+                w,
+                stride: 1,
+                pad: 0,
+                bias: false,
+                relu: false,
+                constant: false,
+            })
         }
     };
     let case = Case::Conv2d(Conv { relu: false, ..conv });
@@ -348,7 +362,8 @@ fn rectified(cuda: &Cuda, _: Arithmetic, dice: &mut Dice) {
     let run = |fused: bool| {
         let mut tape = Tape::new(cuda, TRAINING);
         let each = case.inputs().into_iter().zip(case.roles()).zip(&inputs);
-        let vars: Vec<Var<Cuda>> = each.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, x)).collect();
+        let vars: Vec<Var<Cuda>> =
+            each.map(|((shape, role), x)| case::variable_as(role, &mut tape, shape, x)).collect();
         let window = Window { stride: conv.stride, pad: conv.pad };
         let mut y = tape.conv2d(&vars[0], case::affine(&vars[1], vars.get(2), fused), window).unwrap();
         if !fused {

@@ -86,7 +86,8 @@ mod on_a_gpu {
         let mut trainer = Trainer::new(cuda, net, config.optimizer(cuda), 5).unwrap();
         trainer.record = record;
         let images = STEPS * batch;
-        let pixels = (0..images * size * size * channels).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]);
+        let pixels =
+            (0..images * size * size * channels).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]);
         let labels = (0..images).map(|i| (7 * i % 10) as u8).collect();
         let names = (0..10).map(|class| class.to_string()).collect();
         let dataset = Dataset::with_channels(pixels.collect(), labels, [size, size, channels], names).unwrap();
@@ -121,10 +122,21 @@ mod on_a_gpu {
                     assert_eq!(replayed, eager, "{} in {precision}, replayed, run {run}", setting.preset);
                 }
                 if runs > 2 {
-                    assert_eq!(weights(cuda.deref(), setting, false), eager, "{} in {precision}, again", setting.preset);
+                    assert_eq!(
+                        weights(cuda.deref(), setting, false),
+                        eager,
+                        "{} in {precision}, again",
+                        setting.preset
+                    );
                 }
             }
         }
-        kept(7, format!("{} networks on a GPU in fp32, tf32 and bf16: the same SHA-256 eager, replayed and again", settings.len()));
+        kept(
+            7,
+            format!(
+                "{} networks on a GPU in fp32, tf32 and bf16: the same SHA-256 eager, replayed and again",
+                settings.len()
+            ),
+        );
     }
 }

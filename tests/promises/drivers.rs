@@ -155,9 +155,7 @@ fn a_file_that_is_no_driver_is_named() {
 #[test]
 fn a_driver_that_does_not_fit_is_named() {
     let Some(bench) = Bench::new() else { return };
-    let fails = |function, code, says: &str| {
-        Driver::new([("FAULT_FAILS", function), ("FAULT_CODE", code)], [says])
-    };
+    let fails = |function, code, says: &str| Driver::new([("FAULT_FAILS", function), ("FAULT_CODE", code)], [says]);
     let drivers = [
         // `CUDA_VISIBLE_DEVICES=` makes NVIDIA's driver answer 100.
         fails("cuInit", "100", "the CUDA driver finds no GPU"),

@@ -12,9 +12,9 @@ use mlpconv::{Backend, Cpu, Shape};
 use super::place::{self, Place};
 use super::promise::{kept, tries};
 
-/// The mean test accuracy of three seeds is at least this. Measured: 0.0000 over seeds 0 to 2; over eight seeds a mean of
-/// 0.0000 with a standard deviation of 0.0000, from 0.0000 to 0.0000.
-const FLOOR: f64 = 0.0;
+/// The least mean test accuracy of seeds 0 to 2: a point below the measured mean. It was 0.8627; that of eight seeds was 0.8627,
+/// with a standard deviation of 0.003996, from 0.8561 to 0.8706.
+const FLOOR: f64 = 0.8527;
 
 /// The test accuracy of preset `small` after its eight epochs. The run that the README shows has 0.902.
 const FLOOR_OF_SMALL: f64 = 0.895;
