@@ -58,6 +58,9 @@ fn kernels_touch_nothing_that_is_not_theirs() {
 const SHORT: usize = 5;
 const LONG: usize = 200;
 
+/// Kernels that only bf16 launches, where activations and parameters have different types.
+const BETWEEN_TYPES: [&str; 3] = ["cast_to_float", "cast_to_storage", "relu_mask_float"];
+
 /// Runs the shapes of a precision, and under `make torture` holds the list of launches to that of kernels.
 fn in_a_process(precision: Precision) {
     let launches = tempfile::NamedTempFile::new().unwrap();
@@ -77,7 +80,9 @@ fn in_a_process(precision: Precision) {
         let text = fs::read_to_string(launches.path()).unwrap();
         let kernel = text.lines().filter_map(|line| line.strip_prefix("{\"kernel\":\"")?.split('"').next());
         let launched: BTreeSet<&str> = kernel.collect();
-        let missed: Vec<_> = kernels.difference(&launched).collect();
+        let two_types = precision == Precision::Bf16;
+        let missed = kernels.difference(&launched).filter(|kernel| two_types || !BETWEEN_TYPES.contains(kernel));
+        let missed: Vec<_> = missed.collect();
         assert!(missed.is_empty(), "{precision}: no random shape launched {missed:?} of {} kernels", kernels.len());
     }
 }
@@ -225,8 +230,8 @@ fn conv(dice: &mut Dice) -> Conv {
             let channels = [dice.between(1, 4), dice.one_of(&[8, 16, 48, 96, 10])];
             (channels, dice.extents(12, 36), dice.extents(4, 11), dice.between(2, 4), dice.between(0, 2))
         }
-        // Many channels.
-        4 => ([dice.channels(136), dice.channels(136)], dice.extents(3, 8), dice.extents(1, 3), 1, dice.between(0, 1)),
+        // Few channels to many, whose sums are too short to be split.
+        4 => ([dice.channels(12), dice.channels(136)], dice.extents(5, 14), dice.extents(1, 3), 1, dice.between(0, 1)),
         _ => {
             let channels = [dice.channels(20), dice.channels(40)];
             (channels, dice.extents(1, 14), dice.extents(1, 5), dice.between(1, 4), dice.between(0, 3))
@@ -258,7 +263,7 @@ fn any_block(dice: &mut Dice) -> Block {
         false => std::array::from_fn(|_| 8 * dice.between(7, 12)),
     };
     let ([r, s], pad) = (dice.extents(1, 6), dice.between(0, 2));
-    let [h, w] = dice.extents(6, 24);
+    let [h, w] = dice.extents(6, 16);
     let (c, stride) = dice.one_of(&[(1, 2), (1, 4), (2, 1), (2, 2), (4, 1), (1, 1), (3, 1), (1, 3)]);
     Block { x: [dice.between(1, 3), c, h, w], k, filter: [r, s], stride, pad, relu: !dice.once_in(3), fused: false }
 }

@@ -214,7 +214,7 @@ fn a_call_that_fails_is_an_error_with_its_name() {
     let (functions, calls) = (of("call", &log), log.iter().filter(|line| line.starts_with("call")).count());
     let always = functions.iter().map(|function| Driver::new([("FAULT_FAILS", function)], []));
     // One call alone, at even distances.
-    let once = tries(16, 400);
+    let once = tries(12, 120);
     let once = (0..once).map(|i| Driver::new([("FAULT_AT", &*(1 + i * calls / once).to_string())], []));
     let mut failed = 0;
     for driver in always.chain(once) {
