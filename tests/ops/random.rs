@@ -231,7 +231,10 @@ fn conv(dice: &mut Dice) -> Conv {
             (channels, dice.extents(12, 36), dice.extents(4, 11), dice.between(2, 4), dice.between(0, 2))
         }
         // Few channels to many, whose sums are too short to be split.
-        4 => ([dice.channels(12), dice.channels(136)], dice.extents(5, 14), dice.extents(1, 3), 1, dice.between(0, 1)),
+        4 => {
+            let channels = [dice.one_of(&[3, 8, 12, 16, 24]), dice.one_of(&[64, 101, 104, 128, 136])];
+            (channels, dice.extents(5, 14), dice.extents(1, 3), 1, dice.between(0, 1))
+        }
         _ => {
             let channels = [dice.channels(20), dice.channels(40)];
             (channels, dice.extents(1, 14), dice.extents(1, 5), dice.between(1, 4), dice.between(0, 3))

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mlpconv::data::{Batch, Dataset, Loader, LoaderConfig, Order, Splits, known};
+use mlpconv::data::{Dataset, Loader, LoaderConfig, Order, Splits, known};
 use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Sequential};
 use mlpconv::optim::{AdamW, Schedule};
 use mlpconv::train::{Event, FitOptions, Trainer};
-use mlpconv::{Backend, Cpu, Shape};
+use mlpconv::{Backend, Cpu};
 
 use super::place::{self, Place};
 use super::promise::{kept, tries};
@@ -85,11 +85,11 @@ fn the_small_preset_reaches_its_floor() {
 
 /// The losses of steps on one batch.
 #[cfg(feature = "cuda")]
-fn losses<B: Backend<Scalar = f32>>(backend: &B, batch: &Batch, steps: usize) -> Vec<f64> {
+fn losses<B: Backend<Scalar = f32>>(backend: &B, batch: &mlpconv::data::Batch, steps: usize) -> Vec<f64> {
     let mut trainer = trainer(backend, 0);
     let step = |_| {
         trainer.reset_reading().unwrap();
-        let shape = Shape::image(batch.len(), 1, 28, 28);
+        let shape = mlpconv::Shape::image(batch.len(), 1, 28, 28);
         trainer.step(&batch.images, shape, &batch.labels, 0.005).unwrap();
         trainer.reading().unwrap().loss
     };
