@@ -53,7 +53,8 @@ test-fetch:
 FIGURES = $(CURDIR)/target/torture
 torture: target/nvcc/installed data
 	rm -rf $(FIGURES)
-	began=$$SECONDS; MLPCONV_REQUIRE_CUDA=1 MLPCONV_TORTURE=$(FIGURES) $(CARGO) test --test promises -- --test-threads=1 && \
+	export MLPCONV_REQUIRE_CUDA=1 MLPCONV_TORTURE=$(FIGURES); began=$$SECONDS; \
+		$(CARGO) test --test promises -- --test-threads=1 && $(CARGO) test --test ops random:: && \
 		python3 tests/promises/table.py $(FIGURES) $$((SECONDS - began))
 
 errors: target/nvcc/installed

@@ -9,6 +9,16 @@ pub enum CudaError {
     #[error("no CUDA driver was found (libcuda.so); install NVIDIA's driver, or use the CPU backend")]
     NoDriver,
 
+    /// libcuda is there, but it cannot be loaded, or it is incomplete.
+    #[error(
+        "the CUDA driver cannot be used: {problem}; update or install NVIDIA's driver again, or use the CPU backend"
+    )]
+    DriverDamaged { problem: String },
+
+    /// `cuInit` failed.
+    #[error("the CUDA driver does not start: {problem}; {remedy}, or use the CPU backend")]
+    DriverNotStarted { problem: String, remedy: &'static str },
+
     #[error("the CUDA driver finds no GPU (is one hidden by CUDA_VISIBLE_DEVICES?); use the CPU backend")]
     NoDevice,
 
@@ -61,6 +71,7 @@ pub(crate) fn describe(error: DriverError) -> String {
     let text = |found: Result<&std::ffi::CStr, _>| found.map(|text| text.to_string_lossy().into_owned()).ok();
     match (text(error.error_name()), text(error.error_string())) {
         (Some(name), Some(meaning)) => format!("{name}: {meaning}"),
-        _ => format!("{:?}", error.0),
+        // Not by cudarc's names: a newer driver may answer a number that its enum does not have.
+        _ => format!("error {}", error.0 as u32),
     }
 }

@@ -28,7 +28,8 @@ fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, arithmetic
     }
 }
 
-fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case) {
+/// Holds the backward kernels of `case`, which has no ReLU, to overwriting and to adding.
+pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case) {
     let (inputs, dy) = (case.draw(arithmetic), case.draw_seed(arithmetic));
     let spread = |(i, x): (usize, &Vec<f64>)| draw::spread(200 + i as u64, x.len());
     let held = inputs.iter().enumerate().map(spread).enumerate();

@@ -56,7 +56,7 @@ impl Batches {
 }
 
 /// Compares every batch of an epoch. The loader's are compared as `backend` stores them.
-fn check<B: Backend>(backend: &B, batches: &Batches) {
+pub fn check<B: Backend>(backend: &B, batches: &Batches) {
     let epoch = batches.epoch();
     let order: Vec<u8> = epoch.iter().flat_map(|batch| &batch.indices).flat_map(|index| index.to_le_bytes()).collect();
     let (images, labels) = batches.dataset();

@@ -135,6 +135,7 @@ pub fn within(what: &str, got: &[f64], want: &[Interval], exact: bool) {
         width += want.hi - want.lo;
         size += want.lo.abs().max(want.hi.abs());
     }
-    // Wide intervals would make the check useless.
-    assert!(width <= if exact { 0.0 } else { 0.02 * size }, "{what}: {width} of {size}");
+    // Wide intervals would make the check useless. Of a few elements one may have cancelled.
+    let most = if exact { 0.0 } else { 0.02 * size };
+    assert!(width <= most || !exact && got.len() < 8, "{what}: {width} of {size}");
 }

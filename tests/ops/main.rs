@@ -59,6 +59,13 @@ mod pair;
 mod parts;
 /// A 1×1 convolution and a max pool as one op.
 mod pooled;
+/// The wording of the promises.
+#[cfg(feature = "cuda")]
+#[path = "../promises/promise.rs"]
+mod promise;
+/// Every op on random shapes, under the checks of the virtual GPU.
+#[cfg(feature = "cuda")]
+mod random;
 /// The ReLU contract.
 mod rectified;
 /// Values and gradients against the naive loops.

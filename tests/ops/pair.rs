@@ -247,7 +247,8 @@ fn average(
     (means, shares.map(mask).collect())
 }
 
-fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, pair: &Pair, exact: bool) {
+/// Compares the pair with its reference, on small whole numbers if `exact`.
+pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, pair: &Pair, exact: bool) {
     let (inputs, seed) = if exact { (pair.whole(), pair.whole_seed()) } else { (pair.draw(), pair.seed()) };
     let (y, gradients) = run(backend, pair, &inputs, &seed);
     // If the average is not fused, the pair before it may still be.

@@ -26,7 +26,7 @@ pub struct Pooled {
     stride: usize,
 }
 
-const fn pooled(x: [usize; 3], [c, k]: [usize; 2], [window, stride]: [usize; 2]) -> Pooled {
+pub const fn pooled(x: [usize; 3], [c, k]: [usize; 2], [window, stride]: [usize; 2]) -> Pooled {
     Pooled { x, c, k, window, stride }
 }
 
@@ -70,10 +70,10 @@ impl Pooled {
 
 /// The parts of the op that are present: the bias, the ReLU, and the output of positions.
 #[derive(Clone, Copy, Debug)]
-struct Options {
-    bias: bool,
-    relu: bool,
-    index: bool,
+pub struct Options {
+    pub bias: bool,
+    pub relu: bool,
+    pub index: bool,
 }
 
 const ALL: Options = Options { bias: true, relu: true, index: true };
@@ -154,9 +154,14 @@ pub fn shapes() -> Vec<Pooled> {
     SHAPES.to_vec()
 }
 
+/// Compares the fused op with the two ops on the shape's own draw.
+pub fn check<B: Backend>(backend: &B, shape: &Pooled, options: Options) {
+    expect(backend, shape, &shape.draw(), options);
+}
+
 fn fused_has_the_bits_of_convolution_and_pool<B: Backend>(backend: &B, _: Arithmetic) {
     for shape in SHAPES {
-        expect(backend, &shape, &shape.draw(), ALL);
+        check(backend, &shape, ALL);
     }
 }
 
@@ -215,33 +220,36 @@ fn gradients_are_those_of_convolution_and_pool<B: Backend>(backend: &B, _: Arith
         pooled([2, 5, 5], [10, 10], [2, 2]),
     ];
     for shape in shapes {
-        for relu in [true, false] {
-            let inputs = shape.draw();
-            let seed = draw::spread(520, shape.pool().output().len());
-            let run = |fused: bool| {
-                let mut tape = Tape::new(backend, TRAINING);
-                let shapes = shape.inputs();
-                let leaf = case::variable(&mut tape, shapes[0], &inputs[0]);
-                // A rectified input, so that its gradient is masked.
-                let x = tape.relu(&leaf).unwrap();
-                let w = case::variable_as(Role::Parameter, &mut tape, shapes[1], &inputs[1]);
-                let bias = case::variable_as(Role::Parameter, &mut tape, shapes[2], &inputs[2]);
-                let y = if fused {
-                    tape.pointwise_maxpool(&x, case::affine(&w, Some(&bias), relu), shape.window, shape.stride).unwrap()
-                } else {
-                    let affine = case::affine(&w, Some(&bias), relu);
-                    let whole = tape.conv2d(&x, affine, Window::default()).unwrap();
-                    tape.maxpool(&whole, shape.window, shape.stride).unwrap()
-                };
-                assert_eq!(y.shape(), shape.pool().output());
-                let bits = |shape, buf: &B::Buf| -> Vec<u64> {
-                    case::download(backend, shape, buf).into_iter().map(f64::to_bits).collect()
-                };
-                let values = bits(y.shape(), y.data());
-                let grads = tape.backward_from(&y, case::upload(backend, y.shape(), &seed)).unwrap();
-                (values, [&leaf, &w, &bias].map(|var: &Var<B>| bits(var.shape(), grads.of(var).unwrap())))
-            };
-            assert!(run(true) == run(false), "{shape:?}, relu: {relu}");
-        }
+        [true, false].into_iter().for_each(|relu| check_gradients(backend, &shape, relu));
     }
+}
+
+/// Compares the fused op's gradients, on the shape's own draw, with those of the two ops.
+pub fn check_gradients<B: Backend>(backend: &B, shape: &Pooled, relu: bool) {
+    let inputs = shape.draw();
+    let seed = draw::spread(520, shape.pool().output().len());
+    let run = |fused: bool| {
+        let mut tape = Tape::new(backend, TRAINING);
+        let shapes = shape.inputs();
+        let leaf = case::variable(&mut tape, shapes[0], &inputs[0]);
+        // A rectified input, so that its gradient is masked.
+        let x = tape.relu(&leaf).unwrap();
+        let w = case::variable_as(Role::Parameter, &mut tape, shapes[1], &inputs[1]);
+        let bias = case::variable_as(Role::Parameter, &mut tape, shapes[2], &inputs[2]);
+        let y = if fused {
+            tape.pointwise_maxpool(&x, case::affine(&w, Some(&bias), relu), shape.window, shape.stride).unwrap()
+        } else {
+            let affine = case::affine(&w, Some(&bias), relu);
+            let whole = tape.conv2d(&x, affine, Window::default()).unwrap();
+            tape.maxpool(&whole, shape.window, shape.stride).unwrap()
+        };
+        assert_eq!(y.shape(), shape.pool().output());
+        let bits = |shape, buf: &B::Buf| -> Vec<u64> {
+            case::download(backend, shape, buf).into_iter().map(f64::to_bits).collect()
+        };
+        let values = bits(y.shape(), y.data());
+        let grads = tape.backward_from(&y, case::upload(backend, y.shape(), &seed)).unwrap();
+        (values, [&leaf, &w, &bias].map(|var: &Var<B>| bits(var.shape(), grads.of(var).unwrap())))
+    };
+    assert!(run(true) == run(false), "{shape:?}, relu: {relu}");
 }

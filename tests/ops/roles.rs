@@ -24,7 +24,8 @@ fn ops_take_any_role<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     }
 }
 
-fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, roles: &[Role], seed_role: Role) {
+/// Compares values and gradients, with the inputs in buffers of `roles`, with the naive loops.
+pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, roles: &[Role], seed_role: Role) {
     let (mut inputs, seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
     // A bias in a buffer of activations is rounded as they are.
     if let Some(bias) = inputs.get_mut(2).filter(|_| roles.get(2) == Some(&Role::Activation)) {

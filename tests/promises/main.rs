@@ -1,5 +1,5 @@
-//! What the README promises, each with a figure: a module for every row of its table. `cargo test --test promises` is the
-//! short form, `make torture` the long one.
+//! What the README promises, each with a figure: a module for every row of its table (that of promise 14 is `random` in `tests/ops`).
+//! `cargo test --test promises` is the short form, `make torture` the long one.
 
 #[cfg(feature = "cuda")]
 #[path = "../gpu/mod.rs"]
@@ -9,7 +9,6 @@ mod place;
 mod promise;
 
 mod bits;
-mod borders;
 #[cfg(target_os = "linux")]
 mod calls;
 mod chance;

@@ -128,16 +128,17 @@ fn auto(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Prec
     }
     match cuda(0, precision, "the first GPU; --device cpu is the other choice".into()) {
         Ok(choice) => Ok(choice),
-        Err(Error::Cuda(error)) => {
+        Err(error) => {
             let why = match error {
-                CudaError::NoDriver => "no CUDA driver was found".into(),
-                CudaError::NoDevice => "the CUDA driver finds no GPU".into(),
-                CudaError::KernelsNotBuilt { .. } => "this build has no CUDA kernels; mlpconv doctor says why".into(),
+                Error::Cuda(CudaError::NoDriver) => "no CUDA driver was found".into(),
+                Error::Cuda(CudaError::NoDevice) => "the CUDA driver finds no GPU".into(),
+                Error::Cuda(CudaError::KernelsNotBuilt { .. }) => {
+                    "this build has no CUDA kernels; mlpconv doctor says why".into()
+                }
                 other => other.to_string(),
             };
             cpu(args, resumed, precision, why)
         }
-        Err(error) => Err(error),
     }
 }
 

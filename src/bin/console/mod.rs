@@ -24,13 +24,24 @@ use mlpconv::{Error, Result, Shape};
 
 pub use output::{note, say};
 
-/// Prints an error, and the options that may help, and returns failure.
+/// Prints an error, and the options that may help. The exit code is 2 if the device cannot be used, as it is for an
+/// option that does not exist, and else 1.
 pub fn fail(error: &Error) -> ExitCode {
     note(format_args!("error: {error}"));
     if let Some(options) = remedy(error) {
         note(format_args!("options: {options}"));
     }
-    ExitCode::FAILURE
+    if is_of_a_device(error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Whether the device that was asked for cannot be used, or has failed.
+fn is_of_a_device(error: &Error) -> bool {
+    match error {
+        Error::Device { .. } => true,
+        #[cfg(feature = "cuda")]
+        Error::Cuda(_) => true,
+        _ => false,
+    }
 }
 
 /// The options that may help against an error. The library's message does not name options.
@@ -46,6 +57,8 @@ fn remedy(error: &Error) -> Option<&'static str> {
         Error::Cuda(error) => match error {
             CudaError::NoSuchDevice { .. } => Some("--device cuda:0, or --device cpu"),
             CudaError::NoDriver
+            | CudaError::DriverDamaged { .. }
+            | CudaError::DriverNotStarted { .. }
             | CudaError::NoDevice
             | CudaError::KernelsNotBuilt { .. }
             | CudaError::Unsupported { .. }

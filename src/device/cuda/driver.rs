@@ -1,4 +1,5 @@
-//! The driver and its devices. cudarc panics where there is no libcuda, so its presence is checked first.
+//! The driver and its devices. cudarc panics where there is no libcuda and where libcuda lacks a function, so both are
+//! checked first.
 
 use std::sync::Arc;
 
@@ -6,9 +7,58 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 
+use libloading::Library;
+
 use super::{Architecture, CudaError};
 use crate::Result;
 use crate::error::describe;
+
+/// Every function of the driver that this crate calls, itself or through cudarc.
+const FUNCTIONS: [&str; 43] = [
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuGetErrorName",
+    "cuGetErrorString",
+    "cuDeviceGet",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDeviceGetAttribute",
+    "cuDeviceTotalMem_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+    "cuModuleLoadDataEx",
+    "cuModuleUnload",
+    "cuModuleGetFunction",
+    "cuFuncSetAttribute",
+    "cuLaunchKernel",
+    "cuMemAlloc_v2",
+    "cuMemFree_v2",
+    "cuMemGetInfo_v2",
+    "cuMemHostAlloc",
+    "cuMemFreeHost",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemsetD8Async",
+    "cuMemsetD16Async",
+    "cuMemsetD32Async",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamSynchronize",
+    "cuStreamBeginCapture_v2",
+    "cuStreamEndCapture",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventElapsedTime",
+    "cuEventQuery",
+    "cuEventRecord",
+    "cuEventSynchronize",
+];
 
 /// A GPU as its driver describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +81,12 @@ pub struct CudaDevice {
 /// The driver's version, as the CUDA version that it supports: (13, 0).
 ///
 /// # Errors
-/// [`CudaError::NoDriver`] where there is none, [`CudaError::Driver`] where it does not start.
+/// [`CudaError::NoDriver`] where there is none, [`CudaError::DriverDamaged`] where it cannot be loaded or lacks a
+/// function, [`CudaError::DriverNotStarted`] where it does not start, [`CudaError::NoDevice`] where it finds no GPU.
 pub fn driver_version() -> Result<(u32, u32)> {
     start()?;
     let mut version = 0;
+    // SAFETY: the driver has the function.
     unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(CudaError::driver("cuDriverGetVersion"))?;
     let version = u32::try_from(version).unwrap_or(0);
     Ok((version / 1000, version % 1000 / 10))
@@ -43,11 +95,11 @@ pub fn driver_version() -> Result<(u32, u32)> {
 /// All devices that the driver shows.
 ///
 /// # Errors
-/// As [`driver_version`]; [`CudaError::NoDevice`] where there is a driver but no GPU.
+/// As [`driver_version`]; [`CudaError::Driver`] where the driver does not describe a GPU.
 pub fn devices() -> Result<Vec<CudaDevice>> {
     start()?;
     let count = result::device::get_count().map_err(CudaError::driver("cuDeviceGetCount"))?;
-    if count == 0 {
+    if count < 1 {
         return Err(CudaError::NoDevice.into());
     }
     (0..count).map(|ordinal| device(ordinal).map_err(CudaError::driver("cuDeviceGetAttribute"))).collect()
@@ -79,16 +131,54 @@ fn device(ordinal: i32) -> std::result::Result<CudaDevice, DriverError> {
     })
 }
 
-/// Initialises the driver.
+/// Loads the driver, checks that it has every function, and initialises it.
 fn start() -> Result<()> {
-    // SAFETY: it only tries to load libcuda.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(CudaError::NoDriver.into());
+    load()?;
+    // SAFETY: one of cudarc's names for libcuda has just been loaded.
+    let library = unsafe { sys::culib() };
+    // SAFETY: the address is not used.
+    let lacks = |function: &&str| unsafe { library.get::<*const ()>(function.as_bytes()) }.is_err();
+    if let Some(function) = FUNCTIONS.into_iter().find(lacks) {
+        return Err(CudaError::DriverDamaged { problem: format!("it has no function {function}") }.into());
     }
     match result::init() {
         Ok(()) => Ok(()),
         Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => Err(CudaError::NoDevice.into()),
-        Err(error) => Err(CudaError::Driver { call: "cuInit", problem: describe(error) }.into()),
+        Err(error) => Err(CudaError::DriverNotStarted { problem: describe(error), remedy: remedy(error.0) }.into()),
+    }
+}
+
+/// Loads libcuda under one of the names by which cudarc asks for it.
+fn load() -> Result<()> {
+    let mut damaged = None;
+    for name in ["cuda", "nvcuda"].into_iter().flat_map(cudarc::get_lib_name_candidates) {
+        // SAFETY: a driver's library may be loaded at any time.
+        match unsafe { Library::new(name) } {
+            Ok(_) => return Ok(()),
+            // glibc and musl name the file and the reason. Of a file that is not there they say that there is none.
+            Err(libloading::Error::DlOpen { source }) if !source.to_string().contains("No such file") => {
+                damaged.get_or_insert_with(|| source.to_string());
+            }
+            Err(_) => {}
+        }
+    }
+    Err(damaged.map_or(CudaError::NoDriver, |problem| CudaError::DriverDamaged { problem }).into())
+}
+
+/// The usual remedy where `cuInit` fails with `code`.
+fn remedy(code: CUresult) -> &'static str {
+    match code {
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "this libcuda is the toolkit's stub, for linking alone; take its folder out of LD_LIBRARY_PATH"
+        }
+        CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
+            "this libcuda is of a compatibility package that the GPU is not for; take its folder out of LD_LIBRARY_PATH"
+        }
+        CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+            "libcuda and the kernel's module are of different versions; restart the machine"
+        }
+        CUresult::CUDA_ERROR_SYSTEM_NOT_READY => "start the system's services for it, such as nvidia-fabricmanager",
+        _ => "see whether nvidia-smi works, and restart the machine if not",
     }
 }
 

@@ -32,13 +32,12 @@ pub(super) fn fprop<B: MlpConv>(
     index: Option<&mut B::Bytes>,
 ) -> Result<()> {
     let a1 = a1(backend, shape, x, params)?;
-    let Some(pool) = &shape.pool else {
-        return backend.pointwise_pair_fprop(&shape.pair(), &a1, others(params), y);
-    };
-    let mut a2 = backend.alloc(Role::Activation, shape.conv.pixels() * shape.k2)?;
-    backend.conv2d_fprop(&shape.second(), &a1, params.layer(1), &mut a2)?;
-    drop(a1);
-    backend.pointwise_maxpool_fprop(&shape.third(), pool, &a2, params.layer(2), y, index)
+    // The same kernels with a pool as without one, and as in the backward pass, which computes the pair again.
+    let pair = |y: &mut B::Buf| backend.pointwise_pair_fprop(&shape.pair(), &a1, others(params), y);
+    let Some(pool) = &shape.pool else { return pair(y) };
+    let mut whole = backend.alloc(Role::Activation, shape.unpooled().len())?;
+    pair(&mut whole)?;
+    backend.maxpool_fprop(pool, &whole, y, index)
 }
 
 /// dgrad of the pool: the gradient of the third convolution's output, from that of the pool's output.

@@ -18,11 +18,12 @@ on_every_backend!(
 
 /// A block and the window and stride of its pool.
 #[derive(Clone, Copy, Debug)]
-struct Pooled {
-    block: Block,
-    pool: [usize; 2],
+pub struct Pooled {
+    pub block: Block,
+    /// Window and stride.
+    pub pool: [usize; 2],
     /// The most rows and columns of the block's output that are computed.
-    cropped: [usize; 2],
+    pub cropped: [usize; 2],
 }
 
 impl Pooled {
@@ -100,6 +101,11 @@ impl Pooled {
         (y, index)
     }
 
+    /// Compares the op on the block's own draw with block and pool.
+    pub fn check_drawn<B: Backend>(&self, backend: &B) {
+        self.check(backend, &self.block.draw());
+    }
+
     fn check<B: Backend>(&self, backend: &B, inputs: &[Vec<f64>]) -> (Vec<u64>, Vec<u8>) {
         let inputs = self.upload(backend, inputs);
         let (y, index) = self.check_forward(backend, &inputs);
@@ -162,7 +168,7 @@ fn all(arithmetic: Arithmetic) -> Vec<Pooled> {
 
 fn values_positions_and_gradients_are_those_of_block_and_pool<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     for pooled in all(arithmetic) {
-        pooled.check(backend, &pooled.block.draw());
+        pooled.check_drawn(backend);
     }
 }
 

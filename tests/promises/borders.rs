@@ -1,1 +1,0 @@
-//! Promise 14. Kernels touch nothing that is not theirs.
