@@ -183,13 +183,14 @@ fn a_state_file_without_an_optimiser_is_sgds() {
         assert!(a.unwrap()[..] == b.unwrap()[..], "the velocity of {name}");
     }
 
-    // The tensor gets another name of the same length, so the file's offsets stay valid.
-    let bytes = std::fs::read(&path).unwrap();
-    let text = b"velocity.0.0.bias";
-    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
-    let mut changed = bytes.clone();
-    changed[at..at + 8].copy_from_slice(b"velosity");
-    std::fs::write(&path, changed).unwrap();
+    // The tensor gets another name of the same length, so the file's offsets stay valid; and the checksum's entry
+    // another key, so that the file is as old as those without one.
+    let mut bytes = std::fs::read(&path).unwrap();
+    for (text, other) in [("velocity.0.0.bias", "velosity.0.0.bias"), ("mlpconv.sha256", "mlpconv.sha000")] {
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+        bytes[at..at + text.len()].copy_from_slice(other.as_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
     let error = run.restore(&mut fresh()).unwrap_err().to_string();
     assert!(error.contains("velocity.0.0.bias is missing"), "{error}");
 }

@@ -17,3 +17,7 @@ mod numbers;
 mod cifar;
 
 mod weights_files;
+
+mod weights_of_others;
+
+mod weights_damage;

@@ -127,7 +127,26 @@ fn entry<'a>(entries: &'a mut [Entry], name: &str) -> &'a mut Entry {
 #[test]
 fn a_missing_tensor_is_refused() {
     // The last tensor is missing: those before it must not have been loaded.
-    refuse_changed("7.4.bias is missing", |entries| entries.retain(|(name, ..)| name != "7.4.bias"));
+    refuse_changed("tensor 7.4.bias is missing", |entries| entries.retain(|(name, ..)| name != "7.4.bias"));
+}
+
+/// One message names everything that does not fit, in the network's order, however the file is ordered.
+#[test]
+fn all_missing_and_unexpected_tensors_are_named_at_once() {
+    let says = "tensors 0.2.weight, 2.0.bias, 2.2.weight, 4.0.weight, 4.2.bias and 1 more are missing; the network has no \
+                parameters 0.10.bias, 0.9.weight; use a file that was saved for the same network";
+    for reversed in [false, true] {
+        refuse_changed(says, |entries| {
+            let missing = ["0.2.weight", "2.0.bias", "2.2.weight", "4.0.weight", "4.2.bias", "7.4.bias"];
+            entries.retain(|(name, ..)| !missing.contains(&&**name));
+            for name in ["0.9.weight", "0.10.bias"] {
+                entries.push((name.into(), Dtype::F32, vec![1], vec![0; 4]));
+            }
+            if reversed {
+                entries.reverse();
+            }
+        });
+    }
 }
 
 #[test]
@@ -152,10 +171,35 @@ fn a_wrong_shape_is_refused() {
 
 #[test]
 fn a_wrong_type_is_refused() {
-    refuse_changed("0.0.bias is F16", |entries| {
+    for (to, width) in [(Dtype::I32, 4), (Dtype::U8, 1), (Dtype::BOOL, 1), (Dtype::F8_E4M3, 1)] {
+        refuse_changed(&format!("0.0.bias is {to}; weights are F32, F16, BF16 or F64"), |entries| {
+            let (_, dtype, dims, bytes) = entry(entries, "0.0.bias");
+            *dtype = to;
+            bytes.truncate(width * dims[0]);
+        });
+    }
+}
+
+#[test]
+fn a_tensor_with_nan_or_infinity_is_refused() {
+    let put = |values: &'static [f32], name: &'static str| {
+        move |entries: &mut Vec<Entry>| {
+            let (.., bytes) = entry(entries, name);
+            bytes[..4 * values.len()].copy_from_slice(bytemuck::cast_slice(values));
+        }
+    };
+    refuse_changed("tensor 0.0.bias holds a value that is NaN or infinite;", put(&[1.0, f32::NAN, 0.0], "0.0.bias"));
+    const THREE: [f32; 4] = [f32::NAN, f32::INFINITY, f32::MAX, f32::NEG_INFINITY];
+    refuse_changed("tensor 2.0.weight holds 3 values that are NaN or infinite (as does another tensor)", |entries| {
+        put(&[f32::NAN], "4.0.bias")(entries);
+        put(&THREE, "2.0.weight")(entries);
+    });
+    // Narrowed to f32, a large F64 is infinite.
+    refuse_changed("tensor 0.0.bias holds a value that is NaN or infinite", |entries| {
         let (_, dtype, dims, bytes) = entry(entries, "0.0.bias");
-        *dtype = Dtype::F16;
-        bytes.truncate(2 * dims[0]);
+        *dtype = Dtype::F64;
+        *bytes = vec![0; 8 * dims[0]];
+        bytes[..8].copy_from_slice(&1e39f64.to_le_bytes());
     });
 }
 
