@@ -100,7 +100,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// Returns [`ControlFlow::Continue`] if the run came to its end, [`ControlFlow::Break`] if `on_event` stopped it.
     ///
     /// # Errors
-    /// [`Error::Diverged`] as soon as a reading of the loss, in training or on the test images, is not finite; the
+    /// [`Error::Data`] without training or without test images; [`Error::Diverged`] as soon as a reading of the loss, in training or on the test images, is not finite; the
     /// errors of [`Trainer::step`], of `on_event` and of the device.
     pub fn fit<'a>(
         &mut self,
@@ -113,6 +113,9 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         let steps = train.loader().steps();
         if steps == 0 {
             return Err(Error::data("training images", "there are none"));
+        }
+        if test.loader().steps() == 0 {
+            return Err(Error::data("test images", "there are none"));
         }
         let rate = |epoch: u32, step: usize| {
             options.rate * options.schedule.factor(epoch as usize * steps + step, steps, options.epochs)
