@@ -26,8 +26,9 @@ pub enum Init {
 
 impl Init {
     /// The largest absolute value.
-    fn bound(self, fan_in: usize, fan_out: usize) -> f64 {
-        let (fan_in, fan_out) = (fan_in as f64, fan_out as f64);
+    fn bound(self, fan_in: [usize; 3], fan_out: [usize; 3]) -> f64 {
+        let [fan_in, fan_out] =
+            [fan_in, fan_out].map(|extents| extents.map(|extent| extent as f64).iter().product::<f64>());
         match self {
             Init::Zeros => 0.0,
             Init::Xavier => (6.0 / (fan_in + fan_out)).sqrt(),
@@ -80,7 +81,8 @@ impl<B: Backend> Builder<B> {
     /// without a ReLU.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for no channels, an empty filter or a stride of 0.
+    /// [`Error::Shape`](crate::Error::Shape) for no channels, an empty filter, a stride of 0, or weights that no memory
+    /// holds.
     pub fn conv2d(
         &mut self,
         inputs: usize,
@@ -122,13 +124,21 @@ impl<B: Backend> Builder<B> {
     /// A parameter of shape `shape`, of a convolution with weights of shape `conv`.
     fn param(&mut self, shape: Shape, init: Init, conv: Shape) -> Result<Param<B>> {
         let &[k, c, r, s] = conv.dims() else { unreachable!("weights have rank 4") };
-        let bound = init.bound(c * r * s, k * r * s);
+        let bound = init.bound([c, r, s], [k, r, s]);
         let mut rng = Stream::new(self.seed, Purpose::Init { index: self.made }, 0, 0).rng();
         self.made += 1;
         // Uniform in [-1, 1), in steps of 2^-23. The product with the bound is computed in f64 and rounded to the
         // scalar.
         let mut uniform = || f64::from(rng.random::<u32>() >> 8) / f64::from(1u32 << 23) - 1.0;
-        let values: Vec<_> = (0..shape.len()).map(|_| Real::from_f64(bound * uniform())).collect();
+        let mut values = Vec::new();
+        values.try_reserve_exact(shape.len()).map_err(|_| {
+            let bytes = shape.len().saturating_mul(size_of::<B::Scalar>());
+            crate::Error::shape(
+                "conv2d",
+                format!("no memory for a parameter {shape} of {bytes} bytes; make it smaller"),
+            )
+        })?;
+        values.extend((0..shape.len()).map(|_| B::Scalar::from_f64(bound * uniform())));
         Param::new(&self.backend, shape, &values)
     }
 }

@@ -60,6 +60,26 @@ pub fn layers<B: Backend, M: Module<B> + ?Sized>(net: &M) -> Vec<Layer<'_, B>> {
     layers
 }
 
+/// The parameters of a network, to be changed.
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) if [`Module::params`] and [`Module::params_mut`] do not list the same
+/// parameters: a module that has one of the two methods alone would neither learn nor load anything.
+pub fn params_mut<B: Backend, M: Module<B> + ?Sized>(net: &mut M) -> Result<Vec<(String, &mut Param<B>)>> {
+    let listed: Vec<_> = net.params().into_iter().map(|(name, param)| (name, param.id())).collect();
+    let params = net.params_mut();
+    let same = listed.len() == params.len()
+        && listed.iter().zip(&params).all(|((name, id), (other, param))| name == other && *id == param.id());
+    if same {
+        return Ok(params);
+    }
+    let other = |(i, (name, _)): (usize, &(String, _))| params.get(i).is_none_or(|(other, _)| other != name);
+    let first = listed.iter().enumerate().find(|at| other(*at)).map(|(_, (name, _))| name);
+    let name = first.or(params.get(listed.len()).map(|(name, _)| name)).map_or("a parameter", |name| name);
+    let problem = format!("params and params_mut of its modules differ at {name}; let both list the same parameters");
+    Err(crate::Error::config("network", problem))
+}
+
 /// `path` and `name` joined by a dot, as in PyTorch.
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

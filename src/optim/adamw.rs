@@ -1,7 +1,7 @@
 //! AdamW: Adam with weight decay that is decoupled from the gradient.
 
 use super::kept::Kept;
-use super::{Optimizer, unknown};
+use super::{Optimizer, require, unknown};
 use crate::Backend;
 use crate::device::Guard;
 use crate::ops::adamw::{AdamWStep, Item, corrections};
@@ -80,6 +80,15 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
     }
 
     fn step(&mut self, mut params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()> {
+        let ([beta1, beta2], eps, decay) = (self.betas, self.eps, self.weight_decay);
+        let in_range = [
+            ("beta1", beta1, (0.0..1.0).contains(&beta1), "in [0, 1)"),
+            ("beta2", beta2, (0.0..1.0).contains(&beta2), "in [0, 1)"),
+            // Kernels take it in f32, where a smaller number may become zero, and a zero gradient 0 / 0.
+            ("eps", eps, eps >= f64::from(f32::MIN_POSITIVE) && eps.is_finite(), "at least 1.2e-38, and finite"),
+            ("weight decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite"),
+        ];
+        require(NAME, rate, &in_range)?;
         self.exp_avg.begin(&self.backend, &params)?;
         self.exp_avg_sq.begin(&self.backend, &params)?;
         let (mut averages, mut squares) = (self.exp_avg.lend(), self.exp_avg_sq.lend());

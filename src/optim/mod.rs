@@ -33,7 +33,8 @@ pub trait Optimizer<B: Backend>: Send {
     /// the step out, and an element whose new numbers would not be finite.
     ///
     /// # Errors
-    /// [`Error::ParameterInUse`] while a variable of some tape shares a parameter's data; nothing is updated then.
+    /// [`Error::ParameterInUse`] while a variable of some tape shares a parameter's data; [`Error::Config`] for a setting
+    /// out of its range, or a rate that is negative or not finite in f32, or zero in f32 alone. Nothing is updated then.
     fn step(&mut self, params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()>;
 
     /// Two per-step scalars of the next update: AdamW's bias corrections, or other numbers that differ from update to
@@ -78,6 +79,30 @@ pub trait Optimizer<B: Backend>: Send {
     /// [`Error::Config`] if the optimiser has no counter of that name.
     fn set_counter(&mut self, name: &str, _value: u64) -> Result<()> {
         Err(unknown(self.name(), name))
+    }
+}
+
+/// Checks a learning rate. Zero is one: schedules may end there.
+///
+/// # Errors
+/// [`Error::Config`] for a rate that is negative or not finite in f32, as kernels take it, or that is zero in f32 alone.
+pub(crate) fn require_rate(rate: f64) -> Result<()> {
+    let in_f32 = rate as f32;
+    if rate == 0.0 || (in_f32 > 0.0 && in_f32.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::config("learning rate", format!("{rate:e} must be positive and finite, in f32 too")))
+}
+
+/// Checks an update's rate, and settings: name, value, whether it is in its range, and the range.
+///
+/// # Errors
+/// [`Error::Config`] that names the first number out of its range.
+fn require(optimizer: &str, rate: f64, settings: &[(&str, f64, bool, &str)]) -> Result<()> {
+    require_rate(rate)?;
+    match settings.iter().find(|(_, _, ok, _)| !ok) {
+        Some((name, value, _, must)) => Err(Error::config(optimizer, format!("{name} {value} must be {must}"))),
+        None => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! SGD with momentum, Nesterov momentum and weight decay.
 
 use super::kept::Kept;
-use super::{Optimizer, unknown};
+use super::{Optimizer, require, unknown};
 use crate::Backend;
 use crate::device::{Guard, Real};
 use crate::ops::sgd::{Item, SgdStep};
@@ -57,6 +57,12 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
     }
 
     fn step(&mut self, mut params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()> {
+        let (momentum, decay) = (self.momentum, self.weight_decay);
+        let in_range = [
+            ("momentum", momentum, (0.0..1.0).contains(&momentum), "in [0, 1)"),
+            ("weight decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite"),
+        ];
+        require(NAME, rate, &in_range)?;
         if self.momentum != 0.0 {
             self.velocity.begin(&self.backend, &params)?;
         }

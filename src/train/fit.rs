@@ -12,7 +12,7 @@ use crate::Backend;
 use crate::error::{NotFinite, Place};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Pending, Reading};
-use crate::optim::Schedule;
+use crate::optim::{Schedule, require_rate};
 use crate::{Error, Result};
 
 /// The options of [`Trainer::fit`].
@@ -106,6 +106,9 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// Returns [`ControlFlow::Continue`] if the run came to its end, [`ControlFlow::Break`] if `on_event` stopped it.
     ///
     /// # Errors
+    /// [`Error::Data`] without training or without test images; [`Error::Config`] for a rate that is not positive and
+    /// finite in f32.
+    ///
     /// [`Error::Diverged`] as soon as the host learns that something of a step is not finite, which may be some steps later;
     /// it names the step and the op. The trainer has gone back to that step then: its weights, its optimiser, its position
     /// and its running loss are those before the step, so [`Run::save`](super::Run::save) saves what can be resumed. Where
@@ -140,8 +143,18 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         if steps == 0 {
             return Err(Error::data("training images", "there are none"));
         }
+        if test.loader().steps() == 0 {
+            return Err(Error::data("test images", "there are none"));
+        }
+        if options.rate == 0.0 {
+            return Err(Error::config("learning rate", "must be positive"));
+        }
+        require_rate(options.rate)?;
+        // A schedule may bring the rate below the numbers of f32.
         let rate = |epoch: u32, step: usize| {
-            options.rate * options.schedule.factor(epoch as usize * steps + step, steps, options.epochs)
+            let factor = options.schedule.factor(epoch as usize * steps + step, steps, options.epochs);
+            let rate = options.rate * factor;
+            if rate as f32 == 0.0 { 0.0 } else { rate }
         };
         let mut first = true;
         let mut lag = Lag::new();

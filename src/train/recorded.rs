@@ -73,6 +73,11 @@ impl<B: Backend> Default for Recorded<B> {
 }
 
 impl<B: Backend> Recorded<B> {
+    /// Whether the next [`Recorded::run`] of the work with key `work` is a replay.
+    pub(super) fn replays(&self, work: &Work) -> bool {
+        self.kinds.iter().any(|(kind, state)| kind == work && matches!(state, State::Recorded(_)))
+    }
+
     /// Runs the work with key `work`: by calling `step`, or by a replay of its recording. The first run of a key calls
     /// `step`, the second records it, later ones replay.
     ///

@@ -9,9 +9,9 @@ use super::recorded::{Recorded, Work};
 use super::{OnNan, Resident};
 use crate::Backend;
 use crate::device::{Real, Role, StepScalars};
-use crate::nn::Module;
+use crate::nn::{Module, params_mut};
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, require_rate};
 use crate::tape::{Grads, Mode, Tape, Var};
 use crate::{Error, Result, Shape};
 
@@ -66,10 +66,18 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     ///
     /// # Errors
     /// [`Error::Shape`] for shapes or lengths that do not fit the network, [`Error::Label`] for a label that is not
-    /// below its number of classes; nothing is updated then.
+    /// below its number of classes; [`Error::Config`] as by [`Optimizer::step`] and
+    /// [`params_mut`]. Nothing is updated or counted then.
     pub fn step(&mut self, images: &[B::Scalar], shape: Shape, labels: &[u8], rate: f64) -> Result<()> {
+        require_rate(rate)?;
         let x = self.backend.upload(Role::Activation, images)?;
-        self.learn(x, shape, rate, |backend, logits| upload_labels(backend, labels, logits.c()))?;
+        let mark = self.meter.mark(&self.backend)?;
+        let learned = self.learn(x, shape, rate, |backend, logits| upload_labels(backend, labels, logits.c()));
+        if learned.is_err() {
+            // The first error is the one to report.
+            drop(self.meter.back_to(&self.backend, mark));
+            return learned;
+        }
         self.position.step += 1;
         Ok(())
     }
@@ -89,6 +97,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         if n == 0 {
             return Ok(0);
         }
+        require_rate(rate)?;
         data.begin(epoch)?;
         let scalars = StepScalars {
             rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32,
@@ -99,12 +108,19 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         };
         let work = Work::training(data.id, n, self.seed, &self.net, &*self.optimizer);
         let backend = self.backend.clone();
+        // A replay fails with the device, and then there is nothing to read any more.
+        let replays = self.record && self.recorded.get_mut().replays(&work);
+        let mark = if replays { None } else { Some(self.meter.mark(&backend)?) };
         let mut recorded = std::mem::take(self.recorded.get_mut());
         let replayed = recorded.run(&backend, work, self.record.then_some(&scalars), &mut || {
             let (x, labels) = data.gather(places.clone())?;
             self.learn(x, data.shape(n), rate, |_, logits| data.require_classes(logits.c()).map(|()| labels))
         });
         *self.recorded.get_mut() = recorded;
+        if let (Err(_), Some(mark)) = (&replayed, mark) {
+            // The first error is the one to report.
+            drop(self.meter.back_to(&backend, mark));
+        }
         if replayed? {
             self.meter.count(n);
             self.optimizer.count_replay();
@@ -123,7 +139,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     ) -> Result<()> {
         let tape = Tape::new(&self.backend, self.mode());
         let grads = gradients(&self.net, tape, x, shape, labels, &mut self.meter)?;
-        self.optimizer.step(self.net.params_mut(), &grads, rate)
+        self.optimizer.step(params_mut(&mut self.net)?, &grads, rate)
     }
 
     /// The mode of a training step at the present position.

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use crate::Backend;
 use crate::device::Real;
-use crate::nn::Module;
+use crate::nn::{Module, params_mut};
 use crate::tape::Param;
 use crate::{Error, Result, Shape};
 
@@ -131,7 +131,7 @@ impl Tensors {
     /// # Errors
     /// [`Error::Weights`] if a parameter's tensor is missing, or a tensor has no parameter and none of the prefixes
     /// `beside`; if a tensor has another shape than its parameter, or holds a NaN or an infinity.
-    /// [`Error::ParameterInUse`] while a variable of some tape shares a parameter's data.
+    /// [`Error::ParameterInUse`] while a variable of some tape shares a parameter's data. As [`params_mut`].
     pub fn give_to<B: Backend>(
         &self,
         backend: &B,
@@ -142,12 +142,12 @@ impl Tensors {
         let params: Vec<_> = net.params().into_iter().map(|(name, param)| (name, param.shape())).collect();
         let prefix = self.prefix(&params, beside).map_err(Error::weights(path))?;
         let found = self.fitting(&params, &prefix).map_err(Error::weights(path))?;
-        for (name, param) in net.params_mut() {
+        for (name, param) in params_mut(net)? {
             if param.data_mut().is_none() {
                 return Err(Error::ParameterInUse { op: "weights", name });
             }
         }
-        for ((_, param), tensor) in net.params_mut().into_iter().zip(found) {
+        for ((_, param), tensor) in params_mut(net)?.into_iter().zip(found) {
             param.set(backend, &tensor.in_memory_order::<B::Scalar>(param.shape()))?;
         }
         Ok(())
@@ -215,11 +215,8 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     };
     let written = write().and_then(|()| fs::rename(&part, path));
-    let written = written.map_err(|source| {
-        // Removes the temporary file if possible. The first error is the one to report.
-        let _ = fs::remove_file(&part);
-        source
-    });
+    // Removes the temporary file if possible. The first error is the one to report.
+    let written = written.inspect_err(|_| drop(fs::remove_file(&part)));
     written.and_then(|()| sync_folder(path)).map_err(Error::io("write", path))
 }
 

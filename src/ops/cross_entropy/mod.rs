@@ -138,6 +138,17 @@ impl<B: Device> Meter<B> {
         self.set(backend, Reading::default())
     }
 
+    /// The sums and the number of samples now, for [`Meter::back_to`].
+    pub(crate) fn mark(&self, backend: &B) -> Result<Pending<B>> {
+        self.read_later(backend)
+    }
+
+    /// Takes back what was added since `mark`, after a step that failed.
+    pub(crate) fn back_to(&mut self, backend: &B, mark: Pending<B>) -> Result<()> {
+        (self.samples, self.skipped) = (mark.samples, mark.skipped);
+        backend.write(&mut self.words.words(), &mark.words.wait()?)
+    }
+
     /// Counts the samples of a replayed step on the host; the replay itself adds to the sums.
     pub(crate) fn count(&mut self, samples: usize) {
         self.samples += samples;
