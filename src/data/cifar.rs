@@ -12,6 +12,7 @@ use super::content::{Content, fill, looks_like_a_web_page};
 use super::open;
 use super::spec::{DataFile, DataSpec, Holding, Published};
 use crate::error::{Error, Result};
+use crate::system::allocation::grow;
 
 /// Reads the training and the test images from the files or the archive of `holding`.
 ///
@@ -143,15 +144,23 @@ impl Records {
             records.labels.push(label);
             // From channel planes (CHW) to channels side by side in a pixel (HWC).
             let pixel = |at: usize| image.iter().skip(at).step_by(pixels).copied();
+            let bytes = records.images.len() + image.len();
+            grow(&mut records.images, image.len()).map_err(|_| no_memory(what, bytes))?;
             records.images.extend((0..pixels).flat_map(pixel));
         }
     }
+}
+
+fn no_memory(what: &str, bytes: usize) -> Error {
+    Error::data(what, format!("no memory for {bytes} bytes of pixels"))
 }
 
 /// Joins the records of several files into one data set.
 fn join(spec: &DataSpec, parts: Vec<Option<Records>>) -> Result<Dataset> {
     let mut all = Records::default();
     for part in parts.into_iter().flatten() {
+        let bytes = all.images.len() + part.images.len();
+        grow(&mut all.images, part.images.len()).map_err(|_| no_memory(spec.title, bytes))?;
         all.images.extend(part.images);
         all.labels.extend(part.labels);
     }

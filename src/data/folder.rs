@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use super::{Dataset, Resizer};
 use crate::error::{Error, Result};
+use crate::system::{allocation::reserve, threads};
 
 /// Test images in the layout `DIR/CLASS/*`: those of a class whose position, from 0, is a multiple of this.
 const EVERY: usize = 10;
@@ -46,8 +47,11 @@ pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
     let dataset = |list: &[(&PathBuf, u8)]| {
         let brought = |(path, _): &(&PathBuf, u8)| decode::image(path)?.with_channels(channels).resized(height, width);
         // Of several files that are no images, the first one is named.
+        threads::start_global()?;
         let images: Vec<Result<Image>> = list.par_iter().map(brought).collect();
-        let mut pixels = Vec::with_capacity(images.len() * height * width * channels);
+        let (mut pixels, bytes) = (Vec::new(), images.len() * height * width * channels);
+        let refused = |_| Error::data(folder.display().to_string(), format!("no memory for {bytes} bytes of pixels"));
+        reserve(&mut pixels, bytes).map_err(refused)?;
         for image in images {
             pixels.extend(image?.values);
         }

@@ -15,6 +15,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::content::{Content, fill, looks_like_a_web_page};
 use crate::error::{self, Error, IdxError};
+use crate::system::allocation::reserve;
 
 /// The contents of an IDX file.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,7 +173,7 @@ impl<R: Read> Body<R> {
                 // The capacity doubles, so that copying stays linear, but never exceeds the header's count.
                 let more = left.min(count.max(start));
                 let memory = |_| IdxError::Memory { bytes: (start + more) * self.size };
-                out.try_reserve_exact(more).map_err(memory)?;
+                reserve(&mut out, more).map_err(memory)?;
             }
             out.resize(start + count, T::default());
             decode(bytes, &mut out[start..]);

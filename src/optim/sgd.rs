@@ -58,7 +58,7 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
 
     fn step(&mut self, mut params: Vec<(String, &mut Param<B>)>, grads: &Grads<B>, rate: f64) -> Result<()> {
         if self.momentum != 0.0 {
-            self.velocity.begin(&self.backend, &params)?;
+            self.velocity.add(self.velocity.missing(&self.backend, &params)?);
         }
         let mut velocities = self.velocity.lend();
         let mut items = Vec::with_capacity(params.len());

@@ -1,11 +1,11 @@
 //! The cache of a device's recordings of steps, and the decision when to record one.
 
 use crate::Backend;
-use crate::Result;
 use crate::device::{Recording, StepScalars};
 use crate::nn::Module;
 use crate::optim::Optimizer;
 use crate::tape::ParamId;
+use crate::{Error, Result};
 
 /// Cache key: everything baked into a recording. Any difference means a new recording. The settings of the network's
 /// modules are left out, because they do not change.
@@ -66,6 +66,25 @@ enum State<B: Backend> {
     Plain,
 }
 
+/// Work that failed.
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// Whether it failed as a recording: the host's part of it has run, and the device has done nothing.
+    pub(super) unrecorded: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed { error, unrecorded: false }
+    }
+}
+
+impl Failed {
+    fn unrecorded(error: Error) -> Self {
+        Failed { error, unrecorded: true }
+    }
+}
+
 impl<B: Backend> Default for Recorded<B> {
     fn default() -> Self {
         Recorded { kinds: Vec::new() }
@@ -81,15 +100,15 @@ impl<B: Backend> Recorded<B> {
     /// counters.
     ///
     /// # Errors
-    /// Those of `step`, or of the device.
+    /// Those of `step`, or of the device. The key is forgotten then, as if its work had never run.
     pub(super) fn run(
         &mut self,
         backend: &B,
         work: Work,
         scalars: Option<&StepScalars>,
         step: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<bool> {
-        let Some(scalars) = scalars else { return step().map(|()| false) };
+    ) -> std::result::Result<bool, Failed> {
+        let Some(scalars) = scalars else { return Ok(step().map(|()| false)?) };
         let known = self.kinds.iter().position(|(kind, _)| *kind == work);
         let state = known.map(|at| self.kinds.remove(at).1);
         let (state, replayed) = match state {
@@ -97,9 +116,9 @@ impl<B: Backend> Recorded<B> {
                 recording.replay(scalars)?;
                 (State::Recorded(recording), true)
             }
-            Some(State::Seen) => match backend.record(scalars, step)? {
+            Some(State::Seen) => match backend.record(scalars, step).map_err(Failed::unrecorded)? {
                 Some(recording) => {
-                    recording.replay(scalars)?;
+                    recording.replay(scalars).map_err(Failed::unrecorded)?;
                     (State::Recorded(recording), false)
                 }
                 None => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Resident;
-use super::recorded::{Recorded, Work};
+use super::recorded::{Failed, Recorded, Work};
 use crate::Backend;
 use crate::device::{Real, Role, StepScalars};
 use crate::nn::Module;
@@ -99,15 +99,26 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         };
         let work = Work::training(data.id, n, self.seed, &self.net, &*self.optimizer);
         let backend = self.backend.clone();
+        let (samples, counters) = (self.meter.samples(), self.optimizer.counters());
         let mut recorded = std::mem::take(self.recorded.get_mut());
         let replayed = recorded.run(&backend, work, self.record.then_some(&scalars), &mut || {
             let (x, labels) = data.gather(places.clone())?;
             self.learn(x, data.shape(n), rate, |_, logits| data.require_classes(logits.c()).map(|()| labels))
         });
         *self.recorded.get_mut() = recorded;
-        if replayed? {
-            self.meter.count(n);
-            self.optimizer.count_replay();
+        match replayed {
+            Ok(true) => {
+                self.meter.count(n);
+                self.optimizer.count_replay();
+            }
+            Ok(false) => {}
+            Err(Failed { error, unrecorded }) => {
+                if unrecorded {
+                    self.meter.recount(samples);
+                    counters.into_iter().try_for_each(|(name, value)| self.optimizer.set_counter(name, value))?;
+                }
+                return Err(error);
+            }
         }
         self.position.step += 1;
         Ok(n)
@@ -158,13 +169,13 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let scalars = StepScalars { first: places.start as u32, ..StepScalars::default() };
         let work = Work::scoring(data.id, n, &self.net);
         let scalars = self.record.then_some(&scalars);
-        let replayed = self.recorded.borrow_mut().run(&self.backend, work, scalars, &mut || {
+        let scored = self.recorded.borrow_mut().run(&self.backend, work, scalars, &mut || {
             let (x, labels) = data.gather(places.clone())?;
             let (tape, logits) = self.forward(x, data.shape(n), Mode::Inference)?;
             data.require_classes(logits.shape().c())?;
             tape.score(&logits, &labels, &mut self.scores.borrow_mut())
-        })?;
-        if replayed {
+        });
+        if scored.map_err(|failed| failed.error)? {
             self.scores.borrow_mut().count(n);
         }
         Ok(())

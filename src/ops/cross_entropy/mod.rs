@@ -103,6 +103,16 @@ impl<B: Device> Meter<B> {
         self.samples += samples;
     }
 
+    /// The number of samples.
+    pub(crate) fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Sets the number of samples back, for a step that the device has not done.
+    pub(crate) fn recount(&mut self, samples: usize) {
+        self.samples = samples;
+    }
+
     /// Replaces the sums and the number of samples by those of an earlier meter's reading.
     pub fn set(&mut self, backend: &B, reading: Reading) -> Result<()> {
         let sum = |mean: f64| Real::from_f64(mean * reading.samples as f64);
