@@ -5,7 +5,7 @@ use std::{env, fs};
 use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Sequential};
 use mlpconv::optim::AdamW;
 use mlpconv::train::Trainer;
-use mlpconv::{Backend, Cpu, Shape};
+use mlpconv::{Backend, Cpu, Device as _, Shape};
 
 use crate::place::Finished;
 use crate::promise::{kept, tries};
