@@ -29,7 +29,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`error`], [`shape`], [`rng`] | one error type; shapes as arithmetic; random numbers as functions of a counter |
+//! | [`error`], [`system`], [`shape`], [`rng`] | one error type; memory and threads that are asked for; shapes as arithmetic; random numbers as functions of a counter |
 //! | [`data`] | data sets found, fetched and read; resizing as Pillow does; batches from a thread of their own |
 //! | [`device`] | memory, transfers and recordings on the CPU and on GPUs: the [`Device`] trait |
 //! | [`tape`] | reverse-mode differentiation: what ran is what runs backward |
@@ -40,7 +40,7 @@
 //! | [`weights`], [`train`] | safetensors under PyTorch's names; steps, runs and their folders |
 //!
 //! Dependencies point one way, and `tests/architecture.rs` holds every `use` to it:
-//! `error → shape → rng → data → device → tape → ops → backend → nn → optim → weights → train`.
+//! `error → system → shape → rng → data → device → tape → ops → backend → nn → optim → weights → train`.
 //!
 //! # What always holds
 //!
@@ -62,6 +62,8 @@
 //! * **Nothing that is not finite reaches a weight.** A NaN or an infinity ends a run, or its step is skipped
 //!   ([`OnNan`](train::OnNan)); a [checked tape](Tape::checked) names the op.
 //! * **Bad input is an [`Error`] that names it;** the library neither prints nor exits.
+//! * **Too little memory is an [`Error`] as well,** and leaves network, optimiser and position as they were, so that the step can be
+//!   repeated. ([`system`] states what is exempt.)
 //!
 //! # What is deliberately absent
 //!
@@ -79,6 +81,7 @@ pub mod ops;
 pub mod optim;
 pub mod rng;
 pub mod shape;
+pub mod system;
 pub mod tape;
 pub mod train;
 pub mod weights;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mlpconv::data::DataName;
+use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Cpu, Error, Result, weights};
@@ -17,6 +17,7 @@ use mlpconv::{Backend, Cpu, Error, Result, weights};
 use console::data::Requested;
 use console::device::{DeviceArgs, choose, on_device};
 use console::doctor::doctor;
+use console::memory::Steps;
 use console::plan::plan;
 use console::time::{Timing, time};
 use console::{bytes, grouped, metric, output, say};
@@ -69,6 +70,9 @@ enum Command {
         /// Test on the first so many images only [default: as in the run]
         #[arg(long, value_name = "IMAGES")]
         test_limit: Option<usize>,
+        /// Images a batch [default: as in the run]
+        #[arg(long)]
+        batch_size: Option<usize>,
     },
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
     Data(DataArgs),
@@ -128,14 +132,15 @@ struct DataArgs {
 }
 
 fn main() -> ExitCode {
-    let done = match Args::parse().command {
+    let command = Args::parse().command;
+    let done = console::limits::respect().and_then(|()| match command {
         Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };
             summary(&TrainConfig { momentum, ..network.config(optimizer) })
         }
         Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
-        Command::Evaluate { run, weights, device, data, data_dir, test_limit } => {
-            evaluate(run, weights, &device, data, data_dir, test_limit)
+        Command::Evaluate { run, weights, device, data, data_dir, test_limit, batch_size } => {
+            evaluate(run, weights, &device, data, data_dir, [test_limit, batch_size])
         }
         Command::Data(DataArgs { data: name, data_dir }) => data(&name, data_dir),
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
@@ -144,7 +149,7 @@ fn main() -> ExitCode {
             choose(&device, None)
                 .and_then(|device| on_device!(&device.backend, backend => time(&timing, &device, backend)))
         }
-    };
+    });
     match (done, output::failure()) {
         (Ok(()), None) => ExitCode::SUCCESS,
         (Ok(()), Some(error)) => output::failed(error),
@@ -220,7 +225,7 @@ fn evaluate(
     device: &DeviceArgs,
     data: Option<DataName>,
     data_dir: Option<PathBuf>,
-    limit: Option<usize>,
+    sizes: [Option<usize>; 2],
 ) -> Result<()> {
     let run = Run::open(folder)?;
     // Another data set does not lie where the run's does.
@@ -231,7 +236,7 @@ fn evaluate(
     let data = Requested::new(&data, data_dir.as_deref(), run.config().resize)?;
     // Weights load on every device, so the device of the run does not matter.
     let device = choose(device, None)?;
-    on_device!(&device.backend, backend => score(&run, file, backend, data, limit))
+    on_device!(&device.backend, backend => score(&run, file, backend, data, sizes))
 }
 
 fn score<B: Backend<Scalar = f32>>(
@@ -239,11 +244,14 @@ fn score<B: Backend<Scalar = f32>>(
     file: Option<PathBuf>,
     backend: &B,
     data: Requested<'_>,
-    limit: Option<usize>,
+    [limit, batch_size]: [Option<usize>; 2],
 ) -> Result<()> {
-    let config = run.config();
+    let mut config = run.config().clone();
+    config.batch_size = batch_size.unwrap_or(config.batch_size);
+    config.validate()?;
     let mut net = config.preset.net_for(backend, config.seed, data.channels, data.classes)?;
     weights::load(backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
+    let steps = Steps::of(backend, &net, &config, data.channels, Loader::BATCHES, 0)?;
     let data = data.load()?;
     let limit = limit.or(config.test_limit);
     if limit == Some(0) {
@@ -251,7 +259,8 @@ fn score<B: Backend<Scalar = f32>>(
     }
     let test = console::data::loader(data.test, limit, config.batch_size, config.resize, None)?;
     let trainer = Trainer::new(backend, net, config.optimizer(backend), config.seed)?;
-    let reading = trainer.evaluate(&test, &mut |_, _| Ok(ControlFlow::Continue(())))?;
+    let reading = trainer.evaluate(&test, &mut |_, _| Ok(ControlFlow::Continue(())));
+    let reading = reading.map_err(|error| steps.explain(backend, error))?;
     let Some(reading) = reading else { unreachable!("nothing breaks the evaluation off") };
     say(format_args!(
         "test loss {:.4}, test accuracy {:.4} on {} images",

@@ -17,6 +17,7 @@ use mlpconv::{Backend, Error, Result};
 
 use console::data::Requested;
 use console::device::{Choice, DeviceArgs, on_device};
+use console::memory::Steps;
 use console::report::Report;
 use console::saving::{SaveEvery, Saving};
 use console::{grouped, metric, note, output, say, signals};
@@ -109,7 +110,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
+    let args = Args::parse();
+    match console::limits::respect().and_then(|()| run(args)) {
         Ok(code) => code,
         Err(error) => console::fail(&error),
     }
@@ -186,7 +188,11 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     let (channels, classes) = (data.channels, data.classes);
     let net = config.preset.net_for(&backend, config.seed, channels, classes)?;
     let summary = console::summarize(config.preset, &net, 1, channels, size)?;
-    console::require_memory(&backend, &net, &TrainConfig { precision: device.precision, ..config.clone() }, channels)?;
+    let precise = TrainConfig { precision: device.precision, ..config.clone() };
+    // On a CPU the batches of two loaders and the data set lie beside the steps.
+    let (batches, bytes) = if device.resident { (0, 0) } else { (2 * Loader::BATCHES, data.bytes()) };
+    let steps = Steps::of(&backend, &net, &precise, channels, batches, bytes)?;
+    steps.require(&backend)?;
 
     let (params, macs) = (grouped(summary.params()), metric(summary.forward_macs()));
     let why = match (&resumed, args.preset) {
@@ -259,7 +265,7 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     report.clear();
     let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
     // A signal or a failed output after the last epoch changes nothing: the run is done.
-    if ended?.is_continue() || epoch >= epochs {
+    if ended.map_err(|error| steps.explain(&backend, error))?.is_continue() || epoch >= epochs {
         let metrics = run.metrics()?;
         let seconds: f64 = metrics.iter().map(|epoch| epoch.train_seconds).sum();
         let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);

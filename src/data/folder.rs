@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use super::{Dataset, Resizer, look};
 use crate::error::{Error, Result};
+use crate::system::{allocation::reserve, threads};
 
 /// Test images in the layout `DIR/CLASS/*`: those of a class whose position, from 0, is a multiple of this.
 const EVERY: usize = 10;
@@ -49,7 +50,7 @@ pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
         let image = [width, channels].into_iter().try_fold(height, |product, factor| product.checked_mul(factor));
         let bytes = image.and_then(|image| image.checked_mul(list.len())).unwrap_or(usize::MAX);
         let memory = |_| Error::io("read the images in", folder)(ErrorKind::OutOfMemory.into());
-        pixels.try_reserve_exact(bytes).map_err(memory)?;
+        reserve(&mut pixels, bytes).map_err(memory)?;
         pixels.resize(bytes, 0);
         let bring = |(place, (path, _)): (&mut [u8], &(&PathBuf, u8))| {
             let image = decode::image(path)?.with_channels(channels).resized(height, width)?;
@@ -59,6 +60,7 @@ pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
             place.copy_from_slice(&image.values);
             Ok(())
         };
+        threads::start_global()?;
         // An image has bytes: `Dataset` refuses images without pixels.
         let places = pixels.par_chunks_exact_mut(image.unwrap_or(0).max(1));
         // Of several files that are no images, the first one is named.

@@ -11,6 +11,7 @@ use rand::seq::SliceRandom;
 use super::{Dataset, Resizer};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
+use crate::system::allocation::reserve;
 
 /// Finished batches that may wait for the consumer. Two are enough for a consumer of uneven speed.
 const DEPTH: usize = 2;
@@ -50,6 +51,9 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// The most batches for which an epoch takes memory: `DEPTH` that wait, one with the consumer, one that is filled.
+    pub const BATCHES: usize = DEPTH + 2;
+
     /// A loader of `dataset`.
     ///
     /// # Errors
@@ -103,7 +107,8 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where the system grants no thread.
+    /// [`Error::Memory`] where there is no memory for the batches that are in use at once, and [`Error::Config`] where the
+    /// system grants no thread.
     pub fn epoch(&self, epoch: u32) -> Result<Batches> {
         self.epoch_from(epoch, 0)
     }
@@ -113,17 +118,20 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where `first_step` is beyond [`steps`](Self::steps), or the system grants no thread.
+    /// As [`epoch`](Self::epoch); [`Error::Config`] where `first_step` is beyond [`steps`](Self::steps).
     pub fn epoch_from(&self, epoch: u32, first_step: usize) -> Result<Batches> {
         let steps = self.steps();
         if first_step > steps {
             let problem = format!("{first_step}, but an epoch has {steps}");
             return Err(Error::config("first step", problem));
         }
+        let (batch_size, image) =
+            (self.config.batch_size, self.config.height * self.config.width * self.dataset.channels());
+        self.spare.reserve(steps - first_step, batch_size.min(self.dataset.len()), image)?;
         let worker = Worker {
             dataset: self.dataset.clone(),
-            batch_size: self.config.batch_size,
-            image: self.config.height * self.config.width * self.dataset.channels(),
+            batch_size,
+            image,
             order: self.order(epoch),
             resizer: self.resizer.clone(),
             spare: self.spare.clone(),
@@ -251,17 +259,33 @@ struct Buffers {
 struct SpareBuffers(Mutex<Vec<Buffers>>);
 
 impl SpareBuffers {
-    /// The most buffers to keep, as many as are in use at once: `DEPTH` waiting, one with the consumer, one being
-    /// filled.
-    const SIZE: usize = DEPTH + 2;
+    /// Takes the memory of all batches that are in use at once: buffers for `batches` batches of `len` images of `image`
+    /// values, but for at most [`Loader::BATCHES`] batches.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where the system refuses it.
+    fn reserve(&self, batches: usize, len: usize, image: usize) -> Result<()> {
+        let mut free = self.lock();
+        while free.len() < batches.min(Loader::BATCHES) {
+            let mut buffers = Buffers::default();
+            let refused = |_| Error::memory(len * (image * size_of::<f32>() + size_of::<u8>() + size_of::<u32>()));
+            reserve(&mut buffers.images, len * image).map_err(refused)?;
+            reserve(&mut buffers.labels, len).map_err(refused)?;
+            reserve(&mut buffers.indices, len).map_err(refused)?;
+            free.push(buffers);
+        }
+        Ok(())
+    }
 
+    /// Reserved buffers. A consumer that keeps more batches than are reserved gets further ones, without an answer where
+    /// there is no memory for them.
     fn take(&self) -> Buffers {
         self.lock().pop().unwrap_or_default()
     }
 
     fn give(&self, buffers: Buffers) {
         let mut free = self.lock();
-        if free.len() < Self::SIZE {
+        if free.len() < Loader::BATCHES {
             free.push(buffers);
         }
     }
@@ -451,7 +475,7 @@ mod tests {
             (0..3).flat_map(|epoch| loader.epoch(epoch).unwrap()).map(|batch| batch.images.as_ptr() as usize).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        assert!(addresses.len() <= SpareBuffers::SIZE, "{} buffers for 600 batches", addresses.len());
+        assert!(addresses.len() <= Loader::BATCHES, "{} buffers for 600 batches", addresses.len());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::TryReserveError;
 
+use crate::system::allocation::{grow, reserve};
+
 /// Values that arrive in pieces. Memory holds the values that have arrived, and twice as many while
 /// [`joined`](Self::joined) copies them; a vector that doubles would hold up to three times as many.
 #[derive(Debug)]
@@ -28,9 +30,9 @@ impl<T: Copy + Default> Pieces<T> {
     /// Where there is no memory for it.
     pub(super) fn grow(&mut self, count: usize) -> Result<&mut [T], TryReserveError> {
         let mut piece = Vec::new();
-        piece.try_reserve_exact(count)?;
+        reserve(&mut piece, count)?;
         piece.resize(count, T::default());
-        self.pieces.try_reserve(1)?;
+        grow(&mut self.pieces, 1)?;
         self.len += count;
         self.pieces.push(piece);
         Ok(self.pieces.last_mut().map_or(&mut [], Vec::as_mut_slice))
@@ -48,7 +50,7 @@ impl<T: Copy + Default> Pieces<T> {
     /// Where there is no memory for a vector of them.
     pub(super) fn joined(self) -> Result<Vec<T>, TryReserveError> {
         let mut all = Vec::new();
-        all.try_reserve_exact(self.len)?;
+        reserve(&mut all, self.len)?;
         self.pieces.into_iter().for_each(|piece| all.extend_from_slice(&piece));
         Ok(all)
     }

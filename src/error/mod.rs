@@ -38,9 +38,9 @@ pub enum Error {
     #[error("device {device}: {problem}")]
     Device { device: String, problem: String },
 
-    /// A device has too little memory for a buffer. All numbers are in bytes; `free` is `None` if the device cannot
-    /// tell it.
-    #[error("{device}: no memory for a buffer of {bytes} bytes ({in_use} in use{}); make the batch smaller", and_free(*free))]
+    /// A device, or the host, has too little memory for a buffer. All numbers are in bytes; `in_use` is by buffers of
+    /// the same device, and `free` is `None` if the device cannot tell it.
+    #[error("{device}: no memory for a buffer of {bytes} bytes{}; make the batch smaller", used(*in_use, *free))]
     Memory { device: String, bytes: usize, in_use: usize, free: Option<usize> },
 
     /// A GPU that cannot be used, or that has failed.
@@ -110,8 +110,12 @@ pub enum Error {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
 }
 
-fn and_free(free: Option<usize>) -> String {
-    free.map_or_else(String::new, |bytes| format!(", {bytes} free"))
+fn used(in_use: usize, free: Option<usize>) -> String {
+    match (in_use, free) {
+        (0, None) => String::new(),
+        (in_use, None) => format!(" ({in_use} in use)"),
+        (in_use, Some(free)) => format!(" ({in_use} in use, {free} free)"),
+    }
 }
 
 impl Error {
@@ -131,6 +135,11 @@ impl Error {
 
     pub(crate) fn run(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Error::Run { path: path.into(), problem: problem.into() }
+    }
+
+    /// No memory of the host for `bytes` bytes.
+    pub(crate) fn memory(bytes: usize) -> Self {
+        Error::Memory { device: "host".into(), bytes, in_use: 0, free: None }
     }
 
     pub(crate) fn data(what: impl Into<String>, problem: impl Into<String>) -> Self {

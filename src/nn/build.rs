@@ -8,6 +8,7 @@ use crate::device::Real;
 use crate::rng::{Purpose, Stream};
 use crate::shape::Window;
 use crate::tape::Param;
+use crate::system::allocation::reserve;
 use crate::{Result, Shape};
 
 /// The rule for a parameter's initial values. `fan_in` is the number of inputs of one output (r·s·c), `fan_out` the
@@ -131,7 +132,7 @@ impl<B: Backend> Builder<B> {
         // scalar.
         let mut uniform = || f64::from(rng.random::<u32>() >> 8) / f64::from(1u32 << 23) - 1.0;
         let mut values = Vec::new();
-        values.try_reserve_exact(shape.len()).map_err(|_| {
+        reserve(&mut values, shape.len()).map_err(|_| {
             let bytes = shape.len().saturating_mul(size_of::<B::Scalar>());
             crate::Error::shape(
                 "conv2d",

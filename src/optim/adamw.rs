@@ -89,8 +89,9 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
             ("weight decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite"),
         ];
         require(NAME, rate, &in_range)?;
-        self.exp_avg.begin(&self.backend, &params)?;
-        self.exp_avg_sq.begin(&self.backend, &params)?;
+        let exp_avg = self.exp_avg.missing(&self.backend, &params)?;
+        self.exp_avg_sq.add(self.exp_avg_sq.missing(&self.backend, &params)?);
+        self.exp_avg.add(exp_avg);
         let (mut averages, mut squares) = (self.exp_avg.lend(), self.exp_avg_sq.lend());
         let mut items = Vec::with_capacity(params.len());
         for (name, param) in &mut params {

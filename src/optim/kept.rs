@@ -1,7 +1,6 @@
 //! An optimiser's state tensors: one for each parameter, kept from update to update.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use crate::Backend;
 use crate::device::Role;
@@ -19,16 +18,20 @@ impl<B: Backend> Kept<B> {
         Kept { tensors: HashMap::new() }
     }
 
-    /// Creates the missing tensors, filled with zeros.
-    pub(super) fn begin(&mut self, backend: &B, params: &[(String, &mut Param<B>)]) -> Result<()> {
-        for (_, param) in params {
-            if let Entry::Vacant(absent) = self.tensors.entry(param.id()) {
-                let mut zeros = backend.alloc(Role::Parameter, param.shape().len())?;
-                backend.fill(&mut zeros, num_traits::Zero::zero())?;
-                absent.insert(zeros);
-            }
-        }
-        Ok(())
+    /// The missing tensors, filled with zeros, for [`Kept::add`]: an update first makes all that it needs, so that one which
+    /// fails leaves nothing behind.
+    pub(super) fn missing(&self, backend: &B, params: &[(String, &mut Param<B>)]) -> Result<Vec<(ParamId, B::Buf)>> {
+        let absent = params.iter().filter(|(_, param)| !self.tensors.contains_key(&param.id()));
+        let zeros = absent.map(|(_, param)| {
+            let mut zeros = backend.alloc(Role::Parameter, param.shape().len())?;
+            backend.fill(&mut zeros, num_traits::Zero::zero())?;
+            Ok((param.id(), zeros))
+        });
+        zeros.collect()
+    }
+
+    pub(super) fn add(&mut self, tensors: Vec<(ParamId, B::Buf)>) {
+        self.tensors.extend(tensors);
     }
 
     /// Mutable references to all tensors at once, by parameter.

@@ -64,7 +64,7 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
         ];
         require(NAME, rate, &in_range)?;
         if self.momentum != 0.0 {
-            self.velocity.begin(&self.backend, &params)?;
+            self.velocity.add(self.velocity.missing(&self.backend, &params)?);
         }
         let mut velocities = self.velocity.lend();
         let mut items = Vec::with_capacity(params.len());

@@ -40,6 +40,12 @@ pub struct Trainer<B: Backend, N: Module<B>> {
     pub(super) recorded: RefCell<Recorded<B>>,
 }
 
+/// The counts before a step.
+struct Mark<B: Backend> {
+    meter: Pending<B>,
+    counters: Vec<(&'static str, u64)>,
+}
+
 impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// A trainer at the start of a run. Dropout draws from `seed`.
     ///
@@ -71,11 +77,11 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     pub fn step(&mut self, images: &[B::Scalar], shape: Shape, labels: &[u8], rate: f64) -> Result<()> {
         require_rate(rate)?;
         let x = self.backend.upload(Role::Activation, images)?;
-        let mark = self.meter.mark(&self.backend)?;
+        let mark = self.mark()?;
         let learned = self.learn(x, shape, rate, |backend, logits| upload_labels(backend, labels, logits.c()));
         if learned.is_err() {
             // The first error is the one to report.
-            drop(self.meter.back_to(&self.backend, mark));
+            drop(self.back_to(mark));
             return learned;
         }
         self.position.step += 1;
@@ -110,7 +116,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let backend = self.backend.clone();
         // A replay fails with the device, and then there is nothing to read any more.
         let replays = self.record && self.recorded.get_mut().replays(&work);
-        let mark = if replays { None } else { Some(self.meter.mark(&backend)?) };
+        let mark = if replays { None } else { Some(self.mark()?) };
         let mut recorded = std::mem::take(self.recorded.get_mut());
         let replayed = recorded.run(&backend, work, self.record.then_some(&scalars), &mut || {
             let (x, labels) = data.gather(places.clone())?;
@@ -119,7 +125,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         *self.recorded.get_mut() = recorded;
         if let (Err(_), Some(mark)) = (&replayed, mark) {
             // The first error is the one to report.
-            drop(self.meter.back_to(&backend, mark));
+            drop(self.back_to(mark));
         }
         if replayed? {
             self.meter.count(n);
@@ -127,6 +133,19 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         }
         self.position.step += 1;
         Ok(n)
+    }
+
+    /// What a step that fails may have counted, on the device and on the host.
+    fn mark(&self) -> Result<Mark<B>> {
+        Ok(Mark { meter: self.meter.mark(&self.backend)?, counters: self.optimizer.counters() })
+    }
+
+    /// Takes back what was counted since `mark`. A recording that fails has counted on the host alone.
+    fn back_to(&mut self, mark: Mark<B>) -> Result<()> {
+        for (name, value) in mark.counters {
+            self.optimizer.set_counter(name, value)?;
+        }
+        self.meter.back_to(&self.backend, mark.meter)
     }
 
     /// Forward, loss, backward, update. `labels` gets the logits' shape and returns the labels on the device, checked.

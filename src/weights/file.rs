@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Tensor, Tensors};
+use crate::system::allocation::{grow, reserve};
 use crate::{Error, Result};
 
 /// The metadata entry that other loaders ask for: whose layouts the tensors have.
@@ -60,7 +61,7 @@ impl Tensors {
         }
         let mut bytes = Vec::new();
         let no_memory = |_| Error::io("write", path)(io::ErrorKind::OutOfMemory.into());
-        bytes.try_reserve_exact(8 + header.len() + end).map_err(no_memory)?;
+        reserve(&mut bytes, 8 + header.len() + end).map_err(no_memory)?;
         bytes.extend((header.len() as u64).to_le_bytes());
         bytes.extend(header);
         bytes.extend(self.tensors.values().flat_map(|tensor| &tensor.values).flat_map(|value| value.to_le_bytes()));
@@ -106,11 +107,11 @@ impl Tensors {
             // A header may claim more than the file has.
             let room = (left / width).min(usize::try_from(size).unwrap_or(usize::MAX) / width);
             let no_memory = |_| Error::io("read", path)(io::ErrorKind::OutOfMemory.into());
-            values.try_reserve_exact(room).map_err(no_memory)?;
+            reserve(&mut values, room).map_err(no_memory)?;
             while left > 0 {
                 let piece = &mut piece[..left.min(PIECE)];
                 file.read_exact(piece).map_err(cut_short)?;
-                values.try_reserve(piece.len() / width).map_err(no_memory)?;
+                grow(&mut values, piece.len() / width).map_err(no_memory)?;
                 values.extend(piece.chunks_exact(width).map(to_f32));
                 left -= piece.len();
             }

@@ -69,6 +69,16 @@ fn start() {
     });
 }
 
+/// Refuses memory of the virtual GPU to the calling thread: see `virtual-gpu/src/driver/refusal.rs`.
+pub fn refuse_memory(granted: u64, refused: u64) -> u64 {
+    start();
+    // SAFETY: the library is loaded for good, and its function has this type.
+    unsafe {
+        let refuse = Library::this().get::<extern "C" fn(u64, u64) -> u64>(b"virtual_gpu_refuse_memory\0");
+        refuse.expect("the virtual GPU has it")(granted, refused)
+    }
+}
+
 /// The library that cargo has built in this test's target folder.
 pub fn library() -> PathBuf {
     let here = env::current_exe().unwrap();

@@ -1,1 +1,140 @@
 //! Promise 10. No leak, on the host or on the device.
+
+use std::{env, fs};
+
+use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Sequential};
+use mlpconv::optim::AdamW;
+use mlpconv::train::Trainer;
+use mlpconv::{Backend, Cpu, Device as _, Shape};
+
+use crate::place::Finished;
+use crate::promise::{kept, tries};
+
+/// Set in the process that a test starts to be measured alone: other tests' memory is not in it.
+const ALONE: &str = "MLPCONV_LEAKS_ALONE";
+
+fn trainer<B: Backend<Scalar = f32>>(backend: &B) -> Trainer<B, Sequential<B>> {
+    let mut build = Builder::new(backend, Init::He, 1);
+    let net = Sequential::new()
+        .push(build.nin_block(1, 4, 5, 2, 2).unwrap())
+        .push(MaxPool { window: 3, stride: 2 })
+        .push(build.nin_block(4, 3, 3, 1, 1).unwrap().with_linear_output())
+        .push(GlobalAvgPool)
+        .push(Flatten);
+    Trainer::new(backend, net, AdamW::new(backend), 1).unwrap()
+}
+
+fn step<B: Backend<Scalar = f32>>(trainer: &mut Trainer<B, Sequential<B>>) {
+    trainer.step(&[0.5; 2 * 81], Shape::image(2, 1, 9, 9), &[0, 2], 1e-3).unwrap();
+}
+
+/// The process's resident KiB, threads and open files.
+fn held() -> [usize; 3] {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    [field("VmRSS:"), field("Threads:"), fs::read_dir("/proc/self/fd").unwrap().count()]
+}
+
+/// Runs `work` after a tenth of it as a warm-up, and asserts that it grows the process by less than 1 %, and its threads and
+/// open files not at all. Returns the figure.
+fn grows(times: usize, mut work: impl FnMut()) -> String {
+    (0..times.div_ceil(10)).for_each(|_| work());
+    let [resident, threads, files] = held();
+    (0..times).for_each(|_| work());
+    let [after, threads_after, files_after] = held();
+    assert!(after < resident + resident / 100, "from {resident} to {after} KiB in {times}");
+    assert_eq!((threads_after, files_after), (threads, files), "threads and files");
+    let growth = (after as f64 / resident as f64 - 1.0) * 100.0;
+    format!("{growth:+.2} % of {resident} KiB; {threads} threads and {files} files before and after")
+}
+
+/// Runs this test in a process of its own, where `work` gives the figure. Returns it here.
+fn alone(test: &str, work: impl FnOnce() -> Option<String>) -> Option<String> {
+    if env::var_os(ALONE).is_some() {
+        if let Some(figure) = work() {
+            println!("figure: {figure}");
+        }
+        return None;
+    }
+    let mut command = std::process::Command::new(env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, "1");
+    let said = Finished::of(&mut command).good().stdout;
+    said.split("figure: ").nth(1).map(|figure| figure.lines().next().unwrap().to_owned())
+}
+
+/// Steps of one trainer. The device's bytes are constant.
+fn steps<B: Backend<Scalar = f32>>(backend: &B, times: usize) -> String {
+    let mut trainer = trainer(backend);
+    let mut settled = None;
+    let mut done = 0;
+    grows(times, || {
+        step(&mut trainer);
+        done += 1;
+        // The optimiser's tensors exist from the second step on.
+        if done > 2 {
+            assert_eq!(backend.memory(), *settled.get_or_insert(backend.memory()), "step {done}");
+        }
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn steps_on_a_cpu_keep_nothing() {
+    let figure = alone("leaks::steps_on_a_cpu_keep_nothing", || Some(steps(&Cpu::<f32>::new(), 10_000)));
+    if let Some(figure) = figure {
+        kept(10, format_args!("10,000 steps on a CPU: {figure}"));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn trainers_and_cpus_that_are_dropped_leave_nothing() {
+    let cycle = || {
+        let cpu = Cpu::<f32>::with_threads(2).unwrap();
+        let mut trainer = trainer(&cpu);
+        (0..3).for_each(|_| step(&mut trainer));
+        drop(trainer);
+        assert_eq!(cpu.memory().in_use, 0);
+    };
+    // A pool's threads end a moment after it is dropped.
+    let settled = || {
+        for _ in 0..100 {
+            cycle();
+        }
+        let begun = std::time::Instant::now();
+        while held()[1] > 2 && begun.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    let figure = alone("leaks::trainers_and_cpus_that_are_dropped_leave_nothing", || Some(grows(2, settled)));
+    if let Some(figure) = figure {
+        kept(10, format_args!("200 CPUs and trainers made, trained and dropped: {figure}"));
+    }
+}
+
+#[cfg(all(target_os = "linux", feature = "cuda"))]
+#[test]
+fn a_gpu_keeps_nothing() {
+    use mlpconv::{Cuda, Precision};
+    let (number, cycles) = (tries(300, 10_000), tries(10, 200));
+    let figure = alone("leaks::a_gpu_keeps_nothing", || {
+        let gpu = crate::gpu::gpu(Precision::Tf32)?;
+        let steps = steps(&*gpu, number);
+        let idle = gpu.free_memory().unwrap();
+        let cycles = grows(cycles, || {
+            let cuda = Cuda::new(0, Precision::Tf32).unwrap();
+            let mut trainer = trainer(&cuda);
+            (0..3).for_each(|_| step(&mut trainer));
+            drop(trainer);
+            drop(cuda);
+            assert_eq!(gpu.free_memory().unwrap(), idle, "the device has less memory than before");
+        });
+        Some(format!("steps {steps}; backends {cycles}"))
+    });
+    if let Some(figure) = figure {
+        kept(10, format_args!("{number} steps and {cycles} backends on a virtual GPU: {figure}"));
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mlpconv::Result;
-use mlpconv::data::{DataName, Dataset, Loader, LoaderConfig, Order, Progress, Splits};
+use mlpconv::data::{DataFile, DataName, Dataset, Loader, LoaderConfig, Order, Progress, Published, Splits};
 
 use super::note;
 
@@ -35,6 +35,18 @@ impl<'a> Requested<'a> {
             }
         };
         Ok(Requested { name, folder, size, read, channels, classes })
+    }
+
+    /// Bytes of its images and labels in memory; of a data set that is not read yet as far as they are published.
+    pub fn bytes(&self) -> usize {
+        let published = |file: &DataFile| match file.published {
+            Published::Content { bytes, .. } | Published::Size { bytes } | Published::Compressed { bytes, .. } => bytes,
+        };
+        let held = |data: &Dataset| data.images().len() + data.labels().len();
+        match (&self.read, self.name.spec()) {
+            (Some(read), _) => held(&read.train) + held(&read.test),
+            (None, spec) => spec.map_or(0, |spec| spec.files().map(published).sum::<u64>() as usize),
+        }
     }
 
     /// # Errors

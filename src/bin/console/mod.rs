@@ -3,9 +3,12 @@
 // Each program uses only a part of this module.
 #![allow(dead_code)]
 
+mod allocator;
 pub mod data;
 pub mod device;
 pub mod doctor;
+pub mod limits;
+pub mod memory;
 pub mod output;
 pub mod plan;
 pub mod report;
@@ -19,7 +22,7 @@ use mlpconv::Backend;
 #[cfg(feature = "cuda")]
 use mlpconv::device::cuda::CudaError;
 use mlpconv::nn::{Nin, Summary};
-use mlpconv::train::{Preset, TrainConfig};
+use mlpconv::train::Preset;
 use mlpconv::{Error, Result, Shape};
 
 pub use output::{note, say};
@@ -88,34 +91,6 @@ pub fn summarize<B: Backend>(
         },
         None => error,
     })
-}
-
-/// Checks that the device has enough memory for a training step.
-///
-/// # Errors
-/// [`Error::Config`] with a batch size that would fit.
-pub fn require_memory<B: Backend>(backend: &B, net: &Nin<B>, config: &TrainConfig, channels: usize) -> Result<()> {
-    let Some(free) = backend.free_memory()? else { return Ok(()) };
-    let state = config.optimizer(backend).tensor_names().len();
-    let bytes_of = |batch| -> Result<usize> {
-        let summary = summarize(config.preset, net, batch, channels, config.resize)?;
-        Ok(summary.training_bytes(config.precision.activation_width(), state))
-    };
-    let needed = bytes_of(config.batch_size)?;
-    if needed <= free {
-        return Ok(());
-    }
-    let mut fits = config.batch_size;
-    while fits > 0 && bytes_of(fits)? > free {
-        fits /= 2;
-    }
-    let remedy = match fits {
-        0 => "not even one image fits; make --resize smaller".into(),
-        _ => format!("--batch-size {fits} would fit"),
-    };
-    let (batch, needed, free) = (config.batch_size, bytes(needed), bytes(free));
-    let problem = format!("a step of {batch} images takes {needed}, and {} has {free} left; {remedy}", backend.name());
-    Err(Error::Config { what: "batch-size".into(), problem })
 }
 
 /// A number with separators: `1992166` as `1,992,166`.

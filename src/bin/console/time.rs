@@ -11,7 +11,8 @@ use mlpconv::train::{Position, Preset, Resident, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result, Shape};
 
 use super::device::Choice;
-use super::{bytes, require_memory, say};
+use super::memory::Steps;
+use super::{bytes, say};
 
 /// The options of a timing.
 pub struct Timing {
@@ -83,12 +84,14 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
     let config = TrainConfig { batch_size: batch, precision: device.precision, ..preset.config() };
     config.validate()?;
     let net = preset.net(backend, 0)?;
-    require_memory(backend, &net, &config, images(&config).channels)?;
+    let fits = Steps::of(backend, &net, &config, images(&config).channels, 1, 0)?;
+    fits.require(backend)?;
     let trainer = Trainer::new(backend, net, config.optimizer(backend), 0)?;
     let Measured { times, eager, memory, loss } = match device.resident {
-        true => resident(trainer, &config, steps, rounds)?,
-        false => from_host(trainer, &config, steps)?,
-    };
+        true => resident(trainer, &config, steps, rounds),
+        false => from_host(trainer, &config, steps),
+    }
+    .map_err(|error| fits.explain(backend, error))?;
 
     let per_second = |seconds: f64| batch as f64 / seconds;
     let milliseconds = |seconds: &Seconds| seconds.range().map(|least_or_most| least_or_most * 1e3);

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Memory;
+use crate::system::allocation::zeroed;
 use crate::{Error, Result};
 
 /// The free blocks of a device, by length, and its statistics.
@@ -18,7 +19,7 @@ struct State<E> {
     memory: Memory,
 }
 
-impl<E: bytemuck::Zeroable + Clone> Arena<E> {
+impl<E: bytemuck::Zeroable> Arena<E> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Arena { state: Mutex::new(State { free: BTreeMap::new(), memory: Memory::default() }) })
     }
@@ -27,8 +28,8 @@ impl<E: bytemuck::Zeroable + Clone> Arena<E> {
     /// batch runs in the blocks of full batches.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the system has no memory for a new block.
-    pub(crate) fn take(arena: &Arc<Self>, len: usize) -> Result<Buf<E>> {
+    /// [`Error::Memory`] if the system has no memory for a new block and `headroom` bytes besides.
+    pub(crate) fn take(arena: &Arc<Self>, len: usize, headroom: usize) -> Result<Buf<E>> {
         let mut state = arena.lock();
         let fits =
             state.free.range(len..=len.saturating_mul(2)).find(|(_, blocks)| !blocks.is_empty()).map(|(&size, _)| size);
@@ -37,8 +38,9 @@ impl<E: bytemuck::Zeroable + Clone> Arena<E> {
             Some(block) => block,
             None => {
                 let (bytes, in_use) = (len.saturating_mul(size_of::<E>()), state.memory.in_use);
-                let refused = |()| Error::Memory { device: "cpu".into(), bytes, in_use, free: None };
-                let block = bytemuck::allocation::try_zeroed_slice_box(len).map_err(refused)?;
+                let refused = |bytes| Error::Memory { device: "cpu".into(), bytes, in_use, free: None };
+                let block = zeroed(len).ok_or_else(|| refused(bytes))?;
+                drop(zeroed::<u8>(headroom).ok_or_else(|| refused(bytes + headroom))?);
                 state.memory.allocations += 1;
                 state.memory.reserved += bytes;
                 block
@@ -98,14 +100,12 @@ pub(crate) struct Scratch<E> {
     per_thread: Vec<Mutex<Buf<E>>>,
 }
 
-impl<E: bytemuck::Zeroable + Clone> Scratch<E> {
-    pub(crate) fn new(arena: &Arc<Arena<E>>, threads: usize, len: usize) -> Result<Self> {
-        let take = |_| Arena::take(arena, len).map(Mutex::new);
-        Ok(Scratch { per_thread: (0..threads).map(take).collect::<Result<_>>()? })
-    }
-}
-
 impl<E> Scratch<E> {
+    /// A buffer by `take` for each of `threads` threads.
+    pub(crate) fn new(threads: usize, take: impl Fn() -> Result<Buf<E>>) -> Result<Self> {
+        Ok(Scratch { per_thread: (0..threads).map(|_| take().map(Mutex::new)).collect::<Result<_>>()? })
+    }
+
     /// This thread's buffer; its contents are unspecified.
     pub(crate) fn get(&self) -> MutexGuard<'_, Buf<E>> {
         let thread = rayon::current_thread_index().unwrap_or(0) % self.per_thread.len();
@@ -121,10 +121,10 @@ mod tests {
     fn blocks_are_used_again() {
         let arena = Arena::<f32>::new();
         for len in [100, 100, 60] {
-            drop(Arena::take(&arena, len).unwrap());
+            drop(Arena::take(&arena, len, 0).unwrap());
         }
         assert_eq!(arena.memory(), Memory { in_use: 0, peak: 400, reserved: 400, allocations: 1 });
-        let (a, b) = (Arena::take(&arena, 100).unwrap(), Arena::take(&arena, 49).unwrap());
+        let (a, b) = (Arena::take(&arena, 100, 0).unwrap(), Arena::take(&arena, 49, 0).unwrap());
         assert_eq!((a.len(), b.len()), (100, 49));
         assert_eq!(arena.memory(), Memory { in_use: 596, peak: 596, reserved: 596, allocations: 2 });
     }
@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn what_no_machine_has_is_refused() {
         let arena = Arena::<f32>::new();
-        for len in [usize::MAX, usize::MAX / 4, 1 << 60] {
-            let error = Arena::take(&arena, len).err().expect("an error").to_string();
+        for (len, headroom) in [(usize::MAX, 0), (usize::MAX / 4, 0), (1 << 60, 0), (1, 1 << 62)] {
+            let error = Arena::take(&arena, len, headroom).err().expect("an error").to_string();
             assert!(error.contains("make the batch smaller"), "{error}");
         }
         assert_eq!(arena.memory(), Memory::default());

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{Buffer, Device, Memory, Real, Recording, Role, StepScalars, require_same_len};
+use crate::system::{allocation, free, threads};
 use crate::{Error, Result};
 use arena::Arena;
 pub use arena::Buf;
@@ -20,6 +21,10 @@ pub(crate) use gemm::{Mat, MatMut};
 
 /// Elements of a task of an element-wise loop: few enough for many tasks, enough to outweigh the cost of a task.
 const PIECE: usize = 1 << 15;
+
+/// Bytes a thread that stay free when a buffer is made: the GEMM library packs a product's panels in memory that it takes as
+/// it goes, at most about this much, and ends the process if there is none.
+const HEADROOM: usize = 4 << 20;
 
 /// The CPU as a backend. `Cpu<f32>` trains and predicts; `Cpu<f64>` is the reference for the other backends.
 #[derive(Clone)]
@@ -35,7 +40,12 @@ struct Shared<T: Real> {
 }
 
 impl<T: Real> Cpu<T> {
-    /// On rayon's global thread pool: as many threads as cores, or as `RAYON_NUM_THREADS` says.
+    /// On rayon's global thread pool, or on the pool for which the calling thread works. The global pool belongs to the
+    /// program, which may configure it before (`rayon::ThreadPoolBuilder::build_global`). Otherwise it is started with the
+    /// first buffer: with as many threads as cores, or as many as `RAYON_NUM_THREADS` says, where rayon ignores 0 and
+    /// what is no number, and takes any other number as it is: tens of thousands of threads take minutes.
+    ///
+    /// Where the system refuses to start the threads, making a buffer is [`Error::Device`].
     pub fn new() -> Self {
         Self::on(None)
     }
@@ -49,19 +59,18 @@ impl<T: Real> Cpu<T> {
         if !(1..=1024).contains(&threads) {
             return Err(Error::config("threads", format!("{threads} must be between 1 and 1024")));
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|e| Error::Device { device: "cpu".into(), problem: e.to_string() })?;
-        Ok(Self::on(Some(pool)))
+        Ok(Self::on(Some(threads::pool(threads)?)))
     }
 
     fn on(threads: Option<rayon::ThreadPool>) -> Self {
         Cpu { shared: Arc::new(Shared { numbers: Arena::new(), bytes: Arena::new(), threads }) }
     }
 
+    /// The number of threads; 0 if the system has refused to start them.
     pub fn threads(&self) -> usize {
         match &self.shared.threads {
             Some(pool) => pool.current_num_threads(),
-            None => rayon::current_num_threads(),
+            None => threads::start_global().map_or(0, |()| rayon::current_num_threads()),
         }
     }
 
@@ -100,7 +109,7 @@ impl<T: Real> Cpu<T> {
 
     /// Working memory for a parallel loop: `len` elements for each thread.
     pub(crate) fn scratch(&self, len: usize) -> Result<Scratch<T>> {
-        Scratch::new(&self.shared.numbers, self.threads(), len)
+        Scratch::new(self.threads(), || self.alloc_numbers(len))
     }
 
     /// The transpose `[cols, rows]` of matrix `a` `[rows, cols]`. The GEMM packs its right operand for every strip of
@@ -122,7 +131,15 @@ impl<T: Real> Cpu<T> {
     }
 
     pub(crate) fn alloc_numbers(&self, len: usize) -> Result<Buf<T>> {
-        Arena::take(&self.shared.numbers, len)
+        self.take(&self.shared.numbers, len)
+    }
+
+    /// A buffer from an arena. Every op has one, so that its threads have been started.
+    fn take<E: bytemuck::Zeroable>(&self, arena: &Arc<Arena<E>>, len: usize) -> Result<Buf<E>> {
+        if self.shared.threads.is_none() {
+            threads::start_global()?;
+        }
+        Arena::take(arena, len, self.threads() * HEADROOM)
     }
 }
 
@@ -162,7 +179,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Buf<u8>> {
-        Arena::take(&self.shared.bytes, len)
+        self.take(&self.shared.bytes, len)
     }
 
     fn upload(&self, _role: Role, host: &[T]) -> Result<Buf<T>> {
@@ -172,7 +189,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn upload_bytes(&self, host: &[u8]) -> Result<Buf<u8>> {
-        let mut bytes = Arena::take(&self.shared.bytes, host.len())?;
+        let mut bytes = self.alloc_bytes(host.len())?;
         bytes.copy_from_slice(host);
         Ok(bytes)
     }
@@ -190,7 +207,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn download(&self, buf: &Buf<T>) -> Result<Vec<T>> {
-        Ok(buf.to_vec())
+        allocation::copied(buf).ok_or_else(|| Error::memory(size_of_val(&**buf)))
     }
 
     fn download_later(&self, buf: &Buf<T>) -> Result<Vec<T>> {
@@ -198,7 +215,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn download_bytes(&self, bytes: &Buf<u8>) -> Result<Vec<u8>> {
-        Ok(bytes.to_vec())
+        allocation::copied(bytes).ok_or_else(|| Error::memory(bytes.len()))
     }
 
     fn fill(&self, buf: &mut Buf<T>, value: T) -> Result<()> {
@@ -234,12 +251,10 @@ impl<T: Real> Device for Cpu<T> {
         }
     }
 
-    /// Linux: `MemAvailable` of `/proc/meminfo`. Other systems: `None`.
+    /// Linux: what the machine has available, within the limits of the process (`ulimit -v`) and of its control groups. Other
+    /// systems: `None`.
     fn free_memory(&self) -> Result<Option<usize>> {
-        let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return Ok(None) };
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
-        Ok(kibibytes.map(|kibibytes| kibibytes.saturating_mul(1024)))
+        Ok(free::bytes())
     }
 }
 

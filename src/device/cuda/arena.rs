@@ -53,11 +53,23 @@ struct State {
     /// Free blocks of recordings. A replay uses them again, so no other work may hold them. All recordings share them, since no
     /// recording reads what another one left in them.
     recorded: Waiting,
-    /// Whether blocks are taken for recordings now.
-    recording: bool,
+    /// What blocks are taken for now.
+    purpose: Purpose,
     /// The number of live recordings.
     recordings: usize,
     memory: Memory,
+}
+
+/// What blocks are taken for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Work that is done as it is called.
+    #[default]
+    Call,
+    /// Work that is done as it is called, from the memory of recordings, and whose buffers are all dropped at its end.
+    WarmUp,
+    /// A recording. The blocks that it has dropped are waiting, and are in it: they cannot be given back to the driver.
+    Recording,
 }
 
 /// Free allocations by size.
@@ -86,7 +98,7 @@ impl Arena {
             false => bytes.max(1).checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX),
         };
         let largest = if cfg!(debug_assertions) { size } else { size.saturating_mul(2) };
-        let recorded = state.recording;
+        let recorded = state.purpose != Purpose::Call;
         let used_before = if recorded { fitting(&mut state.recorded, size..=largest) } else { None };
         let waiting = used_before.or_else(|| fitting(&mut state.free, size..=largest));
         let allocation = match waiting {
@@ -99,15 +111,14 @@ impl Arena {
         Ok(Block { allocation: Some(allocation), recorded, arena: arena.clone() })
     }
 
-    /// Until the result is dropped, blocks are taken from those of recordings: for work that is recorded, or whose buffers are
-    /// all dropped at its end.
-    pub(super) fn lend_to_recordings(arena: &Arc<Self>) -> Lent {
-        arena.lock().recording = true;
+    /// Until the result is dropped, blocks are taken for `purpose`.
+    pub(super) fn lend(arena: &Arc<Self>, purpose: Purpose) -> Lent {
+        arena.lock().purpose = purpose;
         Lent(arena.clone())
     }
 
-    pub(super) fn is_lent_to_recordings(&self) -> bool {
-        self.lock().recording
+    pub(super) fn purpose(&self) -> Purpose {
+        self.lock().purpose
     }
 
     fn fresh(&self, state: &mut State, bytes: usize) -> Result<Allocation> {
@@ -116,7 +127,7 @@ impl Arena {
                 return Err(error);
             }
             let mut given_back = std::mem::take(&mut state.free);
-            if state.recordings == 0 {
+            if state.recordings == 0 && state.purpose != Purpose::Recording {
                 for (size, allocations) in std::mem::take(&mut state.recorded) {
                     given_back.entry(size).or_default().extend(allocations);
                 }
@@ -152,12 +163,12 @@ impl Arena {
     }
 }
 
-/// While this lives, blocks are taken from those of recordings.
+/// While this lives, blocks are taken for a purpose; see [`Arena::lend`].
 pub(super) struct Lent(Arc<Arena>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.0.lock().recording = false;
+        self.0.lock().purpose = Purpose::Call;
     }
 }
 
@@ -209,7 +220,7 @@ impl Drop for Block {
         let mut state = self.arena.lock();
         state.memory.in_use -= allocation.bytes;
         // Without a live recording the block is free for all, unless blocks are being taken for one now.
-        let kept = self.recorded && (state.recordings > 0 || state.recording);
+        let kept = self.recorded && (state.recordings > 0 || state.purpose != Purpose::Call);
         let waiting = if kept { &mut state.recorded } else { &mut state.free };
         waiting.entry(allocation.bytes).or_default().push(allocation);
     }

@@ -4,14 +4,14 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
-use cudarc::driver::sys::{self, CUevent_flags};
-use cudarc::driver::{CudaContext, CudaEvent, result};
+use cudarc::driver::sys::{self, CUevent_flags, CUresult};
+use cudarc::driver::{CudaContext, CudaEvent, DriverError, result};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{Buf, Cuda, CudaError, Storage};
-use crate::Result;
 use crate::device::{Buffer, Download};
+use crate::{Error, Result};
 
 /// Page-locked memory of the host: the driver copies to it asynchronously.
 struct Page {
@@ -27,7 +27,10 @@ impl Page {
     fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
         // SAFETY: only bytes that a copy has written are read.
-        let start = unsafe { result::malloc_host(bytes, 0) }.map_err(CudaError::driver("cuMemHostAlloc"))?;
+        let start = unsafe { result::malloc_host(bytes, 0) }.map_err(|error| match error {
+            DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => Error::memory(bytes),
+            error => CudaError::driver("cuMemHostAlloc")(error),
+        })?;
         let none = || CudaError::Driver { call: "cuMemHostAlloc", problem: "gave no memory".into() };
         Ok(Page { start: NonNull::new(start.cast()).ok_or_else(none)?, bytes, context: context.clone() })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaStream};
 
-use super::arena::{Arena, Recorded};
+use super::arena::{Arena, Purpose, Recorded};
 use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::{Recording, StepScalars};
@@ -67,7 +67,7 @@ impl Cuda {
     pub(super) fn capture(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         drop(self.scalars(scalars)?);
         let capture = Capture::begin(&self.shared.stream)?;
-        let lent = Arena::lend_to_recordings(&self.shared.arena);
+        let lent = Arena::lend(&self.shared.arena, Purpose::Recording);
         work()?;
         drop(lent);
         let graph = capture.end()?;

@@ -30,6 +30,7 @@ use half::slice::HalfFloatSliceExt;
 use super::{Buffer, Device, Memory, Precision, Role, StepScalars, require_same_len};
 pub use crate::error::CudaError;
 use crate::error::describe;
+use crate::system::allocation::reserve;
 use crate::{Error, Result};
 pub use architecture::Architecture;
 pub use buf::Buf;
@@ -40,7 +41,7 @@ pub use graph::Graph;
 pub use kernels::{Ptx, missing, ptx};
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
-use arena::{Arena, Block};
+use arena::{Arena, Block, Purpose};
 use buf::Storage;
 use clock::Clock;
 pub(crate) use clock::Set;
@@ -205,7 +206,7 @@ impl Cuda {
 
     /// Whether work is being recorded, or runs unrecorded in the recordings' memory.
     fn is_recording(&self) -> bool {
-        self.shared.arena.is_lent_to_recordings()
+        self.shared.arena.purpose() != Purpose::Call
     }
 
     /// Whether an uploaded parameter has a copy in the type of activations.
@@ -247,7 +248,9 @@ impl Cuda {
 
     /// Copies from the device, and waits for the copy.
     fn fetch<T: bytemuck::Zeroable + Clone>(&self, address: CUdeviceptr, len: usize) -> Result<Vec<T>> {
-        let mut host = vec![T::zeroed(); len];
+        let mut host = Vec::new();
+        reserve(&mut host, len).map_err(|_| Error::memory(len * size_of::<T>()))?;
+        host.resize(len, T::zeroed());
         if len == 0 {
             return Ok(host);
         }
@@ -266,7 +269,9 @@ impl Cuda {
         match storage {
             Storage::F32 => self.send(address, host)?,
             Storage::Bf16 => {
-                let mut rounded = vec![bf16::ZERO; host.len()];
+                let mut rounded = Vec::new();
+                reserve(&mut rounded, host.len()).map_err(|_| Error::memory(size_of_val(host) / 2))?;
+                rounded.resize(host.len(), bf16::ZERO);
                 rounded.convert_from_f32_slice(host);
                 self.send(address, &rounded)?;
             }
@@ -377,7 +382,7 @@ impl Device for Cuda {
     }
 
     fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let _lent = Arena::lend_to_recordings(&self.shared.arena);
+        let _lent = Arena::lend(&self.shared.arena, Purpose::WarmUp);
         work()
     }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::abi::{DevicePointer, Out};
 use super::boundary::within;
 use super::error::{CUresult, Code};
+use super::refusal;
 
 /// Pinned memory is allocated in pages, because programs may rely on the alignment.
 #[derive(Clone)]
@@ -46,6 +47,7 @@ fn allocate(to: Out<usize>, bytes: usize, flags: u32) -> CUresult {
             return Err(Code::InvalidValue.into());
         }
         cx.unsafe_while_capturing()?;
+        refusal::request()?;
         let count = bytes.div_ceil(PAGE);
         let mut pages = Vec::new();
         pages.try_reserve_exact(count).map_err(|_| Code::OutOfMemory)?;

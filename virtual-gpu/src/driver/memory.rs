@@ -6,6 +6,7 @@ use super::abi::{DevicePointer, Handle, Out, untyped};
 use super::boundary::{Outcome, within};
 use super::capture::{Status, StreamKey};
 use super::error::{CUresult, Code};
+use super::refusal;
 use super::state::{Allocation, Owner, find};
 use super::work::{Current, GraphMemory, Op};
 
@@ -13,6 +14,7 @@ fn allocate(cx: &Current, bytes: usize, owner: Owner) -> Outcome<DevicePointer> 
     if bytes == 0 {
         return Err(Code::InvalidValue.because("an allocation of no bytes"));
     }
+    refusal::request()?;
     let address = cx.driver.machine.alloc(bytes)?;
     cx.state().allocations.insert(address, Allocation { context: cx.context, bytes, owner });
     Ok(address)

@@ -19,6 +19,8 @@
 //! | `VIRTUAL_GPU_COUNTS` | file to which each launch appends one line of JSON | none |
 //! | `VIRTUAL_GPU_DRIVER_VERSION` | CUDA version that the driver reports: `12.4`, `12040` | `13.0` |
 //!
+//! Besides, `virtual_gpu_refuse_memory` makes allocations of the calling thread fail, see `refusal`.
+//!
 //! An invalid value fails `cuInit`, with the reason on stderr: a silent default would test something else.
 //!
 //! # Order and errors
@@ -60,6 +62,7 @@ mod module;
 mod occupancy;
 mod pool;
 mod proc_address;
+mod refusal;
 mod settings;
 mod state;
 mod stream;

@@ -1,0 +1,98 @@
+//! The batch that fits: what a training step takes by its size, against the memory that there is.
+
+use mlpconv::nn::Nin;
+use mlpconv::train::TrainConfig;
+use mlpconv::{Backend, Error, Result};
+
+use super::{bytes, summarize};
+
+/// The memory of training steps of several sizes.
+pub struct Steps {
+    /// The batch that was asked for and its halves, each with the bytes that a step of it takes.
+    sizes: Vec<(usize, usize)>,
+    /// Bytes of the data set.
+    data: usize,
+    /// Bytes that the program takes besides: the stacks of its threads, and what they work in.
+    spare: usize,
+}
+
+/// [`Steps`]' spare bytes where steps run on the host.
+const SPARE: usize = 24 << 20;
+
+impl Steps {
+    /// The steps of a configuration on images of so many channels, where so many batches (of floats) lie beside the step, and
+    /// a data set of `data` bytes.
+    ///
+    /// # Errors
+    /// As [`summarize`].
+    pub fn of<B: Backend>(
+        backend: &B,
+        net: &Nin<B>,
+        config: &TrainConfig,
+        channels: usize,
+        batches: usize,
+        data: usize,
+    ) -> Result<Self> {
+        let state = config.optimizer(backend).tensor_names().len();
+        let mut sizes = Vec::new();
+        let mut batch = config.batch_size;
+        while batch > 0 {
+            let summary = summarize(config.preset, net, batch, channels, config.resize)?;
+            let step = summary.training_bytes(config.precision.activation_width(), state);
+            sizes.push((batch, step + batches * summary.input.len() * size_of::<f32>()));
+            batch /= 2;
+        }
+        let spare = if batches > 0 { SPARE } else { 0 };
+        Ok(Steps { sizes, data, spare })
+    }
+
+    /// Checks that the device has enough memory for a step and the data set, where it can tell how much it has.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with a batch size that would fit.
+    pub fn require<B: Backend>(&self, backend: &B) -> Result<()> {
+        let (Some(free), (batch, step)) = (backend.free_memory()?, self.asked()) else { return Ok(()) };
+        let needed = step + self.data;
+        if needed <= free {
+            return Ok(());
+        }
+        let with_data = if self.data > 0 { " with the data set" } else { "" };
+        let remedy = match free.checked_sub(self.data) {
+            Some(left) => self.remedy(left, batch),
+            None => format!("the data set alone takes {}", bytes(self.data)),
+        };
+        let (needed, free, device) = (bytes(needed), bytes(free), backend.name());
+        Err(too_large(format!(
+            "a step of {batch} images takes {needed}{with_data}, and {device} has {free} left; {remedy}"
+        )))
+    }
+
+    /// For `map_err` where steps run, once the data set is loaded: the error of a step that found no memory names a smaller
+    /// batch that would fit.
+    pub fn explain<B: Backend>(&self, backend: &B, error: Error) -> Error {
+        let Error::Memory { device, bytes: refused, .. } = &error else { return error };
+        let (batch, _) = self.asked();
+        // What the buffers hold now is there for those of a smaller batch.
+        let free = backend.free_memory().ok().flatten().map_or(usize::MAX, |free| free + backend.memory().reserved);
+        let (refused, remedy) = (bytes(*refused), self.remedy(free, batch.saturating_sub(1)));
+        too_large(format!("a step of {batch} images finds no {refused} more on {device}; {remedy}"))
+    }
+
+    /// The largest size up to `most` that fits `free` bytes with a fourth of what it takes, and the program's spare bytes, left:
+    /// the device's working memory is not counted.
+    fn remedy(&self, free: usize, most: usize) -> String {
+        let fits = |&&(size, needed): &&(usize, usize)| size <= most && needed + needed / 4 + self.spare <= free;
+        match self.sizes.iter().find(fits) {
+            Some((size, _)) => format!("--batch-size {size} would fit"),
+            None => "not even one image fits; make --resize smaller".into(),
+        }
+    }
+
+    fn asked(&self) -> (usize, usize) {
+        self.sizes.first().copied().unwrap_or_default()
+    }
+}
+
+fn too_large(problem: String) -> Error {
+    Error::Config { what: "batch-size".into(), problem }
+}
