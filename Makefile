@@ -7,7 +7,7 @@ PYTHON ?= target/peer/bin/python
 MEASURED = $(CURDIR)/kernels/measured
 
 .PHONY: help data train train-cuda test test-fetch errors resources counters choices bench compare tables parity ptx \
-	ptx-check lint
+	ptx-check lint fuzz
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -24,6 +24,7 @@ help:
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
+	@echo "make fuzz        fuzz each format that is read for FUZZ_SECONDS (60), from the committed corpora"
 	@echo "make data        get Fashion-MNIST"
 
 data:
@@ -87,6 +88,25 @@ lint: target/nvcc/installed
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+# libFuzzer, which the crate libfuzzer-sys compiles, guided by the compiler's coverage counters; both work on stable Rust. New
+# inputs go to target/fuzz/FORMAT, failing ones to target/fuzz/found: MLPCONV_FORMAT=FORMAT target/fuzz/.../mlpconv-fuzz FILE.
+FUZZ_SECONDS ?= 60
+FUZZ_FORMATS ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_FLAGS = --cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+fuzz:
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --manifest-path fuzz/Cargo.toml --target $(FUZZ_TARGET) \
+		--target-dir target/fuzz
+	mkdir -p target/fuzz/found
+	for format in $(FUZZ_FORMATS); do \
+		mkdir -p target/fuzz/$$format && echo "fuzzing $$format" && \
+		MLPCONV_FORMAT=$$format RAYON_NUM_THREADS=1 target/fuzz/$(FUZZ_TARGET)/release/mlpconv-fuzz \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=target/fuzz/found/$$format- target/fuzz/$$format fuzz/corpus/$$format || exit 1; \
+	done
 
 # What nvcc makes of the virtual GPU's test kernels, without the directories in the names of their sources.
 ptx: target/nvcc/installed

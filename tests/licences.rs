@@ -14,7 +14,10 @@ const ALLOWED: [(&str, &str); 7] = [
     ("ISC", "the notice goes along"),
     ("Zlib", "altered sources are marked"),
     ("Unicode-3.0", "tables of Unicode in the compiler's macros; the notice goes along"),
-    ("CDLA-Permissive-2.0", "the certificate authorities of `webpki-roots`, data; the licence goes along with the data"),
+    (
+        "CDLA-Permissive-2.0",
+        "the certificate authorities of `webpki-roots`, data; the licence goes along with the data",
+    ),
 ];
 
 /// Crates of which two versions are built, and the dependencies that ask for the older one.
@@ -124,7 +127,8 @@ fn licence_expressions_are_understood() {
     for yes in ["MIT", "GPL-3.0 OR MIT", "MIT AND ISC", "(GPL-3.0 OR MIT) AND ISC", "Apache-2.0/MIT"] {
         assert!(met(yes), "{yes}");
     }
-    for no in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND GPL-3.0", "MIT WITH an-exception", "(MIT", "MIT ISC"] {
+    for no in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND GPL-3.0", "MIT WITH an-exception", "(MIT", "MIT ISC"]
+    {
         assert!(!met(no), "{no}");
     }
 }

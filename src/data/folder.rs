@@ -231,10 +231,24 @@ mod decode {
         }
     }
 
+    /// The most bits of an image in a byte of its file. Deflate (PNG) has 1032 bytes for one at best, JPEG about as many.
+    const MOST_BITS: u64 = 8 * 1032;
+
     /// Reads the head of a file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a head that claims more pixels than a file of its size can hold: a decoder would make room for all
+    /// of them, and fill it.
     pub(super) fn header(path: &Path) -> Result<Header> {
+        let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
         let decoder = open(path)?.into_decoder().map_err(refuse(path))?;
         let (width, height) = decoder.dimensions();
+        let bits = u64::from(decoder.original_color_type().bits_per_pixel());
+        if (u64::from(width) * u64::from(height)).saturating_mul(bits) > MOST_BITS.saturating_mul(bytes) {
+            let problem =
+                format!("{bytes} bytes cannot hold {width}x{height} pixels; replace it, or take it out of the folder");
+            return Err(Error::data(path.display().to_string(), problem));
+        }
         Ok(Header { height: height as usize, width: width as usize, channels: channels(decoder.color_type()) })
     }
 
@@ -389,6 +403,19 @@ mod tests {
             let problem = problem(&folder);
             assert!(problem.contains("a/2.png") && problem.contains("replace it"), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_small_file_that_claims_many_pixels_is_refused_before_it_is_decoded() {
+        let folder = folder(&[("a/1.png", grey(2, 2, 1)), ("a/2.jpg", grey(9, 7, 2)), ("b/1.png", grey(2, 2, 3))]);
+        let path = folder.path().join("a/2.jpg");
+        let mut bytes = fs::read(&path).unwrap();
+        let extents = bytes.windows(4).position(|window| window == [0, 7, 0, 9]).unwrap();
+        bytes[extents..extents + 4].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
+        fs::write(&path, &bytes).unwrap();
+        fs::copy(folder.path().join("b/1.png"), folder.path().join("b/2.png")).unwrap();
+        let problem = problem(&folder);
+        assert!(problem.contains("a/2.jpg") && problem.contains("cannot hold 20000x20000 pixels"), "{problem}");
     }
 
     #[test]
