@@ -1,5 +1,5 @@
-//! The formats that this project reads, each with the calls that read it: a file of bytes that anybody may have made. The tests
-//! here and the fuzzer (`fuzz/`) share this table.
+//! The formats that this project reads, each with the calls that read it: a file of bytes that anybody may have made.
+//! The tests here and the fuzzer (`fuzz/`) share this table.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -51,8 +51,8 @@ fn idx() -> Reader {
     Box::new(|input| Idx::read(input, "input").is_ok())
 }
 
-/// A folder with these files, in which the reader writes the input under each of the names `own` in turn, and reads the data
-/// set.
+/// A folder with these files, in which the reader writes the input under each of the names `own` in turn, and reads the
+/// data set.
 fn data_set(spec: &'static DataSpec, files: Vec<(&'static str, Vec<u8>)>, own: Vec<&'static str>) -> Reader {
     let folder = folder();
     for (name, content) in &files {
@@ -237,8 +237,8 @@ fn words() -> Reader {
     })
 }
 
-/// A module for the virtual GPU: parsed, decoded, and each of its kernels executed for a moment. Whether it is UTF-8 decides no
-/// more than the driver does.
+/// A module for the virtual GPU: parsed, decoded, and its kernels executed for a moment. As in the driver, the bytes need
+/// not be UTF-8.
 fn ptx() -> Reader {
     const BUFFER: usize = 8192;
     Box::new(|input| {
