@@ -1,5 +1,5 @@
-//! Every dependency comes from crates.io, under a licence that is listed here with its reason, and in one version but for those
-//! that are listed.
+//! Every dependency comes from crates.io, under a licence that is listed here with its reason, and in one version but
+//! for those that are listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

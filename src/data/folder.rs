@@ -231,14 +231,14 @@ mod decode {
         }
     }
 
-    /// The most bits of an image in a byte of its file. Deflate (PNG) has 1032 bytes for one at best, JPEG about as many.
+    /// The most bits of an image in a byte of its file. Deflate (PNG) makes at most 1032 of one, JPEG about as many.
     const MOST_BITS: u64 = 8 * 1032;
 
     /// Reads the head of a file.
     ///
     /// # Errors
-    /// [`Error::Data`] for a head that claims more pixels than a file of its size can hold: a decoder would make room for all
-    /// of them, and fill it.
+    /// [`Error::Data`] for a head that claims more pixels than a file of its size can hold: a decoder would make room
+    /// for all of them, and fill it.
     pub(super) fn header(path: &Path) -> Result<Header> {
         let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
         let decoder = open(path)?.into_decoder().map_err(refuse(path))?;

@@ -237,8 +237,8 @@ fn words() -> Reader {
     })
 }
 
-/// A module for the virtual GPU: parsed, decoded, and its kernels executed for a moment. As in the driver, the bytes need
-/// not be UTF-8.
+/// A module for the virtual GPU: parsed, decoded, and its kernels executed for a moment. As in the driver, the bytes
+/// need not be UTF-8.
 fn ptx() -> Reader {
     const BUFFER: usize = 8192;
     Box::new(|input| {

@@ -1,8 +1,8 @@
 //! Promise 4. Hostile input never panics, hangs or swallows memory.
 //!
-//! Each format is read in a process of its own: an abort, an overflow of the stack and a hang are then failures of a format
-//! that is named, and its memory is the process's. The inputs are the fuzzer's corpus (`fuzz/corpus/FORMAT`) and mutations
-//! of it that are the same on every run; `make fuzz` looks for new ones.
+//! Each format is read in a process of its own: an abort, an overflow of the stack and a hang are then failures of a
+//! format that is named, and its memory is the process's. The inputs are the fuzzer's corpus (`fuzz/corpus/FORMAT`) and
+//! mutations of it that are the same on every run; `make fuzz` looks for new ones.
 
 mod formats;
 
@@ -119,8 +119,8 @@ fn corpus(format: &str) -> Vec<(PathBuf, Vec<u8>)> {
 /// Numbers that lengths, counts and offsets go wrong at.
 const NUMBERS: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 40, u64::MAX];
 
-/// A few changes of an input, chosen by `seed` alone: bits, bytes, numbers of both byte orders and in decimal, and pieces
-/// that are cut out, repeated or moved.
+/// A few changes of an input, chosen by `seed` alone: bits, bytes, numbers of both byte orders and in decimal, and
+/// pieces that are cut out, repeated or moved.
 fn mutated(entry: &[u8], seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut below = |bound: usize| {
