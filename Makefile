@@ -6,8 +6,8 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-fetch torture errors resources counters choices bench compare tables parity ptx \
-	ptx-check lint
+.PHONY: help data train train-cuda test test-fetch torture fuzz errors resources counters choices bench compare tables parity \
+	ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -25,6 +25,7 @@ help:
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
+	@echo "make fuzz        fuzz each format that is read for FUZZ_SECONDS (60), from the committed corpora"
 	@echo "make data        get Fashion-MNIST"
 
 data:
@@ -53,9 +54,9 @@ test-fetch:
 FIGURES = $(CURDIR)/target/torture
 torture: target/nvcc/installed data
 	rm -rf $(FIGURES)
-	export MLPCONV_REQUIRE_CUDA=1 MLPCONV_TORTURE=$(FIGURES); began=$$SECONDS; \
-		$(CARGO) test --test promises -- --test-threads=1 && $(CARGO) test --test ops random:: && \
-		python3 tests/promises/table.py $(FIGURES) $$((SECONDS - began))
+	began=$$(date +%s); export MLPCONV_REQUIRE_CUDA=1 MLPCONV_TORTURE=$(FIGURES); \
+		$(MAKE) fuzz && $(CARGO) test --test promises -- --test-threads=1 && $(CARGO) test --test ops random:: && \
+		python3 tests/promises/table.py $(FIGURES) $$(($$(date +%s) - began))
 
 errors: target/nvcc/installed
 	MLPCONV_REQUIRE_CUDA=1 MLPCONV_ERRORS=$(MEASURED)/ERRORS.md $(CARGO) test --test ops a_table_of_the_errors
@@ -97,6 +98,30 @@ lint: target/nvcc/installed
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+# libFuzzer, which the crate libfuzzer-sys compiles, guided by the compiler's coverage counters; both work on stable Rust. New
+# inputs go to target/fuzz/FORMAT, failing ones to target/fuzz/found: MLPCONV_FORMAT=FORMAT target/fuzz/.../mlpconv-fuzz FILE.
+FUZZ_SECONDS ?= 60
+FUZZ_FORMATS ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_FLAGS = --cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+fuzz:
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --manifest-path fuzz/Cargo.toml --target $(FUZZ_TARGET) \
+		--target-dir target/fuzz
+	mkdir -p target/fuzz/found
+	for format in $(FUZZ_FORMATS); do \
+		mkdir -p target/fuzz/$$format && echo "fuzzing $$format" && \
+		MLPCONV_FORMAT=$$format RAYON_NUM_THREADS=1 target/fuzz/$(FUZZ_TARGET)/release/mlpconv-fuzz \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=target/fuzz/found/$$format- target/fuzz/$$format fuzz/corpus/$$format 2>&1 \
+			| tee target/fuzz/$$format.log || exit 1; \
+	done
+	mkdir -p $(FIGURES)
+	awk '/^stat::number_of_executed_units/ {inputs += $$2; formats++} \
+		END {printf "%d inputs of %d formats, guided by coverage for $(FUZZ_SECONDS) s each: 0 failures\n", inputs, formats}' \
+		$(FUZZ_FORMATS:%=target/fuzz/%.log) | tee $(FIGURES)/04.fuzz
 
 # What nvcc makes of the virtual GPU's test kernels, without the directories in the names of their sources.
 ptx: target/nvcc/installed

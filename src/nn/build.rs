@@ -7,8 +7,8 @@ use crate::Backend;
 use crate::device::Real;
 use crate::rng::{Purpose, Stream};
 use crate::shape::Window;
-use crate::tape::Param;
 use crate::system::allocation::reserve;
+use crate::tape::Param;
 use crate::{Result, Shape};
 
 /// The rule for a parameter's initial values. `fan_in` is the number of inputs of one output (r·s·c), `fan_out` the

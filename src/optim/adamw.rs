@@ -102,18 +102,19 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
             let param = param.data_mut().ok_or_else(in_use)?;
             items.push(Item { param, grad, exp_avg, exp_avg_sq, rate_multiplier });
         }
-        let step = AdamWStep::new(rate, self.betas, self.eps, self.weight_decay, self.updates + 1);
+        let step = AdamWStep::new(rate, self.betas, self.eps, self.weight_decay, self.updates.saturating_add(1));
         self.backend.adamw(&step, &mut items, grads.guard().map(Guard::words).as_deref_mut())?;
-        self.updates += 1;
+        self.count_replay();
         Ok(())
     }
 
     fn corrections(&self) -> [f32; 2] {
-        corrections(self.betas, self.updates + 1).map(|correction| correction as f32)
+        corrections(self.betas, self.updates.saturating_add(1)).map(|correction| correction as f32)
     }
 
     fn count_replay(&mut self) {
-        self.updates += 1;
+        // A state file may say any number; the corrections of all large ones are 1.
+        self.updates = self.updates.saturating_add(1);
     }
 
     fn uncount(&mut self, updates: u64) {

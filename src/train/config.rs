@@ -147,6 +147,9 @@ impl FromStr for Preset {
     }
 }
 
+/// The most epochs. A larger number is a typing error.
+const MAX_EPOCHS: u32 = 1 << 24;
+
 /// The largest batch size: about twice as many images as Fashion-MNIST has. A larger number is a typing error.
 const MAX_BATCH: usize = 1 << 17;
 
@@ -219,6 +222,10 @@ impl TrainConfig {
             _ => Ok(()),
         };
         at_least_one("epochs", Some(self.epochs as usize))?;
+        if self.epochs > MAX_EPOCHS {
+            let problem = format!("{} are more than {MAX_EPOCHS}, the most that are supported", self.epochs);
+            return Err(Error::config("epochs", problem));
+        }
         at_least_one("batch-size", Some(self.batch_size))?;
         if self.batch_size > MAX_BATCH {
             let problem = format!("{} is more than {MAX_BATCH}, the most that is supported", self.batch_size);

@@ -167,3 +167,23 @@ fn load_errors_name_the_unsupported_form_and_its_line() {
         assert_eq!(machine.load(&kernel("").replace("sm_80", target)).is_ok(), loads, "{target}");
     }
 }
+
+/// A chain of calls would take the host's stack, and functions that call each other twice its time.
+#[test]
+fn calls_are_inlined_within_limits() {
+    let refused = |functions: usize, body: fn(usize) -> String| {
+        let chain = (0..functions).map(|i| format!(".func f{i}() {{ {} ret; }}\n", body(i + 1)));
+        let text = header("sm_80") + &chain.collect::<String>() + &format!(".func f{functions}() {{ ret; }}\n");
+        machine().load(&(text + &entry("k", ".param .u64 out", "call f0;"))).err().map(|error| error.message)
+    };
+    assert_eq!(refused(60, |next| format!("call f{next};")), None);
+    let error = refused(20_000, |next| format!("call f{next};")).expect("too deep");
+    assert!(error.contains("more than 64 calls are nested"), "{error}");
+    // Calls that double: the limit is the module's, so that many functions do not each use it up.
+    let twice = |next| format!("call f{next}; call f{next};");
+    assert_eq!(refused(15, twice), None);
+    for functions in [16, 40] {
+        let error = refused(functions, twice).expect("too many");
+        assert!(error.contains("inline more than 1048576 statements"), "{error}");
+    }
+}

@@ -149,9 +149,10 @@ impl<B: Device> Meter<B> {
         backend.write(&mut self.words.words(), &mark.words.wait()?)
     }
 
-    /// Counts the samples of a replayed step on the host; the replay itself adds to the sums.
+    /// Counts the samples of a step on the host; the step itself adds to the sums.
     pub(crate) fn count(&mut self, samples: usize) {
-        self.samples += samples;
+        // A state file may have said any number before.
+        self.samples = self.samples.saturating_add(samples);
     }
 
     /// Replaces the sums and the number of samples by those of an earlier meter's reading.
@@ -205,6 +206,6 @@ fn run<B: CrossEntropy>(
         return Err(Error::shape("cross_entropy", format!("{} labels for logits {shape}", labels.len())));
     }
     backend.cross_entropy(n, classes, &logits.data, labels, gradient, &mut meter.words.words())?;
-    meter.samples += n;
+    meter.count(n);
     Ok(())
 }

@@ -121,6 +121,11 @@ impl Run {
             }
             return Ok(None);
         };
+        let (epoch, epochs) = (saved.note.position.epoch, self.config.epochs);
+        if epoch > epochs {
+            let problem = format!("it is of a run that has done {epoch} epochs, and {CONFIG} has {epochs}");
+            return Err(Error::weights(self.state())(problem));
+        }
         self.position = saved.note.position;
         match saved.note.format {
             1 => {

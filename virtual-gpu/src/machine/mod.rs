@@ -146,8 +146,10 @@ impl Machine {
         for function in tree.functions.iter().filter(|function| !function.entry && function.body.is_some()) {
             names.functions.insert(function.name.clone(), Arc::new(function.clone()));
         }
+        let (names, mut inlined) = (Arc::new(names), 0);
         for function in tree.functions.iter().filter(|function| function.body.is_some()) {
-            let decoded = decode::decode(function, &names)?;
+            let decoded = decode::decode(function, &names, inlined)?;
+            inlined = decoded.inlined;
             if function.entry {
                 module.kernels.push(Arc::new(Kernel {
                     name: function.name.clone(),

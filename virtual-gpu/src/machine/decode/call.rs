@@ -6,9 +6,10 @@ use super::*;
 /// The label at the end of an inlined call. The space makes it a name that no PTX can contain.
 pub(super) const END_OF_CALL: &str = " end";
 
-/// The largest numbers of calls and of instructions in one kernel, nested calls included.
-const MOST_CALLS: usize = 10_000;
-const MOST_CODE: usize = 1 << 20;
+/// The largest number of calls inside one another. Decoding a call takes some of the host's stack.
+const MOST_NESTED: usize = 64;
+/// The largest number of statements that a module's calls may inline, nested calls included.
+const MOST_INLINED: usize = 1 << 20;
 
 pub(super) struct Call {
     name: String,
@@ -74,7 +75,7 @@ impl Decoder {
                 Ok(())
             };
         }
-        let Some(function) = self.functions.get(name).cloned() else {
+        let Some(function) = self.names.functions.get(name).cloned() else {
             return form.fail(format!("function `{name}` has no body in this module"));
         };
         if self.calls.iter().any(|call| call.name == *name) {
@@ -92,12 +93,17 @@ impl Decoder {
             };
             symbols.insert(formal.name.clone(), symbol);
         }
+        if self.calls.len() == MOST_NESTED {
+            return form.fail(format!("more than {MOST_NESTED} calls are nested"));
+        }
+        let body = function.body.as_deref().unwrap_or_default();
         self.calls_made += 1;
-        if self.calls_made > MOST_CALLS || self.program.code.len() > MOST_CODE {
-            return form.fail("too many nested calls to inline");
+        self.inlined += 1 + body.len();
+        if self.inlined > MOST_INLINED {
+            return form.fail(format!("the module's calls inline more than {MOST_INLINED} statements"));
         }
         self.calls.push(Call { name: name.clone(), number: self.calls_made });
-        for statement in function.body.as_deref().unwrap_or_default() {
+        for statement in body {
             if let Statement::Variable(variable) = statement
                 && let Some(symbol) = self.called_shared.get(&(name.clone(), variable.name.clone()))
             {
@@ -105,7 +111,7 @@ impl Decoder {
             }
         }
         self.scopes.push(Scope { symbols, ..Scope::default() });
-        self.body(function.body.as_deref().unwrap_or_default())?;
+        self.body(body)?;
         let end = self.label(END_OF_CALL);
         self.labels.insert(end, self.program.code.len() as u32);
         self.scopes.pop();

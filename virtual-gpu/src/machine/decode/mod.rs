@@ -51,6 +51,8 @@ pub(super) struct Decoding {
     pub static_shared: usize,
     pub local_bytes: usize,
     pub registers: usize,
+    /// The statements that calls have inlined in this module so far.
+    pub inlined: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -82,7 +84,7 @@ struct Scope {
 }
 
 pub(super) struct Decoder {
-    target: u32,
+    names: Arc<Names>,
     scopes: Vec<Scope>,
     labels: HashMap<String, u32>,
     /// Branches to be resolved: the instruction's index, the label and the line.
@@ -93,12 +95,12 @@ pub(super) struct Decoder {
     declared: u64,
     static_shared: usize,
     local_bytes: usize,
-    functions: HashMap<String, Arc<Function>>,
     /// The shared variables of called functions, by function and name. All calls of a function share them.
     called_shared: HashMap<(String, String), Symbol>,
     /// The calls being decoded, the innermost last.
     calls: Vec<call::Call>,
     calls_made: usize,
+    inlined: usize,
 }
 
 /// A decoded instruction without its guard: operation, class, and floating-point operations for each thread.
@@ -125,9 +127,10 @@ pub(super) fn params(function: &Function) -> Vec<super::Param> {
     function.params.iter().map(place).collect()
 }
 
-pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
+/// Decodes a function of the module that defines `names`. `inlined` is [`Decoding::inlined`] of the function before.
+pub(super) fn decode(function: &Function, names: &Arc<Names>, inlined: usize) -> Decoded<Decoding> {
     let mut decoder = Decoder {
-        target: names.target,
+        names: names.clone(),
         scopes: vec![Scope::default()],
         labels: HashMap::new(),
         pending: Vec::new(),
@@ -137,17 +140,14 @@ pub(super) fn decode(function: &Function, names: &Names) -> Decoded<Decoding> {
         declared: 0,
         static_shared: 0,
         local_bytes: 0,
-        functions: names.functions.clone(),
         called_shared: HashMap::new(),
         calls: Vec::new(),
         calls_made: 0,
+        inlined,
     };
     let params = params(function);
     if params.last().is_some_and(|last| last.offset + last.size > MOST_PARAMS) {
         return Err(LoadError::new(function.line, format!("more than {MOST_PARAMS} bytes of parameters")));
-    }
-    for (name, address) in &names.globals {
-        decoder.scopes[0].symbols.insert(name.clone(), Symbol::Global(*address));
     }
     for (param, place) in function.params.iter().zip(&params) {
         let symbol = if function.entry { Symbol::Param(place.offset as u64) } else { decoder.call_place(param)? };
@@ -319,7 +319,8 @@ impl Decoder {
     }
 
     fn symbol(&self, name: &str) -> Option<Symbol> {
-        self.scopes.iter().rev().find_map(|scope| scope.symbols.get(name).copied())
+        let own = self.scopes.iter().rev().find_map(|scope| scope.symbols.get(name).copied());
+        own.or_else(|| self.names.globals.get(name).map(|address| Symbol::Global(*address)))
     }
 
     fn constant(&mut self, value: u64) -> R {
@@ -483,7 +484,7 @@ impl Decoder {
         if form.base == "call" {
             return self.call(&mut form, guard, instruction);
         }
-        if self.target < 90 && form.needs_sm_90() {
+        if self.names.target < 90 && form.needs_sm_90() {
             return form.fail("this form needs `.target sm_90`");
         }
         let made = self.make(&mut form, &instruction.operands)?;
@@ -580,6 +581,7 @@ impl Decoder {
             static_shared: self.static_shared,
             local_bytes: self.local_bytes,
             registers,
+            inlined: self.inlined,
         })
     }
 }

@@ -1,1 +1,0 @@
-//! Promise 4. Hostile input never panics, hangs or swallows memory.
