@@ -38,6 +38,23 @@ fn numbers_out_of_range_are_refused() {
     refuse("--schedule sometimes", &["--schedule", "step:EVERY:FACTOR"]);
 }
 
+/// Rayon ignores what is no number of threads, and starts tens of thousands for 20 s without a word.
+#[test]
+fn numbers_of_rayons_threads_are_refused() {
+    let Some(place) = Place::new() else { return };
+    for threads in ["100000", "0", "-1", "abc"] {
+        let refuse = |program: &str, line: &str| {
+            let finished = Finished::of(place.command(program, line).env("RAYON_NUM_THREADS", threads));
+            finished.bad(&["RAYON_NUM_THREADS", threads, "between 1 and 1024"]);
+        };
+        refuse(TRAIN, "--train-limit 8");
+        refuse(MLPCONV, "summary");
+    }
+    for threads in ["", "3"] {
+        Finished::of(place.command(MLPCONV, "summary").env("RAYON_NUM_THREADS", threads)).good();
+    }
+}
+
 #[test]
 fn images_too_small_or_too_large_are_refused() {
     refuse("--resize 0", &["resize", "between 1 and 1024"]);
