@@ -7,10 +7,11 @@
 use std::path::Path;
 use std::{env, fs};
 
-use mlpconv::Error;
+use mlpconv::nn::Module as _;
 use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Position, Run};
 use mlpconv::weights::Tensors;
+use mlpconv::{Error, weights};
 use tempfile::TempDir;
 
 use super::own_net::{Standing, config, go_on, trainer, write_run};
@@ -46,6 +47,12 @@ fn files_of_every_version_go_on_to_the_same_end() {
         let mut resumed = trainer(run.config());
         run.restore(&mut resumed).unwrap();
         assert_eq!(resumed.position, Position { epoch: 1, step: 1 });
+        // The weights file has the same parameters, to the bit.
+        let mut evaluated = trainer(run.config());
+        weights::load(&evaluated.backend.clone(), &mut evaluated.net, run.weights()).unwrap();
+        for ((name, restored), (_, loaded)) in resumed.net.params().into_iter().zip(evaluated.net.params()) {
+            assert!(restored.data()[..] == loaded.data()[..], "format {format}, {kind}: {name}");
+        }
         go_on(&mut run, &mut resumed, None).unwrap();
         run.save(&resumed).unwrap();
 
