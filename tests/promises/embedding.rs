@@ -1,4 +1,9 @@
-//! Embedding is safe: bad arguments of the library are typed errors.
+//! Embedding is safe: bad arguments of the library are typed errors, and the library leaves the process alone.
+
+#[cfg(target_os = "linux")]
+mod quiet;
+mod shared;
+mod walk;
 
 use mlpconv::nn::{Builder, Conv2d, Flatten, GlobalAvgPool, Init, Layer, Module, Sequential};
 use mlpconv::optim::{AdamW, Optimizer, Sgd};
