@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::process::Command;
 use std::sync::Arc;
-use std::{env, fs};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
 use mlpconv::nn::Module;
@@ -20,12 +21,13 @@ const ASKED: &str = "MLPCONV_EMBEDDED";
 const DONE: &str = "embedded, and back";
 /// The memory that the work may take, in KiB. The network has 30 parameters.
 const ROOM: usize = 32 << 10;
+/// The time that threads may take to end, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_run_in_a_program_prints_nothing_and_leaves_nothing_behind() {
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", "embedding::quiet::a_run_that_is_asked_for", "--nocapture", "--test-threads=1"]);
-    // The pool of the library's own; the global one lives as long as the process, as rayon has it.
     let output = child.env(ASKED, "1").env_remove("MLPCONV_TORTURE").output().unwrap();
     let [text, problems] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success(), "{}\n{text}{problems}", output.status);
@@ -55,6 +57,11 @@ fn a_run_that_is_asked_for() {
     assert!(signals.len() == 4 && !threads.is_empty());
     work();
     assert_eq!(self::signals(), signals, "signal handlers");
+    // A pool's threads are told to end when it is dropped, and nobody waits for them.
+    let began = Instant::now();
+    while self::threads() != threads && began.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(self::threads(), threads, "threads");
     let grown = status("VmHWM:").saturating_sub(before);
     assert!(grown <= ROOM, "{grown} KiB more memory, more than {ROOM}");
@@ -65,6 +72,7 @@ fn a_run_that_is_asked_for() {
 fn work() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
+    // A pool of the library's own. The global one lives as long as the process, as rayon has it.
     let backend = Cpu::<f32>::with_threads(2).unwrap();
     let images = (0..64 * 16).map(|i| (i * 37 % 251) as u8).collect();
     let dataset = Arc::new(Dataset::new(images, (0..64).map(|i| i % 3).collect(), 4, 4, 3).unwrap());
@@ -126,9 +134,9 @@ fn work() {
     assert_eq!(metrics.iter().map(|metrics| metrics.epoch).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
-/// The signals that are blocked, ignored and handled, and those that wait.
+/// The signals that this thread blocks, those that the process ignores and handles, and those that wait for it.
 fn signals() -> Vec<String> {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let of_signals = ["SigBlk:", "SigIgn:", "SigCgt:", "ShdPnd:"];
     status.lines().filter(|line| of_signals.iter().any(|name| line.starts_with(name))).map(Into::into).collect()
 }
