@@ -19,7 +19,7 @@ use mlpconv::train::{
     Change, EpochMetrics, FitOptions, Health, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer,
 };
 use mlpconv::weights::{self, Tensors};
-use mlpconv::{Cpu, Device, Error, Mode, Param, Result, Shape, Tape, Var};
+use mlpconv::{Cpu, Device, Mode, Param, Result, Shape, Tape, Var};
 
 use super::{Net, net, step, trainer};
 use crate::promise::kept;
@@ -518,7 +518,7 @@ fn trainers_options_and_schedules() {
                 walk.may_fail(|| format!("tensor {name}"), || optimizer.set_tensor(name, &param, &vec![f32::NAN; len]));
             }
             walk.may_fail(|| format!("counter {name}"), || optimizer.set_counter(name, u64::MAX));
-            walk.gives(|| format!("{name}"), || optimizer.tensor(name, &param).is_some());
+            walk.gives(|| name.into(), || optimizer.tensor(name, &param).is_some());
         }
         walk.gives(
             || "counts".into(),
@@ -625,6 +625,6 @@ fn runs_and_weights_of_paths_that_are_none() {
     fs::remove_dir_all(at("empty")).unwrap();
     walk.refused(|| "save to a folder that is gone".into(), || run.save(&trainer));
     walk.refused(|| "append to it".into(), || run.append(&metrics));
-    walk.refused(|| "words".into(), || "".parse::<Preset>().and("nan".parse::<Schedule>()).map_err(Error::from));
+    walk.refused(|| "words".into(), || "".parse::<Preset>().and("nan".parse::<Schedule>()));
     walk.ended("runs and weights");
 }
