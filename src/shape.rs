@@ -154,7 +154,7 @@ impl ConvShape {
         }
         let extent = |len: usize, filter: usize| {
             let padded = pad.checked_mul(2)?.checked_add(len)?;
-            Some(padded.checked_sub(filter)? / stride + 1)
+            (padded.checked_sub(filter)? / stride).checked_add(1)
         };
         let (Some(p), Some(q)) = (extent(x.h(), r), extent(x.w(), s)) else {
             return Err(Error::shape(op, format!("filter {r}x{s} is larger than input {x} padded by {pad}")));
@@ -168,10 +168,12 @@ impl ConvShape {
         ConvShape { p: self.p.min(p).max(1), q: self.q.min(q).max(1), ..self }
     }
 
-    /// The convolution without cropping: all rows and columns of the output.
+    /// The convolution without cropping: all rows and columns of the output. For extents that [`ConvShape::new`] refuses,
+    /// a filter larger than the input or a stride of 0, it is as if they were the nearest that it takes.
     pub fn whole(self) -> Self {
         let padded = |len: usize| len.saturating_add(self.pad.saturating_mul(2));
-        let extent = |len: usize, filter: usize| (padded(len) - filter) / self.stride + 1;
+        let extent =
+            |len: usize, filter: usize| (padded(len).saturating_sub(filter) / self.stride.max(1)).saturating_add(1);
         ConvShape { p: extent(self.h, self.r), q: extent(self.w, self.s), ..self }
     }
 
@@ -273,6 +275,7 @@ impl PoolShape {
         if window > x.h() || window > x.w() {
             return Err(Error::shape(op, format!("window {window}x{window} is larger than input {x}")));
         }
+        // A window has a pixel at least, so nothing overflows.
         let extent = |len: usize| (len - window) / stride + 1;
         Ok(PoolShape { n: x.n(), h: x.h(), w: x.w(), c: x.c(), p: extent(x.h()), q: extent(x.w()), window, stride })
     }
@@ -284,7 +287,8 @@ impl PoolShape {
 
     /// The part of the input that windows cover: its first rows and columns. Floor mode never reads the rest.
     pub fn read(&self) -> Shape {
-        let reach = |outputs: usize| (outputs - 1) * self.stride + self.window;
+        // Saturating, because the fields are public.
+        let reach = |outputs: usize| outputs.saturating_sub(1).saturating_mul(self.stride).saturating_add(self.window);
         Shape::image(self.n, self.c, reach(self.p), reach(self.q))
     }
 

@@ -434,7 +434,8 @@ pub struct Param<B: Device> {
     id: ParamId,
     shape: Shape,
     data: Arc<B::Buf>,
-    /// The parameter's learning rate is the optimiser's rate times this factor; 1 by default.
+    /// The parameter's learning rate is the optimiser's rate times this factor, which is zero or positive, and finite;
+    /// 1 by default.
     pub rate_multiplier: B::Scalar,
 }
 

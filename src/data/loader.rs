@@ -103,6 +103,20 @@ impl Loader {
         self.dataset.len().div_ceil(self.config.batch_size)
     }
 
+    /// Checks the number of an epoch's first step. The number after the last one is of an epoch that is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where it is beyond [`steps`](Self::steps).
+    pub(crate) fn require_step(&self, first_step: usize) -> Result<()> {
+        let steps = self.steps();
+        if first_step > steps {
+            let problem = format!("{first_step}, but an epoch has {steps}");
+            return Err(Error::config("first step", problem));
+        }
+        Ok(())
+    }
+
     /// All batches of an epoch. Every image is in exactly one of them.
     ///
     /// # Errors
@@ -120,11 +134,8 @@ impl Loader {
     ///
     /// As [`epoch`](Self::epoch); [`Error::Config`] where `first_step` is beyond [`steps`](Self::steps).
     pub fn epoch_from(&self, epoch: u32, first_step: usize) -> Result<Batches> {
+        self.require_step(first_step)?;
         let steps = self.steps();
-        if first_step > steps {
-            let problem = format!("{first_step}, but an epoch has {steps}");
-            return Err(Error::config("first step", problem));
-        }
         let (batch_size, image) =
             (self.config.batch_size, self.config.height * self.config.width * self.dataset.channels());
         self.spare.reserve(steps - first_step, batch_size.min(self.dataset.len()), image)?;

@@ -22,15 +22,18 @@ pub struct Resizer {
     channels: usize,
 }
 
+/// The most pixels on a side. A longer side is a mistake, and its filters would fill the memory.
+const MAX_SIDE: usize = 1 << 20;
+
 impl Resizer {
     /// A resizer of grey images of `in_height` x `in_width` pixels to `out_height` x `out_width`.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] where a size is 0, or so large that pixels cannot be counted.
+    /// [`Error::Shape`] where a size is 0 or above 2^20, or where pixels cannot be counted in 32 bits.
     pub fn new(in_height: usize, in_width: usize, out_height: usize, out_width: usize) -> Result<Self> {
         let countable = |height: usize, width: usize| match height.checked_mul(width) {
-            Some(1..=0xFFFF_FFFF) => Ok(()),
+            Some(1..=0xFFFF_FFFF) if height.max(width) <= MAX_SIDE => Ok(()),
             _ => Err(Error::shape("resize", format!("an image of {height}x{width} is not possible"))),
         };
         countable(in_height, in_width)?;

@@ -21,8 +21,9 @@ pub use plan::Plan;
 pub use sequential::Sequential;
 pub use summary::{LayerSummary, Summary};
 
-use crate::tape::{Param, Tape, Var};
-use crate::{Backend, Result};
+use crate::device::Role;
+use crate::tape::{Mode, Param, Tape, Var};
+use crate::{Backend, Result, Shape};
 
 /// A part of a network, or a whole one.
 pub trait Module<B: Backend>: Send + Sync {
@@ -78,6 +79,25 @@ pub fn params_mut<B: Backend, M: Module<B> + ?Sized>(net: &mut M) -> Result<Vec<
     let name = first.or(params.get(listed.len()).map(|(name, _)| name)).map_or("a parameter", |name| name);
     let problem = format!("params and params_mut of its modules differ at {name}; let both list the same parameters");
     Err(crate::Error::config("network", problem))
+}
+
+/// The logits `[N, classes]` of a batch, without dropout, one row after the other. `images` are of shape `shape`
+/// `[N, C, H, W]`, in NHWC memory order.
+///
+/// Network and backend are [`Sync`], so several threads may predict with the same ones at the same time.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) for shapes or lengths that do not fit the network.
+pub fn predict<B: Backend, M: Module<B> + ?Sized>(
+    backend: &B,
+    net: &M,
+    images: &[B::Scalar],
+    shape: Shape,
+) -> Result<Vec<B::Scalar>> {
+    let mut tape = Tape::new(backend, Mode::Inference);
+    let x = tape.constant(backend.upload(Role::Activation, images)?, shape)?;
+    let logits = net.forward(&mut tape, x)?;
+    backend.download(logits.data())
 }
 
 /// `path` and `name` joined by a dot, as in PyTorch.

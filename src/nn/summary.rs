@@ -108,22 +108,22 @@ impl Summary {
 
     /// The number of parameters.
     pub fn params(&self) -> usize {
-        self.layers.iter().map(|layer| layer.params).sum()
+        sum(self.layers.iter().map(|layer| layer.params))
     }
 
     /// Multiply-adds of a forward pass.
     pub fn forward_macs(&self) -> usize {
-        self.layers.iter().map(|layer| layer.macs).sum()
+        sum(self.layers.iter().map(|layer| layer.macs))
     }
 
     /// Multiply-adds of a training step.
     pub fn training_macs(&self) -> usize {
-        self.layers.iter().map(LayerSummary::training_macs).sum()
+        sum(self.layers.iter().map(LayerSummary::training_macs))
     }
 
     /// Bytes that the forward pass keeps for the backward pass, with activations of `width` bytes an element.
     pub fn kept_bytes(&self, width: usize) -> usize {
-        self.layers.iter().map(|layer| layer.kept(width)).sum()
+        sum(self.layers.iter().map(|layer| layer.kept(width)))
     }
 
     /// Peak bytes of a training step, with activations of `width` bytes an element, without a device's working memory.
@@ -144,13 +144,20 @@ impl Summary {
             let gradients = dx.saturating_add(layer.output.len()).saturating_mul(width);
             peak = peak.max(kept.saturating_add(gradients));
         }
-        (self.params() * ((2 + state) * 4 + copy)).saturating_add(peak)
+        let bytes = state.saturating_add(2).saturating_mul(4).saturating_add(copy);
+        self.params().saturating_mul(bytes).saturating_add(peak)
     }
 
     /// Peak bytes of inference, all in `width` bytes an element: the parameters, and the largest sum of a layer's input
     /// and output.
     pub fn inference_bytes(&self, width: usize) -> usize {
-        let pair = |layer: &LayerSummary| layer.input.len() + layer.output.len();
-        (self.params() + self.layers.iter().map(pair).max().unwrap_or(0)) * width
+        let pair = |layer: &LayerSummary| layer.input.len().saturating_add(layer.output.len());
+        let largest = self.layers.iter().map(pair).max().unwrap_or(0);
+        self.params().saturating_add(largest).saturating_mul(width)
     }
+}
+
+/// A saturating sum: what no machine has is told as `usize::MAX`.
+fn sum(numbers: impl Iterator<Item = usize>) -> usize {
+    numbers.fold(0, usize::saturating_add)
 }

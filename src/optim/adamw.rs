@@ -1,7 +1,7 @@
 //! AdamW: Adam with weight decay that is decoupled from the gradient.
 
 use super::kept::Kept;
-use super::{Optimizer, require, unknown};
+use super::{Optimizer, is_finite_in_f32, require, require_multiplier, unknown};
 use crate::Backend;
 use crate::device::Guard;
 use crate::ops::adamw::{AdamWStep, Item, corrections};
@@ -85,8 +85,13 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
             ("beta1", beta1, (0.0..1.0).contains(&beta1), "in [0, 1)"),
             ("beta2", beta2, (0.0..1.0).contains(&beta2), "in [0, 1)"),
             // Kernels take it in f32, where a smaller number may become zero, and a zero gradient 0 / 0.
-            ("eps", eps, eps >= f64::from(f32::MIN_POSITIVE) && eps.is_finite(), "at least 1.2e-38, and finite"),
-            ("weight decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite"),
+            (
+                "eps",
+                eps,
+                eps >= f64::from(f32::MIN_POSITIVE) && is_finite_in_f32(eps),
+                "at least 1.2e-38, and finite in f32",
+            ),
+            ("weight decay", decay, is_finite_in_f32(decay), "zero or positive, and finite in f32"),
         ];
         require(NAME, rate, &in_range)?;
         let exp_avg = self.exp_avg.missing(&self.backend, &params)?;
@@ -98,6 +103,7 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
             let kept = averages.remove(&param.id()).zip(squares.remove(&param.id()));
             let (Some((exp_avg, exp_avg_sq)), Some(grad)) = (kept, grads.of_param(param)) else { continue };
             let rate_multiplier = param.rate_multiplier;
+            require_multiplier(NAME, name, rate_multiplier)?;
             let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
             let param = param.data_mut().ok_or_else(in_use)?;
             items.push(Item { param, grad, exp_avg, exp_avg_sq, rate_multiplier });

@@ -12,6 +12,7 @@ mod schedule;
 mod sgd;
 
 use crate::Backend;
+use crate::device::Real;
 use crate::tape::{Grads, Param};
 use crate::{Error, Result};
 
@@ -104,6 +105,24 @@ fn require(optimizer: &str, rate: f64, settings: &[(&str, f64, bool, &str)]) -> 
         Some((name, value, _, must)) => Err(Error::config(optimizer, format!("{name} {value} must be {must}"))),
         None => Ok(()),
     }
+}
+
+/// Whether an update's setting is zero or positive, and finite as kernels take it: a larger number would be an infinity
+/// in f32, which leaves every element out or sets the whole update to zero.
+fn is_finite_in_f32(value: f64) -> bool {
+    value >= 0.0 && (value as f32).is_finite()
+}
+
+/// Checks the rate multiplier of parameter `name`.
+///
+/// # Errors
+/// [`Error::Config`] for one that is negative or not finite in f32.
+fn require_multiplier<S: Real>(optimizer: &str, name: &str, multiplier: S) -> Result<()> {
+    if is_finite_in_f32(multiplier.to_f64()) {
+        return Ok(());
+    }
+    let problem = format!("rate multiplier {multiplier:?} of {name} must be zero or positive, and finite");
+    Err(Error::config(optimizer, problem))
 }
 
 /// The error for a tensor or counter that the optimiser does not have.

@@ -23,6 +23,23 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// Checks a schedule that was not read from text.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a step of 0 epochs, and for a factor or a warm-up that is negative or not finite: such a run
+    /// would train at a rate of 0, or stop in the middle.
+    pub fn validate(&self) -> Result<()> {
+        let ok = match *self {
+            Schedule::Constant => true,
+            Schedule::Step { every, factor } => every > 0 && factor.is_finite() && factor >= 0.0,
+            Schedule::Cosine { warmup } => warmup.is_finite() && warmup >= 0.0,
+        };
+        match ok {
+            true => Ok(()),
+            false => Err(Error::config("schedule", format!("{self} must have numbers that are finite and positive"))),
+        }
+    }
+
     /// The factor at step `step` of the run (from 0), for `epochs` epochs of `steps_per_epoch` steps each.
     pub fn factor(&self, step: usize, steps_per_epoch: usize, epochs: u32) -> f64 {
         let epoch = step as f64 / steps_per_epoch as f64;
@@ -31,7 +48,7 @@ impl Schedule {
             Schedule::Step { every, factor } => factor.powi((epoch / f64::from(every)) as i32),
             // The warm-up begins with one step's share of the rise: a first step at rate zero would be wasted.
             Schedule::Cosine { warmup } if epoch < warmup => {
-                ((step + 1) as f64 / (warmup * steps_per_epoch as f64)).min(1.0)
+                (step.saturating_add(1) as f64 / (warmup * steps_per_epoch as f64)).min(1.0)
             }
             Schedule::Cosine { warmup } => {
                 let rest = (f64::from(epochs) - warmup).max(f64::MIN_POSITIVE);
@@ -57,18 +74,17 @@ impl FromStr for Schedule {
 
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split(':').collect();
-        let number = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
         let schedule = match parts[..] {
             ["constant"] => Some(Schedule::Constant),
-            ["step", every, factor] => match (every.parse(), number(factor)) {
-                (Ok(every), Some(factor)) if every > 0 => Some(Schedule::Step { every, factor }),
+            ["step", every, factor] => match (every.parse(), factor.parse()) {
+                (Ok(every), Ok(factor)) => Some(Schedule::Step { every, factor }),
                 _ => None,
             },
             ["cosine"] => Some(Schedule::Cosine { warmup: 0.0 }),
-            ["cosine", warmup] => number(warmup).map(|warmup| Schedule::Cosine { warmup }),
+            ["cosine", warmup] => warmup.parse().ok().map(|warmup| Schedule::Cosine { warmup }),
             _ => None,
         };
-        schedule.ok_or_else(|| {
+        schedule.filter(|schedule: &Schedule| schedule.validate().is_ok()).ok_or_else(|| {
             let forms = "constant, step:EVERY:FACTOR, cosine or cosine:WARMUP (EVERY and WARMUP in epochs)";
             Error::config("schedule", format!("{text:?} is none of {forms}"))
         })

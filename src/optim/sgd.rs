@@ -1,7 +1,7 @@
 //! SGD with momentum, Nesterov momentum and weight decay.
 
 use super::kept::Kept;
-use super::{Optimizer, require, unknown};
+use super::{Optimizer, is_finite_in_f32, require, require_multiplier, unknown};
 use crate::Backend;
 use crate::device::{Guard, Real};
 use crate::ops::sgd::{Item, SgdStep};
@@ -60,7 +60,7 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
         let (momentum, decay) = (self.momentum, self.weight_decay);
         let in_range = [
             ("momentum", momentum, (0.0..1.0).contains(&momentum), "in [0, 1)"),
-            ("weight decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite"),
+            ("weight decay", decay, is_finite_in_f32(decay), "zero or positive, and finite in f32"),
         ];
         require(NAME, rate, &in_range)?;
         if self.momentum != 0.0 {
@@ -72,6 +72,7 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
             let velocity = velocities.remove(&param.id());
             let Some(grad) = grads.of_param(param) else { continue };
             let rate_multiplier = param.rate_multiplier;
+            require_multiplier(NAME, name, rate_multiplier)?;
             let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
             let param = param.data_mut().ok_or_else(in_use)?;
             items.push(Item { param, grad, velocity, rate_multiplier });

@@ -246,12 +246,18 @@ impl TrainConfig {
         range("lr", rate, (least..=f64::from(f32::MAX)).contains(&rate), "within the range of f32, from 1.2e-38")?;
         range("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "in [0, 1)")?;
         let decay = self.weight_decay;
-        range("weight-decay", decay, decay >= 0.0 && decay.is_finite(), "zero or positive, and finite")?;
+        range(
+            "weight-decay",
+            decay,
+            decay >= 0.0 && (decay as f32).is_finite(),
+            "zero or positive, and finite in f32",
+        )?;
         range("beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "in [0, 1)")?;
         range("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "in [0, 1)")?;
         // Kernels take eps in f32, where a smaller number may become zero. A zero gradient would then give 0 / 0.
-        let eps = f64::from(f32::MIN_POSITIVE)..f64::INFINITY;
-        range("eps", self.eps, eps.contains(&self.eps), "at least 1.2e-38, and finite")?;
+        let eps = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+        range("eps", self.eps, eps.contains(&self.eps), "at least 1.2e-38, and finite in f32")?;
+        self.schedule.validate()?;
         match self.optimizer {
             OptimizerKind::Sgd => {
                 if self.nesterov && self.momentum == 0.0 {

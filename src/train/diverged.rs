@@ -38,7 +38,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             Reading { loss, .. } if !loss.is_finite() => (step, NotFinite::loss(loss, Place::Loss)),
             _ => return Ok(reading),
         };
-        Err(Error::Diverged { epoch: epoch + 1, step, found })
+        Err(Error::Diverged { epoch: epoch.saturating_add(1), step, found })
     }
 
     /// Goes back to the first step of which something was not finite: position, optimiser's counters and running loss are
@@ -106,6 +106,6 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             // Too little memory to look, for one.
             Err(_) => NotFinite::uncounted(Place::Step),
         };
-        Ok(Error::Diverged { epoch: epoch + 1, step: step as usize + 1, found })
+        Ok(Error::Diverged { epoch: epoch.saturating_add(1), step: step as usize + 1, found })
     }
 }

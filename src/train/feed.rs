@@ -60,6 +60,9 @@ impl<'a, B: Backend> Feed<'a, B> {
     }
 
     /// The batches of an epoch from step `first` on.
+    ///
+    /// # Errors
+    /// As [`Loader::epoch_from`].
     pub(super) fn epoch_from(self, epoch: u32, first: usize) -> Result<Batches<'a, B>> {
         Ok(match self {
             Feed::Loader(loader) => {
@@ -69,6 +72,7 @@ impl<'a, B: Backend> Feed<'a, B> {
                 Batches::Loaded(loader.epoch_from(epoch, first)?, shape)
             }
             Feed::Resident(data) => {
+                data.loader().require_step(first)?;
                 data.begin(epoch)?;
                 Batches::Resident(data, first..data.loader().steps())
             }

@@ -23,7 +23,8 @@ pub struct FitOptions {
     /// The base learning rate.
     pub rate: f64,
     pub schedule: Schedule,
-    /// Steps between two reported readings of the loss, at least 1. The device does not wait for a reading.
+    /// Steps between two reported readings of the loss; with 0 there are none in between. The device does not wait for a
+    /// reading.
     pub report_every: usize,
     /// What to do about a step of which something is not finite.
     pub on_nan: OnNan,
@@ -53,6 +54,15 @@ pub struct EpochMetrics {
     /// Steps of which something was not finite and was left out ([`OnNan::Skip`]).
     #[serde(default)]
     pub skipped: usize,
+}
+
+impl EpochMetrics {
+    /// Whether every number is finite, as JSON holds them.
+    pub(super) fn is_finite(&self) -> bool {
+        let EpochMetrics { loss, train_accuracy, test_loss, test_accuracy, examples_per_second, .. } = *self;
+        let times = [examples_per_second, self.train_seconds, self.test_seconds, self.rate];
+        [loss, train_accuracy, test_loss, test_accuracy].into_iter().chain(times).all(f64::is_finite)
+    }
 }
 
 /// The health of a training run: whether the network still learns.
@@ -107,7 +117,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     ///
     /// # Errors
     /// [`Error::Data`] without training or without test images; [`Error::Config`] for a rate that is not positive and
-    /// finite in f32.
+    /// finite in f32, for a schedule that [`Schedule::validate`] refuses, and for a position beyond the epoch's last step.
     ///
     /// [`Error::Diverged`] as soon as the host learns that something of a step is not finite, which may be some steps later;
     /// it names the step and the op. The trainer has gone back to that step then: its weights, its optimiser, its position
@@ -150,6 +160,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             return Err(Error::config("learning rate", "must be positive"));
         }
         require_rate(options.rate)?;
+        options.schedule.validate()?;
         // A schedule may bring the rate below the numbers of f32.
         let rate = |epoch: u32, step: usize| {
             let factor = options.schedule.factor(epoch as usize * steps + step, steps, options.epochs);

@@ -57,7 +57,8 @@ impl<B: Backend> Resident<B> {
     /// The range of positions in an epoch's order that step `step` takes; empty beyond the epoch's last step.
     pub(super) fn batch(&self, step: usize) -> Range<usize> {
         let (size, len) = (self.loader.config().batch_size, self.loader.dataset().len());
-        (step * size).min(len)..((step + 1) * size).min(len)
+        let place = |step: usize| step.saturating_mul(size).min(len);
+        place(step)..place(step.saturating_add(1))
     }
 
     /// The shape of a batch of `n` images.

@@ -9,7 +9,7 @@ use super::recorded::{Recorded, Work};
 use super::{OnNan, Resident};
 use crate::Backend;
 use crate::device::{Real, Role, StepScalars};
-use crate::nn::{Module, params_mut};
+use crate::nn::{Module, params_mut, predict};
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
 use crate::optim::{Optimizer, require_rate};
 use crate::tape::{Grads, Mode, Tape, Var};
@@ -22,7 +22,8 @@ pub struct Position {
     pub step: u32,
 }
 
-/// A network with its optimiser, its position in a training run, and the running loss.
+/// A network with its optimiser, its position in a training run, and the running loss. It can be sent to another thread,
+/// and is used by one at a time; [`nn::predict`](predict) needs the network alone, which threads may share.
 pub struct Trainer<B: Backend, N: Module<B>> {
     pub backend: B,
     pub net: N,
@@ -73,9 +74,10 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// [`Error::Shape`] for shapes or lengths that do not fit the network, [`Error::Label`] for a label that is not
     /// below its number of classes; [`Error::Config`] as by [`Optimizer::step`] and
-    /// [`params_mut`]. Nothing is updated or counted then.
+    /// [`params_mut`], and after step `u32::MAX` of an epoch. Nothing is updated or counted then.
     pub fn step(&mut self, images: &[B::Scalar], shape: Shape, labels: &[u8], rate: f64) -> Result<()> {
         require_rate(rate)?;
+        let next = self.next_step()?;
         let x = self.backend.upload(Role::Activation, images)?;
         let mark = self.mark()?;
         let learned = self.learn(x, shape, rate, |backend, logits| upload_labels(backend, labels, logits.c()));
@@ -84,7 +86,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             drop(self.back_to(mark));
             return learned;
         }
-        self.position.step += 1;
+        self.position.step = next;
         Ok(())
     }
 
@@ -104,6 +106,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             return Ok(0);
         }
         require_rate(rate)?;
+        let next = self.next_step()?;
         data.begin(epoch)?;
         let scalars = StepScalars {
             rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32,
@@ -131,8 +134,18 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             self.meter.count(n);
             self.optimizer.count_replay();
         }
-        self.position.step += 1;
+        self.position.step = next;
         Ok(n)
+    }
+
+    /// The step after the present one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no number for it.
+    fn next_step(&self) -> Result<u32> {
+        let step = self.position.step;
+        let none = || Error::config("position", format!("step {step} has no successor; begin the next epoch"));
+        step.checked_add(1).ok_or_else(none)
     }
 
     /// What a step that fails may have counted, on the device and on the host.
@@ -167,14 +180,14 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         Mode::Training { seed: self.seed, epoch, step }
     }
 
-    /// The logits `[N, classes]` of a batch, without dropout, one row after the other. `images` are of shape `shape`
-    /// `[N, C, H, W]`, in NHWC memory order.
+    /// [`nn::predict`](predict) by the trainer's network. Threads that predict at the same time call that function on
+    /// `backend` and `net`: the trainer itself is not [`Sync`], because it keeps the recordings of steps and the meter of an
+    /// evaluation, which change behind a shared reference.
     ///
     /// # Errors
-    /// [`Error::Shape`] for shapes or lengths that do not fit the network.
+    /// As [`nn::predict`](predict).
     pub fn predict(&self, images: &[B::Scalar], shape: Shape) -> Result<Vec<B::Scalar>> {
-        let (_, logits) = self.forward(self.backend.upload(Role::Activation, images)?, shape, Mode::Inference)?;
-        self.backend.download(logits.data())
+        predict(&self.backend, &self.net, images, shape)
     }
 
     /// Adds the losses, hits and flat rows of a batch to `meter`, without dropout and without an update. The arguments

@@ -1,4 +1,9 @@
-//! Embedding is safe: bad arguments of the library are typed errors.
+//! Embedding is safe: bad arguments of the library are typed errors, and the library leaves the process alone.
+
+#[cfg(target_os = "linux")]
+mod quiet;
+mod shared;
+mod walk;
 
 use mlpconv::nn::{Builder, Conv2d, Flatten, GlobalAvgPool, Init, Layer, Module, Sequential};
 use mlpconv::optim::{AdamW, Optimizer, Sgd};
@@ -52,7 +57,8 @@ fn rates_and_settings_out_of_range_are_errors_and_such_a_step_does_not_count() {
         assert_eq!(trainer.reading().unwrap().loss, 0.0, "{error}");
         assert_eq!(trainer.position.step, 0);
     };
-    for rate in [0.0, 1e-50, 1e39].into_iter().chain(hostile) {
+    // A rate of 0 is none of them: schedules end there, and only `fit` refuses to begin with it.
+    for rate in [1e-50, 1e39].into_iter().chain(hostile) {
         refused(&mut trainer(|b| Sgd::new(b).into()), rate);
     }
     for value in hostile {
@@ -70,7 +76,7 @@ fn rates_and_settings_out_of_range_are_errors_and_such_a_step_does_not_count() {
     let before = good.reading().unwrap();
     step(&mut good, f64::NAN).unwrap_err();
     assert_eq!((good.reading().unwrap(), before.samples), (before, 2));
-    kept(15, "33 rates and settings out of their ranges: refused, not counted");
+    kept(15, "32 rates and settings out of their ranges: refused, not counted");
 }
 
 /// Lists its parameters for reading alone.

@@ -224,6 +224,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn relu_mask(&self, y: &Buf<T>, dy: &mut Buf<T>) -> Result<()> {
+        require_same_len(y.len(), dy.len())?;
         self.zip(dy, y, |dy, y| *dy = if y > T::zero() { *dy } else { T::zero() });
         Ok(())
     }

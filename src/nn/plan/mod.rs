@@ -156,9 +156,10 @@ impl Plan {
         layers.len() == self.layers.len() && layers.iter().zip(&self.layers).all(same)
     }
 
-    /// The shape of the input of layer `first`, of which only the computed part is there.
+    /// The shape of the input of layer `first`, of which only the computed part is there. Beyond the last layer it is the
+    /// network's output.
     pub fn input_of(&self, first: usize) -> Shape {
-        first.checked_sub(1).map_or(self.input, |before| self.layers[before].live)
+        self.layers.iter().take(first).next_back().map_or(self.input, |before| before.live)
     }
 
     /// The plan of `layers` for an input of shape `input`, without dead pixels. `fuses` gives the backend's verdict on

@@ -90,12 +90,12 @@ impl<B: Device> Pending<B> {
     pub fn wait(self) -> Result<Reading> {
         let words = self.words.wait()?;
         let count = |word: usize| words[word].to_f64() as usize;
-        let samples = self.samples - count(guard::SAMPLES_LEFT_OUT);
+        let samples = self.samples.saturating_sub(count(guard::SAMPLES_LEFT_OUT));
         let mean = |sum: usize| words[sum].to_f64() / samples.max(1) as f64;
         let (loss, accuracy, flat) = (mean(0), mean(1), mean(2));
-        let left_out = count(guard::STEPS_LEFT_OUT) + count(guard::LATE);
+        let left_out = count(guard::STEPS_LEFT_OUT).saturating_add(count(guard::LATE));
         let (skipped, held) = if Policy::of(&words) == Policy::Stop { (0, left_out) } else { (left_out, 0) };
-        Ok(Reading { loss, accuracy, flat, samples, skipped: self.skipped + skipped, held })
+        Ok(Reading { loss, accuracy, flat, samples, skipped: self.skipped.saturating_add(skipped), held })
     }
 }
 

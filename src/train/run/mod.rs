@@ -189,10 +189,20 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Io`] if the file cannot be written.
+    /// [`Error::Run`] if the epoch does not follow the last one that is known, as after [`Run::open`] alone, or a number is
+    /// not finite: the file could not be read again.
     pub fn append(&mut self, metrics: &EpochMetrics) -> Result<()> {
         self.hold()?;
         // A run that ended after it wrote an epoch's metrics, and before it saved its state, repeats that epoch.
-        self.history.retain(|earlier| earlier.epoch < metrics.epoch);
+        let earlier = self.history.partition_point(|earlier| earlier.epoch < metrics.epoch);
+        let refuse = |problem: &str| Err(Error::run(&self.folder, format!("epoch {}: {problem}", metrics.epoch)));
+        if metrics.epoch as usize != earlier + 1 {
+            return refuse(&format!("its metrics do not follow those of {earlier} epochs; resume the run first"));
+        }
+        if !metrics.is_finite() {
+            return refuse("a number of its metrics is not finite");
+        }
+        self.history.truncate(earlier);
         self.history.push(*metrics);
         self.write_metrics()
     }

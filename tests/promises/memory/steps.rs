@@ -117,6 +117,9 @@ impl<B: Backend<Scalar = f32>> Run<B> {
     fn state(&self) -> Vec<u64> {
         let Trainer { backend, net, optimizer, .. } = &self.trainer;
         let mut state: Vec<u64> = optimizer.counters().iter().map(|(_, value)| *value).collect();
+        // A step that fails does not count.
+        let reading = self.trainer.reading().unwrap();
+        state.extend([reading.samples as u64, reading.loss.to_bits(), reading.accuracy.to_bits()]);
         for (_, param) in net.params() {
             let kept = optimizer.tensor_names().iter().filter_map(|name| optimizer.tensor(name, param));
             for buf in [param.data()].into_iter().chain(kept) {
