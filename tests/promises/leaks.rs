@@ -8,7 +8,9 @@ use mlpconv::train::Trainer;
 use mlpconv::{Backend, Cpu, Device as _, Shape};
 
 use crate::place::Finished;
-use crate::promise::{kept, tries};
+use crate::promise::kept;
+#[cfg(feature = "cuda")]
+use crate::promise::tries;
 
 /// Set in the process that a test starts to be measured alone: other tests' memory is not in it.
 const ALONE: &str = "MLPCONV_LEAKS_ALONE";

@@ -20,7 +20,9 @@ use mlpconv::shape::Window;
 use mlpconv::train::{EpochMetrics, Event, FitOptions, OnNan, Position, Preset, Run, Trainer};
 use mlpconv::{Backend, Cpu, Device, Error, Mode, Result, Shape, Tape};
 
-use crate::promise::{kept, tries};
+use crate::promise::kept;
+#[cfg(feature = "cuda")]
+use crate::promise::tries;
 use faulty::Faulty;
 
 const SIDE: usize = 12;

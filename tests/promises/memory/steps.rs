@@ -11,7 +11,9 @@ use mlpconv::train::{Resident, Trainer};
 use mlpconv::{Backend, Cpu, Error, Result, Shape};
 
 use super::allocator;
-use crate::promise::{kept, tries};
+use crate::promise::kept;
+#[cfg(feature = "cuda")]
+use crate::promise::tries;
 
 /// A backend whose memory can be refused to the calling thread.
 trait Refuses: Backend<Scalar = f32> {
