@@ -55,7 +55,7 @@ FIGURES = $(CURDIR)/target/torture
 torture: target/nvcc/installed data
 	rm -rf $(FIGURES)
 	began=$$(date +%s); export MLPCONV_REQUIRE_CUDA=1 MLPCONV_TORTURE=$(FIGURES); \
-		$(MAKE) fuzz && $(CARGO) test --test promises -- --test-threads=1 && $(CARGO) test --test ops random:: && \
+		$(MAKE) fuzz && $(CARGO) test --test promises -- --test-threads=2 && $(CARGO) test --test ops random:: && \
 		python3 tests/promises/table.py $(FIGURES) $$(($$(date +%s) - began))
 
 errors: target/nvcc/installed

@@ -51,7 +51,8 @@ def table(data):
             sys.exit(f"promise {number} has no figure: {promise}")
         lines.append(f"| {number} | {promise} | {'; '.join(figures)} |")
     how = f"`make torture`, {data['minutes']} minutes on {data['threads']} threads of an {data['cpu'].split(' Processor')[0]}"
-    lines += ["", f"{how}; {data['date']}, commit {data['commit']}."]
+    note = f" {data['note']}" if "note" in data else ""
+    lines += ["", f"{how}; {data['date']}, commit {data['commit']}.{note}"]
     return "\n".join(lines)
 
 
