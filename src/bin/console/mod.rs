@@ -37,10 +37,10 @@ pub fn fail(error: &Error) -> ExitCode {
     if is_of_a_device(error) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-/// Whether the device that was asked for cannot be used, or has failed.
+/// Whether the device that was asked for cannot be used, or has failed. A CPU lacks no more than memory or threads.
 fn is_of_a_device(error: &Error) -> bool {
     match error {
-        Error::Device { .. } => true,
+        Error::Device { device, .. } => device != "cpu",
         #[cfg(feature = "cuda")]
         Error::Cuda(_) => true,
         _ => false,
