@@ -27,7 +27,7 @@ use lock::Lock;
 
 /// A run folder, with the run's settings.
 ///
-/// [`Run::open`] is for a look at a run. What writes into the folder ([`Run::create`], [`Run::resume`], and
+/// [`Run::open`] only reads. Whatever writes into the folder ([`Run::create`], [`Run::resume`], and
 /// [`Run::restore`], [`Run::append`] or [`Run::save`] after [`Run::open`]) takes the folder's lock first, and keeps it
 /// until the run is dropped.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Run {
     /// saved state.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let mut run = Run::at(folder.into())?;
-        // A state that cannot be read does not matter to who only looks.
+        // Reading weights or settings needs no state, so one that cannot be read is no error here.
         if let Ok(Some(saved)) = run.read_state() {
             run.agree_with(&saved)?;
         }
