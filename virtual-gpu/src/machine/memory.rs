@@ -31,7 +31,7 @@ const ALIGN: u64 = 256;
 /// The unused space after each allocation, in bytes.
 const GAP: u64 = 4096;
 /// The number of freed allocations remembered for error messages.
-const REMEMBERED: usize = 1 << 16;
+const REMEMBERED: usize = 1 << 12;
 
 /// A shadow word describes four bytes of memory. Bits 0-3: which bytes were ever written. Bits 4-7: which of them the
 /// last writing block wrote. Bits 8-11: which of those it changed. Bits 12-35: the number of that block. Bits 36-63:
