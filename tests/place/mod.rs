@@ -1,4 +1,4 @@
-//! The two programs as a user starts them: in a folder of their own, from which they find the real data set.
+//! The program as a user starts them: in a folder of their own, from which they find the real data set.
 
 // Each test binary uses only a part of this module.
 #![allow(dead_code)]
@@ -10,7 +10,8 @@ use std::{env, fs, io, io::Write as _};
 use mlpconv::data::{Splits, known};
 use tempfile::TempDir;
 
-pub const TRAIN: &str = env!("CARGO_BIN_EXE_train");
+/// For [`Place::command`]: `mlpconv train`. The program `train` is the same.
+pub const TRAIN: &str = "mlpconv train";
 pub const MLPCONV: &str = env!("CARGO_BIN_EXE_mlpconv");
 
 /// A program that has ended.
@@ -85,7 +86,8 @@ impl Place {
 
     /// The command of `program` with the options in `line`, separated by spaces, and without a terminal.
     pub fn command(&self, program: &str, line: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new(if program == TRAIN { MLPCONV } else { program });
+        command.args((program == TRAIN).then_some("train"));
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env("MLPCONV_DATA", &self.data);
         command.env_remove("RAYON_NUM_THREADS").stdin(Stdio::null());
         // On every machine programs find no GPU, except those that are given a virtual one.

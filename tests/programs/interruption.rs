@@ -106,7 +106,7 @@ fn a_hang_up_saves_unless_it_is_ignored() {
     // As `nohup` starts a program.
     let mut command = place.command("sh", "");
     let options = LONG.replace("512", "64").replace("--out run", "--out ignoring");
-    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", TRAIN]).args(options.split_whitespace());
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", MLPCONV, "train"]).args(options.split_whitespace());
     let said = interrupt(command, "kill -HUP $1", "epoch 1/2, step 2/");
     assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
     said.line("done: ");

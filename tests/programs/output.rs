@@ -86,7 +86,7 @@ fn a_terminal_that_hangs_up_costs_no_step() {
     let options = OPTIONS.replace("--epochs 2", "--epochs 40 --save-every 1000");
     // `script` opens a terminal for its command. Without it the terminal is gone, which the kernel tells by HUP.
     let mut terminal = place.command("script", "-q -e /dev/null -c");
-    let terminal = terminal.arg(format!("{TRAIN} {options} --out run")).stdout(Stdio::piped()).spawn();
+    let terminal = terminal.arg(format!("{MLPCONV} train {options} --out run")).stdout(Stdio::piped()).spawn();
     let mut terminal = terminal.expect("script, of util-linux");
     let mut said = BufReader::new(terminal.stdout.take().unwrap());
     let mut shown = Vec::new();

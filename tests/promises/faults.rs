@@ -8,7 +8,7 @@ use std::{fs, io, io::Write as _};
 
 use super::calls::{self, Call, Fault};
 use super::kills;
-use super::place::{Finished, TRAIN, names};
+use super::place::{Finished, MLPCONV, names};
 use super::promise::{kept, tries};
 use super::tiny::{Tiny, copy};
 
@@ -129,7 +129,7 @@ fn a_disk_that_fills_up_keeps_the_state_and_goes_on_when_it_has_room() {
     let (weights, state) = (size("weights.safetensors"), size("state.safetensors"));
     let words = |command: &Command| {
         let words = command.get_args().map(|word| word.to_str().unwrap());
-        [TRAIN].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+        [MLPCONV].into_iter().chain(words).collect::<Vec<_>>().join(" ")
     };
     let script = format!(
         "{mount}

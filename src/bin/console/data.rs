@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mlpconv::Result;
 use mlpconv::data::{DataFile, DataName, Dataset, Loader, LoaderConfig, Order, Progress, Published, Splits};
 
-use super::note;
+use super::{grouped, note, say};
 
 /// A requested data set. Its channels and classes are known at once. A known data set is read only by
 /// [`Requested::load`], so that bad options are reported before anything is fetched.
@@ -119,4 +119,23 @@ pub fn loader(
     };
     let order = seed.map_or(Order::Sequential, |seed| Order::Shuffled { seed });
     Loader::new(Arc::new(data), LoaderConfig { batch_size, height: size, width: size, order })
+}
+
+/// Finds or fetches a data set, and prints where it lies and what it holds.
+///
+/// # Errors
+/// As [`load`].
+pub fn describe(name: &DataName, folder: Option<&Path>) -> Result<()> {
+    // Images of several sizes are resized to one. It does not matter which, as they are only counted.
+    let data = load(name, folder, 32)?;
+    let (train, test) = (grouped(data.train.len()), grouped(data.test.len()));
+    say(format_args!("{}: {train} training and {test} test images in {}", data.title, data.source));
+    let channels = match data.train.channels() {
+        1 => "grey".into(),
+        3 => "RGB".into(),
+        channels => format!("{channels} channels"),
+    };
+    let (height, width, classes) = (data.train.height(), data.train.width(), data.train.class_names());
+    say(format_args!("{height}x{width}, {channels}; {} classes: {}", classes.len(), classes.join(", ")));
+    Ok(())
 }

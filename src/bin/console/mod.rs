@@ -1,12 +1,12 @@
-//! Shared parts of the programs: the choice of a device, the data set with a progress bar, and output for a person.
+//! The program `mlpconv`, of which `train` is a part: a file for each command, and what they share.
 
-// Each program uses only a part of this module.
-#![allow(dead_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
 pub mod data;
 pub mod device;
 pub mod doctor;
+pub mod evaluate;
 pub mod limits;
 pub mod memory;
 pub mod output;
@@ -14,18 +14,160 @@ pub mod plan;
 pub mod report;
 pub mod saving;
 pub mod signals;
+pub mod summary;
 pub mod time;
+pub mod train;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
 use mlpconv::Backend;
+use mlpconv::data::DataName;
 #[cfg(feature = "cuda")]
 use mlpconv::device::cuda::CudaError;
 use mlpconv::nn::{Nin, Summary};
-use mlpconv::train::Preset;
+use mlpconv::optim::OptimizerKind;
+use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
+use device::{DeviceArgs, choose, on_device};
+use doctor::doctor;
+use evaluate::{EvaluateArgs, evaluate};
 pub use output::{note, say};
+use plan::plan;
+use summary::summary;
+use time::{Timing, time};
+use train::{TrainArgs, train};
+
+/// Looks at Network in Network: its costs, its accuracy, its speed.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Trains Network in Network, and leaves a run folder behind
+    Train(Box<TrainArgs>),
+    /// Shapes, parameters, multiply-adds and memory of a preset, layer by layer
+    Summary {
+        #[command(flatten)]
+        network: NetworkArgs,
+        /// Count the state of this optimiser: sgd or adamw
+        #[arg(long, default_value = "sgd")]
+        optimizer: OptimizerKind,
+        /// Count velocities too, as momentum needs them
+        #[arg(long)]
+        momentum: bool,
+    },
+    /// The plan of a preset's network: what runs as one op, which pixels are left out, and why what is not fused is not
+    ///
+    /// With --device cuda and no usable GPU, the plan is that of an H200.
+    Plan {
+        #[command(flatten)]
+        network: NetworkArgs,
+        #[command(flatten)]
+        device: DeviceArgs,
+    },
+    /// Loss and accuracy of a run's weights on the test images
+    Evaluate(EvaluateArgs),
+    /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
+    Data(DataArgs),
+    /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
+    Doctor(DataArgs),
+    /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
+    Time {
+        #[arg(long, default_value = "d2l")]
+        preset: Preset,
+        /// Images a batch
+        #[arg(long, default_value_t = 64)]
+        batch_size: usize,
+        /// Steps to time, after some to warm up [default: 5 on a CPU, 100 a round on a GPU]
+        #[arg(long)]
+        steps: Option<usize>,
+        /// On a GPU: rounds of as many steps, of which the median is told
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        #[command(flatten)]
+        device: DeviceArgs,
+        /// One line of JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A preset's network and its input.
+#[derive(clap::Args)]
+struct NetworkArgs {
+    #[arg(long, default_value = "d2l")]
+    preset: Preset,
+    /// Images a batch
+    #[arg(long, default_value_t = 1)]
+    batch_size: usize,
+    /// Height and width of the images [default: the preset's]
+    #[arg(long, value_name = "PIXELS")]
+    resize: Option<usize>,
+}
+
+impl NetworkArgs {
+    /// The settings of the preset with this input, for an optimiser.
+    fn config(&self, optimizer: OptimizerKind) -> TrainConfig {
+        let config = self.preset.config_with(optimizer);
+        let resize = self.resize.unwrap_or(config.resize);
+        TrainConfig { batch_size: self.batch_size, resize, ..config }
+    }
+}
+
+#[derive(clap::Args)]
+struct DataArgs {
+    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: fashion-mnist]
+    #[arg(long, value_name = "NAME|DIR", default_value_t, hide_default_value = true)]
+    data: DataName,
+    /// Folder that holds the files of the data set
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// The program `mlpconv`.
+pub fn main() -> ExitCode {
+    let command = Args::parse().command;
+    ended(limits::respect().and_then(|()| match command {
+        Command::Train(args) => train(*args),
+        command => look(command).map(|()| ExitCode::SUCCESS),
+    }))
+}
+
+/// The exit code of a program that has come to its end, or has failed.
+pub fn ended(done: Result<ExitCode>) -> ExitCode {
+    match (done, output::failure()) {
+        (Ok(ExitCode::SUCCESS), Some(error)) => output::failed(error),
+        (Ok(code), _) => code,
+        (Err(error), _) => fail(&error),
+    }
+}
+
+/// Runs a command that trains nothing.
+fn look(command: Command) -> Result<()> {
+    match command {
+        Command::Train(_) => unreachable!("a command of its own"),
+        Command::Summary { network, optimizer, momentum } => {
+            let momentum = if momentum { 0.9 } else { 0.0 };
+            summary(&TrainConfig { momentum, ..network.config(optimizer) })
+        }
+        Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
+        Command::Evaluate(args) => evaluate(args),
+        Command::Data(DataArgs { data, data_dir }) => data::describe(&data, data_dir.as_deref()),
+        Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
+        Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
+            let timing = Timing { preset, batch, steps, rounds, json };
+            choose(&device, None)
+                .and_then(|device| on_device!(&device.backend, backend => time(&timing, &device, backend)))
+        }
+    }
+}
 
 /// Prints an error, and the options that may help. The exit code is 2 if the device cannot be used, as it is for an
 /// option that does not exist, and else 1.

@@ -1,34 +1,25 @@
-//! `cargo run --release --bin train`: trains a preset on a data set and leaves a run folder behind.
-
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-
-mod console;
+//! `mlpconv train`, and `train`: trains a preset on a data set and leaves a run folder behind.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
-use clap::Parser;
 use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::{OptimizerKind, Schedule};
 use mlpconv::train::{Change, DataHashes, Event, Feed, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
-use console::data::Requested;
-use console::device::{Choice, DeviceArgs, on_device};
-use console::memory::Steps;
-use console::report::Report;
-use console::saving::{SaveEvery, Saving};
-use console::{grouped, metric, note, output, say, signals};
+use super::data::Requested;
+use super::device::{Choice, DeviceArgs, on_device};
+use super::memory::Steps;
+use super::report::Report;
+use super::saving::{SaveEvery, Saving};
+use super::{grouped, metric, note, output, say, signals};
 
-/// Trains Network in Network on Fashion-MNIST, CIFAR-10 or another data set.
-///
-/// Without options: preset `small` on a CPU, preset `d2l` on a GPU, on Fashion-MNIST, which is found on this machine or
-/// fetched.
-#[derive(Parser)]
-#[command(version)]
-struct Args {
+/// The options of training.
+#[derive(clap::Args)]
+pub struct TrainArgs {
     /// The network and its recipe: d2l (the book's, 224x224), small (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
     #[arg(long)]
     preset: Option<Preset>,
@@ -109,16 +100,8 @@ struct Args {
     log_every: Option<usize>,
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    match console::limits::respect().and_then(|()| run(args)) {
-        Ok(code) => code,
-        Err(error) => console::fail(&error),
-    }
-}
-
 /// The settings of the run: the preset's, overridden by the options.
-fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
+fn resolve(args: &TrainArgs, device: &Choice) -> Result<TrainConfig> {
     let preset = args.preset.unwrap_or(device.preset);
     let mut config = preset.config_with(args.optimizer.unwrap_or_default());
     fn set<T: Clone>(setting: &mut T, option: &Option<T>) {
@@ -155,14 +138,18 @@ fn resolve(args: &Args, device: &Choice) -> Result<TrainConfig> {
     Ok(config)
 }
 
-fn run(args: Args) -> Result<ExitCode> {
+/// Trains, from the beginning or from where a run was left.
+///
+/// # Errors
+/// [`Error`] for a setting out of range, a run folder, device or data set that cannot be used, and as training.
+pub fn train(args: TrainArgs) -> Result<ExitCode> {
     let resumed = args.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
-    let device = console::device::choose(&args.device, resumed.as_ref().map(Run::config))?;
-    on_device!(device.backend.clone(), backend => train(args, resumed, &device, backend))
+    let device = super::device::choose(&args.device, resumed.as_ref().map(Run::config))?;
+    on_device!(device.backend.clone(), backend => train_on(args, resumed, &device, backend))
 }
 
 /// Opens the run of a folder to go on with it, with the settings that the options change.
-fn resume(folder: &Path, args: &Args) -> Result<Run> {
+fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
     let mut run = Run::resume(folder)?;
     let change = Change {
         epochs: args.epochs,
@@ -178,7 +165,12 @@ fn resume(folder: &Path, args: &Args) -> Result<Run> {
     Ok(run)
 }
 
-fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Choice, backend: B) -> Result<ExitCode> {
+fn train_on<B: Backend<Scalar = f32>>(
+    args: TrainArgs,
+    resumed: Option<Run>,
+    device: &Choice,
+    backend: B,
+) -> Result<ExitCode> {
     let config = match &resumed {
         Some(run) => run.config().clone(),
         None => resolve(&args, device)?,
@@ -187,7 +179,7 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     let data = Requested::new(&config.data, config.data_dir.as_deref(), size)?;
     let (channels, classes) = (data.channels, data.classes);
     let net = config.preset.net_for(&backend, config.seed, channels, classes)?;
-    let summary = console::summarize(config.preset, &net, 1, channels, size)?;
+    let summary = super::summarize(config.preset, &net, 1, channels, size)?;
     let precise = TrainConfig { precision: device.precision, ..config.clone() };
     // On a CPU the batches of two loaders and the data set lie beside the steps.
     let (batches, bytes) = if device.resident { (0, 0) } else { (2 * Loader::BATCHES, data.bytes()) };
@@ -208,8 +200,8 @@ fn train<B: Backend<Scalar = f32>>(args: Args, resumed: Option<Run>, device: &Ch
     say(format_args!("data     {} in {}", data.title, data.source));
     let hashes = DataHashes::of(&data);
     let (train, test) = (data.train, data.test);
-    let train = console::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
-    let test = console::data::loader(test, config.test_limit, config.batch_size, size, None)?;
+    let train = super::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
+    let test = super::data::loader(test, config.test_limit, config.batch_size, size, None)?;
 
     let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), config.seed)?;
     signals::listen()?;
@@ -315,10 +307,16 @@ fn create(out: Option<PathBuf>, config: TrainConfig) -> Result<Run> {
 
 /// The command that goes on with the run, as a shell takes it: this program, and the options that a run folder does not
 /// keep.
-fn resumption(args: &Args, folder: &Path) -> String {
+fn resumption(args: &TrainArgs, folder: &Path) -> String {
     let program = match std::env::var_os("CARGO") {
         Some(_) => ["cargo", "run", "--release", "--bin", "train", "--"].map(str::to_owned).to_vec(),
-        None => vec![std::env::args().next().unwrap_or_else(|| "train".into())],
+        None => {
+            let mut words = std::env::args();
+            let program = words.next().unwrap_or_else(|| "mlpconv".into());
+            // `mlpconv` is followed by its command, `train` by options.
+            let command = words.next().filter(|word| word == "train");
+            [program].into_iter().chain(command).collect()
+        }
     };
     let mut words = program;
     let mut option = |name: &str, value: Option<String>| {
