@@ -11,12 +11,12 @@ pub mod limits;
 pub mod memory;
 pub mod output;
 pub mod plan;
-pub mod report;
 pub mod saving;
 pub mod signals;
 pub mod summary;
 pub mod time;
 pub mod train;
+pub mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,8 +13,8 @@ use mlpconv::{Backend, Error, Result};
 use super::data::Requested;
 use super::device::{Choice, DeviceArgs, on_device};
 use super::memory::Steps;
-use super::report::Report;
 use super::saving::{SaveEvery, Saving};
+use super::view::View;
 use super::{grouped, metric, note, output, say, signals};
 
 /// The options of training.
@@ -232,7 +232,7 @@ fn train_on<B: Backend<Scalar = f32>>(
     run.save(&trainer)?;
 
     let options = run.config().fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
-    let mut report = Report::new(run.config().preset, epochs, classes);
+    let mut view = View::new(run.config().preset, epochs, classes);
     let mut saving = Saving::new(args.save_every);
     let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
     let residents = (resident(&train)?, resident(&test)?);
@@ -250,11 +250,11 @@ fn train_on<B: Backend<Scalar = f32>>(
             Event::Step { .. } if saving.is_due() => saving.save(|| run.save(trainer))?,
             _ => {}
         }
-        report.show(&event);
+        view.show(&event);
         let stops = signals::received().is_some() || output::failure().is_some();
         Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
-    report.clear();
+    view.clear();
     let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
     // A signal or a failed output after the last epoch changes nothing: the run is done.
     if ended.map_err(|error| steps.explain(&backend, error))?.is_continue() || epoch >= epochs {

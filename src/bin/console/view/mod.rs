@@ -9,7 +9,7 @@ use mlpconv::train::{EpochMetrics, Event, Health, Preset};
 use super::{note, say};
 
 /// Shows the progress of training: a bar on a terminal, plain lines elsewhere.
-pub struct Report {
+pub struct View {
     preset: Preset,
     epochs: u32,
     classes: usize,
@@ -22,12 +22,12 @@ pub struct Report {
     before: Option<usize>,
 }
 
-impl Report {
+impl View {
     pub fn new(preset: Preset, epochs: u32, classes: usize) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         let template = "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("a constant template"));
-        Report { preset, epochs, classes, bar, began: Instant::now(), begun: false, before: None }
+        View { preset, epochs, classes, bar, began: Instant::now(), begun: false, before: None }
     }
 
     pub fn clear(&self) {
