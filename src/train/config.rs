@@ -57,6 +57,7 @@ impl Preset {
             on_nan: OnNan::Stop,
             train_limit: None,
             test_limit: None,
+            patience: None,
             changes: Vec::new(),
         };
         match self {
@@ -213,6 +214,9 @@ pub struct TrainConfig {
     /// Test on this many images only, the first ones; on all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
+    /// End after this many epochs in a row without a new best test accuracy; at the last epoch only if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
     /// A line for each setting that was changed when the run went on: from where on, the old value and the new one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -240,6 +244,7 @@ impl TrainConfig {
         }
         at_least_one("train-limit", self.train_limit)?;
         at_least_one("test-limit", self.test_limit)?;
+        at_least_one("patience", self.patience.map(|epochs| epochs as usize))?;
         let range = |what: &str, value: f64, ok: bool, must: &str| {
             if ok { Ok(()) } else { Err(Error::config(what, format!("{value} must be {must}"))) }
         };

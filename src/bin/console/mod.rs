@@ -3,11 +3,14 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
+pub mod as_given;
+pub mod completions;
 pub mod data;
 pub mod device;
 pub mod doctor;
 pub mod evaluate;
 pub mod limits;
+pub mod man;
 pub mod memory;
 pub mod output;
 pub mod page;
@@ -16,13 +19,14 @@ pub mod saving;
 pub mod signals;
 pub mod summary;
 pub mod time;
+pub mod time_span;
 pub mod train;
 pub mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use mlpconv::Backend;
 use mlpconv::data::DataName;
 #[cfg(feature = "cuda")]
@@ -79,6 +83,21 @@ enum Command {
     Data(DataArgs),
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
     Doctor(DataArgs),
+    /// Prints a script with which a shell completes commands and options
+    ///
+    /// Bash takes it by `source <(mlpconv completions bash)`, and for good from
+    /// ~/.local/share/bash-completion/completions/mlpconv. Fish reads ~/.config/fish/completions/mlpconv.fish, zsh a file _mlpconv in a
+    /// folder of its $fpath.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual, a page for each command: for `mlpconv man | man -l -`
+    Man {
+        /// Write a file for each page into this folder, which is made if need be: mlpconv.1, mlpconv-train.1, ...
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
     Time {
         #[arg(long, default_value = "d2l")]
@@ -162,6 +181,11 @@ fn look(command: Command) -> Result<()> {
         Command::Evaluate(args) => evaluate(args),
         Command::Data(DataArgs { data, data_dir }) => data::describe(&data, data_dir.as_deref()),
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
+        Command::Completions { shell } => {
+            completions::print(shell, Args::command());
+            Ok(())
+        }
+        Command::Man { out } => man::man(Args::command(), out.as_deref()),
         Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
             let timing = Timing { preset, batch, steps, rounds, json };
             choose(&device, None)

@@ -1,49 +1,64 @@
 //! `mlpconv train`, and `train`: trains a preset on a data set and leaves a run folder behind.
 
+mod dry_run;
 mod folder;
 mod going_on;
+mod images;
 mod options;
+mod overfit;
+mod prepared;
 mod settings;
+mod settings_file;
+mod stop;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
-use mlpconv::data::Loader;
-use mlpconv::train::{Change, DataHashes, Event, Feed, Position, Resident, Run, TrainConfig, Trainer};
+use mlpconv::train::{Change, DataHashes, Event, Position, Run, Trainer};
 use mlpconv::{Backend, Result};
 
-use super::data::Requested;
-use super::device::{Choice, on_device};
-use super::memory::Steps;
+use super::device::{Choice, Earlier, on_device};
 use super::saving::Saving;
 use super::view::View;
-use super::{grouped, metric, note, output, say, signals};
+use super::{note, output, say, signals};
+use dry_run::dry_run;
 use folder::create;
 use going_on::resumption;
+use images::Images;
 pub use options::TrainArgs;
+use overfit::overfit;
+use prepared::Prepared;
 use settings::resolve;
+use settings_file::SettingsFile;
+use stop::{Limits, Stalled, Stop};
 
 /// Trains, from the beginning or from where a run was left.
 ///
 /// # Errors
 /// [`Error`] for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
-    let resumed = args.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
-    let device = super::device::choose(&args.device, resumed.as_ref().map(Run::config))?;
-    on_device!(device.backend.clone(), backend => train_on(args, resumed, &device, backend))
+    let resumed = args.run.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
+    let file = args.run.config.as_deref().map(SettingsFile::read).transpose()?;
+    let earlier = match &resumed {
+        Some(run) => Some(Earlier::of_run(run.config())),
+        None => file.as_ref().map(SettingsFile::device),
+    };
+    let device = super::device::choose(&args.device, earlier.as_ref())?;
+    on_device!(device.backend.clone(), backend => train_on(args, resumed, file.as_ref(), &device, backend))
 }
 
 /// Opens the run of a folder to go on with it, with the settings that the options change.
 fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
     let mut run = Run::resume(folder)?;
     let change = Change {
-        epochs: args.epochs,
-        learning_rate: args.lr,
-        schedule: args.schedule,
-        weight_decay: args.weight_decay,
-        on_nan: args.on_nan,
-        data_dir: args.data_dir.clone(),
+        epochs: args.course.epochs,
+        learning_rate: args.optimizer.lr,
+        schedule: args.optimizer.schedule,
+        weight_decay: args.optimizer.weight_decay,
+        on_nan: args.course.on_nan,
+        patience: args.course.patience,
+        data_dir: args.network.data_dir.clone(),
     };
     for line in run.change(&change)? {
         note(format_args!("from here on it is another run: {line}"));
@@ -54,34 +69,30 @@ fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
 fn train_on<B: Backend<Scalar = f32>>(
     args: TrainArgs,
     resumed: Option<Run>,
+    file: Option<&SettingsFile>,
     device: &Choice,
     backend: B,
 ) -> Result<ExitCode> {
     let config = match &resumed {
         Some(run) => run.config().clone(),
-        None => resolve(&args, device)?,
+        None => resolve(&args, file, device)?,
     };
-    let size = config.resize;
-    let data = Requested::new(&config.data, config.data_dir.as_deref(), size)?;
-    let (channels, classes) = (data.channels, data.classes);
-    let net = config.preset.net_for(&backend, config.seed, channels, classes)?;
-    let summary = super::summarize(config.preset, &net, 1, channels, size)?;
-    let precise = TrainConfig { precision: device.precision, ..config.clone() };
-    // On a CPU the batches of two loaders and the data set lie beside the steps.
-    let (batches, bytes) = if device.resident { (0, 0) } else { (2 * Loader::BATCHES, data.bytes()) };
-    let steps = Steps::of(&backend, &net, &precise, channels, batches, bytes)?;
-    steps.require(&backend)?;
-
-    let (params, macs) = (grouped(summary.params()), metric(summary.forward_macs()));
-    let why = match (&resumed, args.preset) {
-        (Some(_), _) => "as the run began",
-        (_, Some(_)) => "as --preset says",
-        _ => device.why_preset,
+    let why = match (&resumed, args.network.preset, file.filter(|file| file.settings.contains_key("preset"))) {
+        (Some(_), ..) => "as the run began".into(),
+        (_, Some(_), _) => "as --preset says".into(),
+        (.., Some(file)) => file.why(),
+        _ => device.why_preset.to_owned(),
     };
-    say(format_args!("device   {} ({})", backend.name(), device.why));
-    say(format_args!("preset   {} at {size}x{size} ({why})", config.preset));
-    say(format_args!("network  {params} parameters, {macs} multiply-adds an image"));
-
+    let prepared = Prepared::new(&config, device, &backend)?;
+    if args.run.dry_run {
+        return dry_run(&config, prepared, device, &backend, &why);
+    }
+    prepared.lines(&config, device, &backend, &why).iter().for_each(say);
+    if let Some(steps) = args.run.overfit_batch {
+        return overfit(&args, &config, prepared, &backend, steps);
+    }
+    let Prepared { data, net, steps, .. } = prepared;
+    let (size, classes) = (config.resize, data.classes);
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
     let hashes = DataHashes::of(&data);
@@ -94,7 +105,7 @@ fn train_on<B: Backend<Scalar = f32>>(
     let goes_on = resumed.is_some();
     let mut run = match resumed {
         Some(run) => run,
-        None => create(args.out.clone(), config)?,
+        None => create(args.run.out.clone(), config.clone())?,
     };
     run.data = Some(hashes);
     if goes_on {
@@ -114,19 +125,23 @@ fn train_on<B: Backend<Scalar = f32>>(
         say(format_args!("all {epochs} epochs are done"));
         return Ok(ExitCode::SUCCESS);
     }
+    let patience = run.config().patience;
+    let done = run.metrics()?.into_iter().take(epoch as usize).collect::<Vec<_>>();
+    if let Some(stalled) = Stalled::of(&done, patience).filter(|_| step == 0) {
+        say(format_args!("{stalled}; a larger --patience goes on"));
+        return Ok(ExitCode::SUCCESS);
+    }
     // From here on the run can be resumed, with the settings that it has now.
     run.save(&trainer)?;
 
-    let options = run.config().fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
+    let options = run.config().fit_options(args.process.log_every.unwrap_or(train.steps().div_ceil(10)));
     let mut view = View::new(run.config().preset, epochs, classes);
-    let mut saving = Saving::new(args.save_every);
-    let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
-    let residents = (resident(&train)?, resident(&test)?);
-    let (train, test) = match &residents {
-        (Some(train), Some(test)) => (Feed::from(train), Feed::from(test)),
-        _ => (Feed::from(&train), Feed::from(&test)),
-    };
-    let ended = trainer.fit(train, test, &options, &mut |trainer, event| {
+    let mut saving = Saving::new(args.process.save_every);
+    let train = Images::new(train, device, &backend)?;
+    let test = Images::new(test, device, &backend)?;
+    let limits = Limits::new(&args, patience);
+    let mut stop = None;
+    let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {
         // What is shown is saved: output may block, or fail.
         match &event {
             Event::Epoch { metrics, .. } => {
@@ -137,13 +152,20 @@ fn train_on<B: Backend<Scalar = f32>>(
             _ => {}
         }
         view.show(&event);
-        let stops = signals::received().is_some() || output::failure().is_some();
-        Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        stop = limits.reached(&event, || run.metrics())?;
+        Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     view.clear();
     let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
     // A signal or a failed output after the last epoch changes nothing: the run is done.
-    if ended.map_err(|error| steps.explain(&backend, error))?.is_continue() || epoch >= epochs {
+    let stop = match ended.map_err(|error| steps.explain(&backend, error))? {
+        ControlFlow::Break(()) if epoch < epochs => stop,
+        _ => None,
+    };
+    if let None | Some(Stop::Patience(_)) = stop {
+        if let Some(Stop::Patience(stalled)) = stop {
+            say(stalled);
+        }
         let metrics = run.metrics()?;
         let seconds: f64 = metrics.iter().map(|epoch| epoch.train_seconds).sum();
         let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);
@@ -156,11 +178,15 @@ fn train_on<B: Backend<Scalar = f32>>(
         0 => format!("after epoch {epoch}"),
         _ => format!("in epoch {}, after step {step}", epoch + 1),
     };
-    say(format_args!("interrupted {place}; saved to {}", weights.display()));
+    let what = match stop {
+        Some(Stop::Time(limit)) => format!("time limit of {limit} reached"),
+        _ => "interrupted".into(),
+    };
+    say(format_args!("{what} {place}; saved to {}", weights.display()));
     say(format_args!("go on with: {}", resumption(&args, run.folder())));
-    Ok(match (signals::received(), output::failure()) {
-        (Some(signal), _) => ExitCode::from(signals::code(signal) as u8),
-        (None, Some(error)) => output::failed(error),
-        (None, None) => unreachable!("nothing else stops a run"),
+    Ok(match stop {
+        Some(Stop::Signal(signal)) => ExitCode::from(signals::code(signal) as u8),
+        Some(Stop::Output(error)) => output::failed(error),
+        _ => ExitCode::SUCCESS,
     })
 }
