@@ -7,14 +7,16 @@ use std::{fs, io};
 
 use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::{OptimizerKind, Schedule};
-use mlpconv::train::{Change, DataHashes, Event, Feed, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer};
+use mlpconv::train::{
+    Change, DataHashes, EpochMetrics, Event, Feed, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer,
+};
 use mlpconv::{Backend, Error, Result};
 
 use super::data::Requested;
 use super::device::{Choice, DeviceArgs, on_device};
 use super::memory::Steps;
 use super::saving::{SaveEvery, Saving};
-use super::view::View;
+use super::view::{About, End, Progress, View};
 use super::{grouped, metric, note, output, say, signals};
 
 /// The options of training.
@@ -95,9 +97,13 @@ pub struct TrainArgs {
     /// steps
     #[arg(long, value_name = "TIME|STEPS", default_value_t)]
     save_every: SaveEvery,
-    /// Steps between two lines where there is no terminal to draw a bar on [default: ten lines an epoch]
+    /// Steps between two readings of loss and accuracy: two lines of plain progress, two points of the curve
+    /// [default: ten lines an epoch, a point every eight steps]
     #[arg(long, value_name = "STEPS")]
     log_every: Option<usize>,
+    /// How progress is shown; PROGRESS.md in src/bin/console/view documents the JSON lines
+    #[arg(long, value_enum, default_value_t)]
+    progress: Progress,
 }
 
 /// The settings of the run: the preset's, overridden by the options.
@@ -143,9 +149,10 @@ fn resolve(args: &TrainArgs, device: &Choice) -> Result<TrainConfig> {
 /// # Errors
 /// [`Error`] for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
+    let progress = args.progress.settle();
     let resumed = args.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
     let device = super::device::choose(&args.device, resumed.as_ref().map(Run::config))?;
-    on_device!(device.backend.clone(), backend => train_on(args, resumed, &device, backend))
+    on_device!(device.backend.clone(), backend => train_on(args, progress, resumed, &device, backend))
 }
 
 /// Opens the run of a folder to go on with it, with the settings that the options change.
@@ -167,6 +174,7 @@ fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
 
 fn train_on<B: Backend<Scalar = f32>>(
     args: TrainArgs,
+    progress: Progress,
     resumed: Option<Run>,
     device: &Choice,
     backend: B,
@@ -224,15 +232,30 @@ fn train_on<B: Backend<Scalar = f32>>(
         false => String::new(),
     };
     say(format_args!("run      {}{place}", run.folder().display()));
+    let done = run.metrics()?;
+    let about = About {
+        config: run.config(),
+        folder: run.folder(),
+        device: backend.name(),
+        precision: device.precision,
+        steps: train.steps(),
+        images: train.dataset().len(),
+        test_images: test.dataset().len(),
+        classes,
+        position: trainer.position,
+        done: &done,
+    };
+    let mut view = View::new(progress, &about);
     if epoch >= epochs {
         say(format_args!("all {epochs} epochs are done"));
+        let (test_accuracy, train_seconds) = outcome(&done);
+        view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
         return Ok(ExitCode::SUCCESS);
     }
     // From here on the run can be resumed, with the settings that it has now.
     run.save(&trainer)?;
 
-    let options = run.config().fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
-    let mut view = View::new(run.config().preset, epochs, classes);
+    let options = run.config().fit_options(args.log_every.unwrap_or(progress.readings_every(train.steps())));
     let mut saving = Saving::new(args.save_every);
     let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
     let residents = (resident(&train)?, resident(&test)?);
@@ -254,14 +277,20 @@ fn train_on<B: Backend<Scalar = f32>>(
         let stops = signals::received().is_some() || output::failure().is_some();
         Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
-    view.clear();
     let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
+    let ended = match ended.map_err(|error| steps.explain(&backend, error)) {
+        Ok(ended) => ended,
+        Err(error) => {
+            view.end(&End::Failed(&error));
+            return Err(error);
+        }
+    };
     // A signal or a failed output after the last epoch changes nothing: the run is done.
-    if ended.map_err(|error| steps.explain(&backend, error))?.is_continue() || epoch >= epochs {
+    if ended.is_continue() || epoch >= epochs {
         let metrics = run.metrics()?;
-        let seconds: f64 = metrics.iter().map(|epoch| epoch.train_seconds).sum();
-        let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);
-        say(format_args!("done: test accuracy {accuracy:.4} after {seconds:.1} s of training"));
+        let (test_accuracy, train_seconds) = outcome(&metrics);
+        view.end(&End::Done { test_accuracy, train_seconds, weights: &weights });
+        say(format_args!("done: test accuracy {test_accuracy:.4} after {train_seconds:.1} s of training"));
         say(format_args!("weights  {}", weights.display()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -270,13 +299,21 @@ fn train_on<B: Backend<Scalar = f32>>(
         0 => format!("after epoch {epoch}"),
         _ => format!("in epoch {}, after step {step}", epoch + 1),
     };
+    let resume = resumption(&args, run.folder());
+    view.end(&End::Interrupted { position: trainer.position, weights: &weights, resume: &resume });
     say(format_args!("interrupted {place}; saved to {}", weights.display()));
-    say(format_args!("go on with: {}", resumption(&args, run.folder())));
+    say(format_args!("go on with: {resume}"));
     Ok(match (signals::received(), output::failure()) {
         (Some(signal), _) => ExitCode::from(signals::code(signal) as u8),
         (None, Some(error)) => output::failed(error),
         (None, None) => unreachable!("nothing else stops a run"),
     })
+}
+
+/// The test accuracy of the last epoch, and the seconds of training in all.
+fn outcome(epochs: &[EpochMetrics]) -> (f64, f64) {
+    let accuracy = epochs.last().map_or(0.0, |last| last.test_accuracy);
+    (accuracy, epochs.iter().map(|epoch| epoch.train_seconds).sum())
 }
 
 /// Begins a run in the folder of `--out`, or in a new one: `runs/small-20260131-235959`, by the clock in UTC, with a
@@ -330,6 +367,7 @@ fn resumption(args: &TrainArgs, folder: &Path) -> String {
     }
     option("threads", args.device.threads.map(|threads| threads.to_string()));
     option("log-every", args.log_every.map(|steps| steps.to_string()));
+    option("progress", (args.progress != Progress::default()).then(|| args.progress.to_string()));
     option(
         "save-every",
         Some(args.save_every).filter(|every| *every != SaveEvery::default()).map(|every| every.to_string()),
