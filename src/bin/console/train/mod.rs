@@ -15,12 +15,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
-use mlpconv::train::{Change, DataHashes, Event, Position, Run, Trainer};
+use mlpconv::train::{Change, DataHashes, EpochMetrics, Event, Position, Run, Trainer};
 use mlpconv::{Backend, Result};
 
 use super::device::{Choice, Earlier, on_device};
 use super::saving::Saving;
-use super::view::View;
+use super::view::{About, End, Progress, View};
 use super::{note, output, say, signals};
 use dry_run::dry_run;
 use folder::create;
@@ -38,6 +38,7 @@ use stop::{Limits, Stalled, Stop};
 /// # Errors
 /// [`Error`] for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
+    let progress = args.process.progress.settle();
     let resumed = args.run.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
     let file = args.run.config.as_deref().map(SettingsFile::read).transpose()?;
     let earlier = match &resumed {
@@ -45,7 +46,7 @@ pub fn train(args: TrainArgs) -> Result<ExitCode> {
         None => file.as_ref().map(SettingsFile::device),
     };
     let device = super::device::choose(&args.device, earlier.as_ref())?;
-    on_device!(device.backend.clone(), backend => train_on(args, resumed, file.as_ref(), &device, backend))
+    on_device!(device.backend.clone(), backend => train_on(args, progress, resumed, file.as_ref(), &device, backend))
 }
 
 /// Opens the run of a folder to go on with it, with the settings that the options change.
@@ -68,6 +69,7 @@ fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
 
 fn train_on<B: Backend<Scalar = f32>>(
     args: TrainArgs,
+    progress: Progress,
     resumed: Option<Run>,
     file: Option<&SettingsFile>,
     device: &Choice,
@@ -121,21 +123,39 @@ fn train_on<B: Backend<Scalar = f32>>(
         false => String::new(),
     };
     say(format_args!("run      {}{place}", run.folder().display()));
+    let done = run.metrics()?;
+    let about = About {
+        config: run.config(),
+        folder: run.folder(),
+        device: backend.name(),
+        precision: device.precision,
+        steps: train.steps(),
+        images: train.dataset().len(),
+        test_images: test.dataset().len(),
+        classes,
+        position: trainer.position,
+        done: &done,
+    };
+    let mut view = View::new(progress, &about);
     if epoch >= epochs {
         say(format_args!("all {epochs} epochs are done"));
+        let (test_accuracy, train_seconds) = outcome(&done);
+        view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
         return Ok(ExitCode::SUCCESS);
     }
     let patience = run.config().patience;
-    let done = run.metrics()?.into_iter().take(epoch as usize).collect::<Vec<_>>();
-    if let Some(stalled) = Stalled::of(&done, patience).filter(|_| step == 0) {
+    let done = &done[..done.len().min(epoch as usize)];
+    if let Some(stalled) = Stalled::of(done, patience).filter(|_| step == 0) {
         say(format_args!("{stalled}; a larger --patience goes on"));
+        let (test_accuracy, train_seconds) = outcome(done);
+        view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
         return Ok(ExitCode::SUCCESS);
     }
     // From here on the run can be resumed, with the settings that it has now.
     run.save(&trainer)?;
 
-    let options = run.config().fit_options(args.process.log_every.unwrap_or(train.steps().div_ceil(10)));
-    let mut view = View::new(run.config().preset, epochs, classes);
+    let options =
+        run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
     let mut saving = Saving::new(args.process.save_every);
     let train = Images::new(train, device, &backend)?;
     let test = Images::new(test, device, &backend)?;
@@ -155,10 +175,16 @@ fn train_on<B: Backend<Scalar = f32>>(
         stop = limits.reached(&event, || run.metrics())?;
         Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
-    view.clear();
     let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
+    let ended = match ended.map_err(|error| steps.explain(&backend, error)) {
+        Ok(ended) => ended,
+        Err(error) => {
+            view.end(&End::Failed(&error));
+            return Err(error);
+        }
+    };
     // A signal or a failed output after the last epoch changes nothing: the run is done.
-    let stop = match ended.map_err(|error| steps.explain(&backend, error))? {
+    let stop = match ended {
         ControlFlow::Break(()) if epoch < epochs => stop,
         _ => None,
     };
@@ -167,9 +193,9 @@ fn train_on<B: Backend<Scalar = f32>>(
             say(stalled);
         }
         let metrics = run.metrics()?;
-        let seconds: f64 = metrics.iter().map(|epoch| epoch.train_seconds).sum();
-        let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);
-        say(format_args!("done: test accuracy {accuracy:.4} after {seconds:.1} s of training"));
+        let (test_accuracy, train_seconds) = outcome(&metrics);
+        view.end(&End::Done { test_accuracy, train_seconds, weights: &weights });
+        say(format_args!("done: test accuracy {test_accuracy:.4} after {train_seconds:.1} s of training"));
         say(format_args!("weights  {}", weights.display()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -182,11 +208,19 @@ fn train_on<B: Backend<Scalar = f32>>(
         Some(Stop::Time(limit)) => format!("time limit of {limit} reached"),
         _ => "interrupted".into(),
     };
+    let resume = resumption(&args, run.folder());
+    view.end(&End::Interrupted { position: trainer.position, weights: &weights, resume: &resume });
     say(format_args!("{what} {place}; saved to {}", weights.display()));
-    say(format_args!("go on with: {}", resumption(&args, run.folder())));
+    say(format_args!("go on with: {resume}"));
     Ok(match stop {
         Some(Stop::Signal(signal)) => ExitCode::from(signals::code(signal) as u8),
         Some(Stop::Output(error)) => output::failed(error),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// The test accuracy of the last epoch, and the seconds of training in all.
+fn outcome(epochs: &[EpochMetrics]) -> (f64, f64) {
+    let accuracy = epochs.last().map_or(0.0, |last| last.test_accuracy);
+    (accuracy, epochs.iter().map(|epoch| epoch.train_seconds).sum())
 }

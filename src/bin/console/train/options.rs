@@ -11,6 +11,7 @@ use crate::console::as_given::AsGiven;
 use crate::console::device::DeviceArgs;
 use crate::console::saving::SaveEvery;
 use crate::console::time_span::TimeSpan;
+use crate::console::view::Progress;
 
 /// The options of training.
 #[derive(clap::Args)]
@@ -129,7 +130,7 @@ pub struct RunArgs {
     pub resume: Option<PathBuf>,
     /// Print the settings, as TOML that --config takes, with the costs, the memory and the estimated time of the run, for which
     /// a few steps are timed; train nothing and write nothing
-    #[arg(long, conflicts_with = "overfit_batch")]
+    #[arg(long, conflicts_with_all = ["overfit_batch", "progress"])]
     pub dry_run: bool,
     /// Check that the network can learn at all: train it on one batch again and again, without dropout, weight decay and
     /// schedule, until it knows the batch by heart, or for so many steps [default: 500]. Writes nothing; the exit code is 1 if it
@@ -142,7 +143,11 @@ pub struct RunArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Output and saving")]
 pub struct ProcessArgs {
-    /// Steps between two lines where there is no terminal to draw a bar on [default: ten lines an epoch]
+    /// How progress is shown; PROGRESS.md in src/bin/console/view documents the JSON lines
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: Progress,
+    /// Steps between two readings of loss and accuracy: two lines of plain progress, two points of the curve
+    /// [default: ten lines an epoch, a point every eight steps]
     #[arg(long, value_name = "STEPS")]
     pub log_every: Option<usize>,
     /// Time or steps between two saves of the run's state, besides one after each epoch: 90s, 5m, 1h, or a number of
