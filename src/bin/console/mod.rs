@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
+pub mod compare;
 pub mod data;
 pub mod device;
 pub mod doctor;
@@ -12,6 +13,7 @@ pub mod memory;
 pub mod output;
 pub mod page;
 pub mod plan;
+pub mod report;
 pub mod saving;
 pub mod signals;
 pub mod summary;
@@ -32,11 +34,13 @@ use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
+use compare::{CompareArgs, compare};
 use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
 pub use output::{note, say};
 use plan::plan;
+use report::{ReportArgs, report};
 use summary::summary;
 use time::{Timing, time};
 use train::{TrainArgs, train};
@@ -75,6 +79,10 @@ enum Command {
     },
     /// Loss and accuracy of a run's weights on the test images
     Evaluate(EvaluateArgs),
+    /// Makes a run's report.html anew: curves, confusion, mistakes, feature maps, settings
+    Report(ReportArgs),
+    /// Compares runs: a page with their curves and the settings that differ, and a table
+    Compare(CompareArgs),
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
     Data(DataArgs),
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
@@ -160,6 +168,8 @@ fn look(command: Command) -> Result<()> {
         }
         Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
         Command::Evaluate(args) => evaluate(args),
+        Command::Report(args) => report(args),
+        Command::Compare(args) => compare(&args),
         Command::Data(DataArgs { data, data_dir }) => data::describe(&data, data_dir.as_deref()),
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
         Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {

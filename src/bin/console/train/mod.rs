@@ -13,6 +13,7 @@ use mlpconv::{Backend, Error, Result};
 use super::data::Requested;
 use super::device::{Choice, DeviceArgs, on_device};
 use super::memory::Steps;
+use super::report::Renewal;
 use super::saving::{SaveEvery, Saving};
 use super::view::View;
 use super::{grouped, metric, note, output, say, signals};
@@ -199,7 +200,7 @@ fn train_on<B: Backend<Scalar = f32>>(
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
     let hashes = DataHashes::of(&data);
-    let (train, test) = (data.train, data.test);
+    let (title, train, test) = (data.title, data.train, data.test);
     let train = super::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
     let test = super::data::loader(test, config.test_limit, config.batch_size, size, None)?;
 
@@ -235,6 +236,7 @@ fn train_on<B: Backend<Scalar = f32>>(
     let mut view = View::new(run.config().preset, epochs, classes);
     let mut saving = Saving::new(args.save_every);
     let resident = |loader: &Loader| device.resident.then(|| Resident::new(&backend, loader.clone())).transpose();
+    let mut report = Renewal::new(test.clone(), title, summary);
     let residents = (resident(&train)?, resident(&test)?);
     let (train, test) = match &residents {
         (Some(train), Some(test)) => (Feed::from(train), Feed::from(test)),
@@ -251,6 +253,9 @@ fn train_on<B: Backend<Scalar = f32>>(
             _ => {}
         }
         view.show(&event);
+        if let Event::Epoch { .. } = event {
+            report.renew(&run, trainer);
+        }
         let stops = signals::received().is_some() || output::failure().is_some();
         Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
