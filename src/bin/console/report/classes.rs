@@ -157,8 +157,8 @@ pub fn mistakes(look: &Look) -> Markup {
 /// A probability as a percentage.
 pub fn percent(probability: f32) -> String {
     match probability * 100.0 {
-        percent if percent >= 99.95 || percent == 0.0 => format!("{percent:.0} %"),
-        percent if percent >= 0.1 => format!("{percent:.1} %"),
-        percent => format!("{percent:.0e} %"),
+        percent if percent >= 99.95 || percent == 0.0 => format!("{percent:.0}%"),
+        percent if percent >= 0.1 => format!("{percent:.1}%"),
+        percent => format!("{percent:.0e}%"),
     }
 }

@@ -144,9 +144,10 @@ pub fn filters(look: &Look) -> Markup {
         if channels == 3 { [0, 1, 2].map(|channel| shade(weights[channel])) } else { [shade(mean(weights)); 3] }
     });
     let shown = if count < shape.n() { format!("The first {count} of {}", shape.n()) } else { format!("The {count}") };
+    let input = if channels == 1 { "one channel".into() } else { format!("{channels} channels") };
     html! {
         p {
-            (format_args!("{shown} filters of {height}×{width} on {channels} channels. Grey is 0, black {} and white {}",
+            (format_args!("{shown} filters of {height}×{width} on {input}. Grey is 0, black {} and white {}",
                 number(f64::from(-most)), number(f64::from(most))))
             @if channels == 3 { ", in each colour" }
             "."
