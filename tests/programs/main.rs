@@ -65,6 +65,9 @@ mod resumption;
 
 mod trouble;
 
+/// The pages that runs leave, and that compare them.
+mod report;
+
 /// On data sets other than Fashion-MNIST.
 mod other_data;
 

@@ -19,7 +19,8 @@ fn a_run_says_what_it_does_and_leaves_it_in_a_folder() {
     assert!(said.line("run ").ends_with(&format!("runs/{name}")), "{}", said.stdout);
 
     let folder = place.path("runs").join(name);
-    assert_eq!(names(&folder), [".lock", "config.toml", "metrics.jsonl", "state.safetensors", "weights.safetensors"]);
+    let files = [".lock", "config.toml", "metrics.jsonl", "report.html", "state.safetensors", "weights.safetensors"];
+    assert_eq!(names(&folder), files);
 
     let device = said.line("device ");
     assert!(device.contains("CPU") && device.contains("(") && device.contains("CUDA"), "{device}");

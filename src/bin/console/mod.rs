@@ -4,6 +4,7 @@
 
 mod allocator;
 pub mod as_given;
+pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod device;
@@ -15,6 +16,7 @@ pub mod memory;
 pub mod output;
 pub mod page;
 pub mod plan;
+pub mod report;
 pub mod saving;
 pub mod signals;
 pub mod summary;
@@ -36,11 +38,13 @@ use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
+use compare::{CompareArgs, compare};
 use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
 pub use output::{note, say};
 use plan::plan;
+use report::{ReportArgs, report};
 use summary::summary;
 use time::{Timing, time};
 use train::{TrainArgs, train};
@@ -79,6 +83,10 @@ enum Command {
     },
     /// Loss and accuracy of a run's weights on the test images
     Evaluate(EvaluateArgs),
+    /// Makes a run's report.html anew: curves, confusion, mistakes, feature maps, settings
+    Report(ReportArgs),
+    /// Compares runs: a page with their curves and the settings that differ, and a table
+    Compare(CompareArgs),
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
     Data(DataArgs),
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
@@ -179,6 +187,8 @@ fn look(command: Command) -> Result<()> {
         }
         Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
         Command::Evaluate(args) => evaluate(args),
+        Command::Report(args) => report(args),
+        Command::Compare(args) => compare(&args),
         Command::Data(DataArgs { data, data_dir }) => data::describe(&data, data_dir.as_deref()),
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
         Command::Completions { shell } => {

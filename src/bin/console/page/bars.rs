@@ -71,11 +71,12 @@ impl Bars {
                         }
                     }
                 }
+                path.axis d=(format_args!("M{from:.1} 0V{bottom:.1}")) {}
                 @for (bar, top) in self.bars.iter().zip(&tops) {
                     @let told = bar.told();
                     @let (text, middle) = (top + LINE - 6.0, top + LINE + THICKNESS / 2.0);
-                    text x="0" y=(text) { (fitting(&bar.name, WIDTH - width(&told) - 16.0)) }
-                    text text-anchor="end" x=(WIDTH) y=(text) { (told) }
+                    text.over x="0" y=(text) { (fitting(&bar.name, WIDTH - width(&told) - 16.0)) }
+                    text.over text-anchor="end" x=(WIDTH) y=(text) { (told) }
                     @if let Some(to) = x(bar.value) {
                         rect x=(format_args!("{:.1}", from.min(to))) width=(format_args!("{:.1}", (to - from).abs().max(1.0)))
                             y=(top + LINE) height=(THICKNESS) style="fill:var(--series-0)" {}
@@ -86,10 +87,9 @@ impl Bars {
                         )) {}
                     }
                     @if !bar.note.is_empty() {
-                        text.quiet x="0" y=(top + LINE + THICKNESS + LINE - 6.0) { (fitting(&bar.note, WIDTH)) }
+                        text.quiet.over x="0" y=(top + LINE + THICKNESS + LINE - 6.0) { (fitting(&bar.note, WIDTH)) }
                     }
                 }
-                path.axis d=(format_args!("M{from:.1} 0V{bottom:.1}")) {}
                 text.quiet text-anchor="middle" x=(WIDTH / 2.0) y=(bottom + 2.0 * LINE) { (fitting(&self.label, WIDTH)) }
             }
         }

@@ -22,6 +22,9 @@ const STYLE: &str = include_str!("style.css");
 /// Sections from which on a page begins with links to them.
 const LINKED: usize = 4;
 
+/// The longest text in a column whose cells are not wrapped.
+const SHORT: usize = 28;
+
 /// A page: a title, a lead, and sections.
 pub struct Page {
     title: String,
@@ -97,10 +100,13 @@ impl Page {
 /// column of numbers is aligned to the right.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> Markup {
     let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column)).filter(|cell| !cell.is_empty());
-    let numeric: Vec<bool> = (0..head.len())
-        .map(|column| column > 0 && cells(column).next().is_some() && cells(column).all(|cell| is_number(cell)))
-        .collect();
-    let class = |column: usize| numeric.get(column).is_some_and(|numeric| *numeric).then_some("number");
+    let kind = |column: usize| match column {
+        1.. if cells(column).next().is_some() && cells(column).all(|cell| is_number(cell)) => Some("number"),
+        _ if cells(column).all(|cell| cell.chars().count() <= SHORT) => Some("short"),
+        _ => None,
+    };
+    let kinds: Vec<Option<&str>> = (0..head.len()).map(kind).collect();
+    let class = |column: usize| kinds.get(column).copied().flatten();
     html! {
         // A keyboard scrolls what it can focus.
         div.scroll tabindex="0" role="group" aria-label=(format_args!("Table: {}", head.join(", "))) {
@@ -110,7 +116,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> Markup {
                     @for row in rows {
                         tr {
                             @for (i, cell) in row.iter().enumerate() {
-                                @if i == 0 { th scope="row" { (cell) } } @else { td class=[class(i)] { (cell) } }
+                                @if i == 0 { th scope="row" class=[class(i)] { (cell) } } @else { td class=[class(i)] { (cell) } }
                             }
                         }
                     }

@@ -19,6 +19,7 @@ use mlpconv::train::{Change, DataHashes, EpochMetrics, Event, Position, Run, Tra
 use mlpconv::{Backend, Result};
 
 use super::device::{Choice, Earlier, on_device};
+use super::report::Renewal;
 use super::saving::Saving;
 use super::view::{About, End, Progress, View};
 use super::{note, output, say, signals};
@@ -93,12 +94,12 @@ fn train_on<B: Backend<Scalar = f32>>(
     if let Some(steps) = args.run.overfit_batch {
         return overfit(&args, &config, prepared, &backend, steps);
     }
-    let Prepared { data, net, steps, .. } = prepared;
+    let Prepared { data, net, summary, steps } = prepared;
     let (size, classes) = (config.resize, data.classes);
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
     let hashes = DataHashes::of(&data);
-    let (train, test) = (data.train, data.test);
+    let (title, train, test) = (data.title, data.train, data.test);
     let train = super::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
     let test = super::data::loader(test, config.test_limit, config.batch_size, size, None)?;
 
@@ -157,6 +158,7 @@ fn train_on<B: Backend<Scalar = f32>>(
     let options =
         run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
     let mut saving = Saving::new(args.process.save_every);
+    let mut report = Renewal::new(test.clone(), title, summary);
     let train = Images::new(train, device, &backend)?;
     let test = Images::new(test, device, &backend)?;
     let limits = Limits::new(&args, patience);
@@ -172,6 +174,9 @@ fn train_on<B: Backend<Scalar = f32>>(
             _ => {}
         }
         view.show(&event);
+        if let Event::Epoch { .. } = event {
+            report.renew(&run, trainer);
+        }
         stop = limits.reached(&event, || run.metrics())?;
         Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
