@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod limits;
 pub mod memory;
 pub mod output;
+pub mod page;
 pub mod plan;
 pub mod saving;
 pub mod signals;
