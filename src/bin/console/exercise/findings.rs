@@ -108,15 +108,19 @@ impl Findings {
 
     fn page(&self, name: &str, question: &str, missing: &[String]) -> Page {
         let mut page = Page::new(format!("Exercise {name}"), html! { p { (question) } });
-        page.section("What the figures show", html! {
-            @for sentence in &self.sentences { p { (sentence) } }
-            @if !missing.is_empty() {
-                p { strong { "Interrupted. " } "Missing: " (missing.join("; ")) "." }
-            }
-        });
+        page.section(
+            "What the figures show",
+            html! {
+                @for sentence in &self.sentences { p { (sentence) } }
+                @if !missing.is_empty() {
+                    p { strong { "Interrupted. " } "Missing: " (missing.join("; ")) "." }
+                }
+            },
+        );
         page.section("Pictures", html! { @for picture in &self.pictures { (picture) } });
         page.section("Table", page::table(&self.table.head, &self.table.rows));
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| vec![name.to_string(), value.clone()]).collect();
+        let settings: Vec<_> =
+            self.settings.iter().map(|(name, value)| vec![name.to_string(), value.clone()]).collect();
         page.section("Settings", page::table(&["setting", "value"], &settings));
         page
     }

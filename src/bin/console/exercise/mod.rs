@@ -3,15 +3,13 @@
 //! A file for each exercise; what they share is [`lab`], where networks are trained, and [`findings`], which every exercise
 //! ends in.
 
-mod convergence;
 mod findings;
 mod lab;
-mod linear_output;
 mod nets;
 mod one_by_one;
 mod progress;
 mod spread;
-mod tune;
+mod trained;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,10 +33,7 @@ pub struct ExerciseArgs {
 
 #[derive(Subcommand)]
 enum Exercise {
-    Tune(tune::Tune),
     OneByOne(one_by_one::OneByOne),
-    Convergence(convergence::Convergence),
-    LinearOutput(linear_output::LinearOutput),
 }
 
 /// The options of every exercise.
@@ -71,6 +66,13 @@ pub struct Budget {
     pub epochs: Option<u32>,
 }
 
+impl Budget {
+    /// The epochs of a training: `by_default` unless the options say how many.
+    pub fn epochs(&self, by_default: u32) -> u32 {
+        self.epochs.unwrap_or(by_default)
+    }
+}
+
 /// An exercise: a question with the options of its answer.
 trait Question {
     /// The exercise's name on the command line.
@@ -96,10 +98,7 @@ pub fn exercise(args: ExerciseArgs) -> Result<ExitCode> {
             list();
             Ok(ExitCode::SUCCESS)
         }
-        Some(Exercise::Tune(question)) => ask(&question),
         Some(Exercise::OneByOne(question)) => ask(&question),
-        Some(Exercise::Convergence(question)) => ask(&question),
-        Some(Exercise::LinearOutput(question)) => ask(&question),
     }
 }
 
