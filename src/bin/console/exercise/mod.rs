@@ -6,11 +6,13 @@
 mod convergence;
 mod findings;
 mod lab;
+mod linear_output;
 mod nets;
 mod one_by_one;
 mod progress;
 mod spread;
 mod trained;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,8 +36,10 @@ pub struct ExerciseArgs {
 
 #[derive(Subcommand)]
 enum Exercise {
+    Tune(tune::Tune),
     OneByOne(one_by_one::OneByOne),
     Convergence(convergence::Convergence),
+    LinearOutput(linear_output::LinearOutput),
 }
 
 /// The options of every exercise.
@@ -100,8 +104,10 @@ pub fn exercise(args: ExerciseArgs) -> Result<ExitCode> {
             list();
             Ok(ExitCode::SUCCESS)
         }
+        Some(Exercise::Tune(question)) => ask(&question),
         Some(Exercise::OneByOne(question)) => ask(&question),
         Some(Exercise::Convergence(question)) => ask(&question),
+        Some(Exercise::LinearOutput(question)) => ask(&question),
     }
 }
 
