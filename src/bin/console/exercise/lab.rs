@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use mlpconv::data::{DataName, Dataset, Loader, LoaderConfig, Order};
 use mlpconv::nn::Sequential;
-use mlpconv::train::{EpochMetrics, Event, Feed, Health, Resident, TrainConfig, Trainer};
-use mlpconv::{Backend, Error, Result, Shape};
+use mlpconv::train::{Event, Feed, Health, Preset, Resident, TrainConfig, Trainer};
+use mlpconv::{Backend, Error, Precision, Result, Shape};
 
 use super::super::device::Choice;
 use super::super::{data, grouped, output, say, signals};
 use super::Budget;
 use super::progress::{Progress, time};
+use super::trained::{End, Trained};
 
 /// Images to train on, and images to measure with.
 #[derive(Clone)]
@@ -26,6 +27,39 @@ impl Images {
     /// The same images to measure with, and the first `count` of those to train on.
     pub fn first(&self, count: usize) -> Self {
         Images { train: Arc::new((*self.train).clone().take(count)), test: self.test.clone() }
+    }
+}
+
+/// What every training by `config` on `images` depends on, for the report.
+pub fn settings(config: &TrainConfig, images: &Images) -> Vec<(&'static str, String)> {
+    let TrainConfig { optimizer, learning_rate, momentum, weight_decay, schedule, batch_size, .. } = config;
+    let recipe = format!(
+        "{optimizer} at {learning_rate}, momentum {momentum}, weight decay {weight_decay}, schedule {schedule}, batches of \
+         {batch_size}"
+    );
+    vec![
+        ("images", format!("Fashion-MNIST at {0}x{0}", config.resize)),
+        ("training images", grouped(images.train.len())),
+        ("test images", grouped(images.test.len())),
+        ("epochs", config.epochs.to_string()),
+        ("recipe", recipe),
+    ]
+}
+
+/// The pace of a network on this device, measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Seconds of training an image.
+    train: f64,
+    /// Seconds of inference an image.
+    test: f64,
+}
+
+impl Pace {
+    /// Predicts a training of so many epochs, of so many training and test images each.
+    pub fn training(&self, epochs: u32, train: usize, test: usize) -> Estimate {
+        let epoch = train as f64 * self.train + test as f64 * self.test;
+        Estimate { seconds: f64::from(epochs) * epoch, images: u64::from(epochs) * train as u64 }
     }
 }
 
@@ -52,44 +86,12 @@ impl Mul<usize> for Estimate {
     }
 }
 
-/// How a training ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Done,
-    /// Something was not finite.
-    Diverged,
-    /// A signal, or an output that nobody reads any more.
-    Interrupted,
-}
-
-/// What a training gave.
-#[derive(Clone, Debug)]
-pub struct Trained {
-    /// The epochs that were completed.
-    pub epochs: Vec<EpochMetrics>,
-    /// The network's health after the last of them.
-    pub health: Health,
-    pub end: End,
-}
-
-impl Trained {
-    /// Accuracy after the last epoch of a training that was not interrupted; 0 if it diverged before one was complete.
-    pub fn accuracy(&self) -> Option<f64> {
-        let last = self.epochs.last().map_or(0.0, |last| last.test_accuracy);
-        (self.end != End::Interrupted).then_some(last)
-    }
-
-    /// Seconds of training and measuring.
-    pub fn seconds(&self) -> f64 {
-        self.epochs.iter().map(|epoch| epoch.train_seconds + epoch.test_seconds).sum()
-    }
-}
-
 /// Where an exercise trains its networks.
 pub struct Lab<B: Backend> {
     pub backend: B,
-    /// The device as `--device` names it, for settings.
-    pub device: String,
+    /// The device as `--device` names it.
+    device: String,
+    precision: Precision,
     /// Whether images lie on the device.
     resident: bool,
     data_dir: Option<PathBuf>,
@@ -100,8 +102,9 @@ pub struct Lab<B: Backend> {
 
 impl<B: Backend<Scalar = f32>> Lab<B> {
     pub fn new(backend: B, device: &Choice, data_dir: Option<PathBuf>) -> Self {
-        let (device, resident) = (device.name.clone(), device.resident);
-        Lab { backend, device, resident, data_dir, progress: Progress::new(), missing: Vec::new() }
+        let Choice { name, precision, resident, .. } = device;
+        let (device, precision, resident) = (name.clone(), *precision, *resident);
+        Lab { backend, device, precision, resident, data_dir, progress: Progress::new(), missing: Vec::new() }
     }
 
     /// Fashion-MNIST, as much of it as the budget says: `by_default` training images unless it says how many.
@@ -123,37 +126,40 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         Ok(Images { train: Arc::new(train), test: Arc::new(test) })
     }
 
-    /// Predicts the time of a training, by some of its steps.
+    /// Predicts a training of `net`, from the time of some of its steps.
     ///
     /// # Errors
     /// As training.
     pub fn estimate(&self, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Estimate> {
+        let pace = self.pace(net, config, images)?;
+        Ok(pace.training(config.epochs, images.train.len(), images.test.len()))
+    }
+
+    /// Times some steps of `net`.
+    ///
+    /// # Errors
+    /// As training.
+    pub fn pace(&self, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Pace> {
         const STEPS: usize = 3;
         config.validate()?;
         let mut trainer = Trainer::new(&self.backend, net, config.optimizer(&self.backend), config.seed)?;
-        let train = loader(&images.train, config, Some(config.seed))?;
-        let batch = train.epoch(0)?.next();
-        let Some(batch) = batch else { return Ok(Estimate::default()) };
+        let mut batches = loader(&images.train, config, Some(config.seed))?.epoch(0)?;
+        let Some(batch) = batches.next() else { unreachable!("a loader has an image at least") };
         let shape = Shape::image(batch.len(), images.train.channels(), config.resize, config.resize);
-        // A rate so small that the steps change nothing.
-        let rate = f64::from(f32::MIN_POSITIVE);
-        trainer.step(&batch.images, shape, &batch.labels, rate)?;
-        self.backend.synchronize()?;
-        let began = Instant::now();
-        for _ in 0..STEPS {
-            trainer.step(&batch.images, shape, &batch.labels, rate)?;
-        }
-        self.backend.synchronize()?;
-        let step = began.elapsed().as_secs_f64() / STEPS as f64;
-        trainer.predict(&batch.images, shape)?;
-        let began = Instant::now();
-        for _ in 0..STEPS {
-            trainer.predict(&batch.images, shape)?;
-        }
-        let score = began.elapsed().as_secs_f64() / STEPS as f64;
-        let (images, tested) = (images.train.len() as f64, images.test.len() as f64);
-        let epoch = (images * step + tested * score) / batch.len() as f64;
-        Ok(Estimate { seconds: epoch * f64::from(config.epochs), images: images as u64 * u64::from(config.epochs) })
+        // The first time is for memory, plans and kernels.
+        let seconds = |work: &mut dyn FnMut() -> Result<()>| {
+            work()?;
+            self.backend.synchronize()?;
+            let began = Instant::now();
+            for _ in 0..STEPS {
+                work()?;
+            }
+            self.backend.synchronize()?;
+            Ok::<_, Error>(began.elapsed().as_secs_f64() / (STEPS * batch.len()) as f64)
+        };
+        let train = seconds(&mut || trainer.step(&batch.images, shape, &batch.labels, config.learning_rate * 1e-3))?;
+        let test = seconds(&mut || trainer.predict(&batch.images, shape).map(drop))?;
+        Ok(Pace { train, test })
     }
 
     /// Says what will be done, in one line, and how long it will take; the bar begins.
@@ -166,24 +172,38 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         self.progress.begin(estimate.images);
     }
 
-    /// Trains `net` from its beginning, by the settings of `config`; `name` is for readers. After an interruption nothing more
-    /// is trained: every later training is interrupted at once.
+    /// The settings of a preset on this device, for so many epochs.
+    pub fn config(&self, preset: Preset, epochs: u32) -> TrainConfig {
+        TrainConfig { device: self.device.clone(), precision: self.precision, epochs, ..preset.config() }
+    }
+
+    /// Trains `net` from its beginning, by the settings of `config`; `network` is its name for readers. After an interruption
+    /// nothing more is trained: every later training is interrupted at once.
     ///
     /// # Errors
     /// As [`Trainer::fit`], except that a training that diverges is a result.
-    pub fn train(&mut self, name: &str, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Trained> {
-        let mut trained = Trained { epochs: Vec::new(), health: Health::Alive, end: End::Interrupted };
+    pub fn train(
+        &mut self,
+        network: &str,
+        net: Sequential<B>,
+        config: &TrainConfig,
+        images: &Images,
+    ) -> Result<Trained> {
+        let (seed, epochs) = (config.seed, Vec::new());
+        let (health, end) = (Health::Alive, End::Interrupted);
+        let mut trained = Trained { network: network.into(), seed, epochs, health, end };
+        let name = format!("{network}, seed {seed}");
         if !stops() {
             config.validate()?;
-            trained.end = self.fit(name, net, config, images, &mut trained)?;
+            trained.end = self.fit(&name, net, config, images, &mut trained)?;
         }
         let (seconds, done) = (time(trained.seconds()), trained.epochs.len());
-        match (trained.end, trained.accuracy()) {
-            (End::Interrupted, _) if done == 0 => self.missing.push(name.into()),
-            (End::Interrupted, _) => self.missing.push(format!("{name} after {done} of {} epochs", config.epochs)),
-            (End::Diverged, _) => self.progress.line(&format!("{name}: diverged in epoch {}", done + 1)),
-            (End::Done, accuracy) => {
-                let accuracy = accuracy.unwrap_or_default();
+        match trained.end {
+            End::Interrupted if done == 0 => self.missing.push(name),
+            End::Interrupted => self.missing.push(format!("{name} after {done} of {} epochs", config.epochs)),
+            End::Diverged => self.progress.line(&format!("{name}: diverged in epoch {}", done + 1)),
+            End::Done => {
+                let accuracy = trained.accuracy().unwrap_or_default();
                 let health = match trained.health {
                     Health::Alive => "",
                     Health::Stuck => ", stuck",
@@ -206,7 +226,8 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         let mut trainer = Trainer::new(&self.backend, net, config.optimizer(&self.backend), config.seed)?;
         let train = loader(&images.train, config, Some(config.seed))?;
         let test = loader(&images.test, config, None)?;
-        let resident = |loader: &Loader| self.resident.then(|| Resident::new(&self.backend, loader.clone())).transpose();
+        let resident =
+            |loader: &Loader| self.resident.then(|| Resident::new(&self.backend, loader.clone())).transpose();
         let residents = (resident(&train)?, resident(&test)?);
         let (train, test) = match &residents {
             (Some(train), Some(test)) => (Feed::from(train), Feed::from(test)),

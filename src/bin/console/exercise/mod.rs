@@ -11,6 +11,7 @@ mod nets;
 mod one_by_one;
 mod progress;
 mod spread;
+mod trained;
 mod tune;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Command, CommandFactory, Subcommand};
-use mlpconv::{Backend, Result};
+use mlpconv::{Backend, Device as _, Result};
 
 use super::device::{DeviceArgs, choose, on_device};
 use super::{folder, output, say, signals};
@@ -71,6 +72,13 @@ pub struct Budget {
     pub epochs: Option<u32>,
 }
 
+impl Budget {
+    /// The epochs of a training: `by_default` unless the options say how many.
+    pub fn epochs(&self, by_default: u32) -> u32 {
+        self.epochs.unwrap_or(by_default)
+    }
+}
+
 /// An exercise: a question with the options of its answer.
 trait Question {
     /// The exercise's name on the command line.
@@ -121,8 +129,8 @@ fn question(name: &str) -> String {
 
 fn list() {
     let commands = commands();
-    let names = commands.get_subcommands().map(|exercise| exercise.get_name());
-    let width = names.clone().map(str::len).max().unwrap_or(0);
+    let names: Vec<&str> = commands.get_subcommands().map(Command::get_name).collect();
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     for name in names {
         say(format_args!("{name:<width$}  {}", question(name)));
     }

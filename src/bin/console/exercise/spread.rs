@@ -42,6 +42,17 @@ impl Spread {
             _ => Ordering::Equal,
         }
     }
+
+    /// How this lies beside `other`, in words.
+    pub fn beside(&self, other: &Spread) -> String {
+        let difference = self.mean() - other.mean();
+        let by = format!("{:.4} {}", difference.abs(), if difference < 0.0 { "lower" } else { "higher" });
+        match self.compare(other) {
+            _ if self.seeds().min(other.seeds()) == 1 => format!("{by} with one seed, which has no spread"),
+            Ordering::Equal => format!("no different beyond the spread of the seeds ({by} on average)"),
+            _ => format!("{by}, beyond the spread of the seeds"),
+        }
+    }
 }
 
 /// The mean, and of several values the range.
@@ -70,6 +81,15 @@ mod tests {
         assert_eq!(high.compare(&low), Ordering::Greater);
         assert_eq!(low.compare(&spread(&[0.3, 0.9])), Ordering::Equal);
         assert_eq!(low.compare(&spread(&[0.9])), Ordering::Equal, "one seed has no spread");
+    }
+
+    #[test]
+    fn a_difference_is_told_with_what_it_is_worth() {
+        let (low, high) = (spread(&[0.1, 0.3]), spread(&[0.5, 0.7]));
+        assert_eq!(low.beside(&high), "0.4000 lower, beyond the spread of the seeds");
+        let wide = spread(&[0.2, 0.8]);
+        assert_eq!(wide.beside(&low), "no different beyond the spread of the seeds (0.3000 higher on average)");
+        assert_eq!(high.beside(&spread(&[0.5])), "0.1000 higher with one seed, which has no spread");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `mlpconv train`, and `train`: trains a preset on a data set and leaves a run folder behind.
 
 mod dry_run;
-mod folder;
 mod going_on;
 mod images;
 mod options;
@@ -22,9 +21,8 @@ use super::device::{Choice, Earlier, on_device};
 use super::report::Renewal;
 use super::saving::Saving;
 use super::view::{About, End, Progress, View};
-use super::{note, output, say, signals};
+use super::{folder, note, output, say, signals};
 use dry_run::dry_run;
-use folder::create;
 use going_on::resumption;
 use images::Images;
 pub use options::TrainArgs;
@@ -108,7 +106,11 @@ fn train_on<B: Backend<Scalar = f32>>(
     let goes_on = resumed.is_some();
     let mut run = match resumed {
         Some(run) => run,
-        None => create(args.run.out.clone(), config.clone())?,
+        None => {
+            let out = args.run.out.clone();
+            let folder = out.map_or_else(|| folder::timed(&config.preset.to_string()), Ok)?;
+            Run::create(folder, config.clone())?
+        }
     };
     run.data = Some(hashes);
     if goes_on {
