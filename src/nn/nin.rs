@@ -193,3 +193,9 @@ impl<B: Backend> Module<B> for Nin<B> {
         self.layers.params_mut()
     }
 }
+
+impl<B: Backend> From<Nin<B>> for Sequential<B> {
+    fn from(net: Nin<B>) -> Self {
+        net.layers
+    }
+}

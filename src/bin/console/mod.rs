@@ -7,9 +7,12 @@ pub mod data;
 pub mod device;
 pub mod doctor;
 pub mod evaluate;
+pub mod exercise;
+pub mod folder;
 pub mod limits;
 pub mod memory;
 pub mod output;
+pub mod page;
 pub mod plan;
 pub mod saving;
 pub mod signals;
@@ -34,6 +37,7 @@ use mlpconv::{Error, Result, Shape};
 use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
+use exercise::{ExerciseArgs, exercise};
 pub use output::{note, say};
 use plan::plan;
 use summary::summary;
@@ -74,6 +78,8 @@ enum Command {
     },
     /// Loss and accuracy of a run's weights on the test images
     Evaluate(EvaluateArgs),
+    /// The exercises of the book's chapter, each answered by a table, a picture and two sentences
+    Exercise(Box<ExerciseArgs>),
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
     Data(DataArgs),
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
@@ -136,6 +142,7 @@ pub fn main() -> ExitCode {
     let command = Args::parse().command;
     ended(limits::respect().and_then(|()| match command {
         Command::Train(args) => train(*args),
+        Command::Exercise(args) => exercise(*args),
         command => look(command).map(|()| ExitCode::SUCCESS),
     }))
 }
@@ -149,10 +156,10 @@ pub fn ended(done: Result<ExitCode>) -> ExitCode {
     }
 }
 
-/// Runs a command that trains nothing.
+/// Runs a command that ends in no exit code of its own.
 fn look(command: Command) -> Result<()> {
     match command {
-        Command::Train(_) => unreachable!("a command of its own"),
+        Command::Train(_) | Command::Exercise(_) => unreachable!("a command of its own"),
         Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };
             summary(&TrainConfig { momentum, ..network.config(optimizer) })

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::{fs, io};
 
 use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::{OptimizerKind, Schedule};
@@ -15,7 +14,7 @@ use super::device::{Choice, DeviceArgs, on_device};
 use super::memory::Steps;
 use super::saving::{SaveEvery, Saving};
 use super::view::View;
-use super::{grouped, metric, note, output, say, signals};
+use super::{folder, grouped, metric, note, output, say, signals};
 
 /// The options of training.
 #[derive(clap::Args)]
@@ -279,29 +278,9 @@ fn train_on<B: Backend<Scalar = f32>>(
     })
 }
 
-/// Begins a run in the folder of `--out`, or in a new one: `runs/small-20260131-235959`, by the clock in UTC, with a
-/// number if there is one of that second already.
+/// Begins a run in the folder of `--out`, or in a new one: `runs/small-20260131-235959`.
 fn create(out: Option<PathBuf>, config: TrainConfig) -> Result<Run> {
-    if let Some(folder) = out {
-        return Run::create(folder, config);
-    }
-    let runs = Path::new("runs");
-    let io = |folder: &Path| {
-        let path = folder.to_owned();
-        move |source| Error::Io { action: "create", path, source }
-    };
-    fs::create_dir_all(runs).map_err(io(runs))?;
-    let name = format!("{}-{}", config.preset, jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"));
-    let mut folder = runs.join(&name);
-    for number in 2.. {
-        match fs::create_dir(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => folder = runs.join(format!("{name}-{number}")),
-            made => {
-                made.map_err(io(&folder))?;
-                break;
-            }
-        }
-    }
+    let folder = out.map_or_else(|| folder::timed(&config.preset.to_string()), Ok)?;
     Run::create(folder, config)
 }
 
