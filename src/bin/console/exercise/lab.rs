@@ -237,6 +237,12 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         })
     }
 
+    /// Takes note of a measurement that took the place of training so many of the images that [`Lab::begin`] was told.
+    pub fn measured(&mut self, name: &str, images: usize) {
+        self.progress.training(name);
+        self.progress.images(images);
+    }
+
     /// The work is over.
     pub fn close(&self) {
         self.progress.clear();

@@ -4,10 +4,14 @@
 //! ends in.
 
 mod findings;
+mod heads;
 mod lab;
+mod measure;
 mod nets;
 mod one_by_one;
 mod progress;
+mod reduce;
+mod resources;
 mod spread;
 mod trained;
 
@@ -34,6 +38,9 @@ pub struct ExerciseArgs {
 #[derive(Subcommand)]
 enum Exercise {
     OneByOne(one_by_one::OneByOne),
+    Resources(resources::Resources),
+    Reduce(reduce::Reduce),
+    Heads(heads::Heads),
 }
 
 /// The options of every exercise.
@@ -99,6 +106,9 @@ pub fn exercise(args: ExerciseArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Exercise::OneByOne(question)) => ask(&question),
+        Some(Exercise::Resources(question)) => ask(&question),
+        Some(Exercise::Reduce(question)) => ask(&question),
+        Some(Exercise::Heads(question)) => ask(&question),
     }
 }
 
