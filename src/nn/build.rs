@@ -123,7 +123,7 @@ impl<B: Backend> Builder<B> {
     ) -> Result<NinBlock<B>> {
         let Widths(outputs) = outputs.into();
         let Some((&first, pointwise)) = outputs.split_first() else {
-            return Err(crate::Error::shape("nin_block", "needs the channels of one convolution at least".into()));
+            return Err(crate::Error::shape("nin_block", "needs the channels of one convolution at least"));
         };
         let mut convs = vec![self.conv2d(inputs, first, filter, stride, pad)?];
         let mut inputs = first;

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use mlpconv::device::{Device, Role};
+use mlpconv::device::Role;
 use mlpconv::nn::{Module as _, Sequential, Summary};
 use mlpconv::{Backend, Cpu, Mode, Result, Shape, Tape};
 

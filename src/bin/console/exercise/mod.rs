@@ -3,6 +3,7 @@
 //! A file for each exercise; what they share is [`lab`], where networks are trained, and [`findings`], which every exercise
 //! ends in.
 
+mod convergence;
 mod findings;
 mod heads;
 mod lab;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Command, CommandFactory, Subcommand};
-use mlpconv::{Backend, Result};
+use mlpconv::{Backend, Device as _, Result};
 
 use super::device::{DeviceArgs, choose, on_device};
 use super::{folder, output, say, signals};
@@ -41,6 +42,7 @@ enum Exercise {
     Resources(resources::Resources),
     Reduce(reduce::Reduce),
     Heads(heads::Heads),
+    Convergence(convergence::Convergence),
 }
 
 /// The options of every exercise.
@@ -109,6 +111,7 @@ pub fn exercise(args: ExerciseArgs) -> Result<ExitCode> {
         Some(Exercise::Resources(question)) => ask(&question),
         Some(Exercise::Reduce(question)) => ask(&question),
         Some(Exercise::Heads(question)) => ask(&question),
+        Some(Exercise::Convergence(question)) => ask(&question),
     }
 }
 
@@ -130,8 +133,8 @@ fn question(name: &str) -> String {
 
 fn list() {
     let commands = commands();
-    let names = commands.get_subcommands().map(|exercise| exercise.get_name());
-    let width = names.clone().map(str::len).max().unwrap_or(0);
+    let names: Vec<&str> = commands.get_subcommands().map(Command::get_name).collect();
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     for name in names {
         say(format_args!("{name:<width$}  {}", question(name)));
     }

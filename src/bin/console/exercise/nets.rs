@@ -6,7 +6,7 @@ use mlpconv::{Backend, Result, Shape};
 
 use super::super::{grouped, metric};
 
-/// Side of the images of a preset, in pixels, and the rows before them.
+/// The max pool of every preset.
 const POOL: MaxPool = MaxPool { window: 3, stride: 2 };
 const CLASSES: usize = 10;
 
@@ -18,7 +18,7 @@ pub fn preset(full: bool) -> Preset {
 /// What an exercise varies of a preset's network, [`Preset::D2l`] or [`Preset::Small`].
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
-    preset: Preset,
+    pub preset: Preset,
     /// 1×1 convolutions in each block.
     pub pointwise: usize,
     /// Whether the last block ends without a ReLU.
