@@ -100,10 +100,20 @@ impl Findings {
         }
         say(format_args!("\n{}\n\n{}", self.table.text(), self.sentences.join("\n")));
         if !missing.is_empty() {
-            note(format_args!("interrupted; missing: {}", missing.join("; ")));
+            note(format_args!("interrupted; missing: {}", Self::listed(missing)));
         }
         say(format_args!("report   {}", report.display()));
         Ok(())
+    }
+
+    /// What is missing, by name up to a few.
+    fn listed(missing: &[String]) -> String {
+        const NAMED: usize = 3;
+        let mut text = missing.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+        if missing.len() > NAMED {
+            text += &format!("; and {} more trainings", missing.len() - NAMED);
+        }
+        text
     }
 
     fn page(&self, name: &str, question: &str, missing: &[String]) -> Page {
@@ -113,7 +123,7 @@ impl Findings {
             html! {
                 @for sentence in &self.sentences { p { (sentence) } }
                 @if !missing.is_empty() {
-                    p { strong { "Interrupted. " } "Missing: " (missing.join("; ")) "." }
+                    p { strong { "Interrupted. " } "Missing: " (Self::listed(missing)) "." }
                 }
             },
         );

@@ -7,9 +7,9 @@ use mlpconv::train::Preset;
 use mlpconv::{Backend, Cpu, Result, Shape};
 
 use super::super::page::{Bar, Bars, Scale};
-use super::super::{bytes, grouped};
+use super::super::{bytes, grouped, metric};
 use super::findings::{Findings, Table};
-use super::lab::{Estimate, Lab, stops};
+use super::lab::{Lab, stops};
 use super::measure::{Part, Passes, RUNS, Trial, milliseconds};
 use super::{Options, Question};
 
@@ -71,7 +71,7 @@ impl Part for Head {
 impl Head {
     fn name(self) -> String {
         match self {
-            Head::Connected { network, .. } => format!("{network}, first fully connected layer"),
+            Head::Connected { network, .. } => network.into(),
             Head::Nin => "NiN, last block".into(),
         }
     }
@@ -88,13 +88,12 @@ impl Head {
         }
     }
 
-    /// The formula with the biases.
-    fn with_biases(self) -> String {
-        let biases = match self {
+    /// What the biases add to the formula.
+    fn biases(self) -> String {
+        match self {
             Head::Connected { outputs, .. } => outputs.to_string(),
             Head::Nin => format!("{0} + {0} + {0}", NIN[3]),
-        };
-        format!("{} + {biases}", self.formula())
+        }
     }
 
     fn trial(self, batch: usize) -> Trial<Self> {
@@ -148,8 +147,8 @@ impl Question for Heads {
         const A_SECOND: f64 = 2e7;
         let passes = (RUNS + 1) as f64;
         let seconds = run.iter().map(|head| passes * head.params as f64 / A_SECOND).sum();
-        let images = (run.len() * batch) as u64;
-        lab.begin(&format!("{} heads, each by itself, in batches of {batch}", run.len()), Estimate { seconds, images });
+        let plan = format!("{} heads, each by itself, in batches of {batch}", run.len());
+        lab.begin_measuring(&plan, run.len(), seconds, "by their parameters");
         for counted in &mut run {
             let name = counted.head.name();
             if stops() {
@@ -157,7 +156,7 @@ impl Question for Heads {
                 continue;
             }
             counted.passes = Some(counted.head.trial(batch).passes(&self.options.device)?);
-            lab.measured(&name, batch);
+            lab.measured(&name);
         }
 
         let (table, results) = tables(&heads, whole);
@@ -177,8 +176,7 @@ impl Question for Heads {
 
 /// The table for readers, and every figure for programs.
 fn tables(heads: &[Counted], whole: usize) -> (Table, Table) {
-    let mut table =
-        Table::new(["head", "counted as", "parameters", "multiply-adds", "inference", "and backward", "memory"]);
+    let mut table = Table::new(["head", "counted as", "parameters", "multiply-adds", "forward and backward", "memory"]);
     let mut results = Table::new([
         "head",
         "formula",
@@ -198,12 +196,12 @@ fn tables(heads: &[Counted], whole: usize) -> (Table, Table) {
             head.name(),
             head.formula(),
             grouped(*weights),
-            grouped(*macs),
-            told(&|passes| milliseconds(passes.inference.seconds)),
+            metric(*macs),
             told(&|passes| milliseconds(passes.training.seconds)),
             told(&|passes| bytes(passes.training.measured)),
         ]);
-        for (formula, count, biases) in [(head.formula(), weights, "no"), (head.with_biases(), params, "yes")] {
+        let with_biases = format!("{} + {}", head.formula(), head.biases());
+        for (formula, count, biases) in [(head.formula(), weights, "no"), (with_biases, params, "yes")] {
             results.push([
                 head.name(),
                 formula,
@@ -218,12 +216,11 @@ fn tables(heads: &[Counted], whole: usize) -> (Table, Table) {
         }
     }
     if let Some(nin) = nin(heads) {
-        let count = |name: String, formula: String, params: usize| {
-            [name, formula, grouped(params), none(), none(), none(), none()]
+        let mut count = |name: &str, of: usize, more: String, params: usize| {
+            table.push([name.into(), format!("{} + {more}", grouped(of)), grouped(params), none(), none(), none()]);
         };
-        table.push(count(format!("{} with biases", nin.head.name()), nin.head.with_biases(), nin.params));
-        let rest = grouped(whole - nin.params);
-        table.push(count("NiN, whole network with biases".into(), format!("{rest} + its last block"), whole));
+        count("NiN, last block with biases", nin.weights, nin.head.biases(), nin.params);
+        count("NiN, whole network", whole - nin.params, grouped(nin.params), whole);
     }
     (table, results)
 }
@@ -274,8 +271,8 @@ fn count_sentence(heads: &[Counted], whole: usize) -> String {
         Head::Nin => None,
     });
     format!(
-        "NiN's last block has {} weights, and {} parameters with its biases, of the {} of the whole network; the first fully \
-         connected layer alone has {}.",
+        "NiN's last block has {} weights, or {} parameters with its biases, of the {} of the whole network; the weights of the first \
+         fully connected layer alone are {}.",
         grouped(nin.weights),
         grouped(nin.params),
         grouped(whole),
@@ -328,7 +325,7 @@ mod tests {
                 formula.split(" + ").map(product).sum()
             };
             let [params, biases] = head.params().unwrap();
-            assert_eq!((value(&head.formula()), value(&head.with_biases())), (params - biases, params));
+            assert_eq!((value(&head.formula()), value(&head.biases())), (params - biases, biases));
         }
     }
 

@@ -46,6 +46,23 @@ pub fn settings(config: &TrainConfig, images: &Images) -> Vec<(&'static str, Str
     ]
 }
 
+/// The pace of a network on this device, measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Seconds of training an image.
+    train: f64,
+    /// Seconds of inference an image.
+    test: f64,
+}
+
+impl Pace {
+    /// Predicts a training of so many epochs, of so many training and test images each.
+    pub fn training(&self, epochs: u32, train: usize, test: usize) -> Estimate {
+        let epoch = train as f64 * self.train + test as f64 * self.test;
+        Estimate { seconds: f64::from(epochs) * epoch, images: u64::from(epochs) * train as u64 }
+    }
+}
+
 /// Predicted time and training images of some trainings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Estimate {
@@ -109,47 +126,58 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         Ok(Images { train: Arc::new(train), test: Arc::new(test) })
     }
 
-    /// Predicts the time of a training, by some of its steps.
+    /// Predicts a training of `net`, from the time of some of its steps.
     ///
     /// # Errors
     /// As training.
     pub fn estimate(&self, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Estimate> {
+        let pace = self.pace(net, config, images)?;
+        Ok(pace.training(config.epochs, images.train.len(), images.test.len()))
+    }
+
+    /// Times some steps of `net`.
+    ///
+    /// # Errors
+    /// As training.
+    pub fn pace(&self, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Pace> {
         const STEPS: usize = 3;
         config.validate()?;
         let mut trainer = Trainer::new(&self.backend, net, config.optimizer(&self.backend), config.seed)?;
-        let train = loader(&images.train, config, Some(config.seed))?;
-        let batch = train.epoch(0)?.next();
-        let Some(batch) = batch else { return Ok(Estimate::default()) };
+        let mut batches = loader(&images.train, config, Some(config.seed))?.epoch(0)?;
+        let Some(batch) = batches.next() else { unreachable!("a loader has an image at least") };
         let shape = Shape::image(batch.len(), images.train.channels(), config.resize, config.resize);
-        // A rate so small that the steps change nothing.
-        let rate = f64::from(f32::MIN_POSITIVE);
-        trainer.step(&batch.images, shape, &batch.labels, rate)?;
-        self.backend.synchronize()?;
-        let began = Instant::now();
-        for _ in 0..STEPS {
-            trainer.step(&batch.images, shape, &batch.labels, rate)?;
-        }
-        self.backend.synchronize()?;
-        let step = began.elapsed().as_secs_f64() / STEPS as f64;
-        trainer.predict(&batch.images, shape)?;
-        let began = Instant::now();
-        for _ in 0..STEPS {
-            trainer.predict(&batch.images, shape)?;
-        }
-        let score = began.elapsed().as_secs_f64() / STEPS as f64;
-        let (images, tested) = (images.train.len() as f64, images.test.len() as f64);
-        let epoch = (images * step + tested * score) / batch.len() as f64;
-        Ok(Estimate { seconds: epoch * f64::from(config.epochs), images: images as u64 * u64::from(config.epochs) })
+        // The first time is for memory, plans and kernels.
+        let seconds = |work: &mut dyn FnMut() -> Result<()>| {
+            work()?;
+            self.backend.synchronize()?;
+            let began = Instant::now();
+            for _ in 0..STEPS {
+                work()?;
+            }
+            self.backend.synchronize()?;
+            Ok::<_, Error>(began.elapsed().as_secs_f64() / (STEPS * batch.len()) as f64)
+        };
+        let train = seconds(&mut || trainer.step(&batch.images, shape, &batch.labels, config.learning_rate * 1e-3))?;
+        let test = seconds(&mut || trainer.predict(&batch.images, shape).map(drop))?;
+        Ok(Pace { train, test })
     }
 
     /// Says what will be done, in one line, and how long it will take; the bar begins.
     pub fn begin(&mut self, plan: &str, estimate: Estimate) {
-        let Estimate { seconds, images } = estimate;
+        let images = grouped(estimate.images as usize);
+        self.announce(plan, estimate, &format!("by some steps of each network ({images} images)"));
+    }
+
+    /// [`Lab::begin`] of so many measurements, `basis` of whose time is for readers. [`Lab::measured`] tells of each.
+    pub fn begin_measuring(&mut self, plan: &str, count: usize, seconds: f64, basis: &str) {
+        self.announce(plan, Estimate { seconds, images: count as u64 }, basis);
+    }
+
+    fn announce(&mut self, plan: &str, Estimate { seconds, images }: Estimate, basis: &str) {
         say(format_args!("plan     {plan}"));
-        let images = grouped(images as usize);
-        say(format_args!("time     about {}, by some steps of each network ({images} images)", time(seconds)));
+        say(format_args!("time     about {}, {basis}", time(seconds)));
         say("         Ctrl-C ends it with what there is by then");
-        self.progress.begin(estimate.images);
+        self.progress.begin(images);
     }
 
     /// The settings of a preset on this device, for so many epochs.
@@ -237,10 +265,10 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         })
     }
 
-    /// Takes note of a measurement that took the place of training so many of the images that [`Lab::begin`] was told.
-    pub fn measured(&mut self, name: &str, images: usize) {
+    /// A measurement is done; `name` is what was measured.
+    pub fn measured(&mut self, name: &str) {
         self.progress.training(name);
-        self.progress.images(images);
+        self.progress.images(1);
     }
 
     /// The work is over.

@@ -7,6 +7,7 @@ mod convergence;
 mod findings;
 mod heads;
 mod lab;
+mod linear_output;
 mod measure;
 mod nets;
 mod one_by_one;
@@ -15,6 +16,7 @@ mod reduce;
 mod resources;
 mod spread;
 mod trained;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,11 +40,13 @@ pub struct ExerciseArgs {
 
 #[derive(Subcommand)]
 enum Exercise {
+    Tune(tune::Tune),
     OneByOne(one_by_one::OneByOne),
     Resources(resources::Resources),
     Reduce(reduce::Reduce),
     Heads(heads::Heads),
     Convergence(convergence::Convergence),
+    LinearOutput(linear_output::LinearOutput),
 }
 
 /// The options of every exercise.
@@ -107,11 +111,13 @@ pub fn exercise(args: ExerciseArgs) -> Result<ExitCode> {
             list();
             Ok(ExitCode::SUCCESS)
         }
+        Some(Exercise::Tune(question)) => ask(&question),
         Some(Exercise::OneByOne(question)) => ask(&question),
         Some(Exercise::Resources(question)) => ask(&question),
         Some(Exercise::Reduce(question)) => ask(&question),
         Some(Exercise::Heads(question)) => ask(&question),
         Some(Exercise::Convergence(question)) => ask(&question),
+        Some(Exercise::LinearOutput(question)) => ask(&question),
     }
 }
 

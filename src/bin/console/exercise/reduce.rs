@@ -107,7 +107,7 @@ impl Question for Reduce {
 
     fn answer<B: Backend<Scalar = f32>>(&self, lab: &mut Lab<B>) -> Result<Findings> {
         let full = self.options.full;
-        let (by_default, epochs) = if full { (usize::MAX, 10) } else { (15_000, 4) };
+        let (by_default, epochs) = if full { (usize::MAX, 10) } else { (12_000, 4) };
         let images = lab.images(&self.budget, by_default)?;
         let config = lab.config(preset(full), self.budget.epochs(epochs));
         let backend = lab.backend.clone();

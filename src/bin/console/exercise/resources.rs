@@ -15,7 +15,7 @@ use super::super::device::{choose, on_device};
 use super::super::page::{Bar, Bars, Scale};
 use super::super::{bytes, grouped, metric};
 use super::findings::{Findings, Table};
-use super::lab::{Estimate, Lab, stops};
+use super::lab::{Lab, stops};
 use super::measure::{Part, Pass, Passes, RUNS, Trial, median, milliseconds};
 use super::nets::preset;
 use super::{Options, Question};
@@ -24,8 +24,9 @@ use super::{Options, Question};
 /// layer
 ///
 /// Predicts from the shapes, as `mlpconv summary` does. Then runs each layer by itself on a batch, on a device that holds
-/// nothing else, and takes time and memory: of inference, and of forward and backward pass together. Then the whole network: of
-/// inference, and of training steps. Times are medians of five runs.
+/// nothing else, and takes time and memory: of inference, and of forward and backward pass together; and of the whole network.
+/// Times are medians of five runs. Predictions leave out a device's working memory, and count input and output of a layer that
+/// only hands its input on: flatten, and dropout in inference.
 #[derive(Args)]
 pub struct Resources {
     #[command(flatten)]
@@ -52,11 +53,10 @@ impl Question for Resources {
             .map(|(layer, summary)| Trial { part: layer.clone(), input: layer.input, dgrad: summary.dgrad })
             .collect();
         let (count, whole_seconds) = (trials.len(), whole.inference.seconds + whole.training.seconds);
-        lab.begin(
-            &format!("{count} layers of preset {preset}, each by itself, in batches of {}", self.batch_size),
-            // One run to warm up, and about as long to make the layers.
-            Estimate { seconds: whole_seconds * (RUNS + 2) as f64, images: (count * self.batch_size) as u64 },
-        );
+        let plan = format!("{count} layers of preset {preset}, each by itself, in batches of {}", self.batch_size);
+        // One run more to warm up, and about as long to make the layers.
+        let seconds = whole_seconds * (RUNS + 2) as f64;
+        lab.begin_measuring(&plan, count, seconds, "by the whole network, which has been measured");
         let mut parts = Vec::new();
         for (trial, layer) in trials.iter().zip(&whole.summary.layers) {
             let name = format!("{} {}", layer.path, layer.name);
@@ -65,7 +65,7 @@ impl Question for Resources {
                 continue;
             }
             let passes = trial.passes(&self.options.device)?;
-            lab.measured(&name, self.batch_size);
+            lab.measured(&name);
             parts.push(Measured {
                 name,
                 output: layer.output,
