@@ -73,3 +73,6 @@ mod other_data;
 mod on_a_gpu;
 
 mod looks;
+
+/// Exercises whose answers are counts and measurements.
+mod exercises_by_count;
