@@ -103,7 +103,8 @@ fn d2l_gluon_begins_with_zero_biases_and_the_weights_of_d2l() {
         }
         weights += values.len();
         assert!(values[..] == theirs.data()[..], "{name}");
-        let [k, c, r, s] = ours.shape().dims() else { panic!("{name}: {}", ours.shape()) };
+        let shape = ours.shape();
+        let &[k, c, r, s] = shape.dims() else { panic!("{name}: {shape}") };
         let magnitude = 3.0;
         let bound = (magnitude / ((c + k) as f64 / 2.0 * (r * s) as f64)).sqrt();
         assert!(values.iter().all(|&value| f64::from(value).abs() <= bound * (1.0 + 1e-6)), "{name}");

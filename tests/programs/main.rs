@@ -78,3 +78,5 @@ mod on_a_gpu;
 mod looks;
 
 mod readme;
+/// Exercises whose answers are counts and measurements.
+mod exercises_by_count;

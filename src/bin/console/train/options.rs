@@ -34,7 +34,8 @@ pub struct TrainArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Network and data")]
 pub struct NetworkArgs {
-    /// The network and its recipe: d2l (the book's, 224x224), small (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
+    /// The network and its recipe: d2l (the book's, 224x224), d2l-gluon (its first edition's: zero biases, 3 epochs), small
+    /// (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
     #[arg(long)]
     pub preset: Option<Preset>,
     /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
