@@ -13,13 +13,15 @@ mod change;
 mod contents;
 mod lock;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{EpochMetrics, Position, TrainConfig};
-use crate::weights::{PART, write_whole};
+use crate::weights::{is_part_of, write_whole};
 use crate::{Error, Result};
 pub use change::Change;
 pub use contents::DataHashes;
@@ -53,6 +55,12 @@ const METRICS: &str = "metrics.jsonl";
 const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
 
+/// Whether a killed process left the file of this name: a part of one of a run's files. Other programs name unfinished
+/// files alike, as browsers do (`film.part`).
+fn is_part(name: &str) -> bool {
+    [CONFIG, METRICS, WEIGHTS, STATE].iter().any(|file| is_part_of(name, file))
+}
+
 impl Run {
     fn new(folder: PathBuf, config: TrainConfig) -> Self {
         let (data, lock, replaced) = (None, None, None);
@@ -84,7 +92,7 @@ impl Run {
             let name = entry.map_err(Error::io("read", &self.folder))?.file_name();
             let name = name.to_string_lossy();
             // A process that was killed while it began a run leaves a part of `config.toml`.
-            if !name.starts_with('.') && !name.ends_with(PART) {
+            if !name.starts_with('.') && !is_part(&name) {
                 return Err(Error::RunNotEmpty { path: self.folder.clone(), holds: name.into() });
             }
         }
@@ -163,11 +171,9 @@ impl Run {
 
     fn remove_parts(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if path.to_string_lossy().ends_with(PART) {
-                // What cannot be removed is only in the way of a listing.
-                let _ = fs::remove_file(path);
-            }
+        for entry in entries.flatten().filter(|entry| is_part(&entry.file_name().to_string_lossy())) {
+            // What cannot be removed is only in the way of a listing.
+            let _ = fs::remove_file(entry.path());
         }
     }
 
