@@ -27,3 +27,18 @@ fn parts_of_others_fill_a_folder_and_stay() {
         assert!(path.exists(), "{other}");
     }
 }
+
+/// A folder from elsewhere must not have a file of the user's overwritten.
+#[cfg(unix)]
+#[test]
+fn a_lock_that_is_a_link_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, target) = (place.path().join("run"), place.path().join("target"));
+    fs::write(&target, "precious").unwrap();
+    drop(create(&folder).unwrap());
+    fs::remove_file(folder.join(".lock")).unwrap();
+    std::os::unix::fs::symlink(&target, folder.join(".lock")).unwrap();
+    let error = Run::resume(&folder).unwrap_err().to_string();
+    assert!(error.contains(".lock is no plain file"), "{error}");
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+}
