@@ -109,6 +109,7 @@ impl Run {
         // Reading weights or settings needs no state, so one that cannot be read is no error here.
         if let Ok(Some(saved)) = run.read_state() {
             run.agree_with(&saved)?;
+            run.position = saved.note.position;
         }
         Ok(run)
     }
@@ -169,6 +170,17 @@ impl Run {
         Ok(())
     }
 
+    /// For what adds to the state: takes the lock, and with it the metrics of the epochs so far, which a run that was only
+    /// [opened](Run::open) has not read.
+    fn hold_with_history(&mut self) -> Result<()> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        self.hold()?;
+        // Without the lock the next call tries again.
+        self.saved().inspect_err(|_| self.lock = None).map(drop)
+    }
+
     fn remove_parts(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten().filter(|entry| is_part(&entry.file_name().to_string_lossy())) {
@@ -195,15 +207,15 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Io`] if the file cannot be written.
-    /// [`Error::Run`] if the epoch does not follow the last one that is known, as after [`Run::open`] alone, or a number is
-    /// not finite: the file could not be read again.
+    /// [`Error::Run`] if the epoch does not follow the last one, or a number is not finite: the file could not be read
+    /// again. After [`Run::open`] alone, as [`Run::resume`] too.
     pub fn append(&mut self, metrics: &EpochMetrics) -> Result<()> {
-        self.hold()?;
+        self.hold_with_history()?;
         // A run that ended after it wrote an epoch's metrics, and before it saved its state, repeats that epoch.
         let earlier = self.history.partition_point(|earlier| earlier.epoch < metrics.epoch);
         let refuse = |problem: &str| Err(Error::run(&self.folder, format!("epoch {}: {problem}", metrics.epoch)));
         if metrics.epoch as usize != earlier + 1 {
-            return refuse(&format!("its metrics do not follow those of {earlier} epochs; resume the run first"));
+            return refuse(&format!("its metrics do not follow those of {earlier} epochs"));
         }
         if !metrics.is_finite() {
             return refuse("a number of its metrics is not finite");
