@@ -1,6 +1,6 @@
 //! The lock of a run folder: one process trains in it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
@@ -19,10 +19,14 @@ pub(super) struct Lock {
 
 impl Lock {
     /// # Errors
-    /// [`Error::RunLocked`] if another process has the lock, with its number if that can be read; [`Error::Io`] if the file
-    /// cannot be made.
+    /// [`Error::RunLocked`] if another process has the lock, with its number if that can be read; [`Error::Run`] if there is
+    /// something else than a file in its place; [`Error::Io`] if the file cannot be made.
     pub(super) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(LOCK);
+        // The number replaces what is in the file: by a link, a folder from elsewhere would have another file overwritten.
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::run(folder, format!("{LOCK} is no plain file; remove it")));
+        }
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = opened.map_err(Error::io("open", path))?;
         let refused = match file.try_lock() {
