@@ -137,7 +137,7 @@ impl View {
                 stage: Stage::Training { step: position.step as usize, steps },
                 reading: None,
                 left: None,
-                curve: Curve::new(epochs, about.done),
+                curve: Curve::new(epochs, images, about.done),
             })),
             Progress::Auto | Progress::Plain => Way::Plain,
             Progress::Json => Way::Json(Json::new(about)),
