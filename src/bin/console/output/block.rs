@@ -1,9 +1,9 @@
 //! The block: the last lines on the terminal of standard error, which are drawn anew in place, below all other output.
 //!
-//! Between two drawings the cursor rests at the block's first line, not below its last one. A terminal that is made
-//! narrower wraps the block's lines anew and takes the cursor along, so to erase is always "from the cursor to the end",
-//! and no row is ever counted. (indicatif counts rows, and fills each to the edge: after a resize its upper rows stay.)
-//! A line of another process lands above the block for the same reason.
+//! Between two drawings the cursor rests at the start of the block's first line, not below its last one. A terminal
+//! that is made narrower wraps the block's lines anew and takes the cursor along, so to erase is always "from the cursor
+//! to the end", and no row is ever counted. (indicatif counts rows, and fills each to the edge: after a resize its upper
+//! rows stay.) A line of another process lands above the block for the same reason.
 
 use std::io::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,8 @@ const NO_WRAPPING: &str = "\x1b[?7l";
 const WRAPPING: &str = "\x1b[?7h";
 /// Erases a line, from its first column on. That also makes it a line of its own if wrapping had made it a part of one.
 const ERASE_LINE: &str = "\x1b[K";
-/// Erases the cursor's line and all below. Not from the first column on: if that is the screen's, tmux takes the screen to
-/// its history first.
+/// Erases the cursor's line and all below. Not from the first column on: if that is the screen's, tmux takes the screen
+/// to its history first.
 const ERASE_ALL: &str = "\r\x1b[K\x1b[C\x1b[J\r";
 const ERASE_REST: &str = "\x1b[J";
 

@@ -14,8 +14,8 @@ use super::look::Look;
 /// The most points of a line. Beyond it every second is left out.
 const POINTS: usize = 2000;
 
-/// The images of a point in training: so many, or a twentieth of an epoch if that is less. Accuracy over 1000 images is off by
-/// 0.016 at most (a standard deviation).
+/// The images of a point in training: so many, or a twentieth of an epoch if that is less. The standard deviation of
+/// accuracy over 1000 images is 0.016 at most.
 const IMAGES: usize = 1000;
 
 /// The least extents at which the curve is legible: three rows of graph, the axis and its labels.
@@ -25,9 +25,9 @@ pub const LEAST_HEIGHT: u16 = 5;
 /// A line: epochs done, and the value then.
 type Points = Vec<(f64, f64)>;
 
-/// The points of the three lines. Those of training are means over the images since the point before, so that the lines have
-/// no jumps where a running mean begins anew, and can be compared with test accuracy. Of an epoch that another process
-/// trained, only its mean is known, which is put in its middle.
+/// The points of the three lines. Those of training are means over the images since the point before, so that the lines
+/// have no jumps where a running mean begins anew, and can be compared with test accuracy. Of an epoch that another
+/// process trained, only its mean is known, which is put in its middle.
 pub struct Curve {
     epochs: u32,
     /// The least images of a point in training.
@@ -79,7 +79,8 @@ impl Curve {
         self.loss.len() > 1
     }
 
-    /// Draws the curve, its axes and, in the last row, its legend. Loss has its scale on the left, accuracy on the right.
+    /// Draws the curve, its axes and, in the last row, its legend. Loss has its scale on the left, accuracy on the
+    /// right.
     pub fn draw(&self, area: Rect, buffer: &mut Buffer, look: Look) {
         let [Some(legend), Some(graph)] = [
             area.height.checked_sub(1).map(|y| Rect { y: area.y + y, height: 1, ..area }),
@@ -93,8 +94,10 @@ impl Curve {
         let (train, test) = (scaled(&self.train_accuracy), scaled(&self.test_accuracy));
         let lines = [(LOSS, &self.loss), (TRAIN, &train), (TEST, &test)];
         let datasets = lines.map(|(line, points)| {
-            let line = Dataset::default().data(points).marker(line.marker(look)).style(line.colour);
-            line.graph_type(GraphType::Line)
+            let marker = line.marker(look);
+            // Letters that are joined would hide each other.
+            let kind = if marker == Marker::Braille { GraphType::Line } else { GraphType::Scatter };
+            Dataset::default().data(points).marker(marker).style(line.colour).graph_type(kind)
         });
         let epochs = self.epochs.to_string();
         let of_epochs = Axis::default().bounds([0.0, f64::from(self.epochs)]).labels(["0", "epochs", &epochs]);

@@ -47,8 +47,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// The lines for a terminal: at most half of its rows, so that they are all there still when it is made so narrow that
-    /// each is wrapped once; or at most ten, if the terminal is that low. They leave the first column to the cursor, and the
+    /// The lines for a terminal: at most half of its rows, so that they are all there still when it is made so narrow
+    /// that each is wrapped once; or ten, if the terminal is low. They leave the first column to the cursor, and the
     /// last one free, where a letter may begin a new row.
     pub fn lines(&self, size: Size, look: Look, now: Instant) -> Vec<String> {
         let Size { rows, columns } = size;
