@@ -80,3 +80,5 @@ mod looks;
 mod readme;
 /// Exercises whose answers are counts and measurements.
 mod exercises_by_count;
+
+mod progress;

@@ -3,6 +3,7 @@
 
 pub mod block;
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -14,6 +15,11 @@ static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
 /// Whether standard output is for a program, or for nobody: [`say`] is silent then.
 static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// Whether standard error is a terminal that can draw: move its cursor, erase, show colours.
+pub fn draws() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
 
 /// From now on [`say`] prints nothing, so that standard output holds what [`emit`] writes, and nothing else.
 pub fn hush() {

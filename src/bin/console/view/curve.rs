@@ -14,6 +14,10 @@ use super::look::Look;
 /// The most points of a line. Beyond it every second is left out.
 const POINTS: usize = 2000;
 
+/// The images of a point in training: so many, or a twentieth of an epoch if that is less. The standard deviation of
+/// accuracy over 1000 images is 0.016 at most.
+const IMAGES: usize = 1000;
+
 /// The least extents at which the curve is legible: three rows of graph, the axis and its labels.
 pub const LEAST_WIDTH: u16 = 36;
 pub const LEAST_HEIGHT: u16 = 5;
@@ -21,35 +25,53 @@ pub const LEAST_HEIGHT: u16 = 5;
 /// A line: epochs done, and the value then.
 type Points = Vec<(f64, f64)>;
 
-/// The points of the three lines. Loss and accuracy in training are running means of an epoch, in its course and at its
-/// end.
+/// The points of the three lines. Those of training are means over the images since the point before, so that the lines
+/// have no jumps where a running mean begins anew, and can be compared with test accuracy. Of an epoch that another
+/// process trained, only its mean is known, which is put in its middle.
 pub struct Curve {
     epochs: u32,
+    /// The least images of a point in training.
+    images: usize,
     loss: Points,
     train_accuracy: Points,
     test_accuracy: Points,
+    /// The reading of the last point, if it is of the present epoch.
+    last: Reading,
 }
 
 impl Curve {
-    /// The curve of a run of so many epochs, some of which may be done.
-    pub fn new(epochs: u32, done: &[EpochMetrics]) -> Self {
-        let mut curve = Curve { epochs, loss: vec![], train_accuracy: vec![], test_accuracy: vec![] };
-        done.iter().for_each(|metrics| curve.epoch(metrics));
+    /// The curve of a run of so many epochs of so many images. Some epochs may be done.
+    pub fn new(epochs: u32, images: usize, done: &[EpochMetrics]) -> Self {
+        let images = IMAGES.min(images / 20);
+        let (loss, train_accuracy, test_accuracy, last) = Default::default();
+        let mut curve = Curve { epochs, images, loss, train_accuracy, test_accuracy, last };
+        for metrics in done {
+            let at = f64::from(metrics.epoch) - 0.5;
+            push(&mut curve.loss, (at, metrics.loss));
+            push(&mut curve.train_accuracy, (at, metrics.train_accuracy));
+            curve.epoch(metrics);
+        }
         curve
     }
 
-    /// Adds a reading in the course of an epoch, at so many epochs.
+    /// Adds a reading of the present epoch, at so many epochs.
     pub fn reading(&mut self, at: f64, reading: &Reading) {
-        push(&mut self.loss, (at, reading.loss));
-        push(&mut self.train_accuracy, (at, reading.accuracy));
+        let images = reading.samples.saturating_sub(self.last.samples);
+        if images < self.images.max(1) {
+            return;
+        }
+        let sum = |mean: f64, reading: &Reading| mean * reading.samples as f64;
+        let (loss, accuracy) = (sum(reading.loss, reading), sum(reading.accuracy, reading));
+        let (last_loss, last_accuracy) = (sum(self.last.loss, &self.last), sum(self.last.accuracy, &self.last));
+        push(&mut self.loss, (at, (loss - last_loss) / images as f64));
+        push(&mut self.train_accuracy, (at, (accuracy - last_accuracy) / images as f64));
+        self.last = *reading;
     }
 
-    /// Adds an epoch's end.
+    /// Adds the test accuracy at an epoch's end.
     pub fn epoch(&mut self, metrics: &EpochMetrics) {
-        let at = f64::from(metrics.epoch);
-        push(&mut self.loss, (at, metrics.loss));
-        push(&mut self.train_accuracy, (at, metrics.train_accuracy));
-        push(&mut self.test_accuracy, (at, metrics.test_accuracy));
+        push(&mut self.test_accuracy, (f64::from(metrics.epoch), metrics.test_accuracy));
+        self.last = Reading::default();
     }
 
     /// Whether there is a line to be seen.
@@ -57,9 +79,9 @@ impl Curve {
         self.loss.len() > 1
     }
 
-    /// Draws the curve, its axes and, in the last row, its legend. Loss has its scale on the left, accuracy on the right.
+    /// Draws the curve, its axes and, in the last row, its legend. Loss has its scale on the left, accuracy on the
+    /// right.
     pub fn draw(&self, area: Rect, buffer: &mut Buffer, look: Look) {
-        const TOP: &str = "1 ";
         let [Some(legend), Some(graph)] = [
             area.height.checked_sub(1).map(|y| Rect { y: area.y + y, height: 1, ..area }),
             area.height.checked_sub(1).map(|height| Rect { height, width: area.width.saturating_sub(4), ..area }),
@@ -72,8 +94,10 @@ impl Curve {
         let (train, test) = (scaled(&self.train_accuracy), scaled(&self.test_accuracy));
         let lines = [(LOSS, &self.loss), (TRAIN, &train), (TEST, &test)];
         let datasets = lines.map(|(line, points)| {
-            let line = Dataset::default().data(points).marker(line.marker(look)).style(line.colour);
-            line.graph_type(GraphType::Line)
+            let marker = line.marker(look);
+            // Letters that are joined would hide each other.
+            let kind = if marker == Marker::Braille { GraphType::Line } else { GraphType::Scatter };
+            Dataset::default().data(points).marker(marker).style(line.colour).graph_type(kind)
         });
         let epochs = self.epochs.to_string();
         let of_epochs = Axis::default().bounds([0.0, f64::from(self.epochs)]).labels(["0", "epochs", &epochs]);
@@ -81,7 +105,7 @@ impl Curve {
         Chart::new(datasets.to_vec()).x_axis(of_epochs).y_axis(of_loss).legend_position(None).render(graph, buffer);
         // The rows of the chart's axis of epochs and of its labels are the last two.
         let rows = graph.height.saturating_sub(2);
-        for (row, label) in [(0, TOP), (rows.saturating_sub(1) / 2, "acc"), (rows.saturating_sub(1), "0")] {
+        for (row, label) in [(0, "1"), (rows.saturating_sub(1) / 2, "acc"), (rows.saturating_sub(1), "0")] {
             buffer.set_string(graph.right() + 1, graph.y + row, label, Style::default());
         }
         let mut names = vec![Span::raw("   ")];
@@ -116,7 +140,8 @@ struct LineLook {
 const LOSS: LineLook = LineLook { name: "loss", colour: Color::Cyan, letter: '*', colourless: Marker::Braille };
 const TRAIN: LineLook =
     LineLook { name: "train acc", colour: Color::Magenta, letter: '+', colourless: Marker::Custom('+') };
-const TEST: LineLook = LineLook { name: "test acc", colour: Color::Green, letter: 'o', colourless: Marker::Custom('o') };
+const TEST: LineLook =
+    LineLook { name: "test acc", colour: Color::Green, letter: 'o', colourless: Marker::Custom('o') };
 
 impl LineLook {
     fn marker(&self, look: Look) -> Marker {
@@ -144,4 +169,94 @@ fn round_up(value: f64) -> f64 {
     let power = 10f64.powf(value.log10().floor());
     let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
     steps.into_iter().map(|step| step * power).find(|rounded| *rounded >= value).unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::look;
+    use super::*;
+
+    const LOOKS: [Look; 3] = [
+        Look { colour: true, braille: true },
+        Look { colour: false, braille: true },
+        Look { colour: false, braille: false },
+    ];
+
+    fn read(samples: usize, loss: f64, accuracy: f64) -> Reading {
+        Reading { samples, loss, accuracy, ..Reading::default() }
+    }
+
+    fn epoch(epoch: u32, accuracy: f64) -> EpochMetrics {
+        EpochMetrics {
+            epoch,
+            loss: 2.0 - accuracy,
+            train_accuracy: accuracy,
+            test_loss: 1.0,
+            test_accuracy: accuracy,
+            examples_per_second: 1.0,
+            train_seconds: 1.0,
+            test_seconds: 1.0,
+            rate: 0.1,
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn points_of_training_are_means_since_the_point_before() {
+        let mut curve = Curve::new(2, 100_000, &[]);
+        curve.reading(0.01, &read(1000, 2.0, 0.2));
+        curve.reading(0.015, &read(1500, 1.9, 0.2));
+        curve.reading(0.02, &read(2000, 1.5, 0.4));
+        assert_eq!(curve.loss, [(0.01, 2.0), (0.02, 1.0)]);
+        assert_eq!(curve.train_accuracy[0], (0.01, 0.2));
+        assert!((curve.train_accuracy[1].1 - 0.6).abs() < 1e-12);
+        curve.epoch(&epoch(1, 0.7));
+        curve.reading(1.01, &read(1000, 0.5, 0.8));
+        assert_eq!(curve.loss[2], (1.01, 0.5));
+        assert_eq!(curve.test_accuracy, [(1.0, 0.7)]);
+    }
+
+    #[test]
+    fn epochs_of_another_process_are_points() {
+        let curve = Curve::new(4, 1000, &[epoch(1, 0.5), epoch(2, 0.75)]);
+        assert_eq!(curve.train_accuracy, [(0.5, 0.5), (1.5, 0.75)]);
+        assert_eq!(curve.test_accuracy, [(1.0, 0.5), (2.0, 0.75)]);
+    }
+
+    #[test]
+    fn a_long_run_has_a_bounded_number_of_points() {
+        let mut points = Points::new();
+        (0..10 * POINTS).for_each(|at| push(&mut points, (at as f64, 0.0)));
+        assert!((POINTS / 2..=POINTS).contains(&points.len()));
+        assert!(points.is_sorted_by(|a, b| a.0 < b.0) && points[0].0 == 0.0);
+    }
+
+    #[test]
+    fn the_scale_ends_at_a_round_number() {
+        let round = [0.0, 0.07, 1.0, 2.302, 7.9, 8.5, 123.0].map(round_up);
+        for (rounded, expected) in round.into_iter().zip([1.0, 0.08, 1.0, 2.5, 8.0, 10.0, 150.0]) {
+            assert!((rounded - expected).abs() < 1e-12, "{round:?}");
+        }
+    }
+
+    /// At every size the axes are labelled and nothing panics; without braille all of it is ASCII.
+    #[test]
+    fn it_is_drawn_at_every_size() {
+        let curve = Curve::new(3, 1000, &[epoch(1, 0.5), epoch(2, 0.75)]);
+        for (width, height) in
+            (LEAST_WIDTH..120).step_by(7).flat_map(|width| (LEAST_HEIGHT + 1..16).map(move |height| (width, height)))
+        {
+            for look in LOOKS {
+                let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
+                curve.draw(buffer.area, &mut buffer, look);
+                let text = look::lines(&buffer, look).join("\n");
+                for word in ["loss", "acc", "epochs", "train acc", "test acc", "1.5", "3"] {
+                    assert!(text.contains(word), "{word:?} at {width}x{height}:\n{text}");
+                }
+                assert_eq!(text.is_ascii(), !look.braille, "{text}");
+                assert_eq!(text.contains('\x1b'), look.colour, "{text}");
+                assert!(!text.contains('?'), "{text}");
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The progress of training as JSON lines on standard output. PROGRESS.md beside this file documents them; its table and
-//! these structures change together, and [`SCHEMA`] with them.
+//! The progress of training as JSON lines on standard output. PROGRESS.md beside this file documents them: its table
+//! and these structures change together, and [`SCHEMA`] with them.
 
 use std::time::Instant;
 

@@ -8,7 +8,7 @@ mod pace;
 mod picture;
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
@@ -47,13 +47,12 @@ impl fmt::Display for Progress {
 }
 
 impl Progress {
-    /// The way that suits standard output and standard error: never [`Progress::Auto`], and [`Progress::Bar`] only where
-    /// standard error is a terminal that can draw. In other ways than bar and plain, standard output is hushed.
+    /// The way that suits standard output and standard error: never [`Progress::Auto`], and [`Progress::Bar`] only
+    /// where standard error is a terminal that can draw. [`Progress::Json`] and [`Progress::None`] hush standard output.
     pub fn settle(self) -> Self {
-        let draws = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
         let settled = match self {
-            Progress::Auto if draws && !is_pipe(&io::stdout()) => Progress::Bar,
-            Progress::Bar if draws => Progress::Bar,
+            Progress::Auto if output::draws() && !is_pipe(&io::stdout()) => Progress::Bar,
+            Progress::Bar if output::draws() => Progress::Bar,
             Progress::Auto | Progress::Bar => Progress::Plain,
             chosen => chosen,
         };
@@ -63,8 +62,8 @@ impl Progress {
         settled
     }
 
-    /// The steps between two readings, unless the user asks for a number, in epochs of so many steps: ten lines are enough
-    /// to read, a curve and a program take more.
+    /// The steps between two readings, unless the user asks for a number, in epochs of so many steps: ten lines are
+    /// enough to read, a curve and a program take more.
     pub fn readings_every(self, steps: usize) -> usize {
         let tenth = steps.div_ceil(10);
         if self == Progress::Plain { tenth } else { tenth.min(8) }
@@ -137,7 +136,7 @@ impl View {
                 stage: Stage::Training { step: position.step as usize, steps },
                 reading: None,
                 left: None,
-                curve: Curve::new(epochs, about.done),
+                curve: Curve::new(epochs, images, about.done),
             })),
             Progress::Auto | Progress::Plain => Way::Plain,
             Progress::Json => Way::Json(Json::new(about)),

@@ -91,8 +91,8 @@ impl Pace {
         (reading.samples - before) as f64 / (now - self.began).as_secs_f64().max(1e-9)
     }
 
-    /// The time left in an epoch, counted from 1, of which so many steps are to come and so many images are tested; `None`
-    /// before the first step.
+    /// The time left in an epoch, counted from 1, of which so many steps are to come and so many images are tested;
+    /// `None` before the first step.
     pub fn left(&self, epoch: u32, steps_left: usize, tested: usize) -> Option<Left> {
         let Extent { epochs, steps: all, images, test_images } = self.extent;
         let step = self.training.each()?;
