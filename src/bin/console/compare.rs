@@ -40,10 +40,6 @@ impl Compared {
         self.settings.iter().find(|(setting, _)| setting == name).map_or("", |(_, value)| value)
     }
 
-    fn best(&self) -> Option<&EpochMetrics> {
-        self.metrics.iter().max_by(|a, b| a.test_accuracy.total_cmp(&b.test_accuracy))
-    }
-
     fn seconds(&self) -> f64 {
         self.metrics.iter().map(|epoch| epoch.train_seconds).sum()
     }
@@ -52,7 +48,7 @@ impl Compared {
     fn row(&self) -> Vec<String> {
         let accuracy =
             |epoch: Option<&EpochMetrics>| epoch.map_or("–".into(), |epoch| format!("{:.4}", epoch.test_accuracy));
-        let epochs = self.metrics.len();
+        let (epochs, best) = (self.metrics.len(), curves::best(&self.metrics));
         let each = if epochs > 0 { format!("{:.1}", self.seconds() / epochs as f64) } else { "–".into() };
         vec![
             self.name.clone(),
@@ -60,8 +56,8 @@ impl Compared {
             self.setting("data").to_owned(),
             format!("{epochs}/{}", self.setting("epochs")),
             accuracy(self.metrics.last()),
-            accuracy(self.best()),
-            self.best().map_or("–".into(), |epoch| epoch.epoch.to_string()),
+            accuracy(best),
+            best.map_or("–".into(), |epoch| epoch.epoch.to_string()),
             format!("{:.1}", self.seconds()),
             each,
         ]

@@ -53,7 +53,8 @@ impl Span {
 
     fn linear(mut low: f64, mut high: f64, rounded: bool, whole: bool) -> Self {
         if high - low <= high.abs().max(low.abs()) * 1e-9 {
-            let around = if whole && !rounded { 0.5 } else { (high.abs() * 0.1).max(1e-6) };
+            // Half of a whole number would be lost in a large one.
+            let around = if whole && !rounded && high.abs() < 1e6 { 0.5 } else { (high.abs() * 0.1).max(1e-6) };
             (low, high) = (low - around, high + around);
         }
         let mut step = round_step((high - low) / TICKS);
@@ -97,9 +98,11 @@ impl Span {
 
     /// The place of a value, 0 at the low end of the span and 1 at its high end; `None` for a value without one.
     pub fn place(&self, value: f64) -> Option<f64> {
+        // What overflows the span lies at its end.
+        let within = value.clamp(self.low, self.high);
         has_place(self.scale, value).then(|| match self.scale {
-            Scale::Linear => (value - self.low) / (self.high - self.low),
-            Scale::Log => (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln()),
+            Scale::Linear => (within - self.low) / (self.high - self.low),
+            Scale::Log => (within.ln() - self.low.ln()) / (self.high.ln() - self.low.ln()),
         })
     }
 
@@ -120,14 +123,11 @@ fn has_place(scale: Scale, value: f64) -> bool {
     value.is_finite() && (scale == Scale::Linear || value > 0.0)
 }
 
-/// The least of 1, 2 and 5 times a power of ten that is not below `step`.
+/// 1, 2 or 5 times a power of ten: the largest that is not much longer than `step`.
 fn round_step(step: f64) -> f64 {
+    let step = 1.4 * step;
     let power = 10f64.powf(step.log10().floor());
-    [1.0, 2.0, 5.0]
-        .into_iter()
-        .map(|factor| factor * power)
-        .find(|round| *round >= step * (1.0 - 1e-9))
-        .unwrap_or(10.0 * power)
+    [5.0, 2.0].into_iter().map(|factor| factor * power).find(|round| *round <= step).unwrap_or(power)
 }
 
 /// The label of a tick, with as many decimals as `step` needs; numbers as large as `largest` have a metric prefix.
@@ -136,8 +136,13 @@ fn label(tick: f64, step: f64, largest: f64) -> String {
     if tick == 0.0 {
         return "0".into();
     }
-    if largest >= 1e18 || largest < 1e-3 {
-        return format!("{tick:e}").replace("e", "·10^").replace("1·10", "10");
+    if !(1e-3..1e18).contains(&largest) {
+        let text = format!("{tick:.1e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        return match digits.trim_end_matches(".0") {
+            "1" => format!("10^{power}"),
+            digits => format!("{digits}·10^{power}"),
+        };
     }
     let (unit, prefix) = PREFIXES.into_iter().find(|(from, _)| largest >= *from).unwrap_or((1.0, ""));
     let unit = if prefix == "k" { 1e3 } else { unit };
@@ -157,9 +162,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_numbers() {
-        assert_eq!(labels(Scale::Linear, &[0.203, 2.317], true), ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]);
+        assert_eq!(labels(Scale::Linear, &[0.203, 2.317], true), ["0", "0.5", "1.0", "1.5", "2.0", "2.5"]);
         assert_eq!(labels(Scale::Linear, &[0.55, 0.926], true), ["0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]);
-        assert_eq!(labels(Scale::Linear, &[1.0, 8.0], false), ["2", "4", "6", "8"]);
+        assert_eq!(labels(Scale::Linear, &[1.0, 8.0], false), ["1", "2", "3", "4", "5", "6", "7", "8"]);
+        assert_eq!(labels(Scale::Linear, &[2.6, 144.8], false), ["20", "40", "60", "80", "100", "120", "140"]);
         assert_eq!(labels(Scale::Linear, &[1.0, 3.0], false), ["1", "2", "3"], "there is no half of an epoch");
         assert_eq!(labels(Scale::Linear, &[0.0, 4.2e9], true), ["0", "1G", "2G", "3G", "4G", "5G"]);
         assert_eq!(labels(Scale::Log, &[0.001, 0.7], true), ["0.001", "0.01", "0.1", "1"]);

@@ -75,8 +75,8 @@ impl Bars {
                 @for (bar, top) in self.bars.iter().zip(&tops) {
                     @let told = bar.told();
                     @let (text, middle) = (top + LINE - 6.0, top + LINE + THICKNESS / 2.0);
-                    text.over x="0" y=(text) { (fitting(&bar.name, WIDTH - width(&told) - 16.0)) }
-                    text.over text-anchor="end" x=(WIDTH) y=(text) { (told) }
+                    text.over x=(MARGIN) y=(text) { (fitting(&bar.name, WIDTH - 2.0 * MARGIN - width(&told) - 16.0)) }
+                    text.over text-anchor="end" x=(WIDTH - MARGIN) y=(text) { (told) }
                     @if let Some(to) = x(bar.value) {
                         rect x=(format_args!("{:.1}", from.min(to))) width=(format_args!("{:.1}", (to - from).abs().max(1.0)))
                             y=(top + LINE) height=(THICKNESS) style="fill:var(--series-0)" {}
@@ -87,7 +87,7 @@ impl Bars {
                         )) {}
                     }
                     @if !bar.note.is_empty() {
-                        text.quiet.over x="0" y=(top + LINE + THICKNESS + LINE - 6.0) { (fitting(&bar.note, WIDTH)) }
+                        text.quiet.over x=(MARGIN) y=(top + LINE + THICKNESS + LINE - 6.0) { (fitting(&bar.note, WIDTH - MARGIN)) }
                     }
                 }
                 text.quiet text-anchor="middle" x=(WIDTH / 2.0) y=(bottom + 2.0 * LINE) { (fitting(&self.label, WIDTH)) }

@@ -368,6 +368,6 @@ mod tests {
         let text = chart(vec![series(&points, &[])], Scale::Linear);
         assert!(text.len() < 200_000, "{}", text.len());
         assert!(text.contains("Values (one in 10)"));
-        assert!(text.contains("<th scope=\"row\">4,999</th>"), "the last one is there");
+        assert!(text.contains(">4,999</th>"), "the last one is there");
     }
 }

@@ -1,5 +1,7 @@
 //! What the network makes of the classes: confusion matrix, precision and recall, and the worst mistakes as pictures.
 
+use std::cmp::Reverse;
+
 use maud::{Markup, html};
 use mlpconv::train::Confusion;
 
@@ -77,7 +79,7 @@ fn list(look: &Look, confusion: &Confusion) -> Markup {
         .map(|i| (confusion.row(i / classes)[i % classes], i / classes, i % classes))
         .filter(|(count, label, predicted)| *count > 0 && label != predicted)
         .collect();
-    pairs.sort_by(|a, b| b.0.cmp(&a.0));
+    pairs.sort_by_key(|(count, ..)| Reverse(*count));
     let row = |(count, label, predicted): &(usize, usize, usize)| {
         vec![
             look.class(*label).to_owned(),
@@ -157,8 +159,7 @@ pub fn mistakes(look: &Look) -> Markup {
 /// A probability as a percentage.
 pub fn percent(probability: f32) -> String {
     match probability * 100.0 {
-        percent if percent >= 99.95 || percent == 0.0 => format!("{percent:.0}%"),
-        percent if percent >= 0.1 => format!("{percent:.1}%"),
-        percent => format!("{percent:.0e}%"),
+        percent if percent > 0.0 && percent < 0.05 => "<0.1%".into(),
+        percent => format!("{percent:.1}%"),
     }
 }

@@ -13,6 +13,11 @@ pub fn name(folder: &Path) -> String {
     whole.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// The epoch with the largest test accuracy; of equals the first.
+pub fn best(metrics: &[EpochMetrics]) -> Option<&EpochMetrics> {
+    metrics.iter().rev().max_by(|a, b| a.test_accuracy.total_cmp(&b.test_accuracy))
+}
+
 /// The settings as `config.toml` has them: names and values.
 pub fn settings(config: &TrainConfig) -> Vec<(String, String)> {
     let table = toml::Table::try_from(config).unwrap_or_default();

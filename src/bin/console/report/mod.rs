@@ -116,11 +116,10 @@ impl Report<'_> {
 
     fn lead(&self) -> Markup {
         let config = self.run.config();
-        let best = self.metrics.iter().max_by(|a, b| a.test_accuracy.total_cmp(&b.test_accuracy));
         html! {
             p {
                 (format_args!("Preset {} on {}, {} of {} epochs. ", config.preset, self.data, self.metrics.len(), config.epochs))
-                @if let (Some(last), Some(best)) = (self.metrics.last(), best) {
+                @if let (Some(last), Some(best)) = (self.metrics.last(), curves::best(self.metrics)) {
                     (format_args!("Test accuracy {:.4}", last.test_accuracy))
                     @if best.epoch != last.epoch { (format_args!(", at best {:.4} after epoch {}", best.test_accuracy, best.epoch)) }
                     "."
