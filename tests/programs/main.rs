@@ -72,4 +72,6 @@ mod other_data;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 
+mod exercises;
+
 mod looks;
