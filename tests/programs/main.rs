@@ -75,6 +75,8 @@ mod other_data;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 
+mod exercises;
+
 mod looks;
 
 mod readme;

@@ -152,10 +152,7 @@ fn ask<Q: Question>(asked: &Q) -> Result<ExitCode> {
     let began = Instant::now();
     let options = asked.options();
     let device = choose(&options.device, None)?;
-    let folder = match &options.out {
-        Some(folder) => folder::empty(folder.clone())?,
-        None => folder::timed(&format!("exercise-{}", Q::NAME))?,
-    };
+    let named = options.out.clone().map(folder::empty).transpose()?;
     signals::listen()?;
     let question = question(Q::NAME);
     say(format_args!("exercise {}: {question}", Q::NAME));
@@ -165,6 +162,7 @@ fn ask<Q: Question>(asked: &Q) -> Result<ExitCode> {
         let mut findings = asked.answer(&mut lab)?;
         lab.close();
         findings.setting("device", format!("{}, {}", backend.name(), device.precision));
+        let folder = named.map_or_else(|| folder::timed(&format!("exercise-{}", Q::NAME)), Ok)?;
         findings.conclude(Q::NAME, &question, &folder, &lab.missing, began.elapsed())?;
     });
     Ok(match (signals::received(), output::failure()) {

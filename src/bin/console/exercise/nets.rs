@@ -19,6 +19,8 @@ pub fn preset(full: bool) -> Preset {
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub preset: Preset,
+    /// The channels of the first three blocks are divided by this.
+    pub narrower: usize,
     /// 1×1 convolutions in each block.
     pub pointwise: usize,
     /// Whether the last block ends without a ReLU.
@@ -34,7 +36,7 @@ impl Variant {
             Preset::D2l => (false, [Init::Xavier, Init::FanIn]),
             _ => (true, [Init::He, Init::Zeros]),
         };
-        Variant { preset, pointwise: 2, linear_output, init }
+        Variant { preset, narrower: 1, pointwise: 2, linear_output, init }
     }
 
     /// The network, with initial values drawn from `seed`.
@@ -47,28 +49,24 @@ impl Variant {
         let mut block = |inputs: usize, outputs: usize, [filter, stride, pad]: [usize; 3]| {
             build.nin_block(inputs, vec![outputs; 1 + self.pointwise], filter, stride, pad)
         };
-        let (net, channels) = match self.preset {
-            Preset::D2l => {
-                let net = Sequential::new()
-                    .push(block(1, 96, [11, 4, 0])?)
-                    .push(POOL)
-                    .push(block(96, 256, [5, 1, 2])?)
-                    .push(POOL)
-                    .push(block(256, 384, [3, 1, 1])?)
-                    .push(POOL);
-                (net, 384)
-            }
-            _ => {
-                let net = Sequential::new()
-                    .push(block(1, 48, [5, 2, 2])?)
-                    .push(POOL)
-                    .push(block(48, 96, [5, 1, 2])?)
-                    .push(POOL)
-                    .push(block(96, 192, [3, 1, 1])?);
-                (net, 192)
-            }
+        let widths = if self.preset == Preset::D2l { [96, 256, 384] } else { [48, 96, 192] };
+        let [a, b, c] = widths.map(|width| width / self.narrower);
+        let net = match self.preset {
+            Preset::D2l => Sequential::new()
+                .push(block(1, a, [11, 4, 0])?)
+                .push(POOL)
+                .push(block(a, b, [5, 1, 2])?)
+                .push(POOL)
+                .push(block(b, c, [3, 1, 1])?)
+                .push(POOL),
+            _ => Sequential::new()
+                .push(block(1, a, [5, 2, 2])?)
+                .push(POOL)
+                .push(block(a, b, [5, 1, 2])?)
+                .push(POOL)
+                .push(block(b, c, [3, 1, 1])?),
         };
-        let last = block(channels, CLASSES, [3, 1, 1])?;
+        let last = block(c, CLASSES, [3, 1, 1])?;
         let last = if self.linear_output { last.with_linear_output() } else { last };
         Ok(net.push(Dropout(0.5)).push(last).push(GlobalAvgPool).push(Flatten))
     }
