@@ -10,6 +10,7 @@ import fcntl
 import html
 import os
 import pty
+import re
 import select
 import shutil
 import struct
@@ -116,6 +117,18 @@ def style(cell):
     return colour, cell.bold
 
 
+def first_chart(page):
+    """The first chart of a page as a picture of its own, with the page's style."""
+    text = page.read_text()
+    style = re.search(r"<style>(.*?)</style>", text, re.S).group(1)
+    chart = re.search(r"<svg class=\"chart\".*?</svg>", text, re.S).group(0)
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', chart).groups()
+    # A picture has a ground of its own: the page that shows it may be light or dark.
+    ground = f'<style>{style}</style><rect width="100%" height="100%" rx="6" style="fill: var(--ground)"/>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    return chart.replace("<svg", head, 1).replace(">", f">{ground}", 1) + "\n"
+
+
 def chromium():
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if shutil.which(name):
@@ -152,10 +165,10 @@ def main():
         if not wanted(name):
             continue
         folder = WORK / name
-        if not (folder / "picture.svg").exists():
+        if not (folder / "report.html").exists():
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([args.mlpconv, "exercise", name, "--device", "cpu", "--out", folder], check=True)
-        shutil.copy(folder / "picture.svg", HERE / f"{name}.svg")
+        (HERE / f"{name}.svg").write_text(first_chart(folder / "report.html"))
 
 
 main()

@@ -12,7 +12,7 @@ const LOCK: &str = ".lock";
 /// The file stays: a lock on a file that another process removes would lock nothing.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
     /// The reason why the file system gave no lock.
     refused: Option<String>,
 }
@@ -45,7 +45,7 @@ impl Lock {
         };
         // A run does not fail for want of the number.
         let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
-        Ok(Lock { _file: file, refused })
+        Ok(Lock { file, refused })
     }
 
     /// The warning where the file system has no locks, as some network file systems have none.
@@ -54,5 +54,28 @@ impl Lock {
         Some(format!(
             "the file system of the run folder gives no lock ({refused}); see to it that no other process trains in the folder"
         ))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that another thread starts holds the open file too, until it runs its program: closing alone would leave
+        // the folder locked so long. What fails to unlock is closed.
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_dropped_is_free_though_its_file_is_open_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        let _of_a_child = lock.file.try_clone().unwrap();
+        assert!(matches!(Lock::take(folder.path()), Err(Error::RunLocked { .. })));
+        drop(lock);
+        Lock::take(folder.path()).unwrap();
     }
 }
