@@ -93,7 +93,8 @@ fn distinguish(runs: &mut [Compared], folders: &[PathBuf]) {
 }
 
 fn page(runs: &[Compared], rows: &[Vec<String>]) -> Page {
-    let lead = html! { p { (format_args!("{} runs. Accuracies are of the test images, seconds are of training.", runs.len())) } };
+    let said = format!("{} runs. Accuracies are of the test images, seconds are of training.", runs.len());
+    let lead = html! { p { (said) } };
     let mut page = Page::new("Runs compared", lead);
     page.section("Results", table(&HEAD, rows));
     page.section("Curves", curves_of(runs));
@@ -113,10 +114,11 @@ fn curves_of(runs: &[Compared]) -> Markup {
         };
         Series { name: run.name.clone(), points: run.metrics.iter().map(point).collect(), band: Vec::new() }
     };
+    let timed = runs.iter().map(by_time).collect();
     html! {
         div.figures {
             (chart("Test accuracy", "epoch", "share of images", by_epoch(|epoch| epoch.test_accuracy)).figure())
-            (chart("Test accuracy by time", "seconds of training", "share of images", runs.iter().map(by_time).collect()).figure())
+            (chart("Test accuracy by time", "seconds of training", "share of images", timed).figure())
             (chart("Test loss", "epoch", "cross-entropy", by_epoch(|epoch| epoch.test_loss)).figure())
             (chart("Training loss", "epoch", "cross-entropy", by_epoch(|epoch| epoch.loss)).figure())
         }

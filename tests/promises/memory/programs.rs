@@ -42,7 +42,7 @@ impl Tally {
     /// Runs a command under a limit. A batch that it names has to fit under the same limit.
     fn run(&mut self, place: &Place, program: &str, line: &str, kib: usize) {
         let what = format!("{line}, {kib} KiB");
-        if limited(kib, &place.command(program, "--version")).code != Some(0) {
+        if limited(kib, &place.command(MLPCONV, "--version")).code != Some(0) {
             self.not_started += 1;
             return;
         }

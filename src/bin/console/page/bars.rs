@@ -78,19 +78,23 @@ impl Bars {
                     text.over x=(MARGIN) y=(text) { (fitting(&bar.name, WIDTH - 2.0 * MARGIN - width(&told) - 16.0)) }
                     text.over text-anchor="end" x=(WIDTH - MARGIN) y=(text) { (told) }
                     @if let Some(to) = x(bar.value) {
-                        rect x=(format_args!("{:.1}", from.min(to))) width=(format_args!("{:.1}", (to - from).abs().max(1.0)))
+                        rect x=(format_args!("{:.1}", from.min(to)))
+                            width=(format_args!("{:.1}", (to - from).abs().max(1.0)))
                             y=(top + LINE) height=(THICKNESS) style="fill:var(--series-0)" {}
                     }
                     @if let Some([low, high]) = bar.range && let (Some(low), Some(high)) = (x(low), x(high)) {
                         path.whisker d=(format_args!(
-                            "M{low:.1} {middle:.1}H{high:.1}M{low:.1} {:.1}v8M{high:.1} {:.1}v8", middle - 4.0, middle - 4.0
+                            "M{low:.1} {middle:.1}H{high:.1}M{low:.1} {:.1}v8M{high:.1} {:.1}v8",
+                            middle - 4.0, middle - 4.0
                         )) {}
                     }
                     @if !bar.note.is_empty() {
-                        text.quiet.over x=(MARGIN) y=(top + LINE + THICKNESS + LINE - 6.0) { (fitting(&bar.note, WIDTH - MARGIN)) }
+                        text.quiet.over x=(MARGIN) y=(top + LINE + THICKNESS + LINE - 6.0)
+                            { (fitting(&bar.note, WIDTH - MARGIN)) }
                     }
                 }
-                text.quiet text-anchor="middle" x=(WIDTH / 2.0) y=(bottom + 2.0 * LINE) { (fitting(&self.label, WIDTH)) }
+                text.quiet text-anchor="middle" x=(WIDTH / 2.0) y=(bottom + 2.0 * LINE)
+                    { (fitting(&self.label, WIDTH)) }
             }
         }
     }

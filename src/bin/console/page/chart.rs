@@ -191,8 +191,10 @@ impl Chart {
             g.ticks {
                 @for (tick, label) in plot.y.ticks() {
                     @if let Some(y) = plot.y(tick) {
-                        line x1=(format_args!("{left:.1}")) x2=(right) y1=(format_args!("{y:.1}")) y2=(format_args!("{y:.1}")) {}
-                        text text-anchor="end" x=(format_args!("{:.1}", left - 6.0)) y=(format_args!("{:.1}", y + 5.0)) { (label) }
+                        line x1=(format_args!("{left:.1}")) x2=(right)
+                            y1=(format_args!("{y:.1}")) y2=(format_args!("{y:.1}")) {}
+                        text text-anchor="end" x=(format_args!("{:.1}", left - 6.0))
+                            y=(format_args!("{:.1}", y + 5.0)) { (label) }
                     }
                 }
                 @for (tick, label) in plot.x.ticks() {
@@ -222,15 +224,18 @@ impl Chart {
                 @let to = xs.get(i + 1).map_or(right, |after| (after.1 + x) / 2.0);
                 @let lines = self.told(*value);
                 @let wide = lines.iter().map(|line| width(line)).fold(0.0, f64::max).min(WIDTH - 20.0) + 16.0;
-                @let box_x = if *x < (left + right) / 2.0 { (x + 8.0).min(WIDTH - wide) } else { (x - 8.0 - wide).max(0.0) };
+                @let before = *x < (left + right) / 2.0;
+                @let box_x = if before { (x + 8.0).min(WIDTH - wide) } else { (x - 8.0 - wide).max(0.0) };
                 g.at {
-                    rect.hit x=(format_args!("{from:.1}")) y=(plot.top) width=(format_args!("{:.1}", to - from)) height=(PLOT_HEIGHT) {}
+                    rect.hit x=(format_args!("{from:.1}")) y=(plot.top)
+                        width=(format_args!("{:.1}", to - from)) height=(PLOT_HEIGHT) {}
                     g.tip {
                         line x1=(format_args!("{x:.1}")) x2=(format_args!("{x:.1}")) y1=(plot.top) y2=(plot.bottom()) {}
                         rect x=(format_args!("{box_x:.1}")) y=(plot.top + 4.0) rx="4" width=(format_args!("{wide:.1}"))
                             height=(lines.len() as f64 * LINE + 10.0) {}
                         @for (row, line) in lines.iter().enumerate() {
-                            text x=(format_args!("{:.1}", box_x + 8.0)) y=(plot.top + 4.0 + (row + 1) as f64 * LINE) { (line) }
+                            text x=(format_args!("{:.1}", box_x + 8.0))
+                                y=(plot.top + 4.0 + (row + 1) as f64 * LINE) { (line) }
                         }
                     }
                 }
@@ -275,7 +280,9 @@ fn curve(plot: &Plot, series: &Series, i: usize) -> Markup {
         @for run in plot.runs(&series.band) {
             @if let [[x, low, high]] = run[..] {
                 path.whisker style=(format_args!("stroke:var(--series-{colour})"))
-                    d=(format_args!("M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h8M{:.1} {high:.1}h8", x - 4.0, x - 4.0)) {}
+                    d=(format_args!(
+                        "M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h8M{:.1} {high:.1}h8", x - 4.0, x - 4.0
+                    )) {}
             } @else {
                 @let there = run.iter().map(|[x, low, _]| [*x, *low]);
                 @let back = run.iter().rev().map(|[x, _, high]| [*x, *high]);
@@ -294,7 +301,8 @@ fn curve(plot: &Plot, series: &Series, i: usize) -> Markup {
 fn line(path: impl std::fmt::Display, i: usize) -> Markup {
     let (colour, dash) = (i % COLOURS, DASHES[i % DASHES.len()]);
     html! {
-        path.curve d=(format_args!("{path}")) stroke-dasharray=(dash) style=(format_args!("stroke:var(--series-{colour})")) {}
+        path.curve d=(format_args!("{path}")) stroke-dasharray=(dash)
+            style=(format_args!("stroke:var(--series-{colour})")) {}
     }
 }
 
@@ -307,7 +315,9 @@ fn marker(i: usize, x: f64, y: f64) -> Markup {
         3 => "m0 -5l4.5 5l-4.5 5l-4.5 -5z",
         _ => "m0 5l5 -8.5h-10z",
     };
-    html! { path d=(format_args!("M{x:.1} {y:.1}{shape}")) style=(format_args!("fill:var(--series-{})", i % COLOURS)) {} }
+    html! {
+        path d=(format_args!("M{x:.1} {y:.1}{shape}")) style=(format_args!("fill:var(--series-{})", i % COLOURS)) {}
+    }
 }
 
 #[cfg(test)]

@@ -111,12 +111,18 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> Markup {
         // A keyboard scrolls what it can focus.
         div.scroll tabindex="0" role="group" aria-label=(format_args!("Table: {}", head.join(", "))) {
             table {
-                thead { tr { @for (i, name) in head.iter().enumerate() { th scope="col" class=[class(i)] { (name) } } } }
+                thead {
+                    tr { @for (i, name) in head.iter().enumerate() { th scope="col" class=[class(i)] { (name) } } }
+                }
                 tbody {
                     @for row in rows {
                         tr {
                             @for (i, cell) in row.iter().enumerate() {
-                                @if i == 0 { th scope="row" class=[class(i)] { (cell) } } @else { td class=[class(i)] { (cell) } }
+                                @if i == 0 {
+                                    th scope="row" class=[class(i)] { (cell) }
+                                } @else {
+                                    td class=[class(i)] { (cell) }
+                                }
                             }
                         }
                     }

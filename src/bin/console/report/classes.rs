@@ -115,8 +115,8 @@ fn rates(look: &Look, confusion: &Confusion) -> Markup {
     html! {
         h3 { "Precision and recall" }
         p.quiet {
-            "Precision: of the images taken for a class, the share that is of it. Recall: of the images of a class, the share that \
-             was taken for it. – where there are none."
+            "Precision: of the images taken for a class, the share that is of it. Recall: of the images of a class, the \
+             share that was taken for it. – where there are none."
         }
         (table(&["class", "precision", "recall", "images"], &rows))
         @if confusion.classes() <= MATRIX { (recall.figure()) }
@@ -137,7 +137,7 @@ pub fn mistakes(look: &Look) -> Markup {
             p { (format_args!("None of {} images was taken for another class.", grouped(look.images()))) }
         } @else {
             p {
-                (format_args!("{} of {} images were taken for another class. ", grouped(mistakes.len()), grouped(look.images())))
+                (grouped(mistakes.len())) " of " (grouped(look.images())) " images were taken for another class. "
                 "These are the ones the network was surest of."
             }
             ul.gallery {
@@ -145,7 +145,8 @@ pub fn mistakes(look: &Look) -> Markup {
                     @let (label, predicted) = (look.classified.label(i), look.classified.predicted(i));
                     @let probabilities = look.classified.probabilities(i);
                     li.card {
-                        img.pixels src=(picture(i)) alt=(format_args!("Test image {} of class {}", look.number(i), look.class(label)));
+                        img.pixels src=(picture(i))
+                            alt=(format_args!("Test image {} of class {}", look.number(i), look.class(label)));
                         strong { (look.class(predicted)) " " (percent(probabilities[predicted])) }
                         span { "is " (look.class(label)) " " (percent(probabilities[label])) }
                         small { "image " (look.number(i)) }

@@ -62,8 +62,8 @@ pub fn of_a_run(metrics: &[EpochMetrics]) -> Markup {
             (chart("Speed", "epoch", "training images a second", speed).figure())
         }
         p.quiet {
-            "Training loss and accuracy are means over an epoch, each batch before its update and with dropout; test loss and \
-             accuracy are those after it, without dropout."
+            "Training loss and accuracy are means over an epoch, each batch before its update and with dropout; test loss \
+             and accuracy are those after it, without dropout."
         }
     }
 }

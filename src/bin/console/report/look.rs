@@ -17,6 +17,9 @@ pub const MOST: usize = 10_000;
 /// Images a batch: a look needs less memory than a training step.
 const BATCH: usize = 32;
 
+/// The most bytes of images that are copied, where not all are classified.
+const COPIED: usize = 64 << 20;
+
 /// A look at a network.
 pub struct Look {
     /// The weights that were looked at: after which epoch, or where from.
@@ -62,7 +65,10 @@ impl Look {
             let problem = format!("{image}, but there are {} test images (numbers go from 0)", all.len());
             return Err(Error::Config { what: "image".into(), problem });
         }
-        let dataset = if all.len() <= most { all.clone() } else { Arc::new(spread(all, most.max(1))?) };
+        let dataset = match all.len() <= most {
+            true => all.clone(),
+            false => Arc::new(spread(all, most.min(COPIED / all.image(image).len()).max(1))?),
+        };
         let on_batch = &mut |_| {
             let stops = signals::received().is_some();
             Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

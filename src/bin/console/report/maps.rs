@@ -42,7 +42,8 @@ pub fn section(look: &Look) -> Markup {
     html! {
         p { (format_args!("Test image {}, of class {}, by {}.", look.image, look.class(look.label), look.weights)) }
         div.card {
-            img.pixels src=(input.data()) alt=(format_args!("Test image {} of class {}", look.image, look.class(look.label)));
+            img.pixels src=(input.data())
+                alt=(format_args!("Test image {} of class {}", look.image, look.class(look.label)));
             span { (look.class(look.label)) }
         }
         @for (i, block) in features.iter().enumerate() { (strongest(i + 1, block)) }
@@ -104,9 +105,9 @@ fn class_maps(look: &Look, block: usize, maps: &Output<f32>) -> Markup {
     html! {
         h3 { (format_args!("Block {block}: a map of {height}×{width} for each class")) }
         p {
-            "Global average pooling makes the last block's maps maps of the classes: the mean of each map is the class's score, and \
-             nothing but softmax follows (Lin, Chen, Yan, Network in Network, section 3.2). Orange speaks for the class there, blue \
-             against it; all pictures have one scale, enlarged from " (format_args!("{height}×{width}")) " values."
+            "Global average pooling makes the last block's maps maps of the classes: the mean of each map is the class's \
+             score, and nothing but softmax follows (Lin, Chen, Yan, Network in Network, section 3.2). Orange speaks for the \
+             class there, blue against it; all pictures have one scale, enlarged from " (format_args!("{height}×{width}")) " values."
         }
         ul.gallery {
             @for class in classes.iter().take(CLASSES).copied() {
@@ -118,7 +119,9 @@ fn class_maps(look: &Look, block: usize, maps: &Output<f32>) -> Markup {
                 }
             }
         }
-        @if classes.len() > CLASSES { p.quiet { (format_args!("The {CLASSES} of {} classes with the largest scores.", classes.len())) } }
+        @if classes.len() > CLASSES {
+            p.quiet { (format_args!("The {CLASSES} of {} classes with the largest scores.", classes.len())) }
+        }
     }
 }
 
@@ -152,6 +155,7 @@ pub fn filters(look: &Look) -> Markup {
             @if channels == 3 { ", in each colour" }
             "."
         }
-        img.sheet.pixels src=(sheet.data()) alt=(format_args!("The {count} filters of the first convolution, each {height}×{width}"));
+        img.sheet.pixels src=(sheet.data())
+            alt=(format_args!("The {count} filters of the first convolution, each {height}×{width}"));
     }
 }

@@ -118,10 +118,13 @@ impl Report<'_> {
         let config = self.run.config();
         html! {
             p {
-                (format_args!("Preset {} on {}, {} of {} epochs. ", config.preset, self.data, self.metrics.len(), config.epochs))
+                "Preset " (config.preset.to_string()) " on " (self.data)
+                (format_args!(", {} of {} epochs. ", self.metrics.len(), config.epochs))
                 @if let (Some(last), Some(best)) = (self.metrics.last(), curves::best(self.metrics)) {
                     (format_args!("Test accuracy {:.4}", last.test_accuracy))
-                    @if best.epoch != last.epoch { (format_args!(", at best {:.4} after epoch {}", best.test_accuracy, best.epoch)) }
+                    @if best.epoch != last.epoch {
+                        (format_args!(", at best {:.4} after epoch {}", best.test_accuracy, best.epoch))
+                    }
                     "."
                 }
             }

@@ -171,14 +171,12 @@ fn train_on<B: Backend<Scalar = f32>>(
             Event::Epoch { metrics, .. } => {
                 run.append(metrics)?;
                 saving.save(|| run.save(trainer))?;
+                report.renew(&run, trainer);
             }
             Event::Step { .. } if saving.is_due() => saving.save(|| run.save(trainer))?,
             _ => {}
         }
         view.show(&event);
-        if let Event::Epoch { .. } = event {
-            report.renew(&run, trainer);
-        }
         stop = limits.reached(&event, || run.metrics())?;
         Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
