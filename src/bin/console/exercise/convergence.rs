@@ -173,7 +173,7 @@ fn sentences(trainings: &[Trained], costs: &[Cost]) -> [String; 2] {
     let first = beside(first_epoch(trainings, NIN), first_epoch(trainings, ALEXNET));
     let last = beside(accuracies(trainings, NIN), accuracies(trainings, ALEXNET));
     let one = format!(
-        "Beside the network {ALEXNET}, NiN's test accuracy is {first} after the first epoch, and {last} after the last."
+        "Beside the network {ALEXNET}, NiN's test accuracy is {first} after the first epoch; after the last it is {last}."
     );
     let [nin, other] = [&costs[0], &costs[1]];
     let ratio = |ours: usize, theirs: usize| ours as f64 / theirs as f64;

@@ -38,6 +38,7 @@ pub fn settings(config: &TrainConfig, images: &Images) -> Vec<(&'static str, Str
          {batch_size}"
     );
     vec![
+        ("preset", config.preset.to_string()),
         ("images", format!("Fashion-MNIST at {0}x{0}", config.resize)),
         ("training images", grouped(images.train.len())),
         ("test images", grouped(images.test.len())),

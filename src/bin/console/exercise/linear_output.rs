@@ -146,8 +146,8 @@ impl Question for LinearOutput {
             table.push([of.name.into(), of.runs.len().to_string(), dead, stuck, alive, learned]);
         }
         let mut settings = settings(&config, &images);
-        let channels = if narrower > 1 { format!(" with 1/{narrower} of its channels") } else { String::new() };
-        settings.push(("network", format!("{preset}{channels}, with the chapter's initial values")));
+        settings
+            .push(("network", format!("the preset's channels divided by {narrower}, the chapter's initial values")));
         settings.push(("seeds", format!("0 to {}", seeds - 1)));
         Ok(Findings {
             sentences: sentences(&runs),
