@@ -75,3 +75,6 @@ mod on_a_gpu;
 mod exercises;
 
 mod looks;
+
+/// Exercises whose answers are counts and measurements.
+mod exercises_by_count;

@@ -131,3 +131,14 @@ fn a_folder_with_something_in_it_is_left_alone() {
     assert_eq!(names(&place.path("mine")), ["config.toml"]);
     assert_eq!(fs::read_to_string(place.path("mine/config.toml")).unwrap(), "precious");
 }
+
+#[test]
+fn d2l_gluon_is_a_preset_of_its_own() {
+    let Some(place) = Place::new() else { return };
+    let options = "--preset d2l-gluon --resize 68 --epochs 1 --train-limit 4 --test-limit 2 --batch-size 2 --out run";
+    let said = place.train(options).good();
+    assert!(said.line("preset ").contains("d2l-gluon at 68x68"), "{}", said.stdout);
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert!(config.contains("preset = \"d2l-gluon\"\n") && config.contains("learning_rate = 0.1\n"), "{config}");
+    assert!(place.train("--resume run").good().stdout.ends_with("all 1 epochs are done\n"));
+}

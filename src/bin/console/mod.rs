@@ -86,6 +86,7 @@ enum Command {
     Doctor(DataArgs),
     /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
     Time {
+        /// d2l, d2l-gluon, small or cifar
         #[arg(long, default_value = "d2l")]
         preset: Preset,
         /// Images a batch
@@ -108,6 +109,7 @@ enum Command {
 /// A preset's network and its input.
 #[derive(clap::Args)]
 struct NetworkArgs {
+    /// d2l, d2l-gluon, small or cifar
     #[arg(long, default_value = "d2l")]
     preset: Preset,
     /// Images a batch

@@ -200,12 +200,20 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
 
     /// Says what will be done, in one line, and how long it will take; the bar begins.
     pub fn begin(&mut self, plan: &str, estimate: Estimate) {
-        let Estimate { seconds, images } = estimate;
+        let images = grouped(estimate.images as usize);
+        self.announce(plan, estimate, &format!("by some steps of each network ({images} images)"));
+    }
+
+    /// [`Lab::begin`] of so many measurements, `basis` of whose time is for readers. [`Lab::measured`] tells of each.
+    pub fn begin_measuring(&mut self, plan: &str, count: usize, seconds: f64, basis: &str) {
+        self.announce(plan, Estimate { seconds, images: count as u64 }, basis);
+    }
+
+    fn announce(&mut self, plan: &str, Estimate { seconds, images }: Estimate, basis: &str) {
         say(format_args!("plan     {plan}"));
-        let images = grouped(images as usize);
-        say(format_args!("time     about {}, by some steps of each network ({images} images)", time(seconds)));
+        say(format_args!("time     about {}, {basis}", time(seconds)));
         say("         Ctrl-C ends it with what there is by then");
-        self.progress.begin(estimate.images);
+        self.progress.begin(images);
     }
 
     /// The settings of a preset on this device, for so many epochs.
@@ -291,6 +299,12 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
                 _ => End::Done,
             },
         })
+    }
+
+    /// A measurement is done; `name` is what was measured.
+    pub fn measured(&mut self, name: &str) {
+        self.progress.training(name);
+        self.progress.images(1);
     }
 
     /// The work is over.

@@ -5,11 +5,15 @@
 
 mod convergence;
 mod findings;
+mod heads;
 mod lab;
 mod linear_output;
+mod measure;
 mod nets;
 mod one_by_one;
 mod progress;
+mod reduce;
+mod resources;
 mod spread;
 mod trained;
 mod tune;
@@ -38,6 +42,9 @@ pub struct ExerciseArgs {
 enum Exercise {
     Tune(tune::Tune),
     OneByOne(one_by_one::OneByOne),
+    Resources(resources::Resources),
+    Reduce(reduce::Reduce),
+    Heads(heads::Heads),
     Convergence(convergence::Convergence),
     LinearOutput(linear_output::LinearOutput),
 }
@@ -106,6 +113,9 @@ pub fn exercise(args: ExerciseArgs) -> Result<ExitCode> {
         }
         Some(Exercise::Tune(question)) => ask(&question),
         Some(Exercise::OneByOne(question)) => ask(&question),
+        Some(Exercise::Resources(question)) => ask(&question),
+        Some(Exercise::Reduce(question)) => ask(&question),
+        Some(Exercise::Heads(question)) => ask(&question),
         Some(Exercise::Convergence(question)) => ask(&question),
         Some(Exercise::LinearOutput(question)) => ask(&question),
     }

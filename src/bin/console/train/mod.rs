@@ -19,7 +19,8 @@ use super::{folder, grouped, metric, note, output, say, signals};
 /// The options of training.
 #[derive(clap::Args)]
 pub struct TrainArgs {
-    /// The network and its recipe: d2l (the book's, 224x224), small (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
+    /// The network and its recipe: d2l (the book's, 224x224), d2l-gluon (its first edition's: zero biases, 3 epochs), small
+    /// (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
     #[arg(long)]
     preset: Option<Preset>,
     #[command(flatten)]

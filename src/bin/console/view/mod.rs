@@ -91,7 +91,9 @@ impl View {
             ));
         }
         let remedies = match self.preset {
-            Preset::D2l => "another --seed, a lower --lr, or --preset small, which has no ReLU before the average",
+            Preset::D2l | Preset::D2lGluon => {
+                "another --seed, a lower --lr, or --preset small, which has no ReLU before the average"
+            }
             Preset::Small | Preset::Cifar => "another --seed, or a lower --lr",
         };
         let (classes, chance) = (self.classes, (self.classes as f64).ln());
