@@ -2,13 +2,13 @@
 
 use clap::Args;
 use mlpconv::nn::{Builder, Conv2d, Dropout, Flatten, MaxPool, Sequential};
-use mlpconv::train::{Preset, TrainConfig};
+use mlpconv::train::Preset;
 use mlpconv::{Backend, Result};
 
 use super::super::metric;
 use super::super::page::{Axis, Chart, Scale};
 use super::findings::{Findings, Table};
-use super::lab::{Estimate, Lab, settings};
+use super::lab::{Lab, seeds_of, settings};
 use super::nets::{Cost, Variant, preset};
 use super::spread::Spread;
 use super::trained::{Trained, accuracies, curve, results};
@@ -35,6 +35,7 @@ pub struct Convergence {
 
 const NIN: &str = "NiN";
 const ALEXNET: &str = "like AlexNet";
+const NETWORKS: [&str; 2] = [NIN, ALEXNET];
 
 impl Question for Convergence {
     const NAME: &'static str = "convergence";
@@ -53,24 +54,12 @@ impl Question for Convergence {
             NIN => Variant::of(preset).net(&backend, seed),
             _ => like_alexnet(&backend, preset, seed),
         };
-        let (mut costs, mut estimate) = (Vec::new(), Estimate::default());
-        for name in [NIN, ALEXNET] {
+        let mut costs = Vec::new();
+        for name in NETWORKS {
             costs.push(Cost::of(&net(name, 0)?, config.resize)?);
-            estimate += lab.estimate(net(name, 0)?, &config, &images)? * self.seeds as usize;
         }
-        let (seeds, epochs) = (self.seeds, config.epochs);
-        let plan = format!(
-            "{} trainings of {epochs} epochs: {NIN} and a network {ALEXNET}, each with {seeds} seeds",
-            2 * seeds
-        );
-        lab.begin(&plan, estimate);
-        let mut trainings = Vec::new();
-        for seed in 0..seeds {
-            for name in [NIN, ALEXNET] {
-                let config = TrainConfig { seed, ..config.clone() };
-                trainings.push(lab.train(name, net(name, seed)?, &config, &images)?);
-            }
-        }
+        let trainings =
+            lab.train_all(&NETWORKS, self.seeds, &config, &images, |index, seed| net(NETWORKS[index], seed))?;
 
         // Of all epochs up to one.
         let macs = |cost: &Cost, epoch: u32| (cost.training_macs * images.train.len()) as f64 * f64::from(epoch);
@@ -82,24 +71,24 @@ impl Question for Convergence {
             "multiply-adds an image",
             "of the training",
         ]);
-        for (name, cost) in [NIN, ALEXNET].into_iter().zip(&costs) {
+        for (name, cost) in NETWORKS.into_iter().zip(&costs) {
             let [params, forward] = cost.cells();
             let Some(reached) = accuracies(&trainings, name) else { continue };
             let first = first_epoch(&trainings, name).map_or(String::new(), |first| first.to_string());
-            let in_all = metric(macs(cost, epochs) as usize);
+            let in_all = metric(macs(cost, config.epochs) as usize);
             table.push([name.into(), reached.to_string(), first, params, forward, in_all]);
         }
         let chart = |title: &str, x: &str, at: &dyn Fn(&Cost, u32) -> f64| {
             let axis = |label: &str| Axis { label: label.into(), scale: Scale::Linear };
             let of = |(name, cost): (&str, &Cost)| curve(&trainings, name, |epoch| at(cost, epoch));
-            let series = [NIN, ALEXNET].into_iter().zip(&costs).map(of).collect();
+            let series = NETWORKS.into_iter().zip(&costs).map(of).collect();
             Chart { title: title.into(), x: axis(x), y: axis("test accuracy"), series }.figure()
         };
         let by_epochs = chart("Test accuracy by epochs", "epoch", &|_, epoch| f64::from(epoch));
         let tera = |cost: &Cost, epoch: u32| macs(cost, epoch) / 1e12;
         let by_macs = chart("Test accuracy by multiply-adds", "multiply-adds of training, in units of 10¹²", &tera);
         let mut settings = settings(&config, &images);
-        settings.push(("seeds", format!("0 to {}", seeds - 1)));
+        settings.push(("seeds", seeds_of(self.seeds)));
         settings.push((ALEXNET, LAYERS[usize::from(self.options.full)].into()));
         Ok(Findings {
             sentences: sentences(&trainings, &costs),
@@ -173,7 +162,7 @@ fn sentences(trainings: &[Trained], costs: &[Cost]) -> [String; 2] {
     let first = beside(first_epoch(trainings, NIN), first_epoch(trainings, ALEXNET));
     let last = beside(accuracies(trainings, NIN), accuracies(trainings, ALEXNET));
     let one = format!(
-        "Beside the network {ALEXNET}, NiN's test accuracy is {first} after the first epoch, and {last} after the last."
+        "Beside the network {ALEXNET}, NiN's test accuracy is {first} after the first epoch; after the last it is {last}."
     );
     let [nin, other] = [&costs[0], &costs[1]];
     let ratio = |ours: usize, theirs: usize| ours as f64 / theirs as f64;

@@ -38,12 +38,18 @@ pub fn settings(config: &TrainConfig, images: &Images) -> Vec<(&'static str, Str
          {batch_size}"
     );
     vec![
+        ("preset", config.preset.to_string()),
         ("images", format!("Fashion-MNIST at {0}x{0}", config.resize)),
         ("training images", grouped(images.train.len())),
         ("test images", grouped(images.test.len())),
         ("epochs", config.epochs.to_string()),
         ("recipe", recipe),
     ]
+}
+
+/// So many seeds, for readers.
+pub fn seeds_of(count: u64) -> String {
+    if count == 1 { "seed 0".into() } else { format!("seeds 0 to {}", count - 1) }
 }
 
 /// The pace of a network on this device, measured.
@@ -126,11 +132,41 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         Ok(Images { train: Arc::new(train), test: Arc::new(test) })
     }
 
+    /// Trains each of `networks`, which are names for readers, with each of so many seeds by the settings of `config`, having said
+    /// so and how long it will take. `net` makes the network of an index and a seed.
+    ///
+    /// # Errors
+    /// As [`Lab::train`].
+    pub fn train_all(
+        &mut self,
+        networks: &[&str],
+        seeds: u64,
+        config: &TrainConfig,
+        images: &Images,
+        net: impl Fn(usize, u64) -> Result<Sequential<B>>,
+    ) -> Result<Vec<Trained>> {
+        let mut estimate = Estimate::default();
+        for index in 0..networks.len() {
+            estimate += self.estimate(net(index, 0)?, config, images)? * seeds as usize;
+        }
+        let (count, epochs, names) = (seeds * networks.len() as u64, config.epochs, networks.join(", "));
+        self.begin(&format!("{count} trainings of {epochs} epochs: {names}; each with {}", seeds_of(seeds)), estimate);
+        let mut trainings = Vec::new();
+        // Seed by seed, so that an interruption leaves as many of each network.
+        for seed in 0..seeds {
+            for (index, name) in networks.iter().enumerate() {
+                let config = TrainConfig { seed, ..config.clone() };
+                trainings.push(self.train(name, net(index, seed)?, &config, images)?);
+            }
+        }
+        Ok(trainings)
+    }
+
     /// Predicts a training of `net`, from the time of some of its steps.
     ///
     /// # Errors
     /// As training.
-    pub fn estimate(&self, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Estimate> {
+    fn estimate(&self, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Estimate> {
         let pace = self.pace(net, config, images)?;
         Ok(pace.training(config.epochs, images.train.len(), images.test.len()))
     }

@@ -7,7 +7,7 @@ use mlpconv::{Backend, Result};
 
 use super::super::page::{Bar, Bars, Scale};
 use super::findings::{Findings, Table};
-use super::lab::{Estimate, Lab, settings};
+use super::lab::{Lab, seeds_of, settings};
 use super::nets::{Variant, preset};
 use super::spread::Spread;
 use super::trained::{End, Trained, results};
@@ -120,21 +120,9 @@ impl Question for LinearOutput {
             let init = [Init::Xavier, Init::FanIn];
             Variant { linear_output, init, narrower, ..Variant::of(preset) }.net(&backend, seed)
         };
-        let mut estimate = Estimate::default();
-        for (_, linear) in NETWORKS {
-            estimate += lab.estimate(net(linear, 0)?, &config, &images)? * self.seeds as usize;
-        }
-        let (seeds, epochs) = (self.seeds, config.epochs);
-        let plan =
-            format!("{} trainings of {epochs} epochs: {seeds} seeds with the last ReLU, and without it", 2 * seeds);
-        lab.begin(&plan, estimate);
-        let mut trainings = Vec::new();
-        for seed in 0..seeds {
-            for (name, linear) in NETWORKS {
-                let config = TrainConfig { seed, ..config.clone() };
-                trainings.push(lab.train(name, net(linear, seed)?, &config, &images)?);
-            }
-        }
+        let names = NETWORKS.map(|(name, _)| name);
+        let trainings =
+            lab.train_all(&names, self.seeds, &config, &images, |index, seed| net(NETWORKS[index].1, seed))?;
 
         let runs = NETWORKS.map(|(name, _)| Runs::of(name, &trainings));
         let mut table =
@@ -146,9 +134,9 @@ impl Question for LinearOutput {
             table.push([of.name.into(), of.runs.len().to_string(), dead, stuck, alive, learned]);
         }
         let mut settings = settings(&config, &images);
-        let channels = if narrower > 1 { format!(" with 1/{narrower} of its channels") } else { String::new() };
-        settings.push(("network", format!("{preset}{channels}, with the chapter's initial values")));
-        settings.push(("seeds", format!("0 to {}", seeds - 1)));
+        settings
+            .push(("network", format!("the preset's channels divided by {narrower}, the chapter's initial values")));
+        settings.push(("seeds", seeds_of(self.seeds)));
         Ok(Findings {
             sentences: sentences(&runs),
             pictures: vec![fates(&runs).figure(), accuracies(&runs).figure()],

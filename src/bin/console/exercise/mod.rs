@@ -161,7 +161,7 @@ fn ask<Q: Question>(asked: &Q) -> Result<ExitCode> {
         let mut lab = Lab::new(backend.clone(), &device, options.data_dir.clone());
         let mut findings = asked.answer(&mut lab)?;
         lab.close();
-        findings.setting("device", format!("{}, {}", backend.name(), device.precision));
+        findings.setting("device", backend.name());
         let folder = named.map_or_else(|| folder::timed(&format!("exercise-{}", Q::NAME)), Ok)?;
         findings.conclude(Q::NAME, &question, &folder, &lab.missing, began.elapsed())?;
     });

@@ -1,12 +1,11 @@
 //! Two, one and no 1×1 convolutions in each block.
 
 use clap::Args;
-use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Result};
 
 use super::super::page::{Axis, Bar, Bars, Chart, Scale};
 use super::findings::{Findings, Table};
-use super::lab::{Estimate, Lab, settings};
+use super::lab::{Lab, seeds_of, settings};
 use super::nets::{Cost, Variant, preset};
 use super::spread::Spread;
 use super::trained::{Trained, accuracies, curve, results};
@@ -47,25 +46,13 @@ impl Question for OneByOne {
         let backend = lab.backend.clone();
         let net = |pointwise, seed| Variant { pointwise, ..Variant::of(preset) }.net(&backend, seed);
 
-        let (mut costs, mut estimate) = (Vec::new(), Estimate::default());
+        let mut costs = Vec::new();
         for (_, pointwise) in NETWORKS {
             costs.push(Cost::of(&net(pointwise, 0)?, config.resize)?);
-            estimate += lab.estimate(net(pointwise, 0)?, &config, &images)? * self.seeds as usize;
         }
-        let (seeds, epochs) = (self.seeds, config.epochs);
-        let plan = format!(
-            "{} trainings of {epochs} epochs: two, one and no 1x1 convolutions in each block, each with {seeds} seeds",
-            seeds * NETWORKS.len() as u64
-        );
-        lab.begin(&plan, estimate);
-        let mut trainings = Vec::new();
-        // Seed by seed, so that an interruption leaves as many of each network.
-        for seed in 0..seeds {
-            for (name, pointwise) in NETWORKS {
-                let config = TrainConfig { seed, ..config.clone() };
-                trainings.push(lab.train(name, net(pointwise, seed)?, &config, &images)?);
-            }
-        }
+        let names = NETWORKS.map(|(name, _)| name);
+        let trainings =
+            lab.train_all(&names, self.seeds, &config, &images, |index, seed| net(NETWORKS[index].1, seed))?;
 
         let mut table =
             Table::new(["in each block", "test accuracy (range)", "seeds", "parameters", "multiply-adds an image"]);
@@ -91,7 +78,7 @@ impl Question for OneByOne {
             series: NETWORKS.iter().map(|(name, _)| curve(&trainings, name, f64::from)).collect(),
         };
         let mut settings = settings(&config, &images);
-        settings.push(("seeds", format!("0 to {}", seeds - 1)));
+        settings.push(("seeds", seeds_of(self.seeds)));
         Ok(Findings {
             sentences: sentences(&trainings, &costs),
             pictures: vec![bars.figure(), curves.figure()],

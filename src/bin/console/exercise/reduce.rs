@@ -3,13 +3,12 @@
 use clap::Args;
 use maud::Markup;
 use mlpconv::nn::{Builder, Dropout, Flatten, GlobalAvgPool, Init, MaxPool, Sequential};
-use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Result, Shape};
 
 use super::super::page::{Axis, Bar, Bars, Chart, Scale};
 use super::super::{bytes, grouped, metric};
 use super::findings::{Findings, Table};
-use super::lab::{Estimate, Lab, settings};
+use super::lab::{Lab, seeds_of, settings};
 use super::measure::{Part, Passes, Trial, milliseconds};
 use super::nets::preset;
 use super::trained::{Trained, accuracies, curve, results};
@@ -112,31 +111,19 @@ impl Question for Reduce {
         let config = lab.config(preset(full), self.budget.epochs(epochs));
         let backend = lab.backend.clone();
 
-        let (mut costs, mut estimate) = (Vec::new(), Estimate::default());
+        let mut costs = Vec::new();
         for reduction in &REDUCTIONS {
             let summary = reduction.trial(1).summary()?;
             let passes = reduction.trial(config.batch_size).passes(&self.options.device)?;
             costs.push(Cost { params: summary.params(), macs: summary.forward_macs(), passes });
-            estimate += lab.estimate(reduction.net(&backend, 0, full)?, &config, &images)? * self.seeds as usize;
         }
-        let (seeds, epochs) = (self.seeds, config.epochs);
-        let plan = format!(
-            "{} trainings of {epochs} epochs: the reduction at once and in steps, each with {seeds} seeds",
-            seeds * REDUCTIONS.len() as u64
-        );
-        lab.begin(&plan, estimate);
-        let mut trainings = Vec::new();
-        // Seed by seed, so that an interruption leaves as many of each.
-        for seed in 0..seeds {
-            for reduction in &REDUCTIONS {
-                let config = TrainConfig { seed, ..config.clone() };
-                let net = reduction.net(&backend, seed, full)?;
-                trainings.push(lab.train(reduction.name, net, &config, &images)?);
-            }
-        }
+        let names = REDUCTIONS.each_ref().map(|reduction| reduction.name);
+        let trainings = lab.train_all(&names, self.seeds, &config, &images, |index, seed| {
+            REDUCTIONS[index].net(&backend, seed, full)
+        })?;
 
         let mut settings = settings(&config, &images);
-        settings.push(("seeds", format!("0 to {}", seeds - 1)));
+        settings.push(("seeds", seeds_of(self.seeds)));
         Ok(Findings {
             sentences: sentences(&costs, &trainings),
             pictures: pictures(&costs, &trainings),

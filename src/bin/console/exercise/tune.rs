@@ -101,8 +101,9 @@ impl Question for Tune {
             rounds.push(Round { images: images.train.len(), tried });
         }
         rounds.retain(|round| !round.tried.is_empty());
-        // The best of the last round that has one.
-        let best = rounds.last().map_or(own.clone(), |round| round.tried[0].0.clone());
+        // The best of the last round that has one. `train` is to take as many images as the last training has.
+        let best = rounds.last().map_or(&own, |round| &round.tried[0].0).clone();
+        let best = TrainConfig { train_limit: self.budget.images, test_limit: self.budget.test_images, ..best };
         let tested = lab.train("the best", net(&best)?, &best, &all)?.accuracy();
 
         let mut table =
@@ -153,7 +154,7 @@ impl Question for Tune {
         settings.push(("search", search_space(self)));
         settings.push(("budget", plan));
         Ok(Findings {
-            sentences: sentences(&own, &rounds, &best, tested, &all),
+            sentences: sentences(&own, &rounds, tested, &all),
             pictures,
             table,
             results,
@@ -263,13 +264,7 @@ fn best_toml(best: &TrainConfig) -> Result<String> {
     toml::to_string(&settings).map_err(problem)
 }
 
-fn sentences(
-    own: &TrainConfig,
-    rounds: &[Round],
-    best: &TrainConfig,
-    tested: Option<f64>,
-    all: &Images,
-) -> [String; 2] {
+fn sentences(own: &TrainConfig, rounds: &[Round], tested: Option<f64>, all: &Images) -> [String; 2] {
     let Some(last) = rounds.last() else {
         return ["No configuration was trained to its end.".into(), "best.toml holds the preset's own recipe.".into()];
     };
@@ -279,7 +274,8 @@ fn sentences(
         Some(tested) => format!("trained on all {count} it reaches a test accuracy of {tested:.4}"),
         None => "its test accuracy was not measured".into(),
     };
-    let reached = last.tried[0].1.accuracy().unwrap_or_default();
+    let (best, trained) = &last.tried[0];
+    let reached = trained.accuracy().unwrap_or_default();
     let first = format!(
         "Of {tried} configurations the best has {}: {reached:.4} on the held-out images after {images} training images; {tested}.",
         name(best)
