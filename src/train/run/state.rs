@@ -154,7 +154,11 @@ impl Run {
         };
         let expected = self.metrics_text(&self.history)?;
         let rest = present.strip_prefix(expected.as_bytes());
-        let one_more = |rest: &[u8]| rest.iter().filter(|byte| **byte == b'\n').count() <= 1;
+        let next = |line: &[u8]| {
+            serde_json::from_slice(line)
+                .is_ok_and(|EpochMetrics { epoch, .. }| epoch as usize == self.history.len() + 1)
+        };
+        let one_more = |rest: &[u8]| rest.is_empty() || rest.strip_suffix(b"\n").is_some_and(next);
         if !rest.is_some_and(one_more) {
             self.write_metrics()?;
             self.warn(format!("{METRICS} did not have the epochs of {STATE}; it was written anew"));

@@ -121,3 +121,26 @@ fn fewer_epochs_than_are_done_are_named_as_the_setting_that_differs() {
     let error = Run::resume(&folder).unwrap_err().to_string();
     assert!(error.contains("epochs is 1 instead of 8; put them back"), "{error}");
 }
+
+/// One more epoch may have been told before its state was saved. Anything else after the state's epochs is damage.
+#[test]
+fn metrics_that_go_on_otherwise_than_by_the_next_epoch_are_written_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    write_run(&folder);
+    let path = folder.join(METRICS);
+    let good = fs::read_to_string(&path).unwrap();
+    let line = |epoch| serde_json::to_string(&metrics(epoch)).unwrap();
+    for (rest, mended) in [
+        (format!("{}\n", line(3)), false),
+        (line(3), true),
+        (format!("{}\n", line(4)), true),
+        ("garbage".into(), true),
+        ("\n".into(), true),
+    ] {
+        fs::write(&path, format!("{good}{rest}")).unwrap();
+        let run = Run::resume(&folder).unwrap();
+        assert_eq!(!run.warnings.is_empty(), mended, "{rest:?}: {:?}", run.warnings);
+        assert_eq!(run.metrics().unwrap().len(), if mended { 2 } else { 3 }, "{rest:?}");
+    }
+}
