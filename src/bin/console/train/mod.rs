@@ -29,7 +29,7 @@ use images::Images;
 pub use options::TrainArgs;
 use overfit::overfit;
 use prepared::Prepared;
-use settings::resolve;
+use settings::{locate, resolve};
 use settings_file::SettingsFile;
 use stop::{Limits, Stalled, Stop};
 
@@ -75,7 +75,7 @@ fn train_on<B: Backend<Scalar = f32>>(
 ) -> Result<ExitCode> {
     let config = match &resumed {
         Some(run) => run.config().clone(),
-        None => resolve(&args, file, device)?,
+        None => resolve(&args, file, device).map_err(|error| locate(error, &args, file))?,
     };
     let why = match (&resumed, args.network.preset, file.filter(|file| file.settings.contains_key("preset"))) {
         (Some(_), ..) => "as the run began".into(),
@@ -83,7 +83,7 @@ fn train_on<B: Backend<Scalar = f32>>(
         (.., Some(file)) => file.why(),
         _ => device.why_preset.to_owned(),
     };
-    let prepared = Prepared::new(&config, device, &backend)?;
+    let prepared = Prepared::new(&config, device, &backend).map_err(|error| locate(error, &args, file))?;
     if args.run.dry_run {
         return dry_run(&config, prepared, device, &backend, &why);
     }
@@ -116,7 +116,9 @@ fn train_on<B: Backend<Scalar = f32>>(
     }
     let epochs = run.config().epochs;
     let Position { epoch, step } = trainer.position;
-    let place = match goes_on && epoch < epochs {
+    let done: Vec<_> = run.metrics()?.into_iter().take(epoch as usize).collect();
+    let stalled = Stalled::of(&done, run.config().patience).filter(|_| step == 0);
+    let place = match goes_on && epoch < epochs && stalled.is_none() {
         true => format!(", from epoch {}, after step {step}", epoch + 1),
         false => String::new(),
     };
@@ -125,9 +127,7 @@ fn train_on<B: Backend<Scalar = f32>>(
         say(format_args!("all {epochs} epochs are done"));
         return Ok(ExitCode::SUCCESS);
     }
-    let patience = run.config().patience;
-    let done = run.metrics()?.into_iter().take(epoch as usize).collect::<Vec<_>>();
-    if let Some(stalled) = Stalled::of(&done, patience).filter(|_| step == 0) {
+    if let Some(stalled) = stalled {
         say(format_args!("{stalled}; a larger --patience goes on"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -139,7 +139,7 @@ fn train_on<B: Backend<Scalar = f32>>(
     let mut saving = Saving::new(args.process.save_every);
     let train = Images::new(train, device, &backend)?;
     let test = Images::new(test, device, &backend)?;
-    let limits = Limits::new(&args, patience);
+    let limits = Limits::new(&args, run.config().patience);
     let mut stop = None;
     let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {
         // What is shown is saved: output may block, or fail.
