@@ -73,3 +73,5 @@ mod other_data;
 mod on_a_gpu;
 
 mod looks;
+
+mod settings;

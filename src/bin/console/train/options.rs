@@ -130,9 +130,9 @@ pub struct RunArgs {
     /// a few steps are timed; train nothing and write nothing
     #[arg(long, conflicts_with = "overfit_batch")]
     pub dry_run: bool,
-    /// Check that the network can learn at all: train it on one batch again and again, without dropout and weight
-    /// decay, until it knows the batch by heart, or for so many steps [default: 500], over which the schedule runs. Writes
-    /// nothing; the exit code is 1 if it did not
+    /// Check that the network can learn at all: train it on one batch again and again, without dropout, weight decay and
+    /// schedule, at the rate of --lr or else a fifth of the recipe's, until it knows the batch by heart, or for so many steps
+    /// [default: 500]. Writes nothing; the exit code is 1 if it did not
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "500", conflicts_with = "out",
         value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit_batch: Option<u32>,
