@@ -79,8 +79,10 @@ mod exercises;
 
 mod looks;
 
-mod readme;
 /// Exercises whose answers are counts and measurements.
 mod exercises_by_count;
+mod readme;
 
 mod progress;
+
+mod settings;

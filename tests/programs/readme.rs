@@ -47,7 +47,8 @@ fn words(command: &str) -> Option<Vec<&str>> {
     match &words[..] {
         ["make", target] => {
             let makefile = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
-            let named = makefile.lines().any(|line| line.split(':').next().unwrap().split(' ').any(|word| word == *target));
+            let named =
+                makefile.lines().any(|line| line.split(':').next().unwrap().split(' ').any(|word| word == *target));
             assert!(named, "the Makefile has no {target}");
             None
         }

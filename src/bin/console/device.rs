@@ -6,19 +6,21 @@ use mlpconv::{Cpu, Error, Precision, Result};
 #[cfg(feature = "cuda")]
 use mlpconv::{Cuda, device::cuda::CudaError};
 
+/// The heading of these options in a help text.
+const DEVICE: &str = "Device";
+
 /// The options for the device and its precision.
 #[derive(Args)]
-#[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
     /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one]
-    #[arg(long)]
+    #[arg(long, help_heading = DEVICE)]
     pub device: Option<String>,
     /// fp32, tf32 or bf16 [default: tf32 on a GPU, as for PyTorch's convolutions; a CPU has only fp32]
-    #[arg(long)]
+    #[arg(long, help_heading = DEVICE)]
     pub precision: Option<Precision>,
     /// Threads of the CPU backend, which this option selects unless --device is given [default: all cores, or
     /// RAYON_NUM_THREADS]
-    #[arg(long)]
+    #[arg(long, help_heading = DEVICE)]
     pub threads: Option<usize>,
 }
 
@@ -105,10 +107,10 @@ pub fn choose(args: &DeviceArgs, earlier: Option<&Earlier>) -> Result<Choice> {
 fn cpu(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>, why: String) -> Result<Choice> {
     if let Some(precision) = precision.filter(|precision| *precision != Precision::Fp32) {
         let remedy = match (args.precision, earlier) {
-            (None, Some(earlier)) => format!("{}; add --precision fp32", earlier.why),
-            _ => "leave --precision out".into(),
+            (None, Some(earlier)) => format!(", {}; add --precision fp32", earlier.why),
+            _ => "; leave --precision out".into(),
         };
-        let problem = format!("({why}) the CPU computes in fp32 alone, not in {precision}; {remedy}, or use a GPU");
+        let problem = format!("({why}) the CPU computes in fp32 alone, not in {precision}{remedy}, or use a GPU");
         return Err(Error::Device { device: "cpu".into(), problem });
     }
     let backend = Chosen::Cpu(match args.threads {

@@ -28,7 +28,7 @@ use images::Images;
 pub use options::TrainArgs;
 use overfit::overfit;
 use prepared::Prepared;
-use settings::resolve;
+use settings::{locate, resolve};
 use settings_file::SettingsFile;
 use stop::{Limits, Stalled, Stop};
 
@@ -76,7 +76,7 @@ fn train_on<B: Backend<Scalar = f32>>(
 ) -> Result<ExitCode> {
     let config = match &resumed {
         Some(run) => run.config().clone(),
-        None => resolve(&args, file, device)?,
+        None => resolve(&args, file, device).map_err(|error| locate(error, &args, file))?,
     };
     let why = match (&resumed, args.network.preset, file.filter(|file| file.settings.contains_key("preset"))) {
         (Some(_), ..) => "as the run began".into(),
@@ -84,7 +84,7 @@ fn train_on<B: Backend<Scalar = f32>>(
         (.., Some(file)) => file.why(),
         _ => device.why_preset.to_owned(),
     };
-    let prepared = Prepared::new(&config, device, &backend)?;
+    let prepared = Prepared::new(&config, device, &backend).map_err(|error| locate(error, &args, file))?;
     if args.run.dry_run {
         return dry_run(&config, prepared, device, &backend, &why);
     }
@@ -121,12 +121,13 @@ fn train_on<B: Backend<Scalar = f32>>(
     }
     let epochs = run.config().epochs;
     let Position { epoch, step } = trainer.position;
-    let place = match goes_on && epoch < epochs {
+    let done: Vec<_> = run.metrics()?.into_iter().take(epoch as usize).collect();
+    let stalled = Stalled::of(&done, run.config().patience).filter(|_| step == 0);
+    let place = match goes_on && epoch < epochs && stalled.is_none() {
         true => format!(", from epoch {}, after step {step}", epoch + 1),
         false => String::new(),
     };
     say(format_args!("run      {}{place}", run.folder().display()));
-    let done = run.metrics()?;
     let about = About {
         config: run.config(),
         folder: run.folder(),
@@ -146,24 +147,21 @@ fn train_on<B: Backend<Scalar = f32>>(
         view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
         return Ok(ExitCode::SUCCESS);
     }
-    let patience = run.config().patience;
-    let done = &done[..done.len().min(epoch as usize)];
-    if let Some(stalled) = Stalled::of(done, patience).filter(|_| step == 0) {
+    if let Some(stalled) = stalled {
         say(format_args!("{stalled}; a larger --patience goes on"));
-        let (test_accuracy, train_seconds) = outcome(done);
+        let (test_accuracy, train_seconds) = outcome(&done);
         view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
         return Ok(ExitCode::SUCCESS);
     }
     // From here on the run can be resumed, with the settings that it has now.
     run.save(&trainer)?;
 
-    let options =
-        run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
+    let options = run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
     let mut saving = Saving::new(args.process.save_every);
     let mut report = Renewal::new(test.clone(), title, summary);
     let train = Images::new(train, device, &backend)?;
     let test = Images::new(test, device, &backend)?;
-    let limits = Limits::new(&args, patience);
+    let limits = Limits::new(&args, run.config().patience);
     let mut stop = None;
     let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {
         // What is shown is saved: output may block, or fail.

@@ -1,6 +1,5 @@
 //! The options of `train`.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use mlpconv::data::DataName;
@@ -134,10 +133,11 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["overfit_batch", "progress"])]
     pub dry_run: bool,
     /// Check that the network can learn at all: train it on one batch again and again, without dropout, weight decay and
-    /// schedule, until it knows the batch by heart, or for so many steps [default: 500]. Writes nothing; the exit code is 1 if it
-    /// did not
-    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "500", conflicts_with = "out")]
-    pub overfit_batch: Option<NonZero<u32>>,
+    /// schedule, at the rate of --lr or else a fifth of the recipe's, until it knows the batch by heart, or for so many steps
+    /// [default: 500]. Writes nothing; the exit code is 1 if it did not
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "500", conflicts_with = "out",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub overfit_batch: Option<u32>,
 }
 
 /// Options of the process alone, which no run folder keeps. The command that goes on with a run repeats them.

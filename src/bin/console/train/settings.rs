@@ -12,12 +12,11 @@ use super::options::TrainArgs;
 use super::settings_file::SettingsFile;
 use crate::console::device::Choice;
 
-/// The settings of the run. A setting that is out of its range is named where it was made.
+/// The settings of the run.
 ///
 /// # Errors
 /// [`Error::Config`] for a setting out of its range, [`Error::Io`] where there is no working folder.
 pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice) -> Result<TrainConfig> {
-    let options = of_options(args)?;
     let preset = args.network.preset.or_else(|| file?.get("preset")).unwrap_or(device.preset);
     let optimizer = args.optimizer.optimizer.or_else(|| file?.get("optimizer")).unwrap_or_default();
     let unusable = |problem: String| Error::Config { what: "settings".into(), problem };
@@ -26,17 +25,22 @@ pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice) -
     if let Some(file) = file {
         settings.extend(file.settings.clone());
     }
-    settings.extend(options.clone());
+    settings.extend(of_options(args)?);
     // They are the history of another run.
     settings.remove("changes");
     let mut config = TrainConfig::deserialize(settings).map_err(|error| unusable(error.message().to_owned()))?;
     config.device.clone_from(&device.name);
     config.precision = device.precision;
-    config.validate().map_err(|error| match file {
-        Some(file) => file.locate(error, &options),
-        None => error,
-    })?;
+    config.validate()?;
     Ok(config)
+}
+
+/// The error of a setting, with the file and the line if a file has made it.
+pub fn locate(error: Error, args: &TrainArgs, file: Option<&SettingsFile>) -> Error {
+    match (file, of_options(args)) {
+        (Some(file), Ok(options)) => file.locate(error, &options),
+        _ => error,
+    }
 }
 
 /// The settings that the options make.

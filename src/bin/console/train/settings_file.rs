@@ -180,6 +180,8 @@ impl SettingsFile {
 
     fn refused(&self, key: &str, problem: &str) -> Error {
         let value = self.settings.get(key).map(Value::to_string).unwrap_or_default();
+        // A problem may begin with the value.
+        let problem = problem.strip_prefix(&format!("{value} ")).unwrap_or(problem);
         let value: String = value.lines().next().unwrap_or_default().chars().take(60).collect();
         self.problem(self.line(key), format!("{key} = {value}: {problem}"))
     }
