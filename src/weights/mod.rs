@@ -205,7 +205,10 @@ pub(crate) const PART: &str = ".part";
 
 /// Writes a file atomically and durably: to a temporary file in the same folder, which is then renamed to `path`. File
 /// and folder are flushed to the disk, so that neither the contents nor the rename is lost in a power cut.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Io`] that names `path`, which is then as it was before.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}{PART}", std::process::id()));
     let part = path.with_file_name(name);

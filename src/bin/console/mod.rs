@@ -11,7 +11,9 @@ pub mod limits;
 pub mod memory;
 pub mod output;
 pub mod plan;
+pub mod predict;
 pub mod saving;
+pub mod screen;
 pub mod signals;
 pub mod summary;
 pub mod time;
@@ -31,11 +33,13 @@ use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
+use data::{ShowArgs, show};
 use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
 pub use output::{note, say};
 use plan::plan;
+use predict::{PredictArgs, predict};
 use summary::summary;
 use time::{Timing, time};
 use train::{TrainArgs, train};
@@ -72,10 +76,18 @@ enum Command {
         #[command(flatten)]
         device: DeviceArgs,
     },
-    /// Loss and accuracy of a run's weights on the test images
+    /// Loss and accuracy of a run's weights on the test images, and how well they tell each class
     Evaluate(EvaluateArgs),
+    /// What a run's network takes pictures of your own for: PNG or JPEG files of any size, colour and depth
+    Predict(PredictArgs),
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
-    Data(DataArgs),
+    #[command(args_conflicts_with_subcommands = true)]
+    Data {
+        #[command(flatten)]
+        args: DataArgs,
+        #[command(subcommand)]
+        command: Option<DataCommand>,
+    },
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
     Doctor(DataArgs),
     /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
@@ -97,6 +109,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Examples of each class with its name, and how many images there are of each
+    Show(ShowArgs),
 }
 
 /// A preset's network and its input.
@@ -136,6 +154,7 @@ pub fn main() -> ExitCode {
     let command = Args::parse().command;
     ended(limits::respect().and_then(|()| match command {
         Command::Train(args) => train(*args),
+        Command::Predict(args) => predict(args),
         command => look(command).map(|()| ExitCode::SUCCESS),
     }))
 }
@@ -152,14 +171,15 @@ pub fn ended(done: Result<ExitCode>) -> ExitCode {
 /// Runs a command that trains nothing.
 fn look(command: Command) -> Result<()> {
     match command {
-        Command::Train(_) => unreachable!("a command of its own"),
+        Command::Train(_) | Command::Predict(_) => unreachable!("commands of their own"),
         Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };
             summary(&TrainConfig { momentum, ..network.config(optimizer) })
         }
         Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
         Command::Evaluate(args) => evaluate(args),
-        Command::Data(DataArgs { data, data_dir }) => data::describe(&data, data_dir.as_deref()),
+        Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args),
+        Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref()),
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
         Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
             let timing = Timing { preset, batch, steps, rounds, json };
