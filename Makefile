@@ -6,7 +6,7 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-fetch torture fuzz errors resources counters choices bench compare tables parity \
+.PHONY: help data train train-cuda test test-fetch torture fuzz errors resources counters choices bench compare tables parity pictures \
 	ptx ptx-check lint
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
 	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
+	@echo "make pictures    train, do every exercise, and make the README's pictures of them"
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
@@ -82,6 +83,16 @@ compare: peer
 
 tables:
 	python3 benches/compare.py --tables
+
+# In the middle of a real run, of its report, and of every exercise: an hour, unless target/pictures has them already.
+pictures: target/pictures/venv/installed
+	$(CARGO) build --release --bin mlpconv
+	target/pictures/venv/bin/python pictures/make.py $$(realpath $${CARGO_TARGET_DIR:-target})/release/mlpconv
+
+target/pictures/venv/installed:
+	python3 -m venv target/pictures/venv
+	target/pictures/venv/bin/pip install --quiet pyte pillow
+	touch $@
 
 parity: peer
 	$(CARGO) run --release --bin train -- --device cpu --preset d2l --train-limit 64 --test-limit 32 --epochs 1 \

@@ -82,6 +82,41 @@ fn presets_are_the_networks_they_claim_to_be() {
     }
 }
 
+/// Gluon's `init.Xavier()`: uniform, of magnitude 3 over the mean of fan-in and fan-out. Its layers begin with zero biases.
+#[test]
+fn d2l_gluon_begins_with_zero_biases_and_the_weights_of_d2l() {
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let [gluon, d2l] = [Preset::D2lGluon, Preset::D2l].map(|preset| preset.net(&backend, 7).unwrap());
+    let config = Preset::D2lGluon.config();
+    assert_eq!((config.learning_rate, config.batch_size, config.epochs, config.resize), (0.1, 128, 3, 224));
+    assert!(toml::to_string(&config).unwrap().contains("preset = \"d2l-gluon\"\n"));
+    assert_eq!("d2l-gluon".parse::<Preset>().unwrap(), Preset::D2lGluon);
+    let (mut weights, mut biases) = (0, 0);
+    for ((name, ours), (other, theirs)) in gluon.params().into_iter().zip(d2l.params()) {
+        assert_eq!(name, other);
+        let values = ours.data();
+        if name.ends_with("bias") {
+            biases += values.len();
+            assert!(values.iter().all(|&value| value == 0.0), "{name}");
+            assert!(theirs.data().iter().any(|&value| value != 0.0), "{name}");
+            continue;
+        }
+        weights += values.len();
+        assert!(values[..] == theirs.data()[..], "{name}");
+        let shape = ours.shape();
+        let &[k, c, r, s] = shape.dims() else { panic!("{name}: {shape}") };
+        let magnitude = 3.0;
+        let bound = (magnitude / ((c + k) as f64 / 2.0 * (r * s) as f64)).sqrt();
+        assert!(values.iter().all(|&value| f64::from(value).abs() <= bound * (1.0 + 1e-6)), "{name}");
+        // The mean square of so many uniform numbers, within five of its standard deviations: √(4/45) of bound², over √n.
+        let (n, expected) = (values.len() as f64, bound * bound / 3.0);
+        let variance = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / n;
+        let spread = bound * bound * (4.0 / 45.0 / n).sqrt();
+        assert!((variance - expected).abs() < 5.0 * spread, "{name}: {variance:e}, expected {expected:e} ± {spread:e}");
+    }
+    assert_eq!((weights, biases), (1_989_928, 2_238));
+}
+
 /// A run that is interrupted in an evaluation and resumed from its folder has the same metrics as an uninterrupted
 /// one, and ends with the same bits.
 #[test]

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 /// Reads the training and the test images from the files or the archive of `holding`.
 ///
 /// # Errors
-/// [`Error::Io`] where a file cannot be opened or there is no memory for it; [`Error::Data`] where it does not consist of whole records of known
-/// classes, where it is a web page, or where the archive lacks a file.
+/// [`Error::Io`] where a file cannot be opened or there is no memory for it; [`Error::Data`] where it does not consist of
+/// whole records of known classes, where it is a web page, or where the archive lacks a file.
 pub(super) fn read(spec: &DataSpec, holding: &Holding, findings: &mut Findings) -> Result<[Dataset; 2]> {
     let files = match (holding, &spec.archive) {
         (Holding::Files(folder), _) => {

@@ -65,8 +65,8 @@ pub(super) fn is_web_page(content: impl Read) -> bool {
     PAGES.iter().any(|page| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page)))
 }
 
-/// A digest as text.
-pub(super) fn hex(digest: &[u8]) -> String {
+/// A digest as text, in hexadecimal digits.
+pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

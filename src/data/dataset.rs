@@ -173,6 +173,18 @@ impl Dataset {
         self
     }
 
+    /// The first `count` images, and the rest. One of them is empty if there are no more, or `count` is 0.
+    pub fn split_at(mut self, count: usize) -> (Self, Self) {
+        let count = count.min(self.len());
+        let rest = Dataset {
+            images: self.images.split_off(count * self.image_len()),
+            labels: self.labels.split_off(count),
+            class_names: self.class_names.clone(),
+            ..self
+        };
+        (self, rest)
+    }
+
     /// Bytes of an image.
     fn image_len(&self) -> usize {
         self.height * self.width * self.channels
@@ -262,6 +274,9 @@ mod tests {
         assert_eq!(dataset.clone().take(9), dataset);
         let first = dataset.clone().take(1);
         assert_eq!((first.len(), first.image(0)), (1, dataset.image(0)));
+        let (begin, rest) = dataset.clone().split_at(1);
+        assert_eq!((begin, rest.images(), rest.labels()), (first, &[6, 7, 8, 9, 10, 11][..], &[2][..]));
+        assert_eq!(dataset.clone().split_at(9).0, dataset);
         assert!(dataset.take(0).is_empty());
     }
 }

@@ -110,7 +110,8 @@ impl Image {
 }
 
 /// The reason for which a file is not decoded.
-#[cfg_attr(not(feature = "images"), allow(dead_code))]
+// A build with decoders has other problems than one without.
+#[allow(dead_code)]
 pub(super) enum Problem {
     /// Its head claims more pixels than is plausible or allowed.
     TooLarge,

@@ -37,6 +37,7 @@ mod resize;
 mod source;
 mod spec;
 
+pub(crate) use content::hex;
 pub use dataset::{Dataset, Hashes};
 pub use fetch::Progress;
 pub use form::{Converted, Form, Invert};

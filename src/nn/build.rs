@@ -39,19 +39,25 @@ impl Init {
     }
 }
 
-/// Output channels of an mlpconv block's three convolutions: `96.into()` for three equal ones, or
-/// `[192, 160, 96].into()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Widths(pub [usize; 3]);
+/// Output channels of an mlpconv block's convolutions, one of a filter and then the 1×1 convolutions: `96.into()` for the
+/// paper's three, all equal, `[192, 160, 96].into()`, or as many as there are numbers: `[96].into()` has no 1×1 convolution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Widths(Vec<usize>);
 
 impl From<usize> for Widths {
     fn from(width: usize) -> Self {
-        Widths([width; 3])
+        [width; 3].into()
     }
 }
 
-impl From<[usize; 3]> for Widths {
-    fn from(widths: [usize; 3]) -> Self {
+impl<const N: usize> From<[usize; N]> for Widths {
+    fn from(widths: [usize; N]) -> Self {
+        widths.to_vec().into()
+    }
+}
+
+impl From<Vec<usize>> for Widths {
+    fn from(widths: Vec<usize>) -> Self {
         Widths(widths)
     }
 }
@@ -102,11 +108,11 @@ impl<B: Backend> Builder<B> {
         Ok(Conv2d::new(weight, bias, Window { stride, pad }))
     }
 
-    /// The paper's mlpconv layer: a convolution and two 1×1 convolutions, a ReLU after each. `outputs` has the channels
-    /// of each convolution, see [`Widths`]; `filter`, `stride` and `pad` are the first convolution's.
+    /// The paper's mlpconv layer: a convolution and 1×1 convolutions, two in the paper, a ReLU after each. `outputs` has the
+    /// channels of each convolution, see [`Widths`]; `filter`, `stride` and `pad` are the first convolution's.
     ///
     /// # Errors
-    /// As [`Builder::conv2d`].
+    /// As [`Builder::conv2d`]; [`Error::Shape`](crate::Error::Shape) for no convolution.
     pub fn nin_block(
         &mut self,
         inputs: usize,
@@ -115,11 +121,17 @@ impl<B: Backend> Builder<B> {
         stride: usize,
         pad: usize,
     ) -> Result<NinBlock<B>> {
-        let Widths([a, b, c]) = outputs.into();
-        let conv = self.conv2d(inputs, a, filter, stride, pad)?;
-        let first = self.conv2d(a, b, 1, 1, 0)?;
-        let second = self.conv2d(b, c, 1, 1, 0)?;
-        Ok(NinBlock::new(conv, first, second))
+        let Widths(outputs) = outputs.into();
+        let Some((&first, pointwise)) = outputs.split_first() else {
+            return Err(crate::Error::shape("nin_block", "needs the channels of one convolution at least"));
+        };
+        let mut convs = vec![self.conv2d(inputs, first, filter, stride, pad)?];
+        let mut inputs = first;
+        for &outputs in pointwise {
+            convs.push(self.conv2d(inputs, outputs, 1, 1, 0)?);
+            inputs = outputs;
+        }
+        Ok(NinBlock::new(convs))
     }
 
     /// A parameter of shape `shape`, of a convolution with weights of shape `conv`.

@@ -14,6 +14,9 @@ const GREY: usize = 1;
 /// Default classes, as in the MNIST family and CIFAR-10.
 const CLASSES: usize = 10;
 
+/// Channels of the first three blocks in d2l.
+const D2L_WIDTHS: [usize; 3] = [96, 256, 384];
+
 /// The max pool of every preset.
 const POOL: MaxPool = MaxPool { window: 3, stride: 2 };
 
@@ -33,7 +36,29 @@ impl<B: Backend> Nin<B> {
     /// # Errors
     /// As [`Nin::d2l`]; [`Error::Shape`](crate::Error::Shape) for no channels or no classes.
     pub fn d2l_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
-        Self::d2l_topology(backend, seed, channels, [96, 256, 384], classes, 0.5)
+        Self::d2l_topology(Self::d2l_builder(backend, seed), channels, D2L_WIDTHS, classes, 0.5)
+    }
+
+    /// The initial values of today's chapter: its rule for weights, and PyTorch's for biases, which the chapter leaves as they are.
+    fn d2l_builder(backend: &B, seed: u64) -> Builder<B> {
+        Builder::new(backend, Init::Xavier, seed).with_bias(Init::FanIn)
+    }
+
+    /// d2l's NiN as the book's first edition begins it, on MXNet's Gluon: [`Nin::d2l`] with zero biases. The weights of a seed
+    /// are the same: Gluon's `init.Xavier()` and PyTorch's `xavier_uniform_` are one rule, [`Init::Xavier`].
+    ///
+    /// # Errors
+    /// As [`Nin::d2l`].
+    pub fn d2l_gluon(backend: &B, seed: u64) -> Result<Self> {
+        Self::d2l_gluon_for(backend, seed, GREY, CLASSES)
+    }
+
+    /// [`Nin::d2l_gluon`] for images of `channels` channels and for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Nin::d2l_for`].
+    pub fn d2l_gluon_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
+        Self::d2l_topology(Builder::new(backend, Init::Xavier, seed), channels, D2L_WIDTHS, classes, 0.5)
     }
 
     /// [`Nin::d2l`] with `widths` channels in its first three blocks, and `dropout` as the probability of dropout (0.5
@@ -42,18 +67,16 @@ impl<B: Backend> Nin<B> {
     /// # Errors
     /// As [`Nin::d2l_for`].
     pub fn d2l_with_channels(backend: &B, seed: u64, widths: [usize; 3], dropout: f64) -> Result<Self> {
-        Self::d2l_topology(backend, seed, GREY, widths, CLASSES, dropout)
+        Self::d2l_topology(Self::d2l_builder(backend, seed), GREY, widths, CLASSES, dropout)
     }
 
     fn d2l_topology(
-        backend: &B,
-        seed: u64,
+        mut build: Builder<B>,
         channels: usize,
         [a, b, c]: [usize; 3],
         classes: usize,
         dropout: f64,
     ) -> Result<Self> {
-        let mut build = Builder::new(backend, Init::Xavier, seed).with_bias(Init::FanIn);
         let layers = Sequential::new()
             .push(build.nin_block(channels, a, 11, 4, 0)?)
             .push(POOL)
@@ -168,5 +191,11 @@ impl<B: Backend> Module<B> for Nin<B> {
 
     fn params_mut(&mut self) -> Vec<(String, &mut Param<B>)> {
         self.layers.params_mut()
+    }
+}
+
+impl<B: Backend> From<Nin<B>> for Sequential<B> {
+    fn from(net: Nin<B>) -> Self {
+        net.layers
     }
 }

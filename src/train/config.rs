@@ -17,10 +17,13 @@ use crate::{Error, Result};
 
 /// A preset: a network and its recipe, the settings that train it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// d2l's NiN at 224×224 with d2l's recipe: SGD at 0.1, batch 128, 10 epochs.
     D2l,
+    /// The same network and recipe as in the book's first edition, on MXNet's Gluon: biases begin at zero, and there are 3
+    /// epochs.
+    D2lGluon,
     /// A NiN for 28×28 images that trains in minutes on a CPU.
     Small,
     /// The paper's network for CIFAR-10's 32×32 colour images.
@@ -28,7 +31,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    pub const ALL: [Preset; 3] = [Preset::D2l, Preset::Small, Preset::Cifar];
+    pub const ALL: [Preset; 4] = [Preset::D2l, Preset::D2lGluon, Preset::Small, Preset::Cifar];
 
     /// The preset's settings, with SGD.
     pub fn config(self) -> TrainConfig {
@@ -54,10 +57,12 @@ impl Preset {
             on_nan: OnNan::Stop,
             train_limit: None,
             test_limit: None,
+            patience: None,
             changes: Vec::new(),
         };
         match self {
             Preset::D2l => d2l,
+            Preset::D2lGluon => TrainConfig { preset: Preset::D2lGluon, epochs: 3, ..d2l },
             Preset::Small => TrainConfig {
                 preset: Preset::Small,
                 epochs: 8,
@@ -91,7 +96,7 @@ impl Preset {
             OptimizerKind::AdamW => TrainConfig {
                 optimizer,
                 learning_rate: match self {
-                    Preset::D2l => 0.001,
+                    Preset::D2l | Preset::D2lGluon => 0.001,
                     Preset::Small => 0.002,
                     Preset::Cifar => 0.001,
                 },
@@ -110,6 +115,7 @@ impl Preset {
     pub fn net<B: Backend>(self, backend: &B, seed: u64) -> Result<Nin<B>> {
         match self {
             Preset::D2l => Nin::d2l(backend, seed),
+            Preset::D2lGluon => Nin::d2l_gluon(backend, seed),
             Preset::Small => Nin::small(backend, seed),
             Preset::Cifar => Nin::cifar(backend, seed),
         }
@@ -122,6 +128,7 @@ impl Preset {
     pub fn net_for<B: Backend>(self, backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Nin<B>> {
         match self {
             Preset::D2l => Nin::d2l_for(backend, seed, channels, classes),
+            Preset::D2lGluon => Nin::d2l_gluon_for(backend, seed, channels, classes),
             Preset::Small => Nin::small_for(backend, seed, channels, classes),
             Preset::Cifar => Nin::cifar_for(backend, seed, channels, classes),
         }
@@ -132,6 +139,7 @@ impl fmt::Display for Preset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Preset::D2l => "d2l",
+            Preset::D2lGluon => "d2l-gluon",
             Preset::Small => "small",
             Preset::Cifar => "cifar",
         })
@@ -143,7 +151,7 @@ impl FromStr for Preset {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = Preset::ALL.into_iter().find(|preset| preset.to_string() == text);
-        found.ok_or_else(|| Error::config("preset", format!("{text:?} is none of d2l, small and cifar")))
+        found.ok_or_else(|| Error::config("preset", format!("{text:?} is none of d2l, d2l-gluon, small and cifar")))
     }
 }
 
@@ -206,6 +214,9 @@ pub struct TrainConfig {
     /// Test on this many images only, the first ones; on all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
+    /// End after this many epochs in a row without a new best test accuracy; at the last epoch only if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
     /// A line for each setting that was changed when the run went on: from where on, the old value and the new one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -233,6 +244,7 @@ impl TrainConfig {
         }
         at_least_one("train-limit", self.train_limit)?;
         at_least_one("test-limit", self.test_limit)?;
+        at_least_one("patience", self.patience.map(|epochs| epochs as usize))?;
         let range = |what: &str, value: f64, ok: bool, must: &str| {
             if ok { Ok(()) } else { Err(Error::config(what, format!("{value} must be {must}"))) }
         };

@@ -207,7 +207,8 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 let event = Event::Step { position: self.position, steps, images, reading };
                 if on_event(self, event)?.is_break() {
                     let started = Instant::now();
-                    self.backend.synchronize()?;
+                    // Waits for the device. A step that was not finite is named here, since there is no later reading.
+                    self.reading()?;
                     self.epoch_time += started.elapsed();
                     return Ok(ControlFlow::Break(()));
                 }

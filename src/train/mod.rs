@@ -1,5 +1,6 @@
 //! Training: single steps, whole runs, and run folders.
 
+mod classified;
 mod config;
 mod diverged;
 mod feed;
@@ -11,6 +12,7 @@ mod resident;
 mod run;
 mod trainer;
 
+pub use classified::{Classified, Confusion, probabilities};
 pub use config::{Preset, TrainConfig};
 pub use feed::Feed;
 pub use fit::{EpochMetrics, Event, FitOptions, Health};

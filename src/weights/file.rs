@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Tensor, Tensors};
+use crate::data::hex;
 use crate::system::allocation::{grow, reserve};
 use crate::{Error, Result};
 
@@ -158,7 +159,7 @@ impl Tensors {
         if let Some(note) = self.note() {
             text(&mut hash, note);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 }
 

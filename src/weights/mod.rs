@@ -200,8 +200,15 @@ pub fn load<B: Backend>(backend: &B, net: &mut impl Module<B>, path: impl AsRef<
     Tensors::load(path)?.give_to(backend, net, &[], path)
 }
 
-/// The end of the name of a file that is being written.
-pub(crate) const PART: &str = ".part";
+/// The end of the name of a temporary file.
+const PART: &str = ".part";
+
+/// Whether `name` is that of a temporary file by which [`write_whole`], in any process, writes the file named `file`:
+/// `FILE.PROCESS.part`.
+pub(crate) fn is_part_of(name: &str, file: &str) -> bool {
+    let process = name.strip_prefix(file).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(PART));
+    process.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 /// Writes a file atomically and durably: to a temporary file in the same folder, which is then renamed to `path`. File
 /// and folder are flushed to the disk, so that neither the contents nor the rename is lost in a power cut.

@@ -22,7 +22,7 @@ fn the_summary_has_the_books_numbers() {
     let said = mlpconv("summary --preset d2l").stdout;
     assert!(said.starts_with("d2l, input [1, 1, 224, 224]\n"), "{said}");
     assert!(said.contains("1,992,166") && said.contains("762.3 M"), "{said}");
-    let shapes: Vec<(&str, &str)> = said.lines().filter_map(|line| line.split_once("output shape")).collect();
+    let shapes: Vec<(&str, &str)> = said.lines().filter_map(|line| line.split_once("output shape  ")).collect();
     let shapes: Vec<(&str, &str)> = shapes.into_iter().map(|(name, shape)| (name.trim(), shape.trim())).collect();
     let expected = [
         ("NinBlock", "[1, 96, 54, 54]"),
@@ -37,6 +37,20 @@ fn the_summary_has_the_books_numbers() {
         ("Flatten", "[1, 10]"),
     ];
     assert_eq!(shapes, expected);
+    // The lines that the chapter shows, to the character.
+    let chapter = "\
+Sequential output shape:\t torch.Size([1, 96, 54, 54])
+MaxPool2d output shape:\t torch.Size([1, 96, 26, 26])
+Sequential output shape:\t torch.Size([1, 256, 26, 26])
+MaxPool2d output shape:\t torch.Size([1, 256, 12, 12])
+Sequential output shape:\t torch.Size([1, 384, 12, 12])
+MaxPool2d output shape:\t torch.Size([1, 384, 5, 5])
+Dropout output shape:\t torch.Size([1, 384, 5, 5])
+Sequential output shape:\t torch.Size([1, 10, 5, 5])
+AdaptiveAvgPool2d output shape:\t torch.Size([1, 10, 1, 1])
+Flatten output shape:\t torch.Size([1, 10])
+";
+    assert!(said.contains(&format!("\n{chapter}\n")), "{said}");
 }
 
 /// The ops of a plan's steps, in order.
@@ -47,7 +61,7 @@ fn steps(said: &str) -> Vec<&str> {
 
 #[test]
 fn a_plan_is_told_for_each_preset_and_device() {
-    for preset in ["d2l", "small", "cifar"] {
+    for preset in ["d2l", "d2l-gluon", "small", "cifar"] {
         let said = mlpconv(&format!("plan --preset {preset} --device cpu")).stdout;
         assert!(said.starts_with(preset) && said.contains("on cpu in fp32"), "{said}");
         assert!(steps(&said).iter().all(|step| !step.contains('+') && !step.starts_with("mlpconv")), "{said}");

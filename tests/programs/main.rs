@@ -65,6 +65,9 @@ mod resumption;
 
 mod trouble;
 
+/// The pages that runs leave, and that compare them.
+mod report;
+
 /// On data sets other than Fashion-MNIST.
 mod other_data;
 
@@ -72,4 +75,20 @@ mod other_data;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 
+mod exercises;
+
 mod looks;
+
+/// Exercises whose answers are counts and measurements.
+mod exercises_by_count;
+mod readme;
+
+/// What a run is used for: pictures of one's own, and figures of each class.
+#[cfg(feature = "images")]
+mod predict;
+
+/// A look at the data before training.
+#[cfg(feature = "images")]
+mod show;
+
+mod progress;

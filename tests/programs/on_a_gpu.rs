@@ -22,6 +22,7 @@ fn a_gpu_run_resumes_on_the_gpu_and_is_evaluated_anywhere() {
     let options = "--preset small --train-limit 20 --test-limit 10 --batch-size 8 --log-every 1";
     let train = |line: &str| with_gpu(place.command(TRAIN, line)).good();
     let whole = train(&format!("--device cuda --precision bf16 {options} --epochs 2 --out whole"));
+    assert!(place.path("whole/report.html").exists(), "{}", whole.stderr);
     let device = whole.line("device ");
     assert!(device.contains("cuda:0") && device.contains("bf16 (as --device says)"), "{device}");
     let config = fs::read_to_string(place.path("whole/config.toml")).unwrap();

@@ -437,6 +437,29 @@ fn a_step_that_is_held_is_not_saved() {
     assert!(!run.weights().exists());
 }
 
+/// A run that is interrupted right after such a step, before the host has learnt of it, names step and op as well, and has
+/// gone back, so that it can be saved.
+#[test]
+fn an_interruption_right_after_a_step_names_it() {
+    let backend = Faulty::new(Cpu::<f32>::with_threads(1).unwrap(), false);
+    let mut trainer = trainer(&backend, Net::Averaged, Rule::AdamW);
+    let (train, test) = (loader(Order::Sequential), loader(Order::Sequential));
+    let options = FitOptions { report_every: 100, ..options(OnNan::Stop) };
+    let ended = trainer.fit(&train, &test, &options, &mut |trainer, event| match event {
+        Event::Step { position: Position { step: FAULT, .. }, .. } => {
+            trainer.backend.arm(Some(("relu forward", f32::NAN)));
+            Ok(ControlFlow::Continue(()))
+        }
+        Event::Step { position, .. } if position.step > FAULT => Ok(ControlFlow::Break(())),
+        _ => Ok(ControlFlow::Continue(())),
+    });
+    let error = ended.unwrap_err();
+    let Error::Diverged { epoch: 1, step: 3, found } = &error else { panic!("{error}") };
+    assert!(names(&found.place, "relu forward"), "{error}");
+    assert_eq!(trainer.position, Position { epoch: 0, step: FAULT });
+    assert!(trainer.reading().unwrap().loss.is_finite());
+}
+
 /// An epoch of which nothing is left ends the run, in either way.
 #[test]
 fn an_epoch_without_a_finite_step_is_an_error() {

@@ -8,6 +8,7 @@ use mlpconv::{Cuda, device::cuda::CudaError};
 
 /// The options for the device and its precision.
 #[derive(Args)]
+#[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
     /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one]
     #[arg(long)]
@@ -56,17 +57,32 @@ pub struct Choice {
     pub why_preset: &'static str,
 }
 
-/// Resolves the options. An option left out takes its value from the run that is resumed, if any.
+/// The device and the precision where the options name none: those of a run that goes on, or of a file of settings.
+pub struct Earlier<'a> {
+    pub device: Option<&'a str>,
+    pub precision: Option<Precision>,
+    /// The reason for both: "as the run began".
+    pub why: String,
+}
+
+impl<'a> Earlier<'a> {
+    pub fn of_run(config: &'a TrainConfig) -> Self {
+        let (device, precision) = (Some(config.device.as_str()), Some(config.precision));
+        Earlier { device, precision, why: "as the run began".into() }
+    }
+}
+
+/// Resolves the options. An option left out takes its value from what is `earlier`.
 ///
 /// # Errors
 /// For an unknown device name, a GPU that cannot be used, or a precision that the device does not have.
-pub fn choose(args: &DeviceArgs, resumed: Option<&TrainConfig>) -> Result<Choice> {
+pub fn choose(args: &DeviceArgs, earlier: Option<&Earlier>) -> Result<Choice> {
     let asked = args.device.as_deref().map(|device| (device, "as --device says"));
-    let began = resumed.map(|config| (config.device.as_str(), "as the run began"));
-    let precision = args.precision.or(resumed.map(|config| config.precision));
-    match asked.or(began).unwrap_or(("auto", "")) {
-        ("auto", _) => auto(args, resumed, precision),
-        ("cpu", why) => cpu(args, resumed, precision, why.into()),
+    let before = earlier.and_then(|earlier| Some((earlier.device?, earlier.why.as_str())));
+    let precision = args.precision.or(earlier.and_then(|earlier| earlier.precision));
+    match asked.or(before).unwrap_or(("auto", "")) {
+        ("auto", _) => auto(args, earlier, precision),
+        ("cpu", why) => cpu(args, earlier, precision, why.into()),
         (device, why) if device == "cuda" || device.starts_with("cuda:") => {
             let ordinal = device.strip_prefix("cuda:").map_or(Ok(0), str::parse);
             let not_a_number = |_| {
@@ -79,18 +95,18 @@ pub fn choose(args: &DeviceArgs, resumed: Option<&TrainConfig>) -> Result<Choice
             }
             cuda(ordinal.map_err(not_a_number)?, precision, why.into())
         }
-        (device, _) => {
-            let problem = "there is no such device; --device takes auto, cpu, cuda or cuda:N".into();
+        (device, why) => {
+            let problem = format!("({why}) there is no such device; --device takes auto, cpu, cuda or cuda:N");
             Err(Error::Device { device: device.into(), problem })
         }
     }
 }
 
-fn cpu(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Precision>, why: String) -> Result<Choice> {
+fn cpu(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>, why: String) -> Result<Choice> {
     if let Some(precision) = precision.filter(|precision| *precision != Precision::Fp32) {
-        let remedy = match (args.precision, resumed) {
-            (None, Some(_)) => "in which the run began; add --precision fp32",
-            _ => "leave --precision out",
+        let remedy = match (args.precision, earlier) {
+            (None, Some(earlier)) => format!("{}; add --precision fp32", earlier.why),
+            _ => "leave --precision out".into(),
         };
         let problem = format!("({why}) the CPU computes in fp32 alone, not in {precision}; {remedy}, or use a GPU");
         return Err(Error::Device { device: "cpu".into(), problem });
@@ -121,10 +137,10 @@ fn cuda(ordinal: usize, _: Option<Precision>, _: String) -> Result<Choice> {
 
 /// A GPU if one can be used, else the CPU. The lack of a GPU is never an error.
 #[cfg(feature = "cuda")]
-fn auto(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Precision>) -> Result<Choice> {
+fn auto(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>) -> Result<Choice> {
     // `--threads` is an option of the CPU backend, so it selects the CPU.
     if args.threads.is_some() {
-        return cpu(args, resumed, precision, "as --threads is an option of the CPU's".into());
+        return cpu(args, earlier, precision, "as --threads is an option of the CPU's".into());
     }
     match cuda(0, precision, "the first GPU; --device cpu is the other choice".into()) {
         Ok(choice) => Ok(choice),
@@ -137,12 +153,12 @@ fn auto(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Prec
                 }
                 other => other.to_string(),
             };
-            cpu(args, resumed, precision, why)
+            cpu(args, earlier, precision, why)
         }
     }
 }
 
 #[cfg(not(feature = "cuda"))]
-fn auto(args: &DeviceArgs, resumed: Option<&TrainConfig>, precision: Option<Precision>) -> Result<Choice> {
-    cpu(args, resumed, precision, "this build has no CUDA backend".into())
+fn auto(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>) -> Result<Choice> {
+    cpu(args, earlier, precision, "this build has no CUDA backend".into())
 }

@@ -46,16 +46,21 @@ impl Steps {
         Ok(Steps { sizes, data, spare })
     }
 
+    /// Bytes of a step of the batch that was asked for, and of the data set.
+    pub fn needed(&self) -> usize {
+        self.asked().1 + self.data
+    }
+
     /// Checks that the device has enough memory for a step and the data set, where it can tell how much it has.
     ///
     /// # Errors
     /// [`Error::Config`] with a batch size that would fit.
     pub fn require<B: Backend>(&self, backend: &B) -> Result<()> {
-        let (Some(free), (batch, step)) = (backend.free_memory()?, self.asked()) else { return Ok(()) };
-        let needed = step + self.data;
+        let (Some(free), needed) = (backend.free_memory()?, self.needed()) else { return Ok(()) };
         if needed <= free {
             return Ok(());
         }
+        let (batch, _) = self.asked();
         let with_data = if self.data > 0 { " with the data set" } else { "" };
         let remedy = match free.checked_sub(self.data) {
             Some(left) => self.remedy(left, batch),

@@ -3,27 +3,36 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
+pub mod as_given;
+pub mod compare;
+pub mod completions;
 pub mod data;
 pub mod device;
 pub mod doctor;
 pub mod evaluate;
+pub mod exercise;
+pub mod folder;
 pub mod limits;
+pub mod man;
 pub mod memory;
 pub mod output;
+pub mod page;
 pub mod plan;
 pub mod predict;
+pub mod report;
 pub mod saving;
 pub mod screen;
 pub mod signals;
 pub mod summary;
 pub mod time;
+pub mod time_span;
 pub mod train;
 pub mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use mlpconv::Backend;
 use mlpconv::data::DataName;
 #[cfg(feature = "cuda")]
@@ -33,13 +42,16 @@ use mlpconv::optim::OptimizerKind;
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
+use compare::{CompareArgs, compare};
 use data::{ShowArgs, show};
 use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
+use exercise::{ExerciseArgs, exercise};
 pub use output::{note, say};
 use plan::plan;
 use predict::{PredictArgs, predict};
+use report::{ReportArgs, report};
 use summary::summary;
 use time::{Timing, time};
 use train::{TrainArgs, train};
@@ -80,6 +92,12 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// What a run's network takes pictures of your own for: PNG or JPEG files of any size, colour and depth
     Predict(PredictArgs),
+    /// Makes a run's report.html anew: curves, confusion, mistakes, feature maps, settings
+    Report(ReportArgs),
+    /// Compares runs: a page with their curves and the settings that differ, and a table
+    Compare(CompareArgs),
+    /// The exercises of the book's chapter, each answered by a table, a picture and two sentences
+    Exercise(Box<ExerciseArgs>),
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
     #[command(args_conflicts_with_subcommands = true)]
     Data {
@@ -90,8 +108,24 @@ enum Command {
     },
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
     Doctor(DataArgs),
+    /// Prints a script with which a shell completes commands and options
+    ///
+    /// Bash takes it by `source <(mlpconv completions bash)`, and for good from
+    /// ~/.local/share/bash-completion/completions/mlpconv. Fish reads ~/.config/fish/completions/mlpconv.fish, zsh a file _mlpconv in a
+    /// folder of its $fpath.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual, a page for each command: for `mlpconv man | man -l -`
+    Man {
+        /// Write a file for each page into this folder, which is made if need be: mlpconv.1, mlpconv-train.1, ...
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
     Time {
+        /// d2l, d2l-gluon, small or cifar
         #[arg(long, default_value = "d2l")]
         preset: Preset,
         /// Images a batch
@@ -120,6 +154,7 @@ enum DataCommand {
 /// A preset's network and its input.
 #[derive(clap::Args)]
 struct NetworkArgs {
+    /// d2l, d2l-gluon, small or cifar
     #[arg(long, default_value = "d2l")]
     preset: Preset,
     /// Images a batch
@@ -155,6 +190,7 @@ pub fn main() -> ExitCode {
     ended(limits::respect().and_then(|()| match command {
         Command::Train(args) => train(*args),
         Command::Predict(args) => predict(args),
+        Command::Exercise(args) => exercise(*args),
         command => look(command).map(|()| ExitCode::SUCCESS),
     }))
 }
@@ -168,10 +204,10 @@ pub fn ended(done: Result<ExitCode>) -> ExitCode {
     }
 }
 
-/// Runs a command that trains nothing.
+/// Runs a command that ends in no exit code of its own.
 fn look(command: Command) -> Result<()> {
     match command {
-        Command::Train(_) | Command::Predict(_) => unreachable!("commands of their own"),
+        Command::Train(_) | Command::Exercise(_) | Command::Predict(_) => unreachable!("a command of its own"),
         Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };
             summary(&TrainConfig { momentum, ..network.config(optimizer) })
@@ -180,7 +216,14 @@ fn look(command: Command) -> Result<()> {
         Command::Evaluate(args) => evaluate(args),
         Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args),
         Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref()),
+        Command::Report(args) => report(args),
+        Command::Compare(args) => compare(&args),
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
+        Command::Completions { shell } => {
+            completions::print(shell, Args::command());
+            Ok(())
+        }
+        Command::Man { out } => man::man(Args::command(), out.as_deref()),
         Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
             let timing = Timing { preset, batch, steps, rounds, json };
             choose(&device, None)

@@ -1,15 +1,16 @@
 //! `mlpconv predict`: what a run's network takes pictures of the user's own for.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use mlpconv::data::{Converted, DataName, Dataset, Form, Invert, Loader, LoaderConfig, Order, Splits};
-use mlpconv::nn::{self, Nin};
-use mlpconv::train::{Run, TrainConfig};
-use mlpconv::{Backend, Error, Result, Shape, weights};
+use mlpconv::data::{Converted, DataName, Dataset, Form, Invert, Loader, Splits};
+use mlpconv::nn::Nin;
+use mlpconv::train::{Classified, Run, TrainConfig};
+use mlpconv::{Backend, Error, Result, weights};
 use serde::Serialize;
 
+use super::data::loader;
 use super::data::mosaic::Mosaic;
 use super::device::{DeviceArgs, choose, on_device};
 use super::memory::Steps;
@@ -57,7 +58,7 @@ pub struct PredictArgs {
 struct Guess<'a> {
     label: usize,
     class: &'a str,
-    probability: f64,
+    probability: f32,
 }
 
 /// A line of JSON.
@@ -142,16 +143,22 @@ fn answer<B: Backend<Scalar = f32>>(
             break;
         }
         let pictures: Vec<Result<Converted>> = files.iter().map(|file| read(predictor.form, file, invert)).collect();
-        let mut probabilities = predictor.probabilities(&pictures)?.into_iter();
+        let classified = predictor.classified(&pictures)?;
+        let mut places = 0..;
         for (file, picture) in files.iter().zip(pictures) {
             let name = file.to_string_lossy();
-            let finite = picture.and_then(|picture| match probabilities.next() {
-                Some(probabilities) if probabilities.iter().all(|p| p.is_finite()) => Ok((picture, probabilities)),
-                _ => Err(Error::Data { what: name.clone().into(), problem: "the network's output overflows".into() }),
+            let answer = picture.and_then(|picture| {
+                let probabilities = places.next().zip(classified.as_ref()).map(|(i, all)| all.probabilities(i));
+                match probabilities.filter(|probabilities| probabilities.iter().all(|p| p.is_finite())) {
+                    Some(probabilities) => Ok((picture, probabilities)),
+                    None => {
+                        Err(Error::Data { what: name.to_string(), problem: "the network's output overflows".into() })
+                    }
+                }
             });
-            match finite {
+            match answer {
                 Ok((picture, probabilities)) => {
-                    telling.answer(&name, &picture, &predictor.form.class_names, &probabilities)?
+                    telling.answer(&name, &picture, &predictor.form.class_names, probabilities)?;
                 }
                 Err(error) => {
                     telling.refusal(&name, &error);
@@ -171,29 +178,21 @@ fn read(form: &Form, file: &Path, invert: Invert) -> Result<Converted> {
 }
 
 impl<B: Backend<Scalar = f32>> Predictor<'_, B> {
-    /// The probabilities of the classes for each picture that could be read, in order.
-    fn probabilities(&self, pictures: &[Result<Converted>]) -> Result<Vec<Vec<f64>>> {
+    /// The classes' probabilities for the pictures that could be read, in order; `None` if there are none. The pictures go the
+    /// way that test images go, so that the same pixels get the same answer.
+    fn classified(&self, pictures: &[Result<Converted>]) -> Result<Option<Classified>> {
         let read: Vec<&Converted> = pictures.iter().flatten().collect();
         if read.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let Form { extents: [height, width], channels, class_names, .. } = self.form;
         let pixels = read.iter().flat_map(|picture| &picture.pixels).copied().collect();
         // Nothing looks at the labels.
         let labels = vec![0; read.len()];
         let images = Dataset::with_channels(pixels, labels, [*height, *width, *channels], class_names.clone())?;
-        // The same way that test images take, so that the same pixels get the same answer.
-        let (batch_size, side) = (read.len(), self.config.resize);
-        let config = LoaderConfig { batch_size, height: side, width: side, order: Order::Sequential };
-        let loader = Loader::new(Arc::new(images), config)?;
-        let mut probabilities = Vec::new();
-        for batch in loader.epoch(0)? {
-            let shape = Shape::image(batch.len(), *channels, side, side);
-            let logits = nn::predict(self.backend, &self.net, &batch.images, shape);
-            let logits = logits.map_err(|error| self.explain(error))?;
-            probabilities.extend(logits.chunks_exact(class_names.len()).map(softmax));
-        }
-        Ok(probabilities)
+        let test = loader(images, None, read.len(), self.config.resize, None)?;
+        Classified::of(self.backend, &self.net, &test, &mut |_| Ok(ControlFlow::Continue(())))
+            .map_err(|error| self.explain(error))
     }
 
     /// The error of a batch that found no memory names one that fits.
@@ -205,16 +204,8 @@ impl<B: Backend<Scalar = f32>> Predictor<'_, B> {
     }
 }
 
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    // Shifted by the largest logit, no exponential overflows and their sum is at least 1.
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|logit| f64::from(logit - largest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.iter().map(|power| power / sum).collect()
-}
-
 impl Telling {
-    fn answer(&self, file: &str, picture: &Converted, classes: &[String], probabilities: &[f64]) -> Result<()> {
+    fn answer(&self, file: &str, picture: &Converted, classes: &[String], probabilities: &[f32]) -> Result<()> {
         let mut guesses: Vec<Guess<'_>> = classes
             .iter()
             .zip(probabilities)
@@ -237,7 +228,7 @@ impl Telling {
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         let room = COLUMNS.saturating_sub(width + 11).max(8);
         for (guess, name) in guesses.iter().zip(names) {
-            let bar = self.screen.bar(guess.probability, room);
+            let bar = self.screen.bar(f64::from(guess.probability), room);
             let line = format!("  {name:width$}  {:5.1}% {bar}", 100.0 * guess.probability);
             say(line.trim_end());
         }

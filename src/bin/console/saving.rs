@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use super::time_span::TimeSpan;
+
 /// The interval between two saves: a time, or a number of steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SaveEvery {
@@ -21,25 +23,20 @@ impl FromStr for SaveEvery {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let problem = || format!("{text:?} is neither a time (90s, 5m, 1h) nor a number of steps, at least 1");
-        let (number, seconds) = match text.char_indices().next_back() {
-            Some((at, 's')) => (&text[..at], Some(1)),
-            Some((at, 'm')) => (&text[..at], Some(60)),
-            Some((at, 'h')) => (&text[..at], Some(3600)),
-            _ => (text, None),
-        };
-        let number = number.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(problem)?;
-        Ok(match seconds {
-            Some(seconds) => SaveEvery::Time(Duration::from_secs(u64::from(number) * seconds)),
-            None => SaveEvery::Steps(number),
-        })
+        if let Ok(TimeSpan(time)) = text.parse() {
+            return Ok(SaveEvery::Time(time));
+        }
+        let steps = text.parse().ok().filter(|steps| *steps > 0);
+        steps
+            .map(SaveEvery::Steps)
+            .ok_or_else(|| format!("{text:?} is neither a time (90s, 5m, 1h) nor a number of steps, at least 1"))
     }
 }
 
 impl fmt::Display for SaveEvery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SaveEvery::Time(time) => write!(f, "{}s", time.as_secs()),
+            SaveEvery::Time(time) => TimeSpan(*time).fmt(f),
             SaveEvery::Steps(steps) => write!(f, "{steps}"),
         }
     }

@@ -4,6 +4,8 @@ use std::env;
 
 use ::console::Term;
 
+use super::view::look::Look;
+
 /// The colours of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Colours {
@@ -19,7 +21,7 @@ pub enum Colours {
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
     pub columns: usize,
-    /// Whether the locale's letters are UTF-8; else ASCII is left.
+    /// Whether there are letters beyond ASCII.
     pub unicode: bool,
     pub colours: Colours,
 }
@@ -32,7 +34,9 @@ impl Screen {
         let term = Term::stdout();
         let columns = term.size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns).max(1));
         let variable = |name| env::var(name).ok().filter(|value: &String| !value.is_empty());
-        Screen { columns, unicode: has_unicode(variable), colours: colours(term.is_term(), variable) }
+        let Look { colour, braille: unicode } = Look::of_environment();
+        let colours = if colour { colours(term.is_term(), variable) } else { Colours::None };
+        Screen { columns, unicode, colours }
     }
 
     /// A bar of a share (from 0 to 1) of `columns` columns, without blanks at its end.
@@ -52,20 +56,11 @@ pub fn printable(name: &str) -> String {
     name.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
-fn has_unicode(variable: impl Fn(&'static str) -> Option<String>) -> bool {
-    if cfg!(not(unix)) {
-        return true;
-    }
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(&variable).unwrap_or_default().to_uppercase();
-    locale.ends_with("UTF-8") || locale.ends_with("UTF8")
-}
-
-/// As <https://no-color.org> and <https://bixense.com/clicolors> have it.
+/// The colours, unless the user wants none.
 fn colours(terminal: bool, variable: impl Fn(&'static str) -> Option<String>) -> Colours {
     let is = |name, value: &str| variable(name).is_some_and(|present| present == value);
     let forced = variable("CLICOLOR_FORCE").is_some_and(|value| value != "0");
-    let wanted = terminal && !is("CLICOLOR", "0") && !is("TERM", "dumb");
-    if variable("NO_COLOR").is_some() || !(forced || wanted) {
+    if !forced && (!terminal || is("TERM", "dumb")) {
         return Colours::None;
     }
     if is("COLORTERM", "truecolor") || is("COLORTERM", "24bit") {
@@ -84,25 +79,13 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_the_terminals_unless_the_user_says_otherwise() {
-        let xterm = [("TERM", "xterm-256color")];
-        assert_eq!(colours(true, |name| (name == xterm[0].0).then(|| xterm[0].1.into())), Colours::Palette);
+    fn colours_are_the_terminals_or_forced() {
+        assert_eq!(colours(true, of(&[("TERM", "xterm-256color")])), Colours::Palette);
         assert_eq!(colours(true, of(&[("TERM", "xterm-256color"), ("COLORTERM", "truecolor")])), Colours::True);
         assert_eq!(colours(true, of(&[("TERM", "linux")])), Colours::None);
         assert_eq!(colours(true, of(&[("TERM", "dumb"), ("COLORTERM", "truecolor")])), Colours::None);
         assert_eq!(colours(false, of(&[("TERM", "xterm-256color"), ("COLORTERM", "truecolor")])), Colours::None);
         assert_eq!(colours(false, of(&[("CLICOLOR_FORCE", "1")])), Colours::Palette);
-        assert_eq!(colours(true, of(&[("COLORTERM", "truecolor"), ("NO_COLOR", "1")])), Colours::None);
-        assert_eq!(colours(true, of(&[("COLORTERM", "truecolor"), ("CLICOLOR", "0")])), Colours::None);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn letters_are_the_locales() {
-        assert!(!has_unicode(of(&[])));
-        assert!(has_unicode(of(&[("LANG", "de_DE.UTF-8")])));
-        assert!(has_unicode(of(&[("LANG", "C"), ("LC_ALL", "C.utf8")])));
-        assert!(!has_unicode(of(&[("LANG", "en_GB.UTF-8"), ("LC_ALL", "C")])));
     }
 
     #[test]

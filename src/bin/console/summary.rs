@@ -1,9 +1,29 @@
 //! `mlpconv summary`: shapes, parameters, multiply-adds and memory of a preset's network.
 
+use mlpconv::nn::{LayerSummary, Summary};
 use mlpconv::train::TrainConfig;
 use mlpconv::{Cpu, Result};
 
 use super::{bytes, grouped, metric, say, summarize};
+
+/// The layers of each module of the network, in order.
+fn modules(summary: &Summary) -> impl Iterator<Item = &[LayerSummary]> {
+    let module = |layer: &LayerSummary| layer.path.split('.').next().map(str::to_owned);
+    summary.layers.chunk_by(move |a, b| module(a) == module(b))
+}
+
+/// The line of a module as d2l's `layer_summary` prints it: the class that PyTorch has for it, and the shape of its output.
+fn chapter_line(layers: &[LayerSummary]) -> String {
+    let last = &layers[layers.len() - 1];
+    let class = match (layers, last.name.split(' ').next()) {
+        ([_, _, ..], _) => "Sequential",
+        (_, Some("MaxPool")) => "MaxPool2d",
+        (_, Some("GlobalAvgPool")) => "AdaptiveAvgPool2d",
+        // Convolutions, dropout and flatten have one name here and there.
+        (_, name) => name.unwrap_or(&last.name),
+    };
+    format!("{class} output shape:\t torch.Size({})", last.output)
+}
 
 /// Prints the costs of a preset's network, block by block and layer by layer.
 ///
@@ -19,14 +39,18 @@ pub fn summary(config: &TrainConfig) -> Result<()> {
 
     say(format_args!("{preset}, input {}", summary.input));
     say("\nblock by block");
-    let module = |path: &str| path.split('.').next().map(str::to_owned);
-    for layers in summary.layers.chunk_by(|a, b| module(&a.path) == module(&b.path)) {
+    for layers in modules(&summary) {
         let name = match layers {
             [only] => &only.name,
             _ => "NinBlock",
         };
         let output = layers[layers.len() - 1].output;
         say(format_args!("  {name:<16} output shape  {output}"));
+    }
+
+    say("\nthe same as the book prints it, with PyTorch's names");
+    for layers in modules(&summary) {
+        say(chapter_line(layers));
     }
 
     say("\nlayer by layer (multiply-adds of the whole batch; kept: bytes that wait for the backward pass)");

@@ -66,6 +66,19 @@ fn noise(i: usize) -> u32 {
     (i as u32).wrapping_mul(2_654_435_761) >> 8
 }
 
+/// Random images, `n` of them, of the size and the classes that a data set has.
+///
+/// # Errors
+/// As [`Dataset::with_channels`].
+pub fn random(spec: &DataSpec, n: usize) -> Result<Dataset> {
+    let [height, width] = spec.extents;
+    let classes = spec.class_names.len() as u32;
+    let pixels = (0..n * height * width * spec.channels).map(|i| (noise(i) >> 16) as u8).collect();
+    let labels = (0..n).map(|i| (noise(i) % classes) as u8).collect();
+    let names = spec.class_names.iter().map(|name| (*name).into()).collect();
+    Dataset::with_channels(pixels, labels, [height, width, spec.channels], names)
+}
+
 /// The images that a preset is made for.
 fn images(config: &TrainConfig) -> &'static DataSpec {
     config.data.spec().unwrap_or(&known::FASHION_MNIST)
@@ -176,14 +189,8 @@ fn resident<B: Backend<Scalar = f32>>(
     let backend = trainer.backend.clone();
     let loader = |order| {
         let n = steps * config.batch_size;
-        let spec = images(config);
-        let [height, width] = spec.extents;
-        let classes = spec.class_names.len() as u32;
-        let pixels = (0..n * height * width * spec.channels).map(|i| (noise(i) >> 16) as u8).collect();
-        let labels = (0..n).map(|i| (noise(i) % classes) as u8).collect();
-        let names = spec.class_names.iter().map(|name| (*name).into()).collect();
         let shape = LoaderConfig { batch_size: config.batch_size, height: config.resize, width: config.resize, order };
-        Loader::new(Arc::new(Dataset::with_channels(pixels, labels, [height, width, spec.channels], names)?), shape)
+        Loader::new(Arc::new(random(images(config), n)?), shape)
     };
     let train_data = Resident::new(&backend, loader(Order::Shuffled { seed: 0 })?)?;
     let test_data = Resident::new(&backend, loader(Order::Sequential)?)?;

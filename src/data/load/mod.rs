@@ -35,8 +35,8 @@ impl Splits {
     /// Looks for a known data set on this machine; `None` if it is not there. Reads no file and fetches nothing.
     ///
     /// If a folder is named, by `explicit` (`--data-dir`) or else by `$MLPCONV_DATA`, only that folder is searched, and
-    /// the folders below it that other programs make ([`DataSpec::below`]). Otherwise these are, in order: `data/NAME`, `/usr/share/datasets/NAME`, and
-    /// `mlpconv/NAME` in the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
+    /// the folders below it that other programs make ([`DataSpec::below`]). Otherwise these are, in order: `data/NAME`,
+    /// `/usr/share/datasets/NAME`, and `mlpconv/NAME` in the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ impl Splits {
     /// # Errors
     ///
     /// Those of [`find`](Self::find), [`fetch`](fetch::fetch) and [`read`](Self::read); [`Error::DataNotFound`] then
-    /// lists the searched folders too, and what is wrong with the cache. [`Error::Data`] for a folder that does not exist or has neither layout, and for
-    /// a file in it that is no image.
+    /// lists the searched folders too, and what is wrong with the cache. [`Error::Data`] for a folder that does not exist
+    /// or has neither layout, and for a file in it that is no image.
     pub fn load(
         name: &DataName,
         explicit: Option<&Path>,

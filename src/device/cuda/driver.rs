@@ -153,16 +153,21 @@ fn load() -> Result<()> {
     let mut damaged = None;
     for name in ["cuda", "nvcuda"].into_iter().flat_map(cudarc::get_lib_name_candidates) {
         // SAFETY: a driver's library may be loaded at any time.
-        match unsafe { Library::new(name) } {
+        match unsafe { Library::new(&*name) } {
             Ok(_) => return Ok(()),
-            // glibc and musl name the file and the reason. Of a file that is not there they say that there is none.
-            Err(libloading::Error::DlOpen { source }) if !source.to_string().contains("No such file") => {
+            Err(libloading::Error::DlOpen { source }) if !is_absent(&name, &source.to_string()) => {
                 damaged.get_or_insert_with(|| source.to_string());
             }
             Err(_) => {}
         }
     }
     Err(damaged.map_or(CudaError::NoDriver, |problem| CudaError::DriverDamaged { problem }).into())
+}
+
+/// Whether the loader says of the library itself that there is no such file, and not of a library that it needs. glibc and
+/// musl name the file and then the reason.
+fn is_absent(library: &str, message: &str) -> bool {
+    message.contains("No such file") && message.contains(&format!("{library}: "))
 }
 
 /// The usual remedy where `cuInit` fails with `code`.
@@ -197,4 +202,23 @@ pub(super) fn open(ordinal: usize) -> Result<(Arc<CudaContext>, CudaDevice)> {
     // SAFETY: there is one stream, so no events are needed to order its work.
     unsafe { context.disable_event_tracking() };
     Ok((context, device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A driver whose dependency is missing is there, and damaged.
+    #[test]
+    fn an_absent_driver_is_told_from_one_that_lacks_a_library() {
+        for (message, absent) in [
+            ("libcuda.so.1: cannot open shared object file: No such file or directory", true),
+            ("libdxcore.so: cannot open shared object file: No such file or directory", false),
+            ("Error loading shared library libcuda.so.1: No such file or directory", true),
+            ("Error loading shared library libdxcore.so: No such file or directory (needed by libcuda.so.1)", false),
+            ("libcuda.so.1: file too short", false),
+        ] {
+            assert_eq!(is_absent("libcuda.so.1", message), absent, "{message}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Kernel, Plan, Step};
+use super::{Kernel, Plan, Planned, Step};
 use crate::nn::{Layer, Op};
 use crate::ops::{Affine, Params};
 use crate::tape::{Param, Tape, Var};
@@ -14,7 +14,21 @@ impl Plan {
     /// # Errors
     /// [`Error::Shape`] for an input of another shape than the plan's, for other layers ([`Plan::fits`]), or where a custom
     /// layer gives another shape than it has stated.
-    pub fn run<B: Backend>(&self, layers: &[Layer<'_, B>], tape: &mut Tape<B>, mut x: Var<B>) -> Result<Var<B>> {
+    pub fn run<B: Backend>(&self, layers: &[Layer<'_, B>], tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
+        self.run_telling(layers, tape, x, &mut |_, _| Ok(()))
+    }
+
+    /// [`Plan::run`], which hands each step's output to `on_output`, with the last layer of the step.
+    ///
+    /// # Errors
+    /// As [`Plan::run`], and the errors of `on_output`.
+    pub(in crate::nn) fn run_telling<B: Backend>(
+        &self,
+        layers: &[Layer<'_, B>],
+        tape: &mut Tape<B>,
+        mut x: Var<B>,
+        on_output: &mut dyn FnMut(&Planned, &Var<B>) -> Result<()>,
+    ) -> Result<Var<B>> {
         if x.shape() != self.input {
             return Err(Error::shape("plan", format!("an input of shape {}, planned for {}", x.shape(), self.input)));
         }
@@ -30,6 +44,7 @@ impl Plan {
                 let problem = format!("layer {} gave {}, and stated {}", last.path, x.shape(), last.live);
                 return Err(Error::shape("plan", problem));
             }
+            on_output(last, &x)?;
         }
         tape.enter(None);
         Ok(x)

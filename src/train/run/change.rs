@@ -17,6 +17,8 @@ pub struct Change {
     pub schedule: Option<Schedule>,
     pub weight_decay: Option<f64>,
     pub on_nan: Option<OnNan>,
+    /// Epochs without a new best test accuracy, those before the change included.
+    pub patience: Option<u32>,
     /// The folder of the data set's files, which have to be the same files.
     pub data_dir: Option<PathBuf>,
 }
@@ -48,6 +50,11 @@ impl Run {
         set(&mut lines, "schedule", &mut new.schedule, change.schedule);
         set(&mut lines, "weight decay", &mut new.weight_decay, change.weight_decay);
         set(&mut lines, "on nan", &mut new.on_nan, change.on_nan);
+        if let Some(epochs) = change.patience.filter(|epochs| new.patience != Some(*epochs)) {
+            let old = new.patience.map_or("none".into(), |epochs| epochs.to_string());
+            lines.push(format!("patience: {old}, now {epochs}"));
+            new.patience = Some(epochs);
+        }
         if let Some(folder) = &change.data_dir {
             new.data_dir = Some(std::path::absolute(folder).map_err(Error::io("find", folder))?);
         }

@@ -13,13 +13,15 @@ mod change;
 mod contents;
 mod lock;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{EpochMetrics, Position, TrainConfig};
-use crate::weights::{PART, write_whole};
+use crate::weights::{is_part_of, write_whole};
 use crate::{Error, Result};
 pub use change::Change;
 pub use contents::DataHashes;
@@ -53,6 +55,12 @@ const METRICS: &str = "metrics.jsonl";
 const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
 
+/// Whether a killed process left the file of this name: a part of one of a run's files. Other programs name unfinished
+/// files alike, as browsers do (`film.part`).
+fn is_part(name: &str) -> bool {
+    [CONFIG, METRICS, WEIGHTS, STATE].iter().any(|file| is_part_of(name, file))
+}
+
 impl Run {
     fn new(folder: PathBuf, config: TrainConfig) -> Self {
         let (data, lock, replaced) = (None, None, None);
@@ -84,7 +92,7 @@ impl Run {
             let name = entry.map_err(Error::io("read", &self.folder))?.file_name();
             let name = name.to_string_lossy();
             // A process that was killed while it began a run leaves a part of `config.toml`.
-            if !name.starts_with('.') && !name.ends_with(PART) {
+            if !name.starts_with('.') && !is_part(&name) {
                 return Err(Error::RunNotEmpty { path: self.folder.clone(), holds: name.into() });
             }
         }
@@ -101,6 +109,7 @@ impl Run {
         // Reading weights or settings needs no state, so one that cannot be read is no error here.
         if let Ok(Some(saved)) = run.read_state() {
             run.agree_with(&saved)?;
+            run.position = saved.note.position;
         }
         Ok(run)
     }
@@ -161,13 +170,22 @@ impl Run {
         Ok(())
     }
 
+    /// For what adds to the state: takes the lock, and with it the metrics of the epochs so far, which a run that was only
+    /// [opened](Run::open) has not read.
+    fn hold_with_history(&mut self) -> Result<()> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        self.hold()?;
+        // Without the lock the next call tries again.
+        self.saved().inspect_err(|_| self.lock = None).map(drop)
+    }
+
     fn remove_parts(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if path.to_string_lossy().ends_with(PART) {
-                // What cannot be removed is only in the way of a listing.
-                let _ = fs::remove_file(path);
-            }
+        for entry in entries.flatten().filter(|entry| is_part(&entry.file_name().to_string_lossy())) {
+            // What cannot be removed is only in the way of a listing.
+            let _ = fs::remove_file(entry.path());
         }
     }
 
@@ -189,15 +207,15 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Io`] if the file cannot be written.
-    /// [`Error::Run`] if the epoch does not follow the last one that is known, as after [`Run::open`] alone, or a number is
-    /// not finite: the file could not be read again.
+    /// [`Error::Run`] if the epoch does not follow the last one, or a number is not finite: the file could not be read
+    /// again. After [`Run::open`] alone, as [`Run::resume`] too.
     pub fn append(&mut self, metrics: &EpochMetrics) -> Result<()> {
-        self.hold()?;
+        self.hold_with_history()?;
         // A run that ended after it wrote an epoch's metrics, and before it saved its state, repeats that epoch.
         let earlier = self.history.partition_point(|earlier| earlier.epoch < metrics.epoch);
         let refuse = |problem: &str| Err(Error::run(&self.folder, format!("epoch {}: {problem}", metrics.epoch)));
         if metrics.epoch as usize != earlier + 1 {
-            return refuse(&format!("its metrics do not follow those of {earlier} epochs; resume the run first"));
+            return refuse(&format!("its metrics do not follow those of {earlier} epochs"));
         }
         if !metrics.is_finite() {
             return refuse("a number of its metrics is not finite");

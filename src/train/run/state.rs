@@ -121,11 +121,6 @@ impl Run {
             }
             return Ok(None);
         };
-        let (epoch, epochs) = (saved.note.position.epoch, self.config.epochs);
-        if epoch > epochs {
-            let problem = format!("it is of a run that has done {epoch} epochs, and {CONFIG} has {epochs}");
-            return Err(Error::weights(self.state())(problem));
-        }
         self.position = saved.note.position;
         match saved.note.format {
             1 => {
@@ -201,10 +196,11 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
-    /// folder. [`Error::Diverged`] as by [`Trainer::reading`]. The earlier files are kept then.
+    /// folder. [`Error::Diverged`] as by [`Trainer::reading`]. After [`Run::open`] alone, as [`Run::resume`] too. The
+    /// earlier files are kept then.
     pub fn save<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>) -> Result<()> {
         let (position, reading) = (trainer.position, trainer.reading()?);
-        self.hold()?;
+        self.hold_with_history()?;
         let mut tensors = Tensors::of(&trainer.backend, &trainer.net)?;
         tensors.save(&self.weights())?;
         let optimizer = &trainer.optimizer;
@@ -241,15 +237,25 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Run`] if the state was saved on another
-    /// data set than `data`, or if there is no state though epochs are done; [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, does not fit the network or lacks a part;
-    /// [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged after any of these.
+    /// data set than `data`, or if there is no state though epochs are done; [`Error::Io`] if the file cannot be read;
+    /// [`Error::Weights`] if it is damaged, does not fit the network, lacks a part, or is of more epochs than the settings
+    /// have; [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged after any of these.
     pub fn restore<B: Backend, N: Module<B>>(&mut self, trainer: &mut Trainer<B, N>) -> Result<()> {
         self.hold()?;
         let Some(Saved { tensors, note }) = self.saved()? else { return Ok(()) };
+        let (done, epochs) = (note.position.epoch, self.config.epochs);
+        if done > epochs {
+            let problem =
+                format!("{done} epochs are done, more than the {epochs} of {CONFIG}; ask for as many at least");
+            return Err(Error::weights(self.state())(problem));
+        }
         if let (Some(saved), Some(present)) = (&note.data, &self.data)
             && let Some(parts) = saved.difference(present)
         {
-            let problem = format!("the data set is not the one that the run has trained on: it has other {parts}");
+            let problem = format!(
+                "the data set is not the one that the run has trained on: it has other {parts}; name the folder of the \
+                 files that it began with"
+            );
             return Err(Error::run(&self.folder, problem));
         }
         let path = self.state();

@@ -7,11 +7,11 @@ mod show;
 use std::path::Path;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mlpconv::Result;
 use mlpconv::data::{DataFile, DataName, Dataset, Loader, LoaderConfig, Order, Progress, Published, Splits};
 
-use super::{grouped, note, say};
+use super::{grouped, note, output, say};
 pub use show::{ShowArgs, show};
 
 /// A requested data set. Its channels and classes are known at once. A known data set is read only by
@@ -80,7 +80,9 @@ fn draw(bar: &ProgressBar, progress: Progress) {
     match progress {
         Progress::Trying { data, source } => {
             // A fetch has begun, so the bar is shown from now on.
-            bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            if output::draws() {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
             let style = ProgressStyle::with_template("{prefix} {msg}").expect("a constant template");
             bar.set_style(style);
             bar.set_prefix(format!("fetching {data} from {source}"));

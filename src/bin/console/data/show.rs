@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mlpconv::data::{DataName, Dataset, Loader, LoaderConfig, Order};
+use mlpconv::weights::write_whole;
 use mlpconv::{Error, Result};
 
+use super::super::exercise::findings::Table;
 use super::super::screen::{Screen, printable};
 use super::super::{grouped, say};
 use super::mosaic::Mosaic;
-use super::{load, sheet, summarize};
+use super::sheet::{self, Format};
+use super::{load, summarize};
 
 /// The arguments of `mlpconv data show`.
 #[derive(clap::Args)]
@@ -27,7 +30,7 @@ pub struct ShowArgs {
     /// Decides which examples
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write the examples to a picture (.png) instead, a row for each class in the order of the table
+    /// Write the examples to a page (.html), or to a picture (.png) with a row for each class, in the order of the table
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -60,6 +63,11 @@ impl Examples {
     pub fn images(&self, class: usize) -> Vec<&[u8]> {
         self.of_classes[class].iter().map(|index| self.data.image(*index)).collect()
     }
+
+    /// The most examples of a class.
+    pub fn most(&self) -> usize {
+        self.of_classes.iter().map(Vec::len).max().unwrap_or(0)
+    }
 }
 
 /// The side to which images of several sizes are resized, to look at.
@@ -74,27 +82,29 @@ pub fn show(args: ShowArgs) -> Result<()> {
     if examples == 0 {
         return Err(Error::Config { what: "examples".into(), problem: "must be at least 1".into() });
     }
-    let form = out.as_deref().map(sheet::Format::of).transpose()?;
+    let format = out.as_deref().map(Format::of).transpose()?;
     let data = load(&data, data_dir.as_deref(), SIDE)?;
     summarize(&data);
     let names: Vec<String> = data.train.class_names().iter().map(|name| printable(name)).collect();
     let counts = [&data.train, &data.test].map(counts);
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("class".len());
-    say(format_args!("\n{:width$}  {:>8}  {:>6}", "class", "training", "test"));
+    let mut table = Table::new(["class", "training", "test"]);
     for (class, name) in names.iter().enumerate() {
         let [train, test] = counts.each_ref().map(|counts| grouped(counts[class]));
-        say(format_args!("{name:width$}  {train:>8}  {test:>6}"));
+        table.push([name.clone(), train, test]);
     }
+    say(format_args!("\n{}", table.text()));
     let examples = Examples::new(data.train, examples, seed)?;
-    if let (Some(out), Some(format)) = (out, form) {
-        format.write(&examples, &data.title, &out)?;
+    if let (Some(out), Some(format)) = (out, format) {
+        match format {
+            Format::Png => write_whole(&out, &sheet::png(&examples)?)?,
+            Format::Page => sheet::page(&examples, &data.title, &table).write(&out)?,
+        }
         say(format_args!("\nexamples {}", out.display()));
         return Ok(());
     }
     let data = &examples.data;
     let extents = [data.height(), data.width(), data.channels()];
-    let beside = examples.of_classes.iter().map(Vec::len).max().unwrap_or(0);
-    let mosaic = Mosaic::new(extents, beside, Screen::of_stdout())?;
+    let mosaic = Mosaic::new(extents, examples.most(), Screen::of_stdout())?;
     for (class, name) in names.iter().enumerate() {
         say(format_args!("\n{name}"));
         mosaic.lines(&examples.images(class))?.iter().for_each(say);

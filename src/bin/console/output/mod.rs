@@ -1,0 +1,68 @@
+//! Lines for the person: results on standard output, notes and errors on standard error. Writing never panics, and
+//! never ends the program: a program that saves first has to come to its end.
+
+pub mod block;
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first failure of standard output.
+static FAILURE: OnceLock<io::Error> = OnceLock::new();
+
+/// Whether standard output is for a program, or for nobody: [`say`] is silent then.
+static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// Whether standard error is a terminal that can draw: move its cursor, erase, show colours.
+pub fn draws() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+/// From now on [`say`] prints nothing, so that standard output holds what [`emit`] writes, and nothing else.
+pub fn hush() {
+    HUSHED.store(true, Ordering::Relaxed);
+}
+
+/// Prints a line of the result for a person. After a failure (a closed pipe, a full disk) nothing more is printed;
+/// [`failure`] tells it.
+pub fn say(line: impl Display) {
+    if !HUSHED.load(Ordering::Relaxed) {
+        emit(line);
+    }
+}
+
+/// Prints a line of the result for a program, as [`say`] does for a person, hushed or not.
+pub fn emit(line: impl Display) {
+    if failure().is_some() {
+        return;
+    }
+    let write = || writeln!(io::stdout(), "{line}");
+    // A pipe may block as long as it likes, and the block must not wait for it.
+    let written = if io::stdout().is_terminal() { block::aside(write) } else { write() };
+    if let Err(error) = written {
+        let _ = FAILURE.set(error);
+    }
+}
+
+/// Prints a line to standard error. If that fails there is nowhere left to tell it.
+pub fn note(line: impl Display) {
+    let _ = block::aside(|| writeln!(io::stderr(), "{line}"));
+}
+
+/// The failure of standard output, if it has failed.
+pub fn failure() -> Option<&'static io::Error> {
+    FAILURE.get()
+}
+
+/// The exit code of a program whose output failed before its work was done: 141 for a closed pipe (as `summary | head`
+/// gives any program that SIGPIPE ends), 1 otherwise, with a note.
+pub fn failed(error: &io::Error) -> ExitCode {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return ExitCode::from(141);
+    }
+    note(format_args!("error: cannot write to standard output: {error}"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,161 @@
+//! The options of `train`.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use mlpconv::data::DataName;
+use mlpconv::optim::{OptimizerKind, Schedule};
+use mlpconv::train::{OnNan, Preset};
+
+use crate::console::as_given::AsGiven;
+use crate::console::device::DeviceArgs;
+use crate::console::saving::SaveEvery;
+use crate::console::time_span::TimeSpan;
+use crate::console::view::Progress;
+
+/// The options of training.
+#[derive(clap::Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub course: CourseArgs,
+    #[command(flatten)]
+    pub optimizer: OptimizerArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub process: AsGiven<ProcessArgs>,
+    #[command(flatten)]
+    pub device: AsGiven<DeviceArgs>,
+}
+
+/// The network and the images that it is trained on.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Network and data")]
+pub struct NetworkArgs {
+    /// The network and its recipe: d2l (the book's, 224x224), d2l-gluon (its first edition's: zero biases, 3 epochs), small
+    /// (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
+    #[arg(long)]
+    pub preset: Option<Preset>,
+    /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
+    /// of which the 1st, 11th, 21st ... are for testing [default: the preset's]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub data: Option<DataName>,
+    /// Folder that holds the files of the data set
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Height and width that the images are brought to
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<usize>,
+    /// Train on the first so many images only
+    #[arg(long, value_name = "IMAGES")]
+    pub train_limit: Option<usize>,
+    /// Test on the first so many images only
+    #[arg(long, value_name = "IMAGES")]
+    pub test_limit: Option<usize>,
+}
+
+/// The course of training.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Training")]
+pub struct CourseArgs {
+    /// Times to go through the training images
+    #[arg(long)]
+    pub epochs: Option<u32>,
+    /// Images a step
+    #[arg(long, value_name = "IMAGES")]
+    pub batch_size: Option<usize>,
+    /// Stop early, after this many epochs in a row that did not raise the best test accuracy
+    #[arg(long, value_name = "EPOCHS")]
+    pub patience: Option<u32>,
+    /// Seed of initial weights, shuffling and dropout
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// What to do about a step of which something is not finite (NaN or infinite): stop, or skip it and go on [default: stop]
+    #[arg(long, value_name = "stop|skip")]
+    pub on_nan: Option<OnNan>,
+}
+
+/// The optimiser and its rate.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Optimiser")]
+pub struct OptimizerArgs {
+    /// The optimiser: sgd or adamw [default: sgd]
+    #[arg(long)]
+    pub optimizer: Option<OptimizerKind>,
+    /// Learning rate [default: the preset's for the optimiser]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub lr: Option<f64>,
+    /// Learning rate over time: constant, step:EVERY:FACTOR, cosine or cosine:WARMUP (in epochs)
+    #[arg(long)]
+    pub schedule: Option<Schedule>,
+    /// Momentum of sgd, from 0 to below 1
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub momentum: Option<f64>,
+    /// Nesterov momentum of sgd
+    #[arg(long)]
+    pub nesterov: bool,
+    /// Weight decay: a penalty on squares with sgd, decoupled from the gradient with adamw, whose default is 0.01
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
+    /// What adamw's average of gradients keeps in a step, from 0 to below 1 [default: 0.9]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub beta1: Option<f64>,
+    /// What adamw's average of squared gradients keeps in a step, from 0 to below 1 [default: 0.999]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub beta2: Option<f64>,
+    /// What adamw adds to the root of the average of squares [default: 1e-8]
+    #[arg(long, allow_negative_numbers = true)]
+    pub eps: Option<f64>,
+}
+
+/// The run: its settings and its folder, or a look at it beforehand.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Run")]
+pub struct RunArgs {
+    /// Take settings from this file: a run's config.toml, or a TOML file with some of its keys. Options go before the file,
+    /// the file goes before the preset. Relative paths in it begin at its folder
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The run folder, which must be new or empty [default: runs/PRESET-TIME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in this folder, exactly as if it had not been interrupted: on its device and in its
+    /// precision, unless --device or --precision names another, which has to be repeated at each resume. --epochs, --lr,
+    /// --schedule, --weight-decay, --on-nan and --patience change the run from there on
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "config", "preset", "data", "batch_size", "optimizer", "momentum", "nesterov", "beta1", "beta2", "eps", "resize", "seed",
+        "train_limit", "test_limit", "out", "dry_run", "overfit_batch",
+    ])]
+    pub resume: Option<PathBuf>,
+    /// Print the settings, as TOML that --config takes, with the costs, the memory and the estimated time of the run, for which
+    /// a few steps are timed; train nothing and write nothing
+    #[arg(long, conflicts_with_all = ["overfit_batch", "progress"])]
+    pub dry_run: bool,
+    /// Check that the network can learn at all: train it on one batch again and again, without dropout, weight decay and
+    /// schedule, until it knows the batch by heart, or for so many steps [default: 500]. Writes nothing; the exit code is 1 if it
+    /// did not
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "500", conflicts_with = "out")]
+    pub overfit_batch: Option<NonZero<u32>>,
+}
+
+/// Options of the process alone, which no run folder keeps. The command that goes on with a run repeats them.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output and saving")]
+pub struct ProcessArgs {
+    /// How progress is shown; PROGRESS.md in src/bin/console/view documents the JSON lines
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: Progress,
+    /// Steps between two readings of loss and accuracy: two lines of plain progress, two points of the curve
+    /// [default: ten lines an epoch, a point every eight steps]
+    #[arg(long, value_name = "STEPS")]
+    pub log_every: Option<usize>,
+    /// Time or steps between two saves of the run's state, besides one after each epoch: 90s, 5m, 1h, or a number of
+    /// steps
+    #[arg(long, value_name = "TIME|STEPS", default_value_t)]
+    pub save_every: SaveEvery,
+    /// Stop after this time of training and testing (90s, 10m, 2h): saved, and ready to go on
+    #[arg(long, value_name = "TIME")]
+    pub time_limit: Option<TimeSpan>,
+}

@@ -1,0 +1,80 @@
+//! The settings of a new run: in layers, the preset's, then those of a file, then those of the options.
+
+use std::path::{Path, PathBuf};
+
+use mlpconv::data::DataName;
+use mlpconv::train::TrainConfig;
+use mlpconv::{Error, Result};
+use serde::{Deserialize as _, Serialize};
+use toml::Table;
+
+use super::options::TrainArgs;
+use super::settings_file::SettingsFile;
+use crate::console::device::Choice;
+
+/// The settings of the run. A setting that is out of its range is named where it was made.
+///
+/// # Errors
+/// [`Error::Config`] for a setting out of its range, [`Error::Io`] where there is no working folder.
+pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice) -> Result<TrainConfig> {
+    let options = of_options(args)?;
+    let preset = args.network.preset.or_else(|| file?.get("preset")).unwrap_or(device.preset);
+    let optimizer = args.optimizer.optimizer.or_else(|| file?.get("optimizer")).unwrap_or_default();
+    let unusable = |problem: String| Error::Config { what: "settings".into(), problem };
+    let preset = Table::try_from(preset.config_with(optimizer));
+    let mut settings = preset.map_err(|error| unusable(error.to_string()))?;
+    if let Some(file) = file {
+        settings.extend(file.settings.clone());
+    }
+    settings.extend(options.clone());
+    // They are the history of another run.
+    settings.remove("changes");
+    let mut config = TrainConfig::deserialize(settings).map_err(|error| unusable(error.message().to_owned()))?;
+    config.device.clone_from(&device.name);
+    config.precision = device.precision;
+    config.validate().map_err(|error| match file {
+        Some(file) => file.locate(error, &options),
+        None => error,
+    })?;
+    Ok(config)
+}
+
+/// The settings that the options make.
+fn of_options(args: &TrainArgs) -> Result<Table> {
+    let TrainArgs { network, course, optimizer, .. } = args;
+    let mut settings = Table::new();
+    let mut set = |entry: Option<(&str, toml::Value)>| settings.extend(entry.map(|(key, value)| (key.into(), value)));
+    set(entry("preset", network.preset)?);
+    set(entry("data", network.data.clone().map(DataName::absolute).transpose()?)?);
+    set(entry("data_dir", network.data_dir.as_deref().map(absolute).transpose()?)?);
+    set(entry("resize", network.resize)?);
+    set(entry("train_limit", network.train_limit)?);
+    set(entry("test_limit", network.test_limit)?);
+    set(entry("epochs", course.epochs)?);
+    set(entry("batch_size", course.batch_size)?);
+    set(entry("patience", course.patience)?);
+    set(entry("seed", course.seed)?);
+    set(entry("on_nan", course.on_nan)?);
+    set(entry("optimizer", optimizer.optimizer)?);
+    set(entry("learning_rate", optimizer.lr)?);
+    set(entry("schedule", optimizer.schedule.map(|schedule| schedule.to_string()))?);
+    set(entry("momentum", optimizer.momentum)?);
+    set(entry("nesterov", optimizer.nesterov.then_some(true))?);
+    set(entry("weight_decay", optimizer.weight_decay)?);
+    set(entry("beta1", optimizer.beta1)?);
+    set(entry("beta2", optimizer.beta2)?);
+    set(entry("eps", optimizer.eps)?);
+    Ok(settings)
+}
+
+/// The setting of an option, if it is given.
+fn entry(key: &str, option: Option<impl Serialize>) -> Result<Option<(&str, toml::Value)>> {
+    let Some(value) = option else { return Ok(None) };
+    // TOML's numbers end there.
+    let too_large = |_| Error::Config { what: key.into(), problem: format!("must be at most {}", i64::MAX) };
+    Ok(Some((key, toml::Value::try_from(value).map_err(too_large)?)))
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    std::path::absolute(folder).map_err(|source| Error::Io { action: "find", path: folder.into(), source })
+}
