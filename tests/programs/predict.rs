@@ -11,7 +11,8 @@ use super::*;
 /// A place with a run of a few steps, `run`, and the test images.
 fn place() -> Option<(Place, Dataset)> {
     let place = Place::new()?;
-    let options = "--preset small --epochs 1 --train-limit 1280 --test-limit 16 --batch-size 32 --seed 1";
+    let options =
+        "--preset small --optimizer adamw --epochs 1 --train-limit 2560 --test-limit 16 --batch-size 32 --seed 1";
     place.train(&format!("{options} --out run")).good();
     let source = Splits::find(&known::FASHION_MNIST, Some(&place.data)).unwrap().unwrap();
     let test = Splits::read(&known::FASHION_MNIST, source).unwrap().test;
@@ -110,7 +111,8 @@ fn any_file_is_answered_or_refused_in_a_line() {
         Rgba([grey, 90, 200, if y < 1500 { 0 } else { 255 }])
     });
     write("photo.png", &png(photo));
-    let deep = image::ImageBuffer::<Luma<u16>, _>::from_fn(28, 28, |x, y| Luma([u16::from(boot.get_pixel(x, y)[0]) * 257]));
+    let deep =
+        image::ImageBuffer::<Luma<u16>, _>::from_fn(28, 28, |x, y| Luma([u16::from(boot.get_pixel(x, y)[0]) * 257]));
     write("deep.png", &png(deep));
     write("one.png", &png(GrayImage::from_pixel(1, 1, Luma([200]))));
     write("palette.png", &palette(&boot));
@@ -180,8 +182,7 @@ fn palette(grey: &GrayImage) -> Vec<u8> {
     };
     // The palette is backwards, so that its indices are no levels.
     let colours: Vec<u8> = (0..=255).rev().flat_map(|level| [level; 3]).collect();
-    let rows: Vec<u8> =
-        grey.rows().flat_map(|row| std::iter::once(0).chain(row.map(|pixel| 255 - pixel[0]))).collect();
+    let rows: Vec<u8> = grey.rows().flat_map(|row| std::iter::once(0).chain(row.map(|pixel| 255 - pixel[0]))).collect();
     let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
     packed.write_all(&rows).unwrap();
     let size = [grey.width().to_be_bytes(), grey.height().to_be_bytes()].concat();
