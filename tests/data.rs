@@ -226,7 +226,7 @@ mod fetching {
     use std::net::TcpListener;
     use std::thread;
 
-    use mlpconv::data::{DataFile, DataSpec, Format, Published, fetch};
+    use mlpconv::data::{DataFile, DataSpec, Format, Published, Recipe, fetch};
 
     use super::allocations::peak;
 
@@ -250,6 +250,7 @@ mod fetching {
             channels: 1,
             extents: [1, 1],
             class_names: &["only"],
+            recipe: Recipe::Stretched,
             format: Format::Idx,
             train: &[FILE],
             test: &[],

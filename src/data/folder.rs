@@ -9,13 +9,17 @@
 //! Images become 8 bits a channel. If all are grey they stay grey, else all become RGB. Transparency is dropped, as
 //! Pillow's `convert("RGB")` drops it. The orientation that a camera noted is not applied.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Dataset, Resizer, look};
+use super::content::is_web_page;
+use super::decode::{self, Header, Image, Problem};
+use super::form::Form;
+use super::recipe::Recipe;
+use super::{Dataset, look};
 use crate::error::{Error, Result};
 use crate::system::{allocation::reserve, threads};
 
@@ -37,23 +41,16 @@ struct Class {
 pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
     let (class_names, classes) = classes(folder)?;
     let lists = [interleaved(&classes, |class| &class.train), interleaved(&classes, |class| &class.test)];
-    let all = || lists.iter().flatten();
-    // The files' heads say what all images have in common, before any of them is decoded.
-    let headers = all().map(|(path, _)| decode::header(path)).collect::<Result<Vec<Header>>>()?;
-    let channels = if headers.iter().all(|header| header.channels == 1) { 1 } else { 3 };
-    let extents = |header: &Header| [header.height, header.width];
-    let first = headers.first().map(extents);
-    let same = first.filter(|first| headers.iter().all(|header| extents(header) == *first));
-    let [height, width] = same.unwrap_or([size; 2]);
+    let [height, width, channels] = common(lists.iter().flatten().map(|(path, _)| *path), size)?;
     let dataset = |list: &[(&PathBuf, u8)]| {
         let mut pixels = Vec::new();
-        let image = [width, channels].into_iter().try_fold(height, |product, factor| product.checked_mul(factor));
-        let bytes = image.and_then(|image| image.checked_mul(list.len())).unwrap_or(usize::MAX);
+        let values = [width, channels].into_iter().try_fold(height, |product, factor| product.checked_mul(factor));
+        let bytes = values.and_then(|values| values.checked_mul(list.len())).unwrap_or(usize::MAX);
         let memory = |_| Error::io("read the images in", folder)(ErrorKind::OutOfMemory.into());
         reserve(&mut pixels, bytes).map_err(memory)?;
         pixels.resize(bytes, 0);
         let bring = |(place, (path, _)): (&mut [u8], &(&PathBuf, u8))| {
-            let image = decode::image(path)?.with_channels(channels).resized(height, width)?;
+            let image = image(path)?.with_channels(channels).resized(height, width)?;
             if image.values.len() != place.len() {
                 return Err(Error::data(path.display().to_string(), "it was changed while it was read; read it again"));
             }
@@ -62,7 +59,7 @@ pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
         };
         threads::start_global()?;
         // An image has bytes: `Dataset` refuses images without pixels.
-        let places = pixels.par_chunks_exact_mut(image.unwrap_or(0).max(1));
+        let places = pixels.par_chunks_exact_mut(values.unwrap_or(0).max(1));
         // Of several files that are no images, the first one is named.
         let done: Vec<Result<()>> = places.zip(list.par_iter()).map(bring).collect();
         done.into_iter().collect::<Result<()>>()?;
@@ -70,6 +67,30 @@ pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
         Dataset::with_channels(pixels, labels, [height, width, channels], class_names.clone())
     };
     Ok([dataset(&lists[0])?, dataset(&lists[1])?])
+}
+
+/// The form that [`read`] gives to images, without decoding them. As their files are decoded, so is a picture: it is
+/// stretched, and its transparency dropped.
+///
+/// # Errors
+/// As [`read`], as far as the files' heads show it.
+pub(super) fn form(folder: &Path, size: usize) -> Result<Form> {
+    let (class_names, classes) = classes(folder)?;
+    let paths = classes.iter().flat_map(|class| class.train.iter().chain(&class.test));
+    let [height, width, channels] = common(paths, size)?;
+    Ok(Form { extents: [height, width], channels, class_names, recipe: Recipe::Stretched })
+}
+
+/// What all images have in common, by their files' heads: height, width and channels. Of images of several sizes it is
+/// `size` x `size`.
+fn common<'a>(paths: impl Iterator<Item = &'a PathBuf>, size: usize) -> Result<[usize; 3]> {
+    let headers = paths.map(|path| header(path)).collect::<Result<Vec<Header>>>()?;
+    let channels = if headers.iter().all(|header| header.channels == 1) { 1 } else { 3 };
+    let extents = |header: &Header| [header.height, header.width];
+    let first = headers.first().map(extents);
+    let same = first.filter(|first| headers.iter().all(|header| extents(header) == *first));
+    let [height, width] = same.unwrap_or([size; 2]);
+    Ok([height, width, channels])
 }
 
 /// The images of all classes with their labels: the first of each class, then the second of each, so that the first so many
@@ -191,134 +212,32 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The extents that an image's file states in its head.
-struct Header {
-    height: usize,
-    width: usize,
-    /// 1 or 3.
-    channels: usize,
+/// The head of an image's file.
+fn header(path: &Path) -> Result<Header> {
+    let (file, bytes) = open(path)?;
+    decode::header(file, bytes).map_err(refuse(path))
 }
 
-/// A decoded image, in the size of its file.
-struct Image {
-    height: usize,
-    width: usize,
-    /// 1 or 3.
-    channels: usize,
-    values: Vec<u8>,
+/// The image in a file, without the transparency.
+fn image(path: &Path) -> Result<Image> {
+    let (file, bytes) = open(path)?;
+    decode::image(file, bytes, false).map(Image::opaque).map_err(refuse(path))
 }
 
-impl Image {
-    /// The image with `channels` channels: a grey level is repeated three times for RGB.
-    fn with_channels(self, channels: usize) -> Self {
-        if self.channels == channels {
-            return self;
-        }
-        let values = self.values.into_iter().flat_map(|grey| [grey; 3]).collect();
-        Image { channels, values, ..self }
-    }
-
-    fn resized(self, height: usize, width: usize) -> Result<Self> {
-        if [self.height, self.width] == [height, width] {
-            return Ok(self);
-        }
-        let resizer = Resizer::new(self.height, self.width, height, width)?.with_channels(self.channels)?;
-        let mut values = vec![0; height * width * self.channels];
-        resizer.resize(&self.values, &mut values, &mut Vec::new())?;
-        Ok(Image { height, width, values, ..self })
-    }
+/// The file and its length.
+fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let bytes = file.metadata().map_err(Error::io("read", path))?.len();
+    Ok((BufReader::new(file), bytes))
 }
 
-#[cfg(feature = "images")]
-mod decode {
-    use std::fs::File;
-    use std::io::BufReader;
-    use std::path::Path;
-
-    use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
-
-    use super::{Header, Image};
-    use crate::data::content::is_web_page;
-    use crate::error::{Error, Result};
-
-    /// The most bytes of pixels that a byte of a file can become: deflate makes 1032 bytes of one, and a bit of a byte
-    /// becomes four values where it is an index into a palette. JPEG makes fewer.
-    const EXPANSION: u64 = 1032 * 8 * 4;
-
-    /// The file as a reader of the format that its content has, whatever its name says. Its limits, which are the second
-    /// value, refuse more bytes than the file can hold, so that memory follows the files' sizes and not what their heads
-    /// claim.
-    fn open(path: &Path) -> Result<(ImageReader<BufReader<File>>, Limits)> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let bytes = file.metadata().map_err(Error::io("read", path))?.len();
-        let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
-        let mut reader = reader.map_err(Error::io("read", path))?;
-        let mut limits = Limits::default();
-        let most = bytes.saturating_mul(EXPANSION);
-        limits.max_alloc = Some(limits.max_alloc.map_or(most, |limit| limit.min(most)));
-        reader.limits(limits.clone());
-        Ok((reader, limits))
-    }
-
-    fn refuse(path: &Path) -> impl FnOnce(ImageError) -> Error {
-        move |error| {
-            let problem = match error {
-                ImageError::Limits(_) => "claims more pixels than its bytes, or 512 MiB of memory, can hold".into(),
-                _ if File::open(path).is_ok_and(is_web_page) => "is a web page, not an image".into(),
-                error => format!("cannot be read as an image ({error})"),
-            };
-            let problem = format!("{problem}; replace it, or take it out of the folder");
-            Error::data(path.display().to_string(), problem)
-        }
-    }
-
-    /// 1 for grey levels, 3 for anything else, which becomes RGB.
-    fn channels(color: ColorType) -> usize {
-        match color {
-            ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => 1,
-            _ => 3,
-        }
-    }
-
-    /// Reads the head of a file.
-    pub(super) fn header(path: &Path) -> Result<Header> {
-        let (reader, mut limits) = open(path)?;
-        let decoder = reader.into_decoder().map_err(refuse(path))?;
-        limits.reserve(decoder.total_bytes()).map_err(refuse(path))?;
-        let (width, height) = decoder.dimensions();
-        Ok(Header { height: height as usize, width: width as usize, channels: channels(decoder.color_type()) })
-    }
-
-    /// Decodes a file.
-    pub(super) fn image(path: &Path) -> Result<Image> {
-        let image = open(path)?.0.decode().map_err(refuse(path))?;
-        let (height, width, channels) = (image.height() as usize, image.width() as usize, channels(image.color()));
-        let values = match channels {
-            1 => image.into_luma8().into_raw(),
-            _ => image.into_rgb8().into_raw(),
+fn refuse(path: &Path) -> impl FnOnce(Problem) -> Error {
+    move |problem| {
+        let problem = match problem {
+            Problem::NoImage(_) if File::open(path).is_ok_and(is_web_page) => "is a web page, not an image".into(),
+            problem => problem.to_string(),
         };
-        Ok(Image { height, width, channels, values })
-    }
-}
-
-#[cfg(not(feature = "images"))]
-mod decode {
-    use std::path::Path;
-
-    use super::{Header, Image};
-    use crate::error::{Error, Result};
-
-    fn refuse(path: &Path) -> Error {
-        let problem = "this build cannot decode images; build it with the cargo feature images";
-        Error::data(path.display().to_string(), problem)
-    }
-
-    pub(super) fn header(path: &Path) -> Result<Header> {
-        Err(refuse(path))
-    }
-
-    pub(super) fn image(path: &Path) -> Result<Image> {
-        Err(refuse(path))
+        Error::data(path.display().to_string(), format!("{problem}; replace it, or take it out of the folder"))
     }
 }
 
@@ -328,6 +247,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::data::Resizer;
 
     /// A folder with these images, saved under their paths.
     fn folder(images: &[(&str, DynamicImage)]) -> TempDir {

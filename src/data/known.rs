@@ -1,5 +1,6 @@
 //! The data sets that are known by name.
 
+use super::recipe::{Recipe, Trimming};
 use super::spec::{DataFile, DataSpec, Format, Published};
 
 /// All data sets that are known by name.
@@ -50,6 +51,7 @@ pub static FASHION_MNIST: DataSpec = DataSpec {
         "bag",
         "ankle boot",
     ],
+    recipe: Recipe::Trimmed(Trimming { side: 28, sharpened: true, by_mass: false }),
     format: Format::Idx,
     train: &[
         content(TRAIN_IMAGES, IMAGES[0], "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
@@ -79,6 +81,7 @@ pub static MNIST: DataSpec = DataSpec {
     channels: 1,
     extents: [28, 28],
     class_names: &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+    recipe: Recipe::Trimmed(Trimming { side: 20, sharpened: false, by_mass: true }),
     format: Format::Idx,
     train: &[
         content(TRAIN_IMAGES, IMAGES[0], "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
@@ -105,6 +108,7 @@ pub static KMNIST: DataSpec = DataSpec {
     channels: 1,
     extents: [28, 28],
     class_names: &["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
+    recipe: Recipe::Trimmed(Trimming { side: 28, sharpened: false, by_mass: false }),
     format: Format::Idx,
     train: &[
         compressed(TRAIN_IMAGES, 18_165_135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
@@ -138,6 +142,7 @@ pub static CIFAR10: DataSpec = DataSpec {
     channels: 3,
     extents: [32, 32],
     class_names: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    recipe: Recipe::Cropped,
     format: Format::CifarBinary,
     train: &[
         batch("data_batch_1.bin"),

@@ -6,6 +6,7 @@
 //! * [`Dataset`] holds images in memory (NHWC, a byte a channel), their labels, and the names of the classes;
 //! * [`Idx`](idx::Idx) reads the MNIST family's format, `cifar` the binary version of CIFAR-10, and `folder` folders of
 //!   PNG and JPEG files;
+//! * [`Form`] is what the images of a data set have in common, and brings any picture to it;
 //! * [`known`] describes the data sets that have names;
 //! * [`DataName`] is what a user writes: a known name, or a folder;
 //! * [`Splits`] finds a data set on this machine, or [fetches](fetch) it, checks it, and reads it;
@@ -18,8 +19,10 @@
 mod cifar;
 mod content;
 mod dataset;
+mod decode;
 pub mod fetch;
 mod folder;
+mod form;
 pub mod idx;
 mod idx_images;
 pub mod known;
@@ -29,6 +32,7 @@ mod look;
 mod name;
 mod open;
 mod pieces;
+mod recipe;
 mod resize;
 mod source;
 mod spec;
@@ -36,9 +40,11 @@ mod spec;
 pub(crate) use content::hex;
 pub use dataset::{Dataset, Hashes};
 pub use fetch::Progress;
+pub use form::{Converted, Form, Invert};
 pub use load::Splits;
 pub use loader::{Batch, Batches, Loader, LoaderConfig, Order};
 pub use name::DataName;
+pub use recipe::{Recipe, Trimming};
 pub(crate) use resize::Filters;
 pub use resize::Resizer;
 pub use source::{Origin, Source};

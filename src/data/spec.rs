@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::form::Form;
 use super::look;
+use super::recipe::Recipe;
 use crate::error::Result;
 
 /// A data set that is known by name.
@@ -18,6 +20,8 @@ pub struct DataSpec {
     pub extents: [usize; 2],
     /// The names of the classes, indexed by label.
     pub class_names: &'static [&'static str],
+    /// How pictures of any size became the images.
+    pub recipe: Recipe,
     /// How the files are read.
     pub format: Format,
     /// The files of the training images, in the order that [`Format`] states.
@@ -139,6 +143,12 @@ impl DataSpec {
         }
     }
 
+    /// The form of its images.
+    pub fn form(&self) -> Form {
+        let class_names = self.class_names.iter().map(|name| (*name).to_owned()).collect();
+        Form { extents: self.extents, channels: self.channels, class_names, recipe: self.recipe }
+    }
+
     /// The folders that are searched where `folder` is to hold the data set: itself, and those [`below`](Self::below).
     fn places(&self, folder: &Path) -> Vec<PathBuf> {
         let below = self.below.iter().map(|inner| folder.join(inner));
@@ -239,6 +249,7 @@ mod tests {
         channels: 1,
         extents: [1, 1],
         class_names: &["only"],
+        recipe: Recipe::Stretched,
         format: Format::CifarBinary,
         train: &[PART],
         test: &[FILE],

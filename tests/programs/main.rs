@@ -83,6 +83,15 @@ mod looks;
 mod exercises_by_count;
 mod readme;
 
+
+/// What a run is used for: pictures of one's own, and figures of each class.
+#[cfg(feature = "images")]
+mod predict;
+
+/// A look at the data before training.
+#[cfg(feature = "images")]
+mod show;
+
 mod progress;
 
 mod settings;

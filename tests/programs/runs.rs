@@ -87,9 +87,9 @@ fn a_run_says_what_it_does_and_leaves_it_in_a_folder() {
     assert!(said.line("done: ").contains(&accuracy));
     let evaluated = place.mlpconv(&format!("evaluate {}", folder.display())).good().stdout;
     let expected = format!("test loss {:.4}, {accuracy} on 40 images\n", metrics[1].test_loss);
-    assert_eq!(evaluated, expected);
-    let fewer = place.mlpconv(&format!("evaluate {} --test-limit 7", folder.display())).good().stdout;
-    assert!(fewer.ends_with(" on 7 images\n"), "{fewer}");
+    assert!(evaluated.starts_with(&expected), "{evaluated}");
+    let fewer = place.mlpconv(&format!("evaluate {} --test-limit 7", folder.display())).good();
+    assert!(fewer.line("test loss ").ends_with(" on 7 images"), "{}", fewer.stdout);
 }
 
 #[test]

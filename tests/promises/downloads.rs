@@ -16,7 +16,7 @@ use std::{env, fs, thread};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use mlpconv::data::{DataFile, DataSpec, Format, Origin, Progress, Published, Source, Splits, fetch};
+use mlpconv::data::{DataFile, DataSpec, Format, Origin, Progress, Published, Recipe, Source, Splits, fetch};
 use mlpconv::{Error, Result};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -64,6 +64,7 @@ fn spec(mirrors: Vec<String>) -> &'static DataSpec {
         channels: 1,
         extents: [28, 28],
         class_names: &["even", "odd"],
+        recipe: Recipe::Stretched,
         format: Format::Idx,
         train,
         test,

@@ -18,8 +18,10 @@ pub mod memory;
 pub mod output;
 pub mod page;
 pub mod plan;
+pub mod predict;
 pub mod report;
 pub mod saving;
+pub mod screen;
 pub mod signals;
 pub mod summary;
 pub mod time;
@@ -41,12 +43,14 @@ use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result, Shape};
 
 use compare::{CompareArgs, compare};
+use data::{ShowArgs, show};
 use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
 use exercise::{ExerciseArgs, exercise};
 pub use output::{note, say};
 use plan::plan;
+use predict::{PredictArgs, predict};
 use report::{ReportArgs, report};
 use summary::summary;
 use time::{Timing, time};
@@ -84,8 +88,10 @@ enum Command {
         #[command(flatten)]
         device: DeviceArgs,
     },
-    /// Loss and accuracy of a run's weights on the test images
+    /// Loss and accuracy of a run's weights on the test images, and how well they tell each class
     Evaluate(EvaluateArgs),
+    /// What a run's network takes pictures of your own for: PNG or JPEG files of any size, colour and depth
+    Predict(PredictArgs),
     /// Makes a run's report.html anew: curves, confusion, mistakes, feature maps, settings
     Report(ReportArgs),
     /// Compares runs: a page with their curves and the settings that differ, and a table
@@ -93,7 +99,13 @@ enum Command {
     /// The exercises of the book's chapter, each answered by a table, a picture and two sentences
     Exercise(Box<ExerciseArgs>),
     /// Finds a data set on this machine, or else fetches it, and says where it lies and what it holds
-    Data(DataArgs),
+    #[command(args_conflicts_with_subcommands = true)]
+    Data {
+        #[command(flatten)]
+        args: DataArgs,
+        #[command(subcommand)]
+        command: Option<DataCommand>,
+    },
     /// Looks at this machine and this build: driver, GPUs, kernels, data set, CPU; with a remedy for what is missing
     Doctor(DataArgs),
     /// Prints a script with which a shell completes commands and options
@@ -131,6 +143,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Examples of each class with its name, and how many images there are of each
+    Show(ShowArgs),
 }
 
 /// A preset's network and its input.
@@ -171,6 +189,7 @@ pub fn main() -> ExitCode {
     let command = Args::parse().command;
     ended(limits::respect().and_then(|()| match command {
         Command::Train(args) => train(*args),
+        Command::Predict(args) => predict(args),
         Command::Exercise(args) => exercise(*args),
         command => look(command).map(|()| ExitCode::SUCCESS),
     }))
@@ -188,16 +207,17 @@ pub fn ended(done: Result<ExitCode>) -> ExitCode {
 /// Runs a command that ends in no exit code of its own.
 fn look(command: Command) -> Result<()> {
     match command {
-        Command::Train(_) | Command::Exercise(_) => unreachable!("a command of its own"),
+        Command::Train(_) | Command::Exercise(_) | Command::Predict(_) => unreachable!("a command of its own"),
         Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };
             summary(&TrainConfig { momentum, ..network.config(optimizer) })
         }
         Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
         Command::Evaluate(args) => evaluate(args),
+        Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args),
+        Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref()),
         Command::Report(args) => report(args),
         Command::Compare(args) => compare(&args),
-        Command::Data(DataArgs { data, data_dir }) => data::describe(&data, data_dir.as_deref()),
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
         Command::Completions { shell } => {
             completions::print(shell, Args::command());

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::mirror::Patience;
 use super::server::{ok, response, serve, serve_slowly};
 use super::*;
+use crate::data::recipe::Recipe;
 use crate::data::spec::{DataFile, Format, Published};
 use crate::error::{Error, Result};
 
@@ -49,6 +50,7 @@ static SPEC: DataSpec = DataSpec {
     channels: 1,
     extents: [1, 1],
     class_names: &["word"],
+    recipe: Recipe::Stretched,
     format: Format::Idx,
     train: &[],
     test: &[],

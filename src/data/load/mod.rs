@@ -7,6 +7,7 @@ mod tests;
 use std::path::Path;
 
 use super::fetch::{self, Progress, Supplier};
+use super::form::Form;
 use super::name::DataName;
 use super::open::Findings;
 use super::source::{Origin, Source, first, sources};
@@ -73,6 +74,23 @@ impl Splits {
         }
     }
 
+    /// The form of a data set's images. That of a known data set is published. Of a folder of images it is read from the
+    /// heads of its files; `explicit` and `size` are as for [`load`](Self::load).
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load) for a folder, as far as the files' heads show them.
+    pub fn form(name: &DataName, explicit: Option<&Path>, size: usize) -> Result<Form> {
+        let folder = match name {
+            DataName::Known(spec) => return Ok(spec.form()),
+            DataName::Folder(folder) => folder,
+        };
+        let source = Self::source_of(folder, explicit)?;
+        match recognize::identify(&source)? {
+            Some(spec) => Ok(spec.form()),
+            None => folder::form(&source.folder, size),
+        }
+    }
+
     fn load_known(
         spec: &'static DataSpec,
         explicit: Option<&Path>,
@@ -126,7 +144,8 @@ impl Splits {
         }
     }
 
-    fn load_folder(folder: &Path, explicit: Option<&Path>, size: usize) -> Result<Splits> {
+    /// A folder that the user named, which has to be there.
+    fn source_of(folder: &Path, explicit: Option<&Path>) -> Result<Source> {
         let source = match explicit {
             Some(folder) => Source { folder: folder.into(), origin: Origin::Argument },
             None => Source { folder: folder.into(), origin: Origin::Choice },
@@ -137,6 +156,11 @@ impl Splits {
                 format!("there is no such folder, and no data set of that name; known are {}", names.join(", "));
             return Err(Error::data(source.folder.display().to_string(), problem));
         }
+        Ok(source)
+    }
+
+    fn load_folder(folder: &Path, explicit: Option<&Path>, size: usize) -> Result<Splits> {
+        let source = Self::source_of(folder, explicit)?;
         if let Some(spec) = recognize::identify(&source)? {
             return Self::read(spec, source);
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mlpconv::data::idx::Idx;
-use mlpconv::data::{DataName, DataSpec, Dataset, Loader, LoaderConfig, Order, Origin, Source, Splits, known};
+use mlpconv::data::{DataName, DataSpec, Dataset, Invert, Loader, LoaderConfig, Order, Origin, Source, Splits, known};
 use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, Sequential};
 use mlpconv::optim::{AdamW, OptimizerKind, Schedule};
 use mlpconv::train::{FitOptions, Preset, Run, Trainer};
@@ -112,7 +112,7 @@ fn archive() -> Reader {
     data_set(&known::CIFAR10, Vec::new(), vec!["cifar-10-binary.tar.gz"])
 }
 
-/// A PNG or JPEG file in a folder of images, beside images of one pixel.
+/// A PNG or JPEG file in a folder of images, beside images of one pixel; and as a picture for each known data set.
 fn image() -> Reader {
     const PIXEL: &[u8] = include_bytes!("pixel.png");
     let folder = folder();
@@ -124,6 +124,11 @@ fn image() -> Reader {
     }
     Box::new(move |input| {
         fs::write(folder.path().join("dog/2.png"), input).unwrap();
+        for spec in known::ALL {
+            if let Ok(converted) = spec.form().read("input", input, Invert::Auto) {
+                assert_eq!(converted.pixels.len(), spec.extents[0] * spec.extents[1] * spec.channels);
+            }
+        }
         let name = DataName::Folder(folder.path().into());
         Splits::load(&name, None, 6, &mut |_| {}).is_ok_and(batches)
     })

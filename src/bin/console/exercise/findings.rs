@@ -28,7 +28,7 @@ impl Table {
     }
 
     /// Every column as wide as its widest cell: the first one aligned to the left, the others, which are figures, to the right.
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let head: Vec<String> = self.head.iter().map(ToString::to_string).collect();
         let rows = || iter::once(&head).chain(&self.rows);
         let widths: Vec<usize> = (0..head.len())

@@ -4,7 +4,7 @@
 //! ends in.
 
 mod convergence;
-mod findings;
+pub mod findings;
 mod heads;
 mod lab;
 mod linear_output;

@@ -126,12 +126,7 @@ fn rates(look: &Look, confusion: &Confusion) -> Markup {
 /// The mistakes of which the network was surest, as pictures.
 pub fn mistakes(look: &Look) -> Markup {
     let mistakes = look.classified.mistakes();
-    let data = &look.dataset;
-    let extents = [data.height(), data.width(), data.channels()];
-    let picture = |i: usize| {
-        let values: Vec<f32> = data.image(i).iter().map(|value| f32::from(*value)).collect();
-        Picture::of(&values, extents, 255.0).within(SIDE, false).data()
-    };
+    let picture = |i: usize| Picture::of_image(&look.dataset, i).within(SIDE, false).data();
     html! {
         @if mistakes.is_empty() {
             p { (format_args!("None of {} images was taken for another class.", grouped(look.images()))) }

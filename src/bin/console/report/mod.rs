@@ -5,7 +5,7 @@ mod classes;
 pub mod curves;
 mod look;
 mod maps;
-mod picture;
+pub mod picture;
 mod renewal;
 
 use std::path::PathBuf;

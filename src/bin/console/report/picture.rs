@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
 use image::imageops::{FilterType, resize};
 use image::{ExtendedColorType, ImageBuffer, ImageEncoder as _, Luma, Rgb, RgbImage};
+use mlpconv::data::Dataset;
 
 /// A picture in RGB.
 pub struct Picture(RgbImage);
@@ -31,6 +32,12 @@ impl Picture {
             let scaled = |channel: usize| pixel[channel] * 255.0 / white;
             if channels >= 3 { [0, 1, 2].map(scaled) } else { [scaled(0); 3] }
         })
+    }
+
+    /// Image `i` of a data set.
+    pub fn of_image(data: &Dataset, i: usize) -> Self {
+        let values: Vec<f32> = data.image(i).iter().map(|value| f32::from(*value)).collect();
+        Picture::of(&values, [data.height(), data.width(), data.channels()], 255.0)
     }
 
     /// The picture with its longer side brought to `side` pixels if it is longer, or if it is shorter and `enlarged`.
@@ -70,20 +77,25 @@ impl Picture {
 
     /// The picture as PNG, for the `src` of an image.
     pub fn data(&self) -> String {
+        format!("data:image/png;base64,{}", STANDARD.encode(self.png()))
+    }
+
+    /// The picture as a PNG file.
+    pub fn png(&self) -> Vec<u8> {
         let mut png = Vec::new();
         let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, PngFilter::Adaptive);
         let (width, height) = self.0.dimensions();
         // A picture in grey takes a third.
         let grey = self.0.pixels().all(|Rgb([r, g, b])| r == g && g == b);
-        let written = match grey {
+        // Into memory, a picture that has pixels is always written.
+        let _ = match grey {
             true => {
                 let bytes: Vec<u8> = self.0.pixels().map(|pixel| pixel[0]).collect();
                 encoder.write_image(&bytes, width, height, ExtendedColorType::L8)
             }
             false => encoder.write_image(&self.0, width, height, ExtendedColorType::Rgb8),
         };
-        // Into memory, a picture that has pixels is always written.
-        written.map_or_else(|_| "data:,".into(), |()| format!("data:image/png;base64,{}", STANDARD.encode(&png)))
+        png
     }
 }
 

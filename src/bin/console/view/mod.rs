@@ -3,7 +3,7 @@
 mod curve;
 mod json;
 mod live;
-mod look;
+pub mod look;
 mod pace;
 mod picture;
 

@@ -9,6 +9,7 @@ use super::*;
 use crate::data::content::hex;
 use crate::data::fetch::server::{ok, response, serve};
 use crate::data::fetch::{Mirror, Supplier};
+use crate::data::recipe::Recipe;
 use crate::data::spec::{DataFile, Published};
 
 const NAMES: [&str; 4] = ["train-images", "train-labels", "test-images", "test-labels"];
@@ -38,6 +39,7 @@ fn spec() -> &'static DataSpec {
         channels: 1,
         extents: [1, 2],
         class_names: &["no", "yes"],
+        recipe: Recipe::Stretched,
         format: Format::Idx,
         train,
         test,

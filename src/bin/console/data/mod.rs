@@ -1,4 +1,8 @@
-//! The data set, with a progress bar while it is fetched.
+//! The data set, with a progress bar while it is fetched; and the commands `mlpconv data` and `mlpconv data show`.
+
+pub mod mosaic;
+mod sheet;
+mod show;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +12,7 @@ use mlpconv::Result;
 use mlpconv::data::{DataFile, DataName, Dataset, Loader, LoaderConfig, Order, Progress, Published, Splits};
 
 use super::{grouped, note, output, say};
+pub use show::{ShowArgs, show};
 
 /// A requested data set. Its channels and classes are known at once. A known data set is read only by
 /// [`Requested::load`], so that bad options are reported before anything is fetched.
@@ -130,6 +135,12 @@ pub fn loader(
 pub fn describe(name: &DataName, folder: Option<&Path>) -> Result<()> {
     // Images of several sizes are resized to one. It does not matter which, as they are only counted.
     let data = load(name, folder, 32)?;
+    summarize(&data);
+    Ok(())
+}
+
+/// Prints where a data set lies and what it holds.
+fn summarize(data: &Splits) {
     let (train, test) = (grouped(data.train.len()), grouped(data.test.len()));
     say(format_args!("{}: {train} training and {test} test images in {}", data.title, data.source));
     let channels = match data.train.channels() {
@@ -139,5 +150,4 @@ pub fn describe(name: &DataName, folder: Option<&Path>) -> Result<()> {
     };
     let (height, width, classes) = (data.train.height(), data.train.width(), data.train.class_names());
     say(format_args!("{height}x{width}, {channels}; {} classes: {}", classes.len(), classes.join(", ")));
-    Ok(())
 }
