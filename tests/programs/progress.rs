@@ -250,7 +250,8 @@ fn a_dumb_terminal_gets_plain_lines() {
 #[test]
 fn a_terminal_gets_a_bar_and_a_curve_in_the_colours_and_letters_it_has() {
     let Some(place) = Place::new() else { return };
-    let cases: [(&[(&str, &str)], bool, bool); 6] = [
+    type Variables = &'static [(&'static str, &'static str)];
+    let cases: [(Variables, bool, bool); 6] = [
         (&[("LANG", "C.UTF-8")], true, true),
         (&[("LANG", "C.UTF-8"), ("NO_COLOR", "1")], false, true),
         (&[("LANG", "C.UTF-8"), ("CLICOLOR", "0")], false, true),
