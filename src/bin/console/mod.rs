@@ -136,17 +136,13 @@ pub fn main() -> ExitCode {
     let command = Args::parse().command;
     ended(limits::respect().and_then(|()| match command {
         Command::Train(args) => train(*args),
-        command => look(command).map(|()| ExitCode::SUCCESS),
+        command => look(command).map(|()| output::failure().map_or(ExitCode::SUCCESS, output::failed)),
     }))
 }
 
 /// The exit code of a program that has come to its end, or has failed.
 pub fn ended(done: Result<ExitCode>) -> ExitCode {
-    match (done, output::failure()) {
-        (Ok(ExitCode::SUCCESS), Some(error)) => output::failed(error),
-        (Ok(code), _) => code,
-        (Err(error), _) => fail(&error),
-    }
+    done.unwrap_or_else(|error| fail(&error))
 }
 
 /// Runs a command that trains nothing.
