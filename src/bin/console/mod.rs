@@ -189,19 +189,15 @@ pub fn main() -> ExitCode {
     let command = Args::parse().command;
     ended(limits::respect().and_then(|()| match command {
         Command::Train(args) => train(*args),
-        Command::Predict(args) => predict(args),
         Command::Exercise(args) => exercise(*args),
-        command => look(command).map(|()| ExitCode::SUCCESS),
+        Command::Predict(args) => predict(args).map(|code| output::failure().map_or(code, output::failed)),
+        command => look(command).map(|()| output::failure().map_or(ExitCode::SUCCESS, output::failed)),
     }))
 }
 
 /// The exit code of a program that has come to its end, or has failed.
 pub fn ended(done: Result<ExitCode>) -> ExitCode {
-    match (done, output::failure()) {
-        (Ok(ExitCode::SUCCESS), Some(error)) => output::failed(error),
-        (Ok(code), _) => code,
-        (Err(error), _) => fail(&error),
-    }
+    done.unwrap_or_else(|error| fail(&error))
 }
 
 /// Runs a command that ends in no exit code of its own.

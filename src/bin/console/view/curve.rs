@@ -18,8 +18,8 @@ const POINTS: usize = 2000;
 /// accuracy over 1000 images is 0.016 at most.
 const IMAGES: usize = 1000;
 
-/// The least extents at which the curve is legible: three rows of graph, the axis and its labels.
-pub const LEAST_WIDTH: u16 = 36;
+/// The least extents at which the curve is legible: the legend is as wide; three rows of graph, the axis and its labels.
+pub const LEAST_WIDTH: u16 = 37;
 pub const LEAST_HEIGHT: u16 = 5;
 
 /// A line: epochs done, and the value then.
