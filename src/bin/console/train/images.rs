@@ -9,7 +9,7 @@ use crate::console::device::Choice;
 /// Images for training or for testing.
 pub enum Images<B: Backend> {
     Host(Loader),
-    Device(Resident<B>),
+    Device(Box<Resident<B>>),
 }
 
 impl<B: Backend> Images<B> {
@@ -19,7 +19,7 @@ impl<B: Backend> Images<B> {
     /// As [`Resident::new`].
     pub fn new(loader: Loader, device: &Choice, backend: &B) -> Result<Self> {
         Ok(match device.resident {
-            true => Images::Device(Resident::new(backend, loader)?),
+            true => Images::Device(Box::new(Resident::new(backend, loader)?)),
             false => Images::Host(loader),
         })
     }
@@ -27,7 +27,7 @@ impl<B: Backend> Images<B> {
     pub fn feed(&self) -> Feed<'_, B> {
         match self {
             Images::Host(loader) => loader.into(),
-            Images::Device(resident) => resident.into(),
+            Images::Device(resident) => (&**resident).into(),
         }
     }
 }
