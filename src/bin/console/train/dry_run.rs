@@ -61,11 +61,8 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     let (steps, tests) = (train.steps(), test.dataset().len());
     if here {
         let (epochs, all) = (config.epochs, grouped(config.epochs as usize * steps));
-        comment(&format!(
-            "steps    {all}: {epochs} epochs of {} of up to {} images",
-            grouped(steps),
-            config.batch_size
-        ));
+        let (batch, steps) = (config.batch_size, grouped(steps));
+        comment(&format!("steps    {all} of {batch} images: {epochs} epochs of {steps}"));
     }
     let free = match backend.free_memory()? {
         Some(free) => format!("of the {} that are free", bytes(free)),
@@ -81,7 +78,9 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     let of = format!("({counted} steps were timed, on {kind})");
     if here {
         let [train, test] = [step * steps as f64, test_image * tests as f64];
-        let whole = Duration::try_from_secs_f64((train + test) * f64::from(config.epochs)).unwrap_or(Duration::MAX);
+        let whole = Duration::try_from_secs_f64((train + test) * f64::from(config.epochs))
+            .unwrap_or(Duration::MAX)
+            .max(Duration::from_secs(1));
         comment(&format!(
             "time     about {}: {train:.1} s of training and {test:.1} s of testing an epoch",
             HumanDuration(whole)
