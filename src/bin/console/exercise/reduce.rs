@@ -230,8 +230,7 @@ fn sentences(costs: &[Cost], trainings: &[Trained]) -> [String; 2] {
     let [once, steps] = [0, 1].map(|index: usize| accuracies(trainings, REDUCTIONS[index].name));
     let second = match (once, steps) {
         (Some(once), Some(steps)) => format!(
-            "At once the network gets a test accuracy of {once} with {} seeds; in steps it is {}.",
-            once.seeds(),
+            "The network that reduces at once gets a test accuracy of {once}; in steps it is {}.",
             steps.beside(&once)
         ),
         _ => "What the networks get is not known, as they were not trained to the end.".into(),
