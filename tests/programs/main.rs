@@ -83,7 +83,6 @@ mod looks;
 mod exercises_by_count;
 mod readme;
 
-
 /// What a run is used for: pictures of one's own, and figures of each class.
 #[cfg(feature = "images")]
 mod predict;
