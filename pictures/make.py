@@ -29,7 +29,9 @@ except ImportError as error:
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent / "target" / "pictures"
 EXERCISES = ["tune", "one-by-one", "resources", "reduce", "convergence", "heads", "linear-output"]
-COLUMNS, ROWS = 96, 26
+COLUMNS, ROWS = 100, 26
+# A run short enough for a picture.
+RUN = "--preset small --train-limit 12800 --test-limit 2000 --batch-size 64 --epochs 6".split()
 # Terminal colours that can be read on a light and on a dark page, on a background of their own.
 INK, PAPER = "#d8dee9", "#20242c"
 COLOURS = {
@@ -157,7 +159,7 @@ def main():
     run = WORK / "run"
     if wanted("live"):
         shutil.rmtree(run, ignore_errors=True)
-        screen = watch([args.mlpconv, "train", "--device", "cpu", "--out", run], lambda text: "6/8" in text and "7/8" not in text)
+        screen = watch([args.mlpconv, "train", "--device", "cpu", "--out", run, *RUN], lambda text: "epoch 5/6, step" in text)
         (HERE / "live.svg").write_text(screen)
     if wanted("report"):
         photograph(run / "report.html", HERE / "report.png", 900, 1400)

@@ -30,7 +30,8 @@ fn cut(words: &[&str]) -> Vec<&'static str> {
         ["train", ..] if words.contains(&"cuda") => &[["--train-limit", "1"], ["--test-limit", "1"], ["--epochs", "1"]],
         ["train", ..] if words.contains(&"--resume") => &[],
         ["train", ..] => &[["--train-limit", "16"], ["--test-limit", "8"], ["--batch-size", "8"], ["--epochs", "1"]],
-        ["exercise", ..] => &[["--images", "64"], ["--epochs", "1"]],
+        ["exercise", "heads" | "resources"] => &[],
+        ["exercise", ..] => &[["--images", "64"], ["--test-images", "32"], ["--epochs", "1"]],
         _ => &[],
     };
     let mut options: Vec<&str> = sizes.iter().filter(|[name, _]| !words.contains(name)).flatten().copied().collect();
