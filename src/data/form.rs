@@ -199,7 +199,10 @@ mod tests {
     #[test]
     fn the_centre_of_mass_comes_to_the_middle_of_a_digit() {
         // An L, whose mass is at the lower left.
-        let digit = GrayImage::from_fn(100, 100, |x, y| Luma([if x < 20 || y >= 80 { 255 } else { 0 }]));
+        let digit = GrayImage::from_fn(140, 140, |x, y| {
+            let within = (20..120).contains(&x) && (20..120).contains(&y);
+            Luma([if within && (x < 40 || y >= 100) { 255 } else { 0 }])
+        });
         let pixels = read(&MNIST.form(), digit, Invert::No).pixels;
         let columns: Vec<usize> = (0..28).filter(|column| (0..28).any(|row| pixels[row * 28 + column] > 0)).collect();
         let rows: Vec<usize> = (0..28).filter(|row| (0..28).any(|column| pixels[row * 28 + column] > 0)).collect();
