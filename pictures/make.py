@@ -46,7 +46,7 @@ def start(command, env):
     """Starts `command` in a terminal of COLUMNS x ROWS. Returns its process and the terminal's end."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=WORK, start_new_session=True)
     os.close(theirs)
     return process, ours
 
@@ -156,11 +156,11 @@ def main():
     args = parser.parse_args()
     wanted = lambda name: not args.only or name in args.only
     WORK.mkdir(parents=True, exist_ok=True)
-    run = WORK / "run"
+    run = WORK / "runs" / "first"
     if wanted("live"):
         shutil.rmtree(run, ignore_errors=True)
-        screen = watch([args.mlpconv, "train", "--device", "cpu", "--out", run, *RUN], lambda text: "epoch 5/6, step" in text)
-        (HERE / "live.svg").write_text(screen)
+        screen = watch([args.mlpconv.resolve(), "train", "--out", "runs/first", *RUN], lambda text: re.search("epoch 5/6, step 1../200", text))
+        (HERE / "live.svg").write_text(screen.replace(str(Path.home()), "~"))
     if wanted("report"):
         photograph(run / "report.html", HERE / "report.png", 900, 1400)
     for name in EXERCISES:

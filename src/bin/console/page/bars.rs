@@ -75,7 +75,7 @@ impl Bars {
                 @for (bar, top) in self.bars.iter().zip(&tops) {
                     @let told = bar.told();
                     @let (text, middle) = (top + LINE - 6.0, top + LINE + THICKNESS / 2.0);
-                    text.over x=(MARGIN) y=(text) { (fitting(&bar.name, WIDTH - 2.0 * MARGIN - width(&told) - 16.0)) }
+                    text.over x=(MARGIN + 6.0) y=(text) { (fitting(&bar.name, WIDTH - 2.0 * MARGIN - 6.0 - width(&told) - 16.0)) }
                     text.over text-anchor="end" x=(WIDTH - MARGIN) y=(text) { (told) }
                     @if let Some(to) = x(bar.value) {
                         rect x=(format_args!("{:.1}", from.min(to)))
@@ -89,7 +89,7 @@ impl Bars {
                         )) {}
                     }
                     @if !bar.note.is_empty() {
-                        text.quiet.over x=(MARGIN) y=(top + LINE + THICKNESS + LINE - 6.0)
+                        text.quiet.over x=(MARGIN + 6.0) y=(top + LINE + THICKNESS + LINE - 6.0)
                             { (fitting(&bar.note, WIDTH - MARGIN)) }
                     }
                 }
