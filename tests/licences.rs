@@ -21,9 +21,10 @@ const ALLOWED: [(&str, &str); 7] = [
 ];
 
 /// Crates of which two versions are built, and the dependencies that ask for the older one.
-const TWICE: [(&str, &str); 4] = [
+const TWICE: [(&str, &str); 5] = [
     ("getrandom", "ring"),
     ("hashbrown", "one of indexmap's and one of others"),
+    ("itertools", "criterion's and ratatui's"),
     ("miniz_oxide", "png"),
     ("syn", "zerocopy-derive"),
 ];
