@@ -163,7 +163,7 @@ fn an_interrupted_run_tells_programs_how_to_go_on() {
     let (end, step) = (events.last().unwrap(), *of_kind(&events, "step").last().unwrap());
     assert_eq!(end["status"], "interrupted", "{end}");
     let resume = end["resume"].as_str().unwrap();
-    let options = "--resume run --log-every 3 --progress json";
+    let options = "--resume run --progress json --log-every 3";
     assert!(resume.ends_with(&format!(" {options}")), "{resume}");
     assert_eq!(end["weights"], "run/weights.safetensors");
     let done = |key| end[key].as_u64().unwrap();

@@ -60,7 +60,7 @@ fn a_file_names_what_is_wrong_with_it() {
     refuse(&place, "\nepochs = \"ten\"\n", "", &["line 2", "epochs = \"ten\"", "a whole number, at least 1"]);
     refuse(&place, "epochs = 0\n", "", &["line 1", "epochs = 0", "at least 1"]);
     refuse(&place, "learning_rate = -1\n", "", &["learning_rate = -1: must be positive"]);
-    refuse(&place, "preset = \"huge\"\n", "", &["preset = \"huge\"", "d2l, small"]);
+    refuse(&place, "preset = \"huge\"\n", "", &["preset = \"huge\"", "d2l, d2l-gluon, small"]);
     refuse(&place, "schedule = \"sometimes\"\n", "", &["schedule = \"sometimes\"", "step:EVERY:FACTOR"]);
     refuse(&place, "preset = \"d2l\"\nresize = 28\n", "", &["line 2", "resize = 28", "67 at least"]);
     refuse(&place, "seed = 1\npreset = \"small\n", "", &["my.toml, line 2"]);
