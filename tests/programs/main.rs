@@ -81,6 +81,8 @@ mod looks;
 
 /// Exercises whose answers are counts and measurements.
 mod exercises_by_count;
+/// The READMEs' commands. They need pictures and kernels.
+#[cfg(all(feature = "images", feature = "cuda"))]
 mod readme;
 
 /// What a run is used for: pictures of one's own, and figures of each class.

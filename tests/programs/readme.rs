@@ -61,7 +61,6 @@ fn words(command: &str) -> Option<Vec<&str>> {
     }
 }
 
-#[cfg(all(feature = "images", feature = "cuda"))]
 #[test]
 fn every_command_of_the_readmes_runs() {
     let [english, chinese] = ["README.md", "README.zh-CN.md"].map(commands);
