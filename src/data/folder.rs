@@ -32,7 +32,7 @@ struct Class {
     test: Vec<PathBuf>,
 }
 
-/// Reads the images to train on and those to test with. If all images have one size they keep it, else [`Resizer`]
+/// Reads the images to train on and those to test with. If all images have one size they keep it, else [`Resizer`](super::resize::Resizer)
 /// brings them to `size` x `size`.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ use stop::{Limits, Stalled, Stop};
 /// Trains, from the beginning or from where a run was left.
 ///
 /// # Errors
-/// [`Error`] for a setting out of range, a run folder, device or data set that cannot be used, and as training.
+/// [`Error`](mlpconv::Error) for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
     let progress = args.process.progress.settle();
     let resumed = args.run.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
