@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use mlpconv::data::{DataName, Loader};
-use mlpconv::train::{Run, Trainer};
+use mlpconv::train::{Best, Run, Trainer};
 use mlpconv::{Backend, Error, Result, weights};
 
 use super::data::Requested;
@@ -20,6 +20,9 @@ pub struct EvaluateArgs {
     /// Weights to use instead of the run's own
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Use the weights of the run's best epoch, best.safetensors, not the last ones
+    #[arg(long, conflicts_with = "weights")]
+    best: bool,
     #[command(flatten)]
     device: DeviceArgs,
     /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: the run's]
@@ -41,8 +44,9 @@ pub struct EvaluateArgs {
 /// # Errors
 /// [`Error`] for a folder that is no run, weights that do not fit, or a data set that is not found.
 pub fn evaluate(args: EvaluateArgs) -> Result<()> {
-    let EvaluateArgs { run, weights, device, data, data_dir, test_limit, batch_size } = args;
+    let EvaluateArgs { run, weights, best, device, data, data_dir, test_limit, batch_size } = args;
     let run = Run::open(run)?;
+    let weights = if best { Some(best_of(&run)?) } else { weights };
     // Another data set does not lie where the run's does.
     let (data, data_dir) = match data {
         Some(data) => (data, data_dir),
@@ -52,6 +56,15 @@ pub fn evaluate(args: EvaluateArgs) -> Result<()> {
     // Weights load on every device, so the device of the run does not matter.
     let device = choose(&device, None)?;
     on_device!(&device.backend, backend => score(&run, weights, backend, data, [test_limit, batch_size]))
+}
+
+/// The best weights of a run, after a line that says which they are.
+fn best_of(run: &Run) -> Result<PathBuf> {
+    let Best { epoch, test_accuracy } = run.best()?;
+    say(format_args!(
+        "best     epoch {epoch}, chosen by its test accuracy of {test_accuracy:.4}, which is optimistic for that"
+    ));
+    Ok(run.best_weights())
 }
 
 fn score<B: Backend<Scalar = f32>>(

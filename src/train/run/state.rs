@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CONFIG, DataHashes, METRICS, Run, STATE};
+use super::history::METRICS;
+use super::{CONFIG, DataHashes, Run, STATE};
 use crate::nn::Module;
 use crate::ops::cross_entropy::Reading;
 use crate::optim::OptimizerKind;
@@ -142,35 +143,10 @@ impl Run {
             }
             _ => {
                 self.history.clone_from(&saved.note.metrics);
-                self.settle_metrics()?;
+                self.settle_history()?;
             }
         }
         Ok(Some(saved))
-    }
-
-    /// Writes `metrics.jsonl` anew if it has not the epochs of the state. One more epoch is no damage: it was told
-    /// before the run ended and its state was saved, and is repeated now.
-    fn settle_metrics(&mut self) -> Result<()> {
-        let path = self.folder.join(METRICS);
-        let present = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(Error::io("read", path)(e)),
-        };
-        let expected = self.metrics_text(&self.history)?;
-        let rest = present.strip_prefix(expected.as_bytes());
-        let one_more = |rest: &[u8]| rest.iter().filter(|byte| **byte == b'\n').count() <= 1;
-        if !rest.is_some_and(one_more) {
-            self.write_metrics()?;
-            self.warn(format!("{METRICS} did not have the epochs of {STATE}; it was written anew"));
-        }
-        Ok(())
-    }
-
-    fn warn(&mut self, warning: String) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
     }
 
     /// Checks that the settings are those of the state. Of a change that was saved in the state and not yet in
@@ -197,7 +173,9 @@ impl Run {
         Err(Error::run(&self.folder, problem))
     }
 
-    /// Saves the weights file and the state file, each atomically, and then `config.toml` if settings have changed.
+    /// Saves the weights file and the state file, each atomically, and then `config.toml` if settings have changed. After an
+    /// epoch, with its metrics in the run ([`Run::append`]), it saves the best weights too if they are better than those of
+    /// all earlier epochs.
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
@@ -233,7 +211,8 @@ impl Run {
             write_whole(&self.folder.join(CONFIG), config.as_bytes())?;
             self.replaced = None;
         }
-        Ok(())
+        // After the state, which has these weights as well: who is killed in between finds them there.
+        self.keep_best(trainer)
     }
 
     /// Restores the last saved state into a new trainer: weights, the optimiser's state, position and running loss.
@@ -243,6 +222,7 @@ impl Run {
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Run`] if the state was saved on another
     /// data set than `data`, or if there is no state though epochs are done; [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, does not fit the network or lacks a part;
     /// [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged after any of these.
+    /// [`Error::Io`] if `best.safetensors` cannot be read, or not be written where the state has the best weights.
     pub fn restore<B: Backend, N: Module<B>>(&mut self, trainer: &mut Trainer<B, N>) -> Result<()> {
         self.hold()?;
         let Some(Saved { tensors, note }) = self.saved()? else { return Ok(()) };
@@ -289,7 +269,8 @@ impl Run {
         }
         trainer.position = note.position;
         trainer.epoch_time = Duration::try_from_secs_f64(note.seconds).unwrap_or_default();
-        trainer.set_reading(note.reading)
+        trainer.set_reading(note.reading)?;
+        self.settle_best(trainer)
     }
 }
 

@@ -7,7 +7,9 @@ use std::{fs, io};
 
 use mlpconv::data::{DataName, Loader};
 use mlpconv::optim::{OptimizerKind, Schedule};
-use mlpconv::train::{Change, DataHashes, Event, Feed, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer};
+use mlpconv::train::{
+    Best, Change, DataHashes, Event, Feed, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer,
+};
 use mlpconv::{Backend, Error, Result};
 
 use super::data::Requested;
@@ -98,6 +100,9 @@ pub struct TrainArgs {
     /// Steps between two lines where there is no terminal to draw a bar on [default: ten lines an epoch]
     #[arg(long, value_name = "STEPS")]
     log_every: Option<usize>,
+    /// Write event files for TensorBoard into the run folder. A run that has some goes on with them at each resume
+    #[arg(long)]
+    tensorboard: bool,
 }
 
 /// The settings of the run: the preset's, overridden by the options.
@@ -230,6 +235,8 @@ fn train_on<B: Backend<Scalar = f32>>(
     }
     // From here on the run can be resumed, with the settings that it has now.
     run.save(&trainer)?;
+    let recorded = args.tensorboard || run.has_event_files()?;
+    let mut events = recorded.then(|| run.event_file(train.steps())).transpose()?;
 
     let options = run.config().fit_options(args.log_every.unwrap_or(train.steps().div_ceil(10)));
     let mut view = View::new(run.config().preset, epochs, classes);
@@ -241,15 +248,19 @@ fn train_on<B: Backend<Scalar = f32>>(
         _ => (Feed::from(&train), Feed::from(&test)),
     };
     let ended = trainer.fit(train, test, &options, &mut |trainer, event| {
+        // Before the state is saved, so that no event is missing where a run goes on. Its error is told after that, and
+        // loses nothing.
+        let written = events.as_mut().map_or(Ok(()), |events| events.write(&event));
         // What is shown is saved: output may block, or fail.
         match &event {
             Event::Epoch { metrics, .. } => {
                 run.append(metrics)?;
                 saving.save(|| run.save(trainer))?;
             }
-            Event::Step { .. } if saving.is_due() => saving.save(|| run.save(trainer))?,
+            Event::Step { .. } if saving.is_due() || written.is_err() => saving.save(|| run.save(trainer))?,
             _ => {}
         }
+        written?;
         view.show(&event);
         let stops = signals::received().is_some() || output::failure().is_some();
         Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -263,6 +274,10 @@ fn train_on<B: Backend<Scalar = f32>>(
         let accuracy = metrics.last().map_or(0.0, |last| last.test_accuracy);
         say(format_args!("done: test accuracy {accuracy:.4} after {seconds:.1} s of training"));
         say(format_args!("weights  {}", weights.display()));
+        if let Ok(best) = run.best() {
+            let (file, Best { epoch, test_accuracy }) = (run.best_weights(), best);
+            say(format_args!("best     {} (of epoch {epoch}, test accuracy {test_accuracy:.4})", file.display()));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     run.save(&trainer)?;
