@@ -137,7 +137,16 @@ fn hidden_files_and_parts_do_not_fill_a_folder() {
     fs::write(place.path("run/.gitkeep"), "").unwrap();
     fs::write(place.path("run/config.toml.4000000.part"), "preset = ").unwrap();
     place.train(&format!("{OPTIONS} --epochs 1 --out run")).good();
-    let files = [".gitkeep", ".lock", "config.toml", "metrics.jsonl", "state.safetensors", "weights.safetensors"];
+    let files = [
+        ".gitkeep",
+        ".lock",
+        "best.safetensors",
+        "config.toml",
+        "metrics.jsonl",
+        "results.csv",
+        "state.safetensors",
+        "weights.safetensors",
+    ];
     assert_eq!(names(&place.path("run")), files);
 }
 

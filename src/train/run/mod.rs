@@ -7,7 +7,7 @@
 //! | `results.csv` | The same as a table for spreadsheets: a header, and a line for each epoch. |
 //! | `weights.safetensors` | The last weights that were saved, as PyTorch loads them. |
 //! | `best.safetensors` | The weights after the epoch with the highest test accuracy ([`Run::best`]), as PyTorch loads them. |
-//! | `state.safetensors` | The state to resume from: weights, the optimiser's tensors and counters, position, running loss and metrics, and what they belong to: settings and data set, under one checksum. |
+//! | `state.safetensors` | What a run goes on from, under one checksum: see [`Run::save`]. |
 //! | `events.out.tfevents.*` | Scalars for TensorBoard, if they are asked for ([`Run::event_file`]): a file for each process that trained. |
 //! | `.lock` | The number of the process that trains here, or trained here last. |
 //!

@@ -177,6 +177,9 @@ impl Run {
     /// epoch, with its metrics in the run ([`Run::append`]), it saves the best weights too if they are better than those of
     /// all earlier epochs.
     ///
+    /// The state has weights, the optimiser's tensors and counters, position, running loss and metrics, and what they
+    /// belong to: settings and data set.
+    ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
     /// folder. [`Error::Diverged`] as by [`Trainer::reading`]. The earlier files are kept then.
@@ -220,7 +223,8 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Run`] if the state was saved on another
-    /// data set than `data`, or if there is no state though epochs are done; [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, does not fit the network or lacks a part;
+    /// data set than `data`, or if there is no state though epochs are done; [`Error::Io`] if the file cannot be read;
+    /// [`Error::Weights`] if it is damaged, does not fit the network or lacks a part;
     /// [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged after any of these.
     /// [`Error::Io`] if `best.safetensors` cannot be read, or not be written where the state has the best weights.
     pub fn restore<B: Backend, N: Module<B>>(&mut self, trainer: &mut Trainer<B, N>) -> Result<()> {

@@ -28,7 +28,7 @@ const START: u64 = 1;
 ///
 /// | tag | what it is |
 /// |---|---|
-/// | `loss/train`, `accuracy/train` | Training loss and share of training images classified correctly: means over the epoch so far, at each reported reading ([`Event::Step`]) and after the epoch. |
+/// | `loss/train`, `accuracy/train` | Means over the epoch's images so far, at each reading of [`Event::Step`] and after the epoch. |
 /// | `loss/test`, `accuracy/test` | The same on the test images, after each epoch. |
 /// | `rate` | The learning rate of the epoch's last step. |
 /// | `images_per_second` | Training images a second, without the evaluation. |
