@@ -7,7 +7,7 @@ PYTHON ?= target/peer/bin/python
 MEASURED = $(CURDIR)/kernels/measured
 
 .PHONY: help data train train-cuda test test-fetch torture fuzz errors resources counters choices bench compare tables parity pictures \
-	ptx ptx-check lint
+	event-files ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -24,6 +24,7 @@ help:
 	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
 	@echo "make pictures    train, do every exercise, and make the README's pictures of them"
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
+	@echo "make event-files train for a moment and read its event files with TensorBoard, from PyPI"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
 	@echo "make fuzz        fuzz each format that is read for FUZZ_SECONDS (60), from the committed corpora"
@@ -98,6 +99,15 @@ parity: peer
 	$(CARGO) run --release --bin train -- --device cpu --preset d2l --train-limit 64 --test-limit 32 --epochs 1 \
 		--batch-size 16 --lr 0.01 --out $$(mktemp -d)/run | tee target/parity.log
 	$(PYTHON) tests/pytorch/check_weights.py $$(awk '$$1 == "weights" {print $$2}' target/parity.log)
+
+event-files: target/tensorboard/installed
+	$(CARGO) build --release --bin mlpconv
+	target/tensorboard/bin/python tests/tensorboard/check_events.py $$(realpath $${CARGO_TARGET_DIR:-target})/release/mlpconv
+
+target/tensorboard/installed: tests/tensorboard/requirements.txt
+	python3 -m venv target/tensorboard
+	target/tensorboard/bin/pip install --quiet --requirement $<
+	touch $@
 
 # Nothing is skipped for want of the kernels where the compiler is installed first.
 lint test: export MLPCONV_REQUIRE_CUDA = 1

@@ -18,5 +18,5 @@ pub use feed::Feed;
 pub use fit::{EpochMetrics, Event, FitOptions, Health};
 pub use on_nan::OnNan;
 pub use resident::Resident;
-pub use run::{Change, DataHashes, Run};
+pub use run::{Best, Change, DataHashes, EventFile, Run};
 pub use trainer::{Position, Trainer};

@@ -63,6 +63,10 @@ mod output;
 
 mod resumption;
 
+/// Results, best weights and events.
+mod event_files;
+mod run_folder;
+
 mod trouble;
 
 /// The pages that runs leave, and that compare them.

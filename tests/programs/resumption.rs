@@ -140,9 +140,11 @@ fn hidden_files_and_parts_do_not_fill_a_folder() {
     let files = [
         ".gitkeep",
         ".lock",
+        "best.safetensors",
         "config.toml",
         "metrics.jsonl",
         "report.html",
+        "results.csv",
         "state.safetensors",
         "weights.safetensors",
     ];

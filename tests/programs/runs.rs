@@ -19,7 +19,16 @@ fn a_run_says_what_it_does_and_leaves_it_in_a_folder() {
     assert!(said.line("run ").ends_with(&format!("runs/{name}")), "{}", said.stdout);
 
     let folder = place.path("runs").join(name);
-    let files = [".lock", "config.toml", "metrics.jsonl", "report.html", "state.safetensors", "weights.safetensors"];
+    let files = [
+        ".lock",
+        "best.safetensors",
+        "config.toml",
+        "metrics.jsonl",
+        "report.html",
+        "results.csv",
+        "state.safetensors",
+        "weights.safetensors",
+    ];
     assert_eq!(names(&folder), files);
 
     let device = said.line("device ");

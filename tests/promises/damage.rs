@@ -14,7 +14,7 @@ use super::own_net::{Standing, trainer, write_run};
 use super::place::names;
 use super::promise::{kept, tries};
 
-/// What a run folder gives to who goes on with it, and to who looks at its weights.
+/// What a run folder gives to who goes on with it, and to who looks at its last or its best weights.
 #[derive(PartialEq)]
 struct Given {
     config: TrainConfig,
@@ -22,6 +22,7 @@ struct Given {
     /// Without the times, which are not results.
     metrics: Vec<String>,
     weights: Standing,
+    best: Standing,
 }
 
 fn given(folder: &Path) -> Result<Given> {
@@ -32,9 +33,13 @@ fn given(folder: &Path) -> Result<Given> {
     let metrics = run.metrics()?.iter().map(|metrics| format!("{metrics:?}")).collect();
     drop(run);
     let run = Run::open(folder)?;
-    let mut evaluated = trainer(run.config());
-    weights::load(&evaluated.backend.clone(), &mut evaluated.net, run.weights())?;
-    Ok(Given { config, standing: Standing::of(&resumed), metrics, weights: Standing::of(&evaluated) })
+    run.best()?;
+    let [weights, best] = [run.weights(), run.best_weights()].map(|file| {
+        let mut evaluated = trainer(run.config());
+        weights::load(&evaluated.backend.clone(), &mut evaluated.net, file)?;
+        Ok(Standing::of(&evaluated))
+    });
+    Ok(Given { config, standing: Standing::of(&resumed), metrics, weights: weights?, best: best? })
 }
 
 /// The number of damages tried, and of those that were refused.
@@ -118,7 +123,7 @@ fn the_programs_refuse_flipped_bits_of_states_and_weights() {
     let tiny = super::tiny::Tiny::new(1);
     let mut chance = Chance::new();
     let flips = tries(4, 100);
-    for name in ["state.safetensors", "weights.safetensors"] {
+    for name in ["state.safetensors", "weights.safetensors", "best.safetensors"] {
         let path = tiny.path("whole").join(name);
         let good = fs::read(&path).unwrap();
         for _ in 0..flips {
@@ -129,11 +134,12 @@ fn the_programs_refuse_flipped_bits_of_states_and_weights() {
             fs::write(&path, damaged).unwrap();
             let said = match name {
                 "state.safetensors" => super::place::Finished::of(&mut tiny.resume("whole")),
-                _ => tiny.place.mlpconv("evaluate whole"),
+                "weights.safetensors" => tiny.place.mlpconv("evaluate whole"),
+                _ => tiny.place.mlpconv("evaluate whole --best"),
             };
             said.bad(&[name, "do not match its checksum"]);
         }
         fs::write(&path, good).unwrap();
     }
-    kept(3, format!("{flips} flipped bits each of a state and of weights are named by the programs"));
+    kept(3, format!("{flips} flipped bits each of a state, of the last and of the best weights are named by the programs"));
 }

@@ -32,7 +32,7 @@ pub fn trainer(config: &TrainConfig) -> Trainer<Cpu<f32>, Net> {
     Trainer::new(&backend, net, config.optimizer(&backend), 1).unwrap()
 }
 
-/// Trains to the end, or until `stop`, with metrics in the run's folder.
+/// Trains to the end, or until `stop`; metrics and state are saved after each epoch.
 pub fn go_on(run: &mut Run, trainer: &mut Trainer<Cpu<f32>, Net>, stop: Option<Position>) -> Result<()> {
     let pixels = (0..12 * 64u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let data = Arc::new(Dataset::new(pixels, (0..12).map(|i| i % 3).collect(), 8, 8, 3)?);
@@ -42,6 +42,7 @@ pub fn go_on(run: &mut Run, trainer: &mut Trainer<Cpu<f32>, Net>, stop: Option<P
     let ended = trainer.fit(&train, &test, &options, &mut |trainer, event| {
         if let Event::Epoch { metrics, .. } = event {
             run.append(&metrics)?;
+            run.save(trainer)?;
         }
         let stops = Some(trainer.position) == stop;
         Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

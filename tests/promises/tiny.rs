@@ -82,11 +82,20 @@ impl Tiny {
     /// report, which a process that was killed may owe.
     pub fn assert_ended(&self, run: &str, context: &str) {
         let folder = self.path(run);
-        let files = [".lock", "config.toml", "metrics.jsonl", "state.safetensors", "weights.safetensors"];
+        let files = [
+            ".lock",
+            "best.safetensors",
+            "config.toml",
+            "metrics.jsonl",
+            "results.csv",
+            "state.safetensors",
+            "weights.safetensors",
+        ];
         let found: Vec<String> = names(&folder).into_iter().filter(|name| name != "report.html").collect();
         assert_eq!(found, files, "{context}");
         let (ended, whole) = (Ended::of(&folder), &self.whole);
         assert!(ended.weights == whole.weights, "other weights {context}");
+        assert!(ended.best == whole.best, "other best weights {context}");
         assert!(ended.tensors == whole.tensors, "other tensors in the state {context}");
         assert_eq!(ended.note, whole.note, "{context}");
         assert_eq!(ended.metrics, whole.metrics, "{context}");
@@ -98,6 +107,8 @@ impl Tiny {
 pub struct Ended {
     /// The bytes of the weights file.
     pub weights: Vec<u8>,
+    /// The bytes of the file of the best weights.
+    best: Vec<u8>,
     tensors: BTreeMap<String, Vec<u8>>,
     /// Position, running loss and the optimiser's counters.
     note: serde_json::Value,
@@ -120,7 +131,8 @@ impl Ended {
         };
         let metrics = Run::open(run).unwrap().metrics().unwrap().into_iter().map(timeless).collect();
         let weights = fs::read(run.join("weights.safetensors")).unwrap();
-        Ended { weights, tensors, note: serde_json::Value::Object(note.into_iter().collect()), metrics }
+        let best = fs::read(run.join("best.safetensors")).unwrap();
+        Ended { weights, best, tensors, note: serde_json::Value::Object(note.into_iter().collect()), metrics }
     }
 }
 

@@ -9,6 +9,7 @@ use mlpconv::train::{Classified, Confusion, Run};
 use mlpconv::{Backend, Error, Result, weights};
 use serde::Serialize;
 
+use super::chosen::WeightsArgs;
 use super::data::Requested;
 use super::device::{DeviceArgs, choose, on_device};
 use super::exercise::findings::Table;
@@ -21,9 +22,8 @@ use super::{grouped, say};
 pub struct EvaluateArgs {
     /// The run folder
     run: PathBuf,
-    /// Weights to use instead of the run's own
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
+    #[command(flatten)]
+    weights: WeightsArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images [default: the run's]
@@ -82,6 +82,7 @@ struct Line<'a> {
 pub fn evaluate(args: EvaluateArgs) -> Result<()> {
     let EvaluateArgs { run, weights, device, data, data_dir, test_limit, batch_size, json } = args;
     let run = Run::open(run)?;
+    let weights = weights.of(&run)?;
     // Another data set does not lie where the run's does.
     let (data, data_dir) = match data {
         Some(data) => (data, data_dir),
@@ -100,7 +101,7 @@ pub fn evaluate(args: EvaluateArgs) -> Result<()> {
 /// The test images, classified by the run's network.
 fn classify<B: Backend<Scalar = f32>>(
     run: &Run,
-    file: Option<PathBuf>,
+    file: PathBuf,
     backend: &B,
     data: Requested<'_>,
     [limit, batch_size]: [Option<usize>; 2],
@@ -109,7 +110,7 @@ fn classify<B: Backend<Scalar = f32>>(
     config.batch_size = batch_size.unwrap_or(config.batch_size);
     config.validate()?;
     let mut net = config.preset.net_for(backend, config.seed, data.channels, data.classes)?;
-    weights::load(backend, &mut net, file.unwrap_or_else(|| run.weights()))?;
+    weights::load(backend, &mut net, file)?;
     let steps = Steps::of(backend, &net, &config, data.channels, Loader::BATCHES, 0)?;
     let data = data.load()?;
     let limit = limit.or(config.test_limit);

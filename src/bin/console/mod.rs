@@ -4,6 +4,7 @@
 
 mod allocator;
 pub mod as_given;
+mod chosen;
 pub mod compare;
 pub mod completions;
 pub mod data;

@@ -10,6 +10,7 @@ use mlpconv::train::{Classified, Run, TrainConfig};
 use mlpconv::{Backend, Error, Result, weights};
 use serde::Serialize;
 
+use super::chosen::WeightsArgs;
 use super::data::loader;
 use super::data::mosaic::Mosaic;
 use super::device::{DeviceArgs, choose, on_device};
@@ -25,9 +26,8 @@ pub struct PredictArgs {
     /// PNG or JPEG files of any size, colour and depth; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Weights to use instead of the run's own
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
+    #[command(flatten)]
+    weights: WeightsArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Negate the pictures: yes, no, or auto, which negates those on a light background where the data set's images lie
@@ -111,6 +111,7 @@ pub fn predict(args: PredictArgs) -> Result<ExitCode> {
         return Err(Error::Config { what: "top".into(), problem: "must be at least 1".into() });
     }
     let run = Run::open(run)?;
+    let file = weights.of(&run)?;
     let (data, data_dir) = match data {
         Some(data) => (data, data_dir),
         None => (run.config().data.clone(), data_dir.or_else(|| run.config().data_dir.clone())),
@@ -124,7 +125,7 @@ pub fn predict(args: PredictArgs) -> Result<ExitCode> {
     on_device!(&device.backend, backend => {
         let (config, classes) = (run.config(), form.class_names.len());
         let mut net = config.preset.net_for(backend, config.seed, form.channels, classes)?;
-        weights::load(backend, &mut net, weights.unwrap_or_else(|| run.weights()))?;
+        weights::load(backend, &mut net, &file)?;
         let predictor = Predictor { backend, net, config, form: &form };
         answer(&predictor, &files, invert, &telling)
     })

@@ -1,37 +1,49 @@
 //! Run folders: the settings, metrics, weights and state of a training run.
 //!
-//! * `config.toml`: the resolved settings;
-//! * `metrics.jsonl`: a line for each epoch;
-//! * `weights.safetensors`: the network, as PyTorch loads it;
-//! * `state.safetensors`: the state to resume from: weights, the optimiser's tensors and counters, position, running loss
-//!   and metrics, and what they belong to: settings and data set, under one checksum;
-//! * `.lock`: empty but for the number of the process that trains here.
+//! | file | what it holds |
+//! |---|---|
+//! | `config.toml` | The resolved settings. |
+//! | `metrics.jsonl` | A line for each epoch: its [`EpochMetrics`] as JSON. |
+//! | `results.csv` | The same as a table for spreadsheets: a header, and a line for each epoch. |
+//! | `weights.safetensors` | The last weights that were saved, as PyTorch loads them. |
+//! | `best.safetensors` | The weights after the epoch with the highest test accuracy ([`Run::best`]), as PyTorch loads them. |
+//! | `state.safetensors` | What a run goes on from, under one checksum: see [`Run::save`]. |
+//! | `events.out.tfevents.*` | Scalars for TensorBoard, if they are asked for ([`Run::event_file`]): a file for each process that trained. |
+//! | `.lock` | The number of the process that trains here, or trained here last. |
 //!
-//! The state decides. `config.toml` has to agree with it, and `metrics.jsonl` is written anew where it does not.
+//! The state decides. `config.toml` has to agree with it; `metrics.jsonl`, `results.csv` and `best.safetensors` are written
+//! anew where they do not. Every file is replaced as a whole, but event files grow; a new one takes back what its
+//! predecessors hold beyond the state.
 
+mod best;
 mod change;
 mod contents;
+mod history;
 mod lock;
 mod state;
+mod tensorboard;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{EpochMetrics, Position, TrainConfig};
 use crate::weights::{is_part_of, write_whole};
 use crate::{Error, Result};
+use best::BEST;
+pub use best::Best;
 pub use change::Change;
 pub use contents::DataHashes;
+use history::{METRICS, RESULTS};
 use lock::Lock;
+pub use tensorboard::EventFile;
 
 /// A run folder, with the run's settings.
 ///
 /// [`Run::open`] only reads. Whatever writes into the folder ([`Run::create`], [`Run::resume`], and
-/// [`Run::restore`], [`Run::append`] or [`Run::save`] after [`Run::open`]) takes the folder's lock first, and keeps it
-/// until the run is dropped.
+/// [`Run::restore`], [`Run::append`], [`Run::save`] or [`Run::event_file`] after [`Run::open`]) takes the folder's lock
+/// first, and keeps it until the run is dropped.
 #[derive(Debug)]
 pub struct Run {
     folder: PathBuf,
@@ -39,33 +51,34 @@ pub struct Run {
     /// The data set, if it is known. [`Run::save`] stores it, and [`Run::restore`] refuses the state of another.
     pub data: Option<DataHashes>,
     /// What the user should know, though it stops nothing: a file system without locks, metrics that were written anew,
-    /// a state without checksum.
+    /// best weights that are lost, a state without checksum.
     pub warnings: Vec<String>,
     /// The position of the last state that was saved or read.
     position: Position,
     /// The metrics of the epochs so far.
     history: Vec<EpochMetrics>,
+    /// What `best.safetensors` holds, as far as this run has read or written it.
+    kept: Option<Best>,
     /// The settings that `config.toml` still holds, if they have changed since it was written.
     replaced: Option<TrainConfig>,
     lock: Option<Lock>,
 }
 
 const CONFIG: &str = "config.toml";
-const METRICS: &str = "metrics.jsonl";
 const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
 
 /// Whether a killed process left the file of this name: a part of one of a run's files. Other programs name unfinished
 /// files alike, as browsers do (`film.part`).
 fn is_part(name: &str) -> bool {
-    [CONFIG, METRICS, WEIGHTS, STATE].iter().any(|file| is_part_of(name, file))
+    [CONFIG, METRICS, RESULTS, WEIGHTS, BEST, STATE].iter().any(|file| is_part_of(name, file))
 }
 
 impl Run {
     fn new(folder: PathBuf, config: TrainConfig) -> Self {
-        let (data, lock, replaced) = (None, None, None);
+        let (data, lock, replaced, kept) = (None, None, None, None);
         let (position, warnings, history) = (Position::default(), Vec::new(), Vec::new());
-        Run { folder, config, data, warnings, position, history, replaced, lock }
+        Run { folder, config, data, warnings, position, history, kept, replaced, lock }
     }
 
     /// Begins a run in a new or empty folder, and writes `config.toml`. Hidden files do not count.
@@ -198,66 +211,14 @@ impl Run {
         &self.folder
     }
 
-    /// The path of the weights file, which PyTorch loads.
+    /// The path of the file of the last weights, which PyTorch loads.
     pub fn weights(&self) -> PathBuf {
         self.folder.join(WEIGHTS)
     }
 
-    /// Appends an epoch's metrics to `metrics.jsonl`; lines of that epoch and of later ones are removed first.
-    ///
-    /// # Errors
-    /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Io`] if the file cannot be written.
-    /// [`Error::Run`] if the epoch does not follow the last one, or a number is not finite: the file could not be read
-    /// again. After [`Run::open`] alone, as [`Run::resume`] too.
-    pub fn append(&mut self, metrics: &EpochMetrics) -> Result<()> {
-        self.hold_with_history()?;
-        // A run that ended after it wrote an epoch's metrics, and before it saved its state, repeats that epoch.
-        let earlier = self.history.partition_point(|earlier| earlier.epoch < metrics.epoch);
-        let refuse = |problem: &str| Err(Error::run(&self.folder, format!("epoch {}: {problem}", metrics.epoch)));
-        if metrics.epoch as usize != earlier + 1 {
-            return refuse(&format!("its metrics do not follow those of {earlier} epochs"));
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
-        if !metrics.is_finite() {
-            return refuse("a number of its metrics is not finite");
-        }
-        self.history.truncate(earlier);
-        self.history.push(*metrics);
-        self.write_metrics()
-    }
-
-    fn write_metrics(&self) -> Result<()> {
-        write_whole(&self.folder.join(METRICS), self.metrics_text(&self.history)?.as_bytes())
-    }
-
-    fn metrics_text(&self, metrics: &[EpochMetrics]) -> Result<String> {
-        let mut text = String::new();
-        for line in metrics {
-            text += &serde_json::to_string(line).map_err(|e| Error::run(&self.folder, e.to_string()))?;
-            text.push('\n');
-        }
-        Ok(text)
-    }
-
-    /// The metrics of the epochs so far, in order.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Run`] for a line that is not an epoch's metrics, or an epoch
-    /// that is missing.
-    pub fn metrics(&self) -> Result<Vec<EpochMetrics>> {
-        let path = self.folder.join(METRICS);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::io("read", path)(e)),
-        };
-        let parse = |(i, line): (usize, &str)| {
-            let problem = |problem: String| Error::run(&self.folder, format!("{METRICS}, line {}: {problem}", i + 1));
-            let metrics: EpochMetrics = serde_json::from_str(line).map_err(|e| problem(e.to_string()))?;
-            match metrics.epoch as usize == i + 1 {
-                true => Ok(metrics),
-                false => Err(problem(format!("it is of epoch {}, not of epoch {}", metrics.epoch, i + 1))),
-            }
-        };
-        text.lines().enumerate().map(parse).collect()
     }
 }

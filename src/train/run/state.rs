@@ -137,39 +137,10 @@ impl Run {
             }
             _ => {
                 self.history.clone_from(&saved.note.metrics);
-                self.settle_metrics()?;
+                self.settle_history()?;
             }
         }
         Ok(Some(saved))
-    }
-
-    /// Writes `metrics.jsonl` anew if it has not the epochs of the state. One more epoch is no damage: it was told
-    /// before the run ended and its state was saved, and is repeated now.
-    fn settle_metrics(&mut self) -> Result<()> {
-        let path = self.folder.join(METRICS);
-        let present = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(Error::io("read", path)(e)),
-        };
-        let expected = self.metrics_text(&self.history)?;
-        let rest = present.strip_prefix(expected.as_bytes());
-        let next = |line: &[u8]| {
-            serde_json::from_slice(line)
-                .is_ok_and(|EpochMetrics { epoch, .. }| epoch as usize == self.history.len() + 1)
-        };
-        let one_more = |rest: &[u8]| rest.is_empty() || rest.strip_suffix(b"\n").is_some_and(next);
-        if !rest.is_some_and(one_more) {
-            self.write_metrics()?;
-            self.warn(format!("{METRICS} did not have the epochs of {STATE}; it was written anew"));
-        }
-        Ok(())
-    }
-
-    fn warn(&mut self, warning: String) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
     }
 
     /// Checks that the settings are those of the state. Of a change that was saved in the state and not yet in
@@ -196,7 +167,12 @@ impl Run {
         Err(Error::run(&self.folder, problem))
     }
 
-    /// Saves the weights file and the state file, each atomically, and then `config.toml` if settings have changed.
+    /// Saves the weights file and the state file, each atomically, and then `config.toml` if settings have changed. After an
+    /// epoch, with its metrics in the run ([`Run::append`]), it saves the best weights too if they are better than those of
+    /// all earlier epochs.
+    ///
+    /// The state has weights, the optimiser's tensors and counters, position, running loss and metrics, and what they
+    /// belong to: settings and data set.
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
@@ -233,7 +209,8 @@ impl Run {
             write_whole(&self.folder.join(CONFIG), config.as_bytes())?;
             self.replaced = None;
         }
-        Ok(())
+        // After the state, which has these weights as well: who is killed in between finds them there.
+        self.keep_best(trainer)
     }
 
     /// Restores the last saved state into a new trainer: weights, the optimiser's state, position and running loss.
@@ -241,9 +218,11 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Run`] if the state was saved on another
-    /// data set than `data`, or if there is no state though epochs are done; [`Error::Io`] if the file cannot be read;
-    /// [`Error::Weights`] if it is damaged, does not fit the network, lacks a part, or is of more epochs than the settings
-    /// have; [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged after any of these.
+    /// data set than `data`, or if there is no state though epochs are done;
+    /// [`Error::Io`] if the state cannot be read, or `best.safetensors` not be read, or written where the state has the
+    /// best weights; [`Error::Weights`] if the state is damaged, does not fit the network, lacks a part, or is of more
+    /// epochs than the settings have; [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged
+    /// after any of these but those of `best.safetensors`.
     pub fn restore<B: Backend, N: Module<B>>(&mut self, trainer: &mut Trainer<B, N>) -> Result<()> {
         self.hold()?;
         let Some(Saved { tensors, note }) = self.saved()? else { return Ok(()) };
@@ -299,7 +278,8 @@ impl Run {
         }
         trainer.position = note.position;
         trainer.epoch_time = Duration::try_from_secs_f64(note.seconds).unwrap_or_default();
-        trainer.set_reading(note.reading)
+        trainer.set_reading(note.reading)?;
+        self.settle_best(trainer)
     }
 }
 

@@ -155,6 +155,8 @@ fn train_on<B: Backend<Scalar = f32>>(
     }
     // From here on the run can be resumed, with the settings that it has now.
     run.save(&trainer)?;
+    let recorded = args.process.tensorboard || run.has_event_files()?;
+    let mut events = recorded.then(|| run.event_file(train.steps())).transpose()?;
 
     let options = run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
     let mut saving = Saving::new(args.process.save_every);
@@ -164,6 +166,9 @@ fn train_on<B: Backend<Scalar = f32>>(
     let limits = Limits::new(&args, run.config().patience);
     let mut stop = None;
     let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {
+        // Before the state is saved, so that no event is missing where a run goes on. Its error is told after that, and
+        // loses nothing.
+        let written = events.as_mut().map_or(Ok(()), |events| events.write(&event));
         // What is shown is saved: output may block, or fail.
         match &event {
             Event::Epoch { metrics, .. } => {
@@ -171,9 +176,10 @@ fn train_on<B: Backend<Scalar = f32>>(
                 saving.save(|| run.save(trainer))?;
                 report.renew(&run, trainer);
             }
-            Event::Step { .. } if saving.is_due() => saving.save(|| run.save(trainer))?,
+            Event::Step { .. } if saving.is_due() || written.is_err() => saving.save(|| run.save(trainer))?,
             _ => {}
         }
+        written?;
         view.show(&event);
         stop = limits.reached(&event, || run.metrics())?;
         Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -200,6 +206,9 @@ fn train_on<B: Backend<Scalar = f32>>(
         view.end(&End::Done { test_accuracy, train_seconds, weights: &weights });
         say(format_args!("done: test accuracy {test_accuracy:.4} after {train_seconds:.1} s of training"));
         say(format_args!("weights  {}", weights.display()));
+        if let Ok(best) = run.best() {
+            say(format_args!("best     {} ({best})", run.best_weights().display()));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     run.save(&trainer)?;

@@ -158,4 +158,7 @@ pub struct ProcessArgs {
     /// Stop after this time of training and testing (90s, 10m, 2h): saved, and ready to go on
     #[arg(long, value_name = "TIME")]
     pub time_limit: Option<TimeSpan>,
+    /// Write event files for TensorBoard into the run folder; a run that has some goes on with them at each resume
+    #[arg(long)]
+    pub tensorboard: bool,
 }

@@ -1,0 +1,35 @@
+//! Which weights of a run a command uses.
+
+use std::path::PathBuf;
+
+use mlpconv::Result;
+use mlpconv::train::Run;
+
+use super::note;
+
+/// The options that choose among a run's weights, and others.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+pub struct WeightsArgs {
+    /// Weights to use instead of the run's last ones
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Use the weights of the run's best epoch. It was chosen by its accuracy on the test images, which is optimistic for
+    /// that
+    #[arg(long)]
+    best: bool,
+}
+
+impl WeightsArgs {
+    /// The file of the weights. Of the best ones a line says which they are.
+    ///
+    /// # Errors
+    /// As [`Run::best`].
+    pub fn of(self, run: &Run) -> Result<PathBuf> {
+        if self.best {
+            note(format_args!("the best weights: {}", run.best()?));
+            return Ok(run.best_weights());
+        }
+        Ok(self.weights.unwrap_or_else(|| run.weights()))
+    }
+}
