@@ -6,8 +6,9 @@
 //     param      = param * (1 - rate * weight_decay)
 //                  - (rate * now->exp_avg_correction) * (exp_avg / (sqrt(exp_avg_sq) * now->root_correction + eps))
 //
-// What would not be finite is left out (update.cuh). The corrections undo that both averages began at zero: 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) at update t. Like the
-// rate they lie in device memory, so that the launch can be replayed in a graph.
+// What would not be finite is left out (update.cuh). The corrections undo that both averages began at zero:
+// 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) at update t. Like the rate they lie in device memory, so that the launch can
+// be replayed in a graph.
 #include "update.cuh"
 
 // Words of src/device/cuda/clock.rs.

@@ -26,8 +26,7 @@ impl Schedule {
     /// Checks a schedule that was not read from text.
     ///
     /// # Errors
-    /// [`Error::Config`] for a step of 0 epochs, and for a factor or a warm-up that is negative or not finite: such a run
-    /// would train at a rate of 0, or stop in the middle.
+    /// [`Error::Config`] for a step of 0 epochs, and for a factor or a warm-up that is negative or not finite.
     pub fn validate(&self) -> Result<()> {
         let ok = match *self {
             Schedule::Constant => true,

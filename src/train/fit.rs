@@ -15,6 +15,9 @@ use crate::ops::cross_entropy::{Pending, Reading};
 use crate::optim::{Schedule, require_rate};
 use crate::{Error, Result};
 
+/// The finest tick of a clock, in seconds: steps that take no time by a coarse one have a speed all the same.
+const CLOCK: f64 = 1e-9;
+
 /// The options of [`Trainer::fit`].
 #[derive(Clone, Copy, Debug)]
 pub struct FitOptions {
@@ -233,7 +236,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 train_accuracy: learned.accuracy,
                 test_loss: scored.loss,
                 test_accuracy: scored.accuracy,
-                examples_per_second: learned.samples as f64 / seconds.max(f64::MIN_POSITIVE),
+                examples_per_second: learned.samples as f64 / seconds.max(CLOCK),
                 train_seconds: seconds,
                 test_seconds: started.elapsed().as_secs_f64(),
                 rate: rate(epoch, steps - 1),

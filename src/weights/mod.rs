@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Backend;
 use crate::device::Real;
@@ -204,10 +205,11 @@ pub fn load<B: Backend>(backend: &B, net: &mut impl Module<B>, path: impl AsRef<
 const PART: &str = ".part";
 
 /// Whether `name` is that of a temporary file by which [`write_whole`], in any process, writes the file named `file`:
-/// `FILE.PROCESS.part`.
+/// `FILE.PROCESS.NUMBER.part`, or `FILE.PROCESS.part` of older versions.
 pub(crate) fn is_part_of(name: &str, file: &str) -> bool {
     let process = name.strip_prefix(file).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(PART));
-    process.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    process.is_some_and(|process| process.splitn(2, '.').all(is_number))
 }
 
 /// Writes a file atomically and durably: to a temporary file in the same folder, which is then renamed to `path`. File
@@ -216,8 +218,10 @@ pub(crate) fn is_part_of(name: &str, file: &str) -> bool {
 /// # Errors
 /// [`Error::Io`] that names `path`, which is then as it was before.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    // Threads that write the same file do not write the same part of it.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}{PART}", std::process::id()));
+    name.push(format!(".{}.{}{PART}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
     let part = path.with_file_name(name);
     let write = || {
         let mut file = fs::File::create(&part)?;
@@ -231,7 +235,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Flushes the folder of `path`, which holds the names of its files. Only Unix opens folders as files.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }

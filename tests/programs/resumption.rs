@@ -12,6 +12,13 @@ fn a_finished_run_is_extended() {
     place.train(&format!("{OPTIONS} --epochs 1 --out run")).good();
     let said = place.train("--resume run").good();
     assert!(said.stdout.ends_with("all 1 epochs are done\n") && !said.stdout.contains("from epoch"), "{}", said.stdout);
+    // More training would have another rate; there is none.
+    let said = place.train("--resume run --lr 0.02").good();
+    assert!(
+        said.stderr.contains("the run is done, and keeps its settings: not learning rate: 0.01, now 0.02"),
+        "{}",
+        said.stderr
+    );
     let said = place.train("--resume run --epochs 3").good();
     assert!(said.stderr.contains("another run: epochs: 1, now 3"), "{}", said.stderr);
     assert!(said.line("run ").ends_with("from epoch 2, after step 0"), "{}", said.stdout);

@@ -141,5 +141,8 @@ fn the_programs_refuse_flipped_bits_of_states_and_weights() {
         }
         fs::write(&path, good).unwrap();
     }
-    kept(3, format!("{flips} flipped bits each of a state, of the last and of the best weights are named by the programs"));
+    kept(
+        3,
+        format!("{flips} flipped bits each of a state, of the last and of the best weights are named by the programs"),
+    );
 }

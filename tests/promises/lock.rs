@@ -16,12 +16,14 @@ use super::tiny::{Tiny, copy};
 /// Runs two commands that meet at their first call on a file of the run.
 fn race(tiny: &Tiny, run: &str, commands: [Command; 2]) -> [Finished; 2] {
     let [gate, log] = ["gate", "log"].map(|name| tiny.path(&format!("{run}.{name}")));
-    let children = commands.map(|mut command| {
+    let mut children = commands.map(|mut command| {
         calls::wait_at(&mut command, &tiny.path(run), &gate, &log);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     });
     let waiting = |log: &Path| fs::read_to_string(log).unwrap_or_default().matches("waiting").count();
     while waiting(&log) < 2 {
+        let ended = children.iter_mut().any(|child| child.try_wait().unwrap().is_some());
+        assert!(!ended || waiting(&log) == 2, "a process ended before it met the other");
         sleep(Duration::from_millis(1));
     }
     fs::write(gate, "").unwrap();

@@ -188,12 +188,7 @@ struct DataArgs {
 /// The program `mlpconv`.
 pub fn main() -> ExitCode {
     let command = Args::parse().command;
-    ended(limits::respect().and_then(|()| match command {
-        Command::Train(args) => train(*args),
-        Command::Exercise(args) => exercise(*args),
-        Command::Predict(args) => predict(args).map(|code| output::failure().map_or(code, output::failed)),
-        command => look(command).map(|()| output::failure().map_or(ExitCode::SUCCESS, output::failed)),
-    }))
+    ended(limits::respect().and_then(|()| run(command)))
 }
 
 /// The exit code of a program that has come to its end, or has failed.
@@ -201,32 +196,32 @@ pub fn ended(done: Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| fail(&error))
 }
 
-/// Runs a command that ends in no exit code of its own.
-fn look(command: Command) -> Result<()> {
+/// Runs a command. Those that only tell something end well unless what they told could not be written.
+fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Train(_) | Command::Exercise(_) | Command::Predict(_) => unreachable!("a command of its own"),
+        Command::Train(args) => return train(*args),
+        Command::Exercise(args) => return exercise(*args),
+        Command::Predict(args) => return predict(args).map(|code| output::failure().map_or(code, output::failed)),
         Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };
-            summary(&TrainConfig { momentum, ..network.config(optimizer) })
+            summary(&TrainConfig { momentum, ..network.config(optimizer) })?;
         }
-        Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device),
-        Command::Evaluate(args) => evaluate(args),
-        Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args),
-        Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref()),
-        Command::Report(args) => report(args),
-        Command::Compare(args) => compare(&args),
-        Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir),
-        Command::Completions { shell } => {
-            completions::print(shell, Args::command());
-            Ok(())
-        }
-        Command::Man { out } => man::man(Args::command(), out.as_deref()),
+        Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device)?,
+        Command::Evaluate(args) => evaluate(args)?,
+        Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args)?,
+        Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref())?,
+        Command::Report(args) => report(args)?,
+        Command::Compare(args) => compare(&args)?,
+        Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir)?,
+        Command::Completions { shell } => completions::print(shell, Args::command()),
+        Command::Man { out } => man::man(Args::command(), out.as_deref())?,
         Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
             let timing = Timing { preset, batch, steps, rounds, json };
-            choose(&device, None)
-                .and_then(|device| on_device!(&device.backend, backend => time(&timing, &device, backend)))
+            let device = choose(&device, None)?;
+            on_device!(&device.backend, backend => time(&timing, &device, backend))?;
         }
     }
+    Ok(output::failure().map_or(ExitCode::SUCCESS, output::failed))
 }
 
 /// Prints an error, and the options that may help. The exit code is 2 if the device cannot be used, as it is for an

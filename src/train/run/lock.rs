@@ -1,7 +1,7 @@
 //! The lock of a run folder: one process trains in it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -29,7 +29,13 @@ impl Lock {
         }
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = opened.map_err(Error::io("open", path))?;
-        let refused = match file.try_lock() {
+        let tried = loop {
+            match file.try_lock() {
+                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => {}
+                tried => break tried,
+            }
+        };
+        let refused = match tried {
             Ok(()) => None,
             Err(TryLockError::WouldBlock) => {
                 let mut number = String::new();

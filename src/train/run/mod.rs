@@ -29,7 +29,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{EpochMetrics, Position, TrainConfig};
-use crate::weights::{is_part_of, write_whole};
+use crate::weights::{is_part_of, sync_folder, write_whole};
 use crate::{Error, Result};
 use best::BEST;
 pub use best::Best;
@@ -67,11 +67,12 @@ pub struct Run {
 const CONFIG: &str = "config.toml";
 const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
+const FILES: [&str; 6] = [CONFIG, METRICS, RESULTS, WEIGHTS, BEST, STATE];
 
 /// Whether a killed process left the file of this name: a part of one of a run's files. Other programs name unfinished
 /// files alike, as browsers do (`film.part`).
 fn is_part(name: &str) -> bool {
-    [CONFIG, METRICS, RESULTS, WEIGHTS, BEST, STATE].iter().any(|file| is_part_of(name, file))
+    FILES.iter().any(|file| is_part_of(name, file))
 }
 
 impl Run {
@@ -96,6 +97,8 @@ impl Run {
         // Another process may have begun a run after the first look.
         run.require_empty()?;
         write_whole(&run.folder.join(CONFIG), text.as_bytes())?;
+        // The new folder's own name.
+        sync_folder(&run.folder).map_err(Error::io("write", &run.folder))?;
         Ok(run)
     }
 
@@ -145,6 +148,12 @@ impl Run {
     }
 
     fn at(folder: PathBuf) -> Result<Self> {
+        for name in FILES {
+            // A pipe in the place of a file would have its reader wait for ever.
+            if fs::metadata(folder.join(name)).is_ok_and(|found| !found.is_file()) {
+                return Err(Error::run(folder, format!("{name} is no plain file; remove it")));
+            }
+        }
         let mut run = Run::new(folder, super::Preset::Small.config());
         run.config = run.read_config()?;
         Ok(run)

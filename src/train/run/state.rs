@@ -224,7 +224,7 @@ impl Run {
     /// epochs than the settings have; [`Error::OtherOptimizer`] if it is another optimiser's. The network is unchanged
     /// after any of these but those of `best.safetensors`.
     pub fn restore<B: Backend, N: Module<B>>(&mut self, trainer: &mut Trainer<B, N>) -> Result<()> {
-        self.hold()?;
+        self.hold_with_history()?;
         let Some(Saved { tensors, note }) = self.saved()? else { return Ok(()) };
         let (done, epochs) = (note.position.epoch, self.config.epochs);
         if done > epochs {

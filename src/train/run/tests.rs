@@ -45,6 +45,42 @@ fn a_lock_that_is_a_link_is_refused() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
 }
 
+/// A pipe has no end for who reads it.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_no_plain_file_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    for name in FILES {
+        let folder = place.path().join(name);
+        write_run(&folder);
+        drop(fs::remove_file(folder.join(name)));
+        let made = std::process::Command::new("mkfifo").arg(folder.join(name)).status().unwrap();
+        assert!(made.success());
+        for opened in [Run::open(&folder), Run::resume(&folder)] {
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains(&format!("{name} is no plain file; remove it")), "{error}");
+        }
+    }
+}
+
+/// After a failed look at the state, whatever adds to the run looks again.
+#[test]
+fn a_run_whose_state_cannot_be_restored_loses_no_metrics() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    write_run(&folder);
+    let (state, lines) = (folder.join(STATE), folder.join(METRICS));
+    let (good, told) = (fs::read(&state).unwrap(), fs::read(&lines).unwrap());
+    fs::write(&state, "damaged").unwrap();
+    let mut run = Run::open(&folder).unwrap();
+    run.restore(&mut trainer(0)).unwrap_err();
+    run.append(&metrics(1)).unwrap_err();
+    assert_eq!(fs::read(&lines).unwrap(), told);
+    fs::write(&state, good).unwrap();
+    run.append(&metrics(3)).unwrap();
+    assert_eq!(run.metrics().unwrap().len(), 3);
+}
+
 /// After so many epochs of eight.
 fn trainer(epoch: u32) -> Trainer<Cpu<f32>, Sequential<Cpu<f32>>> {
     let backend = Cpu::<f32>::new();

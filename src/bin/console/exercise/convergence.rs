@@ -8,11 +8,11 @@ use mlpconv::{Backend, Result};
 use super::super::metric;
 use super::super::page::{Axis, Chart, Scale};
 use super::findings::{Findings, Table};
-use super::lab::{Lab, seeds_of, settings};
-use super::nets::{Cost, Variant, preset};
+use super::lab::Lab;
+use super::nets::{Cost, Variant};
 use super::spread::Spread;
 use super::trained::{Trained, accuracies, curve, results};
-use super::{Budget, Options, Question};
+use super::{Comparison, Options, Question};
 
 /// How does NiN converge beside AlexNet? Compares accuracy by epochs and by multiply-adds
 ///
@@ -25,12 +25,7 @@ use super::{Budget, Options, Question};
 #[derive(Args)]
 pub struct Convergence {
     #[command(flatten)]
-    options: Options,
-    #[command(flatten)]
-    budget: Budget,
-    /// Trainings of each network, with seeds 0, 1, 2 ...
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
+    comparison: Comparison,
 }
 
 const NIN: &str = "NiN";
@@ -41,14 +36,12 @@ impl Question for Convergence {
     const NAME: &'static str = "convergence";
 
     fn options(&self) -> &Options {
-        &self.options
+        &self.comparison.options
     }
 
     fn answer<B: Backend<Scalar = f32>>(&self, lab: &mut Lab<B>) -> Result<Findings> {
-        let preset = preset(self.options.full);
-        let (by_default, epochs) = if self.options.full { (usize::MAX, 10) } else { (20_000, 8) };
-        let images = lab.images(&self.budget, by_default)?;
-        let config = lab.config(preset, self.budget.epochs(epochs));
+        let (images, config) = self.comparison.begin(lab, [20_000, 8])?;
+        let preset = config.preset;
         let backend = lab.backend.clone();
         let net = |name: &str, seed| match name {
             NIN => Variant::of(preset).net(&backend, seed),
@@ -58,8 +51,8 @@ impl Question for Convergence {
         for name in NETWORKS {
             costs.push(Cost::of(&net(name, 0)?, config.resize)?);
         }
-        let trainings =
-            lab.train_all(&NETWORKS, self.seeds, &config, &images, |index, seed| net(NETWORKS[index], seed))?;
+        let trainings = lab
+            .train_all(&NETWORKS, self.comparison.seeds, &config, &images, |index, seed| net(NETWORKS[index], seed))?;
 
         // Of all epochs up to one.
         let macs = |cost: &Cost, epoch: u32| (cost.training_macs * images.train.len()) as f64 * f64::from(epoch);
@@ -87,9 +80,8 @@ impl Question for Convergence {
         let by_epochs = chart("Test accuracy by epochs", "epoch", &|_, epoch| f64::from(epoch));
         let tera = |cost: &Cost, epoch: u32| macs(cost, epoch) / 1e12;
         let by_macs = chart("Test accuracy by multiply-adds", "multiply-adds of training, in units of 10¹²", &tera);
-        let mut settings = settings(&config, &images);
-        settings.push(("seeds", seeds_of(self.seeds)));
-        settings.push((ALEXNET, LAYERS[usize::from(self.options.full)].into()));
+        let mut settings = self.comparison.settings(&config, &images);
+        settings.push((ALEXNET, LAYERS[usize::from(self.comparison.options.full)].into()));
         Ok(Findings {
             sentences: sentences(&trainings, &costs),
             pictures: vec![by_epochs, by_macs],

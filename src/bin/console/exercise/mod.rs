@@ -23,12 +23,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Command, CommandFactory, Subcommand};
+use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Device as _, Result};
 
 use super::device::{DeviceArgs, choose, on_device};
 use super::{folder, output, say, signals};
 use findings::Findings;
-use lab::Lab;
+use lab::{Images, Lab};
 
 /// The exercises of the book's chapter: each ends in a table, a report with pictures, and two sentences that say what the
 /// figures show
@@ -83,6 +84,42 @@ impl Budget {
     /// The epochs of a training: `by_default` unless the options say how many.
     pub fn epochs(&self, by_default: u32) -> u32 {
         self.epochs.unwrap_or(by_default)
+    }
+}
+
+/// The options of an exercise that compares networks by trainings of each with the same seeds.
+#[derive(Args)]
+pub struct Comparison {
+    #[command(flatten)]
+    pub options: Options,
+    #[command(flatten)]
+    budget: Budget,
+    /// Trainings of each network, with seeds 0, 1, 2 ...
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+}
+
+impl Comparison {
+    /// The images and the settings of every training. Unless the options say how many: all images and ten epochs with
+    /// `--full`, else so many images and epochs.
+    ///
+    /// # Errors
+    /// As [`Lab::images`].
+    fn begin<B: Backend<Scalar = f32>>(
+        &self,
+        lab: &Lab<B>,
+        [images, epochs]: [u32; 2],
+    ) -> Result<(Images, TrainConfig)> {
+        let (by_default, epochs) = if self.options.full { (usize::MAX, 10) } else { (images as usize, epochs) };
+        let images = lab.images(&self.budget, by_default)?;
+        Ok((images, lab.config(nets::preset(self.options.full), self.budget.epochs(epochs))))
+    }
+
+    /// What every training depends on, for the report.
+    fn settings(&self, config: &TrainConfig, images: &Images) -> Vec<(&'static str, String)> {
+        let mut settings = lab::settings(config, images);
+        settings.push(("seeds", lab::seeds_of(self.seeds)));
+        settings
     }
 }
 

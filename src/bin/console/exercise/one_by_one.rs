@@ -5,11 +5,11 @@ use mlpconv::{Backend, Result};
 
 use super::super::page::{Axis, Bar, Bars, Chart, Scale};
 use super::findings::{Findings, Table};
-use super::lab::{Lab, seeds_of, settings};
-use super::nets::{Cost, Variant, preset};
+use super::lab::Lab;
+use super::nets::{Cost, Variant};
 use super::spread::Spread;
 use super::trained::{Trained, accuracies, curve, results};
-use super::{Budget, Options, Question};
+use super::{Comparison, Options, Question};
 
 /// Why does a NiN block have two 1x1 convolutions? Removes one of them, then both, and compares
 ///
@@ -20,12 +20,7 @@ use super::{Budget, Options, Question};
 #[derive(Args)]
 pub struct OneByOne {
     #[command(flatten)]
-    options: Options,
-    #[command(flatten)]
-    budget: Budget,
-    /// Trainings of each network, with seeds 0, 1, 2 ...
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
+    comparison: Comparison,
 }
 
 /// The networks by their names, and the number of 1×1 convolutions in each block.
@@ -35,14 +30,12 @@ impl Question for OneByOne {
     const NAME: &'static str = "one-by-one";
 
     fn options(&self) -> &Options {
-        &self.options
+        &self.comparison.options
     }
 
     fn answer<B: Backend<Scalar = f32>>(&self, lab: &mut Lab<B>) -> Result<Findings> {
-        let preset = preset(self.options.full);
-        let (by_default, epochs) = if self.options.full { (usize::MAX, 10) } else { (20_000, 5) };
-        let images = lab.images(&self.budget, by_default)?;
-        let config = lab.config(preset, self.budget.epochs(epochs));
+        let (images, config) = self.comparison.begin(lab, [20_000, 5])?;
+        let preset = config.preset;
         let backend = lab.backend.clone();
         let net = |pointwise, seed| Variant { pointwise, ..Variant::of(preset) }.net(&backend, seed);
 
@@ -52,7 +45,7 @@ impl Question for OneByOne {
         }
         let names = NETWORKS.map(|(name, _)| name);
         let trainings =
-            lab.train_all(&names, self.seeds, &config, &images, |index, seed| net(NETWORKS[index].1, seed))?;
+            lab.train_all(&names, self.comparison.seeds, &config, &images, |index, seed| net(NETWORKS[index].1, seed))?;
 
         let mut table =
             Table::new(["in each block", "test accuracy (range)", "seeds", "parameters", "multiply-adds an image"]);
@@ -77,14 +70,12 @@ impl Question for OneByOne {
             y: axis("test accuracy"),
             series: NETWORKS.iter().map(|(name, _)| curve(&trainings, name, f64::from)).collect(),
         };
-        let mut settings = settings(&config, &images);
-        settings.push(("seeds", seeds_of(self.seeds)));
         Ok(Findings {
             sentences: sentences(&trainings, &costs),
             pictures: vec![bars.figure(), curves.figure()],
             table,
             results: results(&trainings),
-            settings,
+            settings: self.comparison.settings(&config, &images),
             files: Vec::new(),
         })
     }

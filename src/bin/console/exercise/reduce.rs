@@ -8,11 +8,10 @@ use mlpconv::{Backend, Result, Shape};
 use super::super::page::{Axis, Bar, Bars, Chart, Scale};
 use super::super::{bytes, grouped, metric};
 use super::findings::{Findings, Table};
-use super::lab::{Lab, seeds_of, settings};
+use super::lab::Lab;
 use super::measure::{Part, Passes, Trial, milliseconds};
-use super::nets::preset;
 use super::trained::{Trained, accuracies, curve, results};
-use super::{Budget, Options, Question};
+use super::{Comparison, Options, Question};
 
 /// What becomes of 384x5x5 when it is reduced to 10x5x5 at once, instead of in steps of 192 and 96 channels?
 ///
@@ -23,12 +22,7 @@ use super::{Budget, Options, Question};
 #[derive(Args)]
 pub struct Reduce {
     #[command(flatten)]
-    options: Options,
-    #[command(flatten)]
-    budget: Budget,
-    /// Trainings of each network, with seeds 0, 1, 2 ...
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
+    comparison: Comparison,
 }
 
 /// A way from 384 channels to those of the classes.
@@ -101,35 +95,31 @@ impl Question for Reduce {
     const NAME: &'static str = "reduce";
 
     fn options(&self) -> &Options {
-        &self.options
+        &self.comparison.options
     }
 
     fn answer<B: Backend<Scalar = f32>>(&self, lab: &mut Lab<B>) -> Result<Findings> {
-        let full = self.options.full;
-        let (by_default, epochs) = if full { (usize::MAX, 10) } else { (12_000, 4) };
-        let images = lab.images(&self.budget, by_default)?;
-        let config = lab.config(preset(full), self.budget.epochs(epochs));
+        let Options { full, device, .. } = &self.comparison.options;
+        let (images, config) = self.comparison.begin(lab, [12_000, 4])?;
         let backend = lab.backend.clone();
 
         let mut costs = Vec::new();
         for reduction in &REDUCTIONS {
             let summary = reduction.trial(1).summary()?;
-            let passes = reduction.trial(config.batch_size).passes(&self.options.device)?;
+            let passes = reduction.trial(config.batch_size).passes(device)?;
             costs.push(Cost { params: summary.params(), macs: summary.forward_macs(), passes });
         }
         let names = REDUCTIONS.each_ref().map(|reduction| reduction.name);
-        let trainings = lab.train_all(&names, self.seeds, &config, &images, |index, seed| {
-            REDUCTIONS[index].net(&backend, seed, full)
+        let trainings = lab.train_all(&names, self.comparison.seeds, &config, &images, |index, seed| {
+            REDUCTIONS[index].net(&backend, seed, *full)
         })?;
 
-        let mut settings = settings(&config, &images);
-        settings.push(("seeds", seeds_of(self.seeds)));
         Ok(Findings {
             sentences: sentences(&costs, &trainings),
             pictures: pictures(&costs, &trainings),
             table: table(&costs, &trainings),
             results: with_costs(results(&trainings), &costs),
-            settings,
+            settings: self.comparison.settings(&config, &images),
             files: Vec::new(),
         })
     }

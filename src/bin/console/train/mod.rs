@@ -38,18 +38,23 @@ use stop::{Limits, Stalled, Stop};
 /// [`Error`](mlpconv::Error) for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
     let progress = args.process.progress.settle();
-    let resumed = args.run.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
+    let (resumed, changes) = match &args.run.resume {
+        Some(folder) => resume(folder, &args).map(|(run, changes)| (Some(run), changes))?,
+        None => (None, Vec::new()),
+    };
     let file = args.run.config.as_deref().map(SettingsFile::read).transpose()?;
     let earlier = match &resumed {
         Some(run) => Some(Earlier::of_run(run.config())),
         None => file.as_ref().map(SettingsFile::device),
     };
     let device = super::device::choose(&args.device, earlier.as_ref())?;
-    on_device!(device.backend.clone(), backend => train_on(args, progress, resumed, file.as_ref(), &device, backend))
+    on_device!(device.backend.clone(), backend => {
+        train_on(args, progress, resumed, &changes, file.as_ref(), &device, backend)
+    })
 }
 
-/// Opens the run of a folder to go on with it, with the settings that the options change.
-fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
+/// Opens the run of a folder to go on with it, and changes the settings that the options change: a line for each.
+fn resume(folder: &Path, args: &TrainArgs) -> Result<(Run, Vec<String>)> {
     let mut run = Run::resume(folder)?;
     let change = Change {
         epochs: args.course.epochs,
@@ -60,16 +65,15 @@ fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
         patience: args.course.patience,
         data_dir: args.network.data_dir.clone(),
     };
-    for line in run.change(&change)? {
-        note(format_args!("from here on it is another run: {line}"));
-    }
-    Ok(run)
+    let changes = run.change(&change)?;
+    Ok((run, changes))
 }
 
 fn train_on<B: Backend<Scalar = f32>>(
     args: TrainArgs,
     progress: Progress,
     resumed: Option<Run>,
+    changes: &[String],
     file: Option<&SettingsFile>,
     device: &Choice,
     backend: B,
@@ -123,7 +127,14 @@ fn train_on<B: Backend<Scalar = f32>>(
     let Position { epoch, step } = trainer.position;
     let done: Vec<_> = run.metrics()?.into_iter().take(epoch as usize).collect();
     let stalled = Stalled::of(&done, run.config().patience).filter(|_| step == 0);
-    let place = match goes_on && epoch < epochs && stalled.is_none() {
+    let done_already = epoch >= epochs || stalled.is_some();
+    for line in changes {
+        match done_already {
+            true => note(format_args!("the run is done, and keeps its settings: not {line}")),
+            false => note(format_args!("from here on it is another run: {line}")),
+        }
+    }
+    let place = match goes_on && !done_already {
         true => format!(", from epoch {}, after step {step}", epoch + 1),
         false => String::new(),
     };
