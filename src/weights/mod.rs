@@ -8,6 +8,7 @@ mod file;
 mod fit;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -218,9 +219,14 @@ pub(crate) fn is_part_of(name: &str, file: &str) -> bool {
 /// # Errors
 /// [`Error::Io`] that names `path`, which is then as it was before.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole_by(path.file_name().unwrap_or_default(), path, bytes)
+}
+
+/// As [`write_whole`], by a temporary file that is named as if the file named `stem` were written.
+pub(crate) fn write_whole_by(stem: &OsStr, path: &Path, bytes: &[u8]) -> Result<()> {
     // Threads that write the same file do not write the same part of it.
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
+    let mut name = stem.to_owned();
     name.push(format!(".{}.{}{PART}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
     let part = path.with_file_name(name);
     let write = || {

@@ -1,5 +1,7 @@
 //! The programs as their users run them: as processes, on a few batches of the real data set.
 
+#[path = "../events/mod.rs"]
+mod events;
 #[cfg(feature = "cuda")]
 #[path = "../gpu/mod.rs"]
 mod gpu;

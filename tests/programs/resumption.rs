@@ -12,13 +12,6 @@ fn a_finished_run_is_extended() {
     place.train(&format!("{OPTIONS} --epochs 1 --out run")).good();
     let said = place.train("--resume run").good();
     assert!(said.stdout.ends_with("all 1 epochs are done\n") && !said.stdout.contains("from epoch"), "{}", said.stdout);
-    // More training would have another rate; there is none.
-    let said = place.train("--resume run --lr 0.02").good();
-    assert!(
-        said.stderr.contains("the run is done, and keeps its settings: not learning rate: 0.01, now 0.02"),
-        "{}",
-        said.stderr
-    );
     let said = place.train("--resume run --epochs 3").good();
     assert!(said.stderr.contains("another run: epochs: 1, now 3"), "{}", said.stderr);
     assert!(said.line("run ").ends_with("from epoch 2, after step 0"), "{}", said.stdout);
@@ -30,6 +23,14 @@ fn a_finished_run_is_extended() {
     place.train("--resume run --epochs 4 --lr -1").bad(&["lr", "positive"]);
     assert_eq!(fs::read_to_string(place.path("run/config.toml")).unwrap(), config);
     assert!(place.train("--resume run").good().stdout.ends_with("all 3 epochs are done\n"));
+    // A change of a run that is done, or that ends it, holds as well.
+    let said = place.train("--resume run --lr 0.02").good();
+    assert!(said.stderr.contains("another run: learning rate: 0.01, now 0.02"), "{}", said.stderr);
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert!(config.contains("learning_rate = 0.02"), "{config}");
+    place.train(&format!("{OPTIONS} --epochs 5 --time-limit 1ms --out short")).good();
+    assert!(place.train("--resume short --epochs 1").good().stdout.contains("done: "));
+    assert!(place.train("--resume short").good().stdout.ends_with("all 1 epochs are done\n"));
     assert_eq!(Run::open(place.path("run")).unwrap().metrics().unwrap().len(), 3);
 }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::calls::{self, Call, Fault};
+use super::calls::{self, Call, Fault, telling};
 use super::chance::Chance;
 use super::place::{Finished, names};
 use super::promise::{kept, tries};
@@ -77,11 +77,14 @@ fn runs_that_are_killed_again_and_again_end_with_the_same_bits() {
     kept(1, format!("{kills} kills of {runs} runs, {in_saves} of them inside a save: 0 failures"));
 }
 
-/// The calls of the save number `save`, from 0, as a range of call numbers.
-pub fn save(calls: &[Call], save: usize) -> Vec<usize> {
-    let begins = |call: &Call| call.name == "open" && call.path.starts_with("weights.safetensors.");
-    let begun: Vec<usize> = (1..).zip(calls).filter(|(_, call)| begins(call)).map(|(number, _)| number).collect();
-    (begun[save]..begun[save + 1]).collect()
+/// The numbers of the calls of the last save, which is that after an epoch: from its event to the end of the run.
+pub fn save(calls: &[Call]) -> Vec<usize> {
+    let begins = |call: &Call| call.name == "open" && call.path.starts_with("metrics.jsonl.");
+    // The event is written before; calls are counted from 1.
+    let event = calls.iter().rposition(begins).unwrap();
+    assert!(calls[event - 1].name == "write" && calls[event - 1].path.starts_with("events."), "{:?}", calls[event - 1]);
+    let numbers = telling(calls, calls.len());
+    numbers.into_iter().filter(|number| *number >= event).collect()
 }
 
 /// The ways to be killed at a call.
@@ -94,7 +97,7 @@ fn kills(call: &Call) -> &'static [Fault] {
 fn a_kill_at_every_call_of_a_save_changes_nothing() {
     let tiny = Tiny::new(1);
     let calls = calls::calls(tiny.begin("traced"), &tiny.path("traced"));
-    let numbers = if tries(0, 1) == 0 { save(&calls, 1) } else { calls::telling(&calls, calls.len()) };
+    let numbers = if tries(0, 1) == 0 { save(&calls) } else { telling(&calls, calls.len()) };
     let mut kills_done = 0;
     for number in numbers {
         let call = &calls[number - 1];
@@ -124,7 +127,7 @@ fn a_kill_at_every_call_of_a_change_changes_nothing() {
     let settled = calls.iter().rposition(|call| call.name == "rename" && call.path.starts_with("config.toml")).unwrap();
     let mut kills_done = 0;
     // Under the short form one in seven.
-    for number in calls::telling(&calls, settled + 1).into_iter().step_by(tries(7, 1)) {
+    for number in telling(&calls, settled + 1).into_iter().step_by(tries(7, 1)) {
         let call = &calls[number - 1];
         for &fault in kills(call) {
             let context = format!("after {fault:?} at call {number}, {call:?}");

@@ -2,6 +2,8 @@
 //! `cargo test --test promises` is the short form, `make torture` the long one.
 
 #[cfg(feature = "cuda")]
+#[path = "../events/mod.rs"]
+mod events;
 #[path = "../gpu/mod.rs"]
 mod gpu;
 #[path = "../place/mod.rs"]

@@ -11,12 +11,13 @@ use mlpconv::train::{EpochMetrics, Run};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
+use super::events::{Scalars, timeless};
 use super::place::{Finished, Place, TRAIN, names};
 
 /// Momentum, dropout and shuffling all depend on state. At a constant rate an extended run is the longer run.
 const RECIPE: &str = "--preset small --resize 16 --schedule constant --lr 0.01 --batch-size 4";
 /// The options that a resumption repeats.
-const ALWAYS: &str = "--threads 1 --log-every 1 --save-every 2";
+const ALWAYS: &str = "--threads 1 --log-every 1 --save-every 2 --tensorboard";
 /// Steps of an epoch.
 pub const STEPS: u32 = 6;
 /// The steps that a kill may lose: it comes before the second one is saved.
@@ -78,8 +79,8 @@ impl Tiny {
         }
     }
 
-    /// Asserts that the run has come to the end of an undisturbed one, to the bit, and that nothing else lies beside it but a
-    /// report, which a process that was killed may owe.
+    /// Asserts that the run has come to the end of an undisturbed one, to the bit, with the events of each step once, and that
+    /// nothing else lies beside it but a report, which a process that was killed may owe.
     pub fn assert_ended(&self, run: &str, context: &str) {
         let folder = self.path(run);
         let files = [
@@ -91,7 +92,10 @@ impl Tiny {
             "state.safetensors",
             "weights.safetensors",
         ];
-        let found: Vec<String> = names(&folder).into_iter().filter(|name| name != "report.html").collect();
+        let found: Vec<String> = names(&folder)
+            .into_iter()
+            .filter(|name| name != "report.html" && !name.starts_with("events.out.tfevents."))
+            .collect();
         assert_eq!(found, files, "{context}");
         let (ended, whole) = (Ended::of(&folder), &self.whole);
         assert!(ended.weights == whole.weights, "other weights {context}");
@@ -99,6 +103,7 @@ impl Tiny {
         assert!(ended.tensors == whole.tensors, "other tensors in the state {context}");
         assert_eq!(ended.note, whole.note, "{context}");
         assert_eq!(ended.metrics, whole.metrics, "{context}");
+        assert_eq!(ended.events, whole.events, "{context}");
     }
 }
 
@@ -113,6 +118,7 @@ pub struct Ended {
     /// Position, running loss and the optimiser's counters.
     note: serde_json::Value,
     metrics: Vec<EpochMetrics>,
+    events: Scalars,
 }
 
 impl Ended {
@@ -132,7 +138,8 @@ impl Ended {
         let metrics = Run::open(run).unwrap().metrics().unwrap().into_iter().map(timeless).collect();
         let weights = fs::read(run.join("weights.safetensors")).unwrap();
         let best = fs::read(run.join("best.safetensors")).unwrap();
-        Ended { weights, best, tensors, note: serde_json::Value::Object(note.into_iter().collect()), metrics }
+        let note = serde_json::Value::Object(note.into_iter().collect());
+        Ended { weights, best, tensors, note, metrics, events: timeless(run) }
     }
 }
 

@@ -14,8 +14,7 @@ pub struct WeightsArgs {
     /// Weights to use instead of the run's last ones
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Use the weights of the run's best epoch. It was chosen by its accuracy on the test images, which is optimistic for
-    /// that
+    /// Use the weights of the run's best epoch. It was chosen by its accuracy on the test images, so that accuracy is optimistic
     #[arg(long)]
     best: bool,
 }

@@ -32,7 +32,8 @@ impl fmt::Display for Best {
 }
 
 impl Best {
-    fn of(history: &[EpochMetrics]) -> Option<Self> {
+    /// The best of some epochs in their order; `None` if there are none.
+    pub fn of(history: &[EpochMetrics]) -> Option<Self> {
         let best =
             history.iter().reduce(|best, next| if next.test_accuracy > best.test_accuracy { next } else { best });
         best.map(|best| Best { epoch: best.epoch, test_accuracy: best.test_accuracy })
@@ -50,12 +51,19 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Run`] if there is no such file; [`Error::Io`] if it cannot be read; [`Error::Weights`] if it is damaged,
-    /// or does not say of which epoch it is.
+    /// does not say of which epoch it is, or is of another course of the run. As [`Run::metrics`] besides.
     pub fn best(&self) -> Result<Best> {
-        self.read_best()?.ok_or_else(|| {
+        let best = self.read_best()?.ok_or_else(|| {
             let problem = "it has no best weights: they are saved after an epoch that is better than all before it";
             Error::run(&self.folder, format!("{problem}; take the last ones"))
-        })
+        })?;
+        let is_of = |metrics: &EpochMetrics| Best::of(&[*metrics]) == Some(best);
+        if !self.metrics()?.iter().any(is_of) {
+            let problem =
+                format!("it is of another course of the run, which has no such {best}; take the last weights");
+            return Err(Error::weights(self.best_weights())(problem));
+        }
+        Ok(best)
     }
 
     /// Reads and checks `best.safetensors`; `None` if there is none.
@@ -67,7 +75,8 @@ impl Run {
         };
         let note = tensors.note().filter(|_| tensors.is_sealed());
         let best = note.and_then(|note| serde_json::from_str(note).ok());
-        let problem = "it does not say, under a checksum, of which epoch it is; no run has written it";
+        let problem =
+            "it does not say, under a checksum, of which epoch it is, so no run has written it; take the last weights";
         best.map(Some).ok_or_else(|| Error::weights(path)(problem.into()))
     }
 

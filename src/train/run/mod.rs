@@ -12,8 +12,8 @@
 //! | `.lock` | The number of the process that trains here, or trained here last. |
 //!
 //! The state decides. `config.toml` has to agree with it; `metrics.jsonl`, `results.csv` and `best.safetensors` are written
-//! anew where they do not. Every file is replaced as a whole, but event files grow; a new one takes back what its
-//! predecessors hold beyond the state.
+//! anew where they do not, the last one where the state has those weights. Every file is replaced as a whole, but event files
+//! grow; a new one takes back what its predecessors hold beyond the state.
 
 mod best;
 mod change;
@@ -37,6 +37,7 @@ pub use change::Change;
 pub use contents::DataHashes;
 use history::{METRICS, RESULTS};
 use lock::Lock;
+use tensorboard::EVENTS;
 pub use tensorboard::EventFile;
 
 /// A run folder, with the run's settings.
@@ -72,7 +73,7 @@ const FILES: [&str; 6] = [CONFIG, METRICS, RESULTS, WEIGHTS, BEST, STATE];
 /// Whether a killed process left the file of this name: a part of one of a run's files. Other programs name unfinished
 /// files alike, as browsers do (`film.part`).
 fn is_part(name: &str) -> bool {
-    FILES.iter().any(|file| is_part_of(name, file))
+    FILES.iter().chain([&EVENTS]).any(|file| is_part_of(name, file))
 }
 
 impl Run {
@@ -184,7 +185,7 @@ impl Run {
         }
         let lock = Lock::take(&self.folder)?;
         match lock.warning() {
-            Some(warning) => self.warnings.push(warning),
+            Some(warning) => self.warn(warning),
             // Under the lock nobody else writes here, so every part is a dead process's.
             None => self.remove_parts(),
         }
@@ -200,7 +201,16 @@ impl Run {
         }
         self.hold()?;
         // Without the lock the next call tries again.
-        self.saved().inspect_err(|_| self.lock = None).map(drop)
+        self.look_again().inspect_err(|_| self.lock = None)
+    }
+
+    /// Reads what another process may have changed until the lock was there.
+    fn look_again(&mut self) -> Result<()> {
+        if self.read_config()? != *self.replaced.as_ref().unwrap_or(&self.config) {
+            let problem = format!("{CONFIG} has changed since the run was opened; open it again");
+            return Err(Error::run(&self.folder, problem));
+        }
+        self.saved().map(drop)
     }
 
     fn remove_parts(&self) {

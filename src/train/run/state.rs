@@ -135,11 +135,9 @@ impl Run {
                     "{STATE} is of an older version: it has no checksum, so damage to it goes unnoticed"
                 ));
             }
-            _ => {
-                self.history.clone_from(&saved.note.metrics);
-                self.settle_history()?;
-            }
+            _ => self.history.clone_from(&saved.note.metrics),
         }
+        self.settle_history()?;
         Ok(Some(saved))
     }
 
@@ -176,8 +174,8 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
-    /// folder. [`Error::Diverged`] as by [`Trainer::reading`]. After [`Run::open`] alone, as [`Run::resume`] too. The
-    /// earlier files are kept then.
+    /// folder. [`Error::Diverged`] as by [`Trainer::reading`]. After [`Run::open`] alone, as [`Run::resume`] too. A file
+    /// that could not be written is the earlier one; save again before the next step, or the best weights may be lost.
     pub fn save<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>) -> Result<()> {
         let (position, reading) = (trainer.position, trainer.reading()?);
         self.hold_with_history()?;

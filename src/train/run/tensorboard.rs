@@ -5,19 +5,25 @@
 //! `lib/hash/crc32c.h`. The data of a record is an `Event` in protocol buffers' encoding. The field numbers are those of
 //! `event.proto` (`Event`, `SessionLog`) and `summary.proto` (`Summary`, `Summary.Value`) in `tensorboard/compat/proto`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crc::{CRC_32_ISCSI, Crc};
 
 use super::Run;
-use crate::train::{EpochMetrics, Event, Position};
-use crate::{Error, Result};
+use crate::nn::Module;
+use crate::ops::cross_entropy::Reading;
+use crate::train::{EpochMetrics, Event, Position, Trainer};
+use crate::weights::write_whole_by;
+use crate::{Backend, Error, Result};
 
 /// The beginning of an event file's name. TensorBoard reads the files of a folder in the order of their names.
 const NAME: &str = "events.out.tfevents.";
+/// The file that a temporary file's name speaks of. TensorBoard would read one with an event file's name.
+pub(super) const EVENTS: &str = "events";
 /// What the first event of a file says.
 const VERSION: &str = "brain.Event:2";
 /// `SessionLog.START`. Readers drop what earlier files have at the step of this event and beyond.
@@ -33,7 +39,8 @@ const START: u64 = 1;
 /// | `images_per_second` | Training images a second, without the evaluation. |
 ///
 /// Values are rounded to f32, as the format has them. An event is in the file when [`EventFile::write`] returns; it
-/// survives the process, though not a power cut.
+/// survives the process, though not a power cut. A reading that an asynchronous device owed when the process ended is
+/// missing. The [`Run`] that made the file has the folder's lock, and has to outlive it.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -53,36 +60,36 @@ impl Run {
         Ok(self.last_event_file()?.is_some())
     }
 
-    /// Makes an event file for what follows the last state that was saved or restored. `steps` is the number of steps of an
-    /// epoch. Of events beyond that state, which are going to be repeated, the file says that they are void. The first
-    /// event file of a run begins with the epochs that are done.
+    /// Makes an event file for what follows the position of `trainer`, whose state was just saved or restored. `steps` is the
+    /// number of steps of an epoch. The file says that events at that position and beyond are void: the former follow, the
+    /// others are going to be repeated. The first event file of a run begins with the epochs that are done.
     ///
     /// # Errors
     /// [`Error::RunLocked`] if another process trains in the folder; [`Error::Io`] if the folder cannot be read, or
-    /// the file not be made.
-    pub fn event_file(&mut self, steps: usize) -> Result<EventFile> {
+    /// the file not be made. [`Error::Diverged`] as by [`Trainer::reading`]. After [`Run::open`] alone, as [`Run::resume`] too.
+    pub fn event_file<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>, steps: usize) -> Result<EventFile> {
         self.hold_with_history()?;
         let last = self.last_event_file()?;
         let steps = steps as u64;
         let now = now();
         let mut bytes = record(event(now, 0).bytes(3, VERSION.as_bytes()));
         let start = Message::default().integer(1, START);
-        let next = global_step(self.position, steps).saturating_add(1);
-        bytes.extend(record(event(now, next).bytes(7, &start.0)));
-        if last.is_none() {
-            let done = self.history.iter().take_while(|metrics| metrics.epoch <= self.position.epoch);
-            bytes.extend(done.flat_map(|metrics| of_epoch(now, steps, metrics)));
+        let position = trainer.position;
+        let here = global_step(position, steps);
+        bytes.extend(record(event(now, here).bytes(7, &start.0)));
+        let done = self.history.iter().filter(|metrics| metrics.epoch <= position.epoch);
+        let missing = done.filter(|metrics| last.is_none() || end_of(metrics, steps) >= here);
+        bytes.extend(missing.flat_map(|metrics| of_epoch(now, steps, metrics)));
+        let reading = trainer.reading()?;
+        if position.step > 0 && reading.samples > 0 {
+            bytes.extend(of_reading(now, here, reading));
         }
         // After the last one by name, whatever the clock says.
         let second = now.as_secs().max(last.map_or(0, |last| last.saturating_add(1)));
         let path = self.folder.join(format!("{NAME}{second:010}.mlpconv"));
-        let mut file =
-            OpenOptions::new().append(true).create_new(true).open(&path).map_err(Error::io("create", &path))?;
-        if let Err(error) = file.write_all(&bytes) {
-            // The first error is the one to report.
-            drop(fs::remove_file(&path));
-            return Err(Error::io("write", path)(error));
-        }
+        write_whole_by(OsStr::new(EVENTS), &path, &bytes)?;
+        let mut file = OpenOptions::new().write(true).open(&path).map_err(Error::io("open", &path))?;
+        file.seek(SeekFrom::End(0)).map_err(Error::io("open", &path))?;
         Ok(EventFile { path, file, length: bytes.len() as u64, steps })
     }
 
@@ -115,8 +122,7 @@ impl EventFile {
             // The reading after the last step is that of the epoch.
             Event::Step { steps, reading: Some((step, reading)), position, .. } if (step as usize) < steps => {
                 let position = Position { step, ..position };
-                let scalars = [("loss/train", reading.loss), ("accuracy/train", reading.accuracy)];
-                record(summary(now, global_step(position, self.steps), &scalars))
+                of_reading(now, global_step(position, self.steps), reading)
             }
             Event::Epoch { metrics, .. } => of_epoch(now, self.steps, &metrics),
             _ => return Ok(()),
@@ -124,6 +130,7 @@ impl EventFile {
         if let Err(error) = self.file.write_all(&bytes) {
             // The first error is the one to report.
             drop(self.file.set_len(self.length));
+            drop(self.file.seek(SeekFrom::Start(self.length)));
             return Err(Error::io("write", &self.path)(error));
         }
         self.length += bytes.len() as u64;
@@ -136,6 +143,16 @@ fn global_step(position: Position, steps: u64) -> u64 {
     u64::from(position.epoch).saturating_mul(steps).saturating_add(position.step.into())
 }
 
+/// Steps since the run's beginning, at the end of an epoch.
+fn end_of(metrics: &EpochMetrics, steps: u64) -> u64 {
+    global_step(Position { epoch: metrics.epoch, step: 0 }, steps)
+}
+
+/// The record of a reading of the epoch so far.
+fn of_reading(now: Duration, step: u64, reading: Reading) -> Vec<u8> {
+    record(summary(now, step, &[("loss/train", reading.loss), ("accuracy/train", reading.accuracy)]))
+}
+
 /// The record of an epoch's metrics, at its last step.
 fn of_epoch(now: Duration, steps: u64, metrics: &EpochMetrics) -> Vec<u8> {
     let scalars = [
@@ -146,7 +163,7 @@ fn of_epoch(now: Duration, steps: u64, metrics: &EpochMetrics) -> Vec<u8> {
         ("rate", metrics.rate),
         ("images_per_second", metrics.examples_per_second),
     ];
-    record(summary(now, global_step(Position { epoch: metrics.epoch, step: 0 }, steps), &scalars))
+    record(summary(now, end_of(metrics, steps), &scalars))
 }
 
 /// The time since 1970 by the system's clock.

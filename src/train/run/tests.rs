@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::*;
 use crate::Cpu;
-use crate::nn::{Builder, Init, Sequential};
+use crate::nn::{Builder, Init, Module as _, Sequential};
 use crate::train::{Preset, Trainer};
 
 fn create(folder: &Path) -> Result<Run> {
@@ -179,4 +179,127 @@ fn metrics_that_go_on_otherwise_than_by_the_next_epoch_are_written_anew() {
         assert_eq!(!run.warnings.is_empty(), mended, "{rest:?}: {:?}", run.warnings);
         assert_eq!(run.metrics().unwrap().len(), if mended { 2 } else { 3 }, "{rest:?}");
     }
+}
+
+/// The metrics of an epoch with this test accuracy.
+fn scored(epoch: u32, test_accuracy: f64) -> EpochMetrics {
+    EpochMetrics { test_accuracy, ..metrics(epoch) }
+}
+
+/// A trainer at the end of an epoch, with weights of its own.
+fn trained(epoch: u32) -> Trainer<Cpu<f32>, Sequential<Cpu<f32>>> {
+    let mut trainer = trainer(epoch);
+    for (_, param) in trainer.net.params_mut() {
+        param.data_mut().fill(epoch as f32);
+    }
+    trainer
+}
+
+/// What a file of weights has, by the epoch in which `trained` made it.
+fn epoch_of(path: &Path) -> f32 {
+    let mut trainer = trainer(0);
+    crate::weights::load(&trainer.backend.clone(), &mut trainer.net, path).unwrap();
+    trainer.net.params()[0].1.data()[0]
+}
+
+#[test]
+fn the_weights_of_the_best_epoch_are_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    let mut run = create(&folder).unwrap();
+    run.save(&trained(0)).unwrap();
+    assert!(run.best().unwrap_err().to_string().contains("no best weights"));
+    for (epoch, accuracy, best) in [(1, 0.25, 1), (2, 0.75, 2), (3, 0.5, 2), (4, 0.75, 2), (5, 0.875, 5), (6, 0.5, 5)] {
+        run.append(&scored(epoch, accuracy)).unwrap();
+        run.save(&trained(epoch)).unwrap();
+        assert_eq!((run.best().unwrap().epoch, epoch_of(&run.best_weights())), (best, best as f32));
+        // Another process goes on.
+        drop(run);
+        run = Run::resume(&folder).unwrap();
+        run.restore(&mut trainer(0)).unwrap();
+        assert_eq!((&run.warnings[..], run.best().unwrap().epoch), (&[][..], best));
+    }
+}
+
+/// A process may be killed between the state and the best weights, which are the state's then.
+#[test]
+fn best_weights_that_the_state_has_are_written_anew_and_others_are_told_as_lost() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, other) = (place.path().join("run"), place.path().join("other"));
+    let write = |folder: &Path, accuracies: &[f64]| {
+        let mut run = create(folder).unwrap();
+        for (epoch, accuracy) in (1..).zip(accuracies) {
+            run.append(&scored(epoch, *accuracy)).unwrap();
+            run.save(&trained(epoch)).unwrap();
+        }
+    };
+    write(&folder, &[0.25, 0.5]);
+    write(&other, &[0.25, 0.5, 0.75]);
+    let file = folder.join("best.safetensors");
+    let good = fs::read(&file).unwrap();
+    let resumed = || {
+        let mut run = Run::resume(&folder).unwrap();
+        run.restore(&mut trainer(0)).unwrap();
+        run.warnings.clone()
+    };
+    fs::remove_file(&file).unwrap();
+    assert_eq!((resumed().len(), fs::read(&file).unwrap()), (0, good.clone()));
+    // Those of an epoch that this run has not come to, as beside a state that was put back.
+    fs::copy(other.join("best.safetensors"), &file).unwrap();
+    let error = Run::open(&folder).unwrap().best().unwrap_err().to_string();
+    assert!(error.contains("of another course of the run, which has no such epoch 3"), "{error}");
+    assert_eq!((resumed().len(), fs::read(&file).unwrap()), (0, good));
+
+    let mut run = Run::resume(&folder).unwrap();
+    run.restore(&mut trainer(0)).unwrap();
+    run.append(&scored(3, 0.25)).unwrap();
+    run.save(&trained(3)).unwrap();
+    drop(run);
+    fs::write(&file, "damaged").unwrap();
+    let warnings = resumed();
+    assert!(warnings.len() == 1 && warnings[0].contains("the best weights, of epoch 2, are lost"), "{warnings:?}");
+    // A better epoch has better weights.
+    let mut run = Run::resume(&folder).unwrap();
+    run.restore(&mut trainer(0)).unwrap();
+    run.append(&scored(4, 0.75)).unwrap();
+    run.save(&trained(4)).unwrap();
+    assert_eq!((run.best().unwrap().epoch, epoch_of(&file)), (4, 4.0));
+}
+
+/// A process that wrote an epoch's results, and was killed before the state, had other times than its successor.
+#[test]
+fn results_of_the_next_epoch_may_be_those_of_another_process() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    write_run(&folder);
+    let path = folder.join(RESULTS);
+    let good = fs::read_to_string(&path).unwrap();
+    for (rest, mended) in [
+        ("3,2.0,0.5,2.0,0.5,1.0,7.5,1.0,0.1,0\n", false),
+        ("4,2.0,0.5,2.0,0.5,1.0,7.5,1.0,0.1,0\n", true),
+        ("3,2.0,0.5,2.0,0.5,1.0,7.5,1.0,0.1\n", true),
+        ("3,2.0,0.5,2.0,0.5,1.0,x,1.0,0.1,0\n", true),
+        ("3,2.0,0.5,2.0,0.5,1.0,7.5,1.0,0.1,0", true),
+        ("\n", true),
+    ] {
+        fs::write(&path, format!("{good}{rest}")).unwrap();
+        let run = Run::resume(&folder).unwrap();
+        assert_eq!(!run.warnings.is_empty(), mended, "{rest:?}: {:?}", run.warnings);
+        assert_eq!(fs::read_to_string(&path).unwrap() == good, mended, "{rest:?}");
+    }
+}
+
+#[test]
+fn settings_that_another_process_changed_are_not_overwritten() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    write_run(&folder);
+    let mut opened = Run::open(&folder).unwrap();
+    let mut other = Run::resume(&folder).unwrap();
+    other.change(&Change { epochs: Some(20), ..Change::default() }).unwrap();
+    other.save(&trainer(2)).unwrap();
+    drop(other);
+    let error = opened.save(&trainer(2)).unwrap_err().to_string();
+    assert!(error.contains("config.toml has changed since the run was opened; open it again"), "{error}");
+    assert_eq!(Run::resume(&folder).unwrap().config().epochs, 20);
 }

@@ -38,10 +38,7 @@ use stop::{Limits, Stalled, Stop};
 /// [`Error`](mlpconv::Error) for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
     let progress = args.process.progress.settle();
-    let (resumed, changes) = match &args.run.resume {
-        Some(folder) => resume(folder, &args).map(|(run, changes)| (Some(run), changes))?,
-        None => (None, Vec::new()),
-    };
+    let resumed = args.run.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
     let file = args.run.config.as_deref().map(SettingsFile::read).transpose()?;
     let earlier = match &resumed {
         Some(run) => Some(Earlier::of_run(run.config())),
@@ -49,12 +46,12 @@ pub fn train(args: TrainArgs) -> Result<ExitCode> {
     };
     let device = super::device::choose(&args.device, earlier.as_ref())?;
     on_device!(device.backend.clone(), backend => {
-        train_on(args, progress, resumed, &changes, file.as_ref(), &device, backend)
+        train_on(args, progress, resumed, file.as_ref(), &device, backend)
     })
 }
 
-/// Opens the run of a folder to go on with it, and changes the settings that the options change: a line for each.
-fn resume(folder: &Path, args: &TrainArgs) -> Result<(Run, Vec<String>)> {
+/// Opens the run of a folder to go on with it, with the settings that the options change.
+fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
     let mut run = Run::resume(folder)?;
     let change = Change {
         epochs: args.course.epochs,
@@ -65,15 +62,16 @@ fn resume(folder: &Path, args: &TrainArgs) -> Result<(Run, Vec<String>)> {
         patience: args.course.patience,
         data_dir: args.network.data_dir.clone(),
     };
-    let changes = run.change(&change)?;
-    Ok((run, changes))
+    for line in run.change(&change)? {
+        note(format_args!("from here on it is another run: {line}"));
+    }
+    Ok(run)
 }
 
 fn train_on<B: Backend<Scalar = f32>>(
     args: TrainArgs,
     progress: Progress,
     resumed: Option<Run>,
-    changes: &[String],
     file: Option<&SettingsFile>,
     device: &Choice,
     backend: B,
@@ -127,14 +125,7 @@ fn train_on<B: Backend<Scalar = f32>>(
     let Position { epoch, step } = trainer.position;
     let done: Vec<_> = run.metrics()?.into_iter().take(epoch as usize).collect();
     let stalled = Stalled::of(&done, run.config().patience).filter(|_| step == 0);
-    let done_already = epoch >= epochs || stalled.is_some();
-    for line in changes {
-        match done_already {
-            true => note(format_args!("the run is done, and keeps its settings: not {line}")),
-            false => note(format_args!("from here on it is another run: {line}")),
-        }
-    }
-    let place = match goes_on && !done_already {
+    let place = match goes_on && epoch < epochs && stalled.is_none() {
         true => format!(", from epoch {}, after step {step}", epoch + 1),
         false => String::new(),
     };
@@ -152,6 +143,8 @@ fn train_on<B: Backend<Scalar = f32>>(
         done: &done,
     };
     let mut view = View::new(progress, &about);
+    // From here on the run can be resumed with the settings that it has now, which may be new ones even where it is done.
+    run.save(&trainer)?;
     if epoch >= epochs {
         say(format_args!("all {epochs} epochs are done"));
         let (test_accuracy, train_seconds) = outcome(&done);
@@ -164,10 +157,8 @@ fn train_on<B: Backend<Scalar = f32>>(
         view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
         return Ok(ExitCode::SUCCESS);
     }
-    // From here on the run can be resumed, with the settings that it has now.
-    run.save(&trainer)?;
     let recorded = args.process.tensorboard || run.has_event_files()?;
-    let mut events = recorded.then(|| run.event_file(train.steps())).transpose()?;
+    let mut events = recorded.then(|| run.event_file(&trainer, train.steps())).transpose()?;
 
     let options = run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
     let mut saving = Saving::new(args.process.save_every);
@@ -177,8 +168,8 @@ fn train_on<B: Backend<Scalar = f32>>(
     let limits = Limits::new(&args, run.config().patience);
     let mut stop = None;
     let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {
-        // Before the state is saved, so that no event is missing where a run goes on. Its error is told after that, and
-        // loses nothing.
+        // Before the state is saved, so that no event is missing where a run goes on. Its error is told after that: whoever
+        // goes on writes the events at the state's position again.
         let written = events.as_mut().map_or(Ok(()), |events| events.write(&event));
         // What is shown is saved: output may block, or fail.
         match &event {

@@ -4,7 +4,7 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use mlpconv::Result;
-use mlpconv::train::{EpochMetrics, Event};
+use mlpconv::train::{Best, EpochMetrics, Event};
 
 use super::options::TrainArgs;
 use crate::console::time_span::TimeSpan;
@@ -26,15 +26,13 @@ pub enum Stop {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stalled {
     pub epochs: u32,
-    /// The epoch of the best test accuracy, the first one if there are several.
-    pub best: EpochMetrics,
+    pub best: Best,
 }
 
 impl Stalled {
     /// The epochs since the best, if they exhaust the patience.
     pub fn of(metrics: &[EpochMetrics], patience: Option<u32>) -> Option<Self> {
-        let better = |best: &EpochMetrics, next: &EpochMetrics| next.test_accuracy > best.test_accuracy;
-        let best = *metrics.iter().reduce(|best, next| if better(best, next) { next } else { best })?;
+        let best = Best::of(metrics)?;
         let epochs = metrics.last()?.epoch - best.epoch;
         patience.filter(|patience| epochs >= *patience).map(|_| Stalled { epochs, best })
     }
