@@ -57,7 +57,7 @@ FIGURES = $(CURDIR)/target/torture
 torture: target/nvcc/installed data
 	rm -rf $(FIGURES)
 	began=$$(date +%s); export MLPCONV_REQUIRE_CUDA=1 MLPCONV_TORTURE=$(FIGURES); \
-		$(MAKE) fuzz && $(CARGO) test --test promises -- --test-threads=2 && $(CARGO) test --test ops random:: && \
+		$(MAKE) fuzz && $(CARGO) test --test promises -- --test-threads=3 && $(CARGO) test --test ops random:: && \
 		python3 tests/promises/table.py $(FIGURES) $$(($$(date +%s) - began))
 
 errors: target/nvcc/installed
@@ -132,17 +132,18 @@ fuzz:
 	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --manifest-path fuzz/Cargo.toml --target $(FUZZ_TARGET) \
 		--target-dir target/fuzz
 	mkdir -p target/fuzz/found
-	for format in $(FUZZ_FORMATS); do \
-		mkdir -p target/fuzz/$$format && echo "fuzzing $$format" && \
-		MLPCONV_FORMAT=$$format RAYON_NUM_THREADS=1 target/fuzz/$(FUZZ_TARGET)/release/mlpconv-fuzz \
-			-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 -max_len=65536 -verbosity=0 -print_final_stats=1 \
-			-artifact_prefix=target/fuzz/found/$$format- target/fuzz/$$format fuzz/corpus/$$format 2>&1 \
-			| tee target/fuzz/$$format.log || exit 1; \
-	done
+	$(MAKE) --jobs=$$(nproc) --output-sync $(FUZZ_FORMATS:%=fuzz-%)
 	mkdir -p $(FIGURES)
 	awk '/^stat::number_of_executed_units/ {inputs += $$2; formats++} \
 		END {printf "%d inputs of %d formats, guided by coverage for $(FUZZ_SECONDS) s each: 0 failures\n", inputs, formats}' \
 		$(FUZZ_FORMATS:%=target/fuzz/%.log) | tee $(FIGURES)/04.fuzz
+
+fuzz-%:
+	mkdir -p target/fuzz/$*
+	@echo "fuzzing $*"
+	MLPCONV_FORMAT=$* RAYON_NUM_THREADS=1 target/fuzz/$(FUZZ_TARGET)/release/mlpconv-fuzz \
+		-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+		-artifact_prefix=target/fuzz/found/$*- target/fuzz/$* fuzz/corpus/$* 2>&1 | tee target/fuzz/$*.log
 
 # What nvcc makes of the virtual GPU's test kernels, without the directories in the names of their sources.
 ptx: target/nvcc/installed

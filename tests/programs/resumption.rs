@@ -1,9 +1,20 @@
 //! Runs that go on: what they keep, what may change, and what is refused.
 
+use mlpconv::Cpu;
+use mlpconv::nn::Nin;
+use mlpconv::train::{Change, Trainer};
+
 use super::*;
 
 /// Five steps an epoch. Momentum, dropout and shuffling all depend on state.
 const OPTIONS: &str = "--preset small --schedule constant --lr 0.01 --train-limit 40 --test-limit 8 --batch-size 8";
+
+/// A trainer for the run, as the program makes it.
+fn trainer(run: &Run) -> Trainer<Cpu<f32>, Nin<Cpu<f32>>> {
+    let (backend, config) = (Cpu::new(), run.config());
+    let net = config.preset.net(&backend, config.seed).unwrap();
+    Trainer::new(&backend, net, config.optimizer(&backend), config.seed).unwrap()
+}
 
 #[test]
 fn a_finished_run_is_extended() {
@@ -28,9 +39,14 @@ fn a_finished_run_is_extended() {
     assert!(said.stderr.contains("another run: learning rate: 0.01, now 0.02"), "{}", said.stderr);
     let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
     assert!(config.contains("learning_rate = 0.02"), "{config}");
-    place.train(&format!("{OPTIONS} --epochs 5 --time-limit 1ms --out short")).good();
-    assert!(place.train("--resume short --epochs 1").good().stdout.contains("done: "));
-    assert!(place.train("--resume short").good().stdout.ends_with("all 1 epochs are done\n"));
+    let mut run = Run::resume(place.path("run")).unwrap();
+    let mut trainer = trainer(&run);
+    run.restore(&mut trainer).unwrap();
+    run.change(&Change { epochs: Some(5), ..Default::default() }).unwrap();
+    run.save(&trainer).unwrap();
+    drop(run);
+    assert!(place.train("--resume run --epochs 3").good().stdout.ends_with("all 3 epochs are done\n"));
+    assert!(place.train("--resume run").good().stdout.ends_with("all 3 epochs are done\n"));
     assert_eq!(Run::open(place.path("run")).unwrap().metrics().unwrap().len(), 3);
 }
 
@@ -41,11 +57,8 @@ fn a_change_survives_a_kill_between_its_two_files() {
     place.train(&format!("{OPTIONS} --epochs 1 --out run")).good();
     let before = fs::read(place.path("run/config.toml")).unwrap();
     let mut run = Run::resume(place.path("run")).unwrap();
-    run.change(&mlpconv::train::Change { learning_rate: Some(0.002), epochs: Some(2), ..Default::default() }).unwrap();
-    let backend = mlpconv::Cpu::<f32>::new();
-    let (config, seed) = (run.config().clone(), run.config().seed);
-    let net = config.preset.net(&backend, seed).unwrap();
-    let mut trainer = mlpconv::train::Trainer::new(&backend, net, config.optimizer(&backend), seed).unwrap();
+    run.change(&Change { learning_rate: Some(0.002), epochs: Some(2), ..Default::default() }).unwrap();
+    let mut trainer = trainer(&run);
     run.restore(&mut trainer).unwrap();
     // `config.toml` cannot be replaced: a folder is in its place while the state is saved.
     fs::remove_file(place.path("run/config.toml")).unwrap();

@@ -34,7 +34,7 @@ fn given(folder: &Path) -> Result<Given> {
     drop(run);
     let run = Run::open(folder)?;
     run.best()?;
-    let [weights, best] = [run.weights(), run.best_weights()].map(|file| {
+    let [weights, best]: [Result<Standing>; 2] = [run.weights(), run.best_weights()].map(|file| {
         let mut evaluated = trainer(run.config());
         weights::load(&evaluated.backend.clone(), &mut evaluated.net, file)?;
         Ok(Standing::of(&evaluated))

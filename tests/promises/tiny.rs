@@ -11,7 +11,7 @@ use mlpconv::train::{EpochMetrics, Run};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
-use super::events::{Scalars, timeless};
+use super::events::{self, Scalars};
 use super::place::{Finished, Place, TRAIN, names};
 
 /// Momentum, dropout and shuffling all depend on state. At a constant rate an extended run is the longer run.
@@ -139,7 +139,7 @@ impl Ended {
         let weights = fs::read(run.join("weights.safetensors")).unwrap();
         let best = fs::read(run.join("best.safetensors")).unwrap();
         let note = serde_json::Value::Object(note.into_iter().collect());
-        Ended { weights, best, tensors, note, metrics, events: timeless(run) }
+        Ended { weights, best, tensors, note, metrics, events: events::timeless(run) }
     }
 }
 

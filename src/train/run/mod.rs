@@ -70,13 +70,17 @@ const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
 const FILES: [&str; 6] = [CONFIG, METRICS, RESULTS, WEIGHTS, BEST, STATE];
 
-/// Whether a killed process left the file of this name: a part of one of a run's files. Other programs name unfinished
-/// files alike, as browsers do (`film.part`).
+/// Whether a killed process left the file of this name: a part of one of the files in a run's folder. Other programs name
+/// unfinished files alike, as browsers do (`film.part`).
 fn is_part(name: &str) -> bool {
-    FILES.iter().chain([&EVENTS]).any(|file| is_part_of(name, file))
+    FILES.iter().chain(&[EVENTS, Run::REPORT]).any(|file| is_part_of(name, file))
 }
 
 impl Run {
+    /// The name of a page about the run in its folder. The run does not write it, but removes what a process left that was
+    /// killed while it did, by [`weights::write_whole`](crate::weights::write_whole).
+    pub const REPORT: &str = "report.html";
+
     fn new(folder: PathBuf, config: TrainConfig) -> Self {
         let (data, lock, replaced, kept) = (None, None, None, None);
         let (position, warnings, history) = (Position::default(), Vec::new(), Vec::new());

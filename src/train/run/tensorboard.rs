@@ -81,7 +81,8 @@ impl Run {
         let missing = done.filter(|metrics| last.is_none() || end_of(metrics, steps) >= here);
         bytes.extend(missing.flat_map(|metrics| of_epoch(now, steps, metrics)));
         let reading = trainer.reading()?;
-        if position.step > 0 && reading.samples > 0 {
+        // The reading after the last step is that of the epoch, which is told after its evaluation.
+        if (1..steps).contains(&position.step.into()) && reading.samples > 0 {
             bytes.extend(of_reading(now, here, reading));
         }
         // After the last one by name, whatever the clock says.

@@ -85,7 +85,8 @@ fn a_run_whose_state_cannot_be_restored_loses_no_metrics() {
 fn trainer(epoch: u32) -> Trainer<Cpu<f32>, Sequential<Cpu<f32>>> {
     let backend = Cpu::<f32>::new();
     let conv = Builder::new(&backend, Init::He, 1).conv2d(1, 2, 1, 1, 0).unwrap();
-    let optimizer = Preset::Small.config().optimizer(&backend);
+    // Without momentum the optimiser has no state that only steps give.
+    let optimizer = TrainConfig { momentum: 0.0, ..Preset::Small.config() }.optimizer(&backend);
     let mut trainer = Trainer::new(&backend, Sequential::new().push(conv), optimizer, 1).unwrap();
     trainer.position.epoch = epoch;
     trainer
@@ -190,7 +191,7 @@ fn scored(epoch: u32, test_accuracy: f64) -> EpochMetrics {
 fn trained(epoch: u32) -> Trainer<Cpu<f32>, Sequential<Cpu<f32>>> {
     let mut trainer = trainer(epoch);
     for (_, param) in trainer.net.params_mut() {
-        param.data_mut().fill(epoch as f32);
+        param.data_mut().unwrap().fill(epoch as f32);
     }
     trainer
 }

@@ -25,9 +25,6 @@ use super::{grouped, metric, say};
 use look::Look;
 pub use renewal::Renewal;
 
-/// The name of the report in a run folder.
-const REPORT: &str = "report.html";
-
 /// The arguments of `mlpconv report`.
 #[derive(clap::Args)]
 pub struct ReportArgs {
@@ -79,7 +76,7 @@ fn anew<B: Backend<Scalar = f32>>(args: &ReportArgs, run: &Run, backend: &B, dat
         device: &backend.name(),
         look: look.as_ref(),
     };
-    let path = args.out.clone().unwrap_or_else(|| run.folder().join(REPORT));
+    let path = args.out.clone().unwrap_or_else(|| run.folder().join(Run::REPORT));
     page.page().write(&path)?;
     say(format_args!("report   {} in {:.1} s", path.display(), began.elapsed().as_secs_f64()));
     Ok(())

@@ -7,8 +7,8 @@ use mlpconv::nn::{Nin, Summary};
 use mlpconv::train::{EpochMetrics, Run, Trainer};
 use mlpconv::{Backend, Result};
 
+use super::Report;
 use super::look::{self, Look};
-use super::{REPORT, Report};
 use crate::console::note;
 
 /// The share of a run's time that its reports may take.
@@ -52,7 +52,8 @@ impl Renewal {
             && !self.warned
         {
             self.warned = true;
-            note(format_args!("warning: {REPORT} is not renewed: {error}; `mlpconv report` makes it from the run"));
+            let name = Run::REPORT;
+            note(format_args!("warning: {name} is not renewed: {error}; `mlpconv report` makes it from the run"));
         }
         (self.last, self.cost) = (Instant::now(), began.elapsed());
     }
@@ -74,7 +75,7 @@ impl Renewal {
             device: &trainer.backend.name(),
             look: Some(&look),
         };
-        page.page().write(&run.folder().join(REPORT))
+        page.page().write(&run.folder().join(Run::REPORT))
     }
 
     /// The images whose look takes its share of the time: of the last epoch's, or at the end of the whole run's.

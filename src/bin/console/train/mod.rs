@@ -145,6 +145,8 @@ fn train_on<B: Backend<Scalar = f32>>(
     let mut view = View::new(progress, &about);
     // From here on the run can be resumed with the settings that it has now, which may be new ones even where it is done.
     run.save(&trainer)?;
+    let recorded = args.process.tensorboard || run.has_event_files()?;
+    let mut events = recorded.then(|| run.event_file(&trainer, train.steps())).transpose()?;
     if epoch >= epochs {
         say(format_args!("all {epochs} epochs are done"));
         let (test_accuracy, train_seconds) = outcome(&done);
@@ -157,8 +159,6 @@ fn train_on<B: Backend<Scalar = f32>>(
         view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
         return Ok(ExitCode::SUCCESS);
     }
-    let recorded = args.process.tensorboard || run.has_event_files()?;
-    let mut events = recorded.then(|| run.event_file(&trainer, train.steps())).transpose()?;
 
     let options = run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
     let mut saving = Saving::new(args.process.save_every);
