@@ -48,9 +48,9 @@ fn words(command: &str) -> Option<Vec<&str>> {
     match &words[..] {
         ["make", target] => {
             let makefile = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
-            let named =
-                makefile.lines().any(|line| line.split(':').next().unwrap().split(' ').any(|word| word == *target));
-            assert!(named, "the Makefile has no {target}");
+            let rules = makefile.lines().filter(|line| !line.starts_with(['\t', '.', '#']));
+            let mut targets = rules.filter_map(|rule| rule.split_once(':')).flat_map(|(targets, _)| targets.split(' '));
+            assert!(targets.any(|word| word == *target), "the Makefile has no {target}");
             None
         }
         ["cargo", "test" | "bench"] | ["cargo", "install", "--path", "."] => None,

@@ -96,9 +96,16 @@ fn the_best_epochs_weights_are_kept_and_used() {
     assert!(said.stderr.contains(&format!("the best weights: {best}")), "{}", said.stderr);
     assert!((accuracy(&said) - highest).abs() < 5e-5, "{}", said.stdout);
     assert!((accuracy(&place.mlpconv("evaluate run").good()) - last.test_accuracy).abs() < 5e-5);
+    // Whichever epoch was the best, these are two files.
+    place.train(&format!("{OPTIONS} --epochs 1 --seed 7 --out other")).good();
+    let (last, best) = (fs::read(run.join("weights.safetensors")).unwrap(), said.line("test loss").to_owned());
+    fs::copy(place.path("other/weights.safetensors"), run.join("weights.safetensors")).unwrap();
+    assert_ne!(place.mlpconv("evaluate run").good().line("test loss"), best);
+    assert_eq!(place.mlpconv("evaluate run --best").good().line("test loss"), best);
+    fs::write(run.join("weights.safetensors"), last).unwrap();
     assert!(place.mlpconv("evaluate run --best --weights run/weights.safetensors").code == Some(2));
 
-    // Whoever goes on knows which epoch is the best, and says what is lost.
+    // Whoever goes on knows which epoch is the best.
     place.train(&format!("{OPTIONS} --epochs 2 --out resumed")).good();
     place.train("--resume resumed --epochs 6").good();
     assert!(tensors("resumed/best.safetensors") == tensors("run/best.safetensors"));

@@ -23,7 +23,7 @@ import urllib.request
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 STEPS, EPOCHS = 5, 3
-RECIPE = ["--preset", "small", "--train-limit", "40", "--test-limit", "8", "--batch-size", "8", "--epochs", str(EPOCHS)]
+RECIPE = f"--device cpu --preset small --train-limit 40 --test-limit 8 --batch-size 8 --epochs {EPOCHS}".split()
 COLUMNS = {
     "loss/train": "loss", "accuracy/train": "train_accuracy", "loss/test": "test_loss", "accuracy/test": "test_accuracy",
     "rate": "rate", "images_per_second": "examples_per_second",
@@ -72,7 +72,11 @@ def by_server(folder, fast):
     path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PATH": path})
     try:
-        address = next(found.group() for line in server.stderr if (found := re.search(r"http://[^ ]+", line)))
+        said = []
+        while not (found := re.search(r"http://[^ ]+", line := server.stderr.readline())):
+            assert line, f"{command} ended: {''.join(said)}"
+            said.append(line)
+        address = found.group()
 
         def get(what):
             with urllib.request.urlopen(f"{address.rstrip('/')}/data/plugin/scalars/{what}") as answer:

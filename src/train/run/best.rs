@@ -94,8 +94,8 @@ impl Run {
     }
 
     /// Looks whether `best.safetensors` is of the best epoch of a run that goes on. A run that ended between its state and
-    /// this file has the weights in its state. Any other reason is a warning: those weights are lost, and the file is
-    /// replaced after the next epoch that is better.
+    /// this file has the weights in its state. Otherwise those weights are lost, which is a warning unless there is no file,
+    /// as in runs of older versions; the file is replaced after the next epoch that is better.
     pub(super) fn settle_best<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>) -> Result<()> {
         let read = self.read_best();
         self.kept = match &read {

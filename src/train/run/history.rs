@@ -105,7 +105,8 @@ impl Run {
         }
     }
 
-    /// The metrics of the epochs so far, in order.
+    /// The metrics in `metrics.jsonl`: those of the epochs so far, in order. After a process that was killed between them and
+    /// its state there may be one epoch more than the state has.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Run`] for a line that is not an epoch's metrics, or an epoch

@@ -120,7 +120,7 @@ impl Run {
         Ok(())
     }
 
-    /// Opens the run of a folder for a look at it: reads `config.toml`.
+    /// Opens the run of a folder for a look at it: reads `config.toml`, and the state if it can be read.
     ///
     /// # Errors
     /// [`Error::Run`] if the folder is not a run's, a setting is not in its range, or the settings are not those of the

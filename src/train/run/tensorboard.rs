@@ -39,8 +39,8 @@ const START: u64 = 1;
 /// | `images_per_second` | Training images a second, without the evaluation. |
 ///
 /// Values are rounded to f32, as the format has them. An event is in the file when [`EventFile::write`] returns; it
-/// survives the process, though not a power cut. A reading that an asynchronous device owed when the process ended is
-/// missing. The [`Run`] that made the file has the folder's lock, and has to outlive it.
+/// survives the process, though not a power cut. A reading that an asynchronous device owed when the process ended, or
+/// that a later one had overtaken, is missing. The [`Run`] that made the file has the folder's lock, and has to outlive it.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -52,7 +52,7 @@ pub struct EventFile {
 }
 
 impl Run {
-    /// Whether an earlier process has made event files for this run.
+    /// Whether event files were made for this run.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be read.

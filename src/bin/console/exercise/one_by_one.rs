@@ -1,4 +1,4 @@
-//! Two, one and no 1×1 convolutions in each block.
+//! Three, two, one and no 1×1 convolutions in each block.
 
 use clap::Args;
 use mlpconv::{Backend, Result};
@@ -11,10 +11,10 @@ use super::spread::Spread;
 use super::trained::{Trained, accuracies, curve, results};
 use super::{Comparison, Options, Question};
 
-/// Why does a NiN block have two 1x1 convolutions? Removes one of them, then both, and compares
+/// Why does a NiN block have two 1x1 convolutions? Compares three, two, one and none
 ///
-/// Trains the network with two 1x1 convolutions in each block, as in the chapter, with one, and with none, where a block is a
-/// plain convolution: on the same images, for the same number of epochs, each with the same seeds. Test accuracies are
+/// Trains the network with two 1x1 convolutions in each block, as in the chapter, with three, with one, and with none, where a
+/// block is a plain convolution: on the same images, for the same number of epochs, each with the same seeds. Test accuracies are
 /// told as their mean over the seeds with the lowest and the highest, parameters and multiply-adds beside. A difference
 /// counts where these ranges do not touch.
 #[derive(Args)]
@@ -24,7 +24,7 @@ pub struct OneByOne {
 }
 
 /// The networks by their names, and the number of 1×1 convolutions in each block.
-const NETWORKS: [(&str, usize); 3] = [("two 1x1", 2), ("one 1x1", 1), ("no 1x1", 0)];
+const NETWORKS: [(&str, usize); 4] = [("three 1x1", 3), ("two 1x1", 2), ("one 1x1", 1), ("no 1x1", 0)];
 
 impl Question for OneByOne {
     const NAME: &'static str = "one-by-one";
@@ -82,26 +82,30 @@ impl Question for OneByOne {
 }
 
 fn sentences(trainings: &[Trained], costs: &[Cost]) -> [String; 2] {
-    let [two, one, none] = NETWORKS.map(|(name, _)| accuracies(trainings, name));
+    let [three, two, one, none] = NETWORKS.map(|(name, _)| accuracies(trainings, name));
     let beside = |other: &Option<Spread>| match (other, &two) {
         (Some(other), Some(two)) => other.beside(two),
         _ => "not known, as it was not trained to the end".into(),
     };
     let first = format!(
-        "With one 1x1 convolution in each block instead of two the test accuracy is {}; with none it is {}.",
+        "With three 1x1 convolutions in each block instead of two the test accuracy is {}; with one it is {}; with none it is \
+         {}.",
+        beside(&three),
         beside(&one),
         beside(&none)
     );
     let times = |index: usize| {
-        let (cost, of): (Cost, Cost) = (costs[index], costs[0]);
+        let (cost, of): (Cost, Cost) = (costs[index], costs[1]);
         let ratio = |ours: usize, theirs: usize| ours as f64 / theirs as f64;
         let (params, macs) = (ratio(cost.params, of.params), ratio(cost.macs, of.macs));
         format!("{params:.2} times the parameters and {macs:.2} times the multiply-adds")
     };
-    let best =
-        NETWORKS.iter().zip([&two, &one, &none]).filter_map(|((name, _), reached)| Some((name, reached.as_ref()?)));
+    let best = NETWORKS
+        .iter()
+        .zip([&three, &two, &one, &none])
+        .filter_map(|((name, _), reached)| Some((name, reached.as_ref()?)));
     let best = best.max_by(|(_, a), (_, b)| a.mean().total_cmp(&b.mean()));
     let best =
         best.map_or(String::new(), |(name, best)| format!("; the highest mean, {:.4}, is that of {name}", best.mean()));
-    [first, format!("One takes {} of two, none {}{best}.", times(1), times(2))]
+    [first, format!("Three take {} of two, one {}, none {}{best}.", times(0), times(2), times(3))]
 }

@@ -100,7 +100,7 @@ impl Question for Reduce {
 
     fn answer<B: Backend<Scalar = f32>>(&self, lab: &mut Lab<B>) -> Result<Findings> {
         let Options { full, device, .. } = &self.comparison.options;
-        let (images, config) = self.comparison.begin(lab, [12_000, 4])?;
+        let (images, config) = self.comparison.begin(lab, [20_000, 5])?;
         let backend = lab.backend.clone();
 
         let mut costs = Vec::new();

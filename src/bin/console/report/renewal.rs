@@ -40,15 +40,14 @@ impl Renewal {
     }
 
     /// Renews the report after an epoch, unless the last renewal is so short ago that it would take more than its share of
-    /// the time; after the run's last epoch in any case. A failure is no error, as a picture is not worth a run: it is told
+    /// the time; after the epoch that `ends` the run in any case. A failure is no error, as a picture is not worth a run: it is told
     /// once.
-    pub fn renew<B: Backend<Scalar = f32>>(&mut self, run: &Run, trainer: &Trainer<B, Nin<B>>) {
+    pub fn renew<B: Backend<Scalar = f32>>(&mut self, run: &Run, trainer: &Trainer<B, Nin<B>>, ends: bool) {
         let began = Instant::now();
-        let done = trainer.position.epoch >= run.config().epochs;
-        if !done && self.last.elapsed().as_secs_f64() * SHARE < self.cost.as_secs_f64() {
+        if !ends && self.last.elapsed().as_secs_f64() * SHARE < self.cost.as_secs_f64() {
             return;
         }
-        if let Err(error) = self.write(run, trainer, done)
+        if let Err(error) = self.write(run, trainer, ends)
             && !self.warned
         {
             self.warned = true;
@@ -58,11 +57,11 @@ impl Renewal {
         (self.last, self.cost) = (Instant::now(), began.elapsed());
     }
 
-    fn write<B: Backend<Scalar = f32>>(&mut self, run: &Run, trainer: &Trainer<B, Nin<B>>, done: bool) -> Result<()> {
+    fn write<B: Backend<Scalar = f32>>(&mut self, run: &Run, trainer: &Trainer<B, Nin<B>>, ends: bool) -> Result<()> {
         let metrics = run.metrics()?;
         let Some(epoch) = metrics.last() else { return Ok(()) };
         let weights = format!("the weights after epoch {}", epoch.epoch);
-        let most = self.affordable(&metrics, done);
+        let most = self.affordable(&metrics, ends);
         let look = Look::of(&trainer.backend, &trainer.net, &self.test, most, IMAGE, weights)?;
         // A signal has broken it off.
         let Some(look) = look else { return Ok(()) };

@@ -143,94 +143,94 @@ fn train_on<B: Backend<Scalar = f32>>(
         done: &done,
     };
     let mut view = View::new(progress, &about);
-    // From here on the run can be resumed with the settings that it has now, which may be new ones even where it is done.
-    run.save(&trainer)?;
-    let recorded = args.process.tensorboard || run.has_event_files()?;
-    let mut events = recorded.then(|| run.event_file(&trainer, train.steps())).transpose()?;
-    if epoch >= epochs {
-        say(format_args!("all {epochs} epochs are done"));
-        let (test_accuracy, train_seconds) = outcome(&done);
-        view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(stalled) = stalled {
-        say(format_args!("{stalled}; a larger --patience goes on"));
-        let (test_accuracy, train_seconds) = outcome(&done);
-        view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
-        return Ok(ExitCode::SUCCESS);
-    }
+    // Whatever ends it, the view has its end.
+    let course = || -> Result<ExitCode> {
+        // From here on the run can be resumed with the settings that it has now, which may be new ones even where it is done.
+        run.save(&trainer)?;
+        let recorded = args.process.tensorboard || run.has_event_files()?;
+        let mut events = recorded.then(|| run.event_file(&trainer, train.steps())).transpose()?;
+        if epoch >= epochs {
+            say(format_args!("all {epochs} epochs are done"));
+            let (test_accuracy, train_seconds) = outcome(&done);
+            view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(stalled) = stalled {
+            say(format_args!("{stalled}; a larger --patience goes on"));
+            let (test_accuracy, train_seconds) = outcome(&done);
+            view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
+            return Ok(ExitCode::SUCCESS);
+        }
 
-    let options = run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
-    let mut saving = Saving::new(args.process.save_every);
-    let mut report = Renewal::new(test.clone(), title, summary);
-    let train = Images::new(train, device, &backend)?;
-    let test = Images::new(test, device, &backend)?;
-    let limits = Limits::new(&args, run.config().patience);
-    let mut stop = None;
-    let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {
-        // Before the state is saved, so that no event is missing where a run goes on. Its error is told after that: whoever
-        // goes on writes the events at the state's position again.
-        let written = events.as_mut().map_or(Ok(()), |events| events.write(&event));
-        // What is shown is saved: output may block, or fail.
-        match &event {
-            Event::Epoch { metrics, .. } => {
-                run.append(metrics)?;
-                saving.save(|| run.save(trainer))?;
-                report.renew(&run, trainer);
+        let options =
+            run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
+        let mut saving = Saving::new(args.process.save_every);
+        let mut report = Renewal::new(test.clone(), title, summary);
+        let train = Images::new(train, device, &backend)?;
+        let test = Images::new(test, device, &backend)?;
+        let patience = run.config().patience;
+        let limits = Limits::new(&args, patience);
+        let mut stop = None;
+        let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {
+            // Before the state is saved, so that no event is missing where a run goes on. Its error is told after that: whoever
+            // goes on writes the events at the state's position again.
+            let written = events.as_mut().map_or(Ok(()), |events| events.write(&event));
+            // What is shown is saved: output may block, or fail.
+            match &event {
+                Event::Epoch { metrics, .. } => {
+                    run.append(metrics)?;
+                    saving.save(|| run.save(trainer))?;
+                    let ends = metrics.epoch >= epochs || Stalled::of(&run.metrics()?, patience).is_some();
+                    report.renew(&run, trainer, ends);
+                }
+                Event::Step { .. } if saving.is_due() || written.is_err() => saving.save(|| run.save(trainer))?,
+                _ => {}
             }
-            Event::Step { .. } if saving.is_due() || written.is_err() => saving.save(|| run.save(trainer))?,
-            _ => {}
+            written?;
+            view.show(&event);
+            stop = limits.reached(&event, || run.metrics())?;
+            Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
+        // A signal or a failed output after the last epoch changes nothing: the run is done.
+        let stop = match ended.map_err(|error| steps.explain(&backend, error))? {
+            ControlFlow::Break(()) if epoch < epochs => stop,
+            _ => None,
+        };
+        if let None | Some(Stop::Patience(_)) = stop {
+            if let Some(Stop::Patience(stalled)) = stop {
+                say(stalled);
+            }
+            let metrics = run.metrics()?;
+            let (test_accuracy, train_seconds) = outcome(&metrics);
+            view.end(&End::Done { test_accuracy, train_seconds, weights: &weights });
+            say(format_args!("done: test accuracy {test_accuracy:.4} after {train_seconds:.1} s of training"));
+            say(format_args!("weights  {}", weights.display()));
+            if let Ok(best) = run.best() {
+                say(format_args!("best     {} ({best})", run.best_weights().display()));
+            }
+            return Ok(ExitCode::SUCCESS);
         }
-        written?;
-        view.show(&event);
-        stop = limits.reached(&event, || run.metrics())?;
-        Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    });
-    let (weights, Position { epoch, step }) = (run.weights(), trainer.position);
-    let ended = match ended.map_err(|error| steps.explain(&backend, error)) {
-        Ok(ended) => ended,
-        Err(error) => {
-            view.end(&End::Failed(&error));
-            return Err(error);
-        }
+        run.save(&trainer)?;
+        let place = match step {
+            0 => format!("after epoch {epoch}"),
+            _ => format!("in epoch {}, after step {step}", epoch + 1),
+        };
+        let what = match stop {
+            Some(Stop::Time(limit)) => format!("time limit of {limit} reached"),
+            _ => "interrupted".into(),
+        };
+        let resume = resumption(&args, run.folder());
+        view.end(&End::Interrupted { position: trainer.position, weights: &weights, resume: &resume });
+        say(format_args!("{what} {place}; saved to {}", weights.display()));
+        say(format_args!("go on with: {resume}"));
+        Ok(match stop {
+            Some(Stop::Signal(signal)) => ExitCode::from(signals::code(signal) as u8),
+            Some(Stop::Output(error)) => output::failed(error),
+            _ => ExitCode::SUCCESS,
+        })
     };
-    // A signal or a failed output after the last epoch changes nothing: the run is done.
-    let stop = match ended {
-        ControlFlow::Break(()) if epoch < epochs => stop,
-        _ => None,
-    };
-    if let None | Some(Stop::Patience(_)) = stop {
-        if let Some(Stop::Patience(stalled)) = stop {
-            say(stalled);
-        }
-        let metrics = run.metrics()?;
-        let (test_accuracy, train_seconds) = outcome(&metrics);
-        view.end(&End::Done { test_accuracy, train_seconds, weights: &weights });
-        say(format_args!("done: test accuracy {test_accuracy:.4} after {train_seconds:.1} s of training"));
-        say(format_args!("weights  {}", weights.display()));
-        if let Ok(best) = run.best() {
-            say(format_args!("best     {} ({best})", run.best_weights().display()));
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    run.save(&trainer)?;
-    let place = match step {
-        0 => format!("after epoch {epoch}"),
-        _ => format!("in epoch {}, after step {step}", epoch + 1),
-    };
-    let what = match stop {
-        Some(Stop::Time(limit)) => format!("time limit of {limit} reached"),
-        _ => "interrupted".into(),
-    };
-    let resume = resumption(&args, run.folder());
-    view.end(&End::Interrupted { position: trainer.position, weights: &weights, resume: &resume });
-    say(format_args!("{what} {place}; saved to {}", weights.display()));
-    say(format_args!("go on with: {resume}"));
-    Ok(match stop {
-        Some(Stop::Signal(signal)) => ExitCode::from(signals::code(signal) as u8),
-        Some(Stop::Output(error)) => output::failed(error),
-        _ => ExitCode::SUCCESS,
-    })
+    course().inspect_err(|error| view.end(&End::Failed(error)))
 }
 
 /// The test accuracy of the last epoch, and the seconds of training in all.

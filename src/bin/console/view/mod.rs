@@ -9,6 +9,7 @@ mod picture;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::time::Instant;
 
@@ -160,9 +161,9 @@ impl View {
         }
     }
 
-    /// Ends the view. Of a run that is done, the curve stays on the terminal.
-    pub fn end(self, end: &End) {
-        match self.way {
+    /// Ends the view, unless it has ended. Of a run that is done, the curve stays on the terminal.
+    pub fn end(&mut self, end: &End) {
+        match mem::replace(&mut self.way, Way::Silent) {
             Way::Live(live) if matches!(end, End::Done { .. }) => live.leave_curve(),
             Way::Live(_) | Way::Plain | Way::Silent => {}
             Way::Json(json) => json.end(end),
