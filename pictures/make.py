@@ -2,7 +2,8 @@
 """Makes the README's pictures from real runs: `make pictures`.
 
 The live view is a terminal's screen, taken in the middle of a run and written as SVG; the report is that run's report.html in headless Chromium;
-the exercises leave pictures of their own. What lies in target/pictures already is not run again: remove it to renew it.
+the exercises leave pictures of their own. An exercise that lies in target/pictures is not done again: remove it there to renew it.
+`--only` makes some of them, as `python pictures/make.py target/release/mlpconv --only live report tune`.
 """
 
 import argparse
@@ -124,10 +125,14 @@ def first_chart(page):
     text = page.read_text()
     style = re.search(r"<style>(.*?)</style>", text, re.S).group(1)
     chart = re.search(r"<svg class=\"chart\".*?</svg>", text, re.S).group(0)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', chart).groups()
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', chart)
+    pad = 12
+    width, height = (float(side) + 2 * pad for side in box.groups())
+    chart = chart.replace(box.group(0), f'viewBox="-{pad} -{pad} {width:g} {height:g}"')
     # A picture has a ground of its own: the page that shows it may be light or dark.
-    ground = f'<style>{style}</style><rect width="100%" height="100%" rx="6" style="fill: var(--ground)"/>'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    ground = f'<rect x="-{pad}" y="-{pad}" width="{width:g}" height="{height:g}" rx="6" style="fill: var(--ground)"/>'
+    ground = f"<style>{style}</style>{ground}"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}"'
     return chart.replace("<svg", head, 1).replace(">", f">{ground}", 1) + "\n"
 
 

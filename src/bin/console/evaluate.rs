@@ -15,7 +15,7 @@ use super::device::{DeviceArgs, choose, on_device};
 use super::exercise::findings::Table;
 use super::memory::Steps;
 use super::screen::printable;
-use super::{grouped, say};
+use super::{emit, grouped, say};
 
 /// The arguments of `mlpconv evaluate`.
 #[derive(clap::Args)]
@@ -132,7 +132,7 @@ fn tell(dataset: &Dataset, classified: &Classified, json: bool) {
         let confusion = (0..names.len()).map(|class| confusion.row(class)).collect();
         let line = Line { images, loss, accuracy, classes: &told, confusion };
         // Strings and numbers always serialise; those that are not finite are null.
-        return say(serde_json::to_string(&line).unwrap_or_default());
+        return emit(serde_json::to_string(&line).unwrap_or_default());
     }
     let accuracy = accuracy.unwrap_or_default();
     say(format_args!("test loss {loss:.4}, test accuracy {accuracy:.4} on {images} images"));

@@ -49,7 +49,7 @@ use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
 use exercise::{ExerciseArgs, exercise};
-pub use output::{note, say};
+pub use output::{emit, note, say, say_in_one};
 use plan::plan;
 use predict::{PredictArgs, predict};
 use report::{ReportArgs, report};

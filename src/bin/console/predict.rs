@@ -16,7 +16,7 @@ use super::data::mosaic::Mosaic;
 use super::device::{DeviceArgs, choose, on_device};
 use super::memory::Steps;
 use super::screen::{Screen, printable};
-use super::{note, output, say};
+use super::{emit, note, output, say};
 
 /// The arguments of `mlpconv predict`.
 #[derive(clap::Args)]
@@ -245,6 +245,6 @@ impl Telling {
 
     fn line(&self, line: &Line<'_>) {
         // Strings and finite numbers always serialise.
-        say(serde_json::to_string(line).unwrap_or_default());
+        emit(serde_json::to_string(line).unwrap_or_default());
     }
 }

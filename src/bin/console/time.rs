@@ -12,7 +12,7 @@ use mlpconv::{Backend, Error, Result, Shape};
 
 use super::device::Choice;
 use super::memory::Steps;
-use super::{bytes, say};
+use super::{bytes, emit, say};
 
 /// The options of a timing.
 pub struct Timing {
@@ -125,7 +125,7 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
             line["eager_infer_ms"] = (eager.infer.median() * 1e3).into();
             line["eager_infer_ms_range"] = milliseconds(&eager.infer).to_vec().into();
         }
-        say(line);
+        emit(line);
         return Ok(());
     }
     let how = match device.resident {

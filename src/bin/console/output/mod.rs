@@ -10,6 +10,9 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::console::Term;
+use textwrap::{Options, WordSeparator, WordSplitter};
+
 /// The first failure of standard output.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
@@ -26,15 +29,22 @@ pub fn hush() {
     HUSHED.store(true, Ordering::Relaxed);
 }
 
-/// Prints a line of the result for a person. After a failure (a closed pipe, a full disk) nothing more is printed;
-/// [`failure`] tells it.
+/// Prints a line of the result for a person, which wraps at words on a terminal. After a failure (a closed pipe, a full disk)
+/// nothing more is printed; [`failure`] tells it.
 pub fn say(line: impl Display) {
+    if !HUSHED.load(Ordering::Relaxed) {
+        emit(wrapped(line.to_string(), &Term::stdout()));
+    }
+}
+
+/// As [`say`], but in one line however long it is, for who copies it.
+pub fn say_in_one(line: impl Display) {
     if !HUSHED.load(Ordering::Relaxed) {
         emit(line);
     }
 }
 
-/// Prints a line of the result for a program, as [`say`] does for a person, hushed or not.
+/// Prints a line of the result for a program, hushed or not. After a failure as [`say`].
 pub fn emit(line: impl Display) {
     if failure().is_some() {
         return;
@@ -47,9 +57,27 @@ pub fn emit(line: impl Display) {
     }
 }
 
-/// Prints a line to standard error. If that fails there is nowhere left to tell it.
+/// Prints a line to standard error, which wraps at words on a terminal. If that fails there is nowhere left to tell it.
 pub fn note(line: impl Display) {
+    let line = wrapped(line.to_string(), &Term::stderr());
     let _ = block::aside(|| writeln!(io::stderr(), "{line}"));
+}
+
+/// The line with breaks at words, as wide as the terminal. Several lines, and what has colours, are laid out already.
+fn wrapped(line: String, terminal: &Term) -> String {
+    match terminal.size_checked() {
+        Some((_, columns)) if terminal.is_term() && !line.contains(['\n', '\x1b']) => at_words(&line, columns.into()),
+        _ => line,
+    }
+}
+
+/// The text in lines of so many columns, if its words allow that.
+fn at_words(text: &str, columns: usize) -> String {
+    let options = Options::new(columns)
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation);
+    textwrap::fill(text, options)
 }
 
 /// The failure of standard output, if it has failed.
@@ -65,4 +93,23 @@ pub fn failed(error: &io::Error) -> ExitCode {
     }
     note(format_args!("error: cannot write to standard output: {error}"));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_at_words_and_nowhere_else() {
+        let line = "epoch 3/4: loss 1.115, train acc 0.524, test acc 0.602, 953.7 examples/s";
+        let lines = "epoch 3/4: loss 1.115, train acc 0.524,\ntest acc 0.602, 953.7 examples/s";
+        assert_eq!(at_words(line, 40), lines);
+        assert_eq!(at_words(line, 80), line);
+        // Columns that are laid out with blanks stay so.
+        assert_eq!(at_words("device   CPU, 2 threads", 14), "device   CPU,\n2 threads");
+        assert_eq!(
+            at_words("weights  runs/a-long-name/weights.safetensors", 20),
+            "weights\nruns/a-long-name/weights.safetensors"
+        );
+    }
 }

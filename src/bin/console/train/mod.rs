@@ -21,7 +21,7 @@ use super::device::{Choice, Earlier, on_device};
 use super::report::Renewal;
 use super::saving::Saving;
 use super::view::{About, End, Progress, View};
-use super::{folder, note, output, say, signals};
+use super::{folder, note, output, say, say_in_one, signals};
 use dry_run::dry_run;
 use going_on::resumption;
 use images::Images;
@@ -223,7 +223,7 @@ fn train_on<B: Backend<Scalar = f32>>(
         let resume = resumption(&args, run.folder());
         view.end(&End::Interrupted { position: trainer.position, weights: &weights, resume: &resume });
         say(format_args!("{what} {place}; saved to {}", weights.display()));
-        say(format_args!("go on with: {resume}"));
+        say_in_one(format_args!("go on with: {resume}"));
         Ok(match stop {
             Some(Stop::Signal(signal)) => ExitCode::from(signals::code(signal) as u8),
             Some(Stop::Output(error)) => output::failed(error),
