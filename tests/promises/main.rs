@@ -1,9 +1,9 @@
 //! What the README promises, each with a figure: a module for every row of its table (that of promise 14 is `random` in `tests/ops`).
 //! `cargo test --test promises` is the short form, `make torture` the long one.
 
-#[cfg(feature = "cuda")]
 #[path = "../events/mod.rs"]
 mod events;
+#[cfg(feature = "cuda")]
 #[path = "../gpu/mod.rs"]
 mod gpu;
 #[path = "../place/mod.rs"]
