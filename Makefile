@@ -85,7 +85,7 @@ compare: peer
 tables:
 	python3 benches/compare.py --tables
 
-# In the middle of a real run, of its report, and of every exercise: an hour, unless target/pictures has them already.
+# In the middle of a real run, of its report, and of every exercise: half an hour, unless target/pictures has the exercises already.
 pictures: target/pictures/venv/installed
 	$(CARGO) build --release --bin mlpconv
 	target/pictures/venv/bin/python pictures/make.py $$(realpath $${CARGO_TARGET_DIR:-target})/release/mlpconv
