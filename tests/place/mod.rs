@@ -92,6 +92,8 @@ impl Place {
         command.env_remove("RAYON_NUM_THREADS").stdin(Stdio::null());
         // On every machine programs find no GPU, except those that are given a virtual one.
         command.env("CUDA_VISIBLE_DEVICES", "");
+        #[cfg(unix)]
+        heed_hang_ups(&mut command);
         command
     }
 
@@ -106,6 +108,19 @@ impl Place {
     pub fn weights(&self, run: &str) -> Vec<u8> {
         fs::read(self.path(run).join("weights.safetensors")).unwrap()
     }
+}
+
+/// Whoever starts the tests may ignore hang-ups, as `nohup` does, and programs inherit that.
+#[cfg(unix)]
+fn heed_hang_ups(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    let heed = || {
+        // SAFETY: `signal` may be called between fork and exec.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: the closure neither allocates nor locks.
+    unsafe { command.pre_exec(heed) };
 }
 
 /// The names in a folder, in order.
