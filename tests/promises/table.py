@@ -50,10 +50,8 @@ def table(data):
         if not figures:
             sys.exit(f"promise {number} has no figure: {promise}")
         lines.append(f"| {number} | {promise} | {'; '.join(figures)} |")
-    run = f"`make torture`, {data['minutes']} minutes" if data["minutes"] else "Parts of `make torture`"
-    how = f"{run} on {data['threads']} threads of an {data['cpu'].split(' Processor')[0]}"
-    note = f" {data['note']}" if "note" in data else ""
-    lines += ["", f"{how}; {data['date']}, commit {data['commit']}.{note}"]
+    how = f"`make torture`, {data['minutes']} minutes on {data['threads']} threads of an {data['cpu'].split(' Processor')[0]}"
+    lines += ["", f"{how}; {data['date']}, commit {data['commit']}."]
     return "\n".join(lines)
 
 
