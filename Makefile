@@ -6,8 +6,8 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-fetch torture fuzz errors resources counters choices bench compare tables parity pictures \
-	event-files ptx ptx-check lint
+.PHONY: help data train train-cuda test test-fetch torture fuzz errors resources counters choices bench compare tables recipes parity pictures \
+	event-files export-check ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -22,9 +22,11 @@ help:
 	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
 	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
+	@echo "make recipes     train the recipes of benches/recipes.py, hours that may be interrupted, and write their table"
 	@echo "make pictures    train, do every exercise, and make the README's pictures of them"
-	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch"
+	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch, and import weights of PyTorch's"
 	@echo "make event-files train for a moment and read its event files with TensorBoard, from PyPI"
+	@echo "make export-check run exported networks in onnxruntime and PyTorch, from PyPI, and compare the logits"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
 	@echo "make fuzz        fuzz each format that is read for FUZZ_SECONDS (60), from the committed corpora"
@@ -77,6 +79,11 @@ choices:
 bench:
 	$(CARGO) bench
 
+recipes: data
+	$(CARGO) build --release --bin mlpconv
+	python3 benches/recipes.py run
+	python3 benches/recipes.py table
+
 compare: peer
 	$(CARGO) build --release --bin mlpconv
 	! command -v nvidia-smi >/dev/null || $(CARGO) bench --no-run --bench convolution
@@ -99,10 +106,20 @@ parity: peer
 	$(CARGO) run --release --bin train -- --device cpu --preset d2l --train-limit 64 --test-limit 32 --epochs 1 \
 		--batch-size 16 --lr 0.01 --out $$(mktemp -d)/run | tee target/parity.log
 	$(PYTHON) tests/pytorch/check_weights.py $$(awk '$$1 == "weights" {print $$2}' target/parity.log)
+	$(PYTHON) tests/pytorch/check_import.py
 
 event-files: target/tensorboard/installed
 	$(CARGO) build --release --bin mlpconv
 	target/tensorboard/bin/python tests/tensorboard/check_events.py $$(realpath $${CARGO_TARGET_DIR:-target})/release/mlpconv
+
+export-check: target/export/installed
+	$(CARGO) build --release --bin mlpconv --example logits
+	target/export/bin/python tests/export/check.py $$(realpath $${CARGO_TARGET_DIR:-target})/release
+
+target/export/installed: tests/export/requirements.txt
+	python3 -m venv target/export
+	target/export/bin/pip install --quiet --requirement $<
+	touch $@
 
 target/tensorboard/installed: tests/tensorboard/requirements.txt
 	python3 -m venv target/tensorboard

@@ -1,9 +1,9 @@
 // AdamW by PyTorch's rule, for many parameters in one launch (update.cuh has the grid).
-// With rate = now->rate * multiplier:
+// With rate = now->rate * rate_multiplier and decay = weight_decay * decay_multiplier:
 //
 //     exp_avg    = exp_avg + exp_avg_weight * (grad - exp_avg)
 //     exp_avg_sq = exp_avg_sq_decay * exp_avg_sq + exp_avg_sq_weight * (grad * grad)
-//     param      = param * (1 - rate * weight_decay)
+//     param      = param * (1 - rate * decay)
 //                  - (rate * now->exp_avg_correction) * (exp_avg / (sqrt(exp_avg_sq) * now->root_correction + eps))
 //
 // What would not be finite is left out (update.cuh). The corrections undo that both averages began at zero:
@@ -35,8 +35,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
           float exp_avg_weight, float exp_avg_sq_decay, float exp_avg_sq_weight, float eps) {
     const Item<2> &item = own_item(table, items);
     update(item, guard, [&] {
-        const float rate = __fmul_rn(now->rate, item.multiplier);
-        const float kept = __fsub_rn(1.0f, __fmul_rn(rate, weight_decay));
+        const float rate = __fmul_rn(now->rate, item.rate_multiplier);
+        const float decay = __fmul_rn(weight_decay, item.decay_multiplier);
+        const float kept = __fsub_rn(1.0f, __fmul_rn(rate, decay));
         const float pace = __fmul_rn(rate, now->exp_avg_correction);
         return Rule{kept, pace, now->root_correction, exp_avg_weight, exp_avg_sq_decay, exp_avg_sq_weight, eps};
     });

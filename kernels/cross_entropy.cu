@@ -1,9 +1,11 @@
 // Softmax cross-entropy of logits [n, classes], with its gradient.
 //
-//     meter->loss += sum over rows of -ln softmax(logits)[label]
+//     meter->loss += sum over rows of -sum over classes of target * ln softmax(logits)
 //     meter->hits += rows whose first largest logit is their label's
 //     meter->flat += rows whose logits are all equal
-//     dlogits      = (softmax(logits) - onehot(labels)) / n      (overwrites; null: not wanted)
+//     dlogits      = (softmax(logits) - target) / n      (overwrites; null: not wanted)
+//
+// where target = (1 - smoothing) * onehot(labels) + smoothing / classes.
 //
 // A batch with a logit or a loss that is not finite is left out of the sums, if the meter's policy says so, and `now` tells
 // the update to leave the step out (guard.cuh).
@@ -27,7 +29,7 @@ static __device__ __forceinline__ float warp_sum(float value) {
 
 extern "C" __global__ void __launch_bounds__(1024)
     cross_entropy(Guard *meter, Storage *dlogits, const Storage *logits, const unsigned char *labels, unsigned n,
-                  unsigned classes) {
+                  unsigned classes, float smoothing) {
     __shared__ float losses[WARP], hits[WARP], flats[WARP];
     __shared__ bool finites[WARP];
     const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
@@ -78,7 +80,12 @@ extern "C" __global__ void __launch_bounds__(1024)
         }
         others = warp_sum(others);
         const float shifted = label < classes ? to_float(row[label]) - largest : NAN;
-        loss += log1pf(others) - shifted;
+        loss += log1pf(others) - (1.0f - smoothing) * shifted;
+        if (smoothing > 0.0f) {
+            float all = 0.0f;
+            for (unsigned c = lane; c < classes; c += WARP) all += to_float(row[c]) - largest;
+            loss -= smoothing * (warp_sum(all) / float(classes));
+        }
         hit += best == label ? 1.0f : 0.0f;
         flat += equal ? 1.0f : 0.0f;
 
@@ -86,7 +93,8 @@ extern "C" __global__ void __launch_bounds__(1024)
             const float sum = 1.0f + others;
             for (unsigned c = lane; c < classes; c += WARP) {
                 const float probability = expf(to_float(row[c]) - largest) / sum;
-                dlogits[i * classes + c] = to_storage((probability - (c == label ? 1.0f : 0.0f)) / float(n));
+                const float target = (c == label ? 1.0f - smoothing : 0.0f) + smoothing / float(classes);
+                dlogits[i * classes + c] = to_storage((probability - target) / float(n));
             }
         }
     }

@@ -27,11 +27,12 @@ struct Item {
     // Null for none.
     __nv_bfloat16 *copy;
     unsigned len;
-    float multiplier;
+    float rate_multiplier;
     // The blocks of all items before this one.
     unsigned first_block;
     // Those of the gradient, one if it lies in one piece, and from one to the next.
-    unsigned parts, stride, reserved;
+    unsigned parts, stride;
+    float decay_multiplier;
 };
 
 template <int STATES, int ITEMS>

@@ -28,5 +28,6 @@ backend!(
     ops::gather::Gather,
     ops::sgd::Sgd,
     ops::adamw::AdamW,
+    ops::average::Average,
     ops::fusion::Fuse,
 );

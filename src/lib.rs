@@ -37,10 +37,10 @@
 //! | `backend` | [`Backend`]: a device that has every op's kernels |
 //! | [`nn`] | layers, NiN's block and presets; the [plan](nn::plan) of what runs as one op; what a network costs |
 //! | [`optim`] | SGD and AdamW behind one trait; rate schedules |
-//! | [`weights`], [`train`] | safetensors under PyTorch's names; steps, runs and their folders |
+//! | [`weights`], [`export`], [`train`] | safetensors and `.pt` under PyTorch's names; networks for other programs, as ONNX, Python and NumPy; steps, runs and their folders |
 //!
 //! Dependencies point one way, and `tests/architecture.rs` holds every `use` to it:
-//! `error → system → shape → rng → data → device → tape → ops → backend → nn → optim → weights → train`.
+//! `error → system → shape → rng → data → device → tape → ops → backend → nn → optim → weights → export → train`.
 //!
 //! # What always holds
 //!
@@ -76,6 +76,7 @@ mod backend;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod export;
 pub mod nn;
 pub mod ops;
 pub mod optim;

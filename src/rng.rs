@@ -19,6 +19,8 @@ pub enum Purpose {
     Shuffle,
     /// The mask of the `index`-th dropout of a network.
     Dropout { index: u32 },
+    /// What becomes of the training images of an epoch.
+    Augment,
 }
 
 impl Purpose {
@@ -28,6 +30,7 @@ impl Purpose {
             Purpose::Init { index } => (1, index),
             Purpose::Shuffle => (2, 0),
             Purpose::Dropout { index } => (3, index),
+            Purpose::Augment => (4, 0),
         };
         debug_assert!(index < 1 << 24, "a network has fewer than 2^24 parameters or dropouts");
         (tag << 24) | index
@@ -151,6 +154,7 @@ mod tests {
             Stream::new(1, Purpose::Init { index: 0 }, 2, 3),
             Stream::new(1, Purpose::Dropout { index: 0 }, 2, 3),
             Stream::new(1, Purpose::Dropout { index: 1 }, 2, 3),
+            Stream::new(1, Purpose::Augment, 2, 3),
             Stream::new(1, Purpose::Shuffle, 3, 3),
             Stream::new(1, Purpose::Shuffle, 2, 4),
         ];

@@ -6,13 +6,13 @@ mod gpu;
 
 use std::sync::Arc;
 
-use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::data::{Dataset, Flip, Loader, LoaderConfig, Order};
 use mlpconv::device::{Real, Role};
 use mlpconv::nn::{Module, Nin, Summary};
 use mlpconv::ops::adamw::{self, AdamWStep};
 use mlpconv::ops::cross_entropy::Meter;
-use mlpconv::optim::{AdamW, Optimizer, OptimizerKind, Sgd};
-use mlpconv::train::{Position, Preset, Resident, Trainer};
+use mlpconv::optim::{AdamW, Average, Optimizer, OptimizerKind, Sgd};
+use mlpconv::train::{Position, Preset, Resident, TrainConfig, Trainer};
 use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Precision, Shape, Tape};
 
 /// The results of a training step.
@@ -282,7 +282,8 @@ fn adamw_has_the_same_bits_on_every_device() {
         let backend = backend.clone();
         move |step| {
             let [param, exp_avg, exp_avg_sq] = &mut kept;
-            let mut item = adamw::Item { param, grad: &grad, exp_avg, exp_avg_sq, rate_multiplier: 0.7 };
+            let mut item =
+                adamw::Item { param, grad: &grad, exp_avg, exp_avg_sq, rate_multiplier: 0.7, decay_multiplier: 0.9 };
             backend.adamw(step, std::slice::from_mut(&mut item), None).unwrap();
             [0, 1, 2].map(|i| backend.download(&kept[i]).unwrap())
         }
@@ -323,6 +324,58 @@ fn resident_colour_images_train_to_the_bits_of_host_batches() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         assert!(train_in_colour(&cuda, true) == train_in_colour(&cuda, false), "{precision}");
+    }
+}
+
+/// The parameters, and their averages, after five steps of a recipe that changes images, smooths labels, lets weights alone decay,
+/// multiplies rates and averages: two batches an epoch, from the device, where the last steps are replays, or from the host.
+fn train_by_a_recipe(cuda: &Cuda, channels: usize, resident: bool) -> Vec<Vec<f32>> {
+    let values = (0..8 * 20 * 24 * channels as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let names = (0..4).map(|class| class.to_string()).collect();
+    let labels = (0..8).map(|i| i % 4).collect();
+    let dataset = Dataset::with_channels(values, labels, [20, 24, channels], names).unwrap();
+    let config = TrainConfig {
+        batch_size: 4,
+        epochs: 3,
+        seed: 5,
+        fliplr: Flip::Alternate,
+        translate: 3,
+        erasing: 0.7,
+        erasing_rest: 1,
+        normalize: "0.3:0.4".parse().unwrap(),
+        label_smoothing: 0.1,
+        weight_decay: 0.01,
+        decay_weights_only: true,
+        rate_multipliers: vec!["*.bias=2".parse().unwrap()],
+        average: Some(Average::Exponential(0.6)),
+        ..Preset::Small.config()
+    };
+    let loader = config.train_loader(Arc::new(dataset)).unwrap();
+    let mut trainer = config.trainer(cuda, Nin::small_for(cuda, 5, channels, 4).unwrap()).unwrap();
+    let data = Resident::new(cuda, loader.clone()).unwrap();
+    for (epoch, steps) in [(0, 2), (1, 2), (2, 1)] {
+        trainer.position = Position { epoch, step: 0 };
+        for batch in loader.epoch(epoch).unwrap().take(steps) {
+            match resident {
+                true => assert_eq!(trainer.step_resident(&data, RATE).unwrap(), 4),
+                false => trainer.step(&batch.images, Shape::image(4, channels, 28, 28), &batch.labels, RATE).unwrap(),
+            }
+        }
+    }
+    let params = trainer.net.params();
+    let averages = params.iter().map(|(_, param)| trainer.optimizer.tensor("average", param).unwrap());
+    let values: Vec<_> = params.iter().map(|(_, param)| param.data()).chain(averages).collect();
+    values.into_iter().map(|values| cuda.download(values).unwrap()).collect()
+}
+
+#[test]
+fn a_recipe_has_the_same_bits_replayed_and_from_the_host() {
+    for (precision, channels) in Precision::ALL.into_iter().flat_map(|precision| [(precision, 1), (precision, 3)]) {
+        let Some(cuda) = gpu::gpu(precision) else { return };
+        let host = train_by_a_recipe(&cuda, channels, false);
+        assert!(train_by_a_recipe(&cuda, channels, true) == host, "{precision}, {channels} channels");
+        let (params, averages) = host.split_at(host.len() / 2);
+        assert!(params.iter().zip(averages).all(|(param, average)| param != average), "the average lags behind");
     }
 }
 

@@ -26,7 +26,7 @@ const TWICE: [(&str, &str); 5] = [
     ("hashbrown", "one of indexmap's and one of others"),
     ("itertools", "criterion's and ratatui's"),
     ("miniz_oxide", "png"),
-    ("syn", "zerocopy-derive"),
+    ("syn", "zerocopy-derive, prost-derive and others"),
 ];
 
 /// The packages of this workspace and all that it is built and tested with on this platform.

@@ -185,6 +185,17 @@ impl Dataset {
         (self, rest)
     }
 
+    /// The same images, mirrored left for right.
+    pub fn mirrored(&self) -> Self {
+        let mut images = self.images.clone();
+        for row in images.chunks_exact_mut(self.width * self.channels) {
+            // All values of the row the other way round, and then each pixel's channels back.
+            row.reverse();
+            row.chunks_exact_mut(self.channels).for_each(<[u8]>::reverse);
+        }
+        Dataset { images, labels: self.labels.clone(), class_names: self.class_names.clone(), ..*self }
+    }
+
     /// Bytes of an image.
     fn image_len(&self) -> usize {
         self.height * self.width * self.channels

@@ -8,7 +8,8 @@ use std::thread::{self, JoinHandle};
 
 use rand::seq::SliceRandom;
 
-use super::{Dataset, Resizer};
+use super::normalization::LEVELS;
+use super::{Augmentation, Dataset, Normalization, Resizer, Transform};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 use crate::system::allocation::reserve;
@@ -40,13 +41,17 @@ pub struct LoaderConfig {
 
 /// Turns a data set into epochs of batches.
 ///
-/// [`Resizer`] resizes the images as Pillow does. They are scaled to `[0, 1]` as torchvision's `ToTensor` does:
-/// value / 255 in `f32`.
+/// An [`Augmentation`] changes the images first, if there is one. [`Resizer`] resizes them as Pillow does. At last they are
+/// scaled to `[0, 1]` as torchvision's `ToTensor` does, value / 255 in `f32`, or normalised by a [`Normalization`].
 #[derive(Clone, Debug)]
 pub struct Loader {
     dataset: Arc<Dataset>,
     config: LoaderConfig,
+    augmentation: Option<Augmentation>,
     resizer: Arc<Resizer>,
+    normalization: Normalization,
+    /// `[channels, LEVELS]`: the number of each grey level.
+    levels: Arc<[f32]>,
     spare: Arc<SpareBuffers>,
 }
 
@@ -85,7 +90,32 @@ impl Loader {
         }
         let resizer = Resizer::new(dataset.height(), dataset.width(), height, width)?;
         let resizer = Arc::new(resizer.with_channels(dataset.channels())?);
-        Ok(Loader { dataset, config, resizer, spare: Arc::default() })
+        let normalization = Normalization::default();
+        let levels = normalization.levels(dataset.channels())?.into();
+        let spare = Arc::default();
+        Ok(Loader { dataset, config, augmentation: None, resizer, normalization, levels, spare })
+    }
+
+    /// The same loader with every image changed by `augmentation`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Augmentation::validate`].
+    pub fn with_augmentation(mut self, augmentation: Augmentation) -> Result<Self> {
+        augmentation.validate([self.dataset.height(), self.dataset.width()])?;
+        self.augmentation = Some(augmentation).filter(|augmentation| !augmentation.is_none());
+        Ok(self)
+    }
+
+    /// The same loader with images normalised by `normalization`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where it is for another number of channels.
+    pub fn with_normalization(mut self, normalization: Normalization) -> Result<Self> {
+        self.levels = normalization.levels(self.dataset.channels())?.into();
+        self.normalization = normalization;
+        Ok(self)
     }
 
     /// The data set behind the batches.
@@ -96,6 +126,22 @@ impl Loader {
     /// The configuration that [`new`](Self::new) was given.
     pub fn config(&self) -> &LoaderConfig {
         &self.config
+    }
+
+    /// How images are changed; `None` if they are left as they are.
+    pub fn augmentation(&self) -> Option<&Augmentation> {
+        self.augmentation.as_ref()
+    }
+
+    /// How images are normalised.
+    pub fn normalization(&self) -> &Normalization {
+        &self.normalization
+    }
+
+    /// What becomes of image `index` of the data set in an epoch; `None` if it is left as it is.
+    pub fn transform(&self, epoch: u32, index: u32) -> Option<Transform> {
+        let sides = [self.dataset.height(), self.dataset.width()];
+        self.augmentation.map(|augmentation| augmentation.transform(epoch, index, sides))
     }
 
     /// Batches an epoch.
@@ -139,14 +185,7 @@ impl Loader {
         let (batch_size, image) =
             (self.config.batch_size, self.config.height * self.config.width * self.dataset.channels());
         self.spare.reserve(steps - first_step, batch_size.min(self.dataset.len()), image)?;
-        let worker = Worker {
-            dataset: self.dataset.clone(),
-            batch_size,
-            image,
-            order: self.order(epoch),
-            resizer: self.resizer.clone(),
-            spare: self.spare.clone(),
-        };
+        let worker = Worker { loader: self.clone(), epoch, order: self.order(epoch), image };
         Batches::spawn(steps - first_step, move |batches| worker.run(first_step, batches))
     }
 
@@ -165,7 +204,7 @@ impl Loader {
 /// Dropping it returns its buffers to the loader, which reuses them for a later batch.
 #[derive(Debug)]
 pub struct Batch {
-    /// `[len, height, width, channels]`, row-major (NHWC), from 0 (black) to 1.
+    /// `[len, height, width, channels]`, row-major (NHWC), from 0 (black) to 1 unless they are normalised.
     pub images: Vec<f32>,
     /// `[len]`: the class of each image.
     pub labels: Vec<u8>,
@@ -309,29 +348,35 @@ impl SpareBuffers {
 
 /// The state of an epoch's thread.
 struct Worker {
-    dataset: Arc<Dataset>,
-    batch_size: usize,
+    loader: Loader,
+    epoch: u32,
+    order: Vec<u32>,
     /// Values of one image in a batch.
     image: usize,
-    order: Vec<u32>,
-    resizer: Arc<Resizer>,
-    spare: Arc<SpareBuffers>,
 }
 
 impl Worker {
     /// Sends the batches from `first_step` on, until the epoch ends or the receiver is gone.
     fn run(self, first_step: usize, batches: SyncSender<Batch>) {
-        let mut resized = vec![0; self.image];
+        let Loader { dataset, config, resizer, levels, .. } = &self.loader;
+        let extents = [dataset.height(), dataset.width(), dataset.channels()];
+        let (mut changed, mut resized) = (vec![0; extents.iter().product()], vec![0; self.image]);
         let mut scratch = Vec::new();
-        for (step, indices) in self.order.chunks(self.batch_size).enumerate().skip(first_step) {
+        for (step, indices) in self.order.chunks(config.batch_size).enumerate().skip(first_step) {
             let mut batch = self.batch(step, indices);
             for (out, &index) in batch.images.chunks_exact_mut(self.image).zip(indices) {
-                self.resizer
-                    .resize(self.dataset.image(index as usize), &mut resized, &mut scratch)
+                let mut image = dataset.image(index as usize);
+                if let Some(transform) = self.loader.transform(self.epoch, index) {
+                    transform.apply(image, extents, &mut changed);
+                    image = &changed;
+                }
+                resizer
+                    .resize(image, &mut resized, &mut scratch)
                     .expect("the resizer was made for the data set's images and the loader's");
-                // A division, not a product with 1/255, which would round differently.
-                for (out, &value) in out.iter_mut().zip(&resized) {
-                    *out = f32::from(value) / 255.0;
+                for (out, resized) in out.chunks_exact_mut(extents[2]).zip(resized.chunks_exact(extents[2])) {
+                    for ((out, &value), levels) in out.iter_mut().zip(resized).zip(levels.chunks_exact(LEVELS)) {
+                        *out = levels[usize::from(value)];
+                    }
                 }
             }
             if batches.send(batch).is_err() {
@@ -342,19 +387,21 @@ impl Worker {
 
     /// A batch with labels and indices, whose images are not written yet.
     fn batch(&self, step: usize, indices: &[u32]) -> Batch {
-        let Buffers { mut images, mut labels, indices: mut kept } = self.spare.take();
+        let Loader { dataset, spare, .. } = &self.loader;
+        let Buffers { mut images, mut labels, indices: mut kept } = spare.take();
         images.resize(indices.len() * self.image, 0.0);
         labels.clear();
-        labels.extend(indices.iter().map(|&index| self.dataset.labels()[index as usize]));
+        labels.extend(indices.iter().map(|&index| dataset.labels()[index as usize]));
         kept.clear();
         kept.extend_from_slice(indices);
-        Batch { images, labels, indices: kept, step, spare: self.spare.clone() }
+        Batch { images, labels, indices: kept, step, spare: spare.clone() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Erasing, Flip};
 
     /// Images of 2x2. The first pixel is the image's index, modulo 256, and the label is the index's last digit.
     fn dataset(len: usize) -> Arc<Dataset> {
@@ -465,6 +512,43 @@ mod tests {
             resizer.resize(dataset.image(index as usize), &mut expected, &mut Vec::new()).unwrap();
             assert_eq!(image, expected.map(|value| f32::from(value) / 255.0));
         }
+    }
+
+    /// Whatever the batch size and wherever an epoch begins, an image of an epoch is the same one: changed, resized and
+    /// normalised, in this order.
+    #[test]
+    fn changes_depend_on_seed_epoch_and_image_alone() {
+        let images: Vec<u8> = (0..20 * 6 * 6).map(|i| (i * 7 % 251) as u8).collect();
+        let dataset = Arc::new(Dataset::new(images, vec![0; 20], 6, 6, 10).unwrap());
+        let changes = Augmentation { translate: 2, erasing: Some(Erasing::new(0.5)), flip: Flip::Random, seed: 5 };
+        let normalization: Normalization = "0.25:0.5".parse().unwrap();
+        let resizer = Resizer::new(6, 6, 8, 8).unwrap();
+        let wanted = |epoch: u32, index: u32| {
+            let (mut changed, mut resized) = ([0; 36], [0; 64]);
+            let transform = changes.transform(epoch, index, [6, 6]);
+            transform.apply(dataset.image(index as usize), [6, 6, 1], &mut changed);
+            resizer.resize(&changed, &mut resized, &mut Vec::new()).unwrap();
+            resized.map(|grey| (f32::from(grey) / 255.0 - 0.25) / 0.5)
+        };
+        let mut seen = 0;
+        for (batch_size, epoch, first) in [(3, 0, 0), (7, 0, 1), (20, 0, 0), (4, 3, 0), (5, 3, 2)] {
+            let config = LoaderConfig { batch_size, height: 8, width: 8, order: SHUFFLED };
+            let loader = Loader::new(dataset.clone(), config).unwrap().with_augmentation(changes).unwrap();
+            let loader = loader.with_normalization(normalization.clone()).unwrap();
+            for batch in loader.epoch_from(epoch, first).unwrap() {
+                for (image, &index) in batch.images.chunks_exact(64).zip(&batch.indices) {
+                    assert_eq!(image, wanted(epoch, index), "image {index} of epoch {epoch}, {batch_size} a batch");
+                    assert_eq!(loader.transform(epoch, index), Some(changes.transform(epoch, index, [6, 6])));
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, 20 + 13 + 20 + 20 + 10);
+        let none = Augmentation::none(5);
+        let same = loader(3, 1, SHUFFLED).with_augmentation(none).unwrap();
+        assert!(same.augmentation().is_none() && same.transform(0, 0).is_none());
+        let error = loader(3, 1, SHUFFLED).with_augmentation(Augmentation { translate: 2, ..none }).unwrap_err();
+        assert!(error.to_string().starts_with("translate: 2 pixels"), "{error}");
     }
 
     #[test]

@@ -10,12 +10,15 @@
 //! * [`known`] describes the data sets that have names;
 //! * [`DataName`] is what a user writes: a known name, or a folder;
 //! * [`Splits`] finds a data set on this machine, or [fetches](fetch) it, checks it, and reads it;
+//! * [`Augmentation`] mirrors, shifts and erases training images, in another way in each epoch;
 //! * [`Resizer`] brings an image to another size exactly as Pillow does;
+//! * [`Normalization`] says what number stands for each grey level;
 //! * [`Loader`] turns a data set into shuffled batches of `f32` on a thread of its own.
 //!
 //! To add a data set in an existing format, describe it in `known`. To add a format, add a variant of [`Format`] and a
 //! file that reads it.
 
+mod augmentation;
 mod cifar;
 mod content;
 mod dataset;
@@ -30,6 +33,7 @@ mod load;
 mod loader;
 mod look;
 mod name;
+mod normalization;
 mod open;
 mod pieces;
 mod recipe;
@@ -37,6 +41,7 @@ mod resize;
 mod source;
 mod spec;
 
+pub use augmentation::{Augmentation, Erasing, Flip, Transform};
 pub(crate) use content::hex;
 pub use dataset::{Dataset, Hashes};
 pub use fetch::Progress;
@@ -44,6 +49,8 @@ pub use form::{Converted, Form, Invert};
 pub use load::Splits;
 pub use loader::{Batch, Batches, Loader, LoaderConfig, Order};
 pub use name::DataName;
+pub(crate) use normalization::LEVELS;
+pub use normalization::Normalization;
 pub use recipe::{Recipe, Trimming};
 pub(crate) use resize::Filters;
 pub use resize::Resizer;

@@ -180,6 +180,8 @@ pub struct StepScalars {
     pub rate: f32,
     /// The optimiser's other per-step scalars, see [`Optimizer::corrections`](crate::optim::Optimizer::corrections).
     pub corrections: [f32; 2],
+    /// What an update keeps of an average of the weights, see [`Optimizer::keep`](crate::optim::Optimizer::keep).
+    pub keep: f32,
     /// Dropout draws from the seed, the epoch and the step.
     pub epoch: u32,
     pub step: u32,

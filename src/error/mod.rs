@@ -52,9 +52,24 @@ pub enum Error {
     #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
     ParameterInUse { op: &'static str, name: String },
 
-    /// A weights or state file that is not safetensors, or that does not fit the network.
+    /// A layer of one's own in a network that is to be written as `format`, which has no word for it.
+    #[error(
+        "layer {layer} is {name}, a custom layer, which {format} cannot hold; save the weights alone, or make the network of \
+         known layers"
+    )]
+    CustomLayer { layer: String, name: String, format: &'static str },
+
+    /// A weights or state file that cannot be read, or that does not fit the network.
     #[error("weights {}: {problem}", path.display())]
     Weights { path: PathBuf, problem: String },
+
+    /// Weights whose last layer tells another number of classes than is asked for by `whose`: a network or a data set.
+    #[error(
+        "weights {}: their last layer tells {found} classes, but {whose} has {classes}; use weights for as many, or keep the last \
+         layer's fresh values",
+        path.display()
+    )]
+    OtherClasses { path: PathBuf, found: usize, whose: String, classes: usize },
 
     /// A run's state file that another optimiser saved.
     #[error(
@@ -70,6 +85,13 @@ pub enum Error {
     /// A run folder in which another process trains.
     #[error("run {}: {process} trains in this folder; wait until it ends", path.display())]
     RunLocked { path: PathBuf, process: String },
+
+    /// A run folder that has imported weights and no training to go on with.
+    #[error(
+        "run {}: its weights were imported from {}, and there is no training to go on with; begin a new run with them",
+        path.display(), from.display()
+    )]
+    RunImported { path: PathBuf, from: PathBuf },
 
     /// A run folder that cannot be opened or resumed.
     #[error("run {}: {problem}", path.display())]

@@ -6,6 +6,7 @@ mod build;
 #[cfg(all(test, feature = "cuda"))]
 mod choices;
 mod layer;
+mod lsuv;
 mod modules;
 mod nin;
 mod outputs;
@@ -16,6 +17,7 @@ mod summary;
 pub use block::NinBlock;
 pub use build::{Builder, Init, Widths};
 pub use layer::{Custom, Layer, Op};
+pub use lsuv::lsuv;
 pub use modules::{Conv2d, Dropout, Flatten, GlobalAvgPool, MaxPool, Relu};
 pub use nin::Nin;
 pub use outputs::{Output, outputs};

@@ -34,6 +34,7 @@
 
 pub mod adamw;
 mod affine;
+pub mod average;
 mod chain;
 pub mod conv2d;
 pub mod cross_entropy;

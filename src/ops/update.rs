@@ -10,7 +10,7 @@ use crate::device::cuda::tiles::THREADS;
 use crate::device::cuda::{Buf, Cuda, Geometry, Operand};
 
 /// The kernels' `Item`, in `WORDS` words of eight bytes: the addresses of the parameter, the gradient, each state and
-/// the bf16 copy; length and rate multiplier; first block and number of parts; the parts' stride in elements.
+/// the bf16 copy; length and rate multiplier; first block and number of parts; the parts' stride in elements and the decay multiplier.
 pub(super) type Row<const WORDS: usize> = [u64; WORDS];
 
 /// The rows of a launch; rows without a parameter are zero.
@@ -31,6 +31,7 @@ pub(super) struct Entry<'a, const STATES: usize> {
     /// The optimiser's tensors of the parameter's shape; `None` is a null address in the kernel.
     pub(super) states: [Option<&'a Buf>; STATES],
     pub(super) rate_multiplier: f32,
+    pub(super) decay_multiplier: f32,
 }
 
 /// The parameters of one launch.
@@ -65,7 +66,10 @@ impl<'a, const WORDS: usize, const ITEMS: usize> Table<'a, WORDS, ITEMS> {
                 *address = optional(state)?;
             }
             let ends = [cuda.settled(entry.param)?, grad.address(), optional(entry.param.copy())?];
-            *row = self::row(ends, states, entry.param.len(), entry.rate_multiplier, first, grad.extents());
+            *row = {
+                let multipliers = [entry.rate_multiplier, entry.decay_multiplier];
+                self::row(ends, states, entry.param.len(), multipliers, first, grad.extents())
+            };
         }
         Ok(Table { rows, len: entries.len(), blocks, _grads: grads })
     }
@@ -90,13 +94,14 @@ fn row<const STATES: usize, const WORDS: usize>(
     [param, grad, copy]: [u64; 3],
     states: [u64; STATES],
     len: usize,
-    multiplier: f32,
+    [rate, decay]: [f32; 2],
     first_block: usize,
     [parts, stride]: [usize; 2],
 ) -> Row<WORDS> {
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    let (extent, place) = (pair(len as u32, multiplier.to_bits()), pair(first_block as u32, parts as u32));
-    let words = [param, grad].into_iter().chain(states).chain([copy, extent, place, stride as u64]);
+    let (extent, place) = (pair(len as u32, rate.to_bits()), pair(first_block as u32, parts as u32));
+    let gaps = pair(stride as u32, decay.to_bits());
+    let words = [param, grad].into_iter().chain(states).chain([copy, extent, place, gaps]);
     let mut row = [0; WORDS];
     row.iter_mut().zip(words).for_each(|(to, word)| *to = word);
     row
@@ -157,10 +162,10 @@ mod tests {
 
     #[test]
     fn rows_lie_as_the_kernels_read_them() {
-        let one: Row<7> = row([1, 2, 4], [3], 5, 0.5, 6, [7, 8]);
+        let one: Row<7> = row([1, 2, 4], [3], 5, [0.5, 0.25], 6, [7, 8]);
         let words: &[u32] = bytemuck::cast_slice(&one);
-        assert_eq!(words, [1, 0, 2, 0, 3, 0, 4, 0, 5, 0.5f32.to_bits(), 6, 7, 8, 0]);
-        let two: Row<8> = row([1, 2, 5], [3, 4], 6, 0.5, 7, [8, 9]);
+        assert_eq!(words, [1, 0, 2, 0, 3, 0, 4, 0, 5, 0.5f32.to_bits(), 6, 7, 8, 0.25f32.to_bits()]);
+        let two: Row<8> = row([1, 2, 5], [3, 4], 6, [0.5, 0.0], 7, [8, 9]);
         let words: &[u32] = bytemuck::cast_slice(&two);
         assert_eq!(words, [1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0.5f32.to_bits(), 7, 8, 9, 0]);
     }

@@ -102,11 +102,12 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
         for (name, param) in &mut params {
             let kept = averages.remove(&param.id()).zip(squares.remove(&param.id()));
             let (Some((exp_avg, exp_avg_sq)), Some(grad)) = (kept, grads.of_param(param)) else { continue };
-            let rate_multiplier = param.rate_multiplier;
-            require_multiplier(NAME, name, rate_multiplier)?;
+            let (rate_multiplier, decay_multiplier) = (param.rate_multiplier, param.decay_multiplier);
+            require_multiplier(NAME, name, "rate", rate_multiplier)?;
+            require_multiplier(NAME, name, "decay", decay_multiplier)?;
             let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
             let param = param.data_mut().ok_or_else(in_use)?;
-            items.push(Item { param, grad, exp_avg, exp_avg_sq, rate_multiplier });
+            items.push(Item { param, grad, exp_avg, exp_avg_sq, rate_multiplier, decay_multiplier });
         }
         let step = AdamWStep::new(rate, self.betas, self.eps, self.weight_decay, self.updates.saturating_add(1));
         self.backend.adamw(&step, &mut items, grads.guard().map(Guard::words).as_deref_mut())?;
@@ -133,8 +134,8 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
         std::iter::once(self.id).chain(settings).collect()
     }
 
-    fn tensor_names(&self) -> &'static [&'static str] {
-        &[EXP_AVG, EXP_AVG_SQ]
+    fn tensor_names(&self) -> Vec<&'static str> {
+        vec![EXP_AVG, EXP_AVG_SQ]
     }
 
     fn tensor(&self, name: &str, param: &Param<B>) -> Option<&B::Buf> {

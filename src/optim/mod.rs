@@ -1,4 +1,4 @@
-//! Optimisation: the trait of optimisers, SGD and AdamW, and schedules of the learning rate.
+//! Optimisation: the trait of optimisers, SGD and AdamW, averages of the weights, and schedules of the learning rate.
 //!
 //! # To add an optimiser
 //! Write its kernel as an op (see [`crate::ops`]; `src/ops/update.rs` and `kernels/update.cuh` are shared by
@@ -6,8 +6,10 @@
 //! recordings and checkpoints use the trait alone.
 
 pub mod adamw;
+mod averaging;
 mod kept;
 mod kind;
+mod multipliers;
 mod schedule;
 mod sgd;
 
@@ -17,7 +19,9 @@ use crate::tape::{Grads, Param};
 use crate::{Error, Result};
 
 pub use adamw::AdamW;
+pub use averaging::{Average, Averaging};
 pub use kind::OptimizerKind;
+pub use multipliers::{RateMultiplier, set_multipliers};
 pub use schedule::Schedule;
 pub use sgd::Sgd;
 
@@ -29,8 +33,8 @@ pub trait Optimizer<B: Backend>: Send {
     /// The optimiser's name in files and messages.
     fn name(&self) -> &'static str;
 
-    /// Updates `params` by their gradients, at learning rate `rate` times each parameter's `rate_multiplier`. A
-    /// parameter without a gradient stays as it is. So does everything if the [guard](Grads::guard) of the gradients leaves
+    /// Updates `params` by their gradients, at learning rate `rate` times each parameter's `rate_multiplier`, with the
+    /// weight decay times its `decay_multiplier`. A parameter without a gradient stays as it is. So does everything if the [guard](Grads::guard) of the gradients leaves
     /// the step out, and an element whose new numbers would not be finite.
     ///
     /// # Errors
@@ -45,6 +49,15 @@ pub trait Optimizer<B: Backend>: Send {
         [1.0, 1.0]
     }
 
+    /// Tells the number of updates of the whole run, for rules that depend on it.
+    fn set_updates(&mut self, _updates: u64) {}
+
+    /// The share that the next update keeps of an average of the weights ([`Averaging`]); 0 without one. A replay passes it as
+    /// [`StepScalars::keep`](crate::device::StepScalars::keep).
+    fn keep(&self) -> f64 {
+        0.0
+    }
+
     /// Called after a replayed update, in place of [`Optimizer::step`]: advances the counters that the host keeps.
     fn count_replay(&mut self) {}
 
@@ -57,7 +70,7 @@ pub trait Optimizer<B: Backend>: Send {
 
     /// The names of the state tensors that it keeps for each parameter under its present settings. A run's state file
     /// has them as `NAME.PARAMETER`, and estimates of memory count them.
-    fn tensor_names(&self) -> &'static [&'static str];
+    fn tensor_names(&self) -> Vec<&'static str>;
 
     /// A parameter's state tensor `name`, of its shape and in memory order; `None` before the first update.
     fn tensor(&self, name: &str, param: &Param<B>) -> Option<&B::Buf>;
@@ -113,15 +126,15 @@ fn is_finite_in_f32(value: f64) -> bool {
     value >= 0.0 && (value as f32).is_finite()
 }
 
-/// Checks the rate multiplier of parameter `name`.
+/// Checks a multiplier of parameter `name`, `of` rate or decay.
 ///
 /// # Errors
 /// [`Error::Config`] for one that is negative or not finite in f32.
-fn require_multiplier<S: Real>(optimizer: &str, name: &str, multiplier: S) -> Result<()> {
+fn require_multiplier<S: Real>(optimizer: &str, name: &str, of: &str, multiplier: S) -> Result<()> {
     if is_finite_in_f32(multiplier.to_f64()) {
         return Ok(());
     }
-    let problem = format!("rate multiplier {multiplier:?} of {name} must be zero or positive, and finite");
+    let problem = format!("{of} multiplier {multiplier:?} of {name} must be zero or positive, and finite");
     Err(Error::config(optimizer, problem))
 }
 

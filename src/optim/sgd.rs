@@ -71,11 +71,12 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
         for (name, param) in &mut params {
             let velocity = velocities.remove(&param.id());
             let Some(grad) = grads.of_param(param) else { continue };
-            let rate_multiplier = param.rate_multiplier;
-            require_multiplier(NAME, name, rate_multiplier)?;
+            let (rate_multiplier, decay_multiplier) = (param.rate_multiplier, param.decay_multiplier);
+            require_multiplier(NAME, name, "rate", rate_multiplier)?;
+            require_multiplier(NAME, name, "decay", decay_multiplier)?;
             let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
             let param = param.data_mut().ok_or_else(in_use)?;
-            items.push(Item { param, grad, velocity, rate_multiplier });
+            items.push(Item { param, grad, velocity, rate_multiplier, decay_multiplier });
         }
         let step = SgdStep {
             rate: Real::from_f64(rate),
@@ -90,8 +91,8 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
         vec![self.id, self.momentum.to_bits(), u64::from(self.nesterov), self.weight_decay.to_bits()]
     }
 
-    fn tensor_names(&self) -> &'static [&'static str] {
-        if self.momentum != 0.0 { &[VELOCITY] } else { &[] }
+    fn tensor_names(&self) -> Vec<&'static str> {
+        if self.momentum != 0.0 { vec![VELOCITY] } else { Vec::new() }
     }
 
     fn tensor(&self, name: &str, param: &Param<B>) -> Option<&B::Buf> {

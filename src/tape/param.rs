@@ -18,6 +18,8 @@ pub struct Param<B: Device> {
     /// The parameter's learning rate is the optimiser's rate times this factor, which is zero or positive, and finite;
     /// 1 by default.
     pub rate_multiplier: B::Scalar,
+    /// The parameter's weight decay is the optimiser's times this factor, which is zero or positive, and finite; 1 by default.
+    pub decay_multiplier: B::Scalar,
 }
 
 impl<B: Device> Param<B> {
@@ -28,7 +30,8 @@ impl<B: Device> Param<B> {
     pub fn new(backend: &B, shape: Shape, values: &[B::Scalar]) -> Result<Self> {
         require_values(shape, values)?;
         let (id, data) = (ParamId(unique()), Arc::new(backend.upload(Role::Parameter, values)?));
-        Ok(Param { id, shape, data, rate_multiplier: num_traits::One::one() })
+        let one = num_traits::One::one();
+        Ok(Param { id, shape, data, rate_multiplier: one, decay_multiplier: one })
     }
 
     pub(crate) fn id(&self) -> ParamId {

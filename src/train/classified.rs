@@ -59,6 +59,23 @@ impl Classified {
         Ok(Some(Classified { loss: loss / labels.len() as f64, labels, probabilities, classes }))
     }
 
+    /// The same images by the means of both probabilities, such as those of images and of their mirror images.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are of other images or classes.
+    pub fn mean_with(mut self, other: &Self) -> Result<Self> {
+        if self.labels != other.labels || self.classes != other.classes {
+            return Err(Error::shape("classified", "both must be of the same images and classes"));
+        }
+        for (own, other) in self.probabilities.iter_mut().zip(&other.probabilities) {
+            *own = (*own + *other) / 2.0;
+        }
+        let rows = self.probabilities.chunks_exact(self.classes).zip(&self.labels);
+        let losses = rows.map(|(row, &label)| -f64::from(row[usize::from(label)].max(f32::MIN_POSITIVE)).ln());
+        self.loss = losses.sum::<f64>() / self.labels.len() as f64;
+        Ok(self)
+    }
+
     /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -263,6 +280,29 @@ mod tests {
             assert!((classified.loss() - losses.iter().sum::<f64>() / 5.0).abs() < 1e-7);
             assert_eq!(classified.confusion(), Confusion { classes: 2, counts: vec![1, 1, 2, 1] });
         }
+    }
+
+    #[test]
+    fn two_views_of_the_same_images_have_a_mean() {
+        let classified = |pixels: &[[u8; 2]]| {
+            let loader = loader(pixels, &LABELS, Order::Sequential);
+            Classified::of(&Cpu::new(), &means(), &loader, &mut |_| Ok(ControlFlow::Continue(()))).unwrap().unwrap()
+        };
+        let (one, other) = (classified(&PIXELS), classified(&[[0, 255]; 5]));
+        let mean = one.clone().mean_with(&other).unwrap();
+        for i in 0..5 {
+            for class in 0..2 {
+                let wanted = (one.probabilities(i)[class] + other.probabilities(i)[class]) / 2.0;
+                assert_eq!(mean.probabilities(i)[class], wanted);
+            }
+        }
+        let losses = (0..5).map(|i| -f64::from(mean.probabilities(i)[mean.label(i)]).ln());
+        assert!((mean.loss() - losses.sum::<f64>() / 5.0).abs() < 1e-12);
+        assert!((one.clone().mean_with(&one).unwrap().loss() - one.loss()).abs() < 1e-6);
+        let fewer = loader(&PIXELS[..4], &LABELS[..4], Order::Sequential);
+        let fewer =
+            Classified::of(&Cpu::new(), &means(), &fewer, &mut |_| Ok(ControlFlow::Continue(()))).unwrap().unwrap();
+        assert!(one.mean_with(&fewer).is_err());
     }
 
     #[test]

@@ -1,159 +1,21 @@
 //! The settings of a run: the command line resolves to them, and the run folder keeps them.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{FitOptions, OnNan};
+use super::{FitOptions, OnNan, Preset, Trainer};
 use crate::Backend;
-use crate::data::{DataName, known};
+use crate::data::{Augmentation, DataName, Dataset, Erasing, Flip, Loader, LoaderConfig, Normalization, Order};
 use crate::device::Precision;
-use crate::nn::Nin;
-use crate::optim::adamw::{BETAS, EPS, WEIGHT_DECAY};
-use crate::optim::{AdamW, Optimizer, OptimizerKind, Schedule, Sgd};
+use crate::nn::Module;
+use crate::ops::cross_entropy::require_smoothing;
+use crate::optim::adamw::{BETAS, EPS};
+use crate::optim::{
+    AdamW, Average, Averaging, Optimizer, OptimizerKind, RateMultiplier, Schedule, Sgd, set_multipliers,
+};
 use crate::{Error, Result};
-
-/// A preset: a network and its recipe, the settings that train it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// d2l's NiN at 224×224 with d2l's recipe: SGD at 0.1, batch 128, 10 epochs.
-    D2l,
-    /// The same network and recipe as in the book's first edition, on MXNet's Gluon: biases begin at zero, and there are 3
-    /// epochs.
-    D2lGluon,
-    /// A NiN for 28×28 images that trains in minutes on a CPU.
-    Small,
-    /// The paper's network for CIFAR-10's 32×32 colour images.
-    Cifar,
-}
-
-impl Preset {
-    pub const ALL: [Preset; 4] = [Preset::D2l, Preset::D2lGluon, Preset::Small, Preset::Cifar];
-
-    /// The preset's settings, with SGD.
-    pub fn config(self) -> TrainConfig {
-        let d2l = TrainConfig {
-            preset: Preset::D2l,
-            data: DataName::Known(&known::FASHION_MNIST),
-            data_dir: None,
-            device: "cpu".into(),
-            precision: Precision::Fp32,
-            epochs: 10,
-            batch_size: 128,
-            optimizer: OptimizerKind::Sgd,
-            learning_rate: 0.1,
-            momentum: 0.0,
-            nesterov: false,
-            weight_decay: 0.0,
-            beta1: BETAS[0],
-            beta2: BETAS[1],
-            eps: EPS,
-            schedule: Schedule::Constant,
-            resize: 224,
-            seed: 0,
-            on_nan: OnNan::Stop,
-            train_limit: None,
-            test_limit: None,
-            patience: None,
-            changes: Vec::new(),
-        };
-        match self {
-            Preset::D2l => d2l,
-            Preset::D2lGluon => TrainConfig { preset: Preset::D2lGluon, epochs: 3, ..d2l },
-            Preset::Small => TrainConfig {
-                preset: Preset::Small,
-                epochs: 8,
-                learning_rate: 0.025,
-                momentum: 0.9,
-                schedule: Schedule::Cosine { warmup: 1.0 },
-                resize: 28,
-                ..d2l
-            },
-            // The rate is a little lower than `small`'s, because the network is deeper and wider. The weight decay is
-            // the usual one of convolutional networks on CIFAR-10.
-            Preset::Cifar => TrainConfig {
-                preset: Preset::Cifar,
-                data: DataName::Known(&known::CIFAR10),
-                epochs: 60,
-                learning_rate: 0.02,
-                momentum: 0.9,
-                weight_decay: 1e-4,
-                schedule: Schedule::Cosine { warmup: 1.0 },
-                resize: 32,
-                ..d2l
-            },
-        }
-    }
-
-    /// The preset's settings with the recipe for `optimizer`.
-    pub fn config_with(self, optimizer: OptimizerKind) -> TrainConfig {
-        let config = self.config();
-        match optimizer {
-            OptimizerKind::Sgd => config,
-            OptimizerKind::AdamW => TrainConfig {
-                optimizer,
-                learning_rate: match self {
-                    Preset::D2l | Preset::D2lGluon => 0.001,
-                    Preset::Small => 0.002,
-                    Preset::Cifar => 0.001,
-                },
-                momentum: 0.0,
-                nesterov: false,
-                weight_decay: WEIGHT_DECAY,
-                ..config
-            },
-        }
-    }
-
-    /// The preset's network for its own data set, with initial values drawn from `seed`.
-    ///
-    /// # Errors
-    /// [`Error::Memory`] if the device has too little free memory.
-    pub fn net<B: Backend>(self, backend: &B, seed: u64) -> Result<Nin<B>> {
-        match self {
-            Preset::D2l => Nin::d2l(backend, seed),
-            Preset::D2lGluon => Nin::d2l_gluon(backend, seed),
-            Preset::Small => Nin::small(backend, seed),
-            Preset::Cifar => Nin::cifar(backend, seed),
-        }
-    }
-
-    /// The preset's network for images of `channels` channels and for `classes` classes.
-    ///
-    /// # Errors
-    /// As [`Preset::net`]; [`Error::Shape`] for no channels or no classes.
-    pub fn net_for<B: Backend>(self, backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Nin<B>> {
-        match self {
-            Preset::D2l => Nin::d2l_for(backend, seed, channels, classes),
-            Preset::D2lGluon => Nin::d2l_gluon_for(backend, seed, channels, classes),
-            Preset::Small => Nin::small_for(backend, seed, channels, classes),
-            Preset::Cifar => Nin::cifar_for(backend, seed, channels, classes),
-        }
-    }
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Preset::D2l => "d2l",
-            Preset::D2lGluon => "d2l-gluon",
-            Preset::Small => "small",
-            Preset::Cifar => "cifar",
-        })
-    }
-}
-
-impl FromStr for Preset {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let found = Preset::ALL.into_iter().find(|preset| preset.to_string() == text);
-        found.ok_or_else(|| Error::config("preset", format!("{text:?} is none of d2l, d2l-gluon, small and cifar")))
-    }
-}
 
 /// The most epochs. A larger number is a typing error.
 const MAX_EPOCHS: u32 = 1 << 24;
@@ -203,7 +65,7 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Height and width of the resized images, in pixels, from 1 to 1024.
     pub resize: usize,
-    /// The seed of initial values, of the images' order and of dropout.
+    /// The seed of initial values, of the images' order, of their augmentation and of dropout.
     pub seed: u64,
     /// What to do about a step of which something is not finite. Older runs do not have this entry; they stop.
     #[serde(default)]
@@ -217,6 +79,53 @@ pub struct TrainConfig {
     /// End after this many epochs in a row without a new best test accuracy; at the last epoch only if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,
+    /// Which training images are mirrored. Older runs do not have this entry and those below, which change nothing.
+    #[serde(default)]
+    pub fliplr: Flip,
+    /// The most pixels by which training images are shifted, see [`Augmentation::translate`].
+    #[serde(default)]
+    pub translate: usize,
+    /// The probability that a part of a training image is erased, see [`Erasing`].
+    #[serde(default)]
+    pub erasing: f64,
+    /// The last epochs, in which nothing is erased.
+    #[serde(default)]
+    pub erasing_rest: u32,
+    /// The normalisation of all images.
+    #[serde(default)]
+    pub normalize: Normalization,
+    /// The share of the labels that is spread over all classes, see [`Trainer::label_smoothing`].
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// Whether weights alone have weight decay, and biases have none.
+    #[serde(default)]
+    pub decay_weights_only: bool,
+    /// Factors of the learning rate for some parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_multipliers: Vec<RateMultiplier>,
+    /// Whether the first batch of training images scales the initial weights, see [`lsuv`](crate::nn::lsuv).
+    #[serde(default)]
+    pub lsuv: bool,
+    /// Which weights are averaged, if any.
+    #[serde(default, serialize_with = "average_to_text", deserialize_with = "average_from_text")]
+    pub average: Option<Average>,
+    /// Whether the final scores are of images and their mirror images.
+    #[serde(default)]
+    pub tta: bool,
+    /// The last training images, so many, take the test images' place during the run: they are measured after each epoch,
+    /// and not trained on. The test images are read for the final scores alone.
+    #[serde(default)]
+    pub holdout: usize,
+    /// The absolute path of what the run's first weights were taken from, if they were not drawn: another run's folder, or a
+    /// file. A run that goes on does not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Whether the last layers kept their drawn values where `init` has another number of classes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reset_head: bool,
+    /// The absolute path of the file whose weights were imported. Such a run was not trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<PathBuf>,
     /// A line for each setting that was changed when the run went on: from where on, the old value and the new one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -270,6 +179,9 @@ impl TrainConfig {
         let eps = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
         range("eps", self.eps, eps.contains(&self.eps), "at least 1.2e-38, and finite in f32")?;
         self.schedule.validate()?;
+        range("erasing", self.erasing, (0.0..=1.0).contains(&self.erasing), "a probability, from 0 to 1")?;
+        require_smoothing(self.label_smoothing)?;
+        self.average.map_or(Ok(()), |average| average.validate())?;
         match self.optimizer {
             OptimizerKind::Sgd => {
                 if self.nesterov && self.momentum == 0.0 {
@@ -291,15 +203,18 @@ impl TrainConfig {
                 }
             }
         }
+        if self.reset_head && self.init.is_none() {
+            return Err(Error::config("reset-head", "there is no head to reset without --init; leave it out"));
+        }
         if !(1..=1024).contains(&self.resize) {
             return Err(Error::config("resize", format!("{} must be between 1 and 1024 pixels", self.resize)));
         }
         Ok(())
     }
 
-    /// A new optimiser with these settings.
+    /// A new optimiser with these settings, which keeps averages of the weights if they say so.
     pub fn optimizer<B: Backend>(&self, backend: &B) -> Box<dyn Optimizer<B>> {
-        match self.optimizer {
+        let optimizer: Box<dyn Optimizer<B>> = match self.optimizer {
             OptimizerKind::Sgd => {
                 let sgd = Sgd::new(backend).with_momentum(self.momentum).with_nesterov(self.nesterov);
                 sgd.with_weight_decay(self.weight_decay).into()
@@ -308,7 +223,66 @@ impl TrainConfig {
                 let adamw = AdamW::new(backend).with_betas([self.beta1, self.beta2]).with_eps(self.eps);
                 adamw.with_weight_decay(self.weight_decay).into()
             }
+        };
+        match self.average {
+            Some(rule) => Averaging::new(backend, optimizer, rule).into(),
+            None => optimizer,
         }
+    }
+
+    /// A trainer of `net` at the start of a run with these settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a rate multiplier that fits no parameter; as [`Trainer::new`].
+    pub fn trainer<B: Backend, N: Module<B>>(&self, backend: &B, mut net: N) -> Result<Trainer<B, N>> {
+        set_multipliers(&mut net, &self.rate_multipliers, self.decay_weights_only)?;
+        let mut trainer = Trainer::new(backend, net, self.optimizer(backend), self.seed)?;
+        trainer.label_smoothing = self.label_smoothing;
+        Ok(trainer)
+    }
+
+    /// What becomes of training images.
+    pub fn augmentation(&self) -> Augmentation {
+        let epochs = self.epochs.saturating_sub(self.erasing_rest);
+        let erasing = (self.erasing != 0.0).then(|| Erasing { epochs, ..Erasing::new(self.erasing) });
+        Augmentation { seed: self.seed, flip: self.fliplr, translate: self.translate, erasing }
+    }
+
+    /// The training images to train on, and those to measure with after each epoch, out of a data set's training and test
+    /// images: within the limits, and with the [`holdout`](Self::holdout) in the test images' place.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a holdout that leaves no image to train on.
+    pub fn divided(&self, train: Dataset, test: Arc<Dataset>) -> Result<[Arc<Dataset>; 2]> {
+        let all = train.len();
+        if self.holdout > 0 && self.holdout >= all {
+            let problem = format!("{} of {all} training images leave none to train on", self.holdout);
+            return Err(Error::config("holdout", problem));
+        }
+        let (train, held) = train.split_at(all - self.holdout);
+        let train = train.take(self.train_limit.unwrap_or(usize::MAX));
+        Ok([Arc::new(train), if self.holdout > 0 { Arc::new(held) } else { test }])
+    }
+
+    /// A loader of training images: all that are given, shuffled and augmented.
+    ///
+    /// # Errors
+    /// As [`Loader::new`], [`Loader::with_augmentation`] and [`Loader::with_normalization`].
+    pub fn train_loader(&self, images: Arc<Dataset>) -> Result<Loader> {
+        self.loader(images, Order::Shuffled { seed: self.seed })?.with_augmentation(self.augmentation())
+    }
+
+    /// A loader of test images: all that are given, in their order and as they are.
+    ///
+    /// # Errors
+    /// As [`Loader::new`] and [`Loader::with_normalization`].
+    pub fn test_loader(&self, images: Arc<Dataset>) -> Result<Loader> {
+        self.loader(images, Order::Sequential)
+    }
+
+    fn loader(&self, images: Arc<Dataset>, order: Order) -> Result<Loader> {
+        let config = LoaderConfig { batch_size: self.batch_size, height: self.resize, width: self.resize, order };
+        Loader::new(images, config)?.with_normalization(self.normalize.clone())
     }
 
     /// The options for [`Trainer::fit`](super::Trainer::fit), which reports every `report_every` steps (at least 1).
@@ -322,6 +296,10 @@ impl TrainConfig {
             on_nan: self.on_nan,
         }
     }
+}
+
+fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
+    *setting == T::default()
 }
 
 fn fp32() -> Precision {
@@ -338,6 +316,21 @@ fn beta2() -> f64 {
 
 fn eps() -> f64 {
     EPS
+}
+
+/// The text of no average.
+const NONE: &str = "none";
+
+fn average_to_text<S: Serializer>(average: &Option<Average>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match average {
+        Some(average) => serializer.collect_str(average),
+        None => serializer.serialize_str(NONE),
+    }
+}
+
+fn average_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Average>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == NONE { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
 }
 
 fn to_text<S: Serializer>(schedule: &Schedule, serializer: S) -> std::result::Result<S::Ok, S::Error> {

@@ -70,7 +70,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     ) -> Result<Option<NotFinite>> {
         let tape = Tape::checked(&self.backend, self.mode());
         let mut meter = Meter::with(&self.backend, Policy::Count)?;
-        match gradients(&self.net, tape, x, shape, labels, &mut meter) {
+        match gradients(&self.net, tape, x, shape, labels, self.label_smoothing, &mut meter) {
             Ok(_) => {
                 let loss = meter.read(&self.backend)?.loss;
                 Ok((!loss.is_finite()).then(|| NotFinite::loss(loss, Place::Loss)))

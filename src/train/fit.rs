@@ -170,6 +170,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             let rate = options.rate * factor;
             if rate as f32 == 0.0 { 0.0 } else { rate }
         };
+        self.optimizer.set_updates(steps as u64 * u64::from(options.epochs));
         let mut first = true;
         let mut lag = Lag::new();
         while self.position.epoch < options.epochs {

@@ -2,10 +2,10 @@
 
 use crate::Backend;
 use crate::Result;
-use crate::device::{Recording, StepScalars};
+use crate::device::{Real, Recording, StepScalars};
 use crate::nn::Module;
 use crate::optim::Optimizer;
-use crate::tape::ParamId;
+use crate::tape::{Param, ParamId};
 
 /// Cache key: everything baked into a recording. Any difference means a new recording. The settings of the network's
 /// modules are left out, because they do not change.
@@ -23,7 +23,9 @@ pub(super) struct Work {
 struct Training {
     seed: u64,
     optimizer: Vec<u64>,
-    multipliers: Vec<f64>,
+    /// Of the rate and of the weight decay of each parameter.
+    multipliers: Vec<[f64; 2]>,
+    label_smoothing: u64,
 }
 
 impl Work {
@@ -38,12 +40,14 @@ impl Work {
         seed: u64,
         net: &impl Module<B>,
         optimizer: &dyn Optimizer<B>,
+        label_smoothing: f64,
     ) -> Self {
-        let multiplier = |param: &crate::Param<B>| crate::device::Real::to_f64(param.rate_multiplier);
+        let multipliers = |param: &Param<B>| [param.rate_multiplier, param.decay_multiplier].map(Real::to_f64);
         let training = Training {
             seed,
             optimizer: optimizer.recording_key(),
-            multipliers: net.params().into_iter().map(|(_, param)| multiplier(param)).collect(),
+            multipliers: net.params().into_iter().map(|(_, param)| multipliers(param)).collect(),
+            label_smoothing: label_smoothing.to_bits(),
         };
         Work { training: Some(training), ..Work::scoring(data, images, net) }
     }

@@ -1,11 +1,10 @@
-//! Resident data sets: a data set in device memory, whose batches the device gathers, resizes and scales.
+//! Resident data sets: a data set in device memory, whose batches the device gathers, changes, resizes and normalises.
 
 use std::ops::Range;
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Backend;
-use crate::data::{Loader, Order};
+use crate::data::{Loader, Order, Transform};
 use crate::device::Role;
 use crate::ops::gather::{DeviceResizer, Selection};
 use crate::tape::unique;
@@ -27,12 +26,14 @@ pub struct Resident<B: Backend> {
 /// The order of an epoch on the device: indices of images as little-endian `u32`s.
 struct EpochOrder<B: Backend> {
     bytes: B::Bytes,
+    /// The words of each image's transform, in the same order, if the loader changes images.
+    transforms: Option<B::Bytes>,
     /// `None` before the first epoch.
     epoch: Option<u32>,
 }
 
 impl<B: Backend> Resident<B> {
-    /// Uploads the data set of `loader`, whose batch size, image size and order it keeps.
+    /// Uploads the data set of `loader`, whose batch size, image size, order, augmentation and normalisation it keeps.
     ///
     /// # Errors
     /// [`Error::Memory`] if the device has too little free memory; as [`DeviceResizer::new`].
@@ -40,9 +41,13 @@ impl<B: Backend> Resident<B> {
         let (dataset, config) = (loader.dataset(), loader.config());
         let (from, to) = ([dataset.height(), dataset.width()], [config.height, config.width]);
         let resizer = DeviceResizer::new(backend, from, to, dataset.channels())?;
+        let resizer = resizer.with_normalization(backend, loader.normalization())?;
         let images = backend.upload_bytes(dataset.images())?;
         let labels = backend.upload_bytes(dataset.labels())?;
-        let order = EpochOrder { bytes: backend.alloc_bytes(dataset.len() * size_of::<u32>())?, epoch: None };
+        let bytes = backend.alloc_bytes(dataset.len() * size_of::<u32>())?;
+        let words = dataset.len() * Transform::WORDS;
+        let transforms = loader.augmentation().map(|_| backend.alloc_bytes(words * size_of::<i32>())).transpose()?;
+        let order = EpochOrder { bytes, transforms, epoch: None };
         let labelled = dataset.labels().iter().copied().enumerate().map(|(at, label)| (label, at));
         let largest_label = labelled.max_by_key(|&(label, _)| label).unwrap_or_default();
         let (backend, order, id) = (backend.clone(), Mutex::new(order), unique());
@@ -67,16 +72,27 @@ impl<B: Backend> Resident<B> {
         Shape::image(n, self.loader.dataset().channels(), config.height, config.width)
     }
 
-    /// Uploads the order of an epoch, unless the device has it already.
+    /// Uploads the order of an epoch, and what becomes of its images, unless the device has them already.
     pub(super) fn begin(&self, epoch: u32) -> Result<()> {
         let mut order = self.order();
-        // A sequential order is the same in every epoch, so it is uploaded once.
-        let epoch = if self.loader.config().order == Order::Sequential { 0 } else { epoch };
-        if order.epoch != Some(epoch) {
-            let indices: Vec<u8> = self.loader.order(epoch).into_iter().flat_map(u32::to_le_bytes).collect();
-            self.backend.write_bytes(&mut order.bytes, &indices)?;
-            order.epoch = Some(epoch);
+        // Images that are not changed, in a sequential order, are the same in every epoch, so they are uploaded once.
+        let same = self.loader.config().order == Order::Sequential && self.loader.augmentation().is_none();
+        let epoch = if same { 0 } else { epoch };
+        if order.epoch == Some(epoch) {
+            return Ok(());
         }
+        // Half of an upload belongs to no epoch.
+        order.epoch = None;
+        let indices = self.loader.order(epoch);
+        let bytes: Vec<u8> = indices.iter().flat_map(|index| index.to_le_bytes()).collect();
+        self.backend.write_bytes(&mut order.bytes, &bytes)?;
+        if let Some(transforms) = &mut order.transforms {
+            let words = indices.iter().map(|&index| self.loader.transform(epoch, index).unwrap_or_default().words());
+            let words: Vec<_> = words.collect();
+            let bytes: Vec<u8> = words.as_flattened().iter().flat_map(|word| word.to_le_bytes()).collect();
+            self.backend.write_bytes(transforms, &bytes)?;
+        }
+        order.epoch = Some(epoch);
         Ok(())
     }
 
@@ -86,8 +102,13 @@ impl<B: Backend> Resident<B> {
         let mut x = self.backend.alloc(Role::Activation, self.shape(n).len())?;
         let mut labels = self.backend.alloc_bytes(n)?;
         let order = self.order();
-        let selection =
-            Selection { images: &self.images, labels: &self.labels, order: &order.bytes, first: places.start };
+        let selection = Selection {
+            images: &self.images,
+            labels: &self.labels,
+            order: &order.bytes,
+            transforms: order.transforms.as_ref(),
+            first: places.start,
+        };
         self.resizer.gather(&self.backend, &selection, &mut x, &mut labels)?;
         Ok((x, labels))
     }
@@ -105,8 +126,7 @@ impl<B: Backend> Resident<B> {
     }
 
     fn order(&self) -> MutexGuard<'_, EpochOrder<B>> {
-        // A poisoned lock is harmless: `epoch` is set after the upload, so a panic during the upload leaves the old
-        // number.
+        // A poisoned lock is harmless: `epoch` is set after the upload, so a panic during the upload leaves no number.
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

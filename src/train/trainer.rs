@@ -30,6 +30,9 @@ pub struct Trainer<B: Backend, N: Module<B>> {
     pub optimizer: Box<dyn Optimizer<B>>,
     /// The position in the run. Dropout's masks are functions of it and of the seed.
     pub position: Position,
+    /// The share of the labels that is spread over all classes in training, in [0, 1]
+    /// ([`Tape::smoothed_cross_entropy`]); 0 by default. Evaluations have none.
+    pub label_smoothing: f64,
     /// Whether to record and replay steps on a device that can; the bits are the same either way. `true` by default.
     pub record: bool,
     /// The time of this epoch's steps so far.
@@ -58,6 +61,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             net,
             optimizer: optimizer.into(),
             position: Position::default(),
+            label_smoothing: 0.0,
             record: true,
             epoch_time: Duration::ZERO,
             seed,
@@ -111,11 +115,12 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let scalars = StepScalars {
             rate: Real::to_f64(B::Scalar::from_f64(rate)) as f32,
             corrections: self.optimizer.corrections(),
+            keep: Real::to_f64(B::Scalar::from_f64(self.optimizer.keep())) as f32,
             epoch,
             step,
             first: places.start as u32,
         };
-        let work = Work::training(data.id, n, self.seed, &self.net, &*self.optimizer);
+        let work = Work::training(data.id, n, self.seed, &self.net, &*self.optimizer, self.label_smoothing);
         let backend = self.backend.clone();
         // A replay fails with the device, and then there is nothing to read any more.
         let replays = self.record && self.recorded.get_mut().replays(&work);
@@ -170,7 +175,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
     ) -> Result<()> {
         let tape = Tape::new(&self.backend, self.mode());
-        let grads = gradients(&self.net, tape, x, shape, labels, &mut self.meter)?;
+        let grads = gradients(&self.net, tape, x, shape, labels, self.label_smoothing, &mut self.meter)?;
         self.optimizer.step(params_mut(&mut self.net)?, &grads, rate)
     }
 
@@ -266,12 +271,13 @@ pub(super) fn gradients<B: Backend>(
     x: B::Buf,
     shape: Shape,
     labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
+    smoothing: f64,
     meter: &mut Meter<B>,
 ) -> Result<Grads<B>> {
     let x = tape.constant(x, shape)?;
     let logits = net.forward(&mut tape, x)?;
     let labels = labels(tape.backend(), logits.shape())?;
-    let loss = tape.cross_entropy(&logits, &labels, meter)?;
+    let loss = tape.smoothed_cross_entropy(&logits, &labels, smoothing, meter)?;
     drop(logits);
     tape.backward(loss)
 }

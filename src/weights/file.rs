@@ -1,5 +1,5 @@
-//! The safetensors file of [`Tensors`]: eight bytes with the length of a JSON header, the header, and the tensors' bytes.
-//! Header and checksum have one order, by name, so equal contents make equal files.
+//! The safetensors file of [`Tensors`]: eight bytes with the length of a JSON header, the header, and the tensors'
+//! bytes. Header and checksum have one order, by name, so equal contents make equal files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,6 +11,9 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::element::{Element, TYPES, element};
+use super::origin::{Format, Origin};
+use super::pytorch::SAVE_AGAIN;
 use super::{Tensor, Tensors};
 use crate::data::hex;
 use crate::system::allocation::{grow, reserve};
@@ -69,10 +72,11 @@ impl Tensors {
         Ok(bytes)
     }
 
-    /// The contents of the file at `path`. Memory is taken as the bytes come: about the file's size in f32.
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io("read", path))?;
-        let size = file.metadata().map_err(Error::io("read", path))?.len();
+    /// The contents of the file at `path`, of which `first` are the first bytes and `rest` has the others. Memory is
+    /// taken as the bytes come: about the file's size in f32.
+    pub(super) fn read_safetensors(path: &Path, first: &[u8], rest: File) -> Result<Self> {
+        let size = rest.metadata().map_err(Error::io("read", path))?.len();
+        let mut file = first.chain(rest);
         let no_safetensors = |problem: String| Error::weights(path)(format!("not a safetensors file: {problem}"));
         let cut_short = |e: io::Error| match e.kind() {
             io::ErrorKind::UnexpectedEof => no_safetensors("it is cut short; get the file again".into()),
@@ -81,7 +85,11 @@ impl Tensors {
 
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(cut_short)?;
+        let pickle = matches!(length, [0x80, 2..=5, ..]);
         let length = u64::from_le_bytes(length);
+        if length > MAX_HEADER && pickle {
+            return Err(no_safetensors(format!("it is a bare pickle, which may run anything; {SAVE_AGAIN}")));
+        }
         if length > MAX_HEADER {
             return Err(no_safetensors(format!("its header would have {length} bytes")));
         }
@@ -96,11 +104,12 @@ impl Tensors {
         let mut infos: Vec<_> = header.tensors().into_iter().collect();
         infos.sort_by(|(a, _), (b, _)| a.cmp(b));
         if let Some((name, info)) = infos.iter().find(|(_, info)| element(info.dtype).is_none()) {
-            let problem = format!("tensor {name} is {}; weights are F32, F16, BF16 or F64", info.dtype);
+            let problem = format!("tensor {name} is {}; {TYPES}", info.dtype);
             return Err(Error::weights(path)(problem));
         }
         infos.sort_by_key(|(_, info)| info.data_offsets);
         let (mut tensors, mut piece) = (BTreeMap::new(), vec![0; PIECE]);
+        let mut origin = Origin { format: Format::Safetensors, ..Origin::default() };
         for (name, info) in infos {
             let Some(Element { width, to_f32 }) = element(info.dtype) else { continue };
             let mut left = info.data_offsets.1 - info.data_offsets.0;
@@ -116,6 +125,7 @@ impl Tensors {
                 values.extend(piece.chunks_exact(width).map(to_f32));
                 left -= piece.len();
             }
+            *origin.types.entry(info.dtype.to_string()).or_default() += 1;
             tensors.insert(name, Tensor { dims: info.shape.clone(), values });
         }
         if file.read(&mut piece).map_err(Error::io("read", path))? > 0 {
@@ -123,7 +133,7 @@ impl Tensors {
         }
 
         let entry = |key: &str| header.metadata().as_ref().and_then(|entries| entries.get(key).cloned());
-        let mut contents = Tensors { tensors, note: entry(NOTE), sealed: false };
+        let mut contents = Tensors { tensors, note: entry(NOTE), sealed: false, origin };
         if let Some(checksum) = entry(CHECKSUM) {
             if checksum != contents.checksum() {
                 let problem = "its contents do not match its checksum: the file is damaged; use another copy (a program \
@@ -160,58 +170,5 @@ impl Tensors {
             text(&mut hash, note);
         }
         hex(&hash.finalize())
-    }
-}
-
-/// A type of elements in a file: its width in bytes, and the conversion of an element's bytes.
-struct Element {
-    width: usize,
-    to_f32: fn(&[u8]) -> f32,
-}
-
-/// How elements of type `dtype` become f32; `None` for a type that weights do not have.
-fn element(dtype: Dtype) -> Option<Element> {
-    let (width, to_f32): (usize, fn(&[u8]) -> f32) = match dtype {
-        Dtype::F32 => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        Dtype::F64 => (8, |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
-        // bf16 is the upper half of an f32.
-        Dtype::BF16 => (2, |b| f32::from_le_bytes([0, 0, b[0], b[1]])),
-        Dtype::F16 => (2, |b| from_f16(u16::from_le_bytes([b[0], b[1]]))),
-        _ => return None,
-    };
-    Some(Element { width, to_f32 })
-}
-
-/// The value of an IEEE half: 1 bit of sign, 5 of exponent (bias 15), 10 of fraction.
-fn from_f16(bits: u16) -> f32 {
-    let bits = u32::from(bits);
-    let (sign, exponent, fraction) = (bits >> 15 << 31, bits >> 10 & 0x1f, bits & 0x3ff);
-    let magnitude = match exponent {
-        // Subnormal: the fraction counts steps of 2⁻²⁴.
-        0 => (fraction as f32 / 16_777_216.0).to_bits(),
-        0x1f => 0xff << 23 | fraction << 13,
-        _ => (exponent + 127 - 15) << 23 | fraction << 13,
-    };
-    f32::from_bits(sign | magnitude)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_half_is_widened_exactly() {
-        for bits in 0..=u16::MAX {
-            let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
-            let magnitude = match exponent {
-                0 => fraction / 1024.0 * 2f64.powi(-14),
-                31 if fraction == 0.0 => f64::INFINITY,
-                31 => f64::NAN,
-                _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
-            };
-            let value = f64::from(from_f16(bits));
-            assert_eq!(value.is_sign_negative(), bits >> 15 == 1, "{bits:#06x}");
-            assert!(value.abs() == magnitude || value.is_nan() && magnitude.is_nan(), "{bits:#06x}: {value}");
-        }
     }
 }

@@ -3,14 +3,21 @@
 //! backend.
 //!
 //! A file that this crate writes is sealed: its metadata has a SHA-256 of the contents, and a damaged file is refused.
+//!
+//! What `torch.save` wrote of a state dict (`.pt`, `.pth`) is read too. Its pickle is never executed: a reader of its
+//! own knows dictionaries and tensors, and refuses everything else by name.
 
+mod compare;
+mod element;
 mod file;
 mod fit;
+mod origin;
+mod pytorch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,13 +26,16 @@ use crate::device::Real;
 use crate::nn::{Module, params_mut};
 use crate::tape::Param;
 use crate::{Error, Result, Shape};
+pub use compare::Comparison;
+pub use origin::{Format, Origin};
 
-/// The contents of a safetensors file on the host: tensors by name, in PyTorch's layouts, and an optional note.
+/// The contents of a weights file on the host: tensors by name, in PyTorch's layouts, and an optional note.
 #[derive(Clone, Debug, Default)]
 pub struct Tensors {
     tensors: BTreeMap<String, Tensor>,
     note: Option<String>,
     sealed: bool,
+    origin: Origin,
 }
 
 /// A tensor in PyTorch's layout.
@@ -53,6 +63,16 @@ impl Tensors {
         Ok(())
     }
 
+    /// Whether there are no tensors.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// The tensors by name: name, shape, and values in PyTorch's layout.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize], &[f32])> {
+        self.tensors.iter().map(|(name, Tensor { dims, values })| (&**name, &dims[..], &values[..]))
+    }
+
     /// The note: a text stored in the file's metadata.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
@@ -68,6 +88,21 @@ impl Tensors {
     /// match it. `false` for a file without one, as other programs write it, and after a change.
     pub fn is_sealed(&self) -> bool {
         self.sealed
+    }
+
+    /// The file that these tensors were read from: its format, and the types that it has.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// The number of their values, in all.
+    pub fn elements(&self) -> usize {
+        self.tensors.values().map(|tensor| tensor.values.len()).sum()
     }
 
     /// The parameters of a network, downloaded from the device.
@@ -115,7 +150,7 @@ impl Tensors {
         prefix: &str,
         path: &Path,
     ) -> Result<Vec<(String, Vec<B::Scalar>)>> {
-        let params: Vec<_> = net.params().into_iter().map(|(name, param)| (name, param.shape())).collect();
+        let params = shapes(net);
         if !params.iter().any(|(name, _)| self.tensors.contains_key(&format!("{prefix}{name}"))) {
             return Ok(Vec::new());
         }
@@ -141,15 +176,44 @@ impl Tensors {
         beside: &[String],
         path: &Path,
     ) -> Result<()> {
-        let params: Vec<_> = net.params().into_iter().map(|(name, param)| (name, param.shape())).collect();
+        let params = shapes(net);
         let prefix = self.prefix(&params, beside).map_err(Error::weights(path))?;
-        let found = self.fitting(&params, &prefix).map_err(Error::weights(path))?;
+        self.give(backend, net, &params, &prefix, path)
+    }
+
+    /// [`Tensors::give_to`] for a network with another number of classes: its last layers, whose shapes differ from
+    /// these tensors' in the classes alone, keep their values. Returns the names of their parameters; none if all
+    /// shapes fit.
+    ///
+    /// # Errors
+    /// As [`Tensors::give_to`], also for a shape that differs in anything else.
+    pub fn give_body_to<B: Backend>(&self, backend: &B, net: &mut impl Module<B>, path: &Path) -> Result<Vec<String>> {
+        let mut params = shapes(net);
+        let prefix = self.prefix(&params, &[]).map_err(Error::weights(path))?;
+        let head = self.compare(&*net).head;
+        params.retain(|(name, _)| !head.contains(name));
+        self.give(backend, net, &params, &prefix, path)?;
+        Ok(head)
+    }
+
+    /// Sets some of a network's parameters, `params`, to the tensors that `prefix` and their names name.
+    fn give<B: Backend>(
+        &self,
+        backend: &B,
+        net: &mut impl Module<B>,
+        params: &[(String, Shape)],
+        prefix: &str,
+        path: &Path,
+    ) -> Result<()> {
+        let found = self.fitting(params, prefix).map_err(Error::weights(path))?;
+        let wanted = |name: &str| params.iter().any(|(param, _)| param == name);
         for (name, param) in params_mut(net)? {
-            if param.data_mut().is_none() {
+            if wanted(&name) && param.data_mut().is_none() {
                 return Err(Error::ParameterInUse { op: "weights", name });
             }
         }
-        for ((_, param), tensor) in params_mut(net)?.into_iter().zip(found) {
+        let taking = params_mut(net)?.into_iter().filter(|(name, _)| wanted(name));
+        for ((_, param), tensor) in taking.zip(found) {
             param.set(backend, &tensor.in_memory_order::<B::Scalar>(param.shape()))?;
         }
         Ok(())
@@ -167,14 +231,30 @@ impl Tensors {
         write_whole(path, &self.to_bytes(path)?)
     }
 
-    /// Reads a file. Elements of type F16 and BF16 are widened to f32, those of F64 are rounded to the nearest f32.
+    /// Reads a file: safetensors, or what `torch.save` wrote of a state dict, by its first bytes. Elements of type F16
+    /// and BF16 are widened to f32, those of F64 are rounded to the nearest f32.
+    ///
+    /// A state dict may lie one level down, under `state_dict`, `model`, `model_state_dict` or `net`, beside other
+    /// entries, which are not looked at: [`Origin::wrapper`] says which it was. A pickle is never executed.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is not safetensors, has a tensor of another
-    /// type, or if it has a SHA-256 that its contents do not match.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is neither, or damaged, has a tensor of
+    /// another type, or a SHA-256 that its contents do not match. [`Error::Weights`] for a pickle that asks for
+    /// anything but dictionaries and tensors, with the name of it, and for a format older than PyTorch 1.6.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::read(path)
+        let mut file = fs::File::open(path).map_err(Error::io("read", path))?;
+        let mut first = Vec::new();
+        (&mut file).take(pytorch::FIRST).read_to_end(&mut first).map_err(Error::io("read", path))?;
+        match pytorch::is_pytorch(&first) {
+            true => Self::read_pytorch(path, &first, file),
+            false => Self::read_safetensors(path, &first, file),
+        }
     }
+}
+
+/// The names and shapes of a network's parameters.
+fn shapes<B: Backend>(net: &impl Module<B>) -> Vec<(String, Shape)> {
+    net.params().into_iter().map(|(name, param)| (name, param.shape())).collect()
 }
 
 impl Tensor {
@@ -192,8 +272,8 @@ pub fn save<B: Backend>(backend: &B, net: &impl Module<B>, path: impl AsRef<Path
     Tensors::of(backend, net)?.save(path.as_ref())
 }
 
-/// Loads a network's parameters from a safetensors file that [`save`] or PyTorch wrote for the same network. Nothing
-/// changes if a tensor does not fit.
+/// Loads a network's parameters from a file that [`save`] or PyTorch wrote for the same network, safetensors or `.pt`.
+/// Nothing changes if a tensor does not fit.
 ///
 /// # Errors
 /// As [`Tensors::load`] and [`Tensors::give_to`].

@@ -132,7 +132,7 @@ fn a_parameter_multiplies_as_it_was_last_written<B: Backend>(backend: &B, _: Ari
     let [rate, zero, one] = [0.1, 0.0, 1.0].map(B::Scalar::from_f64);
     let step = SgdStep { rate, momentum: zero, nesterov: false, weight_decay: zero };
     let grad = parameter(&draw::spread(4, w.len()));
-    let item = Item { param: &mut updated, grad: &grad, velocity: None, rate_multiplier: one };
+    let item = Item { param: &mut updated, grad: &grad, velocity: None, rate_multiplier: one, decay_multiplier: one };
     backend.sgd(&step, &mut [item], None).unwrap();
     let values = case::download(backend, w, &updated);
     assert_ne!(values, drawn);

@@ -43,7 +43,7 @@ pub enum Case {
     Relu { x: Shape },
     Dropout { x: Shape, probability: f64 },
     Flatten { x: [usize; 4] },
-    CrossEntropy { n: usize, classes: usize },
+    CrossEntropy { n: usize, classes: usize, smoothing: f64 },
 }
 
 /// The results of a case: its output, and the gradients of `Σ seed·y` with respect to each input (none for a constant).
@@ -71,7 +71,7 @@ impl Case {
             }
             Case::MaxPool { x, .. } | Case::GlobalAvgPool { x } | Case::Flatten { x } => vec![tensor(x)],
             Case::Relu { x } | Case::Dropout { x, .. } => vec![x],
-            Case::CrossEntropy { n, classes } => vec![Shape::matrix(n, classes)],
+            Case::CrossEntropy { n, classes, .. } => vec![Shape::matrix(n, classes)],
         }
     }
 
@@ -215,10 +215,13 @@ fn variables<B: Backend>(tape: &mut Tape<B>, case: &Case, roles: &[Role], inputs
 pub fn forward<B: Backend>(backend: &B, case: &Case, inputs: &[Vec<f64>]) -> Vec<f64> {
     let mut tape = Tape::new(backend, TRAINING);
     let vars = variables(&mut tape, case, &case.roles(), inputs);
-    if let Case::CrossEntropy { n, classes } = *case {
+    if let Case::CrossEntropy { n, classes, smoothing } = *case {
         let mut meter = Meter::new(backend).unwrap();
         let labels = backend.upload_bytes(&labels(n, classes)).unwrap();
-        tape.score(&vars[0], &labels, &mut meter).unwrap();
+        match smoothing {
+            0.0 => tape.score(&vars[0], &labels, &mut meter).unwrap(),
+            _ => drop(tape.smoothed_cross_entropy(&vars[0], &labels, smoothing, &mut meter).unwrap()),
+        }
         return vec![meter.read(backend).unwrap().loss];
     }
     let y = case.apply(&mut tape, &vars).unwrap();
@@ -242,10 +245,10 @@ pub fn run_as<B: Backend>(
 ) -> Outcome {
     let mut tape = Tape::new(backend, TRAINING);
     let vars = variables(&mut tape, case, roles, inputs);
-    let (y, grads) = if let Case::CrossEntropy { n, classes } = *case {
+    let (y, grads) = if let Case::CrossEntropy { n, classes, smoothing } = *case {
         let mut meter = Meter::new(backend).unwrap();
         let labels = backend.upload_bytes(&labels(n, classes)).unwrap();
-        let loss = tape.cross_entropy(&vars[0], &labels, &mut meter).unwrap();
+        let loss = tape.smoothed_cross_entropy(&vars[0], &labels, smoothing, &mut meter).unwrap();
         (vec![meter.read(backend).unwrap().loss], tape.backward(loss).unwrap())
     } else {
         let y = case.apply(&mut tape, &vars).unwrap();

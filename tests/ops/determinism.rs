@@ -22,7 +22,7 @@ fn large() -> Vec<Case> {
         Case::Relu { x: images },
         Case::Dropout { x: images, probability: 0.5 },
         Case::Flatten { x },
-        Case::CrossEntropy { n: 4099, classes: 53 },
+        Case::CrossEntropy { n: 4099, classes: 53, smoothing: 0.1 },
     ]
 }
 

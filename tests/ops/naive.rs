@@ -58,7 +58,7 @@ pub fn output(case: &Case, inputs: &[Vec<f64>], index: usize) -> Sum {
         Case::Relu { .. } => Sum::moved(x[index].max(0.0)),
         Case::Dropout { x: shape, probability } => dropped(*shape, *probability, x[index], index),
         Case::Flatten { .. } => Sum::moved(x[index]),
-        Case::CrossEntropy { n, classes } => mean_loss(*n, *classes, x),
+        Case::CrossEntropy { n, classes, smoothing } => mean_loss(*n, *classes, *smoothing, x),
     }
 }
 
@@ -83,7 +83,7 @@ pub fn gradient(case: &Case, inputs: &[Vec<f64>], dy: &[f64], input: usize, inde
         Case::Relu { .. } => Sum::moved(if x[index] > 0.0 { dy[index] } else { 0.0 }),
         Case::Dropout { x: shape, probability } => dropped(*shape, *probability, dy[index], index),
         Case::Flatten { .. } => Sum::moved(dy[index]),
-        Case::CrossEntropy { n, classes } => logit_gradient(*n, *classes, x, index),
+        Case::CrossEntropy { n, classes, smoothing } => logit_gradient(*n, *classes, *smoothing, x, index),
     }
 }
 
@@ -221,23 +221,31 @@ fn softmax(row: &[f64]) -> (Vec<f64>, f64) {
     (exps.iter().map(|e| e / total).collect(), max - min)
 }
 
-fn mean_loss(n: usize, classes: usize, logits: &[f64]) -> Sum {
+/// The probability that smoothing gives to a class, which the label names or not.
+fn target(hit: bool, smoothing: f64, classes: usize) -> f64 {
+    f64::from(u8::from(hit)) * (1.0 - smoothing) + smoothing / classes as f64
+}
+
+fn mean_loss(n: usize, classes: usize, smoothing: f64, logits: &[f64]) -> Sum {
     let mut sum = Sum::default();
     for (row, label) in logits.chunks(classes).zip(labels(n, classes)) {
         let (p, spread) = softmax(row);
-        let loss = -p[usize::from(label)].ln();
+        let targets = (0..classes).map(|class| target(class == usize::from(label), smoothing, classes));
+        let loss: f64 = targets.zip(&p).map(|(target, p)| -target * p.ln()).sum();
         sum.value += loss / n as f64;
         // exp has the error of its argument, which is relative to the logits' spread; ln turns relative errors of a
         // sum into absolute ones.
         sum.magnitude += (1.0 + spread + loss) / n as f64;
     }
-    Sum { roundings: classes + n + 8, ..sum }
+    // The mean of all classes' terms is another sum.
+    let smoothed = if smoothing > 0.0 { classes + 4 } else { 0 };
+    Sum { roundings: classes + n + 8 + smoothed, ..sum }
 }
 
-fn logit_gradient(n: usize, classes: usize, logits: &[f64], index: usize) -> Sum {
+fn logit_gradient(n: usize, classes: usize, smoothing: f64, logits: &[f64], index: usize) -> Sum {
     let (row, class) = (index / classes, index % classes);
     let (p, spread) = softmax(&logits[row * classes..][..classes]);
-    let hit = f64::from(u8::from(usize::from(labels(n, classes)[row]) == class));
+    let hit = target(usize::from(labels(n, classes)[row]) == class, smoothing, classes);
     let roundings = classes + 8 + 2 * spread.ceil() as usize;
     Sum { value: (p[class] - hit) / n as f64, magnitude: (p[class] + hit) / n as f64, roundings }
 }

@@ -204,7 +204,11 @@ mod on_a_gpu {
 
     fn update(gpu: &Cuda, param: &mut Buf, grad: &Buf, velocity: &mut Buf) -> Result<()> {
         let step = SgdStep { rate: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.01 };
-        gpu.sgd(&step, &mut [Item { param, grad, velocity: Some(velocity), rate_multiplier: 1.0 }], None)
+        gpu.sgd(
+            &step,
+            &mut [Item { param, grad, velocity: Some(velocity), rate_multiplier: 1.0, decay_multiplier: 1.0 }],
+            None,
+        )
     }
 
     /// Every use of a gradient in parts gives the same bits as the use of one that was added up before.

@@ -163,12 +163,18 @@ impl Dice {
 
 type Check = fn(&Cuda, Arithmetic, &mut Dice);
 
-fn ops() -> [(&'static str, Check); 15] {
+fn ops() -> [(&'static str, Check); 16] {
     [
         ("adamw", adamw),
+        ("average", |cuda, arithmetic, dice| {
+            let keep = dice.one_of(&[0.0, 0.5, 0.9, 0.999, 1.0]);
+            let any = updated(dice, Rule::Average { keep });
+            update::check(cuda, arithmetic, &any);
+        }),
         ("conv2d", conv2d),
         ("cross_entropy", |cuda, arithmetic, dice| {
-            let case = Case::CrossEntropy { n: dice.between(1, 150), classes: dice.between(1, 256) };
+            let smoothing = dice.one_of(&[0.0, 0.0, 0.1, 0.5, 1.0]);
+            let case = Case::CrossEntropy { n: dice.between(1, 150), classes: dice.between(1, 256), smoothing };
             reference::check(cuda, arithmetic, &case, &mut Worst::default());
         }),
         ("dropout", |cuda, arithmetic, dice| {
@@ -315,7 +321,8 @@ fn batches(cuda: &Cuda, _: Arithmetic, dice: &mut Dice) {
     let from = dice.extents(1, 40);
     let to = if dice.once_in(4) { from } else { dice.extents(1, 60) };
     let (images, channels) = (dice.between(1, 6), dice.one_of(&[1, 1, 3, 3, 2, 4, 5]));
-    gather::check(cuda, &Batches { images, from, to, channels, batch: dice.between(1, 6) });
+    let changed = from[0].min(from[1]) > 2 && !dice.once_in(3);
+    gather::check(cuda, &Batches { images, from, to, channels, batch: dice.between(1, 6), changed });
 }
 
 /// Parameters of random lengths, often more than one launch takes.

@@ -31,6 +31,7 @@ pub enum Cases {
 pub fn table() -> Vec<Row> {
     vec![
         ("adamw", Cases::Rule(adamw())),
+        ("average", Cases::Rule(average())),
         ("conv2d", Cases::Tape(conv2d())),
         ("cross_entropy", Cases::Tape(cross_entropy())),
         ("dropout", Cases::Tape(dropout())),
@@ -55,9 +56,9 @@ pub fn tape_cases() -> Vec<Case> {
     cases.flatten().collect()
 }
 
-/// The cases of each optimiser, with its name.
-pub fn updates() -> [(&'static str, Vec<Update>); 2] {
-    [("adamw", adamw()), ("sgd", sgd())]
+/// The cases of each rule of updates, with its name.
+pub fn updates() -> [(&'static str, Vec<Update>); 3] {
+    [("adamw", adamw()), ("average", average()), ("sgd", sgd())]
 }
 
 /// The cases of gather: batches of a data set.
@@ -230,7 +231,9 @@ fn dropout() -> Vec<Case> {
 
 fn cross_entropy() -> Vec<Case> {
     let cases = [(1, 1), (1, 2), (3, 1), (1, 10), (3, 10), (7, 13), (128, 10), (5, 256), (53, 11)];
-    cases.map(|(n, classes)| Case::CrossEntropy { n, classes }).to_vec()
+    let smoothed =
+        [0.0, 0.1, 1.0].map(|smoothing| cases.map(|(n, classes)| Case::CrossEntropy { n, classes, smoothing }));
+    smoothed.as_flattened().to_vec()
 }
 
 fn sgd() -> Vec<Update> {
@@ -278,6 +281,23 @@ fn adamw() -> Vec<Update> {
     ]
 }
 
+fn average() -> Vec<Update> {
+    let kept =
+        |keep| Update { lens: &[131], rate: 0.0, rule: Rule::Average { keep }, weight_decay: 0.0, multipliers: &[1.0] };
+    vec![
+        kept(0.0),
+        kept(0.5),
+        kept(1.0 - 1.0 / 3.0),
+        kept(0.999),
+        // Nothing of the parameter.
+        kept(1.0),
+        Update { lens: &[1, 131, 10], multipliers: &[1.0; 3], ..kept(0.9) },
+        Update { lens: &[2, 3, 4, 5, 1030], multipliers: &[1.0; 5], ..kept(0.75) },
+        // More elements than fit one piece of work.
+        Update { lens: &[70_001], ..kept(0.99) },
+    ]
+}
+
 fn gather() -> Vec<Batches> {
     let cases = [
         // Fashion-MNIST's images: unchanged, for the book's network, enlarged to another size, and reduced.
@@ -297,7 +317,8 @@ fn gather() -> Vec<Batches> {
         (2, [3, 600], [4, 521], 2),
         (1, [900, 5], [3, 33], 1),
     ];
-    let grey = cases.map(|(images, from, to, batch)| Batches { images, from, to, channels: 1, batch });
+    let batches = |images, from, to, channels, batch| Batches { images, from, to, channels, batch, changed: false };
+    let grey = cases.map(|(images, from, to, batch)| batches(images, from, to, 1, batch));
     let channels = [
         // CIFAR-10's images: unchanged, for the other presets, and resized along one axis.
         (5, [32, 32], [32, 32], 3, 2),
@@ -317,8 +338,11 @@ fn gather() -> Vec<Batches> {
         (2, [3, 300], [4, 261], 3, 2),
         (1, [900, 5], [3, 33], 3, 1),
     ];
-    let channels = channels.map(|(images, from, to, channels, batch)| Batches { images, from, to, channels, batch });
-    grey.into_iter().chain(channels).collect()
+    let channels = channels.map(|(images, from, to, channels, batch)| batches(images, from, to, channels, batch));
+    let same = grey.into_iter().chain(channels);
+    // Images of one pixel cannot be shifted.
+    let changed = same.clone().filter(|batches| batches.from[0].min(batches.from[1]) > 1);
+    same.chain(changed.map(|batches| Batches { changed: true, ..batches })).collect()
 }
 
 fn mlpconv() -> Vec<Block> {

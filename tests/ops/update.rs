@@ -1,4 +1,4 @@
-//! The optimisers' rules against PyTorch's, one scalar at a time, over several steps.
+//! The optimisers' rules against PyTorch's, and that of averages, one scalar at a time, over several steps.
 //!
 //! The reference carries with each number a bound of its rounding error, so the tolerance follows from the computation.
 
@@ -7,6 +7,7 @@ use std::ops::{Add, Div, Mul, Sub};
 use mlpconv::Backend;
 use mlpconv::device::{Real, Role};
 use mlpconv::ops::adamw::{self, AdamWStep};
+use mlpconv::ops::average;
 use mlpconv::ops::sgd::{self, SgdStep};
 
 use crate::arithmetic::Arithmetic;
@@ -19,7 +20,15 @@ pub struct Update {
     pub rate: f64,
     pub rule: Rule,
     pub weight_decay: f64,
+    /// Of the rate; those of the weight decay are the same in reverse order.
     pub multipliers: &'static [f64],
+}
+
+impl Update {
+    /// The multipliers of the rate and of the weight decay of parameter `i`.
+    fn multipliers(&self, i: usize) -> [f64; 2] {
+        [self.multipliers[i], self.multipliers[self.multipliers.len() - 1 - i]]
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +41,10 @@ pub enum Rule {
     AdamW {
         betas: [f64; 2],
         eps: f64,
+    },
+    /// The parameter is an average here, and the gradient the parameter that it moves to. There are no multipliers.
+    Average {
+        keep: f64,
     },
 }
 
@@ -102,13 +115,21 @@ impl Rounded {
 }
 
 /// PyTorch's rule for one element in step `t` (from 0), with numbers as a backend of scalar `S` sees them.
-fn step<S: Real>(update: &Update, t: usize, multiplier: f64, w: &mut Rounded, states: &mut [Rounded; STATES], g: f64) {
+fn step<S: Real>(
+    update: &Update,
+    t: usize,
+    multipliers: [f64; 2],
+    w: &mut Rounded,
+    states: &mut [Rounded; STATES],
+    g: f64,
+) {
     let exact = |value: f64| Rounded::exact(S::from_f64(value).to_f64());
     let (one, g) = (Rounded::exact(1.0), Rounded::exact(g));
-    let rate = exact(update.rate) * exact(multiplier);
+    let [rate, decay] = multipliers.map(exact);
+    let (rate, decay) = (exact(update.rate) * rate, exact(update.weight_decay) * decay);
     match update.rule {
         Rule::Sgd { momentum, nesterov } => {
-            let g = g + exact(update.weight_decay) * *w;
+            let g = g + decay * *w;
             let v = &mut states[0];
             let direction = match momentum.map(exact) {
                 Some(momentum) => {
@@ -119,6 +140,7 @@ fn step<S: Real>(update: &Update, t: usize, multiplier: f64, w: &mut Rounded, st
             };
             *w = *w - rate * direction;
         }
+        Rule::Average { keep } => *w = g + exact(keep) * (*w - g),
         Rule::AdamW { betas: [beta1, beta2], eps } => {
             let [m, v] = states;
             // The host computes the correction in f64, a power of `updates` factors and a difference, before it is
@@ -131,7 +153,7 @@ fn step<S: Real>(update: &Update, t: usize, multiplier: f64, w: &mut Rounded, st
             *m = *m + exact(1.0 - beta1) * (g - *m);
             *v = exact(beta2) * *v + exact(1.0 - beta2) * (g * g);
             let root = v.sqrt() * (one / correction(beta2).sqrt()) + exact(eps);
-            let decayed = *w * (one - rate * exact(update.weight_decay));
+            let decayed = *w * (one - rate * decay);
             *w = decayed - rate * (one / correction(beta1)) * (*m / root);
         }
     }
@@ -163,7 +185,7 @@ pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, update: &Update) -
         apply(backend, update, t, &mut params, &buffers, &mut states);
         for (i, want) in want.iter_mut().enumerate() {
             for ((w, kept), &g) in want.iter_mut().zip(&grads[i]) {
-                step::<B::Scalar>(update, t, update.multipliers[i], w, kept, g);
+                step::<B::Scalar>(update, t, update.multipliers(i), w, kept, g);
             }
             let what = format!("{update:?}: w[{i}], step {t}");
             worst = worst.max(compare(backend, unit, &params[i], want.iter().map(|(w, _)| *w), &what));
@@ -186,26 +208,35 @@ pub fn apply<B: Backend>(
     [first, second]: &mut [Vec<B::Buf>; STATES],
 ) {
     let scalar = B::Scalar::from_f64;
-    let owners = params.iter_mut().zip(grads).zip(update.multipliers.iter().copied().map(scalar));
+    let multipliers = (0..update.lens.len()).map(|i| {
+        let [rate, decay] = update.multipliers(i).map(scalar);
+        (rate, decay)
+    });
+    let owners = params.iter_mut().zip(grads).zip(multipliers);
     let (rate, weight_decay) = (update.rate, update.weight_decay);
     match update.rule {
         Rule::Sgd { momentum, nesterov } => {
-            let item = |(((param, grad), rate_multiplier), velocity)| {
+            let item = |(((param, grad), (rate_multiplier, decay_multiplier)), velocity)| {
                 let velocity = momentum.is_some().then_some(velocity);
-                sgd::Item { param, grad, velocity, rate_multiplier }
+                sgd::Item { param, grad, velocity, rate_multiplier, decay_multiplier }
             };
             let mut items: Vec<sgd::Item<'_, B>> = owners.zip(first).map(item).collect();
             let momentum = scalar(momentum.unwrap_or(0.0));
             let step = SgdStep { rate: scalar(rate), momentum, nesterov, weight_decay: scalar(weight_decay) };
             backend.sgd(&step, &mut items, None).unwrap();
         }
+        Rule::Average { keep } => {
+            let pairs = owners.map(|((average, param), _)| average::Item { param, average });
+            backend.average(scalar(keep), &mut pairs.collect::<Vec<_>>(), None).unwrap();
+        }
         Rule::AdamW { betas, eps } => {
-            let item = |((((param, grad), rate_multiplier), exp_avg), exp_avg_sq)| adamw::Item {
+            let item = |((((param, grad), (rate_multiplier, decay_multiplier)), exp_avg), exp_avg_sq)| adamw::Item {
                 param,
                 grad,
                 exp_avg,
                 exp_avg_sq,
                 rate_multiplier,
+                decay_multiplier,
             };
             let mut items: Vec<adamw::Item<'_, B>> = owners.zip(first).zip(second).map(item).collect();
             backend.adamw(&AdamWStep::new(rate, betas, eps, weight_decay, t as u64 + 1), &mut items, None).unwrap();

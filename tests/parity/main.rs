@@ -21,3 +21,6 @@ mod weights_files;
 mod weights_of_others;
 
 mod weights_damage;
+
+/// Files of torch.save.
+mod pytorch_files;

@@ -93,7 +93,7 @@ impl Place {
         // On every machine programs find no GPU, except those that are given a virtual one.
         command.env("CUDA_VISIBLE_DEVICES", "");
         #[cfg(unix)]
-        heed_hang_ups(&mut command);
+        heed_signals(&mut command);
         command
     }
 
@@ -110,13 +110,16 @@ impl Place {
     }
 }
 
-/// Whoever starts the tests may ignore hang-ups, as `nohup` does, and programs inherit that.
+/// Whoever starts the tests may ignore signals, hang-ups as `nohup` does, Ctrl-C as a shell does in the background, and programs
+/// inherit that.
 #[cfg(unix)]
-fn heed_hang_ups(command: &mut Command) {
+fn heed_signals(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     let heed = || {
-        // SAFETY: `signal` may be called between fork and exec.
-        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        for signal in [libc::SIGHUP, libc::SIGINT] {
+            // SAFETY: `signal` may be called between fork and exec.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         Ok(())
     };
     // SAFETY: the closure neither allocates nor locks.

@@ -7,6 +7,8 @@ mod events;
 mod gpu;
 #[path = "../place/mod.rs"]
 mod place;
+#[path = "../pt/mod.rs"]
+mod pt;
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +22,7 @@ use tempfile::TempDir;
 
 use place::{Finished, MLPCONV, Place, TRAIN, names};
 
+mod recipes;
 mod runs;
 
 #[cfg(unix)]
@@ -88,7 +91,7 @@ mod looks;
 /// Exercises whose answers are counts and measurements.
 mod exercises_by_count;
 /// The READMEs' commands. They need pictures and kernels.
-#[cfg(all(feature = "images", feature = "cuda"))]
+#[cfg(all(feature = "images", feature = "cuda", feature = "onnx"))]
 mod readme;
 
 /// What a run is used for: pictures of one's own, and figures of each class.
@@ -98,6 +101,12 @@ mod predict;
 /// A look at the data before training.
 #[cfg(feature = "images")]
 mod show;
+
+/// Weights that come from elsewhere, and runs that begin with given ones.
+mod imports;
+
+/// Networks that go out.
+mod exports;
 
 mod progress;
 

@@ -61,6 +61,15 @@ fn words(command: &str) -> Option<Vec<&str>> {
     }
 }
 
+/// The parameters of preset `small`, all zero.
+fn small() -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let net = Preset::Small.net(&mlpconv::Cpu::<f32>::new(), 1).unwrap();
+    let tensor = |(name, param): (String, &mlpconv::Param<_>)| {
+        (name, param.shape().dims().to_vec(), vec![0.0; param.shape().len()])
+    };
+    mlpconv::nn::Module::params(&net).into_iter().map(tensor).collect()
+}
+
 #[test]
 fn every_command_of_the_readmes_runs() {
     let [english, chinese] = ["README.md", "README.zh-CN.md"].map(commands);
@@ -70,6 +79,7 @@ fn every_command_of_the_readmes_runs() {
     let Some(place) = Place::new() else { return };
     other_data::colours(&place.path("my-photos"), [20, 24], 8, 2);
     other_data::cifar(&place.path("cifar-10"));
+    fs::write(place.path("net.pt"), pt::file(&small(), None)).unwrap();
     image::RgbImage::from_fn(300, 200, |x, y| image::Rgb([x as u8, y as u8, 99])).save(place.path("shoe.png")).unwrap();
     let gpu = gpu::gpu(mlpconv::Precision::Bf16).is_some();
     for line in &english {

@@ -71,7 +71,7 @@ fn images_too_small_or_too_large_are_refused() {
 #[test]
 fn unknown_names_are_refused() {
     refuse("--optimizer adam", &["--optimizer", "neither sgd nor adamw"]);
-    refuse("--preset huge", &["--preset", "none of d2l, d2l-gluon, small and cifar"]);
+    refuse("--preset huge", &["--preset", "none of d2l, d2l-gluon, small, tuned and cifar"]);
     refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
     // No machine has a hundred GPUs, so this fails with and without CUDA in the build.
     refuse("--device cuda:99", &["cuda", "--device cpu"]);

@@ -27,10 +27,10 @@ IMAGES = 4
 SIZE = 224
 
 
-def logits_of_the_crate(weights, x, folder):
+def logits_of_the_crate(weights, x, folder, preset="d2l"):
     images, out = folder / "images.safetensors", folder / "logits.safetensors"
     save_file({"x": x}, images)
-    command = ["cargo", "run", "--quiet", "--release", "--example", "logits", "--", "d2l", weights, images, out]
+    command = ["cargo", "run", "--quiet", "--release", "--example", "logits", "--", preset, weights, images, out]
     subprocess.run(command, check=True)
     return load_file(out)["logits"]
 

@@ -17,6 +17,9 @@ pub struct WeightsArgs {
     /// Use the weights of the run's best epoch. It was chosen by its accuracy on the test images, so that accuracy is optimistic
     #[arg(long)]
     best: bool,
+    /// Use the average of the run's weights, which runs with the setting `average` have
+    #[arg(long)]
+    average: bool,
 }
 
 impl WeightsArgs {
@@ -28,6 +31,9 @@ impl WeightsArgs {
         if self.best {
             note(format_args!("the best weights: {}", run.best()?));
             return Ok(run.best_weights());
+        }
+        if self.average {
+            return Ok(run.average_weights());
         }
         Ok(self.weights.unwrap_or_else(|| run.weights()))
     }

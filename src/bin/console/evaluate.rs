@@ -1,6 +1,5 @@
 //! `mlpconv evaluate`: how well the weights of a run do on the test images.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,6 +34,9 @@ pub struct EvaluateArgs {
     /// Test on the first so many images only [default: as in the run]
     #[arg(long, value_name = "IMAGES")]
     test_limit: Option<usize>,
+    /// Take the means of the probabilities of each image and of its mirror image
+    #[arg(long)]
+    tta: bool,
     /// Images a batch [default: as in the run]
     #[arg(long)]
     batch_size: Option<usize>,
@@ -80,7 +82,7 @@ struct Line<'a> {
 /// # Errors
 /// [`Error`] for a folder that is no run, weights that do not fit, or a data set that is not found.
 pub fn evaluate(args: EvaluateArgs) -> Result<()> {
-    let EvaluateArgs { run, weights, device, data, data_dir, test_limit, batch_size, json } = args;
+    let EvaluateArgs { run, weights, device, data, data_dir, test_limit, tta, batch_size, json } = args;
     let run = Run::open(run)?;
     let weights = weights.of(&run)?;
     // Another data set does not lie where the run's does.
@@ -92,7 +94,7 @@ pub fn evaluate(args: EvaluateArgs) -> Result<()> {
     // Weights load on every device, so the device of the run does not matter.
     let device = choose(&device, None)?;
     let (dataset, classified) = on_device!(&device.backend, backend => {
-        classify(&run, weights, backend, data, [test_limit, batch_size])
+        classify(&run, weights, backend, data, [test_limit, batch_size], tta)
     })?;
     tell(&dataset, &classified, json);
     Ok(())
@@ -105,6 +107,7 @@ fn classify<B: Backend<Scalar = f32>>(
     backend: &B,
     data: Requested<'_>,
     [limit, batch_size]: [Option<usize>; 2],
+    tta: bool,
 ) -> Result<(Arc<Dataset>, Classified)> {
     let mut config = run.config().clone();
     config.batch_size = batch_size.unwrap_or(config.batch_size);
@@ -117,11 +120,11 @@ fn classify<B: Backend<Scalar = f32>>(
     if limit == Some(0) {
         return Err(Error::Config { what: "test-limit".into(), problem: "must be at least 1".into() });
     }
-    let test = super::data::loader(data.test, limit, config.batch_size, config.resize, None)?;
-    let classified = Classified::of(backend, &net, &test, &mut |_| Ok(ControlFlow::Continue(())));
+    let test = super::data::limited(data.test, limit);
+    let classified = super::train::scores::classify(&config, backend, &net, &test, tta);
     let classified = classified.map_err(|error| steps.explain(backend, error))?;
-    let Some(classified) = classified else { unreachable!("nothing breaks the evaluation off") };
-    Ok((test.dataset().clone(), classified))
+    let Some(classified) = classified else { unreachable!("no signal is listened to") };
+    Ok((test, classified))
 }
 
 fn tell(dataset: &Dataset, classified: &Classified, json: bool) {

@@ -12,7 +12,9 @@ pub mod device;
 pub mod doctor;
 pub mod evaluate;
 pub mod exercise;
+pub mod export;
 pub mod folder;
+pub mod import;
 pub mod limits;
 pub mod man;
 pub mod memory;
@@ -49,6 +51,8 @@ use device::{DeviceArgs, choose, on_device};
 use doctor::doctor;
 use evaluate::{EvaluateArgs, evaluate};
 use exercise::{ExerciseArgs, exercise};
+use export::{ExportArgs, export};
+use import::{ImportArgs, import};
 pub use output::{emit, note, say, say_in_one};
 use plan::plan;
 use predict::{PredictArgs, predict};
@@ -93,6 +97,10 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// What a run's network takes pictures of your own for: PNG or JPEG files of any size, colour and depth
     Predict(PredictArgs),
+    /// Makes a run folder of weights that were trained elsewhere: evaluate, predict, report and train --init use it
+    Import(ImportArgs),
+    /// Writes a run's network for other programs: ONNX, safetensors, NumPy's arrays, a PyTorch module
+    Export(ExportArgs),
     /// Makes a run's report.html anew: curves, confusion, mistakes, feature maps, settings
     Report(ReportArgs),
     /// Compares runs: a page with their curves and the settings that differ, and a table
@@ -126,7 +134,7 @@ enum Command {
     },
     /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
     Time {
-        /// d2l, d2l-gluon, small or cifar
+        /// d2l, d2l-gluon, small, tuned or cifar
         #[arg(long, default_value = "d2l")]
         preset: Preset,
         /// Images a batch
@@ -155,7 +163,7 @@ enum DataCommand {
 /// A preset's network and its input.
 #[derive(clap::Args)]
 struct NetworkArgs {
-    /// d2l, d2l-gluon, small or cifar
+    /// d2l, d2l-gluon, small, tuned or cifar
     #[arg(long, default_value = "d2l")]
     preset: Preset,
     /// Images a batch
@@ -210,6 +218,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Evaluate(args) => evaluate(args)?,
         Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args)?,
         Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref())?,
+        Command::Import(args) => import(args)?,
+        Command::Export(args) => export(args)?,
         Command::Report(args) => report(args)?,
         Command::Compare(args) => compare(&args)?,
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir)?,
@@ -248,6 +258,10 @@ fn is_of_a_device(error: &Error) -> bool {
 fn remedy(error: &Error) -> Option<&'static str> {
     match error {
         Error::RunNotEmpty { .. } => Some("another --out; --resume goes on with a run"),
+        Error::RunImported { .. } => Some("train --init RUN begins a run with its weights"),
+        Error::OtherClasses { .. } => {
+            Some("--data names the data set of the weights; train --reset-head gives a fresh last layer")
+        }
         Error::RunLocked { .. } => Some("another --out begins another run"),
         Error::Diverged { .. } => Some("a lower --lr or --momentum; --schedule cosine:1 warms up"),
         Error::DataFileMissing { .. } | Error::DataNotFound { .. } => {

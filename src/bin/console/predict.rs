@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use mlpconv::data::{Converted, DataName, Dataset, Form, Invert, Loader, Splits};
 use mlpconv::nn::Nin;
@@ -11,7 +12,6 @@ use mlpconv::{Backend, Error, Result, weights};
 use serde::Serialize;
 
 use super::chosen::WeightsArgs;
-use super::data::loader;
 use super::data::mosaic::Mosaic;
 use super::device::{DeviceArgs, choose, on_device};
 use super::memory::Steps;
@@ -191,7 +191,8 @@ impl<B: Backend<Scalar = f32>> Predictor<'_, B> {
         // Nothing looks at the labels.
         let labels = vec![0; read.len()];
         let images = Dataset::with_channels(pixels, labels, [*height, *width, *channels], class_names.clone())?;
-        let test = loader(images, None, read.len(), self.config.resize, None)?;
+        let config = TrainConfig { batch_size: read.len(), ..self.config.clone() };
+        let test = config.test_loader(Arc::new(images))?;
         Classified::of(self.backend, &self.net, &test, &mut |_| Ok(ControlFlow::Continue(())))
             .map_err(|error| self.explain(error))
     }

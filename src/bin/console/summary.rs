@@ -81,7 +81,7 @@ pub fn summary(config: &TrainConfig) -> Result<()> {
     ]));
 
     let state = config.optimizer(&backend).tensor_names();
-    let each = [&["parameters", "gradients"], state].concat().join(", ");
+    let each = [vec!["parameters", "gradients"], state.clone()].concat().join(", ");
     let parameters = bytes(summary.params() * WIDTH);
     say(format_args!("\nmemory in fp32, without a device's working memory"));
     say(format_args!(

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mlpconv::data::{DataSpec, Dataset, Loader, LoaderConfig, Order, known};
+use mlpconv::data::{DataSpec, Dataset, known};
 use mlpconv::device::Memory;
 use mlpconv::nn::Nin;
 use mlpconv::train::{Position, Preset, Resident, TrainConfig, Trainer};
@@ -99,7 +99,7 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
     let net = preset.net(backend, 0)?;
     let fits = Steps::of(backend, &net, &config, images(&config).channels, 1, 0)?;
     fits.require(backend)?;
-    let trainer = Trainer::new(backend, net, config.optimizer(backend), 0)?;
+    let trainer = TrainConfig { seed: 0, ..config.clone() }.trainer(backend, net)?;
     let Measured { times, eager, memory, loss } = match device.resident {
         true => resident(trainer, &config, steps, rounds),
         false => from_host(trainer, &config, steps),
@@ -187,13 +187,9 @@ fn resident<B: Backend<Scalar = f32>>(
     rounds: usize,
 ) -> Result<Measured> {
     let backend = trainer.backend.clone();
-    let loader = |order| {
-        let n = steps * config.batch_size;
-        let shape = LoaderConfig { batch_size: config.batch_size, height: config.resize, width: config.resize, order };
-        Loader::new(Arc::new(random(images(config), n)?), shape)
-    };
-    let train_data = Resident::new(&backend, loader(Order::Shuffled { seed: 0 })?)?;
-    let test_data = Resident::new(&backend, loader(Order::Sequential)?)?;
+    let dataset = Arc::new(random(images(config), steps * config.batch_size)?);
+    let train_data = Resident::new(&backend, config.train_loader(dataset.clone())?)?;
+    let test_data = Resident::new(&backend, config.test_loader(dataset)?)?;
 
     // A step is recorded at its second run and replayed from the third on, so the warm-up has at least three.
     let warm_up = 3usize.div_ceil(steps).max(1);

@@ -19,9 +19,10 @@ enum Word {
     Epoch,
     Step,
     First,
+    Keep,
 }
 
-const WORDS: usize = 6;
+const WORDS: usize = 7;
 
 /// The clock of a device: its per-step scalars, in device memory.
 pub(super) struct Clock {
@@ -66,9 +67,14 @@ impl Cuda {
         self.set([(Word::First, first)])
     }
 
+    /// Sets what an update keeps of an average of the weights. The address is that of one float.
+    pub(crate) fn keep(&self, keep: f32) -> Result<Set<'_>> {
+        self.set([(Word::Keep, keep.to_bits())])
+    }
+
     /// Sets all words, before work is recorded or replayed.
     pub(super) fn scalars(&self, scalars: &StepScalars) -> Result<Set<'_>> {
-        let StepScalars { rate, corrections, epoch, step, first } = *scalars;
+        let StepScalars { rate, corrections, keep, epoch, step, first } = *scalars;
         self.set([
             (Word::Rate, rate.to_bits()),
             (Word::FirstCorrection, corrections[0].to_bits()),
@@ -76,6 +82,7 @@ impl Cuda {
             (Word::Epoch, epoch),
             (Word::Step, step),
             (Word::First, first),
+            (Word::Keep, keep.to_bits()),
         ])
     }
 

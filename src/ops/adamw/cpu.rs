@@ -15,7 +15,8 @@ impl<T: Real> AdamW for Cpu<T> {
     fn adamw(&self, step: &AdamWStep<T>, items: &mut [Item<'_, Self>], guard: Option<&mut Buf<T>>) -> Result<()> {
         let update = |item: &mut Item<'_, Self>| {
             let rate = step.rate * item.rate_multiplier;
-            let (kept, pace) = (T::one() - rate * step.weight_decay, rate * step.corrections[0]);
+            let decay = step.weight_decay * item.decay_multiplier;
+            let (kept, pace) = (T::one() - rate * decay, rate * step.corrections[0]);
             let pieces = item.param.par_chunks_mut(PIECE).zip(item.grad.par_chunks(PIECE));
             let averages = item.exp_avg.par_chunks_mut(PIECE).zip(item.exp_avg_sq.par_chunks_mut(PIECE));
             let left_out = pieces.zip(averages).map(|((w, g), (m, v))| {

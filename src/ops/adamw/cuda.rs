@@ -17,6 +17,7 @@ impl AdamW for Cuda {
                 grad: item.grad,
                 states: [Some(item.exp_avg), Some(item.exp_avg_sq)],
                 rate_multiplier: item.rate_multiplier,
+                decay_multiplier: item.decay_multiplier,
             });
             let table = Table::<8, ADAMW_ITEMS>::new(self, entries)?;
             let Some(geometry) = table.geometry() else { continue };

@@ -12,7 +12,7 @@ use crate::device::{Device, Real};
 pub struct AdamWStep<S> {
     /// The learning rate, before a parameter's `rate_multiplier`.
     pub rate: S,
-    /// The share of a parameter that an update at rate 1 subtracts.
+    /// The share of a parameter that an update at rate 1 subtracts, before a parameter's `decay_multiplier`.
     pub weight_decay: S,
     /// 1 − β₁.
     pub exp_avg_weight: S,
@@ -60,15 +60,17 @@ pub struct Item<'a, D: Device> {
     pub exp_avg_sq: &'a mut D::Buf,
     /// The factor of the update's learning rate.
     pub rate_multiplier: D::Scalar,
+    /// The factor of the update's weight decay.
+    pub decay_multiplier: D::Scalar,
 }
 
 /// The kernel of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019).
 pub trait AdamW: Device {
-    /// PyTorch's rule, for each parameter `w` with gradient `g`, averages `m` and `v` (zero before the first update)
-    /// and rate `η = rate · rate_multiplier`, at update `t` (from 1):
+    /// PyTorch's rule, for each parameter `w` with gradient `g`, averages `m` and `v` (zero before the first update), rate
+    /// `η = rate · rate_multiplier` and decay `λ = weight_decay · decay_multiplier`, at update `t` (from 1):
     ///
     /// `m ← m + (1 − β₁) · (g − m)`, `v ← β₂ · v + (1 − β₂) · g²`,
-    /// `w ← w · (1 − η · weight_decay) − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)`.
+    /// `w ← w · (1 − η · λ) − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)`.
     ///
     /// An element whose new `w`, `m` or `v` would not be finite keeps all three, and `guard[6] = 1`. With `guard[5] ≠ 0`
     /// nothing is updated at all. `guard` is as for [`Sgd::sgd`](crate::ops::sgd::Sgd::sgd).

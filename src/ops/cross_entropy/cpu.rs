@@ -9,10 +9,10 @@ use crate::{Error, Result};
 impl<T: Real> CrossEntropy for Cpu<T> {
     fn cross_entropy(
         &self,
-        n: usize,
-        classes: usize,
+        [n, classes]: [usize; 2],
         logits: &Buf<T>,
         labels: &Buf<u8>,
+        smoothing: f64,
         mut dlogits: Option<&mut Buf<T>>,
         meter: &mut Buf<T>,
     ) -> Result<()> {
@@ -33,11 +33,15 @@ impl<T: Real> CrossEntropy for Cpu<T> {
             // Shifted by the largest logit, no exponential overflows and their sum is at least 1.
             let shifted = |c: usize| (row[c] - row[best]).to_f64();
             let sum: f64 = (0..classes).map(|c| shifted(c).exp()).sum();
-            loss += sum.ln() - shifted(label);
+            loss += sum.ln() - (1.0 - smoothing) * shifted(label);
+            if smoothing > 0.0 {
+                loss -= smoothing * (0..classes).map(shifted).sum::<f64>() / classes as f64;
+            }
             if let Some(dlogits) = &mut dlogits {
                 for c in 0..classes {
                     let onehot = if c == label { 1.0 } else { 0.0 };
-                    dlogits[i * classes + c] = T::from_f64((shifted(c).exp() / sum - onehot) / n as f64);
+                    let target = (1.0 - smoothing) * onehot + smoothing / classes as f64;
+                    dlogits[i * classes + c] = T::from_f64((shifted(c).exp() / sum - target) / n as f64);
                 }
             }
         }

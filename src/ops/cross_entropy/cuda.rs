@@ -15,16 +15,16 @@ fn geometry(n: usize) -> Geometry {
 impl CrossEntropy for Cuda {
     fn cross_entropy(
         &self,
-        n: usize,
-        classes: usize,
+        [n, classes]: [usize; 2],
         logits: &Buf,
         labels: &Bytes,
+        smoothing: f64,
         dlogits: Option<&mut Buf>,
         meter: &mut Buf,
     ) -> Result<()> {
         let logits = self.operand(logits)?;
         let args = Args::new().address(self.changed(meter)?).optional_output(dlogits).input(&logits).bytes(labels);
-        self.launch("cross_entropy", "cross_entropy", geometry(n), args.int(n).int(classes))
+        self.launch("cross_entropy", "cross_entropy", geometry(n), args.int(n).int(classes).float(smoothing as f32))
     }
 }
 

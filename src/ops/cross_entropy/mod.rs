@@ -14,9 +14,10 @@ use crate::{Error, Result};
 
 /// The kernel of softmax cross-entropy.
 pub trait CrossEntropy: Device {
-    /// For logits `[n, classes]` and labels `[n]`, adds three sums over rows to `meter` `[8]`:
+    /// For logits `[n, classes]`, which are `extents`, and labels `[n]`, adds three sums over rows to `meter` `[8]`:
     ///
-    /// * `meter[0]`: the losses, `Σ_n −ln softmax(logits[n])[labels[n]]`;
+    /// * `meter[0]`: the losses, `Σ_n Σ_c −target[n, c] · ln softmax(logits[n])[c]`, where `target = (1 − smoothing) ·
+    ///   onehot(labels) + smoothing / classes` (label smoothing as in PyTorch; 0 for none);
     /// * `meter[1]`: the hits, rows whose first largest logit is their label's;
     /// * `meter[2]`: the flat rows, whose logits are all equal.
     ///
@@ -26,17 +27,17 @@ pub trait CrossEntropy: Device {
     /// sums, its `n` to `meter[3]`, and 1 to `meter[4]`.
     ///
     /// `dlogits`, if wanted, is overwritten by the gradient of the *mean* loss,
-    /// `(softmax(logits) − onehot(labels)) / n`.
+    /// `(softmax(logits) − target) / n`.
     ///
     /// # Errors
     /// [`Error::Label`] on the CPU if a label is not below `classes`. A GPU does not check labels; the loss is NaN
     /// then.
     fn cross_entropy(
         &self,
-        n: usize,
-        classes: usize,
+        extents: [usize; 2],
         logits: &Self::Buf,
         labels: &Self::Bytes,
+        smoothing: f64,
         dlogits: Option<&mut Self::Buf>,
         meter: &mut Self::Buf,
     ) -> Result<()>;
@@ -175,9 +176,28 @@ impl<B: CrossEntropy> Tape<B> {
     /// [`Error::Shape`] if `logits` is not a non-empty matrix or there are not N labels. [`Error::Label`] on the CPU if
     /// a label is not below the number of classes; a GPU does not check labels, and the loss is NaN then.
     pub fn cross_entropy(&mut self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<Loss<B>> {
+        self.smoothed_cross_entropy(logits, labels, 0.0, meter)
+    }
+
+    /// [`Tape::cross_entropy`] with label smoothing: each label's target is `1 − smoothing`, and `smoothing` is spread evenly
+    /// over all classes, the label's too. So are the losses that are added to `meter`.
+    ///
+    /// Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the inception architecture for computer vision", CVPR
+    /// 2016, <https://arxiv.org/abs/1512.00567>.
+    ///
+    /// # Errors
+    /// As [`Tape::cross_entropy`]; [`Error::Config`] for a smoothing that is not in [0, 1].
+    pub fn smoothed_cross_entropy(
+        &mut self,
+        logits: &Var<B>,
+        labels: &B::Bytes,
+        smoothing: f64,
+        meter: &mut Meter<B>,
+    ) -> Result<Loss<B>> {
+        require_smoothing(smoothing)?;
         let backend = self.backend().clone();
         let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;
-        run(&backend, logits, labels, Some(&mut gradient), meter)?;
+        run(&backend, logits, labels, smoothing, Some(&mut gradient), meter)?;
         self.require_finite_loss("cross_entropy", &gradient)?;
         Ok(Loss { logits: logits.clone(), gradient, guard: meter.words.clone() })
     }
@@ -187,14 +207,24 @@ impl<B: CrossEntropy> Tape<B> {
     /// # Errors
     /// As [`Tape::cross_entropy`].
     pub fn score(&self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<()> {
-        run(self.backend(), logits, labels, None, meter)
+        run(self.backend(), logits, labels, 0.0, None, meter)
     }
+}
+
+/// # Errors
+/// [`Error::Config`] for a label smoothing that is not in [0, 1].
+pub(crate) fn require_smoothing(smoothing: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&smoothing) {
+        return Ok(());
+    }
+    Err(Error::config("label-smoothing", format!("{smoothing} must be a share, from 0 to 1")))
 }
 
 fn run<B: CrossEntropy>(
     backend: &B,
     logits: &Var<B>,
     labels: &B::Bytes,
+    smoothing: f64,
     gradient: Option<&mut B::Buf>,
     meter: &mut Meter<B>,
 ) -> Result<()> {
@@ -205,7 +235,7 @@ fn run<B: CrossEntropy>(
     if n == 0 || classes == 0 || labels.len() != n {
         return Err(Error::shape("cross_entropy", format!("{} labels for logits {shape}", labels.len())));
     }
-    backend.cross_entropy(n, classes, &logits.data, labels, gradient, &mut meter.words.words())?;
+    backend.cross_entropy([n, classes], &logits.data, labels, smoothing, gradient, &mut meter.words.words())?;
     meter.count(n);
     Ok(())
 }

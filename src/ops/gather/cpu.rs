@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::{DeviceResizer, Gather, Selection};
+use crate::data::{LEVELS, Transform};
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
 use crate::{Error, Result};
@@ -15,7 +16,7 @@ impl<T: Real> Gather for Cpu<T> {
         x: &mut Buf<T>,
         y: &mut Buf<u8>,
     ) -> Result<()> {
-        let Selection { images, labels, order, first } = *selection;
+        let Selection { images, labels, order, transforms, first } = *selection;
         let ([h, w], [p, q], channels) = (resizer.from, resizer.to, resizer.resizer.channels());
         let (from, to) = (h * w * channels, p * q * channels);
         let (words, _) = order.as_chunks::<4>();
@@ -26,16 +27,28 @@ impl<T: Real> Gather for Cpu<T> {
         for (y, index) in y.iter_mut().zip(order()) {
             *y = labels[index];
         }
+        let transform = |b: usize| {
+            let (words, _) = transforms?.as_chunks::<4>();
+            let words = words[(first + b) * Transform::WORDS..].first_chunk::<{ Transform::WORDS }>()?;
+            Some(Transform::of_words(words.map(i32::from_le_bytes)))
+        };
         self.run(|| {
             let words = words[first..].par_iter();
-            x.par_chunks_mut(to).zip(words).try_for_each_init(
-                || (vec![0; to], Vec::new()),
-                |(resized, scratch), (x, &word)| {
+            x.par_chunks_mut(to).zip(words).enumerate().try_for_each_init(
+                || (vec![0; from], vec![0; to], Vec::new()),
+                |(changed, resized, scratch), (b, (x, &word))| {
                     let index = u32::from_le_bytes(word) as usize;
-                    resizer.resizer.resize(&images[index * from..][..from], resized, scratch)?;
-                    for (x, &value) in x.iter_mut().zip(resized.iter()) {
-                        // Divided in f32, as the loader divides.
-                        *x = T::from_f64(f64::from(f32::from(value) / 255.0));
+                    let mut image = &images[index * from..][..from];
+                    if let Some(transform) = transform(b) {
+                        transform.apply(image, [h, w, channels], changed);
+                        image = changed;
+                    }
+                    resizer.resizer.resize(image, resized, scratch)?;
+                    for (x, resized) in x.chunks_exact_mut(channels).zip(resized.chunks_exact(channels)) {
+                        for ((x, &value), levels) in x.iter_mut().zip(resized).zip(resizer.levels.chunks_exact(LEVELS))
+                        {
+                            *x = T::from_f64(f64::from(levels[usize::from(value)]));
+                        }
                     }
                     Ok(())
                 },

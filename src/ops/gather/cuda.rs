@@ -53,17 +53,20 @@ impl Gather for Cuda {
         let too_far = || Error::shape("gather", format!("images of {h}x{w} cannot be shrunk to {p}x{q} on a GPU"));
         let tile = tile(&rows.first, rows.taps, q * channels).ok_or_else(too_far)?;
         let n = y.len();
-        let Selection { images, labels, order, first } = *selection;
+        let Selection { images, labels, order, transforms, first } = *selection;
         let first = self.first(first as u32)?;
         let args = Args::new().output(x).bytes_mut(y).bytes(images).bytes(labels).bytes(order);
-        let args = args.bytes(&rows.table).bytes(&columns.table).address(first.address).value(labels.len() as u32);
+        let args = args.optional_bytes(transforms).bytes(&resizer.level_table).bytes(&rows.table).bytes(&columns.table);
+        let args = args.address(first.address).value(labels.len() as u32);
         let args = args.int(h).int(w).int(p).int(q).int(rows.taps).int(columns.taps);
-        let args = args.int(tile.rows).int(tile.columns).int(tile.stride);
-        let geometry = geometry(&tile, n, [p, q * channels]);
-        match channels {
-            1 => self.launch("gather", "gather", geometry, args),
-            _ => self.launch("gather", "gather_channels", geometry, args.int(channels)),
-        }
+        let args = args.int(tile.rows).int(tile.columns).int(tile.stride).int(channels);
+        let kernel = match (channels, transforms) {
+            (1, None) => "gather",
+            (1, Some(_)) => "gather_changed",
+            (_, None) => "gather_channels",
+            (_, Some(_)) => "gather_channels_changed",
+        };
+        self.launch("gather", kernel, geometry(&tile, n, [p, q * channels]), args)
     }
 }
 

@@ -1,11 +1,11 @@
-//! Gather: the images of a batch from a data set in device memory, resized and scaled to [0, 1] there. The result has
-//! the same bits as a [`Loader`](crate::data::Loader)'s batch after its upload. It has no gradient.
+//! Gather: the images of a batch from a data set in device memory, changed by an augmentation, resized and normalised there.
+//! The result has the same bits as a [`Loader`](crate::data::Loader)'s batch after its upload. It has no gradient.
 
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::data::{Filters, Resizer};
+use crate::data::{Filters, Normalization, Resizer, Transform};
 use crate::device::{Buffer, Device};
 use crate::{Error, Result};
 
@@ -17,15 +17,19 @@ pub struct Selection<'a, D: Device> {
     pub labels: &'a D::Bytes,
     /// The order of an epoch: indices of images as little-endian `u32`s.
     pub order: &'a D::Bytes,
+    /// What becomes of each image of the order: the words of a [`Transform`] for each, `[mirrored, down, right, erased[0].start,
+    /// erased[0].end, erased[1].start, erased[1].end]`, as little-endian `i32`s. `None` leaves all images as they are.
+    pub transforms: Option<&'a D::Bytes>,
     /// The index in `order` of the batch's first image.
     pub first: usize,
 }
 
 /// The kernel of gather.
 pub trait Gather: Device {
-    /// For each `b < n`, where `n` is the length of `y`, and `i = order[first + b]`: `x[b] = resize(images[i]) / 255`
-    /// and `y[b] = labels[i]`. `x` is NHWC. The caller has checked that lengths agree with each other and with the
-    /// resizer.
+    /// For each `b < n`, where `n` is the length of `y`, and `i = order[first + b]`:
+    /// `x[b] = level(resize(change(images[i])))` and `y[b] = labels[i]`, where `change` is what `transforms[first + b]` says
+    /// and `level` is value / 255, normalised. `x` is NHWC. The caller has checked that lengths agree with each other and with
+    /// the resizer.
     ///
     /// # Errors
     /// [`Error::Shape`] on the CPU for an index in `order` that is not below the number of labels; a GPU reads
@@ -39,9 +43,15 @@ pub trait Gather: Device {
     ) -> Result<()>;
 }
 
-/// A [`Resizer`] whose tables of filters lie in device memory: it resizes the images of a data set to those of a batch.
+/// A [`Resizer`] whose tables of filters lie in device memory: it resizes the images of a data set to those of a batch, and
+/// scales or [normalises](Normalization) them.
 pub struct DeviceResizer<D: Device> {
     resizer: Resizer,
+    /// `[channels, 256]`: the number of each grey level, on the host for a CPU.
+    levels: Vec<f32>,
+    /// The same on the device, in fp32.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    level_table: D::Bytes,
     /// Height and width of the source images, and of the resized ones.
     from: [usize; 2],
     to: [usize; 2],
@@ -74,7 +84,19 @@ impl<D: Gather> DeviceResizer<D> {
             Ok(Axis { first: filters.first, taps: filters.taps, table })
         };
         let [rows, columns] = resizer.filters();
-        Ok(DeviceResizer { from, to, axes: [axis(rows)?, axis(columns)?], resizer })
+        let levels = Normalization::default().levels(channels)?;
+        let level_table = device.upload_bytes(bytemuck::cast_slice(&levels))?;
+        Ok(DeviceResizer { from, to, axes: [axis(rows)?, axis(columns)?], levels, level_table, resizer })
+    }
+
+    /// The same resizer with images normalised by `normalization`; without, they are scaled to [0, 1].
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is for another number of channels.
+    pub fn with_normalization(mut self, device: &D, normalization: &Normalization) -> Result<Self> {
+        self.levels = normalization.levels(self.resizer.channels())?;
+        self.level_table = device.upload_bytes(bytemuck::cast_slice(&self.levels))?;
+        Ok(self)
     }
 
     /// Gathers the images and labels of `selection`, see [`Gather::gather`]. `y` has the batch's `n` labels; `x` has
@@ -83,21 +105,25 @@ impl<D: Gather> DeviceResizer<D> {
     /// # Errors
     /// [`Error::Shape`] if lengths do not agree with each other or with the resizer; otherwise as [`Gather::gather`].
     pub fn gather(&self, device: &D, selection: &Selection<'_, D>, x: &mut D::Buf, y: &mut D::Bytes) -> Result<()> {
-        let Selection { images, labels, order, first } = *selection;
+        let Selection { images, labels, order, transforms, first } = *selection;
         let ([h, w], [p, q], n) = (self.from, self.to, y.len());
         let channels = self.resizer.channels();
         let agree = labels.len().checked_mul(h * w * channels) == Some(images.len())
             && n > 0
             && n.checked_mul(p * q * channels) == Some(x.len())
-            && first.checked_add(n).is_some_and(|end| end <= order.len() / size_of::<u32>());
+            && first.checked_add(n).is_some_and(|end| {
+                let known = transforms.map_or(usize::MAX, |bytes| bytes.len() / (Transform::WORDS * size_of::<i32>()));
+                end <= known.min(order.len() / size_of::<u32>())
+            });
         if !agree || labels.is_empty() || u32::try_from(order.len() / size_of::<u32>()).is_err() {
             let problem = format!(
                 "{n} labels from {first} on, for {} values of {p}x{q} images with {channels} channels, out of {} labels, \
-                 {} values of {h}x{w} images and an order of {} bytes",
+                 {} values of {h}x{w} images, an order of {} bytes and transforms of {}",
                 x.len(),
                 labels.len(),
                 images.len(),
-                order.len()
+                order.len(),
+                transforms.map_or("none".into(), |bytes| format!("{} bytes", bytes.len()))
             );
             return Err(Error::shape("gather", problem));
         }

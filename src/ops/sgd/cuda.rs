@@ -17,6 +17,7 @@ impl Sgd for Cuda {
                 grad: item.grad,
                 states: [item.velocity.as_deref()],
                 rate_multiplier: item.rate_multiplier,
+                decay_multiplier: item.decay_multiplier,
             });
             let table = Table::<7, SGD_ITEMS>::new(self, entries)?;
             let Some(geometry) = table.geometry() else { continue };

@@ -14,7 +14,7 @@ pub struct SgdStep<S> {
     pub rate: S,
     pub momentum: S,
     pub nesterov: bool,
-    /// The factor of the parameter that is added to its gradient.
+    /// The factor of the parameter that is added to its gradient, before a parameter's `decay_multiplier`.
     pub weight_decay: S,
 }
 
@@ -27,16 +27,18 @@ pub struct Item<'a, D: Device> {
     pub velocity: Option<&'a mut D::Buf>,
     /// The factor of the update's learning rate.
     pub rate_multiplier: D::Scalar,
+    /// The factor of the update's weight decay.
+    pub decay_multiplier: D::Scalar,
 }
 
 /// The kernel of stochastic gradient descent.
 pub trait Sgd: Device {
-    /// PyTorch's rule, for each parameter `w` with gradient `g`, velocity `v` (zero before the first update) and rate
-    /// `η = rate · rate_multiplier`:
+    /// PyTorch's rule, for each parameter `w` with gradient `g`, velocity `v` (zero before the first update), rate
+    /// `η = rate · rate_multiplier` and decay `λ = weight_decay · decay_multiplier`:
     ///
-    /// `g ← g + weight_decay · w`, `v ← momentum · v + g`, `w ← w − η · (nesterov ? g + momentum · v : v)`.
+    /// `g ← g + λ · w`, `v ← momentum · v + g`, `w ← w − η · (nesterov ? g + momentum · v : v)`.
     ///
-    /// Without a velocity, `g ← g + weight_decay · w`, `w ← w − η · g`.
+    /// Without a velocity, `g ← g + λ · w`, `w ← w − η · g`.
     ///
     /// An element whose new `w` or `v` would not be finite keeps both, and `guard[6] = 1`. With `guard[5] ≠ 0` nothing is
     /// updated at all. `guard` has the words of a running loss

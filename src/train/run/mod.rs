@@ -7,6 +7,8 @@
 //! | `results.csv` | The same as a table for spreadsheets: a header, and a line for each epoch. |
 //! | `weights.safetensors` | The last weights that were saved, as PyTorch loads them. |
 //! | `best.safetensors` | The weights after the epoch with the highest test accuracy ([`Run::best`]), as PyTorch loads them. |
+//! | `average.safetensors` | The average of the weights, if the settings ask for one, as PyTorch loads it. |
+//! | `scores.json` | At the run's end, how well weights and average do on the test images ([`Run::scores`]), where the last epoch does not say it. |
 //! | `state.safetensors` | What a run goes on from, under one checksum: see [`Run::save`]. |
 //! | `events.out.tfevents.*` | Scalars for TensorBoard, if they are asked for ([`Run::event_file`]): a file for each process that trained. |
 //! | `.lock` | The number of the process that trains here, or trained here last. |
@@ -19,7 +21,9 @@ mod best;
 mod change;
 mod contents;
 mod history;
+mod imported;
 mod lock;
+mod scores;
 mod state;
 mod tensorboard;
 #[cfg(test)]
@@ -37,6 +41,8 @@ pub use change::Change;
 pub use contents::DataHashes;
 use history::{METRICS, RESULTS};
 use lock::Lock;
+use scores::SCORES;
+pub use scores::Score;
 use tensorboard::EVENTS;
 pub use tensorboard::EventFile;
 
@@ -68,7 +74,8 @@ pub struct Run {
 const CONFIG: &str = "config.toml";
 const WEIGHTS: &str = "weights.safetensors";
 const STATE: &str = "state.safetensors";
-const FILES: [&str; 6] = [CONFIG, METRICS, RESULTS, WEIGHTS, BEST, STATE];
+const AVERAGE: &str = "average.safetensors";
+const FILES: [&str; 8] = [CONFIG, METRICS, RESULTS, WEIGHTS, BEST, AVERAGE, SCORES, STATE];
 
 /// Whether a killed process left the file of this name: a part of one of the files in a run's folder. Other programs name
 /// unfinished files alike, as browsers do (`film.part`).
@@ -139,8 +146,8 @@ impl Run {
     /// checks settings, state and metrics. [`Run::restore`] gives the state to a trainer then.
     ///
     /// # Errors
-    /// As [`Run::open`]; [`Error::RunLocked`] if another process trains in the folder; [`Error::Run`] if there is no
-    /// state though epochs are done; [`Error::Weights`] for a damaged state, or one of a newer version.
+    /// As [`Run::open`]; [`Error::RunLocked`] if another process trains in the folder; [`Error::RunImported`] if it was
+    /// [imported](Run::import); [`Error::Run`] if there is no state though epochs are done; [`Error::Weights`] for a damaged state, or one of a newer version.
     pub fn resume(folder: impl Into<PathBuf>) -> Result<Self> {
         let mut run = Run::at(folder.into())?;
         run.hold()?;
@@ -230,6 +237,11 @@ impl Run {
         &self.config
     }
 
+    /// Whether a state was saved, from which the run goes on. Without one it begins anew from its settings.
+    pub fn has_state(&self) -> bool {
+        fs::metadata(self.folder.join(STATE)).is_ok()
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -237,6 +249,12 @@ impl Run {
     /// The path of the file of the last weights, which PyTorch loads.
     pub fn weights(&self) -> PathBuf {
         self.folder.join(WEIGHTS)
+    }
+
+    /// The path of the file of the average of the weights, which PyTorch loads. It is there once a run whose settings ask for one
+    /// has done a step and was saved.
+    pub fn average_weights(&self) -> PathBuf {
+        self.folder.join(AVERAGE)
     }
 
     fn warn(&mut self, warning: String) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{CONFIG, DataHashes, METRICS, Run, STATE};
 use crate::nn::Module;
 use crate::ops::cross_entropy::Reading;
-use crate::optim::OptimizerKind;
+use crate::optim::{Averaging, OptimizerKind};
 use crate::train::{EpochMetrics, Position, TrainConfig, Trainer};
 use crate::weights::{Tensors, write_whole};
 use crate::{Backend, Error, Result};
@@ -111,6 +111,7 @@ impl Run {
     /// Reads the state file of a run that goes on, and settles what differs in the files beside it; `None` if nothing
     /// was saved yet, so that the run begins anew from its settings.
     pub(super) fn saved(&mut self) -> Result<Option<Saved>> {
+        self.require_own()?;
         let Some(saved) = self.read_state()? else {
             let metrics = self.folder.join(METRICS);
             if fs::metadata(&metrics).is_ok_and(|file| file.len() > 0) {
@@ -174,14 +175,22 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written; [`Error::RunLocked`] if another process trains in the
-    /// folder. [`Error::Diverged`] as by [`Trainer::reading`]. After [`Run::open`] alone, as [`Run::resume`] too. A file
+    /// folder; [`Error::RunImported`] for a folder of imported weights. [`Error::Diverged`] as by [`Trainer::reading`]. After [`Run::open`] alone, as [`Run::resume`] too. A file
     /// that could not be written is the earlier one; save again before the next step, or the best weights may be lost.
     pub fn save<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>) -> Result<()> {
+        self.require_own()?;
         let (position, reading) = (trainer.position, trainer.reading()?);
         self.hold_with_history()?;
         let mut tensors = Tensors::of(&trainer.backend, &trainer.net)?;
         tensors.save(&self.weights())?;
         let optimizer = &trainer.optimizer;
+        let mut average = Tensors::default();
+        average.push_beside(&trainer.backend, &trainer.net, "", |param| {
+            optimizer.tensor(Averaging::<B>::AVERAGE, param)
+        })?;
+        if !average.is_empty() {
+            average.save(&self.average_weights())?;
+        }
         for name in optimizer.tensor_names() {
             tensors
                 .push_beside(&trainer.backend, &trainer.net, &prefix(name), |param| optimizer.tensor(name, param))?;

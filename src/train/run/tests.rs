@@ -304,3 +304,26 @@ fn settings_that_another_process_changed_are_not_overwritten() {
     assert!(error.contains("config.toml has changed since the run was opened; open it again"), "{error}");
     assert_eq!(Run::resume(&folder).unwrap().config().epochs, 20);
 }
+
+#[test]
+fn a_run_of_imported_weights_is_read_and_never_gone_on_with() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    let trained = trainer(0);
+    let nameless = Run::import(&folder, Preset::Small.config(), &trained.backend, &trained.net);
+    assert!(matches!(nameless, Err(Error::Config { .. })) && !folder.exists());
+    let config = TrainConfig { imported: Some("/elsewhere/net.pt".into()), ..Preset::Small.config() };
+    let mut run = Run::import(&folder, config, &trained.backend, &trained.net).unwrap();
+    let refused = |outcome: Result<()>| {
+        assert!(matches!(outcome, Err(Error::RunImported { from, .. }) if from == Path::new("/elsewhere/net.pt")));
+    };
+    refused(run.save(&trained));
+    drop(run);
+    refused(Run::resume(&folder).map(drop));
+    let mut run = Run::open(&folder).unwrap();
+    assert!(!run.has_state() && run.metrics().unwrap().is_empty());
+    refused(run.save(&trained));
+    refused(run.restore(&mut trainer(0)));
+    let mut other = trainer(0);
+    crate::weights::load(&other.backend.clone(), &mut other.net, run.weights()).unwrap();
+}

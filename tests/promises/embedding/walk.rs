@@ -3,7 +3,7 @@
 mod training;
 
 use mlpconv::data::idx::Idx;
-use mlpconv::data::{Dataset, Loader, LoaderConfig, Order, Resizer};
+use mlpconv::data::{Augmentation, Dataset, Erasing, Flip, Loader, LoaderConfig, Normalization, Order, Resizer};
 use mlpconv::device::Role;
 use mlpconv::nn::{Builder, Conv2d, Dropout, Init, MaxPool, Nin, Plan, Sequential, Summary, layers};
 use mlpconv::ops::cross_entropy::{Meter, Reading};
@@ -379,6 +379,19 @@ fn data_sets_and_loaders() {
                 let config = LoaderConfig { batch_size: a, height: b, width: 1, order: Order::Sequential };
                 let made = walk.may_fail(|| format!("{config:?}, {images}"), || Loader::new(dataset(images), config));
                 let Some(loader) = made else { continue };
+                for number in NUMBERS {
+                    let erasing = Erasing { probability: number, area: [number, 1.0], aspect: [number; 2], epochs: 9 };
+                    let changes =
+                        Augmentation { seed: u64::MAX, flip: Flip::Random, translate: a, erasing: Some(erasing) };
+                    walk.gives(|| format!("{changes:?}"), || changes.transform(u32::MAX, u32::MAX, [a, b]));
+                    let changed = || loader.clone().with_augmentation(changes)?.epoch(0).map(Iterator::count);
+                    walk.may_fail(|| format!("{config:?} with {changes:?}"), changed);
+                    let normalized = || {
+                        let normalization = Normalization::new(vec![number as f32; a.min(3)], vec![0.5; b.min(3)])?;
+                        loader.clone().with_normalization(normalization).map(drop)
+                    };
+                    walk.may_fail(|| format!("{config:?} normalised by {number}"), normalized);
+                }
                 for first in SIZES {
                     walk.may_fail(
                         || format!("{config:?} from {first}"),

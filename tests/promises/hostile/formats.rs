@@ -25,7 +25,7 @@ pub struct Format {
 }
 
 /// All formats.
-pub const FORMATS: [Format; 12] = [
+pub const FORMATS: [Format; 13] = [
     Format { name: "idx", reader: idx },
     Format { name: "gzip", reader: idx },
     Format { name: "mnist", reader: mnist },
@@ -33,6 +33,7 @@ pub const FORMATS: [Format; 12] = [
     Format { name: "archive", reader: archive },
     Format { name: "image", reader: image },
     Format { name: "weights", reader: saved_weights },
+    Format { name: "pytorch", reader: saved_weights },
     Format { name: "state", reader: state },
     Format { name: "config", reader: config },
     Format { name: "metrics", reader: metrics },
@@ -140,7 +141,7 @@ fn network(backend: &Cpu<f32>) -> Sequential<Cpu<f32>> {
     Sequential::new().push(build.conv2d(1, 3, 3, 1, 1).unwrap()).push(GlobalAvgPool).push(Flatten)
 }
 
-/// A weights file.
+/// A weights file, of either format: its first bytes tell which.
 fn saved_weights() -> Reader {
     let (folder, backend) = (folder(), Cpu::<f32>::with_threads(1).unwrap());
     let mut net = network(&backend);

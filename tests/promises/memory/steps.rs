@@ -123,7 +123,7 @@ impl<B: Backend<Scalar = f32>> Run<B> {
         let reading = self.trainer.reading().unwrap();
         state.extend([reading.samples as u64, reading.loss.to_bits(), reading.accuracy.to_bits()]);
         for (_, param) in net.params() {
-            let kept = optimizer.tensor_names().iter().filter_map(|name| optimizer.tensor(name, param));
+            let kept = optimizer.tensor_names().into_iter().filter_map(|name| optimizer.tensor(name, param));
             for buf in [param.data()].into_iter().chain(kept) {
                 state.extend(backend.download(buf).unwrap().iter().map(|value| u64::from(value.to_bits())));
             }

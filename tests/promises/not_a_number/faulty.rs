@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use mlpconv::device::{Grad, Memory, Role, StepScalars};
 use mlpconv::ops::adamw::{self, AdamW, AdamWStep};
+use mlpconv::ops::average::{self, Average};
 use mlpconv::ops::conv2d::Conv2d;
 use mlpconv::ops::cross_entropy::CrossEntropy;
 use mlpconv::ops::dropout::{Dropout, Mask};
@@ -207,14 +208,14 @@ impl<B: Backend<Scalar = f32>> Flatten for Faulty<B> {
 impl<B: Backend<Scalar = f32>> CrossEntropy for Faulty<B> {
     fn cross_entropy(
         &self,
-        n: usize,
-        classes: usize,
+        extents: [usize; 2],
         logits: &B::Buf,
         labels: &B::Bytes,
+        smoothing: f64,
         mut dlogits: Option<&mut B::Buf>,
         meter: &mut B::Buf,
     ) -> Result<()> {
-        self.inner.cross_entropy(n, classes, logits, labels, dlogits.as_deref_mut(), meter)?;
+        self.inner.cross_entropy(extents, logits, labels, smoothing, dlogits.as_deref_mut(), meter)?;
         dlogits.map_or(Ok(()), |dlogits| self.spoil("cross_entropy forward", dlogits))
     }
 }
@@ -314,6 +315,7 @@ impl<B: Backend<Scalar = f32>> Sgd for Faulty<B> {
             grad: item.grad,
             velocity: item.velocity.as_deref_mut(),
             rate_multiplier: item.rate_multiplier,
+            decay_multiplier: item.decay_multiplier,
         });
         self.inner.sgd(step, &mut inner.collect::<Vec<_>>(), guard)
     }
@@ -332,8 +334,16 @@ impl<B: Backend<Scalar = f32>> AdamW for Faulty<B> {
             exp_avg: &mut *item.exp_avg,
             exp_avg_sq: &mut *item.exp_avg_sq,
             rate_multiplier: item.rate_multiplier,
+            decay_multiplier: item.decay_multiplier,
         });
         self.inner.adamw(step, &mut inner.collect::<Vec<_>>(), guard)
+    }
+}
+
+impl<B: Backend<Scalar = f32>> Average for Faulty<B> {
+    fn average(&self, keep: f32, items: &mut [average::Item<'_, Self>], guard: Option<&mut B::Buf>) -> Result<()> {
+        let inner = items.iter_mut().map(|item| average::Item { param: item.param, average: &mut *item.average });
+        self.inner.average(keep, &mut inner.collect::<Vec<_>>(), guard)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mlpconv::Result;
-use mlpconv::data::{DataFile, DataName, Dataset, Loader, LoaderConfig, Order, Progress, Published, Splits};
+use mlpconv::data::{DataFile, DataName, Dataset, Progress, Published, Splits};
 
 use super::{grouped, note, output, say};
 pub use show::{ShowArgs, show};
@@ -109,23 +109,12 @@ fn draw(bar: &ProgressBar, progress: Progress) {
     }
 }
 
-/// A loader of square images, shuffled by `seed` if there is one.
-///
-/// # Errors
-/// As [`Loader::new`].
-pub fn loader(
-    data: Dataset,
-    limit: Option<usize>,
-    batch_size: usize,
-    size: usize,
-    seed: Option<u64>,
-) -> Result<Loader> {
-    let data = match limit {
+/// The first `limit` images, or all without a limit.
+pub fn limited(data: Dataset, limit: Option<usize>) -> Arc<Dataset> {
+    Arc::new(match limit {
         Some(limit) => data.take(limit),
         None => data,
-    };
-    let order = seed.map_or(Order::Sequential, |seed| Order::Shuffled { seed });
-    Loader::new(Arc::new(data), LoaderConfig { batch_size, height: size, width: size, order })
+    })
 }
 
 /// Finds or fetches a data set, and prints where it lies and what it holds.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mlpconv::data::{DataName, Dataset, Loader, LoaderConfig, Order};
+use mlpconv::data::{DataName, Dataset, Loader};
 use mlpconv::nn::Sequential;
-use mlpconv::train::{Event, Feed, Health, Preset, Resident, TrainConfig, Trainer};
+use mlpconv::train::{Event, Feed, Health, Preset, Resident, TrainConfig};
 use mlpconv::{Backend, Error, Precision, Result, Shape};
 
 use super::super::device::Choice;
@@ -178,8 +178,8 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
     pub fn pace(&self, net: Sequential<B>, config: &TrainConfig, images: &Images) -> Result<Pace> {
         const STEPS: usize = 3;
         config.validate()?;
-        let mut trainer = Trainer::new(&self.backend, net, config.optimizer(&self.backend), config.seed)?;
-        let mut batches = loader(&images.train, config, Some(config.seed))?.epoch(0)?;
+        let mut trainer = config.trainer(&self.backend, net)?;
+        let mut batches = config.train_loader(images.train.clone())?.epoch(0)?;
         let Some(batch) = batches.next() else { unreachable!("a loader has an image at least") };
         let shape = Shape::image(batch.len(), images.train.channels(), config.resize, config.resize);
         // The first time is for memory, plans and kernels.
@@ -225,7 +225,7 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
     /// nothing more is trained: every later training is interrupted at once.
     ///
     /// # Errors
-    /// As [`Trainer::fit`], except that a training that diverges is a result.
+    /// As [`Trainer::fit`](mlpconv::train::Trainer::fit), except that a training that diverges is a result.
     pub fn train(
         &mut self,
         network: &str,
@@ -267,9 +267,9 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         images: &Images,
         trained: &mut Trained,
     ) -> Result<End> {
-        let mut trainer = Trainer::new(&self.backend, net, config.optimizer(&self.backend), config.seed)?;
-        let train = loader(&images.train, config, Some(config.seed))?;
-        let test = loader(&images.test, config, None)?;
+        let mut trainer = config.trainer(&self.backend, net)?;
+        let train = config.train_loader(images.train.clone())?;
+        let test = config.test_loader(images.test.clone())?;
         let resident =
             |loader: &Loader| self.resident.then(|| Resident::new(&self.backend, loader.clone())).transpose();
         let residents = (resident(&train)?, resident(&test)?);
@@ -316,11 +316,4 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
 /// Whether the exercise has to come to its end.
 pub fn stops() -> bool {
     signals::received().is_some() || output::failure().is_some()
-}
-
-/// A loader of the images at the size and in the batches of `config`, shuffled by `seed` if there is one.
-fn loader(images: &Arc<Dataset>, config: &TrainConfig, seed: Option<u64>) -> Result<Loader> {
-    let order = seed.map_or(Order::Sequential, |seed| Order::Shuffled { seed });
-    let TrainConfig { batch_size, resize, .. } = *config;
-    Loader::new(images.clone(), LoaderConfig { batch_size, height: resize, width: resize, order })
 }

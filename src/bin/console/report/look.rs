@@ -60,7 +60,7 @@ impl Look {
         weights: String,
     ) -> Result<Option<Self>> {
         let began = Instant::now();
-        let (all, side) = (test.dataset(), [test.config().height, test.config().width]);
+        let all = test.dataset();
         if image >= all.len() {
             let problem = format!("{image}, but there are {} test images (numbers go from 0)", all.len());
             return Err(Error::Config { what: "image".into(), problem });
@@ -73,13 +73,12 @@ impl Look {
             let stops = signals::received().is_some();
             Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
-        let Some(classified) = Classified::of(backend, net, &loader(dataset.clone(), BATCH, side)?, on_batch)? else {
+        let Some(classified) = Classified::of(backend, net, &loader(test, dataset.clone(), BATCH)?, on_batch)? else {
             return Ok(None);
         };
 
-        let [height, width] = side;
-        let shape = Shape::image(1, all.channels(), height, width);
-        let one = loader(Arc::new(part(all, [image].into_iter())?), 1, side)?;
+        let shape = Shape::image(1, all.channels(), test.config().height, test.config().width);
+        let one = loader(test, Arc::new(part(all, [image].into_iter())?), 1)?;
         let Some(batch) = one.epoch(0)?.next() else { return Ok(None) };
         let listed = layers(net);
         let last_of_block = |i: usize| {
@@ -154,6 +153,8 @@ fn part(dataset: &Dataset, indices: impl Iterator<Item = usize>) -> Result<Datas
     Dataset::with_channels(images, labels, extents, dataset.class_names().to_vec())
 }
 
-fn loader(dataset: Arc<Dataset>, batch_size: usize, [height, width]: [usize; 2]) -> Result<Loader> {
-    Loader::new(dataset, LoaderConfig { batch_size, height, width, order: Order::Sequential })
+/// A loader of `dataset` in its order, whose images are as those of `test`.
+fn loader(test: &Loader, dataset: Arc<Dataset>, batch_size: usize) -> Result<Loader> {
+    let config = LoaderConfig { batch_size, order: Order::Sequential, ..*test.config() };
+    Loader::new(dataset, config)?.with_normalization(test.normalization().clone())
 }

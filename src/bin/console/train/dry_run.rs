@@ -11,8 +11,9 @@ use mlpconv::train::{Event, FitOptions, Position, TrainConfig, Trainer};
 use mlpconv::{Backend, Error, Result};
 
 use super::images::Images;
+use super::init::begin_with;
 use super::prepared::Prepared;
-use crate::console::data::loader;
+use crate::console::data::limited;
 use crate::console::device::Choice;
 use crate::console::{bytes, grouped, say, time};
 
@@ -33,7 +34,8 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
 ) -> Result<ExitCode> {
     let comment = |line: &str| say(format_args!("# {line}"));
     prepared.lines(config, device, backend, why_preset).iter().for_each(|line| comment(line));
-    let Prepared { data, net, summary, steps: memory } = prepared;
+    let Prepared { data, mut net, summary, steps: memory } = prepared;
+    begin_with(config, backend, &mut net)?.iter().for_each(|line| comment(line));
     let planned = layers(&net);
     let plan = Plan::new(&planned, summary.input.with_batch(config.batch_size), &|fusion| backend.fuses(fusion))?;
     comment(&format!("plan     {} ops for {} layers", plan.steps().len(), planned.len()));
@@ -56,8 +58,10 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
             (data.train, data.test)
         }
     };
-    let train = loader(train, config.train_limit, config.batch_size, config.resize, Some(config.seed))?;
-    let test = loader(test, config.test_limit, config.batch_size, config.resize, None)?;
+    let test = limited(test, config.test_limit);
+    // Images that stand in for a data set are not divided.
+    let [train, test] = if here { config.divided(train, test)? } else { [limited(train, config.train_limit), test] };
+    let (train, test) = (config.train_loader(train)?, config.test_loader(test)?);
     let (steps, tests) = (train.steps(), test.dataset().len());
     if here {
         let (epochs, all) = (config.epochs, grouped(config.epochs as usize * steps));
@@ -70,7 +74,7 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     };
     comment(&format!("memory   {} {free}", bytes(memory.needed())));
 
-    let trainer = Trainer::new(backend, net, config.optimizer(backend), config.seed)?;
+    let trainer = config.trainer(backend, net)?;
     let images = [Images::new(train, device, backend)?, Images::new(test, device, backend)?];
     let timed = Timed::new(trainer, config, &images, steps.min(STEPS), if device.resident { 3 } else { 1 });
     let Timed { steps: counted, step, test_image } = timed.map_err(|error| memory.explain(backend, error))?;

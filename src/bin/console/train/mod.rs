@@ -3,9 +3,11 @@
 mod dry_run;
 mod going_on;
 mod images;
+mod init;
 mod options;
 mod overfit;
 mod prepared;
+pub mod scores;
 mod settings;
 mod settings_file;
 mod stop;
@@ -13,10 +15,14 @@ mod stop;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use mlpconv::train::{Change, DataHashes, EpochMetrics, Event, Position, Run, Trainer};
-use mlpconv::{Backend, Result};
+use mlpconv::data::{Dataset, Loader};
+use mlpconv::nn::{Nin, lsuv};
+use mlpconv::train::{Change, DataHashes, EpochMetrics, Event, Position, Run, Score};
+use mlpconv::{Backend, Result, Shape};
 
+use super::data::limited;
 use super::device::{Choice, Earlier, on_device};
 use super::report::Renewal;
 use super::saving::Saving;
@@ -25,6 +31,7 @@ use super::{folder, note, output, say, say_in_one, signals};
 use dry_run::dry_run;
 use going_on::resumption;
 use images::Images;
+use init::begin_with;
 pub use options::TrainArgs;
 use overfit::overfit;
 use prepared::Prepared;
@@ -84,6 +91,7 @@ fn train_on<B: Backend<Scalar = f32>>(
         (Some(_), ..) => "as the run began".into(),
         (_, Some(_), _) => "as --preset says".into(),
         (.., Some(file)) => file.why(),
+        _ if args.network.init.as_ref().is_some_and(|init| init.is_dir()) => "that of the weights".into(),
         _ => device.why_preset.to_owned(),
     };
     let prepared = Prepared::new(&config, device, &backend).map_err(|error| locate(error, &args, file))?;
@@ -94,16 +102,25 @@ fn train_on<B: Backend<Scalar = f32>>(
     if let Some(steps) = args.run.overfit_batch {
         return overfit(&args, &config, prepared, &backend, steps);
     }
-    let Prepared { data, net, summary, steps } = prepared;
-    let (size, classes) = (config.resize, data.classes);
+    let Prepared { data, mut net, summary, steps } = prepared;
+    let classes = data.classes;
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
     let hashes = DataHashes::of(&data);
     let (title, train, test) = (data.title, data.train, data.test);
-    let train = super::data::loader(train, config.train_limit, config.batch_size, size, Some(config.seed))?;
-    let test = super::data::loader(test, config.test_limit, config.batch_size, size, None)?;
+    let finally = limited(test, config.test_limit);
+    let [train, test] = config.divided(train, finally.clone())?;
+    let (train, test) = (config.train_loader(train)?, config.test_loader(test)?);
 
-    let mut trainer = Trainer::new(&backend, net, config.optimizer(&backend), config.seed)?;
+    // Weights that are restored replace them; a run that was never saved begins again. Given weights have their scale already.
+    if config.lsuv && config.init.is_none() {
+        scale(&backend, &mut net, &train)?;
+    }
+    // A run that goes on has them in its state, and does not need the file any more.
+    if resumed.as_ref().is_none_or(|run| !run.has_state()) {
+        begin_with(&config, &backend, &mut net)?.iter().for_each(say);
+    }
+    let mut trainer = config.trainer(&backend, net)?;
     signals::listen()?;
     let goes_on = resumed.is_some();
     let mut run = match resumed {
@@ -149,18 +166,22 @@ fn train_on<B: Backend<Scalar = f32>>(
         run.save(&trainer)?;
         let recorded = args.process.tensorboard || run.has_event_files()?;
         let mut events = recorded.then(|| run.event_file(&trainer, train.steps())).transpose()?;
-        if epoch >= epochs {
-            say(format_args!("all {epochs} epochs are done"));
-            let (test_accuracy, train_seconds) = outcome(&done);
+        let ended = match stalled {
+            Some(stalled) => Some(format!("{stalled}; a larger --patience goes on")),
+            None => (epoch >= epochs).then(|| format!("all {epochs} epochs are done")),
+        };
+        if let Some(ended) = ended {
+            // A run that was killed at its end has none.
+            let scores = match run.scores()? {
+                scores if scores.is_empty() => score(&mut run, &backend, &finally)?,
+                scores => scores,
+            };
+            say(ended);
+            let (test_accuracy, train_seconds) = outcome(&done, &scores);
             view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
             return Ok(ExitCode::SUCCESS);
         }
-        if let Some(stalled) = stalled {
-            say(format_args!("{stalled}; a larger --patience goes on"));
-            let (test_accuracy, train_seconds) = outcome(&done);
-            view.end(&End::Done { test_accuracy, train_seconds, weights: &run.weights() });
-            return Ok(ExitCode::SUCCESS);
-        }
+        run.discard_scores()?;
 
         let options =
             run.config().fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
@@ -201,10 +222,11 @@ fn train_on<B: Backend<Scalar = f32>>(
             if let Some(Stop::Patience(stalled)) = stop {
                 say(stalled);
             }
-            let metrics = run.metrics()?;
-            let (test_accuracy, train_seconds) = outcome(&metrics);
+            let scores = score(&mut run, &backend, &finally)?;
+            let (test_accuracy, train_seconds) = outcome(&run.metrics()?, &scores);
             view.end(&End::Done { test_accuracy, train_seconds, weights: &weights });
             say(format_args!("done: test accuracy {test_accuracy:.4} after {train_seconds:.1} s of training"));
+            scores.iter().for_each(|score| say(format_args!("score    {score}")));
             say(format_args!("weights  {}", weights.display()));
             if let Ok(best) = run.best() {
                 say(format_args!("best     {} ({best})", run.best_weights().display()));
@@ -233,8 +255,27 @@ fn train_on<B: Backend<Scalar = f32>>(
     course().inspect_err(|error| view.end(&End::Failed(error)))
 }
 
-/// The test accuracy of the last epoch, and the seconds of training in all.
-fn outcome(epochs: &[EpochMetrics]) -> (f64, f64) {
-    let accuracy = epochs.last().map_or(0.0, |last| last.test_accuracy);
+/// Scales the initial weights by the first batch of the first epoch.
+fn scale<B: Backend<Scalar = f32>>(backend: &B, net: &mut Nin<B>, train: &Loader) -> Result<()> {
+    let Some(batch) = train.epoch(0)?.next() else { return Ok(()) };
+    let config = train.config();
+    let shape = Shape::image(batch.len(), train.dataset().channels(), config.height, config.width);
+    lsuv(backend, net, &batch.images, shape)
+}
+
+/// The scores of a run that is done, saved; none where the last epoch says it all, or where a signal breaks them off.
+fn score<B: Backend<Scalar = f32>>(run: &mut Run, backend: &B, test: &Arc<Dataset>) -> Result<Vec<Score>> {
+    if !scores::are_wanted(run.config()) {
+        return Ok(Vec::new());
+    }
+    let Some(scores) = scores::scores(run, backend, test)? else { return Ok(Vec::new()) };
+    run.save_scores(&scores)?;
+    Ok(scores)
+}
+
+/// The test accuracy, of the last score or else of the last epoch, and the seconds of training in all.
+fn outcome(epochs: &[EpochMetrics], scores: &[Score]) -> (f64, f64) {
+    let of_epoch = epochs.last().map_or(0.0, |last| last.test_accuracy);
+    let accuracy = scores.last().map_or(of_epoch, |score| score.accuracy);
     (accuracy, epochs.iter().map(|epoch| epoch.train_seconds).sum())
 }

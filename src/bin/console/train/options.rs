@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use mlpconv::data::DataName;
-use mlpconv::optim::{OptimizerKind, Schedule};
+use mlpconv::data::{DataName, Flip, Normalization};
+use mlpconv::optim::{Average, OptimizerKind, RateMultiplier, Schedule};
 use mlpconv::train::{OnNan, Preset};
 
 use crate::console::as_given::AsGiven;
@@ -22,6 +22,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub optimizer: OptimizerArgs,
     #[command(flatten)]
+    pub augmentation: AugmentationArgs,
+    #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
     pub process: AsGiven<ProcessArgs>,
@@ -34,9 +36,17 @@ pub struct TrainArgs {
 #[command(next_help_heading = "Network and data")]
 pub struct NetworkArgs {
     /// The network and its recipe: d2l (the book's, 224x224), d2l-gluon (its first edition's: zero biases, 3 epochs), small
-    /// (28x28, minutes on a CPU) or cifar (the paper's, 32x32)
+    /// (28x28, minutes on a CPU), tuned (28x28, augmented and averaged, about an hour on a CPU) or cifar (the paper's, 32x32)
     #[arg(long)]
     pub preset: Option<Preset>,
+    /// Begin with the weights of a run (its last ones), or of a file that this program or PyTorch wrote, instead of random ones;
+    /// the optimiser and the epochs begin anew. A run's preset, size of images and normalisation are this run's too, unless
+    /// options or --config name others
+    #[arg(long, value_name = "RUN|FILE")]
+    pub init: Option<PathBuf>,
+    /// With --init, keep fresh values in the last layers where the weights have another number of classes
+    #[arg(long)]
+    pub reset_head: bool,
     /// fashion-mnist, mnist, kmnist, cifar10, or a folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*,
     /// of which the 1st, 11th, 21st ... are for testing [default: the preset's]
     #[arg(long, value_name = "NAME|DIR")]
@@ -47,6 +57,14 @@ pub struct NetworkArgs {
     /// Height and width that the images are brought to
     #[arg(long, value_name = "PIXELS")]
     pub resize: Option<usize>,
+    /// Normalise images, (value / 255 - MEAN) / DEVIATION, by a number each for all channels or one for each, as in
+    /// 0.49,0.48,0.45:0.25,0.24,0.26 [default: 0:1, values from 0 to 1]
+    #[arg(long, value_name = "MEAN:DEVIATION")]
+    pub normalize: Option<Normalization>,
+    /// Keep the last so many training images for measuring: they take the test images' place, which are read for the final
+    /// scores alone
+    #[arg(long, value_name = "IMAGES")]
+    pub holdout: Option<usize>,
     /// Train on the first so many images only
     #[arg(long, value_name = "IMAGES")]
     pub train_limit: Option<usize>,
@@ -68,7 +86,20 @@ pub struct CourseArgs {
     /// Stop early, after this many epochs in a row that did not raise the best test accuracy
     #[arg(long, value_name = "EPOCHS")]
     pub patience: Option<u32>,
-    /// Seed of initial weights, shuffling and dropout
+    /// Spread this share of each label over all classes
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub label_smoothing: Option<f64>,
+    /// Scale the initial weights so that each convolution's outputs for the first batch have variance 1 (LSUV)
+    #[arg(long)]
+    pub lsuv: bool,
+    /// Average the weights besides, over the last share of the run (tail:SHARE) or exponentially (ema:DECAY); the average is
+    /// evaluated at the end, and saved beside the weights
+    #[arg(long, value_name = "tail:SHARE|ema:DECAY")]
+    pub average: Option<Average>,
+    /// Take the final scores on images and their mirror images
+    #[arg(long)]
+    pub tta: bool,
+    /// Seed of initial weights, shuffling, augmentation and dropout
     #[arg(long)]
     pub seed: Option<u64>,
     /// What to do about a step of which something is not finite (NaN or infinite): stop, or skip it and go on [default: stop]
@@ -86,7 +117,8 @@ pub struct OptimizerArgs {
     /// Learning rate [default: the preset's for the optimiser]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub lr: Option<f64>,
-    /// Learning rate over time: constant, step:EVERY:FACTOR, cosine or cosine:WARMUP (in epochs)
+    /// Learning rate over time: constant, step:EVERY:FACTOR, cosine, cosine:WARMUP (in epochs), one-cycle or one-cycle:RISE (a
+    /// share of the run)
     #[arg(long)]
     pub schedule: Option<Schedule>,
     /// Momentum of sgd, from 0 to below 1
@@ -98,6 +130,12 @@ pub struct OptimizerArgs {
     /// Weight decay: a penalty on squares with sgd, decoupled from the gradient with adamw, whose default is 0.01
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
+    /// Let weights alone decay, and biases not
+    #[arg(long)]
+    pub decay_weights_only: bool,
+    /// Multiply the rate of the parameters whose names fit a pattern, as in '*.bias=2'; can be repeated
+    #[arg(long = "rate-multiplier", value_name = "PATTERN=FACTOR")]
+    pub rate_multipliers: Vec<RateMultiplier>,
     /// What adamw's average of gradients keeps in a step, from 0 to below 1 [default: 0.9]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub beta1: Option<f64>,
@@ -107,6 +145,24 @@ pub struct OptimizerArgs {
     /// What adamw adds to the root of the average of squares [default: 1e-8]
     #[arg(long, allow_negative_numbers = true)]
     pub eps: Option<f64>,
+}
+
+/// Augmentation: how training images are changed.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Augmentation")]
+pub struct AugmentationArgs {
+    /// Mirror training images, left for right: random ones in each epoch, or each in every second epoch (alternate)
+    #[arg(long, value_name = "random|alternate|none")]
+    pub fliplr: Option<Flip>,
+    /// Shift training images by up to so many pixels along each axis
+    #[arg(long, value_name = "PIXELS")]
+    pub translate: Option<usize>,
+    /// Erase a rectangle of training images, with this probability
+    #[arg(long, value_name = "PROBABILITY", allow_negative_numbers = true)]
+    pub erasing: Option<f64>,
+    /// Erase nothing in so many epochs at the end
+    #[arg(long, value_name = "EPOCHS")]
+    pub erasing_rest: Option<u32>,
 }
 
 /// The run: its settings and its folder, or a look at it beforehand.
@@ -124,8 +180,9 @@ pub struct RunArgs {
     /// precision, unless --device or --precision names another, which has to be repeated at each resume. --epochs, --lr,
     /// --schedule, --weight-decay, --on-nan and --patience change the run from there on
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "config", "preset", "data", "batch_size", "optimizer", "momentum", "nesterov", "beta1", "beta2", "eps", "resize", "seed",
-        "train_limit", "test_limit", "out", "dry_run", "overfit_batch",
+        "config", "preset", "init", "reset_head", "data", "batch_size", "optimizer", "momentum", "nesterov", "beta1", "beta2", "eps", "resize", "seed",
+        "train_limit", "test_limit", "normalize", "label_smoothing", "average", "decay_weights_only", "rate_multipliers", "fliplr", "tta", "holdout", "lsuv",
+        "translate", "erasing", "erasing_rest", "out", "dry_run", "overfit_batch",
     ])]
     pub resume: Option<PathBuf>,
     /// Print the settings, as TOML that --config takes, with the costs, the memory and the estimated time of the run, for which

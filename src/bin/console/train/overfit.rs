@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
-use mlpconv::data::Loader;
+use mlpconv::data::Augmentation;
 use mlpconv::nn::{Layer, Module, Op};
 use mlpconv::tape::Param;
-use mlpconv::train::{TrainConfig, Trainer};
+use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Result, Shape};
 
+use super::init::begin_with;
 use super::options::TrainArgs;
 use super::prepared::Prepared;
+use crate::console::data::limited;
 use crate::console::{grouped, output, say};
 
 /// The loss below which a batch is known by heart: the network gives each label a probability of 98 % in the geometric mean.
@@ -51,10 +53,13 @@ pub fn overfit<B: Backend<Scalar = f32>>(
     backend: &B,
     steps: u32,
 ) -> Result<ExitCode> {
-    let Prepared { data, net, steps: memory, .. } = prepared;
+    let Prepared { data, mut net, steps: memory, .. } = prepared;
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
-    let loader = loader(data.train, config)?;
+    begin_with(config, backend, &mut net)?.iter().for_each(say);
+    // The order is that of training, since a folder's images are sorted by class; the images are as they are.
+    let loader = config.train_loader(limited(data.train, config.train_limit))?;
+    let loader = loader.with_augmentation(Augmentation::none(config.seed))?;
     let Some(batch) = loader.epoch(0)?.next() else { unreachable!("a loader has images") };
     let classes = loader.dataset().classes();
     let shape = Shape::image(batch.len(), loader.dataset().channels(), config.resize, config.resize);
@@ -64,8 +69,8 @@ pub fn overfit<B: Backend<Scalar = f32>>(
         "batch    {images} images, the same in each step, at rate {rate}, without dropout and weight decay; {most} steps at most"
     ));
 
-    let settings = TrainConfig { weight_decay: 0.0, ..config.clone() };
-    let mut trainer = Trainer::new(backend, WithoutDropout(net), settings.optimizer(backend), config.seed)?;
+    let settings = TrainConfig { weight_decay: 0.0, label_smoothing: 0.0, average: None, ..config.clone() };
+    let mut trainer = settings.trainer(backend, WithoutDropout(net))?;
     let every = args.process.log_every.unwrap_or(steps as usize / 20).max(1);
     let mut last = None;
     for step in 1..=steps {
@@ -99,9 +104,4 @@ pub fn overfit<B: Backend<Scalar = f32>>(
          {accuracy:.3}; {advice}"
     ));
     Ok(ExitCode::FAILURE)
-}
-
-/// The training images, in the order of training: a folder's are sorted by class.
-fn loader(images: mlpconv::data::Dataset, config: &TrainConfig) -> Result<Loader> {
-    crate::console::data::loader(images, config.train_limit, config.batch_size, config.resize, Some(config.seed))
 }

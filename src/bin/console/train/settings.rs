@@ -8,6 +8,7 @@ use mlpconv::{Error, Result};
 use serde::{Deserialize as _, Serialize};
 use toml::Table;
 
+use super::init::settings_of_weights;
 use super::options::TrainArgs;
 use super::settings_file::SettingsFile;
 use crate::console::device::Choice;
@@ -17,17 +18,21 @@ use crate::console::device::Choice;
 /// # Errors
 /// [`Error::Config`] for a setting out of its range, [`Error::Io`] where there is no working folder.
 pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice) -> Result<TrainConfig> {
-    let preset = args.network.preset.or_else(|| file?.get("preset")).unwrap_or(device.preset);
+    let of_weights = settings_of_weights(args, file)?;
+    let own = || of_weights.get("preset")?.clone().try_into().ok();
+    let preset = args.network.preset.or_else(|| file?.get("preset")).or_else(own).unwrap_or(device.preset);
     let optimizer = args.optimizer.optimizer.or_else(|| file?.get("optimizer")).unwrap_or_default();
     let unusable = |problem: String| Error::Config { what: "settings".into(), problem };
     let preset = Table::try_from(preset.config_with(optimizer));
     let mut settings = preset.map_err(|error| unusable(error.to_string()))?;
+    settings.extend(of_weights);
     if let Some(file) = file {
         settings.extend(file.settings.clone());
     }
     settings.extend(of_options(args)?);
     // They are the history of another run.
     settings.remove("changes");
+    settings.remove("imported");
     let mut config = TrainConfig::deserialize(settings).map_err(|error| unusable(error.message().to_owned()))?;
     config.device.clone_from(&device.name);
     config.precision = device.precision;
@@ -45,18 +50,26 @@ pub fn locate(error: Error, args: &TrainArgs, file: Option<&SettingsFile>) -> Er
 
 /// The settings that the options make.
 fn of_options(args: &TrainArgs) -> Result<Table> {
-    let TrainArgs { network, course, optimizer, .. } = args;
+    let TrainArgs { network, course, optimizer, augmentation, .. } = args;
     let mut settings = Table::new();
     let mut set = |entry: Option<(&str, toml::Value)>| settings.extend(entry.map(|(key, value)| (key.into(), value)));
     set(entry("preset", network.preset)?);
+    set(entry("init", network.init.as_deref().map(absolute).transpose()?)?);
+    set(entry("reset_head", network.reset_head.then_some(true))?);
     set(entry("data", network.data.clone().map(DataName::absolute).transpose()?)?);
     set(entry("data_dir", network.data_dir.as_deref().map(absolute).transpose()?)?);
     set(entry("resize", network.resize)?);
+    set(entry("holdout", network.holdout)?);
+    set(entry("normalize", network.normalize.clone())?);
     set(entry("train_limit", network.train_limit)?);
     set(entry("test_limit", network.test_limit)?);
     set(entry("epochs", course.epochs)?);
     set(entry("batch_size", course.batch_size)?);
     set(entry("patience", course.patience)?);
+    set(entry("label_smoothing", course.label_smoothing)?);
+    set(entry("lsuv", course.lsuv.then_some(true))?);
+    set(entry("average", course.average)?);
+    set(entry("tta", course.tta.then_some(true))?);
     set(entry("seed", course.seed)?);
     set(entry("on_nan", course.on_nan)?);
     set(entry("optimizer", optimizer.optimizer)?);
@@ -65,9 +78,16 @@ fn of_options(args: &TrainArgs) -> Result<Table> {
     set(entry("momentum", optimizer.momentum)?);
     set(entry("nesterov", optimizer.nesterov.then_some(true))?);
     set(entry("weight_decay", optimizer.weight_decay)?);
+    set(entry("decay_weights_only", optimizer.decay_weights_only.then_some(true))?);
+    let rates = &optimizer.rate_multipliers;
+    set(entry("rate_multipliers", (!rates.is_empty()).then_some(rates))?);
     set(entry("beta1", optimizer.beta1)?);
     set(entry("beta2", optimizer.beta2)?);
     set(entry("eps", optimizer.eps)?);
+    set(entry("fliplr", augmentation.fliplr)?);
+    set(entry("translate", augmentation.translate)?);
+    set(entry("erasing", augmentation.erasing)?);
+    set(entry("erasing_rest", augmentation.erasing_rest)?);
     Ok(settings)
 }
 

@@ -51,7 +51,8 @@ fn keys() -> Vec<(&'static str, String)> {
         ("eps", "a positive number, at least 1.2e-38"),
         (
             "schedule",
-            "\"constant\", \"step:EVERY:FACTOR\", \"cosine\" or \"cosine:WARMUP\" (EVERY and WARMUP in epochs)",
+            "\"constant\", \"step:EVERY:FACTOR\", \"cosine\", \"cosine:WARMUP\" (EVERY and WARMUP in epochs), \"one-cycle\" or \
+             \"one-cycle:RISE\" (a share of the run)",
         ),
         ("resize", "a whole number of pixels, from 1 to 1024"),
         ("seed", "a whole number, zero or positive"),
@@ -59,6 +60,21 @@ fn keys() -> Vec<(&'static str, String)> {
         ("train_limit", COUNT),
         ("test_limit", COUNT),
         ("patience", COUNT),
+        ("fliplr", "none, random or alternate"),
+        ("translate", "a whole number of pixels, zero or positive"),
+        ("erasing", "a probability, from 0 to 1"),
+        ("erasing_rest", "a whole number of epochs, zero or positive"),
+        ("normalize", "\"MEAN:DEVIATION\", each a number or one for each channel"),
+        ("label_smoothing", "a share, from 0 to 1"),
+        ("decay_weights_only", "true or false"),
+        ("rate_multipliers", "a list of \"PATTERN=FACTOR\""),
+        ("lsuv", "true or false"),
+        ("average", "\"tail:SHARE\", \"ema:DECAY\" or \"none\""),
+        ("tta", "true or false"),
+        ("holdout", "a whole number of images, zero or positive"),
+        ("init", "the path of a run folder or of a weights file"),
+        ("reset_head", "true or false"),
+        ("imported", "the path of a weights file"),
         ("changes", "a list of texts"),
     ];
     list.map(|(key, takes)| (key, takes.to_owned())).into()
@@ -139,7 +155,7 @@ impl SettingsFile {
             let absolute = std::path::absolute(&path).map_err(|source| Error::Io { action: "find", path, source })?;
             Ok(absolute.display().to_string().into())
         };
-        for key in ["data", "data_dir"] {
+        for key in ["data", "data_dir", "init"] {
             if let Some(Value::String(path)) = self.settings.get(key)
                 && (key != "data" || DataName::from(&**path).spec().is_none())
             {
@@ -207,6 +223,10 @@ mod tests {
             train_limit: limit,
             test_limit: limit,
             patience: Some(1),
+            rate_multipliers: vec!["*=1".parse().unwrap()],
+            init: Some("/run".into()),
+            reset_head: true,
+            imported: Some("/weights.pt".into()),
             changes: vec!["after 1 epochs and 0 steps, epochs: 1, now 2".into()],
             ..Preset::Small.config()
         };

@@ -114,6 +114,8 @@ pub struct View {
     preset: Preset,
     epochs: u32,
     classes: usize,
+    /// What is measured after each epoch: the test images, or the holdout.
+    measured: &'static str,
     pace: Pace,
     way: Way,
 }
@@ -144,7 +146,8 @@ impl View {
             Progress::None => Way::Silent,
         };
         let pace = Pace::new(Extent { epochs, steps, images, test_images }, Instant::now());
-        View { preset, epochs, classes, pace, way }
+        let measured = if config.holdout > 0 { "holdout" } else { "test" };
+        View { preset, epochs, classes, measured, pace, way }
     }
 
     pub fn show(&mut self, event: &Event) {
@@ -173,11 +176,12 @@ impl View {
     /// Prints the line of an epoch in the book's format, and a warning if the network is dead or stuck.
     fn epoch(&self, metrics: &EpochMetrics, health: Health) {
         say(format_args!(
-            "epoch {}/{}: loss {:.3}, train acc {:.3}, test acc {:.3}, {:.1} examples/s",
+            "epoch {}/{}: loss {:.3}, train acc {:.3}, {} acc {:.3}, {:.1} examples/s",
             metrics.epoch,
             self.epochs,
             metrics.loss,
             metrics.train_accuracy,
+            self.measured,
             metrics.test_accuracy,
             metrics.examples_per_second
         ));
@@ -191,7 +195,7 @@ impl View {
             Preset::D2l | Preset::D2lGluon => {
                 "another --seed, a lower --lr, or --preset small, which has no ReLU before the average"
             }
-            Preset::Small | Preset::Cifar => "another --seed, or a lower --lr",
+            Preset::Small | Preset::Tuned | Preset::Cifar => "another --seed, or a lower --lr",
         };
         let (classes, chance) = (self.classes, (self.classes as f64).ln());
         match health {

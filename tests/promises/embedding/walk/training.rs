@@ -2,7 +2,7 @@
 
 use mlpconv::nn::Module;
 use mlpconv::ops::cross_entropy::{Meter, Reading};
-use mlpconv::optim::{AdamW, Optimizer, Schedule, Sgd};
+use mlpconv::optim::{AdamW, Average, Averaging, Optimizer, RateMultiplier, Schedule, Sgd, set_multipliers};
 use mlpconv::train::{
     Change, EpochMetrics, FitOptions, Health, OnNan, Position, Preset, Resident, Run, TrainConfig, Trainer,
 };
@@ -22,7 +22,7 @@ fn trainers_options_and_schedules() {
         .into_iter()
         .flat_map(|number| {
             let steps = EPOCHS.map(|every| Schedule::Step { every, factor: number });
-            steps.into_iter().chain([Schedule::Cosine { warmup: number }])
+            steps.into_iter().chain([Schedule::Cosine { warmup: number }, Schedule::OneCycle { rise: number }])
         })
         .collect();
     for schedule in &schedules {
@@ -57,6 +57,7 @@ fn trainers_options_and_schedules() {
             let in_range = match schedule {
                 Schedule::Step { every, factor } => every > 0 && factor >= 0.0 && factor.is_finite(),
                 Schedule::Cosine { warmup } => warmup >= 0.0 && warmup.is_finite(),
+                Schedule::OneCycle { rise } => (0.0..=1.0).contains(&rise),
                 Schedule::Constant => true,
             };
             assert_eq!(fitted.is_some(), in_range, "{schedule:?}");
@@ -111,9 +112,13 @@ fn trainers_options_and_schedules() {
     for multiplier in [f32::NAN, f32::INFINITY, -1.0, f32::NEG_INFINITY] {
         for adamw in [false, true] {
             let mut trainer = trainer(|b| if adamw { AdamW::new(b).into() } else { Sgd::new(b).into() });
-            trainer.net.params_mut()[0].1.rate_multiplier = multiplier;
-            walk.refused(|| format!("a multiplier of {multiplier}"), || step(&mut trainer, 0.1));
-            assert_eq!(trainer.reading().unwrap().samples, 0);
+            for of_rate in [true, false] {
+                let own = &mut trainer.net.params_mut()[0].1;
+                (own.rate_multiplier, own.decay_multiplier) =
+                    if of_rate { (multiplier, 1.0) } else { (1.0, multiplier) };
+                walk.refused(|| format!("a multiplier of {multiplier}"), || step(&mut trainer, 0.1));
+                assert_eq!(trainer.reading().unwrap().samples, 0);
+            }
         }
     }
     walk.refused(|| "decay".into(), || step(&mut trainer(|b| Sgd::new(b).with_weight_decay(1e300).into()), 0.1));
@@ -122,9 +127,27 @@ fn trainers_options_and_schedules() {
     // The state of optimisers.
     let backend = Cpu::<f32>::new();
     let param = Param::new(&backend, Shape::vector(3), &[1.0; 3]).unwrap();
-    let optimizers: [Box<dyn Optimizer<Cpu<f32>>>; 2] = [Sgd::new(&backend).into(), AdamW::new(&backend).into()];
+    for number in NUMBERS {
+        for rule in [Average::Tail(number), Average::Exponential(number)] {
+            let mut trainer = trainer(|b| Averaging::new(b, Sgd::new(b), rule).into());
+            trainer.optimizer.set_updates(u64::MAX);
+            let stepped = walk.may_fail(|| format!("{rule:?}"), || step(&mut trainer, 0.1));
+            assert_eq!(stepped.is_some(), rule.validate().is_ok(), "{rule:?}");
+        }
+        let mut trainer = trainer(|b| Sgd::new(b).into());
+        trainer.label_smoothing = number;
+        let stepped = walk.may_fail(|| format!("smoothing {number}"), || step(&mut trainer, 0.1));
+        assert_eq!(stepped.is_some(), (0.0..=1.0).contains(&number), "{number}");
+        let rates = [RateMultiplier { pattern: "*".repeat(9), factor: number }];
+        let set = || set_multipliers(&mut trainer.net, &rates, true);
+        walk.may_fail(|| format!("multiplier {number}"), set);
+        walk.may_fail(|| format!("a step with a multiplier of {number}"), || step(&mut trainer, 0.1));
+    }
+    let averaging = Averaging::new(&backend, Sgd::new(&backend), Average::Tail(0.5));
+    let optimizers: [Box<dyn Optimizer<Cpu<f32>>>; 3] =
+        [Sgd::new(&backend).into(), AdamW::new(&backend).into(), averaging.into()];
     for mut optimizer in optimizers {
-        for name in ["", "velocity", "exp_avg", "updates", "\0"] {
+        for name in ["", "velocity", "exp_avg", "updates", "average", "averaged", "\0"] {
             for len in [0, 2, 3, 4] {
                 walk.may_fail(|| format!("tensor {name}"), || optimizer.set_tensor(name, &param, &vec![f32::NAN; len]));
             }
@@ -136,7 +159,8 @@ fn trainers_options_and_schedules() {
             || {
                 optimizer.count_replay();
                 optimizer.uncount(u64::MAX);
-                optimizer.corrections()
+                optimizer.set_updates(u64::MAX);
+                (optimizer.corrections(), optimizer.keep())
             },
         );
     }

@@ -1,0 +1,41 @@
+//! Run folders of weights that were trained elsewhere: settings and weights, and nothing to go on with.
+
+use std::path::PathBuf;
+
+use super::Run;
+use crate::nn::Module;
+use crate::train::TrainConfig;
+use crate::weights::Tensors;
+use crate::{Backend, Error, Result};
+
+impl Run {
+    /// Makes a run folder of a network whose weights come from the file [`TrainConfig::imported`]. It holds
+    /// `config.toml` and
+    /// `weights.safetensors`, so all that reads a run's weights can use it. It cannot be resumed.
+    ///
+    /// # Errors
+    /// As [`Run::create`], [`Tensors::of`] and [`Tensors::save`]; [`Error::Config`] without such a file.
+    pub fn import<B: Backend>(
+        folder: impl Into<PathBuf>,
+        config: TrainConfig,
+        backend: &B,
+        net: &impl Module<B>,
+    ) -> Result<Self> {
+        if config.imported.is_none() {
+            return Err(Error::config("imported", "name the file that the weights come from"));
+        }
+        let tensors = Tensors::of(backend, net)?;
+        let run = Run::create(folder, config)?;
+        tensors.save(&run.weights())?;
+        Ok(run)
+    }
+
+    /// Refuses what goes on with a run if its weights were imported: training would begin with drawn weights, and
+    /// replace them.
+    pub(super) fn require_own(&self) -> Result<()> {
+        match &self.config.imported {
+            Some(from) => Err(Error::RunImported { path: self.folder.clone(), from: from.clone() }),
+            None => Ok(()),
+        }
+    }
+}
