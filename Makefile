@@ -26,7 +26,7 @@ help:
 	@echo "make pictures    train, do every exercise, and make the README's pictures of them"
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch, and import weights of PyTorch's"
 	@echo "make event-files train for a moment and read its event files with TensorBoard, from PyPI"
-	@echo "make export-check run exported networks in onnxruntime and PyTorch, from PyPI, and compare the logits"
+	@echo "make export-check run exported networks in onnxruntime and PyTorch, from PyPI, compare the logits, and read the files with netron"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
 	@echo "make fuzz        fuzz each format that is read for FUZZ_SECONDS (60), from the committed corpora"
@@ -113,7 +113,7 @@ event-files: target/tensorboard/installed
 	target/tensorboard/bin/python tests/tensorboard/check_events.py $$(realpath $${CARGO_TARGET_DIR:-target})/release/mlpconv
 
 export-check: target/export/installed
-	$(CARGO) build --release --bin mlpconv --example logits
+	$(CARGO) build --release --bin mlpconv --example export --example logits
 	target/export/bin/python tests/export/check.py $$(realpath $${CARGO_TARGET_DIR:-target})/release
 
 target/export/installed: tests/export/requirements.txt

@@ -8,19 +8,20 @@
 A trial is a line of TRIALS: a name, the options of `mlpconv train`, the seeds, and what it is for. A run lies in
 target/recipes/NAME-SEED. One that was interrupted goes on from its last save, so `run` may be stopped (Ctrl-C) and started at
 any time; a night's log is benches/results/recipes.jsonl, which has a line for every run that came to its end. Trials with
-`holdout` are for choosing: their figures are of the last 5,000 training images, and the test images are not looked at.
+`holdout` are for choosing: their figures are of 5,000 training images, and the test images are not looked at.
 """
 import argparse
 import datetime
 import json
 import os
-import platform
 import re
 import shlex
 import signal
 import statistics
 import subprocess
 import sys
+
+from compare import commit, cpu_name
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUNS = os.path.join(ROOT, "target", "recipes")
@@ -29,9 +30,12 @@ TABLE = os.path.join(ROOT, "benches", "results", "recipes.md")
 PROGRAM = os.path.join(ROOT, "target", "release", "mlpconv")
 
 # Name, options, seeds, what it is for.
+SHORT = "--resize 67 --epochs 4 --train-limit 6000 --test-limit 1000"
 TRIALS = [
     ("small", "--preset small", [0, 1, 2], "the preset"),
     ("tuned", "--preset tuned", [0, 1, 2], "the preset"),
+    ("stable-67", f"--preset stable {SHORT}", list(range(8)), "188 steps of the preset at 67x67: does a run die?"),
+    ("d2l-67", f"--preset d2l {SHORT}", list(range(8)), "the same of d2l's recipe"),
 ]
 
 
@@ -45,11 +49,11 @@ def command(name, options, seed):
 
 
 def recorded():
-    """The lines of the record, by name and seed."""
+    """The lines of the record, by name, options and seed: a trial whose options change is another one."""
     if not os.path.exists(RECORD):
         return {}
     with open(RECORD) as lines:
-        return {(line["name"], line["seed"]): line for line in map(json.loads, lines)}
+        return {(line["name"], line["options"], line["seed"]): line for line in map(json.loads, lines)}
 
 
 def result(name, options, seed):
@@ -61,7 +65,6 @@ def result(name, options, seed):
     if os.path.exists(os.path.join(folder, "scores.json")):
         with open(os.path.join(folder, "scores.json")) as file:
             scores = json.load(file)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     return {
         "name": name,
         "seed": seed,
@@ -72,20 +75,11 @@ def result(name, options, seed):
         "best": max(epoch["test_accuracy"] for epoch in epochs),
         "train_accuracy": epochs[-1]["train_accuracy"],
         "scores": [[score["weights"], score["tta"], score["accuracy"]] for score in scores],
-        "seconds": round(sum(epoch["train_seconds"] + epoch["test_seconds"] for epoch in epochs), 1),
-        "machine": machine(),
+        "epoch_seconds": round(min(epoch["train_seconds"] + epoch["test_seconds"] for epoch in epochs), 1),
+        "machine": f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores",
         "date": datetime.date.today().isoformat(),
-        "commit": commit,
+        "commit": commit(),
     }
-
-
-def machine():
-    """The processor, as the table names it."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {len(os.sched_getaffinity(0))} cores"
 
 
 def run(names):
@@ -100,7 +94,7 @@ def run(names):
     rounds = max((len(seeds) for _, _, seeds, _ in chosen), default=0)
     order = [(name, options, seeds[i]) for i in range(rounds) for name, options, seeds, _ in chosen if i < len(seeds)]
     for name, options, seed in order:
-        if (name, seed) in done:
+        if (name, options, seed) in done:
             continue
         words = command(name, options, seed)
         print(f"$ {shlex.join(words)}", flush=True)
@@ -122,20 +116,21 @@ def table():
         "",
         "Made by `python3 benches/recipes.py table` from `recipes.jsonl`, a line for every run. A figure is the mean over the",
         "seeds, with the least and the largest; of a run it is the score that counts: of the average of the weights and on mirror",
-        "images where the recipe says so, else of the last epoch. *Holdout* are the last 5,000 training images, by which recipes",
-        "were chosen, of the last epoch. Times are of training and of the measurement after each epoch.",
+        "images where the recipe says so, else of the last epoch. *Holdout* are 5,000 training images, by which recipes were",
+        "chosen, after the last epoch. Minutes are those of a quiet machine: the fastest epoch, with the measurement after it,",
+        "times the epochs.",
         "",
     ]
     for title, on in [("On the test images", "test"), ("On the holdout", "holdout")]:
         rows = []
         for name, options, seeds, why in TRIALS:
-            runs = [done[(name, seed)] for seed in seeds if (name, seed) in done]
+            runs = [done[(name, options, seed)] for seed in seeds if (name, options, seed) in done]
             runs = [run for run in runs if run["measured_on"] == on]
             if not runs:
                 continue
             figures = [run["scores"][-1][2] if run["scores"] and on == "test" else run["last"] for run in runs]
             spread = f"{min(figures):.4f} to {max(figures):.4f}" if len(figures) > 1 else "one seed"
-            minutes = statistics.mean(run["seconds"] for run in runs) / 60
+            minutes = min(run["epochs"] * run["epoch_seconds"] for run in runs) / 60
             rows.append(
                 f"| {name} | {statistics.mean(figures):.4f} | {spread} | {len(runs)} | {runs[0]['epochs']} | {minutes:.1f} "
                 f"| {why} | `train {options}` |"
@@ -143,10 +138,28 @@ def table():
         if rows:
             head = "| recipe | accuracy | range | seeds | epochs | minutes | what it is | options |"
             lines += [f"## {title}", "", head, "|---|---|---|---|---|---|---|---|", *rows, ""]
+    planned = {(name, options, seed) for name, options, seeds, _ in TRIALS for seed in seeds}
+    lost = {}
+    for key, run in done.items():
+        if key not in planned:
+            lost.setdefault(run["name"], []).append(run)
+    if lost:
+        head = "| what | accuracy after the last epoch | measured on | seeds | epochs | commit | options |"
+        lines += ["## Tried, and given up", "", head, "|---|---|---|---|---|---|---|"]
+        for runs in lost.values():
+            least, largest = (f"{limit(run['last'] for run in runs):.4f}" for limit in (min, max))
+            reached = least if least == largest else f"{least} to {largest}"
+            one = runs[0]
+            lines.append(
+                f"| {one['why']} | {reached} | {one['measured_on']} | {len(runs)} | {one['epochs']} | {one['commit']} "
+                f"| `train {one['options']}` |"
+            )
+        lines.append("")
     machines = sorted({run["machine"] for run in done.values()})
     dates = sorted({run["date"] for run in done.values()})
     if dates:
-        lines.append(f"Machine: {'; '.join(machines)}. {dates[0]} to {dates[-1]}.")
+        span = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        lines.append(f"Machine: {'; '.join(machines)}. {span}.")
     with open(TABLE, "w") as file:
         file.write(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n")
 

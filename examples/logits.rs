@@ -1,5 +1,6 @@
-//! Computes logits for `tests/pytorch/check_weights.py`: `logits PRESET WEIGHTS IMAGES OUT` reads tensor `x` [N, 1, H,
-//! W] from the safetensors file IMAGES and writes tensor `logits` [N, 10] to OUT.
+//! Computes logits for `tests/pytorch/check_weights.py` and `tests/export/check.py`: `logits PRESET WEIGHTS IMAGES OUT
+//! [BATCH]` reads tensor `x` [N, 1, H, W] from the safetensors file IMAGES, computes so many images at once, or all, and
+//! writes tensor `logits` [N, 10] to OUT.
 
 use std::error::Error;
 use std::{env, fs};
@@ -10,8 +11,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
-    let [preset, weights_file, images, out] = &args[..] else {
-        return Err("usage: logits PRESET WEIGHTS IMAGES OUT".into());
+    let [preset, weights_file, images, out, batch @ ..] = &args[..] else {
+        return Err("usage: logits PRESET WEIGHTS IMAGES OUT [BATCH]".into());
     };
     let preset: Preset = preset.parse()?;
     let backend = Cpu::<f32>::new();
@@ -26,7 +27,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("x is {:?} {:?}, not F32 [N, 1, H, W]", x.dtype(), x.shape()).into());
     };
     // One channel: NCHW, as PyTorch has it, and NHWC are the same bytes.
-    let logits = trainer.predict(&bytemuck::pod_collect_to_vec(x.data()), Shape::image(n, 1, h, w))?;
+    let pixels: Vec<f32> = bytemuck::pod_collect_to_vec(x.data());
+    let batch = batch.first().map_or(Ok(n), |batch| batch.parse())?;
+    let mut logits = Vec::new();
+    for images in pixels.chunks(batch * h * w) {
+        logits.extend(trainer.predict(images, Shape::image(images.len() / (h * w), 1, h, w))?);
+    }
     let view = TensorView::new(Dtype::F32, vec![n, logits.len() / n], bytemuck::cast_slice(&logits))?;
     fs::write(out, safetensors::serialize([("logits", view)], None)?)?;
     Ok(())

@@ -347,7 +347,7 @@ fn train_by_a_recipe(cuda: &Cuda, channels: usize, resident: bool) -> Vec<Vec<f3
         weight_decay: 0.01,
         decay_weights_only: true,
         rate_multipliers: vec!["*.bias=2".parse().unwrap()],
-        average: Some(Average::Exponential(0.6)),
+        average: Average::Exponential(0.6),
         ..Preset::Small.config()
     };
     let loader = config.train_loader(Arc::new(dataset)).unwrap();

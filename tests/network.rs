@@ -82,6 +82,24 @@ fn presets_are_the_networks_they_claim_to_be() {
     }
 }
 
+/// d2l's layers but for the last ReLU.
+#[test]
+fn stable_is_d2l_without_its_last_relu() {
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let [stable, d2l] = [Preset::Stable, Preset::D2l].map(|preset| preset.net(&backend, 7).unwrap());
+    let described = |net: &Nin<_>| -> Vec<(String, String)> {
+        let summary = Summary::new(net, Shape::image(1, 1, 224, 224)).unwrap();
+        summary.layers.iter().map(|layer| (layer.name.clone(), layer.output.to_string())).collect()
+    };
+    let (stable, mut d2l) = (described(&stable), described(&d2l));
+    let relu = d2l.iter().rposition(|(name, _)| name.contains("ReLU")).unwrap();
+    let without = d2l[relu].0.replace(" + ReLU", "");
+    d2l[relu].0 = without;
+    assert_eq!(stable, d2l);
+    let config = Preset::Stable.config();
+    assert_eq!((config.batch_size, config.epochs, config.resize), (128, 10, 224), "the book's budget");
+}
+
 /// Gluon's `init.Xavier()`: uniform, of magnitude 3 over the mean of fan-in and fan-out. Its layers begin with zero biases.
 #[test]
 fn d2l_gluon_begins_with_zero_biases_and_the_weights_of_d2l() {

@@ -1,5 +1,7 @@
 //! Labelled images in memory.
 
+use std::cmp::Reverse;
+
 use sha2::{Digest, Sha256};
 
 use super::content::hex;
@@ -173,27 +175,31 @@ impl Dataset {
         self
     }
 
-    /// The first `count` images, and the rest. One of them is empty if there are no more, or `count` is 0.
-    pub fn split_at(mut self, count: usize) -> (Self, Self) {
-        let count = count.min(self.len());
-        let rest = Dataset {
-            images: self.images.split_off(count * self.image_len()),
-            labels: self.labels.split_off(count),
-            class_names: self.class_names.clone(),
-            ..self
-        };
-        (self, rest)
-    }
-
-    /// The same images, mirrored left for right.
-    pub fn mirrored(&self) -> Self {
-        let mut images = self.images.clone();
-        for row in images.chunks_exact_mut(self.width * self.channels) {
-            // All values of the row the other way round, and then each pixel's channels back.
-            row.reverse();
-            row.chunks_exact_mut(self.channels).for_each(<[u8]>::reverse);
+    /// Divides the images into those to train on and `count` to choose by, or all of them if there are fewer: the last ones
+    /// of each class, in proportion to the classes, so that either part is like the whole whatever the order of the images
+    /// is. Each part keeps that order.
+    pub fn hold_out(&self, count: usize) -> [Self; 2] {
+        let (all, count) = (self.len().max(1), count.min(self.len()));
+        let mut of_class = vec![0; self.classes()];
+        self.labels.iter().for_each(|&label| of_class[usize::from(label)] += 1);
+        let mut held: Vec<usize> = of_class.iter().map(|images| images * count / all).collect();
+        // What rounding left goes to the classes that it cost most.
+        let mut by_loss: Vec<usize> = (0..held.len()).collect();
+        by_loss.sort_by_key(|&class| Reverse(of_class[class] * count % all));
+        let left = count - held.iter().sum::<usize>();
+        by_loss.into_iter().take(left).for_each(|class| held[class] += 1);
+        let part =
+            || Dataset { images: Vec::new(), labels: Vec::new(), class_names: self.class_names.clone(), ..*self };
+        let mut parts = [part(), part()];
+        for (index, &label) in self.labels.iter().enumerate() {
+            let class = usize::from(label);
+            let is_held = of_class[class] <= held[class];
+            of_class[class] -= 1;
+            let part = &mut parts[usize::from(is_held)];
+            part.images.extend_from_slice(self.image(index));
+            part.labels.push(label);
         }
-        Dataset { images, labels: self.labels.clone(), class_names: self.class_names.clone(), ..*self }
+        parts
     }
 
     /// Bytes of an image.
@@ -280,14 +286,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_out_has_the_last_of_each_class_in_its_share() {
+        // Class 0 has six images, class 1 three, class 2 one; the largest class alone is at the end.
+        let labels = vec![0, 1, 2, 0, 1, 0, 1, 0, 0, 0];
+        let dataset = Dataset::new((0..10).collect(), labels, 1, 1, 4).unwrap();
+        let held = |count: usize| {
+            let [rest, held] = dataset.hold_out(count);
+            assert_eq!((rest.len() + held.len(), held.len()), (10, count.min(10)), "{count}");
+            assert_eq!(rest.class_names(), dataset.class_names());
+            let mut together = [rest.images(), held.images()].concat();
+            assert!(rest.images().is_sorted() && held.images().is_sorted());
+            together.sort();
+            assert_eq!(together, dataset.images());
+            for part in [&rest, &held] {
+                let labels = part.images().iter().map(|&at| dataset.labels()[usize::from(at)]);
+                assert!(labels.eq(part.labels().iter().copied()));
+            }
+            held.images().to_vec()
+        };
+        assert_eq!(held(0), [0; 0]);
+        assert_eq!(held(1), [9]);
+        // 1.8, 0.9 and 0.3 images.
+        assert_eq!(held(3), [6, 8, 9]);
+        assert_eq!(held(5), [4, 6, 7, 8, 9]);
+        assert_eq!(held(10).len(), 10);
+        assert_eq!(held(99).len(), 10);
+        assert!(dataset.take(0).hold_out(3).iter().all(Dataset::is_empty));
+    }
+
+    #[test]
     fn take_keeps_the_beginning() {
         let dataset = Dataset::new((0..12).collect(), vec![0, 2], 3, 2, 3).unwrap();
         assert_eq!(dataset.clone().take(9), dataset);
         let first = dataset.clone().take(1);
         assert_eq!((first.len(), first.image(0)), (1, dataset.image(0)));
-        let (begin, rest) = dataset.clone().split_at(1);
-        assert_eq!((begin, rest.images(), rest.labels()), (first, &[6, 7, 8, 9, 10, 11][..], &[2][..]));
-        assert_eq!(dataset.clone().split_at(9).0, dataset);
         assert!(dataset.take(0).is_empty());
     }
 }

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use super::Dataset;
 use crate::error::{Error, Result};
+use crate::text::as_text;
 
 /// The number of grey levels of a channel.
 pub(crate) const LEVELS: usize = 256;
@@ -145,17 +144,7 @@ impl FromStr for Normalization {
     }
 }
 
-impl Serialize for Normalization {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Normalization {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+as_text!(Normalization);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::one_of;
 use crate::{Error, Result};
 
 /// A GPU backend's arithmetic. Parameters, their gradients and all sums are fp32 at every precision.
@@ -52,7 +53,6 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known = Precision::ALL.into_iter().find(|precision| precision.name() == name);
-        known.ok_or_else(|| Error::config("precision", format!("{name:?} is none of fp32, tf32, bf16")))
+        one_of(Precision::ALL, "precision", name)
     }
 }

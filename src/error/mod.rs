@@ -59,6 +59,10 @@ pub enum Error {
     )]
     CustomLayer { layer: String, name: String, format: &'static str },
 
+    /// A file or folder that cannot be made: something is there already, or the folder for it is not.
+    #[error("output {}: {problem}", path.display())]
+    Output { path: PathBuf, problem: String },
+
     /// A weights or state file that cannot be read, or that does not fit the network.
     #[error("weights {}: {problem}", path.display())]
     Weights { path: PathBuf, problem: String },

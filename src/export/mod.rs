@@ -1,6 +1,7 @@
 //! Networks as files for other programs: ONNX (`onnx`), a [PyTorch module](torch_py()) as Python source, and
 //! [`.npy`](npy()) arrays. The weights as safetensors are [`weights::save`](crate::weights::save)'s: PyTorch's names
-//! and layouts are theirs already.
+//! and layouts are theirs already. [`together`](together()) makes all of
+//! several files, or none.
 //!
 //! A file is made from a network's flat list of layers, so a network of one's own goes out as a preset does. A custom
 //! layer ([`Op::Custom`](crate::nn::Op::Custom)) is code of this program's, which no file can hold.
@@ -27,6 +28,7 @@ mod meta;
 mod npy;
 #[cfg(feature = "onnx")]
 mod onnx;
+mod together;
 mod torch_py;
 mod tree;
 
@@ -34,4 +36,5 @@ pub use meta::Meta;
 pub use npy::npy;
 #[cfg(feature = "onnx")]
 pub use onnx::{OPSET, onnx};
+pub use together::{Output, together};
 pub use torch_py::torch_py;

@@ -3,11 +3,12 @@
 //! Source: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::together::{Output, together};
 use crate::nn::Module;
-use crate::weights::{Tensors, sync_folder};
+use crate::weights::Tensors;
 use crate::{Backend, Error, Result};
 
 /// The format's first bytes, and its version.
@@ -18,75 +19,45 @@ const ALIGNMENT: usize = 64;
 /// Writes each parameter to a file of its own in `folder`: `0.2.weight.npy` for `0.2.weight`, in PyTorch's layout
 /// (weights OIHW), f32. The result is the files, by name.
 ///
-/// The folder is made if it is not there. It appears with all files in it: they are written to a folder beside it,
-/// which is then renamed.
+/// The folder is made if it is not there, and so are those that it lies in. It appears with all files in it, as
+/// [`together`] makes them.
 ///
 /// # Errors
-/// [`Error::Config`] for a folder that has something in it, two parameters of one name, or a name that no file can
-/// have; [`Error::Io`] if a file cannot be written; as the device ([`Device`](crate::device::Device)). `folder` is then
-/// as it was.
+/// [`Error::Output`] for a folder that has something in it; [`Error::Config`] for two parameters of one name, or a name
+/// that no file can have; [`Error::Io`] if a file cannot be written; as the device
+/// ([`Device`](crate::device::Device)). `folder` is then as it was.
 pub fn npy<B: Backend>(backend: &B, net: &impl Module<B>, folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
-    require_empty(folder)?;
     let tensors = Tensors::of(backend, net)?;
     if let Some((name, ..)) = tensors.iter().find(|(name, ..)| name.contains(['/', '\\', '\0', ':'])) {
         let problem = format!("no file can be named {name:?}; name the parameter differently, or save safetensors");
         return Err(Error::config("npy", problem));
     }
-    let named = |folder: &Path, name: &str| folder.join(format!("{name}.npy"));
-
-    // A link leads to the folder that is to be replaced.
-    let target = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-    let mut part = target.clone().into_os_string();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(part);
-    if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    let write = || -> Result<()> {
-        for (name, dims, values) in tensors.iter() {
-            let path = named(&part, name);
-            // Where case does not count, two parameters may want the same file.
-            let file = fs::File::create_new(&path).and_then(|mut file| {
-                file.write_all(&header(dims))?;
-                file.write_all(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
-                file.sync_all()
-            });
-            file.map_err(Error::io("write", path))?;
-        }
-        // Not every system renames to a folder that is there.
-        let was_there = match fs::remove_dir(&target) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("replace", folder)(e)),
-            removed => removed.is_ok(),
-        };
-        let renamed = fs::rename(&part, &target).inspect_err(|_| {
-            if was_there {
-                drop(fs::create_dir(&target));
-            }
-        });
-        renamed.and_then(|()| sync_folder(&target)).map_err(Error::io("write", folder))
-    };
-    fs::create_dir(&part).map_err(Error::io("create", &part))?;
-    // Removes what was written if possible. The first error is the one to report.
-    write().inspect_err(|_| drop(fs::remove_dir_all(&part)))?;
-    Ok(tensors.iter().map(|(name, ..)| named(folder, name)).collect())
+    together(vec![Output::folder(folder, |part| write(&tensors, part))])?;
+    Ok(tensors.iter().map(|(name, ..)| file(folder, name)).collect())
 }
 
-/// Checks that nothing is in the folder, if it is there.
-fn require_empty(folder: &Path) -> Result<()> {
-    let read = |e| Error::io("read", folder)(e);
-    let mut entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(read)?,
-    };
-    match entries.next().transpose().map_err(read)? {
-        None => Ok(()),
-        Some(entry) => {
-            let holds = entry.file_name();
-            let problem = format!("is not empty (it has {}); name a new or empty one", holds.display());
-            Err(Error::config(format!("folder {}", folder.display()), problem))
-        }
+fn file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.npy"))
+}
+
+/// Makes the folder, with a file for each tensor.
+fn write(tensors: &Tensors, folder: &Path) -> Result<()> {
+    fs::create_dir(folder).map_err(Error::io("create", folder))?;
+    for (name, dims, values) in tensors.iter() {
+        let path = file(folder, name);
+        // Where case does not count, two parameters may want the same file.
+        let written = fs::File::create_new(&path).and_then(|mut file| {
+            file.write_all(&header(dims))?;
+            file.write_all(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
+            file.sync_all()
+        });
+        written.map_err(Error::io("write", path))?;
     }
+    Ok(())
 }
 
 /// All that stands before the elements of an array of shape `dims`.

@@ -1,6 +1,6 @@
 //! Network in Network: the preset networks.
 
-use super::{Builder, Dropout, Flatten, GlobalAvgPool, Init, Layer, MaxPool, Module, Sequential};
+use super::{Builder, Dropout, Flatten, GlobalAvgPool, Init, Layer, MaxPool, Module, NinBlock, Sequential};
 use crate::tape::{Param, Tape, Var};
 use crate::{Backend, Result};
 
@@ -61,6 +61,24 @@ impl<B: Backend> Nin<B> {
         Self::d2l_topology(Builder::new(backend, Init::Xavier, seed), channels, D2L_WIDTHS, classes, 0.5)
     }
 
+    /// d2l's NiN with He weights, zero biases, and no ReLU before the global average, which can kill classes (see
+    /// [`NinBlock::with_linear_output`]).
+    ///
+    /// # Errors
+    /// As [`Nin::d2l`].
+    pub fn stable(backend: &B, seed: u64) -> Result<Self> {
+        Self::stable_for(backend, seed, GREY, CLASSES)
+    }
+
+    /// [`Nin::stable`] for images of `channels` channels and for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Nin::d2l_for`].
+    pub fn stable_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
+        let build = Builder::new(backend, Init::He, seed);
+        Self::d2l_blocks(build, channels, D2L_WIDTHS, classes, 0.5, NinBlock::with_linear_output)
+    }
+
     /// [`Nin::d2l`] with `widths` channels in its first three blocks, and `dropout` as the probability of dropout (0.5
     /// in d2l).
     ///
@@ -71,11 +89,23 @@ impl<B: Backend> Nin<B> {
     }
 
     fn d2l_topology(
+        build: Builder<B>,
+        channels: usize,
+        widths: [usize; 3],
+        classes: usize,
+        dropout: f64,
+    ) -> Result<Self> {
+        Self::d2l_blocks(build, channels, widths, classes, dropout, |last| last)
+    }
+
+    /// d2l's blocks and pools, the last block as `finish` leaves it.
+    fn d2l_blocks(
         mut build: Builder<B>,
         channels: usize,
         [a, b, c]: [usize; 3],
         classes: usize,
         dropout: f64,
+        finish: fn(NinBlock<B>) -> NinBlock<B>,
     ) -> Result<Self> {
         let layers = Sequential::new()
             .push(build.nin_block(channels, a, 11, 4, 0)?)
@@ -85,7 +115,7 @@ impl<B: Backend> Nin<B> {
             .push(build.nin_block(b, c, 3, 1, 1)?)
             .push(POOL)
             .push(Dropout(dropout))
-            .push(build.nin_block(c, classes, 3, 1, 1)?)
+            .push(finish(build.nin_block(c, classes, 3, 1, 1)?))
             .push(GlobalAvgPool)
             .push(Flatten);
         Ok(Nin { layers })
@@ -93,7 +123,7 @@ impl<B: Backend> Nin<B> {
 
     /// A NiN for Fashion-MNIST's 1×28×28 images that trains in minutes on two CPU cores. It has d2l's four blocks with
     /// smaller filters and fewer channels, and He weights. There is no ReLU before the global average, because it can
-    /// kill classes (see [`NinBlock::with_linear_output`](super::NinBlock::with_linear_output)).
+    /// kill classes (see [`NinBlock::with_linear_output`]).
     ///
     /// # Errors
     /// As [`Nin::d2l`].
@@ -106,14 +136,27 @@ impl<B: Backend> Nin<B> {
     /// # Errors
     /// As [`Nin::d2l_for`].
     pub fn small_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
+        Self::narrow_topology(backend, seed, channels, classes, [2, 5], 0.5)
+    }
+
+    /// d2l's four blocks at half its width or less, for images of 28×28: `stride` is that of the first filter, which is 5×5, and
+    /// `second` the side of the second block's; `dropout` is the probability of dropout.
+    fn narrow_topology(
+        backend: &B,
+        seed: u64,
+        channels: usize,
+        classes: usize,
+        [stride, second]: [usize; 2],
+        dropout: f64,
+    ) -> Result<Self> {
         let mut build = Builder::new(backend, Init::He, seed);
         let layers = Sequential::new()
-            .push(build.nin_block(channels, 48, 5, 2, 2)?)
+            .push(build.nin_block(channels, 48, 5, stride, 2)?)
             .push(POOL)
-            .push(build.nin_block(48, 96, 5, 1, 2)?)
+            .push(build.nin_block(48, 96, second, 1, second / 2)?)
             .push(POOL)
             .push(build.nin_block(96, 192, 3, 1, 1)?)
-            .push(Dropout(0.5))
+            .push(Dropout(dropout))
             .push(build.nin_block(192, classes, 3, 1, 1)?.with_linear_output())
             .push(GlobalAvgPool)
             .push(Flatten);
@@ -121,7 +164,8 @@ impl<B: Backend> Nin<B> {
     }
 
     /// A NiN for Fashion-MNIST's 1×28×28 images that keeps more pixels than [`Nin::small`], whose third block has 2×2 of them: the
-    /// blocks' sides are 28, 13 and 6 pixels here. It has d2l's four blocks, He weights, and no ReLU before the global average.
+    /// blocks' sides are 28, 13 and 6 pixels here. It has d2l's four blocks, He weights, dropout of 0.3, and no ReLU before the global
+    /// average.
     ///
     /// # Errors
     /// As [`Nin::d2l`].
@@ -134,18 +178,7 @@ impl<B: Backend> Nin<B> {
     /// # Errors
     /// As [`Nin::d2l_for`].
     pub fn tuned_for(backend: &B, seed: u64, channels: usize, classes: usize) -> Result<Self> {
-        let mut build = Builder::new(backend, Init::He, seed);
-        let layers = Sequential::new()
-            .push(build.nin_block(channels, 48, 5, 1, 2)?)
-            .push(POOL)
-            .push(build.nin_block(48, 96, 3, 1, 1)?)
-            .push(POOL)
-            .push(build.nin_block(96, 192, 3, 1, 1)?)
-            .push(Dropout(0.5))
-            .push(build.nin_block(192, classes, 3, 1, 1)?.with_linear_output())
-            .push(GlobalAvgPool)
-            .push(Flatten);
-        Ok(Nin { layers })
+        Self::narrow_topology(backend, seed, channels, classes, [1, 3], 0.3)
     }
 
     /// The paper's network for CIFAR-10's 3×32×32 images: 966,986 parameters.
@@ -157,7 +190,7 @@ impl<B: Backend> Nin<B> {
     /// pixels.
     ///
     /// Two differences from the paper: He weights, which keep the size of signals through eight ReLUs in a row, and no
-    /// ReLU before the global average, because it can kill classes (see [`NinBlock::with_linear_output`](super::NinBlock::with_linear_output)).
+    /// ReLU before the global average, because it can kill classes (see [`NinBlock::with_linear_output`]).
     ///
     /// # Errors
     /// As [`Nin::d2l`].

@@ -3,22 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use super::kept::Kept;
 use super::{Optimizer, unknown};
 use crate::Backend;
 use crate::device::{Guard, Real};
 use crate::ops::average::Item;
 use crate::tape::{Grads, Param, unique};
+use crate::text::as_text;
 use crate::{Error, Result};
 
 const AVERAGED: &str = "averaged";
+const LEFT_OUT: &str = "left out of the average";
 
-/// Which weights are averaged. As text: `tail:SHARE` or `ema:DECAY`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// Which weights are averaged. As text: `none`, `tail:SHARE` or `ema:DECAY`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Average {
+    /// The last weights alone.
+    #[default]
+    None,
     /// The mean of the weights after each update of the last part of the run, this share of its steps, in (0, 1].
     ///
     /// Source: Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, "Averaging weights leads to wider optima and better
@@ -30,23 +32,35 @@ pub enum Average {
 }
 
 impl Average {
+    /// Checks an average that was not read from text.
+    ///
     /// # Errors
     /// [`Error::Config`] for a share or a decay out of its range.
     pub fn validate(&self) -> Result<()> {
         let (ok, must) = match *self {
+            Average::None => return Ok(()),
             Average::Tail(share) => (share > 0.0 && share <= 1.0, "a share of the run, above 0 and at most 1"),
             Average::Exponential(decay) => (decay > 0.0 && decay < 1.0, "a decay between 0 and 1"),
         };
         if ok { Ok(()) } else { Err(Error::config("average", format!("{self} must have {must}"))) }
     }
 
-    /// The share of the average that update `update` (from 1) of a run of `updates` keeps.
-    fn keep(&self, update: u64, updates: u64) -> f64 {
-        // The mean of `count` weights has each with the same share.
-        let mean = |count: u64| 1.0 - 1.0 / count.max(1) as f64;
+    /// The updates at the beginning of a run of `updates` that the average leaves out.
+    fn left_out(&self, updates: u64) -> u64 {
         match *self {
-            Average::Tail(share) => mean(update.saturating_sub(updates - (share * updates as f64).round() as u64)),
-            Average::Exponential(decay) => mean(update).min(decay),
+            Average::Tail(share) => updates - (share * updates as f64).round() as u64,
+            Average::None | Average::Exponential(_) => 0,
+        }
+    }
+
+    /// The share of the average that an update keeps, by which it is one of `count` weights.
+    fn keep(&self, count: u64) -> f64 {
+        // A mean has each of its weights with the same share.
+        let mean = 1.0 - 1.0 / count.max(1) as f64;
+        match *self {
+            Average::None => 0.0,
+            Average::Tail(_) => mean,
+            Average::Exponential(decay) => mean.min(decay),
         }
     }
 }
@@ -54,6 +68,7 @@ impl Average {
 impl fmt::Display for Average {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Average::None => f.write_str("none"),
             Average::Tail(share) => write!(f, "tail:{share}"),
             Average::Exponential(decay) => write!(f, "ema:{decay}"),
         }
@@ -67,28 +82,16 @@ impl FromStr for Average {
         let average = match text.split_once(':') {
             Some(("tail", share)) => share.parse().ok().map(Average::Tail),
             Some(("ema", decay)) => decay.parse().ok().map(Average::Exponential),
-            _ => None,
+            _ => (text == "none").then_some(Average::None),
         };
         average.filter(|average| average.validate().is_ok()).ok_or_else(|| {
-            let forms = "tail:SHARE (above 0, at most 1) and ema:DECAY (between 0 and 1)";
+            let forms = "none, tail:SHARE (above 0, at most 1) and ema:DECAY (between 0 and 1)";
             Error::config("average", format!("{text:?} is none of {forms}"))
         })
     }
 }
 
-impl TryFrom<String> for Average {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Average> for String {
-    fn from(average: Average) -> String {
-        average.to_string()
-    }
-}
+as_text!(Average);
 
 /// An optimiser that keeps an average of the weights besides: a state tensor of each parameter, named
 /// [`AVERAGE`](Averaging::AVERAGE). Training goes by the weights themselves, as without.
@@ -101,6 +104,9 @@ pub struct Averaging<B: Backend> {
     averages: Kept<B>,
     /// Updates so far.
     averaged: u64,
+    /// Of them those at the beginning that the average leaves out, by the run's length at that time. A run that is made
+    /// shorter has its tail begin where it stands, not before.
+    left_out: u64,
     id: u64,
 }
 
@@ -112,7 +118,15 @@ impl<B: Backend> Averaging<B> {
     /// length of the run, as [`Trainer::fit`](crate::train::Trainer::fit) does.
     pub fn new(backend: &B, inner: impl Into<Box<dyn Optimizer<B>>>, rule: Average) -> Self {
         let (backend, inner, averages, id) = (backend.clone(), inner.into(), Kept::new(), unique());
-        Averaging { backend, inner, rule, updates: 0, averages, averaged: 0, id }
+        Averaging { backend, inner, rule, updates: 0, averages, averaged: 0, left_out: 0, id }
+    }
+
+    fn count(&mut self) {
+        let is_left_out = self.averaged < self.rule.left_out(self.updates);
+        self.averaged = self.averaged.saturating_add(1);
+        if is_left_out {
+            self.left_out = self.averaged;
+        }
     }
 }
 
@@ -140,7 +154,9 @@ impl<B: Backend> Optimizer<B> for Averaging<B> {
         });
         let mut items: Vec<Item<'_, B>> = kept.collect();
         self.backend.average(keep, &mut items, grads.guard().map(Guard::words).as_deref_mut())?;
-        self.averaged = self.averaged.saturating_add(1);
+        drop(items);
+        drop(averages);
+        self.count();
         Ok(())
     }
 
@@ -154,17 +170,19 @@ impl<B: Backend> Optimizer<B> for Averaging<B> {
     }
 
     fn keep(&self) -> f64 {
-        self.rule.keep(self.averaged.saturating_add(1), self.updates)
+        let left_out = self.rule.left_out(self.updates).max(self.left_out);
+        self.rule.keep(self.averaged.saturating_add(1).saturating_sub(left_out))
     }
 
     fn count_replay(&mut self) {
         self.inner.count_replay();
-        self.averaged = self.averaged.saturating_add(1);
+        self.count();
     }
 
     fn uncount(&mut self, updates: u64) {
         self.inner.uncount(updates);
         self.averaged = self.averaged.saturating_sub(updates);
+        self.left_out = self.left_out.min(self.averaged);
     }
 
     fn recording_key(&self) -> Vec<u64> {
@@ -192,16 +210,17 @@ impl<B: Backend> Optimizer<B> for Averaging<B> {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut counters = self.inner.counters();
-        counters.push((AVERAGED, self.averaged));
+        counters.extend([(AVERAGED, self.averaged), (LEFT_OUT, self.left_out)]);
         counters
     }
 
     fn set_counter(&mut self, name: &str, value: u64) -> Result<()> {
-        if name == AVERAGED {
-            self.averaged = value;
-            return Ok(());
+        match name {
+            AVERAGED => self.averaged = value,
+            LEFT_OUT => self.left_out = value,
+            _ => return self.inner.set_counter(name, value).map_err(|_| unknown(self.inner.name(), name)),
         }
-        self.inner.set_counter(name, value).map_err(|_| unknown(self.inner.name(), name))
+        Ok(())
     }
 }
 
@@ -222,7 +241,8 @@ mod tests {
         (1..=updates)
             .map(|update| {
                 let w = update as f64;
-                average = w + rule.keep(update, updates) * (average - w);
+                let keep = rule.keep(update.saturating_sub(rule.left_out(updates)));
+                average = w + keep * (average - w);
                 average
             })
             .collect()
@@ -247,8 +267,42 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_made_shorter_or_longer_averages_what_is_left_of_it() {
+        let backend = crate::Cpu::<f32>::new();
+        let mut averaging = Averaging::new(&backend, crate::optim::Sgd::new(&backend), Average::Tail(0.4));
+        averaging.set_updates(10);
+        let mut keeps = |updates: u64, many: usize| -> Vec<f64> {
+            averaging.set_updates(updates);
+            let mut next = || {
+                let keep = averaging.keep();
+                averaging.count_replay();
+                keep
+            };
+            (0..many).map(|_| next()).collect()
+        };
+        assert_eq!(keeps(10, 5), [0.0; 5], "before the tail");
+        // The tail of five updates would have begun after three.
+        assert_eq!(keeps(5, 1), [0.0], "the weights before are no part of it");
+        assert_eq!(keeps(5, 1), [0.5]);
+        // The tail of twenty has not begun.
+        assert_eq!(keeps(20, 5), [0.0; 5]);
+        assert_eq!(keeps(20, 3), [0.0, 0.5, 1.0 - 1.0 / 3.0]);
+        let saved = averaging.counters();
+        averaging.uncount(2);
+        assert_eq!(averaging.keep(), 0.5);
+        averaging.uncount(9);
+        averaging.set_updates(5);
+        assert_eq!(averaging.keep(), 0.0, "all that is left was before the tail");
+        for (name, value) in saved {
+            averaging.set_counter(name, value).unwrap();
+        }
+        averaging.set_updates(20);
+        assert_eq!(averaging.keep(), 0.75);
+    }
+
+    #[test]
     fn text_goes_both_ways_and_nonsense_is_refused() {
-        for text in ["tail:0.2", "tail:1", "ema:0.999"] {
+        for text in ["none", "tail:0.2", "tail:1", "ema:0.999"] {
             assert_eq!(text.parse::<Average>().unwrap().to_string(), text);
         }
         for text in ["", "tail", "tail:0", "tail:1.5", "ema:1", "ema:0", "ema:nan", "mean:2"] {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::one_of;
 use crate::{Error, Result};
 
 /// The name of an optimiser in settings: `sgd` or `adamw`.
@@ -35,7 +36,6 @@ impl FromStr for OptimizerKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = OptimizerKind::ALL.into_iter().find(|kind| kind.to_string() == text);
-        found.ok_or_else(|| Error::config("optimizer", format!("{text:?} is neither sgd nor adamw")))
+        one_of(OptimizerKind::ALL, "optimizer", text)
     }
 }

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 pub use adamw::AdamW;
 pub use averaging::{Average, Averaging};
 pub use kind::OptimizerKind;
-pub use multipliers::{RateMultiplier, set_multipliers};
+pub use multipliers::{RateMultiplier, require_fit, set_multipliers};
 pub use schedule::Schedule;
 pub use sgd::Sgd;
 

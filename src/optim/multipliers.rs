@@ -3,17 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::Backend;
 use crate::device::Real;
 use crate::nn::{Module, params_mut};
+use crate::text::as_text;
 use crate::{Error, Result};
 
 /// A factor of the learning rate for the parameters whose names fit a pattern. As text: `PATTERN=FACTOR`, where `*` in the
 /// pattern stands for any characters: `*.bias=2`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RateMultiplier {
     pub pattern: String,
     /// Zero or positive, and finite.
@@ -57,31 +55,37 @@ impl FromStr for RateMultiplier {
     }
 }
 
-impl TryFrom<String> for RateMultiplier {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<RateMultiplier> for String {
-    fn from(multiplier: RateMultiplier) -> String {
-        multiplier.to_string()
-    }
-}
+as_text!(RateMultiplier);
 
 /// Multiplies the rate of every parameter by the factors of all `rates` that it fits. With `weights_only` parameters of one
 /// dimension, the biases, have no weight decay.
 ///
 /// # Errors
-/// [`Error::Config`] for a pattern that no parameter fits, and as [`params_mut`]. Nothing changes then.
+/// As [`require_fit`] and [`params_mut`]. Nothing changes then.
 pub fn set_multipliers<B: Backend, M: Module<B> + ?Sized>(
     net: &mut M,
     rates: &[RateMultiplier],
     weights_only: bool,
 ) -> Result<()> {
+    require_fit(net, rates)?;
     let params = params_mut(net)?;
+    for (name, param) in params {
+        let factors = rates.iter().filter(|rate| rate.fits(&name)).map(|rate| rate.factor);
+        let own = Real::to_f64(param.rate_multiplier);
+        param.rate_multiplier = Real::from_f64(factors.fold(own, |product, factor| product * factor));
+        if weights_only && param.shape().dims().len() == 1 {
+            param.decay_multiplier = num_traits::Zero::zero();
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every pattern fits a parameter of `net`, and that all products of factors can be multiplied with.
+///
+/// # Errors
+/// [`Error::Config`] for a pattern that no parameter fits, or a product that is not finite in f32.
+pub fn require_fit<B: Backend, M: Module<B> + ?Sized>(net: &M, rates: &[RateMultiplier]) -> Result<()> {
+    let params = net.params();
     if let Some(rate) = rates.iter().find(|rate| !params.iter().any(|(name, _)| rate.fits(name))) {
         let names: Vec<&str> = params.iter().map(|(name, _)| &**name).collect();
         let problem = format!("{:?} fits no parameter; there are {}", rate.pattern, names.join(", "));
@@ -91,14 +95,6 @@ pub fn set_multipliers<B: Backend, M: Module<B> + ?Sized>(
     if let Some((name, _)) = params.iter().find(|(name, _)| !super::is_finite_in_f32(factor(name))) {
         let problem = format!("the factors of {name} have the product {}, which is not finite in f32", factor(name));
         return Err(Error::config("rate-multiplier", problem));
-    }
-    for (name, param) in params {
-        let factors = rates.iter().filter(|rate| rate.fits(&name)).map(|rate| rate.factor);
-        let own = Real::to_f64(param.rate_multiplier);
-        param.rate_multiplier = Real::from_f64(factors.fold(own, |product, factor| product * factor));
-        if weights_only && param.shape().dims().len() == 1 {
-            param.decay_multiplier = num_traits::Zero::zero();
-        }
     }
     Ok(())
 }

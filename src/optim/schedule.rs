@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::text::as_text;
 use crate::{Error, Result};
 
 /// A schedule: the factor of the base learning rate at each step of a run with a known number of steps.
@@ -97,6 +98,8 @@ impl fmt::Display for Schedule {
         }
     }
 }
+
+as_text!(Schedule);
 
 impl FromStr for Schedule {
     type Err = Error;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::data::Loader;
+use crate::data::{Augmentation, Flip, Loader};
 use crate::nn::{Module, predict};
 use crate::system::allocation::reserve;
 use crate::{Backend, Error, Result, Shape};
@@ -57,6 +57,23 @@ impl Classified {
         }
         let labels = dataset.labels().to_vec();
         Ok(Some(Classified { loss: loss / labels.len() as f64, labels, probabilities, classes }))
+    }
+
+    /// [`Classified::of`] by the means of the probabilities of each image and of its mirror image; `on_batch` is called for the
+    /// batches of both.
+    ///
+    /// # Errors
+    /// As [`Classified::of`].
+    pub fn of_both_sides<B: Backend<Scalar = f32>, M: Module<B> + ?Sized>(
+        backend: &B,
+        net: &M,
+        loader: &Loader,
+        on_batch: &mut dyn FnMut(usize) -> Result<ControlFlow<()>>,
+    ) -> Result<Option<Self>> {
+        let Some(own) = Self::of(backend, net, loader, on_batch)? else { return Ok(None) };
+        let mirrored = Augmentation { flip: Flip::Always, ..Augmentation::none(0) };
+        let mirrored = Self::of(backend, net, &loader.clone().with_augmentation(mirrored)?, on_batch)?;
+        mirrored.map(|mirrored| own.mean_with(&mirrored)).transpose()
     }
 
     /// The same images by the means of both probabilities, such as those of images and of their mirror images.
@@ -243,7 +260,7 @@ mod tests {
     use super::*;
     use crate::Cpu;
     use crate::data::{Dataset, LoaderConfig, Order};
-    use crate::nn::{Flatten, GlobalAvgPool, Sequential};
+    use crate::nn::{Flatten, GlobalAvgPool, MaxPool, Sequential};
 
     /// Images of one pixel and two channels: a network without parameters takes the channels' means as its logits.
     fn loader(pixels: &[[u8; 2]], labels: &[u8], order: Order) -> Loader {
@@ -303,6 +320,29 @@ mod tests {
         let fewer =
             Classified::of(&Cpu::new(), &means(), &fewer, &mut |_| Ok(ControlFlow::Continue(()))).unwrap().unwrap();
         assert!(one.mean_with(&fewer).is_err());
+    }
+
+    /// A network that sees the left pixel alone sees the right one in the mirror image.
+    #[test]
+    fn both_sides_are_an_image_and_its_mirror_image() {
+        let left = Sequential::<Cpu<f32>>::new().push(MaxPool { window: 1, stride: 2 }).push(Flatten);
+        let names = vec!["left".into(), "right".into()];
+        let pixels = vec![255, 0, 0, 51, 9, 9, 102, 0];
+        let dataset = Arc::new(Dataset::with_channels(pixels, vec![0, 1], [1, 2, 2], names).unwrap());
+        let config = LoaderConfig { batch_size: 1, height: 1, width: 2, order: Order::Sequential };
+        let loader = Loader::new(dataset, config).unwrap();
+        let mut batches = 0;
+        let both = Classified::of_both_sides(&Cpu::new(), &left, &loader, &mut |_| {
+            batches += 1;
+            Ok(ControlFlow::Continue(()))
+        });
+        let both = both.unwrap().unwrap();
+        for (image, [own, mirrored]) in [[1.0f32, -0.2], [0.0, 0.4]].into_iter().enumerate() {
+            let share = |difference: f32| 1.0 / (1.0 + (-difference).exp());
+            let wanted = (share(own) + share(mirrored)) / 2.0;
+            assert!((both.probabilities(image)[0] - wanted).abs() < 1e-6, "{image}: {both:?}");
+        }
+        assert_eq!(batches, 4);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::{FitOptions, OnNan, Preset, Trainer};
 use crate::Backend;
@@ -61,7 +61,6 @@ pub struct TrainConfig {
     /// For AdamW only: the number added to the denominator, at least 1.2e-38.
     #[serde(default = "eps")]
     pub eps: f64,
-    #[serde(serialize_with = "to_text", deserialize_with = "from_text")]
     pub schedule: Schedule,
     /// Height and width of the resized images, in pixels, from 1 to 1024.
     pub resize: usize,
@@ -107,13 +106,14 @@ pub struct TrainConfig {
     #[serde(default)]
     pub lsuv: bool,
     /// Which weights are averaged, if any.
-    #[serde(default, serialize_with = "average_to_text", deserialize_with = "average_from_text")]
-    pub average: Option<Average>,
+    #[serde(default)]
+    pub average: Average,
     /// Whether the final scores are of images and their mirror images.
     #[serde(default)]
     pub tta: bool,
-    /// The last training images, so many, take the test images' place during the run: they are measured after each epoch,
-    /// and not trained on. The test images are read for the final scores alone.
+    /// So many of the training images take the test images' place during the run: they are measured after each epoch, and not
+    /// trained on. They are the last ones of each class, see [`Dataset::hold_out`]. The test images are read for the final
+    /// scores alone.
     #[serde(default)]
     pub holdout: usize,
     /// The absolute path of what the run's first weights were taken from, if they were not drawn: another run's folder, or a
@@ -121,7 +121,7 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Whether the last layers kept their drawn values where `init` has another number of classes.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset_head: bool,
     /// The absolute path of the file whose weights were imported. Such a run was not trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,7 +181,7 @@ impl TrainConfig {
         self.schedule.validate()?;
         range("erasing", self.erasing, (0.0..=1.0).contains(&self.erasing), "a probability, from 0 to 1")?;
         require_smoothing(self.label_smoothing)?;
-        self.average.map_or(Ok(()), |average| average.validate())?;
+        self.average.validate()?;
         match self.optimizer {
             OptimizerKind::Sgd => {
                 if self.nesterov && self.momentum == 0.0 {
@@ -225,8 +225,8 @@ impl TrainConfig {
             }
         };
         match self.average {
-            Some(rule) => Averaging::new(backend, optimizer, rule).into(),
-            None => optimizer,
+            Average::None => optimizer,
+            rule => Averaging::new(backend, optimizer, rule).into(),
         }
     }
 
@@ -239,6 +239,11 @@ impl TrainConfig {
         let mut trainer = Trainer::new(backend, net, self.optimizer(backend), self.seed)?;
         trainer.label_smoothing = self.label_smoothing;
         Ok(trainer)
+    }
+
+    /// The images that are measured after each epoch, in a word: `test` or `holdout`.
+    pub fn measured(&self) -> &'static str {
+        if self.holdout > 0 { "holdout" } else { "test" }
     }
 
     /// What becomes of training images.
@@ -259,9 +264,14 @@ impl TrainConfig {
             let problem = format!("{} of {all} training images leave none to train on", self.holdout);
             return Err(Error::config("holdout", problem));
         }
-        let (train, held) = train.split_at(all - self.holdout);
-        let train = train.take(self.train_limit.unwrap_or(usize::MAX));
-        Ok([Arc::new(train), if self.holdout > 0 { Arc::new(held) } else { test }])
+        let (train, measured) = match self.holdout {
+            0 => (train, test),
+            holdout => {
+                let [train, held] = train.hold_out(holdout);
+                (train, Arc::new(held))
+            }
+        };
+        Ok([Arc::new(train.take(self.train_limit.unwrap_or(usize::MAX))), measured])
     }
 
     /// A loader of training images: all that are given, shuffled and augmented.
@@ -298,10 +308,6 @@ impl TrainConfig {
     }
 }
 
-fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
-    *setting == T::default()
-}
-
 fn fp32() -> Precision {
     Precision::Fp32
 }
@@ -316,27 +322,4 @@ fn beta2() -> f64 {
 
 fn eps() -> f64 {
     EPS
-}
-
-/// The text of no average.
-const NONE: &str = "none";
-
-fn average_to_text<S: Serializer>(average: &Option<Average>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    match average {
-        Some(average) => serializer.collect_str(average),
-        None => serializer.serialize_str(NONE),
-    }
-}
-
-fn average_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Average>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text == NONE { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
-}
-
-fn to_text<S: Serializer>(schedule: &Schedule, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_str(schedule)
-}
-
-fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Schedule, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }

@@ -33,12 +33,14 @@ pub struct FitOptions {
     pub on_nan: OnNan,
 }
 
-/// The metrics of an epoch.
+/// The metrics of an epoch. What they call test are the images that [`Trainer::fit`] measures: those of the test set, or in their
+/// place a [holdout](super::TrainConfig::holdout).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// The epoch's number, from 1.
     pub epoch: u32,
-    /// Training loss: the mean over the epoch's images, each batch before its update, with dropout.
+    /// Training loss: the mean over the epoch's images, each batch before its update, with dropout, on labels that are smoothed
+    /// and images that are changed, if the settings say so.
     pub loss: f64,
     /// Share of training images classified correctly, measured like `loss`.
     pub train_accuracy: f64,

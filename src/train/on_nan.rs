@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::device::guard::Policy;
+use crate::text::one_of;
 use crate::{Error, Result};
 
 /// What a run does about a step of which something is not finite (NaN or infinite). In no case does it reach a weight or the
@@ -46,7 +47,6 @@ impl FromStr for OnNan {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = OnNan::ALL.into_iter().find(|on_nan| on_nan.to_string() == text);
-        found.ok_or_else(|| Error::config("on-nan", format!("{text:?} is neither stop nor skip")))
+        one_of(OnNan::ALL, "on-nan", text)
     }
 }

@@ -7,7 +7,7 @@ use crate::optim::adamw::{BETAS, EPS, WEIGHT_DECAY};
 use crate::optim::{Average, OptimizerKind, Schedule};
 
 impl Preset {
-    /// The preset's settings, with SGD.
+    /// The preset's settings, with the optimiser that its results are of: SGD, and of `stable` and `tuned` AdamW.
     pub fn config(self) -> TrainConfig {
         let d2l = TrainConfig {
             preset: Preset::D2l,
@@ -41,7 +41,7 @@ impl Preset {
             decay_weights_only: false,
             rate_multipliers: Vec::new(),
             lsuv: false,
-            average: None,
+            average: Average::None,
             tta: false,
             holdout: 0,
             init: None,
@@ -52,6 +52,14 @@ impl Preset {
         match self {
             Preset::D2l => d2l,
             Preset::D2lGluon => TrainConfig { preset: Preset::D2lGluon, epochs: 3, ..d2l },
+            Preset::Stable => TrainConfig {
+                preset: Preset::Stable,
+                optimizer: OptimizerKind::AdamW,
+                learning_rate: 0.001,
+                weight_decay: WEIGHT_DECAY,
+                schedule: Schedule::Cosine { warmup: 1.0 },
+                ..d2l
+            },
             Preset::Small => TrainConfig {
                 preset: Preset::Small,
                 epochs: 8,
@@ -64,20 +72,19 @@ impl Preset {
             Preset::Tuned => TrainConfig {
                 preset: Preset::Tuned,
                 epochs: 45,
-                learning_rate: 0.05,
-                momentum: 0.9,
-                nesterov: true,
-                weight_decay: 5e-4,
-                schedule: Schedule::Cosine { warmup: 2.0 },
+                optimizer: OptimizerKind::AdamW,
+                learning_rate: 0.002,
+                weight_decay: 0.05,
+                schedule: Schedule::Cosine { warmup: 1.0 },
                 resize: 28,
                 fliplr: Flip::Alternate,
-                translate: 2,
-                erasing: 0.5,
+                translate: 1,
+                erasing: 0.25,
                 erasing_rest: 5,
                 normalize: Normalization::grey(0.286, 0.353),
-                label_smoothing: 0.1,
+                label_smoothing: 0.05,
                 decay_weights_only: true,
-                average: Some(Average::Tail(0.2)),
+                average: Average::Tail(0.2),
                 tta: true,
                 ..d2l
             },
@@ -101,14 +108,13 @@ impl Preset {
     pub fn config_with(self, optimizer: OptimizerKind) -> TrainConfig {
         let config = self.config();
         match optimizer {
-            OptimizerKind::Sgd => config,
+            own if own == config.optimizer => config,
+            OptimizerKind::Sgd => {
+                TrainConfig { optimizer, learning_rate: 0.02, momentum: 0.9, weight_decay: 5e-4, ..config }
+            }
             OptimizerKind::AdamW => TrainConfig {
                 optimizer,
-                learning_rate: match self {
-                    Preset::D2l | Preset::D2lGluon => 0.001,
-                    Preset::Small | Preset::Tuned => 0.002,
-                    Preset::Cifar => 0.001,
-                },
+                learning_rate: if self == Preset::Small { 0.002 } else { 0.001 },
                 momentum: 0.0,
                 nesterov: false,
                 weight_decay: WEIGHT_DECAY,

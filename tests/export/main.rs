@@ -1,7 +1,12 @@
 //! Networks as files for other programs, read back by readers of their own.
 
 #[cfg(feature = "onnx")]
+mod graph;
+#[cfg(feature = "onnx")]
+mod meaning;
+#[cfg(feature = "onnx")]
 mod onnx;
+mod together;
 #[cfg(feature = "onnx")]
 mod wire;
 

@@ -6,9 +6,9 @@ use super::wire::Message;
 use super::*;
 
 /// A node: operator, inputs, output, and attributes of integers by name.
-type Node = (String, Vec<String>, String, Vec<(String, Vec<i64>)>);
+pub type Node = (String, Vec<String>, String, Vec<(String, Vec<i64>)>);
 
-fn node(node: &Message) -> Node {
+pub fn node(node: &Message) -> Node {
     let attribute = |attribute: &Message| {
         let (one, many) = (attribute.numbers(3), attribute.numbers(8));
         // 2 is an integer, 7 a list of them.
@@ -20,7 +20,7 @@ fn node(node: &Message) -> Node {
 }
 
 /// A value's extents: numbers, or names.
-fn extents(value: &Message) -> Vec<String> {
+pub fn extents(value: &Message) -> Vec<String> {
     let tensor = value.message(2).message(1);
     assert_eq!(tensor.numbers(1), [1], "f32");
     let dims = tensor.message(2).messages(1);

@@ -61,7 +61,7 @@ fn steps(said: &str) -> Vec<&str> {
 
 #[test]
 fn a_plan_is_told_for_each_preset_and_device() {
-    for preset in ["d2l", "d2l-gluon", "small", "tuned", "cifar"] {
+    for preset in ["d2l", "d2l-gluon", "stable", "small", "tuned", "cifar"] {
         let said = mlpconv(&format!("plan --preset {preset} --device cpu")).stdout;
         assert!(said.starts_with(preset) && said.contains("on cpu in fp32"), "{said}");
         assert!(steps(&said).iter().all(|step| !step.contains('+') && !step.starts_with("mlpconv")), "{said}");

@@ -45,13 +45,24 @@ fn a_run_ends_with_the_scores_that_evaluate_finds() {
         let line = format!("test loss {loss:.4}, test accuracy {accuracy:.4} on 40 images");
         assert_eq!(evaluated.line("test loss "), line, "{options}");
         assert!(
-            said.stdout.contains(&format!("score    {} {accuracy:.4}, loss {loss:.4}", score.weights)),
+            said.stdout.contains(&format!("score    test accuracy {accuracy:.4}, loss {loss:.4}, {}", score.weights)),
             "{}",
             said.stdout
         );
     }
     assert!(said.line("done: ").contains(&format!("test accuracy {:.4}", scores[3].accuracy)));
+    assert!(said.line("weights  ").ends_with(average), "the weights of the score that counts");
     assert_ne!(scores[0].loss, scores[2].loss, "the average is other weights");
+    let report = fs::read_to_string(folder.join("report.html")).unwrap();
+    let counts = format!("Test accuracy {:.4} by {average} on images and their mirror images", scores[3].accuracy);
+    assert!(report.contains(&counts) && report.contains("holdout accuracy"), "{report:.9000}");
+    place.mlpconv("report run --average --out average.html").good();
+    assert!(fs::read_to_string(place.path("average.html")).unwrap().contains(&format!("By {average}, on all 40")));
+    let compared = place.mlpconv("compare run").good();
+    let row: Vec<&str> = compared.stdout.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(row.contains(&"holdout") && row.contains(&&*format!("{:.4}", scores[3].accuracy)), "{row:?}");
+    place.train("--config run/config.toml --out again").good();
+    assert!(place.weights("run") == place.weights("again"), "its config.toml is the whole recipe");
 
     // The scores of a run that was killed at its end are made up for; those of a run that goes on are not kept.
     fs::remove_file(folder.join("scores.json")).unwrap();
@@ -66,6 +77,54 @@ fn a_run_ends_with_the_scores_that_evaluate_finds() {
     assert!(said.line("epoch 3/3: ").contains("holdout acc"), "{}", said.stdout);
     let thirtieths = last.test_accuracy * 30.0;
     assert!((thirtieths - thirtieths.round()).abs() < 1e-9 && last.test_loss != scores[0].loss, "{last:?}");
+}
+
+/// The signal comes with the last epoch's line, and 2,000 images are still to be scored.
+#[cfg(unix)]
+#[test]
+fn a_signal_during_the_final_scores_is_an_interruption() {
+    let Some(place) = Place::new() else { return };
+    let long = RECIPE.replace("--test-limit 40", "--test-limit 2000").replace("--epochs 3", "--epochs 2");
+    let command = place.command(TRAIN, &format!("{long} --out run"));
+    let said = interruption::interrupt(command, "kill -INT $1", "epoch 2/2: loss");
+    assert_eq!(said.code, Some(130), "{}{}", said.stdout, said.stderr);
+    assert!(said.line("interrupted ").starts_with("interrupted after epoch 2; saved to "), "{}", said.stdout);
+    assert!(!said.stdout.contains("done: ") && !place.path("run/scores.json").exists(), "{}", said.stdout);
+    let said = place.train("--resume run").good();
+    let accuracy = scores(&place.path("run"))[3].accuracy;
+    assert!(said.line("done: ").contains(&format!("test accuracy {accuracy:.4}")), "{}", said.stdout);
+}
+
+/// At such a rate no epoch is better than the first.
+#[test]
+fn patience_and_the_best_weights_go_by_the_holdout() {
+    let Some(place) = Place::new() else { return };
+    let options = "--preset small --train-limit 16 --test-limit 8 --batch-size 8 --holdout 20 --patience 1 --lr 1e-30";
+    let said = place.train(&format!("{options} --epochs 4 --out run --tensorboard")).good();
+    let stopped = "stopped after epoch 2: for an epoch no holdout accuracy was above";
+    assert!(said.line("stopped ").starts_with(stopped), "{}", said.stdout);
+    assert!(said.line("best ").contains("(epoch 1, holdout accuracy "), "{}", said.stdout);
+    let best = place.mlpconv("evaluate run --best").good();
+    assert!(best.stderr.contains("epoch 1, holdout accuracy "), "{}", best.stderr);
+    let events = fs::read_dir(place.path("run")).unwrap().map(|entry| entry.unwrap().path());
+    let events = events.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("events."));
+    let bytes: Vec<u8> = events.flat_map(|path| fs::read(path).unwrap()).collect();
+    let has = |tag: &str| bytes.windows(tag.len()).any(|window| window == tag.as_bytes());
+    assert!(has("accuracy/holdout") && !has("accuracy/test"));
+}
+
+#[test]
+fn parts_of_a_presets_recipe_can_be_switched_off() {
+    let Some(place) = Place::new() else { return };
+    let limits = "--preset tuned --epochs 1 --train-limit 8 --test-limit 8 --batch-size 8";
+    let off = "--average none --tta=false --nesterov=false --decay-weights-only=false --fliplr none";
+    let said = place.train(&format!("{limits} {off} --out run")).good();
+    assert!(said.stderr.contains("warning: nothing is erased"), "{}", said.stderr);
+    let config: toml::Table = toml::from_str(&fs::read_to_string(place.path("run/config.toml")).unwrap()).unwrap();
+    assert_eq!(config["average"].as_str(), Some("none"));
+    assert!(["tta", "nesterov", "decay_weights_only"].iter().all(|key| config[*key].as_bool() == Some(false)));
+    assert!(!place.path("run/scores.json").exists() && !place.path("run/average.safetensors").exists());
+    place.mlpconv("evaluate run --average").bad(&["no average of its weights", "average is none"]);
 }
 
 /// Interrupted in its first epoch, in which parts of images are erased, and in its second, in which nothing is and the average
@@ -93,7 +152,7 @@ fn an_interrupted_recipe_ends_with_the_same_bits() {
 }
 
 #[test]
-fn changed_images_do_not_depend_on_threads_or_on_the_batch_that_is_left() {
+fn a_recipe_has_the_same_bits_with_any_number_of_threads() {
     let Some(place) = Place::new() else { return };
     for (name, threads) in [("one", 1), ("three", 3)] {
         place.train(&format!("{RECIPE} --threads {threads} --out {name}")).good();
@@ -114,7 +173,7 @@ fn recipes_that_cannot_be_are_refused_before_the_start() {
     };
     refused("--translate 28", &["translate", "28x28"]);
     refused("--erasing 1.5", &["erasing", "from 0 to 1"]);
-    refused("--fliplr left", &["none, random and alternate"]);
+    refused("--fliplr left", &["none, random, alternate and always"]);
     refused("--normalize 0.3", &["MEAN:DEVIATION"]);
     refused("--normalize 0.1,0.2:1,1", &["2 means for images of 1 channels"]);
     refused("--label-smoothing -0.1", &["label-smoothing", "from 0 to 1"]);

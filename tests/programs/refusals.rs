@@ -71,13 +71,13 @@ fn images_too_small_or_too_large_are_refused() {
 #[test]
 fn unknown_names_are_refused() {
     refuse("--optimizer adam", &["--optimizer", "neither sgd nor adamw"]);
-    refuse("--preset huge", &["--preset", "none of d2l, d2l-gluon, small, tuned and cifar"]);
+    refuse("--preset huge", &["--preset", "none of d2l, d2l-gluon, stable, small, tuned and cifar"]);
     refuse("--device tpu", &["device tpu", "auto, cpu, cuda"]);
     // No machine has a hundred GPUs, so this fails with and without CUDA in the build.
     refuse("--device cuda:99", &["cuda", "--device cpu"]);
     refuse("--device cuda:one", &["device cuda:one", "not a number"]);
     refuse("--device cpu --precision bf16", &["fp32", "--precision"]);
-    refuse("--precision fp8", &["fp8", "fp32, tf32, bf16"]);
+    refuse("--precision fp8", &["fp8", "fp32, tf32 and bf16"]);
     refuse("--data-dir elsewhere", &["elsewhere", "--data-dir", "train-images-idx3-ubyte"]);
     refuse("--resume elsewhere", &["elsewhere", "config.toml", "a folder that a run has made"]);
     refuse("--resume elsewhere --momentum 0.1", &["--resume"]);

@@ -99,7 +99,7 @@ fn a_run_leaves_a_report_that_goes_on_with_it() {
     assert!(said.stdout.starts_with("report   run/report.html in "), "{}", said.stdout);
     assert!(Page::read(&path).says("3 of 3 epochs"));
     place.mlpconv("report run --out other.html --image 39").good();
-    assert!(Page::read(&place.path("other.html")).says("Test image 39, of class"));
+    assert!(Page::read(&place.path("other.html")).says("Image 39 of the test images, of class"));
     place.mlpconv("report run --image 40").bad(&["image: 40, but there are 40 test images"]);
     place.mlpconv("report nothing").bad(&["nothing", "config.toml"]);
 }
@@ -147,13 +147,13 @@ fn runs_are_compared_in_a_page_and_a_table() {
     let said = place.mlpconv("compare one two --out page.html").good();
     let lines: Vec<&str> = said.stdout.lines().collect();
     let words = |line: usize| lines[line].split_whitespace().collect::<Vec<_>>();
-    assert_eq!(words(0)[..4], ["run", "preset", "data", "epochs"]);
+    assert_eq!(words(0)[..5], ["run", "preset", "data", "on", "epochs"]);
     assert_eq!(
-        [&words(1)[..4], &words(2)[..4]],
-        [["one", "small", "fashion-mnist", "1/1"], ["two", "small", "fashion-mnist", "2/2"]]
+        [&words(1)[..5], &words(2)[..5]],
+        [["one", "small", "fashion-mnist", "test", "1/1"], ["two", "small", "fashion-mnist", "test", "2/2"]]
     );
     let accuracy = |run: &str| Run::open(place.path(run)).unwrap().metrics().unwrap().last().unwrap().test_accuracy;
-    assert_eq!(words(2)[4], format!("{:.4}", accuracy("two")));
+    assert_eq!(words(2)[5], format!("{:.4}", accuracy("two")));
     assert_eq!(lines[3], "page     page.html");
     let page = Page::read(&place.path("page.html"));
     let settings = page.text.split("Settings that differ").last().unwrap();

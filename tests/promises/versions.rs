@@ -19,7 +19,7 @@ use super::promise::kept;
 use super::tiny::copy;
 
 /// The newest format.
-const NEWEST: u32 = 2;
+const NEWEST: u32 = 3;
 
 #[test]
 fn files_of_every_version_go_on_to_the_same_end() {
@@ -86,13 +86,15 @@ fn files_of_a_newer_version_are_refused_by_name() {
     write_run(&folder, OptimizerKind::Sgd);
     let path = folder.join("state.safetensors");
     let mut tensors = Tensors::load(&path).unwrap();
-    let note = tensors.note().unwrap().replacen(&format!("\"format\":{NEWEST}"), "\"format\":3,\"novel\":[]", 1);
+    let newer = NEWEST + 1;
+    let (present, newer_note) = (format!("\"format\":{NEWEST}"), format!("\"format\":{newer},\"novel\":[]"));
+    let note = tensors.note().unwrap().replacen(&present, &newer_note, 1);
     tensors.set_note(note);
     tensors.save(&path).unwrap();
     match Run::resume(&folder).unwrap_err() {
         Error::Weights { path: named, problem } => {
             assert_eq!(named, path);
-            assert!(problem.contains("format 3, of a newer version"), "{problem}");
+            assert!(problem.contains(&format!("format {newer}, of a newer version")), "{problem}");
         }
         error => panic!("{error}"),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use maud::{Markup, html};
 use mlpconv::Result;
-use mlpconv::train::{EpochMetrics, Run};
+use mlpconv::train::{EpochMetrics, Run, Score};
 
 use super::page::{Page, Series, table};
 use super::report::curves::{self, chart, series};
@@ -26,14 +26,18 @@ pub struct CompareArgs {
 struct Compared {
     name: String,
     settings: Vec<(String, String)>,
+    /// As [`TrainConfig::measured`](mlpconv::train::TrainConfig::measured).
+    measured: &'static str,
     metrics: Vec<EpochMetrics>,
+    scores: Vec<Score>,
 }
 
 impl Compared {
     fn open(folder: &Path) -> Result<Self> {
         let run = Run::open(folder)?;
         let (name, settings) = (curves::name(folder), curves::settings(run.config()));
-        Ok(Compared { name, settings, metrics: run.metrics()? })
+        let measured = run.config().measured();
+        Ok(Compared { name, settings, measured, metrics: run.metrics()?, scores: run.scores()? })
     }
 
     fn setting(&self, name: &str) -> &str {
@@ -46,26 +50,30 @@ impl Compared {
 
     /// The run's figures, for [`HEAD`].
     fn row(&self) -> Vec<String> {
-        let accuracy =
-            |epoch: Option<&EpochMetrics>| epoch.map_or("–".into(), |epoch| format!("{:.4}", epoch.test_accuracy));
+        let told = |accuracy: Option<f64>| accuracy.map_or("–".into(), |accuracy| format!("{accuracy:.4}"));
+        let accuracy = |epoch: Option<&EpochMetrics>| told(epoch.map(|epoch| epoch.test_accuracy));
         let (epochs, best) = (self.metrics.len(), curves::best(&self.metrics));
         let each = if epochs > 0 { format!("{:.1}", self.seconds() / epochs as f64) } else { "–".into() };
         vec![
             self.name.clone(),
             self.setting("preset").to_owned(),
             self.setting("data").to_owned(),
+            self.measured.to_owned(),
             format!("{epochs}/{}", self.setting("epochs")),
             accuracy(self.metrics.last()),
             accuracy(best),
             best.map_or("–".into(), |epoch| epoch.epoch.to_string()),
+            told(self.scores.last().map(|score| score.accuracy)),
             format!("{:.1}", self.seconds()),
             each,
         ]
     }
 }
 
-/// The figures of a run: test accuracies, and seconds of training.
-const HEAD: [&str; 9] = ["run", "preset", "data", "epochs", "last", "best", "in epoch", "seconds", "an epoch"];
+/// The figures of a run: accuracies on the images that it measures after each epoch, its final score on the test images, and
+/// seconds of training.
+const HEAD: [&str; 11] =
+    ["run", "preset", "data", "on", "epochs", "last", "best", "in epoch", "score", "seconds", "an epoch"];
 
 /// Compares runs: a page with their curves, and a table on standard output.
 ///
@@ -93,8 +101,13 @@ fn distinguish(runs: &mut [Compared], folders: &[PathBuf]) {
 }
 
 fn page(runs: &[Compared], rows: &[Vec<String>]) -> Page {
-    let said = format!("{} runs. Accuracies are of the test images, seconds are of training.", runs.len());
-    let lead = html! { p { (said) } };
+    let lead = html! {
+        p {
+            (runs.len()) " runs. Accuracies are of the images that are measured after each epoch, the test images or a holdout; \
+             the score, which recipes with averages, mirror images or a holdout have, is of the test images. Seconds are of \
+             training."
+        }
+    };
     let mut page = Page::new("Runs compared", lead);
     page.section("Results", table(&HEAD, rows));
     page.section("Curves", curves_of(runs));
@@ -115,11 +128,19 @@ fn curves_of(runs: &[Compared]) -> Markup {
         Series { name: run.name.clone(), points: run.metrics.iter().map(point).collect(), band: Vec::new() }
     };
     let timed = runs.iter().map(by_time).collect();
+    let of = |what: &str| runs.iter().all(|run| run.measured == what);
+    let measured = if of("test") {
+        "Test"
+    } else if of("holdout") {
+        "Holdout"
+    } else {
+        "Test or holdout"
+    };
     html! {
         div.figures {
-            (chart("Test accuracy", "epoch", "share of images", by_epoch(|epoch| epoch.test_accuracy)).figure())
-            (chart("Test accuracy by time", "seconds of training", "share of images", timed).figure())
-            (chart("Test loss", "epoch", "cross-entropy", by_epoch(|epoch| epoch.test_loss)).figure())
+            (chart(&format!("{measured} accuracy"), "epoch", "share of images", by_epoch(|epoch| epoch.test_accuracy)).figure())
+            (chart(&format!("{measured} accuracy by time"), "seconds of training", "share of images", timed).figure())
+            (chart(&format!("{measured} loss"), "epoch", "cross-entropy", by_epoch(|epoch| epoch.test_loss)).figure())
             (chart("Training loss", "epoch", "cross-entropy", by_epoch(|epoch| epoch.loss)).figure())
         }
     }
@@ -149,7 +170,7 @@ fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let widths: Vec<usize> =
         (0..HEAD.len()).map(|i| all.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
     let cell = |(i, text): (usize, &String)| match i {
-        0..3 => format!("{text:<width$}", width = widths[i]),
+        0..4 => format!("{text:<width$}", width = widths[i]),
         _ => format!("{text:>width$}", width = widths[i]),
     };
     all.iter().map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ")).collect()

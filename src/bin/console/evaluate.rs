@@ -1,5 +1,6 @@
 //! `mlpconv evaluate`: how well the weights of a run do on the test images.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -120,11 +121,15 @@ fn classify<B: Backend<Scalar = f32>>(
     if limit == Some(0) {
         return Err(Error::Config { what: "test-limit".into(), problem: "must be at least 1".into() });
     }
-    let test = super::data::limited(data.test, limit);
-    let classified = super::train::scores::classify(&config, backend, &net, &test, tta);
+    let test = config.test_loader(super::data::limited(data.test, limit))?;
+    let on_batch = &mut |_| Ok(ControlFlow::Continue(()));
+    let classified = match tta {
+        true => Classified::of_both_sides(backend, &net, &test, on_batch),
+        false => Classified::of(backend, &net, &test, on_batch),
+    };
     let classified = classified.map_err(|error| steps.explain(backend, error))?;
-    let Some(classified) = classified else { unreachable!("no signal is listened to") };
-    Ok((test, classified))
+    let Some(classified) = classified else { unreachable!("nothing breaks the evaluation off") };
+    Ok((test.dataset().clone(), classified))
 }
 
 fn tell(dataset: &Dataset, classified: &Classified, json: bool) {

@@ -1,13 +1,14 @@
 //! `mlpconv export`: a run's network as files for other programs.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use mlpconv::data::Splits;
-use mlpconv::export::{self, Meta};
+use mlpconv::data::{DataName, Splits};
+use mlpconv::export::{self, Meta, Output, together};
 use mlpconv::nn::Nin;
 use mlpconv::train::{Run, TrainConfig};
-use mlpconv::weights::{Tensors, write_whole};
+use mlpconv::weights::{self, Tensors, write_whole};
 use mlpconv::{Cpu, Error, Result, Shape};
 
 use super::chosen::WeightsArgs;
@@ -19,15 +20,21 @@ pub struct ExportArgs {
     /// The run folder
     run: PathBuf,
     #[command(flatten)]
-    outputs: Outputs,
+    formats: Formats,
     #[command(flatten)]
     weights: WeightsArgs,
+    /// The run's data set, which names the classes: a name, or a folder of images that has moved [default: the run's]
+    #[arg(long, value_name = "NAME|DIR")]
+    data: Option<DataName>,
+    /// Folder that holds the images of the data set, if it is a folder
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
-/// The files to write, one of them at least.
+/// The files to write, one of them at least. None of them may be there yet.
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
-struct Outputs {
+struct Formats {
     /// The network as ONNX: images, normalised, to logits, with an open batch dimension; mean, deviation and class
     /// names are in the metadata
     #[arg(long, value_name = "FILE")]
@@ -43,60 +50,48 @@ struct Outputs {
     torch_py: Option<PathBuf>,
 }
 
-/// Writes the files, each whole or not at all, and a line for each with its size.
+/// Writes the files, all of them or none, and a line for each with its size.
 ///
 /// # Errors
-/// [`Error`] for a folder that is no run, weights that do not fit, a build without ONNX, a path that is asked for
-/// twice, a folder for arrays that is not empty, and a file that cannot be written.
+/// [`Error`] for a folder that is no run, weights that do not fit, a data set that is named and does not fit them, a build
+/// without ONNX, and a file that cannot be written; as [`together`] for paths.
 pub fn export(args: ExportArgs) -> Result<()> {
-    let ExportArgs { run, outputs, weights } = args;
-    let Outputs { onnx, safetensors, npy, torch_py } = outputs;
-    distinct([&onnx, &safetensors, &npy, &torch_py])?;
+    let ExportArgs { run, formats, weights, data, data_dir } = args;
+    let Formats { onnx, safetensors, npy, torch_py } = formats;
     let run = Run::open(run)?;
     let file = weights.of(&run)?;
     let config = run.config();
-    let backend = Cpu::<f32>::new();
+    let backend = &Cpu::<f32>::new();
     let tensors = Tensors::load(&file)?;
-    let (channels, classes, class_names) = ends(config, &tensors)?;
-    let mut net = config.preset.net_for(&backend, config.seed, channels, classes)?;
-    tensors.give_to(&backend, &mut net, &[], &file)?;
+    let (channels, classes, class_names) = ends(config, data, data_dir, &tensors)?;
+    let mut net = config.preset.net_for(backend, config.seed, channels, classes)?;
+    tensors.give_to(backend, &mut net, &[], &file)?;
 
-    let input = Shape::image(1, channels, config.resize, config.resize);
+    let (net, input) = (&net, Shape::image(1, channels, config.resize, config.resize));
     let (preset, normalization) = (Some(config.preset.to_string()), config.normalize.clone());
-    let meta = Meta { preset, classes: class_names, normalization };
-    // What can be refused is refused before anything is written.
-    let onnx = onnx.map(|path| model(&backend, &net, input, &meta).map(|model| (path, model))).transpose()?;
-    let module = torch_py.map(|path| export::torch_py(&net, input, &meta).map(|module| (path, module))).transpose()?;
-    if let Some(folder) = npy {
-        let files = export::npy(&backend, &net, &folder)?;
-        let size = files.iter().map(|file| size(file)).sum::<Result<usize>>()?;
-        say(format_args!("npy          {}: {} files, {}", folder.display(), files.len(), bytes(size)));
+    let meta = &Meta { preset, classes: class_names, normalization };
+    let mut outputs = Vec::new();
+    if let Some(folder) = &npy {
+        outputs.push(Output::folder(folder, move |folder| export::npy(backend, net, folder).map(drop)));
     }
-    if let Some((path, model)) = onnx {
-        write_whole(&path, &model)?;
-        told("onnx", &path)?;
+    if let Some(path) = &onnx {
+        let model = model(backend, net, input, meta)?;
+        outputs.push(Output::file(path, move |path| write_whole(path, &model)));
     }
-    if let Some(path) = safetensors {
-        Tensors::of(&backend, &net)?.save(&path)?;
-        told("safetensors", &path)?;
+    if let Some(path) = &safetensors {
+        outputs.push(Output::file(path, move |path| weights::save(backend, net, path)));
     }
-    if let Some((path, module)) = module {
-        write_whole(&path, module.as_bytes())?;
-        told("torch-py", &path)?;
+    if let Some(path) = &torch_py {
+        let module = export::torch_py(net, input, meta)?;
+        outputs.push(Output::file(path, move |path| write_whole(path, module.as_bytes())));
+    }
+    together(outputs)?;
+    for (what, path) in [("npy", npy), ("onnx", onnx), ("safetensors", safetensors), ("torch-py", torch_py)] {
+        if let Some(path) = path {
+            say(format_args!("{what:11}  {}: {}", path.display(), size(&path)?));
+        }
     }
     Ok(())
-}
-
-/// Refuses two outputs of one path: the second would replace the first.
-fn distinct(outputs: [&Option<PathBuf>; 4]) -> Result<()> {
-    let paths: Vec<&PathBuf> = outputs.into_iter().flatten().collect();
-    match paths.iter().enumerate().find(|(at, path)| paths[..*at].contains(path)) {
-        None => Ok(()),
-        Some((_, path)) => Err(Error::Config {
-            what: path.display().to_string(),
-            problem: "two outputs would be written there; name a path for each".into(),
-        }),
-    }
 }
 
 #[cfg(feature = "onnx")]
@@ -110,15 +105,36 @@ fn model(_: &Cpu<f32>, _: &Nin<Cpu<f32>>, _: Shape, _: &Meta) -> Result<Vec<u8>>
     Err(Error::Config { what: "onnx".into(), problem: problem.into() })
 }
 
-/// Channels, number of classes and their names, by the run's data set. Where its folder is not there, the weights tell
-/// the numbers, and the classes have no names.
-fn ends(config: &TrainConfig, tensors: &Tensors) -> Result<(usize, usize, Vec<String>)> {
-    let error = match Splits::form(&config.data, config.data_dir.as_deref(), config.resize) {
-        Ok(form) => return Ok((form.channels, form.class_names.len(), form.class_names)),
+/// Channels and number of classes, by the weights, and the names of the classes, by the data set. Where the run's own data
+/// set is not there, or has other classes by now, the classes have no names.
+fn ends(
+    config: &TrainConfig,
+    data: Option<DataName>,
+    data_dir: Option<PathBuf>,
+    tensors: &Tensors,
+) -> Result<(usize, usize, Vec<String>)> {
+    let is_named = data.is_some() || data_dir.is_some();
+    let (data, data_dir) = match data {
+        Some(data) => (data, data_dir),
+        None => (config.data.clone(), data_dir.or_else(|| config.data_dir.clone())),
+    };
+    let form = Splits::form(&data, data_dir.as_deref(), config.resize);
+    let Some([channels, classes]) = extents(tensors) else {
+        return form.map(|form| (form.channels, form.class_names.len(), form.class_names));
+    };
+    let error = match form {
+        Ok(form) if form.class_names.len() == classes => return Ok((channels, classes, form.class_names)),
+        Ok(form) => {
+            let found = form.class_names.len();
+            let problem = format!("has {found} classes, but the weights tell {classes}; name their data set");
+            Error::Data { what: data.to_string(), problem }
+        }
         Err(error) => error,
     };
-    let Some([channels, classes]) = extents(tensors) else { return Err(error) };
-    note(format_args!("classes are named by their numbers: {error}"));
+    if is_named {
+        return Err(error);
+    }
+    note(format_args!("classes are named by their numbers, unless --data names the data set: {error}"));
     Ok((channels, classes, Vec::new()))
 }
 
@@ -132,12 +148,15 @@ fn extents(tensors: &Tensors) -> Option<[usize; 2]> {
     Some([first[1], last[0]])
 }
 
-fn told(what: &str, path: &Path) -> Result<()> {
-    say(format_args!("{what:11}  {}: {}", path.display(), bytes(size(path)?)));
-    Ok(())
-}
-
-fn size(path: &Path) -> Result<usize> {
-    let found = fs::metadata(path).map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
-    Ok(usize::try_from(found.len()).unwrap_or(usize::MAX))
+/// The size of a file, or of a folder and the number of files in it.
+fn size(path: &Path) -> Result<String> {
+    let read = |source| Error::Io { action: "read", path: path.into(), source };
+    let length = |found: fs::Metadata| usize::try_from(found.len()).unwrap_or(usize::MAX);
+    let found = fs::metadata(path).map_err(read)?;
+    if found.is_file() {
+        return Ok(bytes(length(found)));
+    }
+    let files = fs::read_dir(path).map_err(read)?.map(|entry| entry?.metadata().map(length));
+    let files = files.collect::<io::Result<Vec<usize>>>().map_err(read)?;
+    Ok(format!("{} files, {}", files.len(), bytes(files.iter().sum())))
 }

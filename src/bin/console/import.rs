@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mlpconv::data::{DataName, Normalization};
+use mlpconv::optim::Average;
 use mlpconv::train::{Preset, Run, TrainConfig};
 use mlpconv::weights::{Comparison, Tensors};
 use mlpconv::{Cpu, Error, Result};
@@ -17,7 +18,7 @@ pub struct ImportArgs {
     /// The weights: a safetensors file, or what torch.save wrote of a state dict (.pt, .pth). Nothing in it is run
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
-    /// The network: d2l, d2l-gluon, small, tuned or cifar
+    /// The network: d2l, d2l-gluon, stable, small, tuned or cifar
     #[arg(long)]
     preset: Preset,
     /// The run folder, which must be new or empty
@@ -55,6 +56,8 @@ pub fn import(args: ImportArgs) -> Result<()> {
         resize: resize.unwrap_or(recipe.resize),
         normalize: normalize.unwrap_or(recipe.normalize),
         imported: Some(absolute(path.clone())?),
+        // Nothing was averaged here.
+        average: Average::None,
         ..preset.config()
     };
     config.validate()?;

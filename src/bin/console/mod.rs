@@ -99,7 +99,8 @@ enum Command {
     Predict(PredictArgs),
     /// Makes a run folder of weights that were trained elsewhere: evaluate, predict, report and train --init use it
     Import(ImportArgs),
-    /// Writes a run's network for other programs: ONNX, safetensors, NumPy's arrays, a PyTorch module
+    /// Writes a run's network for other programs: ONNX, safetensors, NumPy's arrays, a PyTorch module. Nothing that is there is
+    /// replaced
     Export(ExportArgs),
     /// Makes a run's report.html anew: curves, confusion, mistakes, feature maps, settings
     Report(ReportArgs),
@@ -134,7 +135,7 @@ enum Command {
     },
     /// Times training steps and inference on random images: on a GPU from a data set that lies there, as `train` does
     Time {
-        /// d2l, d2l-gluon, small, tuned or cifar
+        /// d2l, d2l-gluon, stable, small, tuned or cifar
         #[arg(long, default_value = "d2l")]
         preset: Preset,
         /// Images a batch
@@ -163,7 +164,7 @@ enum DataCommand {
 /// A preset's network and its input.
 #[derive(clap::Args)]
 struct NetworkArgs {
-    /// d2l, d2l-gluon, small, tuned or cifar
+    /// d2l, d2l-gluon, stable, small, tuned or cifar
     #[arg(long, default_value = "d2l")]
     preset: Preset,
     /// Images a batch

@@ -99,7 +99,7 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
     let net = preset.net(backend, 0)?;
     let fits = Steps::of(backend, &net, &config, images(&config).channels, 1, 0)?;
     fits.require(backend)?;
-    let trainer = TrainConfig { seed: 0, ..config.clone() }.trainer(backend, net)?;
+    let trainer = config.trainer(backend, net)?;
     let Measured { times, eager, memory, loss } = match device.resident {
         true => resident(trainer, &config, steps, rounds),
         false => from_host(trainer, &config, steps),

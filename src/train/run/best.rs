@@ -1,6 +1,5 @@
 //! `best.safetensors`: the weights after a run's best epoch. The file itself says which epoch that is.
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -14,24 +13,24 @@ use crate::{Backend, Error, Result};
 
 pub(super) const BEST: &str = "best.safetensors";
 
-/// The best epoch of a run: that with the highest test accuracy, of equal ones the earliest. It is chosen on the test
-/// images, so its accuracy on them is optimistic: on images that no choice was made by, it is lower.
+/// The best epoch of a run: that with the highest test accuracy, of equal ones the earliest. It is chosen on the images that
+/// are measured after each epoch, the test images or a [holdout](crate::train::TrainConfig::holdout), so its accuracy on them is
+/// optimistic: on images that no choice was made by, it is lower.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// The epoch's number, from 1.
     pub epoch: u32,
-    /// Share of test images classified correctly after that epoch.
+    /// Share of the measured images classified correctly after that epoch.
     pub test_accuracy: f64,
 }
 
-impl fmt::Display for Best {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Best { epoch, test_accuracy } = self;
-        write!(f, "epoch {epoch}, test accuracy {test_accuracy:.4}")
-    }
-}
-
 impl Best {
+    /// The epoch and its accuracy on the images that were measured, which [`TrainConfig::measured`](crate::train::TrainConfig::measured) names.
+    pub fn on(&self, measured: &str) -> String {
+        let Best { epoch, test_accuracy } = self;
+        format!("epoch {epoch}, {measured} accuracy {test_accuracy:.4}")
+    }
+
     /// The best of some epochs in their order; `None` if there are none.
     pub fn of(history: &[EpochMetrics]) -> Option<Self> {
         let best =
@@ -59,6 +58,7 @@ impl Run {
         })?;
         let is_of = |metrics: &EpochMetrics| Best::of(&[*metrics]) == Some(best);
         if !self.metrics()?.iter().any(is_of) {
+            let best = best.on(self.config.measured());
             let problem =
                 format!("it is of another course of the run, which has no such {best}; take the last weights");
             return Err(Error::weights(self.best_weights())(problem));

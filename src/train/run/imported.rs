@@ -9,8 +9,7 @@ use crate::weights::Tensors;
 use crate::{Backend, Error, Result};
 
 impl Run {
-    /// Makes a run folder of a network whose weights come from the file [`TrainConfig::imported`]. It holds
-    /// `config.toml` and
+    /// Makes a run folder of a network whose weights come from the file [`TrainConfig::imported`]. It holds `config.toml` and
     /// `weights.safetensors`, so all that reads a run's weights can use it. It cannot be resumed.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{EpochMetrics, Position, TrainConfig};
+use crate::optim::Average;
 use crate::weights::{is_part_of, sync_folder, write_whole};
 use crate::{Error, Result};
 use best::BEST;
@@ -251,10 +252,20 @@ impl Run {
         self.folder.join(WEIGHTS)
     }
 
-    /// The path of the file of the average of the weights, which PyTorch loads. It is there once a run whose settings ask for one
-    /// has done a step and was saved.
-    pub fn average_weights(&self) -> PathBuf {
-        self.folder.join(AVERAGE)
+    /// The path of the file of the average of the weights, which PyTorch loads.
+    ///
+    /// # Errors
+    /// [`Error::Run`] if there is none: the settings ask for no average, or the run has not yet been saved after a step.
+    pub fn average(&self) -> Result<PathBuf> {
+        let path = self.folder.join(AVERAGE);
+        if path.exists() {
+            return Ok(path);
+        }
+        let why = match self.config.average {
+            Average::None => "its setting average is none",
+            _ => "it was not saved yet after a step",
+        };
+        Err(Error::run(&self.folder, format!("it has no average of its weights: {why}; take the last ones")))
     }
 
     fn warn(&mut self, warning: String) {

@@ -28,10 +28,17 @@ pub struct Score {
     pub accuracy: f64,
 }
 
+impl Score {
+    /// What is scored: the weights, and on which sides of the images.
+    pub fn by(&self) -> String {
+        let sides = if self.tta { " on images and their mirror images" } else { "" };
+        format!("{}{sides}", self.weights)
+    }
+}
+
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sides = if self.tta { " on images and their mirror images" } else { "" };
-        write!(f, "{} {:.4}, loss {:.4}{sides}", self.weights, self.accuracy, self.loss)
+        write!(f, "test accuracy {:.4}, loss {:.4}, {}", self.accuracy, self.loss, self.by())
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CONFIG, DataHashes, METRICS, Run, STATE};
+use super::{AVERAGE, CONFIG, DataHashes, METRICS, Run, STATE};
 use crate::nn::Module;
 use crate::ops::cross_entropy::Reading;
 use crate::optim::{Averaging, OptimizerKind};
@@ -22,7 +22,8 @@ use crate::{Backend, Error, Result};
 /// |---|---|
 /// | 1 | position, running loss, seconds; later ones the optimiser's name and counters; no checksum |
 /// | 2 | besides: a checksum over all of it, the settings, the data set's hashes, the metrics |
-const FORMAT: u32 = 2;
+/// | 3 | besides: where the average of a run of changed length begins |
+const FORMAT: u32 = 3;
 
 /// The note of a state file, as JSON.
 #[derive(Serialize, Deserialize)]
@@ -189,7 +190,7 @@ impl Run {
             optimizer.tensor(Averaging::<B>::AVERAGE, param)
         })?;
         if !average.is_empty() {
-            average.save(&self.average_weights())?;
+            average.save(&self.folder.join(AVERAGE))?;
         }
         for name in optimizer.tensor_names() {
             tensors
@@ -257,8 +258,12 @@ impl Run {
         let known: Vec<_> = optimizer.counters().into_iter().map(|(name, _)| name).collect();
         let mut counters = Vec::new();
         for name in known {
-            let missing = || Error::weights(&path)(format!("it lacks the optimiser's number {name}"));
-            counters.push((name, *note.counters.get(name).ok_or_else(missing)?));
+            match note.counters.get(name) {
+                Some(value) => counters.push((name, *value)),
+                // What an older version did not count begins at zero.
+                None if note.format < FORMAT && !note.counters.is_empty() => {}
+                None => return Err(Error::weights(&path)(format!("it lacks the optimiser's number {name}"))),
+            }
         }
         let names = optimizer.tensor_names();
         let prefixes: Vec<String> = names.iter().map(|name| prefix(name)).collect();

@@ -34,7 +34,7 @@ const START: u64 = 1;
 /// | tag | what it is |
 /// |---|---|
 /// | `loss/train`, `accuracy/train` | Means over the epoch's images so far, at each reading of [`Event::Step`] and after the epoch. |
-/// | `loss/test`, `accuracy/test` | The same on the test images, after each epoch. |
+/// | `loss/test`, `accuracy/test` | The same on the test images, after each epoch; of a run with a holdout, `loss/holdout` and `accuracy/holdout` on that. |
 /// | `rate` | The learning rate of the epoch's last step. |
 /// | `images_per_second` | Training images a second, without the evaluation. |
 ///
@@ -49,6 +49,8 @@ pub struct EventFile {
     length: u64,
     /// Steps of an epoch.
     steps: u64,
+    /// As [`TrainConfig::measured`](crate::train::TrainConfig::measured).
+    measured: &'static str,
 }
 
 impl Run {
@@ -70,7 +72,7 @@ impl Run {
     pub fn event_file<B: Backend, N: Module<B>>(&mut self, trainer: &Trainer<B, N>, steps: usize) -> Result<EventFile> {
         self.hold_with_history()?;
         let last = self.last_event_file()?;
-        let steps = steps as u64;
+        let (steps, measured) = (steps as u64, self.config.measured());
         let now = now();
         let mut bytes = record(event(now, 0).bytes(3, VERSION.as_bytes()));
         let start = Message::default().integer(1, START);
@@ -79,7 +81,7 @@ impl Run {
         bytes.extend(record(event(now, here).bytes(7, &start.0)));
         let done = self.history.iter().filter(|metrics| metrics.epoch <= position.epoch);
         let missing = done.filter(|metrics| last.is_none() || end_of(metrics, steps) >= here);
-        bytes.extend(missing.flat_map(|metrics| of_epoch(now, steps, metrics)));
+        bytes.extend(missing.flat_map(|metrics| of_epoch(now, steps, measured, metrics)));
         let reading = trainer.reading()?;
         // The reading after the last step is that of the epoch, which is told after its evaluation.
         if (1..steps).contains(&position.step.into()) && reading.samples > 0 {
@@ -91,7 +93,7 @@ impl Run {
         write_whole_by(OsStr::new(EVENTS), &path, &bytes)?;
         let mut file = OpenOptions::new().write(true).open(&path).map_err(Error::io("open", &path))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io("open", &path))?;
-        Ok(EventFile { path, file, length: bytes.len() as u64, steps })
+        Ok(EventFile { path, file, length: bytes.len() as u64, steps, measured })
     }
 
     /// The second in the name of the last event file.
@@ -125,7 +127,7 @@ impl EventFile {
                 let position = Position { step, ..position };
                 of_reading(now, global_step(position, self.steps), reading)
             }
-            Event::Epoch { metrics, .. } => of_epoch(now, self.steps, &metrics),
+            Event::Epoch { metrics, .. } => of_epoch(now, self.steps, self.measured, &metrics),
             _ => return Ok(()),
         };
         if let Err(error) = self.file.write_all(&bytes) {
@@ -155,12 +157,12 @@ fn of_reading(now: Duration, step: u64, reading: Reading) -> Vec<u8> {
 }
 
 /// The record of an epoch's metrics, at its last step.
-fn of_epoch(now: Duration, steps: u64, metrics: &EpochMetrics) -> Vec<u8> {
+fn of_epoch(now: Duration, steps: u64, measured: &str, metrics: &EpochMetrics) -> Vec<u8> {
     let scalars = [
         ("loss/train", metrics.loss),
-        ("loss/test", metrics.test_loss),
+        (&*format!("loss/{measured}"), metrics.test_loss),
         ("accuracy/train", metrics.train_accuracy),
-        ("accuracy/test", metrics.test_accuracy),
+        (&*format!("accuracy/{measured}"), metrics.test_accuracy),
         ("rate", metrics.rate),
         ("images_per_second", metrics.examples_per_second),
     ];

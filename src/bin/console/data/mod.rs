@@ -25,21 +25,22 @@ pub struct Requested<'a> {
     read: Option<Splits>,
     pub channels: usize,
     pub classes: usize,
+    /// Height and width of its images, before they are resized for the network.
+    pub extents: [usize; 2],
 }
 
 impl<'a> Requested<'a> {
     /// # Errors
     /// As [`Splits::load`], for a folder: it is read at once, as nothing else tells its channels and classes.
     pub fn new(name: &'a DataName, folder: Option<&'a Path>, size: usize) -> Result<Self> {
-        let (read, channels, classes) = match name.spec() {
-            Some(spec) => (None, spec.channels, spec.class_names.len()),
-            None => {
-                let read = load(name, folder, size)?;
-                let (channels, classes) = (read.train.channels(), read.train.classes());
-                (Some(read), channels, classes)
-            }
-        };
-        Ok(Requested { name, folder, size, read, channels, classes })
+        if let Some(spec) = name.spec() {
+            let (channels, classes, extents) = (spec.channels, spec.class_names.len(), spec.extents);
+            return Ok(Requested { name, folder, size, read: None, channels, classes, extents });
+        }
+        let read = load(name, folder, size)?;
+        let train = &read.train;
+        let (channels, classes, extents) = (train.channels(), train.classes(), [train.height(), train.width()]);
+        Ok(Requested { name, folder, size, read: Some(read), channels, classes, extents })
     }
 
     /// Bytes of its images and labels in memory; of a data set that is not read yet as far as they are published.

@@ -1,5 +1,7 @@
 //! A search for rate, schedule, momentum and weight decay: successive halving of random configurations.
 
+use std::sync::Arc;
+
 use clap::Args;
 use mlpconv::optim::Schedule;
 use mlpconv::rng::{Purpose, Stream};
@@ -177,8 +179,8 @@ fn split(all: &Images) -> Result<(Images, usize)> {
             problem: "must be at least 2: one of them is held out".into(),
         });
     }
-    let (train, test) = (*all.train).clone().split_at(count - held_out);
-    Ok((Images { train: train.into(), test: test.into() }, held_out))
+    let [train, test] = all.train.hold_out(held_out).map(Arc::new);
+    Ok((Images { train, test }, held_out))
 }
 
 /// The rates, on a logarithmic scale.

@@ -22,9 +22,10 @@ const SIDE: u32 = 96;
 /// Confusion, and precision and recall of each class.
 pub fn section(look: &Look) -> Markup {
     let confusion = look.classified.confusion();
+    let (all, measured) = (grouped(look.of), look.measured);
     let images = match look.images() == look.of {
-        true => format!("all {} test images", grouped(look.of)),
-        false => format!("{} of {} test images, evenly spread over them", grouped(look.images()), grouped(look.of)),
+        true => format!("all {all} {measured} images"),
+        false => format!("{} of {all} {measured} images, evenly spread over them", grouped(look.images())),
     };
     html! {
         p { (format_args!("By {}, on {images}: accuracy {}.", look.weights, share(confusion.accuracy()))) }

@@ -7,13 +7,13 @@ use mlpconv::train::{EpochMetrics, TrainConfig};
 
 use crate::console::page::{Axis, Chart, Scale, Series};
 
-/// The name of a run: its folder's.
-pub fn name(folder: &Path) -> String {
-    let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    whole.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
+/// The name of a run, its folder's, or of a file.
+pub fn name(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    whole.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The epoch with the largest test accuracy; of equals the first.
+/// The epoch with the largest accuracy on the images that are measured; of equals the first.
 pub fn best(metrics: &[EpochMetrics]) -> Option<&EpochMetrics> {
     metrics.iter().rev().max_by(|a, b| a.test_accuracy.total_cmp(&b.test_accuracy))
 }
@@ -44,14 +44,14 @@ pub fn chart(title: &str, x: &str, y: &str, series: Vec<Series>) -> Chart {
     Chart { title: title.into(), x: axis(x), y: axis(y), series }
 }
 
-/// Loss, accuracy and rate of a run, by epoch.
-pub fn of_a_run(metrics: &[EpochMetrics]) -> Markup {
+/// Loss, accuracy and rate of a run, by epoch. `measured` are the images that were measured.
+pub fn of_a_run(metrics: &[EpochMetrics], measured: &str) -> Markup {
     if metrics.is_empty() {
         return html! { p { "No epoch is done yet." } };
     }
     let curve = |name: &str, y: fn(&EpochMetrics) -> f64| series(name, metrics, |epoch| f64::from(epoch.epoch), y);
-    let loss = vec![curve("training", |epoch| epoch.loss), curve("test", |epoch| epoch.test_loss)];
-    let accuracy = vec![curve("training", |epoch| epoch.train_accuracy), curve("test", |epoch| epoch.test_accuracy)];
+    let loss = vec![curve("training", |epoch| epoch.loss), curve(measured, |epoch| epoch.test_loss)];
+    let accuracy = vec![curve("training", |epoch| epoch.train_accuracy), curve(measured, |epoch| epoch.test_accuracy)];
     let rate = vec![curve("learning rate", |epoch| epoch.rate)];
     let speed = vec![curve("images a second", |epoch| epoch.examples_per_second)];
     html! {
@@ -62,8 +62,8 @@ pub fn of_a_run(metrics: &[EpochMetrics]) -> Markup {
             (chart("Speed", "epoch", "training images a second", speed).figure())
         }
         p.quiet {
-            "Training loss and accuracy are means over an epoch, each batch before its update and with dropout; test loss \
-             and accuracy are those after it, without dropout."
+            "Training loss and accuracy are means over an epoch, each batch before its update, with dropout, and on images and \
+             labels as the recipe changes them; " (measured) " loss and accuracy are those after it, without any of that."
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A look at a network: what it makes of test images, and of one image in each block.
+//! A look at a network: what it makes of test images (or of a holdout), and of one image in each block.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,11 +22,13 @@ const COPIED: usize = 64 << 20;
 
 /// A look at a network.
 pub struct Look {
+    /// The images that were looked at, in a word: `test` or `holdout`.
+    pub measured: &'static str,
     /// The weights that were looked at: after which epoch, or where from.
     pub weights: String,
-    /// The test images that were classified, or those spread evenly over them if they are many.
+    /// The images that were classified, or those spread evenly over them if they are many.
     pub dataset: Arc<Dataset>,
-    /// How many test images there are.
+    /// How many such images there are.
     pub of: usize,
     pub classified: Classified,
     /// The one image, by its number in the test set.
@@ -46,8 +48,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// Looks at `net`: classifies up to `most` images of a loader, and follows image `image` through the network. `weights`
-    /// says which the network has. A signal breaks it off with `None`.
+    /// Looks at `net`: classifies up to `most` images of a loader, and follows image `image` through the network. `measured`
+    /// and `weights` say which images and weights these are. A signal breaks it off with `None`.
     ///
     /// # Errors
     /// [`Error::Config`] if there is no such image; those of [`Classified::of`] and [`outputs`].
@@ -55,6 +57,7 @@ impl Look {
         backend: &B,
         net: &Nin<B>,
         test: &Loader,
+        measured: &'static str,
         most: usize,
         image: usize,
         weights: String,
@@ -62,7 +65,7 @@ impl Look {
         let began = Instant::now();
         let all = test.dataset();
         if image >= all.len() {
-            let problem = format!("{image}, but there are {} test images (numbers go from 0)", all.len());
+            let problem = format!("{image}, but there are {} {measured} images (numbers go from 0)", all.len());
             return Err(Error::Config { what: "image".into(), problem });
         }
         let dataset = match all.len() <= most {
@@ -102,6 +105,7 @@ impl Look {
             None => None,
         };
         Ok(Some(Look {
+            measured,
             weights,
             dataset,
             of: all.len(),

@@ -40,7 +40,7 @@ pub fn section(look: &Look) -> Markup {
     };
     let input = Picture::of(&look.input.values, extents(&look.input), 1.0).within(SIDE, true);
     html! {
-        p { (format_args!("Test image {}, of class {}, by {}.", look.image, look.class(look.label), look.weights)) }
+        p { (format_args!("Image {} of the {} images, of class {}, by {}.", look.image, look.measured, look.class(look.label), look.weights)) }
         div.card {
             img.pixels src=(input.data())
                 alt=(format_args!("Test image {} of class {}", look.image, look.class(look.label)));

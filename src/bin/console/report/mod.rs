@@ -8,15 +8,16 @@ mod maps;
 pub mod picture;
 mod renewal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use maud::{Markup, html};
 use mlpconv::data::Loader;
 use mlpconv::nn::Summary;
-use mlpconv::train::{EpochMetrics, Run, TrainConfig};
+use mlpconv::train::{EpochMetrics, Run, Score, TrainConfig};
 use mlpconv::{Backend, Result, weights};
 
+use super::chosen::WeightsArgs;
 use super::data::Requested;
 use super::device::{DeviceArgs, choose, on_device};
 use super::memory::Steps;
@@ -33,6 +34,8 @@ pub struct ReportArgs {
     /// The file to write [default: report.html in the run folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    weights: WeightsArgs,
     /// The test image whose feature maps are shown, by its number from 0
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     image: usize,
@@ -43,34 +46,42 @@ pub struct ReportArgs {
     data_dir: Option<PathBuf>,
 }
 
-/// Writes the report of a run anew, from its metrics and its saved weights.
+/// Writes the report of a run anew, from its metrics and its saved weights: the last ones, or those that are chosen.
 ///
 /// # Errors
 /// [`Error`](mlpconv::Error) for a folder that is no run, weights that do not fit, a data set that is not found, and a file
 /// that cannot be written.
 pub fn report(args: ReportArgs) -> Result<()> {
     let run = Run::open(&args.run)?;
+    let weights = args.weights.of(&run)?;
     let folder = args.data_dir.as_deref().or(run.config().data_dir.as_deref());
     let data = Requested::new(&run.config().data, folder, run.config().resize)?;
     let device = choose(&args.device, None)?;
-    on_device!(&device.backend, backend => anew(&args, &run, backend, data))
+    on_device!(&device.backend, backend => anew(&args, &run, &weights, backend, data))
 }
 
-fn anew<B: Backend<Scalar = f32>>(args: &ReportArgs, run: &Run, backend: &B, data: Requested<'_>) -> Result<()> {
+fn anew<B: Backend<Scalar = f32>>(
+    args: &ReportArgs,
+    run: &Run,
+    file: &Path,
+    backend: &B,
+    data: Requested<'_>,
+) -> Result<()> {
     let (config, metrics) = (run.config(), run.metrics()?);
     let (channels, classes) = (data.channels, data.classes);
     let mut net = config.preset.net_for(backend, config.seed, channels, classes)?;
-    weights::load(backend, &mut net, run.weights())?;
+    weights::load(backend, &mut net, file)?;
     let network = super::summarize(config.preset, &net, 1, channels, config.resize)?;
     let steps = Steps::of(backend, &net, config, channels, Loader::BATCHES, 0)?;
     let data = data.load()?;
     let test = config.test_loader(super::data::limited(data.test, config.test_limit))?;
     let began = Instant::now();
-    let look = Look::of(backend, &net, &test, look::MOST, args.image, "the saved weights".into());
+    let look = Look::of(backend, &net, &test, "test", look::MOST, args.image, curves::name(file));
     let look = look.map_err(|error| steps.explain(backend, error))?;
     let page = Report {
         run,
         metrics: &metrics,
+        scores: &run.scores()?,
         data: &data.title,
         network: &network,
         device: &backend.name(),
@@ -86,6 +97,7 @@ fn anew<B: Backend<Scalar = f32>>(args: &ReportArgs, run: &Run, backend: &B, dat
 struct Report<'a> {
     run: &'a Run,
     metrics: &'a [EpochMetrics],
+    scores: &'a [Score],
     /// The data set's title.
     data: &'a str,
     /// Of one image.
@@ -98,7 +110,10 @@ struct Report<'a> {
 impl Report<'_> {
     fn page(&self) -> Page {
         let mut page = Page::new(format!("Run {}", curves::name(self.run.folder())), self.lead());
-        page.section("Curves", curves::of_a_run(self.metrics));
+        if !self.scores.is_empty() {
+            page.section("Scores", scores(self.scores));
+        }
+        page.section("Curves", curves::of_a_run(self.metrics, self.run.config().measured()));
         if let Some(look) = self.look {
             page.section("Classes", classes::section(look));
             page.section("Worst mistakes", classes::mistakes(look));
@@ -118,7 +133,10 @@ impl Report<'_> {
                 "Preset " (config.preset.to_string()) " on " (self.data)
                 (format_args!(", {} of {} epochs. ", self.metrics.len(), config.epochs))
                 @if let (Some(last), Some(best)) = (self.metrics.last(), curves::best(self.metrics)) {
-                    (format_args!("Test accuracy {:.4}", last.test_accuracy))
+                    @if let Some(score) = self.scores.last() {
+                        (format_args!("Test accuracy {:.4} by {}. After the last epoch, ", score.accuracy, score.by()))
+                    }
+                    (format_args!("{} accuracy {:.4}", config.measured(), last.test_accuracy))
                     @if best.epoch != last.epoch {
                         (format_args!(", at best {:.4} after epoch {}", best.test_accuracy, best.epoch))
                     }
@@ -150,8 +168,18 @@ impl Report<'_> {
     }
 }
 
+/// The scores at the run's end, on the test images.
+fn scores(scores: &[Score]) -> Markup {
+    let row = |score: &Score| {
+        let figures = [score.loss, score.accuracy].map(|figure| format!("{figure:.4}"));
+        [vec![score.by()], figures.to_vec(), vec![grouped(score.images)]].concat()
+    };
+    table(&["weights", "test loss", "test accuracy", "images"], &scores.iter().map(row).collect::<Vec<_>>())
+}
+
 fn seconds_of(look: &Look) -> String {
-    format!("{} s for {} of {} test images", number(look.cost.as_secs_f64()), grouped(look.images()), grouped(look.of))
+    let (seconds, images, all) = (number(look.cost.as_secs_f64()), grouped(look.images()), grouped(look.of));
+    format!("{seconds} s for {images} of {all} {} images", look.measured)
 }
 
 /// The settings as in `config.toml`.

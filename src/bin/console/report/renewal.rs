@@ -13,10 +13,10 @@ use crate::console::note;
 
 /// The share of a run's time that its reports may take.
 const SHARE: f64 = 0.02;
-/// Test images of a look while the run goes on, at most, and at least.
+/// Images of a look while the run goes on, at most, and at least.
 const FEW: usize = 1000;
 const LEAST: usize = 250;
-/// The test image whose feature maps are shown.
+/// The image whose feature maps are shown.
 const IMAGE: usize = 0;
 
 /// The report of a run under way.
@@ -62,13 +62,14 @@ impl Renewal {
         let Some(epoch) = metrics.last() else { return Ok(()) };
         let weights = format!("the weights after epoch {}", epoch.epoch);
         let most = self.affordable(&metrics, ends);
-        let look = Look::of(&trainer.backend, &trainer.net, &self.test, most, IMAGE, weights)?;
+        let look = Look::of(&trainer.backend, &trainer.net, &self.test, run.config().measured(), most, IMAGE, weights)?;
         // A signal has broken it off.
         let Some(look) = look else { return Ok(()) };
         self.an_image = Some(look.cost.as_secs_f64() / look.images() as f64);
         let page = Report {
             run,
             metrics: &metrics,
+            scores: &run.scores()?,
             data: &self.data,
             network: &self.network,
             device: &trainer.backend.name(),

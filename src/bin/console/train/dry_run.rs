@@ -35,7 +35,6 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     let comment = |line: &str| say(format_args!("# {line}"));
     prepared.lines(config, device, backend, why_preset).iter().for_each(|line| comment(line));
     let Prepared { data, mut net, summary, steps: memory } = prepared;
-    begin_with(config, backend, &mut net)?.iter().for_each(|line| comment(line));
     let planned = layers(&net);
     let plan = Plan::new(&planned, summary.input.with_batch(config.batch_size), &|fusion| backend.fuses(fusion))?;
     comment(&format!("plan     {} ops for {} layers", plan.steps().len(), planned.len()));
@@ -62,6 +61,7 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     // Images that stand in for a data set are not divided.
     let [train, test] = if here { config.divided(train, test)? } else { [limited(train, config.train_limit), test] };
     let (train, test) = (config.train_loader(train)?, config.test_loader(test)?);
+    begin_with(config, backend, &mut net, &train)?.iter().for_each(|line| comment(line));
     let (steps, tests) = (train.steps(), test.dataset().len());
     if here {
         let (epochs, all) = (config.epochs, grouped(config.epochs as usize * steps));

@@ -1,11 +1,12 @@
-//! `--init`: a new run that begins with given weights instead of drawn ones.
+//! The weights that a new run begins with: those of `--init`, or drawn ones, which `--lsuv` scales.
 
 use std::path::{Path, PathBuf};
 
-use mlpconv::nn::Nin;
+use mlpconv::data::Loader;
+use mlpconv::nn::{Nin, lsuv};
 use mlpconv::train::{Run, TrainConfig};
 use mlpconv::weights::Tensors;
-use mlpconv::{Backend, Error, Result};
+use mlpconv::{Backend, Error, Result, Shape};
 use toml::Table;
 
 use super::options::TrainArgs;
@@ -29,14 +30,28 @@ pub fn settings_of_weights(args: &TrainArgs, file: Option<&SettingsFile>) -> Res
     Ok(settings.into_iter().filter(|(key, _)| OF_WEIGHTS.contains(&&**key)).collect())
 }
 
-/// Gives a new run's network the weights that its settings name, if they name some. Returns a line that says what was
-/// taken.
+/// Gives a new run's network, whose weights are drawn, those that its settings name, if they name some, or else scales them by
+/// the first batch of `train`, if the settings say so. Given weights have their scale already. Returns a line that says what
+/// was taken.
 ///
 /// # Errors
 /// As [`Tensors::load`] and [`Tensors::give_to`]; [`Error::OtherClasses`] for weights of another number of classes,
-/// unless the settings reset the head.
-pub fn begin_with<B: Backend>(config: &TrainConfig, backend: &B, net: &mut Nin<B>) -> Result<Option<String>> {
-    let Some(path) = &config.init else { return Ok(None) };
+/// unless the settings reset the head. As [`lsuv`].
+pub fn begin_with<B: Backend<Scalar = f32>>(
+    config: &TrainConfig,
+    backend: &B,
+    net: &mut Nin<B>,
+    train: &Loader,
+) -> Result<Option<String>> {
+    let Some(path) = &config.init else {
+        if config.lsuv
+            && let Some(batch) = train.epoch(0)?.next()
+        {
+            let shape = Shape::image(batch.len(), train.dataset().channels(), config.resize, config.resize);
+            lsuv(backend, net, &batch.images, shape)?;
+        }
+        return Ok(None);
+    };
     let path = file_of(path);
     let tensors = Tensors::load(&path)?;
     let comparison = tensors.compare(net);

@@ -35,8 +35,8 @@ pub struct TrainArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Network and data")]
 pub struct NetworkArgs {
-    /// The network and its recipe: d2l (the book's, 224x224), d2l-gluon (its first edition's: zero biases, 3 epochs), small
-    /// (28x28, minutes on a CPU), tuned (28x28, augmented and averaged, about an hour on a CPU) or cifar (the paper's, 32x32)
+    /// The network and its recipe: d2l (the book's, 224x224), d2l-gluon (its first edition's: zero biases, 3 epochs), stable
+    /// (the book's, so that no run dies), small (28x28, minutes on a CPU), tuned (28x28, augmented and averaged, about an hour on a CPU) or cifar (the paper's, 32x32)
     #[arg(long)]
     pub preset: Option<Preset>,
     /// Begin with the weights of a run (its last ones), or of a file that this program or PyTorch wrote, instead of random ones;
@@ -61,8 +61,8 @@ pub struct NetworkArgs {
     /// 0.49,0.48,0.45:0.25,0.24,0.26 [default: 0:1, values from 0 to 1]
     #[arg(long, value_name = "MEAN:DEVIATION")]
     pub normalize: Option<Normalization>,
-    /// Keep the last so many training images for measuring: they take the test images' place, which are read for the final
-    /// scores alone
+    /// Keep so many training images, the last ones of each class, to choose by: they take the test images' place, which are
+    /// read for the final scores alone
     #[arg(long, value_name = "IMAGES")]
     pub holdout: Option<usize>,
     /// Train on the first so many images only
@@ -90,15 +90,15 @@ pub struct CourseArgs {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub label_smoothing: Option<f64>,
     /// Scale the initial weights so that each convolution's outputs for the first batch have variance 1 (LSUV)
-    #[arg(long)]
-    pub lsuv: bool,
-    /// Average the weights besides, over the last share of the run (tail:SHARE) or exponentially (ema:DECAY); the average is
-    /// evaluated at the end, and saved beside the weights
-    #[arg(long, value_name = "tail:SHARE|ema:DECAY")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub lsuv: Option<bool>,
+    /// Average the weights besides, over the last share of the run (tail:SHARE), exponentially (ema:DECAY), or not (none); the
+    /// average is evaluated at the end, and saved beside the weights
+    #[arg(long, value_name = "RULE")]
     pub average: Option<Average>,
     /// Take the final scores on images and their mirror images
-    #[arg(long)]
-    pub tta: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub tta: Option<bool>,
     /// Seed of initial weights, shuffling, augmentation and dropout
     #[arg(long)]
     pub seed: Option<u64>,
@@ -111,7 +111,7 @@ pub struct CourseArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Optimiser")]
 pub struct OptimizerArgs {
-    /// The optimiser: sgd or adamw [default: sgd]
+    /// The optimiser: sgd or adamw [default: the preset's: sgd, of stable and tuned adamw]
     #[arg(long)]
     pub optimizer: Option<OptimizerKind>,
     /// Learning rate [default: the preset's for the optimiser]
@@ -125,14 +125,14 @@ pub struct OptimizerArgs {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub momentum: Option<f64>,
     /// Nesterov momentum of sgd
-    #[arg(long)]
-    pub nesterov: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub nesterov: Option<bool>,
     /// Weight decay: a penalty on squares with sgd, decoupled from the gradient with adamw, whose default is 0.01
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
     /// Let weights alone decay, and biases not
-    #[arg(long)]
-    pub decay_weights_only: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub decay_weights_only: Option<bool>,
     /// Multiply the rate of the parameters whose names fit a pattern, as in '*.bias=2'; can be repeated
     #[arg(long = "rate-multiplier", value_name = "PATTERN=FACTOR")]
     pub rate_multipliers: Vec<RateMultiplier>,
@@ -151,8 +151,9 @@ pub struct OptimizerArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Augmentation")]
 pub struct AugmentationArgs {
-    /// Mirror training images, left for right: random ones in each epoch, or each in every second epoch (alternate)
-    #[arg(long, value_name = "random|alternate|none")]
+    /// Mirror training images, left for right: random ones in each epoch (random), each in every second epoch (alternate), all
+    /// of them (always), or none
+    #[arg(long, value_name = "WHICH")]
     pub fliplr: Option<Flip>,
     /// Shift training images by up to so many pixels along each axis
     #[arg(long, value_name = "PIXELS")]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use mlpconv::data::Augmentation;
 use mlpconv::nn::{Layer, Module, Op};
+use mlpconv::optim::Average;
 use mlpconv::tape::Param;
 use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Result, Shape};
@@ -11,7 +12,6 @@ use mlpconv::{Backend, Result, Shape};
 use super::init::begin_with;
 use super::options::TrainArgs;
 use super::prepared::Prepared;
-use crate::console::data::limited;
 use crate::console::{grouped, output, say};
 
 /// The loss below which a batch is known by heart: the network gives each label a probability of 98 % in the geometric mean.
@@ -56,10 +56,10 @@ pub fn overfit<B: Backend<Scalar = f32>>(
     let Prepared { data, mut net, steps: memory, .. } = prepared;
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
-    begin_with(config, backend, &mut net)?.iter().for_each(say);
     // The order is that of training, since a folder's images are sorted by class; the images are as they are.
-    let loader = config.train_loader(limited(data.train, config.train_limit))?;
-    let loader = loader.with_augmentation(Augmentation::none(config.seed))?;
+    let [train, _] = config.divided(data.train, data.test.into())?;
+    let loader = config.train_loader(train)?.with_augmentation(Augmentation::none(config.seed))?;
+    begin_with(config, backend, &mut net, &loader)?.iter().for_each(say);
     let Some(batch) = loader.epoch(0)?.next() else { unreachable!("a loader has images") };
     let classes = loader.dataset().classes();
     let shape = Shape::image(batch.len(), loader.dataset().channels(), config.resize, config.resize);
@@ -69,7 +69,7 @@ pub fn overfit<B: Backend<Scalar = f32>>(
         "batch    {images} images, the same in each step, at rate {rate}, without dropout and weight decay; {most} steps at most"
     ));
 
-    let settings = TrainConfig { weight_decay: 0.0, label_smoothing: 0.0, average: None, ..config.clone() };
+    let settings = TrainConfig { weight_decay: 0.0, label_smoothing: 0.0, average: Average::None, ..config.clone() };
     let mut trainer = settings.trainer(backend, WithoutDropout(net))?;
     let every = args.process.log_every.unwrap_or(steps as usize / 20).max(1);
     let mut last = None;

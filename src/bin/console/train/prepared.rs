@@ -2,6 +2,7 @@
 
 use mlpconv::data::Loader;
 use mlpconv::nn::{Nin, Summary};
+use mlpconv::optim::require_fit;
 use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Result};
 
@@ -21,13 +22,17 @@ pub struct Prepared<'a, B: Backend> {
 
 impl<'a, B: Backend> Prepared<'a, B> {
     /// # Errors
-    /// [`Error::Config`](mlpconv::Error::Config) for images too small for the network, or a step too large for the device; as
-    /// [`Requested::new`].
+    /// [`Error::Config`](mlpconv::Error::Config) for images too small for the network, a step too large for the device, or a
+    /// setting that does not fit the images or the network; as [`Requested::new`].
     pub fn new(config: &'a TrainConfig, device: &Choice, backend: &B) -> Result<Self> {
         let size = config.resize;
         let data = Requested::new(&config.data, config.data_dir.as_deref(), size)?;
         let (channels, classes) = (data.channels, data.classes);
         let net = config.preset.net_for(backend, config.seed, channels, classes)?;
+        // What would be refused later, once the data set is fetched.
+        config.normalize.require(channels)?;
+        config.augmentation().validate(data.extents)?;
+        require_fit(&net, &config.rate_multipliers)?;
         let summary = summarize(config.preset, &net, 1, channels, size)?;
         let precise = TrainConfig { precision: device.precision, ..config.clone() };
         // On a CPU the batches of two loaders and the data set lie beside the steps.

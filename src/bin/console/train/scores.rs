@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mlpconv::data::Dataset;
+use mlpconv::optim::Average;
 use mlpconv::train::{Classified, Run, Score, TrainConfig};
 use mlpconv::{Backend, Result, weights};
 
@@ -12,7 +13,7 @@ use crate::console::signals;
 
 /// Whether the last epoch's test accuracy is not all that there is to say about a run with these settings.
 pub fn are_wanted(config: &TrainConfig) -> bool {
-    config.average.is_some() || config.tta || config.holdout > 0
+    config.average != Average::None || config.tta || config.holdout > 0
 }
 
 /// The scores of the run's weights on the test images, the one that counts last: of the average if there is one, on mirror
@@ -22,44 +23,29 @@ pub fn are_wanted(config: &TrainConfig) -> bool {
 /// As loading the weights and classifying.
 pub fn scores<B: Backend<Scalar = f32>>(run: &Run, backend: &B, test: &Arc<Dataset>) -> Result<Option<Vec<Score>>> {
     let config = run.config();
+    let loader = config.test_loader(test.clone())?;
     let mut net = config.preset.net_for(backend, config.seed, test.channels(), test.classes())?;
-    let files = [Some(run.weights()), config.average.map(|_| run.average_weights())];
+    let averaged = config.average != Average::None;
+    let files = [Some(run.weights()), averaged.then(|| run.average()).transpose()?];
+    let on_batch = &mut |_| {
+        let stops = signals::received().is_some();
+        Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
     let mut scores = Vec::new();
     for file in files.into_iter().flatten() {
         weights::load(backend, &mut net, &file)?;
         for tta in [false, true].into_iter().filter(|tta| config.tta || !tta) {
-            let Some(classified) = classify(config, backend, &net, test, tta)? else { return Ok(None) };
+            let classified = match tta {
+                true => Classified::of_both_sides(backend, &net, &loader, on_batch)?,
+                false => Classified::of(backend, &net, &loader, on_batch)?,
+            };
+            let Some(classified) = classified else { return Ok(None) };
             let (images, loss) = (classified.len(), classified.loss());
             let accuracy = classified.confusion().accuracy().unwrap_or_default();
             scores.push(Score { weights: name(&file), tta, images, loss, accuracy });
         }
     }
     Ok(Some(scores))
-}
-
-/// The test images, classified as they are, or with `tta` on both of their sides.
-///
-/// # Errors
-/// As [`Classified::of`].
-pub fn classify<B: Backend<Scalar = f32>>(
-    config: &TrainConfig,
-    backend: &B,
-    net: &impl mlpconv::nn::Module<B>,
-    test: &Arc<Dataset>,
-    tta: bool,
-) -> Result<Option<Classified>> {
-    let of = |images: Arc<Dataset>| {
-        Classified::of(backend, net, &config.test_loader(images)?, &mut |_| {
-            let stops = signals::received().is_some();
-            Ok(if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })
-    };
-    let Some(own) = of(test.clone())? else { return Ok(None) };
-    if !tta {
-        return Ok(Some(own));
-    }
-    let mirrored = of(Arc::new(test.mirrored()))?;
-    mirrored.map(|mirrored| own.mean_with(&mirrored)).transpose()
 }
 
 fn name(file: &Path) -> String {

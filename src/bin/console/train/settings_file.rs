@@ -60,7 +60,7 @@ fn keys() -> Vec<(&'static str, String)> {
         ("train_limit", COUNT),
         ("test_limit", COUNT),
         ("patience", COUNT),
-        ("fliplr", "none, random or alternate"),
+        ("fliplr", "none, random, alternate or always"),
         ("translate", "a whole number of pixels, zero or positive"),
         ("erasing", "a probability, from 0 to 1"),
         ("erasing_rest", "a whole number of epochs, zero or positive"),

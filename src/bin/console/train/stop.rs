@@ -4,7 +4,7 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use mlpconv::Result;
-use mlpconv::train::{Best, EpochMetrics, Event};
+use mlpconv::train::{Best, EpochMetrics, Event, TrainConfig};
 
 use super::options::TrainArgs;
 use crate::console::time_span::TimeSpan;
@@ -18,7 +18,7 @@ pub enum Stop {
     Output(&'static io::Error),
     /// The process has trained for as long as it may.
     Time(TimeSpan),
-    /// The test accuracy rises no more.
+    /// The accuracy rises no more.
     Patience(Stalled),
 }
 
@@ -27,41 +27,43 @@ pub enum Stop {
 pub struct Stalled {
     pub epochs: u32,
     pub best: Best,
+    /// As [`TrainConfig::measured`].
+    pub measured: &'static str,
 }
 
 impl Stalled {
-    /// The epochs since the best, if they exhaust the patience.
-    pub fn of(metrics: &[EpochMetrics], patience: Option<u32>) -> Option<Self> {
+    /// The epochs since the best, if they exhaust the patience of the settings.
+    pub fn of(metrics: &[EpochMetrics], config: &TrainConfig) -> Option<Self> {
         let best = Best::of(metrics)?;
-        let epochs = metrics.last()?.epoch - best.epoch;
-        patience.filter(|patience| epochs >= *patience).map(|_| Stalled { epochs, best })
+        let (epochs, measured) = (metrics.last()?.epoch - best.epoch, config.measured());
+        config.patience.filter(|patience| epochs >= *patience).map(|_| Stalled { epochs, best, measured })
     }
 }
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stalled { epochs, best } = self;
+        let Stalled { epochs, best, measured } = self;
         let (last, accuracy) = (best.epoch + epochs, best.test_accuracy);
         let count = if *epochs == 1 { "for an epoch".into() } else { format!("for {epochs} epochs") };
         write!(
             f,
-            "stopped after epoch {last}: {count} no test accuracy was above the {accuracy:.4} of epoch {}",
+            "stopped after epoch {last}: {count} no {measured} accuracy was above the {accuracy:.4} of epoch {}",
             best.epoch
         )
     }
 }
 
 /// The limits of the process and of the run.
-pub struct Limits {
+pub struct Limits<'a> {
     began: Instant,
     time: Option<TimeSpan>,
-    patience: Option<u32>,
+    config: &'a TrainConfig,
 }
 
-impl Limits {
+impl<'a> Limits<'a> {
     /// Limits by which the time begins to count now.
-    pub fn new(args: &TrainArgs, patience: Option<u32>) -> Self {
-        Limits { began: Instant::now(), time: args.process.time_limit, patience }
+    pub fn new(args: &TrainArgs, config: &'a TrainConfig) -> Self {
+        Limits { began: Instant::now(), time: args.process.time_limit, config }
     }
 
     /// The reason to stop after an event, if there is one. `metrics` gives those of the epochs so far.
@@ -70,8 +72,8 @@ impl Limits {
     /// Those of `metrics`.
     pub fn reached(&self, event: &Event, metrics: impl FnOnce() -> Result<Vec<EpochMetrics>>) -> Result<Option<Stop>> {
         // An epoch that exhausts the patience is the run's last one, and a signal changes nothing about it.
-        if let (Event::Epoch { .. }, Some(_)) = (event, self.patience)
-            && let Some(stalled) = Stalled::of(&metrics()?, self.patience)
+        if let (Event::Epoch { .. }, Some(_)) = (event, self.config.patience)
+            && let Some(stalled) = Stalled::of(&metrics()?, self.config)
         {
             return Ok(Some(Stop::Patience(stalled)));
         }
@@ -89,6 +91,8 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use mlpconv::train::Preset;
+
     use super::*;
 
     /// Metrics of epochs with these test accuracies.
@@ -110,8 +114,9 @@ mod tests {
 
     #[test]
     fn patience_counts_the_epochs_since_the_best() {
+        let with = |patience| TrainConfig { patience, ..Preset::Small.config() };
         let stalled = |accuracies: &[f64], patience| {
-            let stalled = Stalled::of(&epochs(accuracies), Some(patience))?;
+            let stalled = Stalled::of(&epochs(accuracies), &with(Some(patience)))?;
             Some((stalled.epochs, stalled.best.epoch))
         };
         assert_eq!(stalled(&[], 1), None);
@@ -122,6 +127,6 @@ mod tests {
         // As good as the best is not better.
         assert_eq!(stalled(&[0.5, 0.7, 0.7, 0.7], 2), Some((2, 2)));
         assert_eq!(stalled(&[0.5, 0.7, 0.6, 0.8], 2), None);
-        assert_eq!(Stalled::of(&epochs(&[0.5, 0.4]), None), None);
+        assert_eq!(Stalled::of(&epochs(&[0.5, 0.4]), &with(None)), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The curve of a run: training loss, training accuracy and test accuracy over its epochs, as the book draws them.
+//! The curve of a run: training loss, training accuracy and test accuracy (or the holdout's) over its epochs, as the book draws
+//! them.
 
 use mlpconv::ops::cross_entropy::Reading;
 use mlpconv::train::EpochMetrics;
@@ -18,8 +19,7 @@ const POINTS: usize = 2000;
 /// accuracy over 1000 images is 0.016 at most.
 const IMAGES: usize = 1000;
 
-/// The least extents at which the curve is legible: the legend is as wide; three rows of graph, the axis and its labels.
-pub const LEAST_WIDTH: u16 = 37;
+/// The least height at which the curve is legible: three rows of graph, the axis and its labels.
 pub const LEAST_HEIGHT: u16 = 5;
 
 /// A line: epochs done, and the value then.
@@ -35,16 +35,18 @@ pub struct Curve {
     loss: Points,
     train_accuracy: Points,
     test_accuracy: Points,
+    /// As [`TrainConfig::measured`](mlpconv::train::TrainConfig::measured).
+    measured: &'static str,
     /// The reading of the last point, if it is of the present epoch.
     last: Reading,
 }
 
 impl Curve {
-    /// The curve of a run of so many epochs of so many images. Some epochs may be done.
-    pub fn new(epochs: u32, images: usize, done: &[EpochMetrics]) -> Self {
+    /// The curve of a run of so many epochs of so many images, which measures on `measured` images. Some epochs may be done.
+    pub fn new(epochs: u32, images: usize, measured: &'static str, done: &[EpochMetrics]) -> Self {
         let images = IMAGES.min(images / 20);
         let (loss, train_accuracy, test_accuracy, last) = Default::default();
-        let mut curve = Curve { epochs, images, loss, train_accuracy, test_accuracy, last };
+        let mut curve = Curve { epochs, images, loss, train_accuracy, test_accuracy, measured, last };
         for metrics in done {
             let at = f64::from(metrics.epoch) - 0.5;
             push(&mut curve.loss, (at, metrics.loss));
@@ -72,6 +74,11 @@ impl Curve {
     pub fn epoch(&mut self, metrics: &EpochMetrics) {
         push(&mut self.test_accuracy, (f64::from(metrics.epoch), metrics.test_accuracy));
         self.last = Reading::default();
+    }
+
+    /// The least width at which the curve is legible: that of its legend.
+    pub fn least_width(&self) -> u16 {
+        33 + self.measured.len() as u16
     }
 
     /// Whether there is a line to be seen.
@@ -109,8 +116,8 @@ impl Curve {
             buffer.set_string(graph.right() + 1, graph.y + row, label, Style::default());
         }
         let mut names = vec![Span::raw("   ")];
-        for line in [LOSS, TRAIN, TEST] {
-            names.extend([Span::styled(line.sample(look), line.colour), Span::raw(format!(" {}  ", line.name))]);
+        for (line, name) in [(LOSS, "loss"), (TRAIN, "train acc"), (TEST, &*format!("{} acc", self.measured))] {
+            names.extend([Span::styled(line.sample(look), line.colour), Span::raw(format!(" {name}  "))]);
         }
         buffer.set_line(legend.x, legend.y, &Line::from(names), legend.width);
     }
@@ -129,7 +136,6 @@ fn push(points: &mut Points, point: (f64, f64)) {
 
 /// The look of a line of the curve.
 struct LineLook {
-    name: &'static str,
     colour: Color,
     /// What draws it where there is no braille.
     letter: char,
@@ -137,11 +143,9 @@ struct LineLook {
     colourless: Marker,
 }
 
-const LOSS: LineLook = LineLook { name: "loss", colour: Color::Cyan, letter: '*', colourless: Marker::Braille };
-const TRAIN: LineLook =
-    LineLook { name: "train acc", colour: Color::Magenta, letter: '+', colourless: Marker::Custom('+') };
-const TEST: LineLook =
-    LineLook { name: "test acc", colour: Color::Green, letter: 'o', colourless: Marker::Custom('o') };
+const LOSS: LineLook = LineLook { colour: Color::Cyan, letter: '*', colourless: Marker::Braille };
+const TRAIN: LineLook = LineLook { colour: Color::Magenta, letter: '+', colourless: Marker::Custom('+') };
+const TEST: LineLook = LineLook { colour: Color::Green, letter: 'o', colourless: Marker::Custom('o') };
 
 impl LineLook {
     fn marker(&self, look: Look) -> Marker {
@@ -203,7 +207,7 @@ mod tests {
 
     #[test]
     fn points_of_training_are_means_since_the_point_before() {
-        let mut curve = Curve::new(2, 100_000, &[]);
+        let mut curve = Curve::new(2, 100_000, "test", &[]);
         curve.reading(0.01, &read(1000, 2.0, 0.2));
         curve.reading(0.015, &read(1500, 1.9, 0.2));
         curve.reading(0.02, &read(2000, 1.5, 0.4));
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn epochs_of_another_process_are_points() {
-        let curve = Curve::new(4, 1000, &[epoch(1, 0.5), epoch(2, 0.75)]);
+        let curve = Curve::new(4, 1000, "test", &[epoch(1, 0.5), epoch(2, 0.75)]);
         assert_eq!(curve.train_accuracy, [(0.5, 0.5), (1.5, 0.75)]);
         assert_eq!(curve.test_accuracy, [(1.0, 0.5), (2.0, 0.75)]);
     }
@@ -242,15 +246,16 @@ mod tests {
     /// At every size the axes are labelled and nothing panics; without braille all of it is ASCII.
     #[test]
     fn it_is_drawn_at_every_size() {
-        let curve = Curve::new(3, 1000, &[epoch(1, 0.5), epoch(2, 0.75)]);
-        for (width, height) in
-            (LEAST_WIDTH..120).step_by(7).flat_map(|width| (LEAST_HEIGHT + 1..16).map(move |height| (width, height)))
+        let curve = Curve::new(3, 1000, "holdout", &[epoch(1, 0.5), epoch(2, 0.75)]);
+        for (width, height) in (curve.least_width()..120)
+            .step_by(7)
+            .flat_map(|width| (LEAST_HEIGHT + 1..16).map(move |height| (width, height)))
         {
             for look in LOOKS {
                 let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
                 curve.draw(buffer.area, &mut buffer, look);
                 let text = look::lines(&buffer, look).join("\n");
-                for word in ["loss", "acc", "epochs", "train acc", "test acc", "1.5", "3"] {
+                for word in ["loss", "acc", "epochs", "train acc", "holdout acc", "1.5", "3"] {
                     assert!(text.contains(word), "{word:?} at {width}x{height}:\n{text}");
                 }
                 assert_eq!(text.is_ascii(), !look.braille, "{text}");

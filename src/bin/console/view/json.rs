@@ -36,6 +36,7 @@ enum What<'a> {
         steps: usize,
         images: usize,
         test_images: usize,
+        measured: &'static str,
         classes: usize,
         /// Epochs, and steps of the next one, that were done before.
         done_epochs: u32,
@@ -115,6 +116,7 @@ impl Json {
                 steps: about.steps,
                 images: about.images,
                 test_images: about.test_images,
+                measured: config.measured(),
                 classes: about.classes,
                 done_epochs: epoch,
                 done_steps: step,

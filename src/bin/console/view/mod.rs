@@ -95,6 +95,7 @@ pub struct About<'a> {
     pub steps: usize,
     /// Training images of an epoch.
     pub images: usize,
+    /// Images that are measured after each epoch.
     pub test_images: usize,
     pub classes: usize,
     /// What was done before this process, and the metrics of those epochs.
@@ -114,7 +115,7 @@ pub struct View {
     preset: Preset,
     epochs: u32,
     classes: usize,
-    /// What is measured after each epoch: the test images, or the holdout.
+    /// As [`TrainConfig::measured`].
     measured: &'static str,
     pace: Pace,
     way: Way,
@@ -131,7 +132,7 @@ impl View {
     /// Begins to show, in a way that [`Progress::settle`] gave.
     pub fn new(progress: Progress, about: &About) -> Self {
         let &About { config, steps, images, test_images, classes, position, .. } = about;
-        let (preset, epochs) = (config.preset, config.epochs);
+        let (preset, epochs, measured) = (config.preset, config.epochs, config.measured());
         let way = match progress {
             Progress::Bar => Way::Live(Live::new(Picture {
                 epoch: position.epoch + 1,
@@ -139,14 +140,14 @@ impl View {
                 stage: Stage::Training { step: position.step as usize, steps },
                 reading: None,
                 left: None,
-                curve: Curve::new(epochs, images, about.done),
+                measured,
+                curve: Curve::new(epochs, images, measured, about.done),
             })),
             Progress::Auto | Progress::Plain => Way::Plain,
             Progress::Json => Way::Json(Json::new(about)),
             Progress::None => Way::Silent,
         };
         let pace = Pace::new(Extent { epochs, steps, images, test_images }, Instant::now());
-        let measured = if config.holdout > 0 { "holdout" } else { "test" };
         View { preset, epochs, classes, measured, pace, way }
     }
 
@@ -193,9 +194,9 @@ impl View {
         }
         let remedies = match self.preset {
             Preset::D2l | Preset::D2lGluon => {
-                "another --seed, a lower --lr, or --preset small, which has no ReLU before the average"
+                "another --seed, a lower --lr, --preset stable or --preset small, which have no ReLU before the average"
             }
-            Preset::Small | Preset::Tuned | Preset::Cifar => "another --seed, or a lower --lr",
+            Preset::Stable | Preset::Small | Preset::Tuned | Preset::Cifar => "another --seed, or a lower --lr",
         };
         let (classes, chance) = (self.classes, (self.classes as f64).ln());
         match health {

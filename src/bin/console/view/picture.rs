@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 use ratatui::widgets::{LineGauge, Paragraph, Widget as _, Wrap};
 
-use super::curve::{Curve, LEAST_HEIGHT, LEAST_WIDTH};
+use super::curve::{Curve, LEAST_HEIGHT};
 use super::look::{self, Look};
 use super::pace::Left;
 
@@ -43,6 +43,8 @@ pub struct Picture {
     pub reading: Option<(Reading, f64)>,
     /// The time left, and when that was.
     pub left: Option<(Left, Instant)>,
+    /// As [`TrainConfig::measured`](mlpconv::train::TrainConfig::measured).
+    pub measured: &'static str,
     pub curve: Curve,
 }
 
@@ -66,7 +68,7 @@ impl Picture {
         let text = used(&buffer) as u16;
         // The curve has a legend below it.
         let height = area.height.saturating_sub(text).min(MOST_CURVE + 1);
-        if self.curve.is_drawable() && height > LEAST_HEIGHT && inner.width >= LEAST_WIDTH {
+        if self.curve.is_drawable() && height > LEAST_HEIGHT && inner.width >= self.curve.least_width() {
             self.curve.draw(Rect { y: text, height, ..inner }, &mut buffer, look);
         }
         let mut lines = look::lines(&buffer, look);
@@ -78,7 +80,7 @@ impl Picture {
     pub fn curve_lines(&self, size: Size, look: Look) -> Vec<String> {
         let width = size.columns.saturating_sub(1).min(MOST_WIDTH);
         let height = (size.rows / 2).min(MOST_CURVE + 1);
-        if !self.curve.is_drawable() || height <= LEAST_HEIGHT || width <= LEAST_WIDTH {
+        if !self.curve.is_drawable() || height <= LEAST_HEIGHT || width <= self.curve.least_width() {
             return Vec::new();
         }
         let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
@@ -92,9 +94,10 @@ impl Picture {
         let bar = Rect { width: area.width.saturating_sub(left.len() as u16), ..area };
         buffer.set_string(bar.right(), bar.y, &left, Style::default());
         let (epoch, epochs) = (self.epoch, self.epochs);
+        let measured = format!("{} image", self.measured);
         let (done, of, what) = match self.stage {
             Stage::Training { step, steps } => (step, steps, "step"),
-            Stage::Testing { done, of } => (done, of, "test image"),
+            Stage::Testing { done, of } => (done, of, &*measured),
         };
         let (filled, unfilled) = if look.braille { ("━", "─") } else { ("=", "-") };
         LineGauge::default()
@@ -138,7 +141,7 @@ mod tests {
     const PLAIN: Look = Look { colour: false, braille: false };
 
     fn picture() -> Picture {
-        let mut curve = Curve::new(10, 1000, &[]);
+        let mut curve = Curve::new(10, 1000, "test", &[]);
         for step in 1..=100 {
             let reading = Reading { samples: 10 * step, loss: 2.3, accuracy: 0.1, ..Reading::default() };
             curve.reading(step as f64 / 100.0, &reading);
@@ -152,6 +155,7 @@ mod tests {
             stage,
             reading: Some((reading, 3344.4)),
             left: Some((left, Instant::now())),
+            measured: "test",
             curve,
         }
     }
