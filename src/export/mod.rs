@@ -1,7 +1,6 @@
 //! Networks as files for other programs: ONNX (`onnx`), a [PyTorch module](torch_py()) as Python source, and
 //! [`.npy`](npy()) arrays. The weights as safetensors are [`weights::save`](crate::weights::save)'s: PyTorch's names
-//! and layouts are theirs already. [`together`](together()) makes all of
-//! several files, or none.
+//! and layouts are theirs already. [`together`](together()) makes several files, all of them or none.
 //!
 //! A file is made from a network's flat list of layers, so a network of one's own goes out as a preset does. A custom
 //! layer ([`Op::Custom`](crate::nn::Op::Custom)) is code of this program's, which no file can hold.
