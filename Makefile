@@ -6,7 +6,7 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-fetch torture fuzz errors resources counters choices bench compare tables recipes parity pictures \
+.PHONY: help data train train-cuda test test-fetch torture fuzz errors sass counters choices bench compare tables recipes parity pictures \
 	event-files export-check ptx ptx-check lint
 
 help:
@@ -16,7 +16,7 @@ help:
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make torture     the long form of every promise's test, within an hour, and write the README's table of them"
 	@echo "make errors      measure how far off every kernel is, and write kernels/measured/ERRORS.md"
-	@echo "make resources   ask ptxas for every kernel's registers and shared memory, and write kernels/measured/RESOURCES.md"
+	@echo "make sass        read every kernel's machine code, and write RESOURCES.md, SASS.md and sass.csv in kernels/measured"
 	@echo "make counters    count the traffic of convolutions and of a step, and write COUNTERS.md and STEP.md in kernels/measured"
 	@echo "make choices     write kernels/measured/CHOICES.md: the tiles and splits that the rules choose"
 	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
@@ -66,8 +66,8 @@ errors: target/nvcc/installed
 	MLPCONV_REQUIRE_CUDA=1 MLPCONV_ERRORS=$(MEASURED)/ERRORS.md $(CARGO) test --test ops a_table_of_the_errors
 
 # It fails where a kernel spills.
-resources: target/nvcc/installed
-	MLPCONV_REQUIRE_CUDA=1 $(CARGO) run --quiet --example resources -- $(MEASURED)/RESOURCES.md
+sass: target/nvcc/installed
+	MLPCONV_REQUIRE_CUDA=1 MLPCONV_SASS=$(MEASURED) $(CARGO) test --test machine
 
 counters: target/nvcc/installed
 	MLPCONV_REQUIRE_CUDA=1 MLPCONV_COUNTERS=$(MEASURED)/COUNTERS.md MLPCONV_STEP=$(MEASURED)/STEP.md \
@@ -183,7 +183,7 @@ PYPI_NVCC = $(wildcard target/nvcc/lib/python3*/site-packages/nvidia/cu13/bin/nv
 target/nvcc/installed:
 	python3 -m venv target/nvcc
 	target/nvcc/bin/pip install --quiet nvidia-cuda-nvcc==13.0.88 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \
-		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*'
+		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' nvidia-cuda-nvdisasm==13.2.51
 	touch $@ build.rs
 
 # PyTorch is only ever the peer that this project is compared with. From PyPI it brings gigabytes of CUDA along; where it is

@@ -6,7 +6,7 @@
 //
 // * Registers. 128 threads of 64 x 64 results have 128 registers for sums and 64 for two steps' fragments. 255 is the
 //   most that a thread has, and it lets two blocks share a multiprocessor, or leaves room for one of wgrad's blocks of
-//   twice the threads. fp32 has 256 threads of 128 registers. `make resources` fails where ptxas spills (sm_80, 86, 89,
+//   twice the threads. fp32 has 256 threads of 128 registers. `make sass` fails where ptxas spills (sm_80, 86, 89,
 //   90).
 // * Shared memory. A multiprocessor of compute capability 8.6 or 8.9 has 100 KiB, of which each block costs one KiB more than
 //   it asks for: there is room for 48 KiB twice, or for wgrad's two groups together once.

@@ -1,0 +1,76 @@
+//! The kernels' machine code: what ptxas makes of this build's PTX for each GPU. It is compared with the committed tables
+//! `kernels/measured/SASS.md`, `sass.csv` and `RESOURCES.md`, or these are written (`make sass`).
+#![cfg(feature = "cuda")]
+
+/// Instructions, and the pipe of each.
+mod code;
+/// The GPUs of the tables.
+mod gpus;
+/// Loops in machine code.
+mod main_loop;
+/// Registers, shared memory, occupancy.
+mod resources;
+/// The tables of main loops.
+mod sass;
+/// ptxas and nvdisasm.
+mod tools;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use mlpconv::device::cuda::missing;
+
+use gpus::HOPPER;
+use resources::Resources;
+use sass::Row;
+use tools::Tools;
+
+const MEASURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured");
+
+/// The compiler's tools. `None` in a build without kernels, or where they are missing, with a note on standard error.
+///
+/// # Panics
+/// If there are none under CI or with `MLPCONV_REQUIRE_CUDA=1`.
+fn tools() -> Option<Tools> {
+    let tools = match missing() {
+        Some(why) => Err(why.to_owned()),
+        None => Tools::find(),
+    };
+    let required = env::var_os("MLPCONV_REQUIRE_CUDA").is_some_and(|value| value != "0") || env::var_os("CI").is_some();
+    match tools {
+        Ok(tools) => Some(tools),
+        Err(why) => {
+            assert!(!required, "the machine code cannot be looked at: {why}");
+            // Not `eprintln!`: the test harness captures it and shows it only for failing tests.
+            let _ = writeln!(io::stderr(), "the test of the machine code is skipped: {why}");
+            None
+        }
+    }
+}
+
+#[test]
+fn no_kernel_spills_and_no_main_loop_grows() {
+    let Some(tools) = tools() else { return };
+    // The folder that the tables are written to, which are of all GPUs.
+    let folder = env::var_os("MLPCONV_SASS").map(PathBuf::from);
+    let compiled = tools.compile(|gpu| folder.is_some() || gpu == HOPPER);
+    let resources = Resources::of(&compiled);
+    let spills = resources.spills();
+    assert!(spills.is_empty(), "{}", spills.join("\n"));
+    let (rows, version) = (Row::all(&compiled), tools.version());
+    if let Some(folder) = folder {
+        let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("the table can be written");
+        write("RESOURCES.md", resources.markdown(&version));
+        write("SASS.md", sass::markdown(&version, &rows));
+        write("sass.csv", sass::csv(&rows));
+        return;
+    }
+    let [text, table] = ["SASS.md", "sass.csv"].map(|name| fs::read_to_string(Path::new(MEASURED).join(name)));
+    if !text.unwrap_or_default().contains(&format!("ptxas {version}.")) {
+        let _ = writeln!(io::stderr(), "main loops are not compared: kernels/measured/SASS.md is of another ptxas");
+        return;
+    }
+    let grown = sass::grown(&table.expect("a table beside it"), &rows);
+    assert!(grown.is_empty(), "{}\n`make sass` renews kernels/measured", grown.join("\n"));
+}
