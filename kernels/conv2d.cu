@@ -42,8 +42,9 @@ __device__ __forceinline__ void dgrad(Storage *dx, const Storage *dy, const Stor
     using LayoutA = typename decltype(block)::LayoutA;
     using LayoutB = typename decltype(block)::LayoutB;
     Loader<LayoutA, GradientLines<LayoutA, T::ALIGNED>> a(0, g, dy, at.row);
-    Loader<LayoutB, FilterColumns<LayoutB>> b(LayoutA::BYTES, g, w, at.column);
-    block.run(a, b, (g.gradient_taps + TILE_K - 1) / TILE_K, Mask{dx, mask, accumulate, g.n * g.h * g.w, g.c});
+    Loader<LayoutB, FilterColumns<LayoutB, T::ALIGNED>> b(LayoutA::BYTES, g, w, at.column);
+    const int tiles = T::ALIGNED ? g.filter * ((g.k + TILE_K - 1) / TILE_K) : (g.gradient_taps + TILE_K - 1) / TILE_K;
+    block.run(a, b, tiles, Mask{dx, mask, accumulate, g.n * g.h * g.w, g.c});
 }
 
 // The epilogue of wgrad: `Add`. After space-to-depth it adds each tap at its place in the filter before space-to-depth,
@@ -140,35 +141,48 @@ struct SpaceToDepth {
     int h, w, c, r, s, stride, pad;
     // Rows and columns of blocks in the image, and in the filter.
     int rows, columns, filter_rows, filter_columns;
+    // Elements of a block, and of a line of it; then as above.
+    Divisor by_depth, by_line, by_c, by_rows, by_columns, by_filter_rows, by_filter_columns;
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     conv2d_space_to_depth(Storage *to, const Storage *x, const __grid_constant__ SpaceToDepth g, unsigned packs) {
     const unsigned pack = blockIdx.x * unsigned(THREADS) + threadIdx.x;
     if (pack >= packs) return;
-    const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
-    const unsigned block = pack * VECTOR / depth, first = pack * VECTOR % depth;
-    const unsigned column = block % g.columns, row = block / g.columns % g.rows, n = block / g.columns / g.rows;
+    const auto [block, first] = divide(pack * VECTOR, g.by_depth);
+    const auto [line, column] = divide(block, g.by_columns);
+    const auto [n, row] = divide(line, g.by_rows);
+    const auto [down, in_line] = divide(first, g.by_line);
+    const auto [right, channel] = divide(in_line, g.by_c);
+    // Left of the image or above it they wrap around, and are not inside.
+    unsigned h = row * g.stride + down - g.pad;
+    const unsigned left = column * g.stride - g.pad;
+    unsigned element = ((n * g.h + h) * g.w + left) * g.c + in_line, of_line = in_line, w = left + right, c = channel;
     Pack values;
 #pragma unroll
     for (unsigned i = 0; i < VECTOR; i++) {
-        const unsigned down = (first + i) / line, right = (first + i) % line / g.c, c = (first + i) % g.c;
-        const unsigned h = row * g.stride + down - g.pad, w = column * g.stride + right - g.pad;
-        // Unsigned: places left of the image or above it wrap around and are not inside.
         const bool inside = h < unsigned(g.h) && w < unsigned(g.w);
-        values.lane[i] = inside ? x[((size_t(n) * g.h + h) * g.w + w) * g.c + c] : to_storage(0.0f);
+        values.lane[i] = inside ? x[element] : to_storage(0.0f);
+        // To the next element of the block: elements of a line are neighbours in memory.
+        ++element;
+        if (++c == unsigned(g.c)) c = 0, ++w;
+        if (++of_line == g.by_line.value) {
+            of_line = c = 0, w = left, ++h;
+            element += (g.w - g.stride) * g.c;
+        }
     }
     store_pack(to + size_t(pack) * VECTOR, values);
 }
 
 // The index in the filter of element `at` of the filter after space-to-depth; -1 for taps beyond the filter.
 static __device__ __forceinline__ int tap_of_block(unsigned at, const SpaceToDepth &g) {
-    const unsigned depth = g.stride * g.stride * g.c, line = g.stride * g.c;
-    const unsigned in = at % depth, block = at / depth;
-    const unsigned s = block % g.filter_columns * g.stride + in % line / g.c;
-    const unsigned r = block / g.filter_columns % g.filter_rows * g.stride + in / line;
-    const unsigned k = block / g.filter_columns / g.filter_rows;
-    return r < unsigned(g.r) && s < unsigned(g.s) ? ((k * g.r + r) * g.s + s) * g.c + in % g.c : -1;
+    const auto [block, in] = divide(at, g.by_depth);
+    const auto [rest, column] = divide(block, g.by_filter_columns);
+    const auto [k, row] = divide(rest, g.by_filter_rows);
+    const auto [down, in_line] = divide(in, g.by_line);
+    const auto [right, c] = divide(in_line, g.by_c);
+    const unsigned r = row * g.stride + down, s = column * g.stride + right;
+    return r < unsigned(g.r) && s < unsigned(g.s) ? int(((k * g.r + r) * g.s + s) * g.c + c) : -1;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -1,13 +1,16 @@
 // The storage type of numbers. A module is compiled for one precision:
 //
-//     PRECISION   0 (fp32)   1 (tf32)   2 (bf16)
-//     Storage     float      float      __nv_bfloat16
+//     PRECISION   0 (fp32)   1 (tf32)                           2 (bf16)
+//     Storage     float      float, the last 13 bits zero       __nv_bfloat16
+//     rounding    none       to nearest, ties away from zero    to nearest even
 //
-// `Storage` is the type of activations and of their gradients. Parameters, their gradients, velocities and meters are
-// float in every precision, and so is all arithmetic: kernels load with `to_float`, compute, and round once, to nearest
-// even, in `to_storage`.
+// `Storage` is the type of activations, of their gradients, and of the copies of weights that are multiplied. Parameters,
+// their gradients, velocities and meters are float in every precision, and so is all arithmetic: kernels load with
+// `to_float`, compute, and round once, in `to_storage`. So the operands of an `mma` are what lies in memory: no main loop
+// rounds. (The tensor core would drop the 13 bits of any other float. sm_80's `cvt` to TF32 has no other rounding.)
 #pragma once
 
+#include <cfloat>
 #include <cuda_bf16.h>
 
 #ifndef PRECISION
@@ -28,9 +31,19 @@ constexpr int VECTOR = 16 / sizeof(Storage);
 __device__ __forceinline__ float to_float(float value) { return value; }
 __device__ __forceinline__ float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
 
+// The largest finite element.
 #if PRECISION == 2
+constexpr float STORAGE_MAX = 0x1.fep127f;
 __device__ __forceinline__ Storage to_storage(float value) { return __float2bfloat16_rn(value); }
+#elif PRECISION == 1
+constexpr float STORAGE_MAX = 0x1.ffcp127f;
+__device__ __forceinline__ Storage to_storage(float value) {
+    unsigned rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(rounded) : "f"(value));
+    return __uint_as_float(rounded);
+}
 #else
+constexpr float STORAGE_MAX = FLT_MAX;
 __device__ __forceinline__ Storage to_storage(float value) { return value; }
 #endif
 
@@ -76,5 +89,25 @@ __device__ __forceinline__ void store(Storage *to, const float (&values)[WIDTH])
 #pragma unroll
         for (int i = 0; i < WIDTH; i++) pack.lane[i] = to_storage(values[i]);
         store_pack(to, pack);
+    }
+}
+
+// Four elements as one access at a multiple of its size.
+struct alignas(4 * sizeof(Storage)) Four {
+    Storage lane[4];
+};
+
+// Writes the first `there` of four neighbouring elements, four in one access.
+__device__ __forceinline__ void store_four(Storage *to, unsigned there, const float (&values)[4]) {
+    Four four;
+#pragma unroll
+    for (int i = 0; i < 4; i++) four.lane[i] = to_storage(values[i]);
+    if (there >= 4) {
+        *reinterpret_cast<Four *>(to) = four;
+    } else {
+#pragma unroll
+        for (unsigned i = 0; i < 3; i++) {
+            if (i < there) to[i] = four.lane[i];
+        }
     }
 }

@@ -44,11 +44,6 @@ static __device__ __forceinline__ float4 bias_of(const float *bias, unsigned at,
     return make_float4(values[0], values[1], values[2], values[3]);
 }
 
-// The four elements that a thread stores in one access.
-struct alignas(4 * sizeof(Storage)) Four {
-    Storage lane[4];
-};
-
 extern "C" __global__ void __launch_bounds__(THREADS)
     sum_activated(Rectified y, const float *first, const float *bias, int relu, const __grid_constant__ Divisor by_k,
                  unsigned len, unsigned stride, unsigned count) {
@@ -59,20 +54,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (!share.has_sum()) return;
     if (bias != nullptr && share.there > 0) sum = sum + bias_of(bias, share.at, by_k);
     float value[4] = {sum.x, sum.y, sum.z, sum.w};
-    Four four;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (relu) value[i] = value[i] < 0.0f ? 0.0f : value[i];
-        four.lane[i] = to_storage(value[i]);
     }
-    if (share.there >= 4) {
-        *reinterpret_cast<Four *>(y.values + share.at) = four;
-    } else {
-#pragma unroll
-        for (unsigned i = 0; i < 3; i++) {
-            if (i < share.there) y.values[share.at + i] = four.lane[i];
-        }
-    }
+    store_four(y.values + share.at, share.there, value);
     if (y.signs == nullptr) return;
     unsigned signs = signs_of(value);
     // In bf16 two neighbouring threads have a pack between them.

@@ -7,16 +7,15 @@
 // the guard is told; a step that the guard leaves out writes nothing (guard.cuh).
 //
 // Everything is overwritten in place but the gradients, which are only read: those that lie in parts are added up here, so
-// that no pass of their own does it. A parameter's bf16 copy, if it has one, becomes the new value, rounded.
+// that no pass of their own does it. A parameter's copy as activations are stored, if it has one, becomes the new value, rounded.
 //
 // Grid: for each item as many blocks as `sum` has, one item after the other; of threads that share four elements, one
 // updates them. Block: THREADS. The table travels with the arguments (4 KB at most).
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include "guard.cuh"
 #include "parts.cuh"
+#include "storage.cuh"
 
 template <int STATES>
 struct Item {
@@ -25,7 +24,7 @@ struct Item {
     // Of the parameter's shape; all null if the rule keeps none.
     float *state[STATES];
     // Null for none.
-    __nv_bfloat16 *copy;
+    Storage *copy;
     unsigned len;
     float rate_multiplier;
     // The blocks of all items before this one.
@@ -57,22 +56,6 @@ static __device__ __forceinline__ const Item<STATES> &own_item(const Table<STATE
     return table.item[low];
 }
 
-static __device__ __forceinline__ void store_copy(__nv_bfloat16 *copy, unsigned there, const float4 &w) {
-    if (there >= 4) {
-        reinterpret_cast<__nv_bfloat162 *>(copy)[0] = __floats2bfloat162_rn(w.x, w.y);
-        reinterpret_cast<__nv_bfloat162 *>(copy)[1] = __floats2bfloat162_rn(w.z, w.w);
-    } else {
-        const float rest[3] = {w.x, w.y, w.z};
-#pragma unroll
-        for (unsigned i = 0; i < 3; i++) {
-            if (i < there) copy[i] = __float2bfloat16_rn(rest[i]);
-        }
-    }
-}
-
-// The largest finite bf16. A larger parameter would have an infinite copy.
-constexpr float BF16_MAX = 0x1.fep127f;
-
 // This block's share of an item; `guard` may be null. All threads of the block call this. `make_rule` gives the rule once the
 // gradient is there: its numbers take no registers before.
 template <int STATES, typename MakeRule>
@@ -95,7 +78,8 @@ static __device__ __forceinline__ void update(const Item<STATES> &item, Guard *g
     const float4 g = sum_of(parts, share);
     if (!share.has_sum() || left_out) return;
     const auto rule = make_rule();
-    const float largest = item.copy != nullptr ? BF16_MAX : FLT_MAX;
+    // The copy of a larger parameter would be infinite.
+    const float largest = item.copy != nullptr ? STORAGE_MAX : FLT_MAX;
     bool all = true;
     const auto one = [&](float float4::*lane) {
         float value = w.*lane, state[STATES];
@@ -119,7 +103,10 @@ static __device__ __forceinline__ void update(const Item<STATES> &item, Guard *g
         if (kept) store_four(item.state[s] + share.at, share.there, states[s]);
     }
     store_four(param, share.there, w);
-    if (item.copy != nullptr) store_copy(item.copy + share.at, share.there, w);
+    if (item.copy != nullptr) {
+        const float values[4] = {w.x, w.y, w.z, w.w};
+        store_four(item.copy + share.at, share.there, values);
+    }
     // 1.0f; an atomic, because several threads may set it.
     if (!all && guard != nullptr) atomicOr(reinterpret_cast<unsigned *>(&guard->late), 0x3f800000);
 }

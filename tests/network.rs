@@ -10,7 +10,7 @@ use mlpconv::optim::{AdamW, Optimizer, OptimizerKind, Sgd};
 use mlpconv::shape::Window;
 use mlpconv::train::{Event, FitOptions, Position, Preset, Run, TrainConfig, Trainer};
 use mlpconv::weights::Tensors;
-use mlpconv::{Cpu, Device, Error, Mode, Param, Shape, Tape};
+use mlpconv::{Cpu, Device, Error, Mode, Param, Precision, Shape, Tape};
 
 /// A data set of `n` noisy images.
 fn dataset(n: usize) -> std::sync::Arc<Dataset> {
@@ -57,7 +57,7 @@ fn predicted_memory_is_what_a_step_takes() {
         let images = vec![0.5; shape.len()];
         trainer.step(&images, shape, &vec![3; batch], 0.001).unwrap();
         let measured = backend.memory().peak as f64;
-        let predicted = summary.training_bytes(4, trainer.optimizer.tensor_names().len()) as f64;
+        let predicted = summary.training_bytes(Precision::Fp32, trainer.optimizer.tensor_names().len()) as f64;
         // The prediction includes pixels that no pool reads, which are not computed. It leaves out the CPU's working
         // memory: strips of im2col, and partial sums of the weights' gradients.
         let largest = summary.layers.iter().map(|layer| layer.params).max().unwrap() as f64 * 4.0;

@@ -106,67 +106,71 @@ struct PatchLines {
 
 // A of dgrad: row = input pixel, column = (r, s, k): the gradient of the output pixel whose window has the input pixel at
 // (r, s), or 0 where there is none. K-major.
+//
+// Aligned, a tap begins with a tile: the k of each tap are filled up with zeros to whole tiles, so that all threads go to the
+// next tap together, and no line or column of a tile has to look for its own.
 template <class Layout, bool ALIGNED>
 struct GradientLines {
     const Convolution &g;
     const Storage *dy;
-    int pixel, column_, r, s, k;
+    // The thread's first column of the tile: of all columns (not aligned), or of the k of tap (r, s), where the tile begins
+    // at `tile`.
+    int column_, r = 0, s = 0, tile = 0;
+    // For each row of the thread, the input pixel: the output pixels of all images before its own, and its row and column in
+    // the padded image.
+    struct Pixel {
+        int base, h, w;
+    };
+    Pixel rows[Layout::PASSES];
     // The index of each row's output pixel for (r, s), channel 0, and a bit for each that exists.
     int start[Layout::PASSES];
     unsigned valid;
 
     __device__ GradientLines(int line, int column, const Convolution &g, const Storage *dy, int first)
-        : g(g), dy(dy), pixel(first + line), column_(column) {
-        const int tap = divide(column, g.by_k, k);
-        r = divide(tap, g.by_s, s);
+        : g(g), dy(dy), column_(column) {
+#pragma unroll
+        for (int i = 0; i < Layout::PASSES; i++) {
+            int h, w;
+            const int n = divide(divide(first + line + i * Layout::PER_PASS, g.by_w, w), g.by_h, h);
+            // A pixel beyond the last is above every window.
+            rows[i] = {n * g.p * g.q, n < g.n ? h + g.pad : -0x40000000, w + g.pad};
+        }
         enter();
-    }
-
-    // An input pixel: the output pixels of all images before its own, and its row and column in the padded image.
-    struct Pixel {
-        int base, h, w;
-    };
-    __device__ Pixel row(int i) const {
-        int h, w;
-        const int n = divide(divide(pixel + i * Layout::PER_PASS, g.by_w, w), g.by_h, h);
-        // A pixel beyond the last is above every window.
-        return {n * g.p * g.q, n < g.n ? h + g.pad : -0x40000000, w + g.pad};
     }
 
     // Finds the output pixel whose window has this input pixel at (r, s): `element` is the index of its channel 0.
     __device__ bool find(Pixel of, int r, int s, int &element) const {
-        const int y = of.h - r, x = of.w - s;
-        const int p = quotient(y, g.by_stride), q = quotient(x, g.by_stride);
+        int p = of.h - r, q = of.w - s;
+        bool between = p < 0 || q < 0;
+        if (g.stride != 1) {
+            const int y = p, x = q;
+            p = quotient(y, g.by_stride), q = quotient(x, g.by_stride);
+            between = between || p * g.stride != y || q * g.stride != x;
+        }
         element = (of.base + p * g.q + q) * g.k;
-        return y >= 0 && x >= 0 && p * g.stride == y && q * g.stride == x && p < g.p && q < g.q;
+        return !between && p < g.p && q < g.q;
     }
 
-    // Goes to tap (r, s). Finding the rows' pixels anew at each tap costs less than the registers to keep them.
+    // Goes to tap (r, s).
     __device__ void enter() {
         if constexpr (ALIGNED) {
             valid = 0;
 #pragma unroll
-            for (int i = 0; i < Layout::PASSES; i++) valid |= (find(row(i), r, s, start[i]) && r < g.r) << i;
+            for (int i = 0; i < Layout::PASSES; i++) valid |= find(rows[i], r, s, start[i]) << i;
         }
     }
 
     __device__ const Storage *chunk(int i, bool &inside) const {
-        inside = valid >> i & 1;
-        return dy + start[i] + k;
+        inside = valid >> i & 1 && column_ < g.k;
+        return dy + start[i] + column_;
     }
 
     struct Column {
         int r, s, k;
         bool inside;
     };
-    Pixel rows[ALIGNED ? 1 : Layout::PASSES];
     __device__ bool whole() const { return false; }
-    __device__ void prepare() {
-        if constexpr (!ALIGNED) {
-#pragma unroll
-            for (int i = 0; i < Layout::PASSES; i++) rows[i] = row(i);
-        }
-    }
+    __device__ void prepare() {}
     __device__ Column column(int e) const {
         int s, k;
         const int r = divide(divide(column_ + e, g.by_k, k), g.by_s, s);
@@ -180,40 +184,42 @@ struct GradientLines {
     __device__ void advance() {
         column_ += TILE_K;
         if constexpr (ALIGNED) {
-            k += TILE_K;
-            if (k >= g.k) {
-                do {
-                    k -= g.k;
-                    if (++s == g.s) {
-                        s = 0;
-                        ++r;
-                    }
-                } while (k >= g.k);
+            tile += TILE_K;
+            if (tile >= g.k) {
+                column_ -= tile;
+                tile = 0;
+                if (++s == g.s) {
+                    s = 0;
+                    ++r;
+                }
                 enter();
             }
         }
     }
 };
 
-// B of dgrad: line = (r, s, k), column = c of the weights w[k][r][s][c]. MN-major.
-template <class Layout>
+// B of dgrad: line = (r, s, k), column = c of the weights w[k][r][s][c]. MN-major. Aligned, a tap begins with a tile, as above.
+template <class Layout, bool ALIGNED>
 struct FilterColumns {
     const Convolution &g;
     const Storage *w;
-    // The thread's first line.
-    int tap, k, left;
+    // The thread's first line of the tile: of all lines (not aligned), or of the k of a tap, where the tile begins at `tile`; its
+    // first element is at w.
+    int line, tile = 0, left;
 
     __device__ FilterColumns(int line, int column, const Convolution &g, const Storage *w, int first)
-        : g(g), w(w + first + column), left(g.c - first - column) {
-        tap = divide(line, g.by_k, k);
-    }
+        : g(g), w(w + first + column + (ALIGNED ? line * g.taps : 0)), line(line), left(g.c - first - column) {}
 
     __device__ const Storage *at(int i, bool &inside) const {
-        int k = this->k + i * Layout::PER_PASS, tap = this->tap;
-        // Rarely taken where k has many tiles.
-        if (k >= g.k) tap += divide(k, g.by_k, k);
-        inside = tap < g.filter;
-        return w + (k * g.filter + tap) * g.c;
+        if constexpr (ALIGNED) {
+            inside = line + i * Layout::PER_PASS < g.k;
+            return w + i * Layout::PER_PASS * g.taps;
+        } else {
+            int k;
+            const int tap = divide(line + i * Layout::PER_PASS, g.by_k, k);
+            inside = tap < g.filter;
+            return w + (k * g.filter + tap) * g.c;
+        }
     }
     __device__ const Storage *chunk(int i, bool &inside) const {
         const Storage *from = at(i, inside);
@@ -235,8 +241,16 @@ struct FilterColumns {
     }
 
     __device__ void advance() {
-        k += TILE_K;
-        if (k >= g.k) tap += divide(k, g.by_k, k);
+        line += TILE_K;
+        if constexpr (ALIGNED) {
+            w += TILE_K * g.taps;
+            tile += TILE_K;
+            if (tile >= g.k) {
+                w += g.c - tile * g.taps;
+                line -= tile;
+                tile = 0;
+            }
+        }
     }
 };
 

@@ -13,17 +13,6 @@
 
 #if PRECISION != 0
 
-// The operand of an `mma`. TF32: rounded to nearest, ties away from zero (`cvt.rna`); `mma` itself would truncate the low bits.
-__device__ __forceinline__ unsigned operand(unsigned bits) {
-#if PRECISION == 1
-    unsigned rounded;
-    asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(rounded) : "f"(__uint_as_float(bits)));
-    return rounded;
-#else
-    return bits;
-#endif
-}
-
 __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 #if PRECISION == 1
     asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -132,17 +121,10 @@ struct Core {
     }
 
     __device__ void multiply(int buffer) {
-        auto &left = a[buffer];
-        auto &right = b[buffer];
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-            for (int e = 0; e < 4; e++) left[i][e] = operand(left[i][e]);
-        }
+        const auto &left = a[buffer];
+        const auto &right = b[buffer];
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++) {
-#pragma unroll
-            for (int e = 0; e < 4; e++) right[j][e] = operand(right[j][e]);
             const unsigned columns[2][2] = {{right[j][0], right[j][1]}, {right[j][2], right[j][3]}};
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
@@ -152,7 +134,6 @@ struct Core {
         }
         if constexpr (SUMS) {
             if (summing) {
-                // The sums are those of the rounded operands, as in the product.
                 constexpr unsigned ONE = PRECISION == 1 ? 0x3f800000 : 0x3f803f80;
 #pragma unroll
                 for (int i = 0; i < ROWS; i++) {

@@ -68,7 +68,7 @@ __device__ __forceinline__ void store_rounded(unsigned to, const float (&value)[
     memcpy(&bits, &pair, sizeof bits);
     store_shared(to, __uint_as_float(bits));
 #else
-    store_shared2(to, make_float2(value[0], value[1]));
+    store_shared2(to, make_float2(to_storage(value[0]), to_storage(value[1])));
 #endif
 }
 

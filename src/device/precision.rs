@@ -14,8 +14,8 @@ use crate::{Error, Result};
 pub enum Precision {
     /// fp32 throughout: every multiply-add is an fp32 one, and no operand is rounded.
     Fp32,
-    /// Activations are fp32. The operands of convolutions are rounded to TF32 (10 bits of fraction) for the tensor
-    /// cores; so are the gradients that are summed for a bias.
+    /// Activations, their gradients, and the weights that the tensor cores read are TF32 (10 bits of fraction, in four
+    /// bytes): each is rounded once, where it is stored. The optimiser updates fp32 masters.
     Tf32,
     /// Activations, their gradients, and the weights that the tensor cores read are bf16 (7 bits of fraction). The
     /// optimiser updates fp32 masters.

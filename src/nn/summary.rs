@@ -4,7 +4,7 @@
 
 use super::plan::{Kind, Planned, shapes};
 use super::{Module, Op, layers};
-use crate::{Backend, Result, Shape};
+use crate::{Backend, Precision, Result, Shape};
 
 /// One layer of a [`Summary`].
 #[derive(Clone, Debug)]
@@ -126,16 +126,15 @@ impl Summary {
         sum(self.layers.iter().map(|layer| layer.kept(width)))
     }
 
-    /// Peak bytes of a training step, with activations of `width` bytes an element, without a device's working memory.
-    /// The sum of:
+    /// Peak bytes of a training step at a precision, without a device's working memory. The sum of:
     ///
     /// * in fp32, the parameters, their gradients, and `state` tensors of the optimiser for each parameter (as many as
     ///   [`Optimizer::tensor_names`](crate::optim::Optimizer::tensor_names) gives);
-    /// * a copy of the parameters in the activations' type, if that is narrower than fp32;
+    /// * a copy of the parameters as activations are stored, except in fp32;
     /// * the maximum over layers of the gradients of the layer's input and output, and all that this layer and those
     ///   before it keep for the backward pass.
-    pub fn training_bytes(&self, width: usize, state: usize) -> usize {
-        let copy = if width < 4 { width } else { 0 };
+    pub fn training_bytes(&self, precision: Precision, state: usize) -> usize {
+        let width = precision.activation_width();
         let mut kept: usize = 0;
         let mut peak = 0;
         for layer in &self.layers {
@@ -144,17 +143,24 @@ impl Summary {
             let gradients = dx.saturating_add(layer.output.len()).saturating_mul(width);
             peak = peak.max(kept.saturating_add(gradients));
         }
-        let bytes = state.saturating_add(2).saturating_mul(4).saturating_add(copy);
+        let bytes = state.saturating_add(1).saturating_mul(4).saturating_add(parameter_bytes(precision));
         self.params().saturating_mul(bytes).saturating_add(peak)
     }
 
-    /// Peak bytes of inference, all in `width` bytes an element: the parameters, and the largest sum of a layer's input
-    /// and output.
-    pub fn inference_bytes(&self, width: usize) -> usize {
+    /// Peak bytes of inference at a precision: the parameters, their copies except in fp32, and the largest sum of a layer's
+    /// input and output.
+    pub fn inference_bytes(&self, precision: Precision) -> usize {
         let pair = |layer: &LayerSummary| layer.input.len().saturating_add(layer.output.len());
         let largest = self.layers.iter().map(pair).max().unwrap_or(0);
-        self.params().saturating_add(largest).saturating_mul(width)
+        let activations = largest.saturating_mul(precision.activation_width());
+        self.params().saturating_mul(parameter_bytes(precision)).saturating_add(activations)
     }
+}
+
+/// Bytes of a parameter: fp32, and the copy that is multiplied at other precisions.
+fn parameter_bytes(precision: Precision) -> usize {
+    let copy = if precision == Precision::Fp32 { 0 } else { precision.activation_width() };
+    size_of::<f32>() + copy
 }
 
 /// A saturating sum: what no machine has is told as `usize::MAX`.

@@ -10,7 +10,7 @@ use crate::device::cuda::tiles::THREADS;
 use crate::device::cuda::{Buf, Cuda, Geometry, Operand};
 
 /// The kernels' `Item`, in `WORDS` words of eight bytes: the addresses of the parameter, the gradient, each state and
-/// the bf16 copy; length and rate multiplier; first block and number of parts; the parts' stride in elements and the decay multiplier.
+/// the copy; length and rate multiplier; first block and number of parts; the parts' stride in elements and the decay multiplier.
 pub(super) type Row<const WORDS: usize> = [u64; WORDS];
 
 /// The rows of a launch; rows without a parameter are zero.

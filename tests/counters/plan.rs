@@ -45,10 +45,9 @@ impl Bytes {
         self.total() - self.masks + self.masks / 8
     }
 
-    /// The bytes of a step of `n` images with activations of `width` bytes. Parameters have a copy of that width if it
-    /// is not 4.
-    pub fn of(n: usize, width: usize) -> Self {
-        let plan = plan(n);
+    /// The bytes of a step of `n` images at a precision. Except in fp32 parameters have a copy as activations are stored.
+    pub fn of(n: usize, precision: Precision) -> Self {
+        let (plan, width) = (plan(n), precision.activation_width());
         let activation = |shape: Shape| shape.len() * width;
         // A pool's output or its gradient, with one byte an element for the maximum's position.
         let pooled = |pool: &PoolShape| pool.output().len() * (width + 1);
@@ -113,7 +112,7 @@ impl Bytes {
         // The loss reads the logits and writes their gradient.
         bytes.forward += 2 * activation(plan.layers().last().expect("layers").output);
         bytes.gradients = 4 * parameters;
-        let copies = if width == 4 { 0 } else { parameters * width };
+        let copies = if precision == Precision::Fp32 { 0 } else { parameters * width };
         bytes.update = 3 * bytes.gradients + copies;
         bytes
     }
@@ -134,11 +133,17 @@ fn plan(n: usize) -> Plan {
 
 #[test]
 fn the_plan_has_the_networks_parameters_and_bytes() {
-    assert_eq!(Bytes::of(1, 4).gradients, 4 * 1_992_166);
+    use Precision::{Bf16, Fp32, Tf32};
+    assert_eq!(Bytes::of(1, Fp32).gradients, 4 * 1_992_166);
     // By hand, from the network's table of layers.
-    for (n, width, total) in
-        [(1, 4, 65_614_605), (1, 2, 52_869_041), (2, 4, 83_424_946), (8, 2, 116_150_140), (128, 2, 1_200_968_980)]
-    {
-        assert_eq!(Bytes::of(n, width).total(), total, "{n} images, {width} bytes");
+    for (n, precision, total) in [
+        (1, Fp32, 65_614_605),
+        (1, Tf32, 73_583_269),
+        (1, Bf16, 52_869_041),
+        (2, Fp32, 83_424_946),
+        (8, Bf16, 116_150_140),
+        (128, Bf16, 1_200_968_980),
+    ] {
+        assert_eq!(Bytes::of(n, precision).total(), total, "{n} images, {precision}");
     }
 }

@@ -130,7 +130,7 @@ struct Step {
 
 impl Step {
     fn plan(&self) -> Bytes {
-        Bytes::of(self.batch, self.precision.activation_width())
+        Bytes::of(self.batch, self.precision)
     }
 
     fn moved(&self) -> usize {

@@ -48,6 +48,8 @@ impl Instruction {
     pub fn successors(&self, at: usize) -> Option<Vec<usize>> {
         let next = self.conditional.then_some(at + 1);
         match word(&self.opcode) {
+            // Taken where the lanes of a warp have parted, which a kernel whose branches are uniform never does.
+            "BRA" if self.opcode.starts_with("BRA.DIV") => Some(vec![at + 1]),
             "BRA" => Some(self.target.into_iter().chain(next).collect()),
             "EXIT" | "RET" | "BRX" | "JMX" => Some(next.into_iter().collect()),
             _ => None,

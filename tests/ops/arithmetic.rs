@@ -1,9 +1,8 @@
 //! A model of a backend's rounding, from which the tolerances of all tests are derived.
 //!
-//! An error has up to three sources. *Sums* round with every term ([`naive::Sum`](crate::naive::Sum) counts them).
-//! *Operands* of a convolution's products are rounded before they are multiplied. Most tests draw numbers that need no
-//! rounding, and one rounds the reference's numbers in the same way. *Storing* an activation, or the gradient of one,
-//! rounds the sum once.
+//! An error has up to two sources. *Sums* round with every term ([`naive::Sum`](crate::naive::Sum) counts them). *Storing* an
+//! activation, or the gradient of one, rounds the sum once. Uploading rounds as storing does: most tests draw numbers that
+//! need no rounding, and one rounds the reference's numbers in the same way.
 
 use mlpconv::device::Role;
 
@@ -70,58 +69,42 @@ impl Arithmetic {
     fn stored_bits(self) -> u32 {
         match self {
             CpuF64 => 53,
-            CpuF32 | CudaFp32 | CudaTf32 => 24,
-            CudaBf16 => 8,
-        }
-    }
-
-    /// Bits of the significand of a factor in a convolution's products.
-    fn operand_bits(self) -> u32 {
-        match self {
+            CpuF32 | CudaFp32 => 24,
             CudaTf32 => 11,
-            _ => self.stored_bits(),
+            CudaBf16 => 8,
         }
     }
 
     /// The relative error of storing an activation that has been computed with [`Arithmetic::unit`].
     pub fn storage_unit(self) -> f64 {
         match self {
-            CudaBf16 => 2f64.powi(-8),
+            CudaTf32 | CudaBf16 => 2f64.powi(-(self.stored_bits() as i32)),
             _ => 0.0,
         }
     }
 
-    /// `value` rounded as a stored activation: to nearest, ties to even.
+    /// `value` rounded as a stored activation: to nearest. Ties go to even, in TF32 away from zero.
     pub fn stored(self, value: f64) -> f64 {
-        match self.stored_bits() {
-            53 => value,
-            24 => f64::from(value as f32),
-            bits => round(f64::from(value as f32), bits, Ties::ToEven),
-        }
-    }
-
-    /// A stored number rounded as an operand of a convolution. TF32 rounds to nearest, ties away from zero.
-    pub fn operand(self, value: f64) -> f64 {
         match self {
-            CudaTf32 => round(value, self.operand_bits(), Ties::Away),
-            _ => self.stored(value),
+            CpuF64 => value,
+            CpuF32 | CudaFp32 => f64::from(value as f32),
+            CudaTf32 => round(f64::from(value as f32), self.stored_bits(), Ties::Away),
+            CudaBf16 => round(f64::from(value as f32), self.stored_bits(), Ties::ToEven),
         }
     }
 
-    /// `values`, rounded so that the products of `case` use them without further rounding. (Adding a bias does not
-    /// round it, so a bias is unchanged.)
+    /// `values`, rounded so that storing them as inputs of `case` does not. (A bias is a parameter, which is fp32: it is
+    /// unchanged.)
     pub fn exact(self, case: &Case, input: usize, values: Vec<f64>) -> Vec<f64> {
-        let bits = match case {
-            Case::Conv2d(_) if input == 2 => return values,
-            Case::Conv2d(_) => self.operand_bits(),
-            _ => self.stored_bits(),
-        };
-        self.to_bits(values, bits)
+        match case {
+            Case::Conv2d(_) if input == 2 => values,
+            _ => self.to_bits(values, self.stored_bits()),
+        }
     }
 
-    /// `values` with one bit more than an operand of a convolution, so that about half of them are ties.
+    /// `values` with one bit more than a stored one, so that about half of them are ties.
     pub fn ties(self, values: Vec<f64>) -> Vec<f64> {
-        self.to_bits(values, self.operand_bits() + 1)
+        self.to_bits(values, self.stored_bits() + 1)
     }
 
     fn to_bits(self, values: Vec<f64>, bits: u32) -> Vec<f64> {
@@ -174,7 +157,8 @@ fn rounding_by_hand() {
     assert_eq!(round(-1.0 - 1.0 / 256.0, 8, Ties::Away), -1.0 - 2.0 / 256.0);
     assert_eq!(round(1.999, 8, Ties::ToEven), 2.0);
     assert_eq!(CudaBf16.stored(3.0), 3.0);
-    assert_eq!(CudaTf32.stored(0.1), f64::from(0.1f32));
-    assert!((CudaTf32.operand(0.1) - 0.1).abs() <= 0.1 * 2f64.powi(-11));
-    assert!((CudaBf16.operand(0.1) - 0.1).abs() > 0.1 * 2f64.powi(-12));
+    assert_eq!(CudaFp32.stored(0.1), f64::from(0.1f32));
+    assert!((CudaTf32.stored(0.1) - 0.1).abs() <= 0.1 * 2f64.powi(-11));
+    assert!((CudaBf16.stored(0.1) - 0.1).abs() > 0.1 * 2f64.powi(-12));
+    assert_eq!(CudaTf32.stored(1.0 + 2f64.powi(-11)), 1.0 + 2f64.powi(-10));
 }

@@ -56,7 +56,7 @@ fn markdown(columns: &[(Arithmetic, Option<Column>)]) -> String {
         "# How far off the kernels are\n\n\
          The largest error of any element in all cases of `tests/ops/table.rs`, as a share of the bound that follows\n\
          from the number of roundings (`tests/ops/arithmetic.rs`): more than 1 fails the tests, 0 is exact to the bit.\n\
-         Storing a number as bf16 may take all of its bound. Written by `make errors`.\n\n",
+         Storing a number as TF32 or bf16 may take all of its bound. Written by `make errors`.\n\n",
     );
     let names: Vec<&str> = columns.iter().map(|(arithmetic, _)| arithmetic.name()).collect();
     writeln!(text, "| op | pass | {} |\n|---|---|{}", names.join(" | "), "---:|".repeat(names.len())).unwrap();

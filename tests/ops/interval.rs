@@ -76,8 +76,6 @@ pub fn product(
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding {
     pub arithmetic: Arithmetic,
-    /// The kernel does not use tensor cores, so operands are multiplied as they are stored.
-    pub plain: bool,
     /// The numbers need no rounding.
     pub exact: bool,
 }
@@ -89,11 +87,7 @@ impl Rounding {
 
     /// `values` rounded as operands of a product.
     pub fn factors(self, values: &[Interval]) -> Vec<Interval> {
-        let factor = |value: f64| {
-            let stored = self.arithmetic.stored(value);
-            if self.plain { stored } else { self.arithmetic.operand(stored) }
-        };
-        values.iter().map(|value| value.map(factor)).collect()
+        values.iter().map(|value| value.map(|value| self.arithmetic.stored(value))).collect()
     }
 
     /// The stored activations of a layer, from its sums without the bias, in rows of channels.

@@ -149,9 +149,9 @@ struct Reference {
 }
 
 impl Reference {
-    /// The reference for `inputs` and the gradient `seed` of the output. `rounding` is that of the first layer, `pair`
-    /// that of the other two. `y` is the computed output, whose signs mask the gradient before the last ReLU.
-    fn new([rounding, pair]: [Rounding; 2], block: &Block, inputs: &[Vec<f64>], y: &[f64], seed: &[f64]) -> Self {
+    /// The reference for `inputs` and the gradient `seed` of the output. `y` is the computed output, whose signs mask the
+    /// gradient before the last ReLU.
+    fn new(rounding: Rounding, block: &Block, inputs: &[Vec<f64>], y: &[f64], seed: &[f64]) -> Self {
         let shape = block.shape();
         let (g, [k1, _, k3], m) = (shape.conv, block.k, shape.conv.pixels());
         let taps = g.taps();
@@ -176,7 +176,7 @@ impl Reference {
         let dy = |at: usize| if block.relu && y[at] <= 0.0 { 0.0 } else { seed[at] };
         let dy: Vec<f64> = (0..m * k3).map(|i| dy(logical(i))).collect();
         let params = [3, 4, 5, 6].map(|i| &inputs[i][..]);
-        let rest = pair::Reference::new(pair, &shape.pair(), &a1, params, block.relu, true, &dy);
+        let rest = pair::Reference::new(rounding, &shape.pair(), &a1, params, block.relu, true, &dy);
         let mut outputs = vec![Interval::default(); m * k3];
         rest.y.iter().enumerate().for_each(|(i, y)| outputs[logical(i)] = *y);
 
@@ -211,10 +211,7 @@ pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, block: &Block, exa
     let inputs = if exact { block.whole() } else { block.draw() };
     let seed = if exact { draw::signs(9, block.seed().len()) } else { block.seed() };
     let (y, gradients) = run(backend, block, &inputs, &seed, ROLES);
-    let rounding = Rounding { arithmetic, plain: false, exact };
-    let fuses = |fusion| backend.fuses(&fusion).is_ok();
-    let plain = !fuses(block.fusion()) && fuses(Fusion::PointwisePair(block.shape().pair()));
-    let reference = Reference::new([rounding, Rounding { plain, ..rounding }], block, &inputs, &y, &seed);
+    let reference = Reference::new(Rounding { arithmetic, exact }, block, &inputs, &y, &seed);
     within(&format!("{block:?}: y"), &y, &reference.y, exact);
     for ((name, got), want) in NAMES.iter().zip(&gradients).zip(&reference.gradients) {
         within(&format!("{block:?}: gradient of {name}"), got, want, exact);

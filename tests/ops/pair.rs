@@ -251,9 +251,7 @@ fn average(
 pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, pair: &Pair, exact: bool) {
     let (inputs, seed) = if exact { (pair.whole(), pair.whole_seed()) } else { (pair.draw(), pair.seed()) };
     let (y, gradients) = run(backend, pair, &inputs, &seed);
-    // If the average is not fused, the pair before it may still be.
-    let plain = backend.fuses(&Fusion::PointwisePair(PairShape { mean: None, ..pair.shape() })).is_ok();
-    let rounding = Rounding { arithmetic, plain, exact };
+    let rounding = Rounding { arithmetic, exact };
     let x: Vec<f64> = inputs[0].iter().map(|&value| arithmetic.stored(value)).collect();
     let masked = pair.relu && pair.mean.is_none();
     let dy: Vec<f64> = y.iter().zip(&seed).map(|(&y, &dy)| if masked && y <= 0.0 { 0.0 } else { dy }).collect();
@@ -437,13 +435,13 @@ fn kernels_overwrite_or_add_as_they_are_told<B: Backend>(backend: &B, _: Arithme
 }
 
 /// Accumulating into tiles that begin within an access rounds the sum of the old content and the gradient once. In
-/// bf16 the old content is zero here, as the gradient to compare with is rounded already.
+/// TF32 and bf16 the old content is zero here, as the gradient to compare with is rounded already.
 fn kernels_add_in_tiles_that_begin_anywhere<B: Backend>(backend: &B, arithmetic: Arithmetic) {
     let held = match arithmetic {
         // The CPU's products start from the old content, so their sums round differently.
         Arithmetic::CpuF32 | Arithmetic::CpuF64 => return,
-        Arithmetic::CudaFp32 | Arithmetic::CudaTf32 => 3.0,
-        Arithmetic::CudaBf16 => 0.0,
+        Arithmetic::CudaFp32 => 3.0,
+        Arithmetic::CudaTf32 | Arithmetic::CudaBf16 => 0.0,
     };
     for pair in some().filter(|pair| pair.fits() && !pair.exact()) {
         let (inputs, seed) = (pair.draw(), pair.seed());

@@ -38,7 +38,7 @@ impl Steps {
         let mut batch = config.batch_size;
         while batch > 0 {
             let summary = summarize(config.preset, net, batch, channels, config.resize)?;
-            let step = summary.training_bytes(config.precision.activation_width(), state);
+            let step = summary.training_bytes(config.precision, state);
             sizes.push((batch, step + batches * summary.input.len() * size_of::<f32>()));
             batch /= 2;
         }

@@ -2,7 +2,7 @@
 
 use mlpconv::nn::{LayerSummary, Summary};
 use mlpconv::train::TrainConfig;
-use mlpconv::{Cpu, Result};
+use mlpconv::{Cpu, Precision, Result};
 
 use super::{bytes, grouped, metric, say, summarize};
 
@@ -86,11 +86,11 @@ pub fn summary(config: &TrainConfig) -> Result<()> {
     say(format_args!("\nmemory in fp32, without a device's working memory"));
     say(format_args!(
         "  training   {:>10}  ({each}: {parameters} each; the rest activations and their gradients)",
-        bytes(summary.training_bytes(WIDTH, state.len()))
+        bytes(summary.training_bytes(Precision::Fp32, state.len()))
     ));
     say(format_args!(
         "  inference  {:>10}  (parameters: {parameters}; the rest a layer's input and output)",
-        bytes(summary.inference_bytes(WIDTH))
+        bytes(summary.inference_bytes(Precision::Fp32))
     ));
     Ok(())
 }

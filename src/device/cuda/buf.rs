@@ -15,6 +15,8 @@ use crate::device::Write;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
     F32,
+    /// fp32 whose last 13 bits are zero.
+    Tf32,
     Bf16,
 }
 
@@ -22,7 +24,7 @@ impl Storage {
     /// Bytes of an element.
     pub(super) fn width(self) -> usize {
         match self {
-            Storage::F32 => 4,
+            Storage::F32 | Storage::Tf32 => 4,
             Storage::Bf16 => 2,
         }
     }

@@ -176,8 +176,8 @@ impl Cuda {
     /// `to` becomes `from`, or has it added, rounded to the type of `to`.
     pub(super) fn cast(&self, from: &Buf, to: &mut Buf, write: Write) -> Result<()> {
         let kernel = match (from.storage(), to.storage()) {
-            (Storage::F32, Storage::Bf16) => "cast_to_storage",
-            (Storage::Bf16, Storage::F32) => "cast_to_float",
+            (Storage::F32, Storage::Tf32 | Storage::Bf16) => "cast_to_storage",
+            (Storage::Tf32 | Storage::Bf16, Storage::F32) => "cast_to_float",
             _ => unreachable!("a cast is between two types"),
         };
         let (len, accumulate) = (from.len(), write == Write::Accumulate);

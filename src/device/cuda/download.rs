@@ -87,7 +87,7 @@ impl Download<f32> for Later {
         self.arrived.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
         let page = self.page.as_ref().expect("it goes when this does");
         Ok(match self.storage {
-            Storage::F32 => page.read(self.len),
+            Storage::F32 | Storage::Tf32 => page.read(self.len),
             Storage::Bf16 => page.read::<bf16>(self.len).to_f32_vec(),
         })
     }

@@ -16,6 +16,7 @@ mod kernels;
 mod launch;
 pub(crate) mod parts;
 mod sum;
+mod tf32;
 pub mod tiles;
 
 use std::sync::Arc;
@@ -199,6 +200,7 @@ impl Cuda {
 
     fn storage(&self, role: Role) -> Storage {
         match (role, self.shared.precision) {
+            (Role::Activation, Precision::Tf32) => Storage::Tf32,
             (Role::Activation, Precision::Bf16) => Storage::Bf16,
             _ => Storage::F32,
         }
@@ -268,6 +270,12 @@ impl Cuda {
         let (address, copy) = buf.overwritten_with_copy();
         match storage {
             Storage::F32 => self.send(address, host)?,
+            Storage::Tf32 => {
+                let mut rounded = Vec::new();
+                reserve(&mut rounded, host.len()).map_err(|_| Error::memory(size_of_val(host)))?;
+                rounded.extend(host.iter().map(|&value| tf32::round(value)));
+                self.send(address, &rounded)?;
+            }
             Storage::Bf16 => {
                 let mut rounded = Vec::new();
                 reserve(&mut rounded, host.len()).map_err(|_| Error::memory(size_of_val(host) / 2))?;
@@ -295,7 +303,7 @@ impl Device for Cuda {
     fn alloc(&self, role: Role, len: usize) -> Result<Buf> {
         let mut buf = self.raw(self.storage(role), len)?;
         if cfg!(debug_assertions) {
-            // A NaN in either type has all bits set.
+            // A NaN in any of the types has all bits set.
             self.set_bytes(buf.overwritten(), 0xff, len * buf.storage().width())?;
         }
         Ok(buf)
@@ -338,7 +346,7 @@ impl Device for Cuda {
     fn download(&self, buf: &Buf) -> Result<Vec<f32>> {
         let (address, len) = (self.settled(buf)?, buf.len());
         match buf.storage() {
-            Storage::F32 => self.fetch(address, len),
+            Storage::F32 | Storage::Tf32 => self.fetch(address, len),
             Storage::Bf16 => Ok(self.fetch::<bf16>(address, len)?.to_f32_vec()),
         }
     }
@@ -363,6 +371,7 @@ impl Device for Cuda {
         let filled = unsafe {
             match storage {
                 Storage::F32 => sys::cuMemsetD32Async(address, value.to_bits(), len, stream),
+                Storage::Tf32 => sys::cuMemsetD32Async(address, tf32::round(value).to_bits(), len, stream),
                 Storage::Bf16 => sys::cuMemsetD16Async(address, bf16::from_f32(value).to_bits(), len, stream),
             }
         };

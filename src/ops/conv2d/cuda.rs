@@ -54,12 +54,23 @@ impl Convolution {
     }
 }
 
+/// The kernels' `SpaceToDepth`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct SpaceToDepthArgument {
+    /// h, w, c, r, s, stride, pad; rows and columns of blocks in the image, and in the filter.
+    extents: [i32; 11],
+    /// Divisors: elements of a block and of a line of it, c; rows and columns of blocks in the image, and in the filter.
+    divisors: [[u32; 3]; 7],
+}
+
+// SAFETY: words have no padding.
+unsafe impl NoUninit for SpaceToDepthArgument {}
+
 /// Space-to-depth: a strided convolution of few channels as a convolution of stride 1 over blocks of stride × stride
 /// pixels, whose channels are whole 16-byte accesses.
 struct SpaceToDepth {
-    /// The kernels' `SpaceToDepth`: h, w, c, r, s, stride, pad; rows and columns of blocks in the image, and in the
-    /// filter.
-    extents: [i32; 11],
+    argument: SpaceToDepthArgument,
     /// The convolution over blocks.
     shape: ConvShape,
     /// [`Convolution::blocks`].
@@ -85,7 +96,11 @@ impl SpaceToDepth {
         // For larger extents `Convolution::new` gives the error, when the convolution runs without blocks.
         let countable = gemm::require_countable(OP, &all).is_ok() && i32::try_from(shape.input().len()).is_ok();
         let blocks = [stride, stride * c, r, s * c];
-        countable.then(|| SpaceToDepth { extents: all.map(|extent| extent as i32), shape, blocks })
+        countable.then(|| {
+            let extents = all.map(|extent| extent as i32);
+            let divisors = [depth, stride * c, c, h_blocks, w_blocks, rows, columns].map(divisor);
+            SpaceToDepth { argument: SpaceToDepthArgument { extents, divisors }, shape, blocks }
+        })
     }
 
     /// The images `x` `[n, h, w, c]` as blocks, zeros in the padding.
@@ -93,7 +108,7 @@ impl SpaceToDepth {
         let (x, len) = (cuda.operand(x)?, self.shape.input().len());
         let mut blocks = cuda.alloc(Role::Activation, len)?;
         let packs = len / cuda.vector();
-        let args = Args::new().output(&mut blocks).input(&x).value(self.extents).int(packs);
+        let args = Args::new().output(&mut blocks).input(&x).value(self.argument).int(packs);
         cuda.launch(OP, "conv2d_space_to_depth", Geometry::linear(packs), args)?;
         Ok(blocks)
     }
@@ -102,7 +117,7 @@ impl SpaceToDepth {
     fn filters(&self, cuda: &Cuda, w: &Buf) -> Result<Buf> {
         let (w, len) = (cuda.operand(w)?, self.shape.weight().len());
         let mut blocks = cuda.alloc(Role::Activation, len)?;
-        let args = Args::new().output(&mut blocks).input(&w).value(self.extents).int(len);
+        let args = Args::new().output(&mut blocks).input(&w).value(self.argument).int(len);
         cuda.launch(OP, "conv2d_filters_to_depth", Geometry::linear(len), args)?;
         Ok(blocks)
     }

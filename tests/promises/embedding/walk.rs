@@ -11,7 +11,7 @@ use mlpconv::ops::gather::DeviceResizer;
 use mlpconv::ops::{Affine, Params};
 use mlpconv::shape::{ConvShape, PoolShape, Window};
 use mlpconv::weights::Tensors;
-use mlpconv::{Cpu, Device, Mode, Param, Result, Shape, Tape, Var};
+use mlpconv::{Cpu, Device, Mode, Param, Precision, Result, Shape, Tape, Var};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -125,8 +125,10 @@ fn shapes_and_plans_built_by_hand() {
             let summary = || Summary::new(&net, shape);
             if let Some(summary) = walk.may_fail(|| format!("Summary {shape}"), summary) {
                 let all = || {
-                    (summary.params(), summary.forward_macs(), summary.training_macs(), summary.kept_bytes(n))
-                        == (0, 0, summary.training_bytes(n, c), summary.inference_bytes(n))
+                    let bytes = |precision| (summary.training_bytes(precision, c), summary.inference_bytes(precision));
+                    let sums =
+                        (summary.params(), summary.forward_macs(), summary.training_macs(), summary.kept_bytes(n));
+                    (sums, Precision::ALL.map(bytes)) == ((0, 0, 0, 0), [(0, 0); 3])
                 };
                 walk.gives(|| format!("Summary {shape} for {n}"), all);
             }

@@ -75,16 +75,16 @@ impl<P: Part> Trial<P> {
         let summary = self.summary()?;
         let output = summary.layers.last().map_or(0, |layer| layer.output.len());
         let fresh = || choose(device, None);
-        let width = fresh()?.precision.activation_width();
+        let precision = fresh()?.precision;
         let measure = |training| {
             let device = fresh()?;
             on_device!(&device.backend, backend => self.measure(backend, training))
         };
         let (seconds, measured) = measure(false)?;
-        let inference = Pass { seconds, predicted: summary.inference_bytes(width), measured };
+        let inference = Pass { seconds, predicted: summary.inference_bytes(precision), measured };
         let (seconds, measured) = measure(true)?;
         // The backward pass begins with the output still there: a layer behind this one would keep it as its input.
-        let predicted = summary.training_bytes(width, 0) + output * width;
+        let predicted = summary.training_bytes(precision, 0) + output * precision.activation_width();
         Ok(Passes { inference, training: Pass { seconds, predicted, measured } })
     }
 

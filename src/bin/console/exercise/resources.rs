@@ -168,7 +168,7 @@ impl<B: Backend> Work<B> {
 
 fn infer<B: Backend<Scalar = f32>>(backend: &B, config: &TrainConfig) -> Result<Pass> {
     let Work { net, input, images, .. } = Work::new(backend, config)?;
-    let predicted = Summary::new(&net, input)?.inference_bytes(config.precision.activation_width());
+    let predicted = Summary::new(&net, input)?.inference_bytes(config.precision);
     measured(backend, predicted, || predict(backend, &net, &images, input).map(drop))
 }
 
@@ -177,8 +177,7 @@ fn train<B: Backend<Scalar = f32>>(backend: &B, config: &TrainConfig, inference:
     let summary = Summary::new(&net, input)?;
     let plan = Plan::new(&layers(&net), input, &|fusion| backend.fuses(fusion))?;
     let optimizer = config.optimizer(backend);
-    let bytes =
-        |summary: &Summary| summary.training_bytes(config.precision.activation_width(), optimizer.tensor_names().len());
+    let bytes = |summary: &Summary| summary.training_bytes(config.precision, optimizer.tensor_names().len());
     let (predicted, of_computed) = (bytes(&summary), bytes(&of_computed(&summary, &plan)));
     let mut trainer = Trainer::new(backend, net, optimizer, config.seed)?;
     // A rate so small that the steps change nothing.
@@ -357,7 +356,7 @@ fn memory_sentence(whole: &Whole, parts: &[Measured], batch: usize) -> String {
 #[cfg(test)]
 mod tests {
     use mlpconv::train::Preset;
-    use mlpconv::{Cpu, nn::Module as _};
+    use mlpconv::{Cpu, Precision, nn::Module as _};
 
     use super::*;
 
@@ -394,6 +393,6 @@ mod tests {
         // The pool behind the first block reads 53 of 54 rows and columns.
         assert_eq!(computed.layers[0].output, Shape::image(2, 96, 53, 53));
         assert_eq!(computed.layers[1].input, Shape::image(2, 96, 53, 53));
-        assert!(computed.training_bytes(4, 0) < summary.training_bytes(4, 0));
+        assert!(computed.training_bytes(Precision::Fp32, 0) < summary.training_bytes(Precision::Fp32, 0));
     }
 }
