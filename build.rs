@@ -1,4 +1,4 @@
-//! Compiles the kernels to PTX, once for each precision, and embeds it. It needs nvcc, but neither a GPU nor a driver.
+//! Compiles the kernels to PTX, once for each precision, and embeds it, compressed to an eighth. It needs nvcc, but neither a GPU nor a driver.
 //! Without nvcc the crate builds all the same, with the CPU backend alone; `MLPCONV_REQUIRE_CUDA=1` makes that a failure.
 //!
 //! # Architectures
@@ -16,6 +16,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,6 +32,8 @@ mod architecture;
 mod tiles;
 
 use architecture::Architecture;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 
 /// Values of `-DPRECISION`: fp32, tf32, bf16.
 const PRECISIONS: [u32; 3] = [0, 1, 2];
@@ -75,12 +78,12 @@ fn fail(message: &str) -> ! {
     exit(1)
 }
 
-/// One kernel file at one precision for one architecture, and the PTX that it became.
+/// One kernel file at one precision for one architecture, and the PTX that it became, compressed.
 struct Compiled {
     module: String,
     precision: u32,
     architecture: Architecture,
-    ptx: PathBuf,
+    deflated: PathBuf,
 }
 
 /// The first nvcc that runs: `$NVCC`, then toolkits in their usual places, then installations by pip.
@@ -143,18 +146,19 @@ fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
             let mut hasher = DefaultHasher::new();
             (&version, FLAGS, &defines, precision, architecture).hash(&mut hasher);
             hash_source(&kernels, &source, &mut BTreeSet::new(), &mut hasher);
-            let ptx = out.join(format!("{module}.{architecture}.{precision}.{:016x}.ptx", hasher.finish()));
-            units.push((source.clone(), Compiled { module: module.clone(), precision, architecture, ptx }));
+            let name = format!("{module}.{architecture}.{precision}.{:016x}.deflate", hasher.finish());
+            let deflated = out.join(name);
+            units.push((source.clone(), Compiled { module: module.clone(), precision, architecture, deflated }));
         }
     }
-    for stale in children(out, "").into_iter().filter(|path| path.extension() == Some(OsStr::new("ptx"))) {
-        if !units.iter().any(|(_, unit)| unit.ptx == stale) {
+    for stale in children(out, "").into_iter().filter(|path| path.extension() == Some(OsStr::new("deflate"))) {
+        if !units.iter().any(|(_, unit)| unit.deflated == stale) {
             // A failure is ignored: nothing includes the file any more.
             let _ = fs::remove_file(stale);
         }
     }
     // The largest files take longest and go first, so that no worker waits for one of them at the end.
-    let mut due: Vec<_> = units.iter().filter(|(_, unit)| !unit.ptx.exists()).collect();
+    let mut due: Vec<_> = units.iter().filter(|(_, unit)| !unit.deflated.exists()).collect();
     due.sort_by_key(|(source, _)| std::cmp::Reverse(fs::metadata(source).map_or(0, |file| file.len())));
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize);
     let next = AtomicUsize::new(0);
@@ -216,7 +220,7 @@ fn compile(
     unit: &Compiled,
     defines: &[(String, String)],
 ) -> Result<(), String> {
-    let fresh = unit.ptx.with_extension("new");
+    let [fresh, packed] = ["ptx", "new"].map(|extension| unit.deflated.with_extension(extension));
     let mut command = Command::new(nvcc);
     command.args(FLAGS).arg(format!("-arch=compute_{}", unit.architecture)).arg("-I").arg(manifest.join("kernels"));
     command.arg(format!("-DPRECISION={}", unit.precision));
@@ -233,7 +237,14 @@ fn compile(
     // Paths of sources are made relative to the repository: the PTX does not depend on its place.
     let ptx = fs::read_to_string(&fresh).map_err(|error| format!("cannot read {}: {error}", fresh.display()))?;
     let ptx = ptx.replace(&format!("{}/", manifest.display()), "");
-    fs::write(&unit.ptx, ptx).map_err(|error| format!("cannot write {}: {error}", unit.ptx.display()))?;
+    let deflate = || {
+        let mut encoder = DeflateEncoder::new(fs::File::create(&packed)?, Compression::default());
+        encoder.write_all(ptx.as_bytes())?;
+        encoder.finish()?;
+        // Renamed when it is whole: a build that is broken off leaves none.
+        fs::rename(&packed, &unit.deflated)
+    };
+    deflate().map_err(|error| format!("cannot write {}: {error}", unit.deflated.display()))?;
     // A failure is ignored: the file is overwritten next time.
     let _ = fs::remove_file(fresh);
     Ok(())
@@ -252,13 +263,14 @@ fn remedy(said: &str) -> &'static str {
 /// Writes what `src/device/cuda/kernels.rs` includes.
 fn embed(out: &Path, missing: &str, compiled: &[Compiled]) {
     let mut text = format!("pub(super) const MISSING: Option<&str> = {missing};\n");
-    // A constant would be in the program once for each crate and unit of code that reads it: 20 MiB each.
+    // A constant would be in the program once for each crate and unit of code that reads it.
     text += "pub(super) static PTX: &[Ptx] = &[\n";
-    for Compiled { module, precision, architecture, ptx } in compiled {
+    for Compiled { module, precision, architecture, deflated } in compiled {
         // An architecture's debugging text is the expression for it.
         let precision = format!("precision: Precision::ALL[{precision}]");
         let architecture = format!("architecture: {architecture:?}");
-        writeln!(text, "    Ptx {{ module: {module:?}, {precision}, {architecture}, text: include_str!({ptx:?}) }},")
+        let deflated = format!("deflated: include_bytes!({deflated:?})");
+        writeln!(text, "    Ptx {{ module: {module:?}, {precision}, {architecture}, {deflated} }},")
             .expect("a string takes text");
     }
     text += "];\n";

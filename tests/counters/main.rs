@@ -200,7 +200,7 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     };
     // The virtual GPU of these counts runs the portable architecture.
     let of_op = |unit: &Ptx| unit.module == op && unit.architecture == Architecture::PORTABLE;
-    let Ptx { text, .. } = ptx(precision).find(of_op).expect("a module for each op");
+    let text = ptx(precision).find(of_op).expect("a module for each op").text().unwrap();
     Row {
         layer: layer.name,
         pass,
@@ -211,7 +211,7 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
         stores: stores(launch),
         least: least::gemm(pass, g, &pool, tile, precision.activation_width(), grid[1]),
         conflicts: number(launch, "shared_bank_conflicts"),
-        widths: loops::access_widths(text, &kernel).unwrap_or_else(|| panic!("{kernel} has no main loop")),
+        widths: loops::access_widths(&text, &kernel).unwrap_or_else(|| panic!("{kernel} has no main loop")),
         kernel,
     }
 }

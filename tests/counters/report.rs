@@ -44,9 +44,9 @@ counted here); the images' own gradient nobody asks for.
 ";
 
 /// The version of nvcc, from the PTX.
-fn compiler() -> &'static str {
-    let unit = ptx(Precision::Fp32).next().expect("modules");
-    unit.text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version)
+fn compiler() -> String {
+    let text = ptx(Precision::Fp32).next().expect("modules").text().unwrap();
+    text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version).to_owned()
 }
 
 pub fn markdown(tables: &[(Precision, Vec<Row>)]) -> String {

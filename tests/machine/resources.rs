@@ -47,7 +47,7 @@ struct Kernel {
 }
 
 /// Module, kernel, and the precision's index in `Precision::ALL`.
-type Key = (&'static str, &'static str, usize);
+type Key = (&'static str, String, usize);
 
 /// Every kernel's resources.
 pub struct Resources(BTreeMap<Key, Kernel>);
@@ -55,10 +55,11 @@ pub struct Resources(BTreeMap<Key, Kernel>);
 impl Resources {
     pub fn of(compiled: &[Compiled]) -> Self {
         let mut kernels: BTreeMap<Key, Kernel> = BTreeMap::new();
-        for Compiled { ptx: Ptx { module, precision, text, .. }, on, report, .. } in compiled {
-            for (name, threads) in entries(text) {
+        for Compiled { ptx, on, report, .. } in compiled {
+            let (Ptx { module, precision, .. }, text) = (ptx, ptx.text().expect("PTX"));
+            for (name, threads) in entries(&text) {
                 let usage = usage(report, name).unwrap_or_else(|| panic!("ptxas says nothing of {name}:\n{report}"));
-                let kernel = kernels.entry((module, name, *precision as usize)).or_insert_with(|| {
+                let kernel = kernels.entry((module, name.to_owned(), *precision as usize)).or_insert_with(|| {
                     let dynamic = dynamic_shared(*precision, name);
                     Kernel { threads, dynamic, usage: Default::default() }
                 });
@@ -122,7 +123,7 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
 }
 
 /// A module's kernels, each with the threads of its blocks.
-fn entries(text: &'static str) -> impl Iterator<Item = (&'static str, usize)> {
+fn entries(text: &str) -> impl Iterator<Item = (&str, usize)> {
     let starts = text.match_indices(".entry ").map(|(at, word)| &text[at + word.len()..]);
     starts.map(|rest| {
         let name = rest.split('(').next().unwrap_or_default().trim();

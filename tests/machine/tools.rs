@@ -54,13 +54,14 @@ impl Tools {
         units.sort_by_key(|(ptx, _)| ptx.architecture);
         // The largest units take longest and go first.
         let mut order: Vec<usize> = (0..units.len()).collect();
-        order.sort_by_key(|&unit| Reverse(units[unit].0.text.len()));
+        let texts: Vec<String> = units.iter().map(|(ptx, _)| ptx.text().expect("PTX")).collect();
+        order.sort_by_key(|&unit| Reverse(texts[unit].len()));
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             while let Some(&unit) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let (ptx, on) = units[unit];
-                done.push((unit, self.unit(ptx, on)));
+                done.push((unit, self.unit(ptx, &texts[unit], on)));
             }
             done
         };
@@ -73,8 +74,8 @@ impl Tools {
         done.into_iter().map(|(_, compiled)| compiled).collect()
     }
 
-    fn unit(&self, ptx: Ptx, on: usize) -> Compiled {
-        let Ptx { module, precision, architecture, text } = ptx;
+    fn unit(&self, ptx: Ptx, text: &str, on: usize) -> Compiled {
+        let Ptx { module, precision, architecture, .. } = ptx;
         let target = if architecture.specific { format!("sm_{architecture}") } else { GPUS[on].name() };
         let cubin = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = Command::new(&self.ptxas);

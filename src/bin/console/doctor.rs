@@ -91,10 +91,8 @@ fn cuda() {
         None => {
             let units = || cuda::ptx(Precision::Fp32);
             let modules: BTreeSet<_> = units().map(|unit| unit.module).collect();
-            let isa = units()
-                .next()
-                .and_then(|unit| unit.text.lines().find_map(|line| line.strip_prefix(".version ").map(str::trim)));
-            let isa = isa.unwrap_or("?");
+            let text = units().next().and_then(|unit| unit.text().ok()).unwrap_or_default();
+            let isa = text.lines().find_map(|line| line.strip_prefix(".version ").map(str::trim)).unwrap_or("?");
             let architectures: BTreeSet<_> = units().map(|unit| unit.architecture).collect();
             let others = architectures.iter().filter(|architecture| **architecture != cuda::Architecture::PORTABLE);
             let others: String = others.map(|architecture| format!(", some for sm_{architecture}")).collect();

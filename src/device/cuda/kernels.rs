@@ -4,15 +4,17 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{CString, c_char, c_void};
+use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUresult};
+use flate2::read::DeflateDecoder;
 
 use super::{Architecture, CudaError, Precision, driver};
-use crate::Result;
 use crate::error::describe;
+use crate::{Error, Result};
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
@@ -28,7 +30,25 @@ pub struct Ptx {
     pub module: &'static str,
     pub precision: Precision,
     pub architecture: Architecture,
-    pub text: &'static str,
+    /// The PTX, by DEFLATE.
+    deflated: &'static [u8],
+}
+
+impl Ptx {
+    /// The text, which this unpacks.
+    ///
+    /// # Errors
+    /// [`CudaError::Module`] if the program's file is damaged.
+    pub fn text(&self) -> Result<String> {
+        let mut text = String::new();
+        let read = DeflateDecoder::new(self.deflated).read_to_string(&mut text);
+        read.map(|_| text).map_err(|_| self.damaged())
+    }
+
+    fn damaged(&self) -> Error {
+        let log = "its PTX in this build is damaged; build again".into();
+        CudaError::Module { module: self.module, log }.into()
+    }
 }
 
 /// The PTX of every module at one precision, of all architectures.
@@ -145,9 +165,9 @@ impl Drop for Kernels {
 }
 
 /// Loads PTX. The driver compiles it for its GPU, and caches the result between programs.
-fn load(Ptx { module, text, .. }: Ptx) -> Result<CUmodule> {
-    let damaged = |_| CudaError::Module { module, log: "its PTX in this build has a NUL; build again".into() };
-    let image = CString::new(text).map_err(damaged)?;
+fn load(ptx: Ptx) -> Result<CUmodule> {
+    let (text, module) = (ptx.text()?, ptx.module);
+    let image = CString::new(text.as_str()).map_err(|_| ptx.damaged())?;
     let mut log = vec![0u8; 4096];
     let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
     // An option's value is passed in place of a pointer.
@@ -181,7 +201,7 @@ mod tests {
     fn compiled(names: &[&str]) -> Vec<Ptx> {
         let unit = |module, name: &str| {
             let architecture = Architecture::from_name(name).expect("an architecture");
-            Ptx { module, precision: Precision::Bf16, architecture, text: "" }
+            Ptx { module, precision: Precision::Bf16, architecture, deflated: &[] }
         };
         names.iter().flat_map(|name| [unit("conv2d", name), unit("other", name)]).collect()
     }
@@ -190,6 +210,16 @@ mod tests {
         let chosen = candidates(compiled(names).into_iter(), "conv2d", capability);
         assert!(chosen.iter().all(|unit| unit.module == "conv2d"));
         chosen.iter().map(|unit| unit.architecture.to_string()).collect()
+    }
+
+    #[test]
+    fn damaged_ptx_is_told() {
+        for unit in PTX {
+            let text = unit.text().unwrap();
+            assert!(text.contains(".version ") && text.len() > unit.deflated.len(), "{}", unit.module);
+            let cut = Ptx { deflated: &unit.deflated[..unit.deflated.len() / 2], ..*unit };
+            assert!(cut.text().unwrap_err().to_string().contains("build again"));
+        }
     }
 
     #[test]
