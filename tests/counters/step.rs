@@ -1,6 +1,7 @@
 //! A training step of the book's network, launch by launch: the bytes it moves, against the bytes of the plan.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::{env, fs};
 
@@ -20,7 +21,7 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/S
 const HEAD: &str = "\
 # What a training step launches and moves
 
-A step of the book's network at 224×224, launch by launch, as the virtual GPU (108 multiprocessors) counts it: images from the
+A step of the book's network at 224×224, launch by launch, as the virtual GPU (132 multiprocessors) counts it: images from the
 resident data set, forward, loss, backward, update. On a GPU the whole of it is one graph. Written by `make counters`;
 `cargo test --test counters` runs smaller batches and holds them to this list of kernels, and the total of bf16 to the plan.
 
@@ -79,10 +80,16 @@ pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
     gpu.synchronize()
 }
 
+/// The columns of `step.csv`, from which `mlpconv model` calculates.
+const COLUMNS: &str =
+    "precision,images,kernel,blocks,threads,shared,moved,asked,flops,mma,instructions,accesses,conflicts";
+
 /// The counters of a launch.
 struct Launch {
     kernel: String,
     grid: [usize; 2],
+    /// The end of its row in `step.csv`, after the kernel.
+    row: String,
     reads: usize,
     writes: usize,
     asked: usize,
@@ -95,13 +102,21 @@ impl Launch {
     fn new(launch: &Value) -> Self {
         let sectors = |names: [&str; 2]| names.map(|name| number(launch, name) * SECTOR);
         let [reads, writes] = sectors(["global_load_footprint", "global_store_footprint"]);
+        let asked = sectors(["global_load_sectors", "global_store_sectors"]).iter().sum();
+        let (grid, flops) = (grid(launch), number(launch, "flops"));
+        let threads: u64 = (0..3).map(|axis| launch["block"][axis].as_u64().expect("threads")).product();
+        let shared = launch["dynamic_shared"].as_u64().expect("bytes");
+        let counts = ["mma", "warp_instructions", "shared_accesses", "shared_bank_conflicts"];
+        let counts = counts.map(|name| number(launch, name).to_string()).join(",");
+        let row = format!("{},{threads},{shared},{},{asked},{flops},{counts}", grid[0] * grid[1], reads + writes);
         Launch {
             kernel: launch["kernel"].as_str().expect("a name").to_owned(),
-            grid: grid(launch),
+            grid,
+            row,
             reads,
             writes,
-            asked: sectors(["global_load_sectors", "global_store_sectors"]).iter().sum(),
-            flops: number(launch, "flops"),
+            asked,
+            flops,
             conflicts: {
                 let [conflicts, accesses] =
                     ["shared_bank_conflicts", "shared_accesses"].map(|name| number(launch, name));
@@ -187,7 +202,7 @@ impl Step {
         )
         .unwrap();
         for (i, launch) in launches.iter().enumerate() {
-            let Launch { kernel, grid, reads, writes, asked, flops, conflicts } = launch;
+            let Launch { kernel, grid, reads, writes, asked, flops, conflicts, .. } = launch;
             let grid = if grid[1] == 1 { grid[0].to_string() } else { format!("{}×{}", grid[0], grid[1]) };
             let (asked, flops) = (*asked as f64 / (reads + writes) as f64, *flops as f64 / 1e9 / *batch as f64);
             writeln!(
@@ -200,6 +215,12 @@ impl Step {
             )
             .unwrap();
         }
+    }
+
+    /// The rows of `step.csv`.
+    fn rows(&self) -> Vec<String> {
+        let Step { precision, batch, launches } = self;
+        launches.iter().map(|launch| format!("{precision},{batch},{},{}", launch.kernel, launch.row)).collect()
     }
 
     fn kernels(&self) -> Vec<String> {
@@ -261,7 +282,10 @@ pub fn check(launches: &[Value]) {
         Some(path) => {
             let mut text = HEAD.to_owned();
             steps.iter().for_each(|step| step.section(&mut text));
-            fs::write(path, text).unwrap();
+            fs::write(&path, text).unwrap();
+            let rows = steps.iter().flat_map(Step::rows).map(|row| row + "\n");
+            fs::write(Path::new(&path).with_file_name("step.csv"), format!("{COLUMNS}\n{}", rows.collect::<String>()))
+                .unwrap();
         }
         None => {
             let report = fs::read_to_string(COMMITTED).unwrap();

@@ -53,6 +53,30 @@ Flatten output shape:\t torch.Size([1, 10])
     assert!(said.contains(&format!("\n{chapter}\n")), "{said}");
 }
 
+/// The microseconds of a model's step.
+fn modelled(options: &str) -> f64 {
+    let said = mlpconv(&format!("model {options}")).stdout;
+    assert!(said.starts_with("Estimate: ") && said.contains("Nothing here was measured on that GPU."), "{said}");
+    let line = said.lines().find(|line| line.contains(" us a step, ")).expect("a sum");
+    line.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_model_is_an_estimate_for_each_gpu_and_precision() {
+    for gpu in ["h200", "h100", "a100", "4090", "3090"] {
+        let [fp32, tf32, bf16] =
+            ["fp32", "tf32", "bf16"].map(|precision| modelled(&format!("--gpu {gpu} --precision {precision}")));
+        assert!(fp32 > tf32 && tf32 > bf16 && bf16 > 300.0, "{gpu}: {fp32}, {tf32}, {bf16}");
+        let few = modelled(&format!("--gpu {gpu} --precision bf16 --batch-size 8"));
+        assert!(few < bf16, "{gpu}: {few} for 8 images, {bf16} for 128");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("model.html");
+    mlpconv(&format!("model --precision bf16 --out {}", page.display()));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("<svg") && page.contains("An estimate") && page.contains("conv2d_dgrad_128x96"), "{page}");
+}
+
 /// The ops of a plan's steps, in order.
 fn steps(said: &str) -> Vec<&str> {
     let lines = said.lines().skip(3).take_while(|line| !line.is_empty());

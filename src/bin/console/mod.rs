@@ -18,6 +18,7 @@ pub mod import;
 pub mod limits;
 pub mod man;
 pub mod memory;
+pub mod model;
 pub mod output;
 pub mod page;
 pub mod plan;
@@ -53,6 +54,7 @@ use evaluate::{EvaluateArgs, evaluate};
 use exercise::{ExerciseArgs, exercise};
 use export::{ExportArgs, export};
 use import::{ImportArgs, import};
+use model::{ModelArgs, model};
 pub use output::{emit, note, say, say_in_one};
 use plan::plan;
 use predict::{PredictArgs, predict};
@@ -93,6 +95,8 @@ enum Command {
         #[command(flatten)]
         device: DeviceArgs,
     },
+    /// An estimate of a training step of d2l's NiN on a GPU that is not at hand: each launch, and what binds it
+    Model(ModelArgs),
     /// Loss and accuracy of a run's weights on the test images, and how well they tell each class
     Evaluate(EvaluateArgs),
     /// What a run's network takes pictures of your own for: PNG or JPEG files of any size, colour and depth
@@ -216,6 +220,7 @@ fn run(command: Command) -> Result<ExitCode> {
             summary(&TrainConfig { momentum, ..network.config(optimizer) })?;
         }
         Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device)?,
+        Command::Model(args) => model(&args)?,
         Command::Evaluate(args) => evaluate(args)?,
         Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args)?,
         Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref())?,

@@ -230,7 +230,7 @@ fn nin(heads: &[Counted]) -> Option<&Counted> {
 }
 
 fn pictures(heads: &[Counted], whole: usize) -> Vec<Markup> {
-    let bar = |name: String, value: f64, note: String| Bar { name, value, range: None, note };
+    let bar = |name: String, value: f64, note: String| Bar { name, value, range: None, note, series: 0 };
     let counts = heads.iter().map(|counted| bar(counted.head.name(), counted.weights as f64, counted.head.formula()));
     let whole = bar("NiN, whole network".into(), whole as f64, "all blocks, with biases".into());
     let costs = |title: &str, label: &str, of: fn(&Passes) -> f64| {

@@ -158,6 +158,7 @@ fn fates(runs: &[Runs; 2]) -> Bars {
                 value: count as f64,
                 range: None,
                 note: format!("{count} of {all}"),
+                series: 0,
             }
         };
         runs.iter().filter(|of| of.count(*fate) > 0).map(bar).collect::<Vec<_>>()
@@ -174,6 +175,7 @@ fn accuracies(runs: &[Runs; 2]) -> Bars {
             value: run.accuracy().unwrap_or_default(),
             range: None,
             note: fate.word().into(),
+            series: 0,
         })
     });
     let (title, label) = ("Test accuracy of each run".into(), "test accuracy".into());

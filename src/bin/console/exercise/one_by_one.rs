@@ -55,7 +55,7 @@ impl Question for OneByOne {
             let Some(reached) = accuracies(&trainings, name) else { continue };
             table.push([name.into(), reached.to_string(), reached.seeds().to_string(), params.clone(), macs.clone()]);
             let note = format!("{params} parameters, {macs} multiply-adds");
-            bars.push(Bar { name: name.into(), value: reached.mean(), range: Some(reached.range()), note });
+            bars.push(Bar { name: name.into(), value: reached.mean(), range: Some(reached.range()), note, series: 0 });
         }
         let bars = Bars {
             title: "Test accuracy by 1x1 convolutions in each block".into(),

@@ -173,11 +173,11 @@ fn pictures(costs: &[Cost], trainings: &[Trained]) -> Vec<Markup> {
     let reached = REDUCTIONS.iter().zip(costs).filter_map(|(reduction, cost)| {
         let reached = accuracies(trainings, reduction.name)?;
         let note = format!("{} parameters, {} multiply-adds", grouped(cost.params), metric(cost.macs));
-        Some(Bar { name: reduction.name.into(), value: reached.mean(), range: Some(reached.range()), note })
+        Some(Bar { name: reduction.name.into(), value: reached.mean(), range: Some(reached.range()), note, series: 0 })
     });
     let times = REDUCTIONS.iter().zip(costs).map(|(reduction, cost)| {
         let (value, note) = (cost.passes.training.seconds * 1e3, reduction.channels());
-        Bar { name: reduction.name.into(), value, range: None, note }
+        Bar { name: reduction.name.into(), value, range: None, note, series: 0 }
     });
     let axis = |label: &str| Axis { label: label.into(), scale: Scale::Linear };
     vec![

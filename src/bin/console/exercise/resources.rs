@@ -278,7 +278,7 @@ fn pictures(parts: &[Measured]) -> Vec<Markup> {
     let bars = |title: &str, label: &str, bar: &dyn Fn(&Measured) -> (f64, String)| {
         let bars = parts.iter().map(|part| {
             let (value, note) = bar(part);
-            Bar { name: part.name.clone(), value, range: None, note }
+            Bar { name: part.name.clone(), value, range: None, note, series: 0 }
         });
         Bars { title: title.into(), label: label.into(), scale: Scale::Linear, bars: bars.collect() }.figure()
     };

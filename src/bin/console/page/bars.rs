@@ -15,6 +15,8 @@ pub struct Bar {
     pub range: Option<[f64; 2]>,
     /// A word about the bar, or nothing.
     pub note: String,
+    /// The number of its colour among those of series.
+    pub series: usize,
 }
 
 /// A chart of bars.
@@ -80,7 +82,7 @@ impl Bars {
                     @if let Some(to) = x(bar.value) {
                         rect x=(format_args!("{:.1}", from.min(to)))
                             width=(format_args!("{:.1}", (to - from).abs().max(1.0)))
-                            y=(top + LINE) height=(THICKNESS) style="fill:var(--series-0)" {}
+                            y=(top + LINE) height=(THICKNESS) style=(format_args!("fill:var(--series-{})", bar.series)) {}
                     }
                     @if let Some([low, high]) = bar.range && let (Some(low), Some(high)) = (x(low), x(high)) {
                         path.whisker d=(format_args!(
@@ -136,7 +138,7 @@ mod tests {
 
     #[test]
     fn bars_without_a_place_are_told_in_words() {
-        let bar = |value, range| Bar { name: "<a>".into(), value, range, note: String::new() };
+        let bar = |value, range| Bar { name: "<a>".into(), value, range, note: String::new(), series: 0 };
         for scale in [Scale::Linear, Scale::Log] {
             let odd = [f64::NAN, f64::INFINITY, 0.0, -3.0, 5e-324, f64::MAX];
             let bars = odd.map(|value| bar(value, Some([value, 2.0]))).to_vec();

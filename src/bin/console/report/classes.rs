@@ -105,7 +105,7 @@ fn rates(look: &Look, confusion: &Confusion) -> Markup {
     let rows: Vec<_> = classes().map(row).collect();
     let bar = |class: usize| {
         let value = confusion.recall(class).unwrap_or(f64::NAN);
-        Bar { name: look.class(class).to_owned(), value, range: None, note: String::new() }
+        Bar { name: look.class(class).to_owned(), value, range: None, note: String::new(), series: 0 }
     };
     let recall = Bars {
         title: "Recall of each class".into(),

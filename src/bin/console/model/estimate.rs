@@ -1,0 +1,99 @@
+//! The estimate of a launch: the time of each pipe by itself, of which the longest counts.
+
+use mlpconv::Precision;
+
+use super::gpus::{ALONE, GAP, Gpu};
+use super::tables::{Code, Launch};
+
+/// What a launch may be bound by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pipe {
+    /// The tensor cores, or in fp32 the multiply-adds.
+    Math,
+    /// The schedulers, which issue an instruction a clock each.
+    Issue,
+    Shared,
+    L2,
+    Memory,
+}
+
+impl Pipe {
+    pub const ALL: [Pipe; 5] = [Pipe::Math, Pipe::Issue, Pipe::Shared, Pipe::L2, Pipe::Memory];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Pipe::Math => "math",
+            Pipe::Issue => "issue",
+            Pipe::Shared => "shared",
+            Pipe::L2 => "L2",
+            Pipe::Memory => "memory",
+        }
+    }
+}
+
+/// A launch's estimate.
+#[derive(Debug)]
+pub struct Estimate {
+    /// Microseconds of each of [`Pipe::ALL`], waves included.
+    pub pipes: [f64; 5],
+    pub binds: Pipe,
+    /// Blocks, over those that run at once.
+    pub waves: f64,
+    /// Microseconds, with the gap to the next launch.
+    pub time: f64,
+}
+
+/// Partitions of a multiprocessor, each with a scheduler and a tensor core.
+const PARTITIONS: f64 = 4.0;
+
+impl Estimate {
+    /// Of a launch on `images` images: what was counted on fewer or more is taken in proportion.
+    pub fn of(launch: &Launch, code: &Code, gpu: &Gpu, precision: Precision, images: usize) -> Self {
+        let scale = images as f64 / launch.images as f64;
+        let blocks = (launch.blocks as f64 * scale).ceil();
+        // Whole rounds of the main loop by its `mma`. What is outside of it is taken as executed once by each warp.
+        let (instructions, passes) = if code.mma > 0.0 {
+            let rounds = launch.mma / code.mma;
+            let outside = (code.instructions - code.usual - code.seldom).max(0.0);
+            let warps = (launch.blocks * launch.warps) as f64;
+            (rounds * code.usual + warps * outside, rounds * code.passes + launch.conflicts)
+        } else {
+            (launch.instructions, launch.accesses + launch.conflicts)
+        };
+        let math = match precision {
+            _ if launch.mma > 0.0 => launch.mma * gpu.mma / PARTITIONS,
+            // A warp's multiply-add is 64 operations.
+            _ => launch.flops / 64.0 / gpu.fma,
+        };
+        // Clocks of one multiprocessor that did all by itself.
+        let local = [math, instructions / PARTITIONS, passes];
+        let clocks = 1e3 * gpu.gigahertz;
+        let (waves, stretch) = waves(launch, code, gpu, blocks);
+        let local = local.map(|alone| stretch * scale * alone / gpu.multiprocessors as f64 / clocks);
+        let l2 = scale * launch.asked / gpu.l2 / clocks;
+        let memory = scale * launch.moved / (gpu.memory * 1e6);
+        let pipes = [local[0], local[1], local[2], l2, memory];
+        let longest = Pipe::ALL.into_iter().zip(pipes).max_by(|(_, one), (_, other)| one.total_cmp(other));
+        let (binds, time) = longest.expect("five pipes");
+        Estimate { pipes, binds, waves, time: time + GAP }
+    }
+}
+
+/// The waves of a launch, and how much longer than in perfect balance its multiprocessors take.
+fn waves(launch: &Launch, code: &Code, gpu: &Gpu, blocks: f64) -> (f64, f64) {
+    // Registers of a warp are allocated in units of 256, and CUDA takes one KiB of shared memory for each block.
+    let registers = (code.registers * 32).next_multiple_of(256).max(256);
+    let at_once = [
+        4 * ((16 << 10) / registers) / launch.warps.next_multiple_of(4).max(1),
+        gpu.shared / (launch.shared + 1024),
+        gpu.warps / launch.warps.max(1),
+        gpu.blocks,
+    ];
+    let at_once = at_once.into_iter().min().unwrap_or(1).max(1) as f64;
+    let slots = at_once * gpu.multiprocessors as f64;
+    let (waves, whole) = (blocks / slots, (blocks / slots).floor());
+    // Blocks of a multiprocessor in the last wave, as a share of those that it holds.
+    let share = ((blocks - whole * slots) / gpu.multiprocessors as f64).ceil() / at_once;
+    let last = if share > 0.0 { share + (1.0 - share) * ALONE } else { 0.0 };
+    (waves, (whole + last) / waves)
+}

@@ -1,0 +1,114 @@
+//! `mlpconv model`: an estimate of a training step on a GPU that is not at hand, launch by launch, and what binds each.
+
+mod estimate;
+mod gpus;
+mod tables;
+
+use std::path::PathBuf;
+
+use maud::html;
+use mlpconv::{Error, Precision, Result};
+
+use super::exercise::findings::Table;
+use super::page::{self, Bar, Bars, Page, Scale};
+use super::say;
+use estimate::{Estimate, Pipe};
+use gpus::{ALONE, GAP, Gpu};
+use tables::{Launch, code, launches};
+
+/// The arguments of `mlpconv model`.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// h200, h100, a100, 4090 or 3090
+    #[arg(long, value_name = "NAME", default_value = "h200")]
+    gpu: String,
+    /// fp32, tf32 or bf16
+    #[arg(long, default_value = "tf32")]
+    precision: Precision,
+    /// Images a batch
+    #[arg(long, default_value_t = 128)]
+    batch_size: usize,
+    /// Write a page with a picture as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Prints the estimate.
+///
+/// # Errors
+/// [`Error::Config`] for a GPU that is not in the list or a batch without images; [`Error::Io`] if the page cannot be written.
+pub fn model(args: &ModelArgs) -> Result<()> {
+    let (gpu, precision, batch) = (gpus::gpu(&args.gpu)?, args.precision, args.batch_size);
+    if batch == 0 {
+        return Err(Error::Config { what: "batch-size".into(), problem: "must be at least 1".into() });
+    }
+    let launches = launches(precision);
+    let estimates: Vec<(&Launch, Estimate)> = launches
+        .iter()
+        .filter_map(|launch| {
+            let code = code(launch.kernel, precision, gpu.architecture)?;
+            Some((launch, Estimate::of(launch, &code, gpu, precision, batch)))
+        })
+        .collect();
+    let total: f64 = estimates.iter().map(|(_, estimate)| estimate.time).sum();
+    let title = format!("Estimate: a training step of d2l at 224x224, {batch} images, {precision}, {}", gpu.title);
+    say(format_args!("{title}\nNothing here was measured on that GPU.\n"));
+    let head = ["launch", "us", "binds", "waves", "math", "issue", "shared", "L2", "memory"];
+    let mut table = Table::new(head);
+    for (i, (launch, estimate)) in estimates.iter().enumerate() {
+        let [math, issue, shared, l2, memory] = estimate.pipes.map(|time| format!("{time:.1}"));
+        let (name, time) = (format!("{:>2} {}", i + 1, launch.kernel), format!("{:.1}", estimate.time));
+        let (binds, waves) = (estimate.binds.name().to_owned(), format!("{:.2}", estimate.waves));
+        table.push([name, time, binds, waves, math, issue, shared, l2, memory]);
+    }
+    say(table.text());
+    let bound: Vec<String> = shares(&estimates).into_iter().map(|(pipe, time)| format!("{pipe} {time:.0}")).collect();
+    say(format_args!(
+        "\n{total:.0} us a step, {:.0} images/s; bound by: {} us",
+        1e6 * batch as f64 / total,
+        bound.join(", ")
+    ));
+    say(format_args!(
+        "gaps: {GAP} us after each launch, a guess; a block alone takes {ALONE} of the others' time, a guess"
+    ));
+    say(format_args!("{}", gpu.sources));
+    match &args.out {
+        Some(path) => picture(&title, gpu, &estimates, &table, total).write(path),
+        None => Ok(()),
+    }
+}
+
+/// The time of the launches that each pipe binds, the longest first.
+fn shares(estimates: &[(&Launch, Estimate)]) -> Vec<(&'static str, f64)> {
+    let time = |pipe: Pipe| -> f64 {
+        estimates.iter().filter(|(_, estimate)| estimate.binds == pipe).map(|(_, estimate)| estimate.time).sum()
+    };
+    let mut shares: Vec<(&str, f64)> = Pipe::ALL.into_iter().map(|pipe| (pipe.name(), time(pipe))).collect();
+    shares.retain(|(_, time)| *time > 0.0);
+    shares.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    shares
+}
+
+fn picture(title: &str, gpu: &Gpu, estimates: &[(&Launch, Estimate)], table: &Table, total: f64) -> Page {
+    let bar = |(i, (launch, estimate)): (usize, &(&Launch, Estimate))| Bar {
+        name: format!("{} {}", i + 1, launch.kernel),
+        value: estimate.time,
+        range: None,
+        note: format!("bound by {}, {:.2} waves", estimate.binds.name(), estimate.waves),
+        series: estimate.binds as usize,
+    };
+    let bars = Bars {
+        title: "Launches, coloured by what binds each".into(),
+        label: "microseconds, an estimate".into(),
+        scale: Scale::Linear,
+        bars: estimates.iter().enumerate().map(bar).collect(),
+    };
+    let lead = html! {
+        p { "An estimate: nothing here was measured on that GPU. " (format_args!("{total:.0}")) " µs a step." }
+        p { (gpu.sources) "." }
+    };
+    let mut page = Page::new(title, lead);
+    page.section("Launches", bars.figure());
+    page.section("Pipes", page::table(&table.head, &table.rows));
+    page
+}
