@@ -180,10 +180,9 @@ ptx-check: ptx
 
 # The compiler runs without a GPU and without a CUDA toolkit.
 PYPI_NVCC = $(wildcard target/nvcc/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)
-target/nvcc/installed:
+target/nvcc/installed: kernels/requirements.txt
 	python3 -m venv target/nvcc
-	target/nvcc/bin/pip install --quiet nvidia-cuda-nvcc==13.0.88 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \
-		'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' nvidia-cuda-nvdisasm==13.2.51
+	target/nvcc/bin/pip install --quiet --requirement $<
 	touch $@ build.rs
 
 # PyTorch is only ever the peer that this project is compared with. From PyPI it brings gigabytes of CUDA along; where it is

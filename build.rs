@@ -1,5 +1,5 @@
-//! Compiles the kernels to PTX, once for each precision, and embeds it, compressed to an eighth. It needs nvcc, but neither a GPU nor a driver.
-//! Without nvcc the crate builds all the same, with the CPU backend alone; `MLPCONV_REQUIRE_CUDA=1` makes that a failure.
+//! Compiles the kernels to PTX, once for each precision, and embeds it, compressed to an eighth. It needs nvcc, but neither
+//! a GPU nor a driver. Without nvcc the crate builds all the same, with the CPU backend alone; `MLPCONV_REQUIRE_CUDA=1` makes that a failure.
 //!
 //! # Architectures
 //! `kernels/NAME.cu` is compiled for the portable architecture, `compute_80`. `kernels/sm_XY/NAME.cu` is compiled for
@@ -151,7 +151,9 @@ fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
             units.push((source.clone(), Compiled { module: module.clone(), precision, architecture, deflated }));
         }
     }
-    for stale in children(out, "").into_iter().filter(|path| path.extension() == Some(OsStr::new("deflate"))) {
+    // What is not in use: of changed sources, and of a build that was broken off.
+    let made = |path: &PathBuf| ["deflate", "ptx", "new"].map(OsStr::new).map(Some).contains(&path.extension());
+    for stale in children(out, "").into_iter().filter(made) {
         if !units.iter().any(|(_, unit)| unit.deflated == stale) {
             // A failure is ignored: nothing includes the file any more.
             let _ = fs::remove_file(stale);

@@ -1,7 +1,7 @@
 // Conversion between the two types of numbers on the device, `Storage` and float.
 //
 //     cast_to_storage   y (Storage) = x (float), rounded      (overwrites or adds)
-//     cast_to_float     y (float) = x (Storage)                               (overwrites or adds)
+//     cast_to_float     y (float) = x (Storage)               (overwrites or adds)
 //
 // Grid: ceil(len / (THREADS * VECTOR)). Block: THREADS.
 #include "elementwise.cuh"

@@ -13,6 +13,7 @@
 //     conv2d_wgrad_TILE         split, x, dy, extents                  overwrites dw and db or adds, or leaves them in parts
 //     conv2d_space_to_depth, conv2d_filters_to_depth                   few channels become many: see the end of this file
 //
+// In aligned dgrad each tap has whole tiles of k, filled up with zeros.
 // y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
 // MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (where

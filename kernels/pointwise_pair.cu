@@ -23,7 +23,7 @@
 //   row goes through a layer in 16 sums in registers. Weights are read four at a time, the same for all threads.
 // * Same bits. Sums over channels have the GEMM's order. hidden and dz are rounded to Storage as if they were stored, so masks
 //   and factors are those of two convolutions; in fp32 y and dx are so to the bit. Products are plain multiply-adds, since
-//   tensor cores would mostly multiply padding. So tf32 does not round its factors here, which is more exact than required.
+//   tensor cores would mostly multiply padding.
 // * Gradients of the weights. When a tile's rows of x, hidden and both gradients are in shared memory, threads turn from pixels
 //   to elements of dw and db. Each adds up its own elements over the tile. A 1 after the last channel makes db a column of
 //   dw. After its last tile a block leaves its sums as a part, and the optimiser adds the parts up.

@@ -6,7 +6,7 @@
 //
 // `Storage` is the type of activations, of their gradients, and of the copies of weights that are multiplied. Parameters,
 // their gradients, velocities and meters are float in every precision, and so is all arithmetic: kernels load with
-// `to_float`, compute, and round once, in `to_storage`. So the operands of an `mma` are what lies in memory: no main loop
+// `to_float`, compute, and round once, in `to_storage` (pairs of bf16 by an intrinsic that rounds alike). So the operands of an `mma` are what lies in memory: no main loop
 // rounds. (The tensor core would drop the 13 bits of any other float. sm_80's `cvt` to TF32 has no other rounding.)
 #pragma once
 

@@ -68,8 +68,12 @@ fn on_the_cpu() {
 fn on_a_gpu() {
     for precision in mlpconv::Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
-        // In bf16 another order of the sums may change how a gradient of an activation is rounded.
-        let unit = if precision == mlpconv::Precision::Bf16 { 2f64.powi(-18) } else { 2f64.powi(-23) };
+        // Another order of the sums may change how a gradient of an activation is rounded.
+        let unit = 2f64.powi(match precision {
+            mlpconv::Precision::Fp32 => -23,
+            mlpconv::Precision::Tf32 => -21,
+            mlpconv::Precision::Bf16 => -18,
+        });
         leaving_them_out_changes_nothing(&*cuda, unit);
     }
 }

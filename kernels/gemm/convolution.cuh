@@ -1,6 +1,7 @@
 // The operands of a convolution as sources of the GEMM. There is never a matrix in memory (im2col): a source computes the
 // address of the image's element from the matrix's row and column. It divides when the thread begins and goes on by
-// additions, from tap to tap of the filter. Only wgrad's patches have pixels as their lines and divide for each tile.
+// additions, from tap to tap of the filter. Wgrad's patches have pixels as their lines and divide for each tile; dgrad with a stride
+// divides at each tap, and what is not aligned for each tile.
 #pragma once
 
 #include "loader.cuh"
@@ -108,7 +109,8 @@ struct PatchLines {
 // (r, s), or 0 where there is none. K-major.
 //
 // Aligned, a tap begins with a tile: the k of each tap are filled up with zeros to whole tiles, so that all threads go to the
-// next tap together, and no line or column of a tile has to look for its own.
+// next tap together, and no line or column of a tile has to look for its own. Where k is no multiple of TILE_K, zeros are
+// multiplied: in bf16 three quarters of all at k = 8, and none from 32 to 32.
 template <class Layout, bool ALIGNED>
 struct GradientLines {
     const Convolution &g;
@@ -246,7 +248,7 @@ struct FilterColumns {
             w += TILE_K * g.taps;
             tile += TILE_K;
             if (tile >= g.k) {
-                w += g.c - tile * g.taps;
+                w += g.c - static_cast<ptrdiff_t>(tile) * g.taps;
                 line -= tile;
                 tile = 0;
             }

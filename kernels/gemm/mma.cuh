@@ -6,7 +6,7 @@
 // them one by one.
 //
 // db, the sums of A's rows in wgrad, is one more column of B, of ones, in the warps of the first tile of n: an `mma` for
-// each 16 rows, into columns 2i and 2i + 1 of one shared fragment. So TF32 adds up the rounded gradients, as dw does.
+// each 16 rows, into columns 2i and 2i + 1 of one shared fragment.
 #pragma once
 
 #include "tile.cuh"

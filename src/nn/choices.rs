@@ -89,7 +89,11 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
             let blocks = geometry(&choice.tile, product.m, product.n, 1).grid[0];
             Choice { product, blocks, parts: choice.splits * part, ..choice }
         }
-        "dgrad" => plain(both, of.n * of.h * of.w, c, run.r * run.s * k),
+        "dgrad" => {
+            let choice = plain(both, of.n * of.h * of.w, c, run.r * run.s * k);
+            // Whole tiles for each tap.
+            if both { Choice { depth: run.r * run.s * k.next_multiple_of(step), ..choice } } else { choice }
+        }
         _ => {
             let product = Product { m: k, n: run.taps(), k: run.pixels() };
             // The gradient has the filter's layout.

@@ -1,4 +1,4 @@
-//! The main loop of a kernel: of all loops the innermost that multiplies most.
+//! The main loop of a kernel: of the loops that multiply most the innermost, if it can be one that loads.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,8 +136,9 @@ impl MainLoop {
         let graph = Graph::new(&function.instructions);
         let (head, body) = graph.loops().into_iter().max_by_key(|(_, body)| {
             let counts = graph.counts(body.iter());
-            let multiplies = if counts.tensor > 0 { (1, counts.tensor) } else { (0, counts.fma) };
-            (multiplies, Reverse(counts.instructions()))
+            let all = || body.iter().flat_map(|&line| graph.of(line));
+            let floats = all().filter(|instruction| instruction.opcode.starts_with("FFMA")).count();
+            (counts.tensor, floats, all().any(Instruction::loads), Reverse(counts.instructions()))
         })?;
         let loading = body.iter().any(|&line| graph.of(line).iter().any(Instruction::loads));
         let (seldom, usual): (Vec<usize>, Vec<usize>) =

@@ -17,7 +17,7 @@ const HEAD: &str = "\
 # What each kernel takes of a multiprocessor
 
 By `ptxas -v`, from the PTX of this build. Written by `make sass`, which fails if a kernel spills registers or has a
-stack in local memory, as `cargo test --test machine` does: none has.
+stack in local memory, as `cargo test --test machine` does on sm_90: none has.
 
 A cell reads *registers a thread*: *blocks* × *warps of a block*, *what binds*, where as many blocks at a time as
 possible are on a multiprocessor: **R** registers, **S** shared memory, **W** warps, **B** blocks. Shared memory is bytes
@@ -84,8 +84,8 @@ impl Resources {
         wrong
     }
 
-    pub fn markdown(&self, ptxas: &str) -> String {
-        markdown(ptxas, &self.0).expect("a string takes text")
+    pub fn markdown(&self, versions: &str) -> String {
+        markdown(versions, &self.0).expect("a string takes text")
     }
 }
 
@@ -150,7 +150,7 @@ fn usage(report: &str, kernel: &str) -> Option<Usage> {
     Some(Usage { registers, shared, stack: before(memory, " bytes stack frame")?, spills: spilled })
 }
 
-fn markdown(ptxas: &str, kernels: &BTreeMap<Key, Kernel>) -> Result<String, std::fmt::Error> {
+fn markdown(versions: &str, kernels: &BTreeMap<Key, Kernel>) -> Result<String, std::fmt::Error> {
     let mut text = String::from(HEAD);
     for (what, of) in [
         ("warps", (|gpu| gpu.warps) as fn(&Gpu) -> usize),
@@ -160,7 +160,7 @@ fn markdown(ptxas: &str, kernels: &BTreeMap<Key, Kernel>) -> Result<String, std:
         let cells: Vec<String> = GPUS.iter().map(|gpu| of(gpu).to_string()).collect();
         writeln!(text, "| {what} | {} |", cells.join(" | "))?;
     }
-    writeln!(text, "\nptxas {ptxas}.")?;
+    writeln!(text, "\n{versions}")?;
 
     let gemm = |module: &str| matches!(module, "conv2d" | "pointwise");
     for precision in Precision::ALL {

@@ -1,5 +1,6 @@
 //! The instructions of each kernel's main loop: as a table to read, and as one to compare and to calculate with.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use mlpconv::Precision;
@@ -33,7 +34,7 @@ const HEAD: &str = "\
 # What the kernels' main loops are made of
 
 The machine code that ptxas makes of this build's PTX, as nvdisasm shows it. Written by `make sass`;
-`cargo test --test machine` fails where a main loop has more instructions than here, or a kernel spills.
+`cargo test --test machine` fails where one of sm_90 has more instructions than here, or a kernel spills there.
 `sass.csv` beside it has every kernel on every architecture.
 
 A *main loop* is the innermost one that multiplies most. A cell is what one warp executes in one round, which is 64 bytes of K
@@ -41,14 +42,15 @@ in the convolutions: the *usual* instructions are on every way round that loads 
 ways only, such as at a new tap of the filter.
 
 * **mma**, **fma**, **alu**, **shared**, **global**, **other**: the usual instructions by the pipe that takes them. *fma* are
-  multiply-adds of floats and of integers; *alu* are logic, comparisons, conversions to narrower floats; *shared* are
+  multiply-adds of floats and of integers; *alu* are logic, comparisons and conversions; *shared* are
   accesses to shared memory, and shuffles; *global* are accesses to global memory, copies to shared memory among them;
   *other* are uniform registers, constants, branches and barriers.
 * **usual**: all of them. A scheduler issues one a clock, to one of its warps. **a mma**: for each `mma`, in fp32 for each
   multiply-add of a thread.
 * **seldom**: as above. **passes**: of 128 bytes over shared memory, which takes one a clock from its multiprocessor's four
   schedulers together; copies from global memory write there as well.
-* **sm_80**, **sm_86**, **sm_89**: usual + seldom instructions there.
+* **sm_80**, **sm_86**, **sm_89**: usual + seldom instructions there. In fp32 ptxas gives the last rounds, which load nothing, a
+  loop of their own there, and figures without seldom instructions are of that one.
 ";
 
 impl Row {
@@ -117,13 +119,16 @@ pub fn csv(rows: &[Row]) -> String {
 }
 
 /// What has grown in comparison with a committed table, each in a line: instructions of a main loop, usual or seldom, or
-/// registers. Kernels that one of the tables lacks are told as well.
+/// registers. Kernels of the rows' GPUs that one of the tables lacks are told as well.
 pub fn grown(committed: &str, rows: &[Row]) -> Vec<String> {
     let key = |line: &str| line.splitn(5, ',').take(4).collect::<Vec<_>>().join(",");
     let numbers = |line: &str| -> Vec<usize> {
         line.split(',').skip(4).map(|digits| digits.parse().unwrap_or_default()).collect()
     };
-    let mut problems = Vec::new();
+    let of_these = |line: &str| rows.iter().any(|row| line.split(',').nth(3) == Some(&row.on));
+    let keys: BTreeSet<String> = rows.iter().map(|row| row.key().join(",")).collect();
+    let gone = committed.lines().skip(1).filter(|line| of_these(line)).map(key).filter(|key| !keys.contains(key));
+    let mut problems: Vec<String> = gone.map(|key| format!("{key} is no longer there")).collect();
     for row in rows {
         let key_of_row = row.key().join(",");
         let Some(old) = committed.lines().find(|line| key(line) == key_of_row) else {
@@ -143,8 +148,8 @@ pub fn grown(committed: &str, rows: &[Row]) -> Vec<String> {
     problems
 }
 
-pub fn markdown(ptxas: &str, rows: &[Row]) -> String {
-    let mut text = format!("{HEAD}\nptxas {ptxas}.\n");
+pub fn markdown(versions: &str, rows: &[Row]) -> String {
+    let mut text = format!("{HEAD}\n{versions}\n");
     let multiplies = |row: &Row| matches!(row.module.as_str(), "conv2d" | "pointwise" | "mlpconv");
     let others = |gpu: usize| GPUS[gpu].name();
     for precision in Precision::ALL {

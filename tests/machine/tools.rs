@@ -35,8 +35,14 @@ impl Tools {
         Ok(Tools { ptxas: find("ptxas")?, nvdisasm: find("nvdisasm")? })
     }
 
-    /// The version of ptxas.
-    pub fn version(&self) -> String {
+    /// The versions of ptxas and of the nvcc that made the PTX.
+    pub fn versions(&self) -> String {
+        let ptx = ptx(Precision::Fp32).next().expect("modules").text().expect("PTX");
+        let nvcc = ptx.lines().find_map(|line| line.split_once(", V")).expect("nvcc tells its version").1.to_owned();
+        format!("ptxas {}, of PTX by nvcc {nvcc}.", self.ptxas())
+    }
+
+    fn ptxas(&self) -> String {
         let output = Command::new(&self.ptxas).arg("--version").output().expect("ptxas starts");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().find_map(|line| line.split_once(", V")).expect("ptxas tells its version").1.to_owned()

@@ -18,10 +18,21 @@ on_every_backend!(
 
 const LENS: [usize; 6] = [1, 2, 7, 256, 257, 70_001];
 
-/// Numbers to upload, awkward ones first: ties of bf16, signed zero, infinity, NaN, and magnitudes near the ends of the
+/// Numbers to upload, awkward ones first: ties of bf16 and TF32, signed zero, infinity, NaN, and magnitudes near the ends of the
 /// range.
 fn numbers(len: usize) -> Vec<f64> {
-    let awkward = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -0.0, f64::INFINITY, f64::NAN, -3e38, 1e-30, 255.5];
+    let awkward = [
+        1.0 + 1.0 / 256.0,
+        1.0 + 1.0 / 2048.0,
+        -1.0 - 3.0 / 2048.0,
+        1.0 + 3.0 / 256.0,
+        -0.0,
+        f64::INFINITY,
+        f64::NAN,
+        -3e38,
+        1e-30,
+        255.5,
+    ];
     let drawn = draw::spread(1, len);
     awkward.into_iter().chain(drawn).take(len).map(|value| f64::from(value as f32)).collect()
 }

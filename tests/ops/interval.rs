@@ -85,7 +85,7 @@ impl Rounding {
         if self.exact { 0.0 } else { self.arithmetic.product_unit() }
     }
 
-    /// `values` rounded as operands of a product.
+    /// `values` rounded as they are stored.
     pub fn factors(self, values: &[Interval]) -> Vec<Interval> {
         values.iter().map(|value| value.map(|value| self.arithmetic.stored(value))).collect()
     }

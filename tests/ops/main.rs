@@ -72,7 +72,7 @@ mod rectified;
 mod reference;
 /// Buffers of unusual roles: activations as parameters, and parameters as activations.
 mod roles;
-/// Operands that a convolution has to round.
+/// Numbers that storing has to round.
 mod rounded;
 /// Signs of ReLU outputs, which mask gradients.
 mod signs;

@@ -95,6 +95,19 @@ pub fn network() -> Vec<Case> {
 pub fn check<B: Backend>(backend: &B, arithmetic: Arithmetic, case: &Case, worst: &mut Worst) {
     let (inputs, seed) = (case.draw(arithmetic), case.draw_seed(arithmetic));
     let got = case::run(backend, case, &inputs, &seed);
+    // In TF32 a number that a kernel forgot to round is one that the bounds below allow.
+    let stored = |what: &str, values: &[f64]| {
+        let wrong = values.iter().find(|value| !value.is_nan() && arithmetic.stored(**value) != **value);
+        assert_eq!(wrong, None, "{case:?}: {what} is stored as it cannot be");
+    };
+    if !matches!(case, Case::CrossEntropy { .. }) {
+        stored("y", &got.y);
+    }
+    for (input, gradient) in
+        got.gradients.iter().enumerate().filter(|(input, _)| case.roles()[*input] == Role::Activation)
+    {
+        stored(&format!("gradient of input {input}"), gradient);
+    }
     let bound = |sum: &naive::Sum| match case {
         // The loss is a sum on the meter, which is not stored as an activation.
         Case::CrossEntropy { .. } => arithmetic.bound(case, Role::Parameter, sum),

@@ -1,5 +1,5 @@
-//! Operands that storing has to round: each is rounded once, to the nearest number that can be stored, and sums are not
-//! rounded before they are stored.
+//! Numbers that storing has to round: each is rounded once, to the nearest that can be stored, and sums are not rounded before they
+//! are stored.
 
 use mlpconv::Backend;
 use mlpconv::device::Role;

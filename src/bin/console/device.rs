@@ -15,7 +15,7 @@ pub struct DeviceArgs {
     /// auto, cpu, cuda or cuda:N [default: auto, a GPU if there is one]
     #[arg(long, help_heading = DEVICE)]
     pub device: Option<String>,
-    /// fp32, tf32 or bf16 [default: tf32 on a GPU, as for PyTorch's convolutions; a CPU has only fp32]
+    /// fp32, tf32 or bf16 [default: tf32 on a GPU; a CPU has only fp32]
     #[arg(long, help_heading = DEVICE)]
     pub precision: Option<Precision>,
     /// Threads of the CPU backend, which this option selects unless --device is given [default: all cores, or

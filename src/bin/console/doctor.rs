@@ -91,7 +91,10 @@ fn cuda() {
         None => {
             let units = || cuda::ptx(Precision::Fp32);
             let modules: BTreeSet<_> = units().map(|unit| unit.module).collect();
-            let text = units().next().and_then(|unit| unit.text().ok()).unwrap_or_default();
+            let text = match units().next().map(|unit| unit.text()).transpose() {
+                Ok(text) => text.unwrap_or_default(),
+                Err(error) => return line("kernels", error),
+            };
             let isa = text.lines().find_map(|line| line.strip_prefix(".version ").map(str::trim)).unwrap_or("?");
             let architectures: BTreeSet<_> = units().map(|unit| unit.architecture).collect();
             let others = architectures.iter().filter(|architecture| **architecture != cuda::Architecture::PORTABLE);

@@ -38,7 +38,7 @@ impl Ptx {
     /// The text, which this unpacks.
     ///
     /// # Errors
-    /// [`CudaError::Module`] if the program's file is damaged.
+    /// [`CudaError::Module`] if it cannot be unpacked: the program's file is damaged.
     pub fn text(&self) -> Result<String> {
         let mut text = String::new();
         let read = DeflateDecoder::new(self.deflated).read_to_string(&mut text);

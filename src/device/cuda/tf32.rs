@@ -3,7 +3,10 @@
 /// The nearest TF32 number, of two equally near ones the one away from zero: the bits of `cvt.rna.tf32.f32`, so that what is
 /// uploaded equals what a kernel stores.
 pub(super) fn round(value: f32) -> f32 {
-    if !value.is_finite() {
+    if value.is_nan() {
+        return f32::from_bits(0x7fff_e000);
+    }
+    if value.is_infinite() {
         return value;
     }
     // A carry into the exponent gives the right result, infinity too.
@@ -22,6 +25,9 @@ fn rounding_is_to_nearest_and_ties_go_away_from_zero() {
         assert_eq!(round(sign * f32::MAX), sign * f32::INFINITY);
         assert_eq!(round(sign * f32::INFINITY), sign * f32::INFINITY);
     }
-    assert!(round(f32::NAN).is_nan());
+    // A payload in the last 13 bits alone is no reason to become infinity.
+    for nan in [f32::NAN, f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)] {
+        assert!(round(nan).is_nan() && round(nan).to_bits() & 0x1fff == 0);
+    }
     assert_eq!(round(-0.0).to_bits(), (-0f32).to_bits());
 }
