@@ -34,37 +34,32 @@ pub const GAP: f64 = 1.0;
 /// Of the time that a multiprocessor's blocks take together, what a block takes that is alone there, beyond its share: a guess.
 pub const ALONE: f64 = 0.3;
 
+/// The H100 has the same die.
+const H200: Gpu = Gpu {
+    name: "h200",
+    title: "H200 SXM",
+    architecture: "sm_90",
+    multiprocessors: 132,
+    gigahertz: 1.83,
+    mma: 4.0 / 0.629,
+    fma: 4.0,
+    l2: 4472.0,
+    memory: 4.8,
+    warps: 64,
+    blocks: 32,
+    shared: 228 << 10,
+    sources: "NVIDIA's data sheet: 132 multiprocessors, 989 TFLOP/s bf16, which is 4096 a clock at 1.83 GHz, 4.8 TB/s; Luo et \
+              al., arXiv 2402.13499: mma.sync does 62.9 % of that (section 6.2), the L2 of the same die 4472 bytes a clock (table V)",
+};
+
 pub const GPUS: [Gpu; 5] = [
-    Gpu {
-        name: "h200",
-        title: "H200 SXM",
-        architecture: "sm_90",
-        multiprocessors: 132,
-        gigahertz: 1.83,
-        mma: 4.0 / 0.629,
-        fma: 4.0,
-        l2: 4472.0,
-        memory: 4.8,
-        warps: 64,
-        blocks: 32,
-        shared: 228 << 10,
-        sources: "NVIDIA's data sheet: 132 multiprocessors, 989 TFLOP/s bf16, which is 4096 a clock at 1.83 GHz, 4.8 TB/s; Luo et \
-                  al., arXiv 2402.13499: mma.sync does 62.9 % of that (section 6.2), the L2 of the same die 4472 bytes a clock (table V)",
-    },
+    H200,
     Gpu {
         name: "h100",
         title: "H100 SXM",
-        architecture: "sm_90",
-        multiprocessors: 132,
-        gigahertz: 1.83,
-        mma: 4.0 / 0.629,
-        fma: 4.0,
-        l2: 4472.0,
         memory: 3.35,
-        warps: 64,
-        blocks: 32,
-        shared: 228 << 10,
         sources: "NVIDIA's product page: 132 multiprocessors, 989 TFLOP/s bf16, 3.35 TB/s; the rest as of the H200",
+        ..H200
     },
     Gpu {
         name: "a100",

@@ -112,3 +112,21 @@ fn picture(title: &str, gpu: &Gpu, estimates: &[(&Launch, Estimate)], table: &Ta
     page.section("Pipes", page::table(&table.head, &table.rows));
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A launch without code would be missing in the sum.
+    #[test]
+    fn every_launch_has_code_on_every_gpu() {
+        for precision in Precision::ALL {
+            let launches = launches(precision);
+            assert!(launches.len() > 30, "{precision}: {} launches", launches.len());
+            for (launch, gpu) in launches.iter().flat_map(|launch| gpus::GPUS.iter().map(move |gpu| (launch, gpu))) {
+                let kernel = launch.kernel;
+                assert!(code(kernel, precision, gpu.architecture).is_some(), "{kernel}, {precision}, {}", gpu.name);
+            }
+        }
+    }
+}
