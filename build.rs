@@ -1,5 +1,11 @@
-//! Compiles the kernels to PTX, once for each precision, and embeds it, compressed to an eighth. It needs nvcc, but neither
-//! a GPU nor a driver. Without nvcc the crate builds all the same, with the CPU backend alone; `MLPCONV_REQUIRE_CUDA=1` makes that a failure.
+//! Compiles the kernels to PTX, once for each precision, and embeds it, compressed. It needs nvcc, but neither a GPU nor a
+//! driver. Without nvcc the crate builds all the same, with the CPU backend alone; `MLPCONV_REQUIRE_CUDA=1` makes that a failure.
+//!
+//! # Images
+//! A driver compiles PTX when it loads it, which takes seconds for a program's first start. A release build has the machine
+//! code of [`MACHINES`] besides; it runs on newer GPUs of the same major capability too, and any other GPU gets the PTX. A
+//! debug build has PTX alone, as ptxas takes longest of all. PTX keeps the lines of its sources where the profile has debug
+//! information: compute-sanitizer, Nsight Compute and the virtual GPU name them.
 //!
 //! # Architectures
 //! `kernels/NAME.cu` is compiled for the portable architecture, `compute_80`. `kernels/sm_XY/NAME.cu` is compiled for
@@ -16,7 +22,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,13 +38,23 @@ mod architecture;
 mod tiles;
 
 use architecture::Architecture;
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
+use lzma_rust2::{XzOptions, XzWriter};
 
 /// Values of `-DPRECISION`: fp32, tf32, bf16.
 const PRECISIONS: [u32; 3] = [0, 1, 2];
 
-const FLAGS: [&str; 4] = ["-ptx", "-std=c++17", "-O3", "-lineinfo"];
+const FLAGS: [&str; 3] = ["-ptx", "-std=c++17", "-O3"];
+
+/// What the portable kernels are compiled to machine code for, as far as the nvcc knows it: Ampere (A100; RTX 30), Ada
+/// (RTX 40), Hopper.
+const MACHINES: [&str; 4] = ["80", "86", "89", "90"];
+
+/// nvcc marks PTX with the newest ISA that it knows, and a driver refuses one that it does not know. The portable kernels
+/// need no more than this, of CUDA 12.0, and are marked so: `tests/machine` has the ptxas of 12.0 compile them.
+const PORTABLE_ISA: (u32, u32) = (8, 0);
+
+/// The level of compression, of 0 to 9.
+const LEVEL: u32 = 6;
 
 const REMEDY: &str = "install the CUDA toolkit, or `pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime \
                       nvidia-cuda-cccl` and set NVCC to its bin/nvcc, or let `make test` put it into target/nvcc; then touch build.rs";
@@ -56,8 +72,8 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     match find_nvcc() {
         Some(nvcc) => {
-            let compiled = compile_all(&nvcc, &out);
-            embed(&out, "None", &compiled);
+            let units = compile_all(&Compiler::new(nvcc), &out);
+            embed(&out, "None", &units);
         }
         None => {
             let why = format!("nvcc was not found when this was built: {REMEDY}");
@@ -78,12 +94,16 @@ fn fail(message: &str) -> ! {
     exit(1)
 }
 
-/// One kernel file at one precision for one architecture, and the PTX that it became, compressed.
-struct Compiled {
+/// One kernel file at one precision for one architecture.
+struct Unit {
+    source: PathBuf,
     module: String,
     precision: u32,
     architecture: Architecture,
-    deflated: PathBuf,
+    /// What it gets machine code for.
+    machines: Vec<Architecture>,
+    /// The machine code of each and then the PTX, each after its length (4 bytes, the lowest first), as one XZ file.
+    packed: PathBuf,
 }
 
 /// The first nvcc that runs: `$NVCC`, then toolkits in their usual places, then installations by pip.
@@ -133,42 +153,153 @@ fn works(nvcc: &Path) -> bool {
     Command::new(nvcc).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
+/// An nvcc, and what it is told on every call.
+struct Compiler {
+    nvcc: PathBuf,
+    version: Vec<u8>,
+    manifest: PathBuf,
+    /// The constants that Rust and the kernels share, as options.
+    defines: Vec<String>,
+    /// Whether PTX keeps the lines of its sources.
+    lines: bool,
+    /// Those of [`MACHINES`] that portable kernels get code for.
+    machines: Vec<Architecture>,
+}
+
+impl Compiler {
+    fn new(nvcc: PathBuf) -> Self {
+        let set = |name: &str, value: &str| env::var_os(name).is_some_and(|now| now == value);
+        let tells = |option: &str| Command::new(&nvcc).arg(option).output().map(|output| output.stdout);
+        let version = tells("--version").expect("it has run before");
+        let known = String::from_utf8_lossy(&tells("--list-gpu-code").unwrap_or_default()).into_owned();
+        let known = |machine: &&str| known.lines().any(|line| line.strip_prefix("sm_") == Some(machine));
+        let release = set("PROFILE", "release");
+        let machines = MACHINES.iter().filter(|machine| release && known(machine));
+        // To nvcc a comma separates definitions, unless it is escaped.
+        let define = |(name, value): (String, String)| format!("-D{name}={}", value.replace(',', "\\,"));
+        Compiler {
+            version,
+            manifest: PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR")),
+            defines: tiles::defines().into_iter().map(define).collect(),
+            lines: !(release && set("DEBUG", "false")),
+            machines: machines.map(|machine| Architecture::from_name(machine).expect("its name")).collect(),
+            nvcc,
+        }
+    }
+
+    /// What a kernel file of an architecture gets machine code for. That of a specific one runs on nothing else.
+    fn machines(&self, architecture: Architecture) -> Vec<Architecture> {
+        if architecture.specific && !self.machines.is_empty() {
+            return vec![architecture];
+        }
+        self.machines.iter().filter(|machine| architecture.runs_on(machine.capability)).copied().collect()
+    }
+
+    /// Runs nvcc, which writes `to`; `what` it compiles is named if it fails.
+    fn run(&self, what: &str, from: &Path, to: &Path, options: &[String]) -> Result<Vec<u8>, String> {
+        let output = Command::new(&self.nvcc).args(options).arg(from).arg("-o").arg(to).output();
+        let nvcc = self.nvcc.display();
+        let output = output.map_err(|error| format!("{nvcc} cannot be started for {what}: {error}"))?;
+        if !output.status.success() {
+            let said = [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+            let said = said.join("\n");
+            return Err(format!("{nvcc} failed on {what}\n{said}\n{}", remedy(&said)));
+        }
+        fs::read(to).map_err(|error| format!("cannot read {}: {error}", to.display()))
+    }
+
+    /// Compiles a unit, and packs its images.
+    fn compile(&self, unit: &Unit) -> Result<(), String> {
+        let Unit { source, precision, architecture, machines, packed, .. } = unit;
+        let [ptx, code, new] = ["ptx", "cubin", "new"].map(|extension| packed.with_extension(extension));
+        let what = format!("{} at precision {precision}", source.display());
+        let mut options = FLAGS.map(str::to_owned).to_vec();
+        options.extend(self.lines.then(|| "-lineinfo".to_owned()));
+        options.extend([format!("-arch=compute_{architecture}"), format!("-DPRECISION={precision}")]);
+        options.push(format!("-I{}", self.manifest.join("kernels").display()));
+        options.extend_from_slice(&self.defines);
+        let text = self.run(&what, source, &ptx, &options)?;
+        // Paths of sources are made relative to the repository: the PTX does not depend on its place.
+        let text = String::from_utf8_lossy(&text).replace(&format!("{}/", self.manifest.display()), "");
+        let text = if *architecture == Architecture::PORTABLE { lower(&text) } else { text };
+        let written = |error: io::Error| format!("cannot write {}: {error}", packed.display());
+        fs::write(&ptx, &text).map_err(written)?;
+        let mut images = Vec::new();
+        for machine in machines {
+            let options = ["-cubin".to_owned(), format!("-arch=sm_{machine}")];
+            images.push(self.run(&format!("{what} for sm_{machine}"), &ptx, &code, &options)?);
+        }
+        images.push(text.into_bytes());
+        pack(&images, &new).map_err(written)?;
+        // Renamed when it is whole: a build that is broken off leaves none.
+        fs::rename(&new, packed).map_err(written)?;
+        // A failure is ignored: the files are overwritten next time.
+        let _ = (fs::remove_file(ptx), fs::remove_file(code));
+        Ok(())
+    }
+}
+
+/// PTX marked with the ISA that it needs, if it is marked with a newer one.
+fn lower(text: &str) -> String {
+    let Some((before, rest)) = text.split_once(".version ") else { return text.to_owned() };
+    let (version, rest) = rest.split_once('\n').unwrap_or((rest, ""));
+    let marked =
+        version.trim().split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let (major, minor) = marked.map_or(PORTABLE_ISA, |marked: (u32, u32)| marked.min(PORTABLE_ISA));
+    format!("{before}.version {major}.{minor}\n{rest}")
+}
+
+fn pack(images: &[Vec<u8>], to: &Path) -> io::Result<()> {
+    let mut writer = XzWriter::new(fs::File::create(to)?, XzOptions::with_preset(LEVEL))?;
+    for image in images {
+        let len = u32::try_from(image.len()).map_err(io::Error::other)?;
+        writer.write_all(&len.to_le_bytes())?;
+        writer.write_all(image)?;
+    }
+    writer.finish().map(|_| ())
+}
+
 /// Compiles the units that have changed, as many at a time as cargo allows.
-fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
-    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-    let kernels = manifest.join("kernels");
-    let version = Command::new(nvcc).arg("--version").output().expect("it has run before").stdout;
-    let defines = tiles::defines();
+fn compile_all(compiler: &Compiler, out: &Path) -> Vec<Unit> {
+    let kernels = compiler.manifest.join("kernels");
     let mut units = Vec::new();
     for (source, architecture) in sources(&kernels) {
         let module = source.file_stem().expect("a file has a name").to_string_lossy().into_owned();
         for precision in PRECISIONS {
+            let machines = compiler.machines(architecture);
             let mut hasher = DefaultHasher::new();
-            (&version, FLAGS, &defines, precision, architecture).hash(&mut hasher);
+            (&compiler.version, FLAGS, &compiler.defines, compiler.lines, &machines).hash(&mut hasher);
+            (PORTABLE_ISA, LEVEL, precision, architecture).hash(&mut hasher);
             hash_source(&kernels, &source, &mut BTreeSet::new(), &mut hasher);
-            let name = format!("{module}.{architecture}.{precision}.{:016x}.deflate", hasher.finish());
-            let deflated = out.join(name);
-            units.push((source.clone(), Compiled { module: module.clone(), precision, architecture, deflated }));
+            let packed = out.join(format!("{module}.{architecture}.{precision}.{:016x}.xz", hasher.finish()));
+            units.push(Unit {
+                source: source.clone(),
+                module: module.clone(),
+                precision,
+                architecture,
+                machines,
+                packed,
+            });
         }
     }
     // What is not in use: of changed sources, and of a build that was broken off.
-    let made = |path: &PathBuf| ["deflate", "ptx", "new"].map(OsStr::new).map(Some).contains(&path.extension());
+    let made = |path: &PathBuf| ["xz", "ptx", "cubin", "new"].map(OsStr::new).map(Some).contains(&path.extension());
     for stale in children(out, "").into_iter().filter(made) {
-        if !units.iter().any(|(_, unit)| unit.deflated == stale) {
+        if !units.iter().any(|unit| unit.packed == stale) {
             // A failure is ignored: nothing includes the file any more.
             let _ = fs::remove_file(stale);
         }
     }
     // The largest files take longest and go first, so that no worker waits for one of them at the end.
-    let mut due: Vec<_> = units.iter().filter(|(_, unit)| !unit.deflated.exists()).collect();
-    due.sort_by_key(|(source, _)| std::cmp::Reverse(fs::metadata(source).map_or(0, |file| file.len())));
+    let mut due: Vec<&Unit> = units.iter().filter(|unit| !unit.packed.exists()).collect();
+    due.sort_by_key(|unit| std::cmp::Reverse(fs::metadata(&unit.source).map_or(0, |file| file.len())));
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize);
     let next = AtomicUsize::new(0);
     let failures: Vec<String> = thread::scope(|scope| {
         let work = || {
             let mut failures = Vec::new();
-            while let Some((source, unit)) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
-                failures.extend(compile(nvcc, &manifest, source, unit, &defines).err());
+            while let Some(unit) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
+                failures.extend(compiler.compile(unit).err());
             }
             failures
         };
@@ -178,7 +309,7 @@ fn compile_all(nvcc: &Path, out: &Path) -> Vec<Compiled> {
     if !failures.is_empty() {
         fail(&failures.join("\n"));
     }
-    units.into_iter().map(|(_, unit)| unit).collect()
+    units
 }
 
 /// The kernel files, each with the architecture that its folder stands for.
@@ -215,43 +346,6 @@ fn hash_source(kernels: &Path, file: &Path, seen: &mut BTreeSet<PathBuf>, hasher
     }
 }
 
-fn compile(
-    nvcc: &Path,
-    manifest: &Path,
-    source: &Path,
-    unit: &Compiled,
-    defines: &[(String, String)],
-) -> Result<(), String> {
-    let [fresh, packed] = ["ptx", "new"].map(|extension| unit.deflated.with_extension(extension));
-    let mut command = Command::new(nvcc);
-    command.args(FLAGS).arg(format!("-arch=compute_{}", unit.architecture)).arg("-I").arg(manifest.join("kernels"));
-    command.arg(format!("-DPRECISION={}", unit.precision));
-    // To nvcc a comma separates definitions, unless it is escaped.
-    command.args(defines.iter().map(|(name, value)| format!("-D{name}={}", value.replace(',', "\\,"))));
-    let output = command.arg(source).arg("-o").arg(&fresh).output();
-    let what = format!("{} at precision {}", source.display(), unit.precision);
-    let output = output.map_err(|error| format!("{} cannot be started for {what}: {error}", nvcc.display()))?;
-    if !output.status.success() {
-        let said =
-            [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).trim().to_owned()).join("\n");
-        return Err(format!("{} failed on {what}\n{said}\n{}", nvcc.display(), remedy(&said)));
-    }
-    // Paths of sources are made relative to the repository: the PTX does not depend on its place.
-    let ptx = fs::read_to_string(&fresh).map_err(|error| format!("cannot read {}: {error}", fresh.display()))?;
-    let ptx = ptx.replace(&format!("{}/", manifest.display()), "");
-    let deflate = || {
-        let mut encoder = DeflateEncoder::new(fs::File::create(&packed)?, Compression::default());
-        encoder.write_all(ptx.as_bytes())?;
-        encoder.finish()?;
-        // Renamed when it is whole: a build that is broken off leaves none.
-        fs::rename(&packed, &unit.deflated)
-    };
-    deflate().map_err(|error| format!("cannot write {}: {error}", unit.deflated.display()))?;
-    // A failure is ignored: the file is overwritten next time.
-    let _ = fs::remove_file(fresh);
-    Ok(())
-}
-
 fn remedy(said: &str) -> &'static str {
     if said.contains("compute_") || said.contains("nsupported") {
         "the kernels need nvcc 11.7 or newer (they are tested with 13.0), with a host compiler that it supports; name another with NVCC"
@@ -262,17 +356,17 @@ fn remedy(said: &str) -> &'static str {
     }
 }
 
-/// Writes what `src/device/cuda/kernels.rs` includes.
-fn embed(out: &Path, missing: &str, compiled: &[Compiled]) {
-    let mut text = format!("pub(super) const MISSING: Option<&str> = {missing};\n");
+/// Writes what `src/device/cuda/image.rs` includes.
+fn embed(out: &Path, missing: &str, units: &[Unit]) {
+    let mut text = format!("const MISSING: Option<&str> = {missing};\n");
     // A constant would be in the program once for each crate and unit of code that reads it.
-    text += "pub(super) static PTX: &[Ptx] = &[\n";
-    for Compiled { module, precision, architecture, deflated } in compiled {
+    text += "static UNITS: &[Unit] = &[\n";
+    for Unit { module, precision, architecture, machines, packed, .. } in units {
         // An architecture's debugging text is the expression for it.
         let precision = format!("precision: Precision::ALL[{precision}]");
-        let architecture = format!("architecture: {architecture:?}");
-        let deflated = format!("deflated: include_bytes!({deflated:?})");
-        writeln!(text, "    Ptx {{ module: {module:?}, {precision}, {architecture}, {deflated} }},")
+        let architecture = format!("architecture: {architecture:?}, machines: &{machines:?}");
+        let packed = format!("packed: include_bytes!({packed:?})");
+        writeln!(text, "    Unit {{ module: {module:?}, {precision}, {architecture}, {packed} }},")
             .expect("a string takes text");
     }
     text += "];\n";

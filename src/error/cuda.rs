@@ -35,7 +35,7 @@ pub enum CudaError {
     Unsupported { name: String, capability: (u32, u32) },
 
     #[error(
-        "the driver, of CUDA {}.{}, is older than the kernels' PTX (ISA {isa}); update the driver (580 or newer for ISA 9.0), \
+        "the driver, of CUDA {}.{}, is older than the kernels' PTX (ISA {isa}); update the driver (525 or newer for ISA 8.0), \
          build with the nvcc of an older toolkit ($NVCC), or use the CPU backend",
         driver.0, driver.1
     )]

@@ -3,6 +3,17 @@
 //! `kernels/measured/STEP.md`.
 #![cfg(feature = "cuda")]
 
+// The model of `mlpconv model`, by which the report estimates: all but its launches, which are counted here.
+#[path = "../../src/bin/console/model/estimate.rs"]
+#[allow(dead_code)]
+mod estimate;
+#[path = "../../src/bin/console/model/gpus.rs"]
+#[allow(dead_code)]
+mod gpus;
+#[path = "../../src/bin/console/model/tables.rs"]
+#[allow(dead_code)]
+mod tables;
+
 #[path = "../gpu/mod.rs"]
 mod gpu;
 /// The launches of single convolutions.
@@ -25,7 +36,7 @@ use std::{env, fs};
 
 use mlpconv::Precision;
 use mlpconv::device::cuda::tiles::{FP32_TILES, MMA_TILES, Tile};
-use mlpconv::device::cuda::{Architecture, Ptx, missing, ptx};
+use mlpconv::device::cuda::{Architecture, Unit, missing, units};
 use serde_json::Value;
 
 use layers::layers;
@@ -199,8 +210,8 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
         instructions: number(launch, "warp_instructions") as f64 / steps as f64,
     };
     // The virtual GPU of these counts runs the portable architecture.
-    let of_op = |unit: &Ptx| unit.module == op && unit.architecture == Architecture::PORTABLE;
-    let text = ptx(precision).find(of_op).expect("a module for each op").text().unwrap();
+    let of_op = |unit: &Unit| unit.module == op && unit.architecture == Architecture::PORTABLE;
+    let text = units(precision).find(of_op).expect("a module for each op").ptx().unwrap();
     Row {
         layer: layer.name,
         pass,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::{env, fs};
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::ptx;
+use mlpconv::device::cuda::units;
 
 use crate::Row;
 
@@ -45,7 +45,7 @@ counted here); the images' own gradient nobody asks for.
 
 /// The version of nvcc, from the PTX.
 fn compiler() -> String {
-    let text = ptx(Precision::Fp32).next().expect("modules").text().unwrap();
+    let text = units(Precision::Fp32).next().expect("modules").ptx().unwrap();
     text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version).to_owned()
 }
 

@@ -12,9 +12,10 @@ use mlpconv::train::{Resident, Trainer};
 use mlpconv::{Cuda, Device, Precision};
 use serde_json::Value;
 
+use crate::estimate::Estimate;
 use crate::least::SECTOR;
 use crate::plan::Bytes;
-use crate::{grid, number};
+use crate::{gpus, grid, number, tables};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/STEP.md");
 
@@ -30,8 +31,8 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
   that; the caches serve it.
 * **conflicts**: passes over the banks of shared memory beyond the fewest, for each access to it.
 * **GFLOP**: an image, as executed, on rows and columns that tiles have too many as well.
-* **floor**: an estimate, not a measurement: the microseconds that an H200 would take for the whole batch if it moved 4.8 TB/s and
-  did 989 (bf16), 495 (TF32) or 67 (fp32) TFLOP/s, NVIDIA's peaks, whichever takes longer. No kernel reaches these.
+* **estimate**: microseconds on an H200 for 128 images, and what **binds** there: an estimate, as `mlpconv model` makes it of these
+  counts and the machine code (`sass.csv`), not a measurement. What was counted on fewer images is taken in proportion.
 * Images are as many as an interpreter computes in minutes, fewer in fp32: with few, the weights and the partial results weigh
   more. Precisions are not to be compared by these figures.
 * **plan**: `tests/counters/plan.rs` says what it counts. It reads the values that mask a gradient, where the kernels read their
@@ -65,6 +66,9 @@ fn batch(precision: Precision) -> usize {
     }
 }
 
+/// The images that the report estimates the time of.
+const ESTIMATED: usize = 128;
+
 /// Runs one step unrecorded. A recorded step has the same launches.
 pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
     let n = batch(gpu.precision());
@@ -96,10 +100,12 @@ struct Launch {
     flops: usize,
     /// Bank conflicts of shared memory an access: the passes beyond the fewest possible.
     conflicts: f64,
+    /// The same for the model.
+    model: tables::Launch,
 }
 
 impl Launch {
-    fn new(launch: &Value) -> Self {
+    fn new(launch: &Value, images: usize) -> Self {
         let sectors = |names: [&str; 2]| names.map(|name| number(launch, name) * SECTOR);
         let [reads, writes] = sectors(["global_load_footprint", "global_store_footprint"]);
         let asked = sectors(["global_load_sectors", "global_store_sectors"]).iter().sum();
@@ -107,32 +113,46 @@ impl Launch {
         let threads: u64 = (0..3).map(|axis| launch["block"][axis].as_u64().expect("threads")).product();
         let shared = launch["dynamic_shared"].as_u64().expect("bytes");
         let counts = ["mma", "warp_instructions", "shared_accesses", "shared_bank_conflicts"];
-        let counts = counts.map(|name| number(launch, name).to_string()).join(",");
-        let row = format!("{},{threads},{shared},{},{asked},{flops},{counts}", grid[0] * grid[1], reads + writes);
+        let counts = counts.map(|name| number(launch, name));
+        let (blocks, moved, kernel) = (grid[0] * grid[1], reads + writes, launch["kernel"].as_str().expect("a name"));
+        let row = format!(
+            "{blocks},{threads},{shared},{moved},{asked},{flops},{}",
+            counts.map(|count| count.to_string()).join(",")
+        );
+        let [mma, instructions, accesses, conflicts] = counts.map(|count| count as f64);
+        let model = tables::Launch {
+            kernel: kernel.to_owned(),
+            images,
+            blocks,
+            warps: (threads as usize).div_ceil(32),
+            shared: shared as usize,
+            moved: moved as f64,
+            asked: asked as f64,
+            flops: flops as f64,
+            mma,
+            instructions,
+            accesses,
+            conflicts,
+        };
         Launch {
-            kernel: launch["kernel"].as_str().expect("a name").to_owned(),
+            kernel: kernel.to_owned(),
             grid,
             row,
             reads,
             writes,
             asked,
             flops,
-            conflicts: {
-                let [conflicts, accesses] =
-                    ["shared_bank_conflicts", "shared_accesses"].map(|name| number(launch, name));
-                conflicts as f64 / accesses.max(1) as f64
-            },
+            conflicts: conflicts / accesses.max(1.0),
+            model,
         }
     }
 
-    /// The least time of the launch on an H200 in microseconds, by its bandwidth or its peak rate.
-    fn floor(&self, precision: Precision) -> f64 {
-        let peak = match precision {
-            Precision::Fp32 => 67e12,
-            Precision::Tf32 => 495e12,
-            Precision::Bf16 => 989e12,
-        };
-        1e6 * ((self.reads + self.writes) as f64 / 4.8e12).max(self.flops as f64 / peak)
+    fn estimate(&self, precision: Precision) -> Estimate {
+        let h200 = gpus::gpu("h200").expect("it is in the list");
+        let code = tables::code(&self.kernel, precision, h200.architecture);
+        let code =
+            code.unwrap_or_else(|| panic!("{} is not in kernels/measured/sass.csv: `make sass` first", self.kernel));
+        Estimate::of(&self.model, &code, h200, precision, ESTIMATED)
     }
 }
 
@@ -179,16 +199,17 @@ impl Step {
         let Step { precision, batch, launches } = self;
         let each = |bytes: usize| bytes as f64 / 1e6 / *batch as f64;
         let plan = self.plan();
-        let floor: f64 = launches.iter().map(|launch| launch.floor(*precision)).sum();
+        let estimates: Vec<Estimate> = launches.iter().map(|launch| launch.estimate(*precision)).collect();
+        let estimate: f64 = estimates.iter().map(|estimate| estimate.time).sum();
         let images = if *batch == 1 { "image" } else { "images" };
         write!(
             text,
             "\n## {precision}: {} launches\n\n\
              {batch} {images}; {:.2} MB an image, of which {:.2} are partial results. The plan has {:.2} ({:.2} forward, \
              {:.2} backward, {:.2} update): {:.2} of it is moved without the partial results ({:.2} with signs), {:.2} with them. \
-             The floors add up to {floor:.0} µs.\n\n\
-             | | kernel | grid | reads | writes | asked | conflicts | GFLOP | floor |\n\
-             |---:|---|---:|---:|---:|---:|---:|---:|---:|\n",
+             The estimates add up to {estimate:.0} µs.\n\n\
+             | | kernel | grid | reads | writes | asked | conflicts | GFLOP | estimate | binds |\n\
+             |---:|---|---:|---:|---:|---:|---:|---:|---:|---|\n",
             launches.len(),
             each(self.moved()),
             each(self.partial()),
@@ -201,17 +222,18 @@ impl Step {
             self.excess_with_parts(),
         )
         .unwrap();
-        for (i, launch) in launches.iter().enumerate() {
+        for (i, (launch, estimate)) in launches.iter().zip(&estimates).enumerate() {
             let Launch { kernel, grid, reads, writes, asked, flops, conflicts, .. } = launch;
             let grid = if grid[1] == 1 { grid[0].to_string() } else { format!("{}×{}", grid[0], grid[1]) };
             let (asked, flops) = (*asked as f64 / (reads + writes) as f64, *flops as f64 / 1e9 / *batch as f64);
             writeln!(
                 text,
-                "| {} | `{kernel}` | {grid} | {:.3} | {:.3} | {asked:.2} | {conflicts:.2} | {flops:.3} | {:.1} |",
+                "| {} | `{kernel}` | {grid} | {:.3} | {:.3} | {asked:.2} | {conflicts:.2} | {flops:.3} | {:.1} | {} |",
                 i + 1,
                 each(*reads),
                 each(*writes),
-                launch.floor(*precision)
+                estimate.time,
+                estimate.binds.name()
             )
             .unwrap();
         }
@@ -269,12 +291,13 @@ fn undivided<'a>(kernels: impl Iterator<Item = &'a str>) -> Vec<String> {
 pub fn check(launches: &[Value]) {
     // Each step begins with the gather of its images.
     let mut steps = Vec::new();
-    for launch in launches.iter().map(Launch::new) {
-        if launch.kernel == "gather" {
+    for launch in launches {
+        if launch["kernel"] == "gather" {
             let precision = Precision::ALL[steps.len()];
             steps.push(Step { precision, batch: batch(precision), launches: Vec::new() });
         }
-        steps.last_mut().expect("a step begins with its images").launches.push(launch);
+        let step = steps.last_mut().expect("a step begins with its images");
+        step.launches.push(Launch::new(launch, step.batch));
     }
     assert_eq!(steps.len(), Precision::ALL.len());
 

@@ -74,3 +74,10 @@ fn no_kernel_spills_and_no_main_loop_grows() {
     let grown = sass::grown(&committed("sass.csv"), &rows);
     assert!(grown.is_empty(), "{}\n`make sass` renews kernels/measured", grown.join("\n"));
 }
+
+#[test]
+fn a_driver_of_cuda_12_0_takes_the_ptx() {
+    let Some(tools) = tools() else { return };
+    let refused = tools.refused_by_oldest();
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}

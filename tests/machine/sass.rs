@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::Ptx;
+use mlpconv::device::cuda::Unit;
 
 use crate::code::{Counts, Function, kernels};
 use crate::gpus::{GPUS, HOPPER};
@@ -56,7 +56,7 @@ ways only, such as at a new tap of the filter.
 impl Row {
     /// The kernels of a unit.
     fn of(compiled: &Compiled) -> Vec<Self> {
-        let Compiled { ptx: Ptx { module, precision, .. }, on, report, code } = compiled;
+        let Compiled { unit: Unit { module, precision, .. }, on, report, code } = compiled;
         let row = |function: Function<'_>| {
             let used = report.split_once(&format!("Function properties for {}\n", function.name));
             let used = used.and_then(|(_, rest)| rest.lines().nth(1)).expect("ptxas tells what each kernel uses");

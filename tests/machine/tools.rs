@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, io, thread};
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::{Ptx, ptx};
+use mlpconv::device::cuda::{Architecture, Unit, units};
 
-use crate::gpus::GPUS;
+use crate::gpus::{GPUS, HOPPER};
 
-/// Both programs.
+/// The programs.
 pub struct Tools {
     ptxas: PathBuf,
     nvdisasm: PathBuf,
+    /// The ptxas of CUDA 12.0.
+    oldest: PathBuf,
 }
 
 /// PTX, compiled for a GPU.
 pub struct Compiled {
-    pub ptx: Ptx,
+    pub unit: Unit,
     /// The index in [`GPUS`].
     pub on: usize,
     /// What `ptxas -v` says.
@@ -32,12 +34,13 @@ pub struct Compiled {
 impl Tools {
     /// The programs beside `$NVCC`, else where `make test` installs them, else on PATH; the error names what is missing.
     pub fn find() -> Result<Self, String> {
-        Ok(Tools { ptxas: find("ptxas")?, nvdisasm: find("nvdisasm")? })
+        let oldest = installed("cuda_nvcc", "ptxas").ok_or("there is no ptxas of CUDA 12.0; `make test` gets it")?;
+        Ok(Tools { ptxas: find("ptxas")?, nvdisasm: find("nvdisasm")?, oldest })
     }
 
     /// The versions of ptxas and of the nvcc that made the PTX.
     pub fn versions(&self) -> String {
-        let ptx = ptx(Precision::Fp32).next().expect("modules").text().expect("PTX");
+        let ptx = units(Precision::Fp32).next().expect("modules").ptx().expect("PTX");
         let nvcc = ptx.lines().find_map(|line| line.split_once(", V")).expect("nvcc tells its version").1.to_owned();
         format!("ptxas {}, of PTX by nvcc {nvcc}.", self.ptxas())
     }
@@ -51,37 +54,44 @@ impl Tools {
     /// This build's PTX, compiled for the chosen of [`GPUS`], as many units at a time as there are cores. If several
     /// architectures have a kernel, the GPU prefers the last one.
     pub fn compile(&self, gpus: impl Fn(usize) -> bool) -> Vec<Compiled> {
-        let mut units: Vec<(Ptx, usize)> = Precision::ALL
+        let mut units: Vec<(Unit, usize)> = Precision::ALL
             .into_iter()
-            .flat_map(ptx)
-            .flat_map(|ptx| (0..GPUS.len()).map(move |on| (ptx, on)))
-            .filter(|(ptx, on)| gpus(*on) && ptx.architecture.runs_on(GPUS[*on].capability))
+            .flat_map(units)
+            .flat_map(|unit| (0..GPUS.len()).map(move |on| (unit, on)))
+            .filter(|(unit, on)| gpus(*on) && unit.architecture.runs_on(GPUS[*on].capability))
             .collect();
-        units.sort_by_key(|(ptx, _)| ptx.architecture);
-        // The largest units take longest and go first.
-        let mut order: Vec<usize> = (0..units.len()).collect();
-        let texts: Vec<String> = units.iter().map(|(ptx, _)| ptx.text().expect("PTX")).collect();
-        order.sort_by_key(|&unit| Reverse(texts[unit].len()));
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut done = Vec::new();
-            while let Some(&unit) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (ptx, on) = units[unit];
-                done.push((unit, self.unit(ptx, &texts[unit], on)));
-            }
-            done
-        };
-        let jobs = thread::available_parallelism().map_or(1, usize::from);
-        let mut done: Vec<(usize, Compiled)> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().flat_map(|worker| worker.join().expect("ptxas takes our PTX")).collect()
+        units.sort_by_key(|(unit, _)| unit.architecture);
+        let texts: Vec<String> = units.iter().map(|(unit, _)| unit.ptx().expect("PTX")).collect();
+        let mut done = side_by_side(&texts, |index| {
+            let (unit, on) = units[index];
+            self.compile_unit(unit, &texts[index], on)
         });
-        done.sort_by_key(|(unit, _)| *unit);
+        done.sort_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, compiled)| compiled).collect()
     }
 
-    fn unit(&self, ptx: Ptx, text: &str, on: usize) -> Compiled {
-        let Ptx { module, precision, architecture, .. } = ptx;
+    /// What the ptxas of CUDA 12.0 has against the portable PTX, each in a line. On sm_90 it does not survive lines of inlined
+    /// functions, which a release build has none of.
+    pub fn refused_by_oldest(&self) -> Vec<String> {
+        let portable = |unit: &Unit| unit.architecture == Architecture::PORTABLE;
+        let units: Vec<Unit> = Precision::ALL.into_iter().flat_map(units).filter(portable).collect();
+        let without_lines = |text: String| -> String {
+            text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with(".loc")).collect()
+        };
+        let texts: Vec<String> = units.iter().map(|unit| without_lines(unit.ptx().expect("PTX"))).collect();
+        let refused = side_by_side(&texts, |index| {
+            let mut command = Command::new(&self.oldest);
+            command.args(["-arch", &GPUS[HOPPER].name(), "-", "-o", "/dev/null"]);
+            let output = run(&mut command, &texts[index]).expect("ptxas starts");
+            let Unit { module, precision, .. } = units[index];
+            let said = String::from_utf8_lossy(&output.stderr);
+            (!output.status.success()).then(|| format!("{module} at {precision}: {}, {said}", output.status))
+        });
+        refused.into_iter().filter_map(|(_, refused)| refused).collect()
+    }
+
+    fn compile_unit(&self, unit: Unit, text: &str, on: usize) -> Compiled {
+        let Unit { module, precision, architecture, .. } = unit;
         let target = if architecture.specific { format!("sm_{architecture}") } else { GPUS[on].name() };
         let cubin = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = Command::new(&self.ptxas);
@@ -93,8 +103,27 @@ impl Tools {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{module} at {precision} for {target}: {said}");
         let code = serde_json::from_slice(&output.stdout).expect("nvdisasm writes JSON");
-        Compiled { ptx, on, report, code }
+        Compiled { unit, on, report, code }
     }
+}
+
+/// Does `work` for the index of each text, as many at a time as there are cores. The largest take longest and go first.
+fn side_by_side<T: Send>(texts: &[String], work: impl Fn(usize) -> T + Sync) -> Vec<(usize, T)> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&index| Reverse(texts[index].len()));
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((index, work(index)));
+        }
+        done
+    };
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("ptxas takes our PTX")).collect()
+    })
 }
 
 fn run(command: &mut Command, text: &str) -> io::Result<Output> {
@@ -106,11 +135,16 @@ fn run(command: &mut Command, text: &str) -> io::Result<Output> {
 
 fn find(program: &str) -> Result<PathBuf, String> {
     let beside = env::var_os("NVCC").map(|nvcc| Path::new(&nvcc).with_file_name(program));
-    let pythons = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvcc/lib")).into_iter().flatten().flatten();
-    let installed = pythons.map(|python| python.path().join("site-packages/nvidia/cu13/bin").join(program));
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> = env::split_paths(&path).map(|folder| folder.join(program)).collect();
-    let mut candidates = beside.into_iter().chain(installed).chain(on_path);
+    let mut candidates = beside.into_iter().chain(installed("cu13", program)).chain(on_path);
     let found = candidates.find(|path| path.is_file() && path.file_name() == Some(OsStr::new(program)));
     found.ok_or_else(|| format!("there is no {program} beside $NVCC, in target/nvcc or on PATH; `make test` gets it"))
+}
+
+/// A program of one of NVIDIA's packages that `make test` installs.
+fn installed(package: &str, program: &str) -> Option<PathBuf> {
+    let pythons = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvcc/lib")).into_iter().flatten().flatten();
+    let folder = |python: fs::DirEntry| python.path().join("site-packages/nvidia").join(package).join("bin");
+    pythons.map(|python| folder(python).join(program)).find(|path| path.is_file())
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::{env, fs, thread};
 
 use mlpconv::device::Role;
-use mlpconv::device::cuda::ptx;
+use mlpconv::device::cuda::units;
 use mlpconv::rng::{Purpose, Stream, StreamRng};
 use mlpconv::shape::Window;
 use mlpconv::{Cuda, Precision, Shape, Tape, Var};
@@ -76,7 +76,7 @@ fn in_a_process(precision: Precision) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{precision}: {said}\n{}", String::from_utf8_lossy(&output.stdout));
     if all {
-        let texts: Vec<String> = ptx(precision).map(|unit| unit.text().unwrap()).collect();
+        let texts: Vec<String> = units(precision).map(|unit| unit.ptx().unwrap()).collect();
         let entry = |line| str::strip_prefix(line, ".visible .entry ")?.split('(').next();
         let kernels: BTreeSet<&str> = texts.iter().flat_map(|text| text.lines()).filter_map(entry).collect();
         let text = fs::read_to_string(launches.path()).unwrap();

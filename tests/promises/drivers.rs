@@ -169,7 +169,7 @@ fn a_driver_that_does_not_fit_is_named() {
         // A number that neither this driver nor cudarc knows.
         fails("cuInit", "1234", "does not start: error 1234"),
         Driver::new([("VIRTUAL_GPU_DRIVER_VERSION", "11.8")], ["the driver, of CUDA 11.8, is older", "update"]),
-        Driver::new([("VIRTUAL_GPU_DRIVER_VERSION", "12.9")], ["the driver, of CUDA 12.9, is older", "update"]),
+        Driver::new([("VIRTUAL_GPU_DRIVER_VERSION", "11.4")], ["the driver, of CUDA 11.4, is older", "update"]),
         fails("cuModuleLoadDataEx", "222", "is older than the kernels' PTX (ISA"),
         fails("cuModuleLoadDataEx", "218", "the driver refuses module cast: CUDA_ERROR_INVALID_PTX"),
         fails("cuModuleLoadDataEx", "209", "the driver refuses module cast: CUDA_ERROR_NO_BINARY_FOR_GPU"),
@@ -186,6 +186,18 @@ fn a_driver_that_does_not_fit_is_named() {
     bench.train("auto", last).good();
     bench.doctor(last);
     kept(11, format!("{} drivers that do not fit: the CPU, or exit code 2 with the reason", drivers.len()));
+}
+
+/// The driver compiles the PTX: a debug build has no machine code, and the virtual GPU executes none.
+#[test]
+fn drivers_since_cuda_12_0_run_the_kernels() {
+    let Some(bench) = Bench::new() else { return };
+    for version in ["12.0", "12.4", "13.0"] {
+        let says = format!("CUDA {version}");
+        let driver = Driver::new([("VIRTUAL_GPU_DRIVER_VERSION", version)], [&says, "compiles this build's PTX"]);
+        bench.doctor(&driver);
+        bench.train("cuda", &driver).good();
+    }
 }
 
 #[test]

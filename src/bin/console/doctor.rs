@@ -65,8 +65,16 @@ fn cuda() {
     if cuda::driver_version().is_ok() {
         match cuda::devices() {
             Ok(devices) => {
-                if let (None, Err(error)) = (cuda::missing(), mlpconv::Cuda::new(0, Precision::Fp32)) {
-                    line("cuda:0", format_args!("cannot be used: {error}"));
+                let usable = || mlpconv::Cuda::new(0, Precision::Fp32).map(|cuda| cuda.image());
+                match cuda::missing().is_none().then(usable) {
+                    Some(Ok(Some(cuda::Image::Code(machine)))) => {
+                        line("loaded", format_args!("machine code of this build, for sm_{machine}"));
+                    }
+                    Some(Ok(Some(cuda::Image::Ptx(_)))) => {
+                        line("loaded", "the driver compiles this build's PTX, when a program first runs");
+                    }
+                    Some(Err(error)) => line("cuda:0", format_args!("cannot be used: {error}")),
+                    Some(Ok(None)) | None => {}
                 }
                 for device in devices {
                     let (major, minor) = device.capability;
@@ -89,9 +97,9 @@ fn cuda() {
     match cuda::missing() {
         Some(why) => line("kernels", format_args!("not in this build: {why}")),
         None => {
-            let units = || cuda::ptx(Precision::Fp32);
+            let units = || cuda::units(Precision::Fp32);
             let modules: BTreeSet<_> = units().map(|unit| unit.module).collect();
-            let text = match units().next().map(|unit| unit.text()).transpose() {
+            let text = match units().next().map(|unit| unit.ptx()).transpose() {
                 Ok(text) => text.unwrap_or_default(),
                 Err(error) => return line("kernels", error),
             };
@@ -99,11 +107,17 @@ fn cuda() {
             let architectures: BTreeSet<_> = units().map(|unit| unit.architecture).collect();
             let others = architectures.iter().filter(|architecture| **architecture != cuda::Architecture::PORTABLE);
             let others: String = others.map(|architecture| format!(", some for sm_{architecture}")).collect();
+            let machines: BTreeSet<_> = units().flat_map(|unit| unit.machines).collect();
+            let machines: Vec<String> = machines.iter().map(|machine| format!("sm_{machine}")).collect();
+            let code = match machines.is_empty() {
+                true => "no machine code: this is a debug build".into(),
+                false => format!("machine code for {}", machines.join(" ")),
+            };
+            let count = modules.len();
             line(
                 "kernels",
                 format_args!(
-                    "{} modules, each in fp32, tf32 and bf16; PTX ISA {isa} for Ampere and newer{others}",
-                    modules.len()
+                    "{count} modules, each in fp32, tf32 and bf16; PTX ISA {isa} for Ampere and newer{others}; {code}"
                 ),
             );
         }

@@ -29,6 +29,12 @@ impl Architecture {
     pub fn runs_on(self, capability: (u32, u32)) -> bool {
         if self.specific { capability == self.capability } else { capability >= self.capability }
     }
+
+    /// Whether a GPU of compute capability `capability` runs machine code for it: that of an older GPU of the same major
+    /// capability (CUDA C++ Programming Guide, "Binary Compatibility").
+    pub fn code_runs_on(self, capability: (u32, u32)) -> bool {
+        self.runs_on(capability) && capability.0 == self.capability.0
+    }
 }
 
 impl fmt::Display for Architecture {
@@ -62,6 +68,7 @@ mod tests {
         {
             assert_eq!(plain.runs_on(capability), of_plain, "{capability:?}");
             assert_eq!(specific.runs_on(capability), of_specific, "{capability:?}");
+            assert_eq!(plain.code_runs_on(capability), capability == (9, 0), "{capability:?}");
         }
     }
 }

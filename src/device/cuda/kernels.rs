@@ -1,68 +1,36 @@
-//! The kernels in this build: PTX by module, precision and architecture, handed to the driver when a kernel is first launched.
+//! Which image of the kernels a GPU gets. The driver is handed a module's when one of its kernels is first launched.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::{CString, c_char, c_void};
-use std::io::Read as _;
+use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUresult};
-use flate2::read::DeflateDecoder;
 
+use super::image::{Unit, missing, units};
 use super::{Architecture, CudaError, Precision, driver};
+use crate::Result;
 use crate::error::describe;
-use crate::{Error, Result};
-
-include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-
-/// Why the kernels are not in this build; `None` if they are.
-pub fn missing() -> Option<&'static str> {
-    MISSING
-}
-
-/// One kernel file as `build.rs` compiled it.
-#[derive(Clone, Copy, Debug)]
-pub struct Ptx {
-    /// The file's name without its extension.
-    pub module: &'static str,
-    pub precision: Precision,
-    pub architecture: Architecture,
-    /// The PTX, by DEFLATE.
-    deflated: &'static [u8],
-}
-
-impl Ptx {
-    /// The text, which this unpacks.
-    ///
-    /// # Errors
-    /// [`CudaError::Module`] if it cannot be unpacked: the program's file is damaged.
-    pub fn text(&self) -> Result<String> {
-        let mut text = String::new();
-        let read = DeflateDecoder::new(self.deflated).read_to_string(&mut text);
-        read.map(|_| text).map_err(|_| self.damaged())
-    }
-
-    fn damaged(&self) -> Error {
-        let log = "its PTX in this build is damaged; build again".into();
-        CudaError::Module { module: self.module, log }.into()
-    }
-}
-
-/// The PTX of every module at one precision, of all architectures.
-pub fn ptx(precision: Precision) -> impl Iterator<Item = Ptx> {
-    PTX.iter().filter(move |unit| unit.precision == precision).copied()
-}
 
 /// The units of `module` that a GPU of compute capability `capability` runs, the one that it prefers first: that of its own
 /// specific architecture, then the others from the newest to the portable one.
-fn candidates(units: impl Iterator<Item = Ptx>, module: &str, capability: (u32, u32)) -> Vec<Ptx> {
-    let mut fitting: Vec<Ptx> =
+fn candidates(units: impl Iterator<Item = Unit>, module: &str, capability: (u32, u32)) -> Vec<Unit> {
+    let mut fitting: Vec<Unit> =
         units.filter(|unit| unit.module == module && unit.architecture.runs_on(capability)).collect();
     fitting.sort_by_key(|unit| Reverse(unit.architecture));
     fitting
+}
+
+/// What a driver made a module of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// Machine code for this architecture.
+    Code(Architecture),
+    /// PTX for this architecture, which the driver has compiled for its GPU; it caches the result between programs.
+    Ptx(Architecture),
 }
 
 /// The dynamic shared memory of a function that needs no attribute, in bytes.
@@ -83,7 +51,10 @@ struct State {
 }
 
 /// A module's handle. Any thread may use it: the driver is thread-safe.
-struct Module(CUmodule);
+struct Module {
+    handle: CUmodule,
+    image: Image,
+}
 unsafe impl Send for Module {}
 
 #[derive(Clone, Copy)]
@@ -98,7 +69,7 @@ impl Kernels {
     /// # Errors
     /// [`CudaError::KernelsNotBuilt`] in a build without them.
     pub(super) fn new(context: &Arc<CudaContext>, precision: Precision, capability: (u32, u32)) -> Result<Self> {
-        if let Some(why) = MISSING {
+        if let Some(why) = missing() {
             return Err(CudaError::KernelsNotBuilt { why }.into());
         }
         Ok(Kernels { context: context.clone(), precision, capability, state: Mutex::default() })
@@ -125,9 +96,15 @@ impl Kernels {
         Ok(function.handle)
     }
 
+    /// What the modules that are loaded were made of, one of them if they differ.
+    pub(super) fn image(&self) -> Option<Image> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.modules.values().map(|module| module.image).next()
+    }
+
     /// The function of the best architecture that has it.
     fn look_up(&self, state: &mut State, module: &'static str, kernel: &str) -> Result<CUfunction> {
-        let units = candidates(ptx(self.precision), module, self.capability);
+        let units = candidates(units(self.precision), module, self.capability);
         if units.is_empty() {
             let (major, minor) = self.capability;
             let log = format!("this build has no PTX of it for compute capability {major}.{minor}");
@@ -137,10 +114,10 @@ impl Kernels {
         for unit in units {
             let loaded = match state.modules.entry((module, unit.architecture)) {
                 Entry::Occupied(loaded) => loaded.into_mut(),
-                Entry::Vacant(free) => free.insert(Module(load(unit)?)),
+                Entry::Vacant(free) => free.insert(load(unit, self.capability)?),
             };
             // SAFETY: the module has been loaded.
-            match unsafe { result::module::get_function(loaded.0, name.clone()) } {
+            match unsafe { result::module::get_function(loaded.handle, name.clone()) } {
                 Ok(function) => return Ok(function),
                 Err(DriverError(CUresult::CUDA_ERROR_NOT_FOUND)) => {}
                 // The failure of earlier work may surface here.
@@ -159,50 +136,59 @@ impl Drop for Kernels {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (_, module) in state.modules.drain() {
             // SAFETY: nobody launches its functions any more. A failed context has unloaded it already.
-            let _ = unsafe { result::module::unload(module.0) };
+            let _ = unsafe { result::module::unload(module.handle) };
         }
     }
 }
 
-/// Loads PTX. The driver compiles it for its GPU, and caches the result between programs.
-fn load(ptx: Ptx) -> Result<CUmodule> {
-    let (text, module) = (ptx.text()?, ptx.module);
-    let image = CString::new(text.as_str()).map_err(|_| ptx.damaged())?;
-    let mut log = vec![0u8; 4096];
-    let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
-    // An option's value is passed in place of a pointer.
-    let mut values = [log.as_mut_ptr().cast::<c_void>(), log.len() as *mut c_void];
-    let mut handle = std::ptr::null_mut();
-    // SAFETY: a context is bound (the caller allocated something before), the image ends in NUL, the log outlives the call.
-    let loaded = unsafe {
-        let count = options.len() as u32;
-        let image = image.as_ptr().cast::<c_char>().cast::<c_void>();
-        sys::cuModuleLoadDataEx(&mut handle, image, count, options.as_mut_ptr(), values.as_mut_ptr())
-    };
-    match loaded.result() {
-        Ok(()) => Ok(handle),
-        Err(DriverError(CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION)) => {
+/// Loads a unit: its machine code where there is some and the driver takes it, else its PTX. A driver of CUDA 12 refuses the
+/// machine code of nvcc 13, and so does the virtual GPU.
+fn load(unit: Unit, capability: (u32, u32)) -> Result<Module> {
+    if let Some(machine) = unit.machine(capability) {
+        // Whatever is wrong otherwise, the PTX meets it as well, and the error tells it.
+        if let Ok(handle) = load_image(&unit.code(machine)?) {
+            return Ok(Module { handle, image: Image::Code(machine) });
+        }
+    }
+    let (text, module) = (unit.ptx()?, unit.module);
+    let image = CString::new(text.as_str()).map_err(|_| unit.damaged())?;
+    match load_image(image.as_bytes_with_nul()) {
+        Ok(handle) => Ok(Module { handle, image: Image::Ptx(unit.architecture) }),
+        Err((DriverError(CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION), _)) => {
             let isa = text.lines().find_map(|line| line.strip_prefix(".version ")).unwrap_or("?");
             let driver = driver::driver_version().unwrap_or_default();
             Err(CudaError::DriverTooOld { driver, isa: isa.trim().into() }.into())
         }
-        Err(error) => {
-            let said = String::from_utf8_lossy(&log).trim_end_matches('\0').trim().to_owned();
+        Err((error, said)) => {
             let log = if said.is_empty() { describe(error) } else { format!("{}\n{said}", describe(error)) };
             Err(CudaError::Module { module, log }.into())
         }
     }
 }
 
+/// Loads machine code, or PTX that ends in NUL; with the error comes what the driver says of it.
+fn load_image(image: &[u8]) -> std::result::Result<CUmodule, (DriverError, String)> {
+    let mut log = vec![0u8; 4096];
+    let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    // An option's value is passed in place of a pointer.
+    let mut values = [log.as_mut_ptr().cast::<c_void>(), log.len() as *mut c_void];
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: a context is bound (the caller allocated something before), the image is whole, the log outlives the call.
+    let loaded = unsafe {
+        let count = options.len() as u32;
+        let image = image.as_ptr().cast::<c_void>();
+        sys::cuModuleLoadDataEx(&mut handle, image, count, options.as_mut_ptr(), values.as_mut_ptr())
+    };
+    let said = || String::from_utf8_lossy(&log).trim_end_matches('\0').trim().to_owned();
+    loaded.result().map(|()| handle).map_err(|error| (error, said()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn compiled(names: &[&str]) -> Vec<Ptx> {
-        let unit = |module, name: &str| {
-            let architecture = Architecture::from_name(name).expect("an architecture");
-            Ptx { module, precision: Precision::Bf16, architecture, deflated: &[] }
-        };
+    fn compiled(names: &[&str]) -> Vec<Unit> {
+        let unit = |module, name: &str| Unit::empty(module, Architecture::from_name(name).expect("an architecture"));
         names.iter().flat_map(|name| [unit("conv2d", name), unit("other", name)]).collect()
     }
 
@@ -210,16 +196,6 @@ mod tests {
         let chosen = candidates(compiled(names).into_iter(), "conv2d", capability);
         assert!(chosen.iter().all(|unit| unit.module == "conv2d"));
         chosen.iter().map(|unit| unit.architecture.to_string()).collect()
-    }
-
-    #[test]
-    fn damaged_ptx_is_told() {
-        for unit in PTX {
-            let text = unit.text().unwrap();
-            assert!(text.contains(".version ") && text.len() > unit.deflated.len(), "{}", unit.module);
-            let cut = Ptx { deflated: &unit.deflated[..unit.deflated.len() / 2], ..*unit };
-            assert!(cut.text().unwrap_err().to_string().contains("build again"));
-        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod download;
 mod driver;
 pub(crate) mod gemm;
 mod graph;
+mod image;
 mod kernels;
 mod launch;
 pub(crate) mod parts;
@@ -39,7 +40,8 @@ pub(crate) use convert::{Destination, Operand};
 pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};
 pub use graph::Graph;
-pub use kernels::{Ptx, missing, ptx};
+pub use image::{Unit, missing, units};
+pub use kernels::Image;
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 
 use arena::{Arena, Block, Purpose};
@@ -125,7 +127,7 @@ impl Cuda {
         let arena = Arena::new(&context, format!("cuda:{ordinal}"));
         let clock = Clock::new(&arena)?;
         let kernels = Kernels::new(&context, precision, device.capability)?;
-        // Loads one kernel, so that a driver that is too old for the PTX is an error here.
+        // Loads one kernel, so that a driver that is too old is an error here.
         kernels.function("cast", "cast_to_float", 0)?;
         Ok(Cuda {
             shared: Arc::new(Shared {
@@ -147,6 +149,11 @@ impl Cuda {
 
     pub fn precision(&self) -> Precision {
         self.shared.precision
+    }
+
+    /// What the driver made the kernels of.
+    pub fn image(&self) -> Option<Image> {
+        self.shared.kernels.image()
     }
 
     /// What its kernels are chosen by.

@@ -2,6 +2,9 @@
 
 mod estimate;
 mod gpus;
+/// Matrix products that others have timed.
+#[cfg(test)]
+mod published;
 mod tables;
 
 use std::path::PathBuf;
@@ -46,7 +49,7 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     let estimates: Vec<(&Launch, Estimate)> = launches
         .iter()
         .filter_map(|launch| {
-            let code = code(launch.kernel, precision, gpu.architecture)?;
+            let code = code(&launch.kernel, precision, gpu.architecture)?;
             Some((launch, Estimate::of(launch, &code, gpu, precision, batch)))
         })
         .collect();
@@ -124,7 +127,7 @@ mod tests {
             let launches = launches(precision);
             assert!(launches.len() > 30, "{precision}: {} launches", launches.len());
             for (launch, gpu) in launches.iter().flat_map(|launch| gpus::GPUS.iter().map(move |gpu| (launch, gpu))) {
-                let kernel = launch.kernel;
+                let kernel = &launch.kernel;
                 assert!(code(kernel, precision, gpu.architecture).is_some(), "{kernel}, {precision}, {}", gpu.name);
             }
         }

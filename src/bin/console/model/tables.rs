@@ -9,7 +9,7 @@ const SASS: &str = include_str!("../../../../kernels/measured/sass.csv");
 /// A launch of a step, counted for `images` images.
 #[derive(Debug)]
 pub struct Launch {
-    pub kernel: &'static str,
+    pub kernel: String,
     pub images: usize,
     pub blocks: usize,
     /// Warps of a block, and its dynamic shared memory in bytes.
@@ -51,7 +51,7 @@ pub fn launches(precision: Precision) -> Vec<Launch> {
     let rows = STEP.lines().skip(1).map(cells).filter(|(cells, _)| cells.first() == Some(&precision.name()));
     let launch = |(cells, numbers): (Vec<&'static str>, Vec<f64>)| Launch {
         images: numbers[1] as usize,
-        kernel: cells[2],
+        kernel: cells[2].to_owned(),
         blocks: numbers[3] as usize,
         warps: (numbers[4] as usize).div_ceil(32),
         shared: numbers[5] as usize,
