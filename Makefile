@@ -6,13 +6,14 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-fetch torture fuzz errors sass counters choices bench compare tables recipes parity pictures \
+.PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors sass counters choices bench compare tables recipes parity pictures \
 	event-files export-check ptx ptx-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
 	@echo "make train-cuda  train for a few steps on the CUDA kernels: on the GPU, or without one on the virtual GPU"
 	@echo "make test        get Fashion-MNIST and nvcc, and run every test"
+	@echo "make test-release the same tests of a release build, with the machine code beside the PTX"
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make torture     the long form of every promise's test, within an hour, and write the README's table of them"
 	@echo "make errors      measure how far off every kernel is, and write kernels/measured/ERRORS.md"
@@ -50,6 +51,10 @@ train-cuda: target/nvcc/installed
 
 test: target/nvcc/installed data ptx-check
 	$(CARGO) test --workspace
+
+# What a GPU's users run has neither debug assertions nor checks of overflow. It is linked as benches are, for speed.
+test-release: target/nvcc/installed data
+	CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_CODEGEN_UNITS=4 MLPCONV_REQUIRE_CUDA=1 $(CARGO) test --release --workspace
 
 test-fetch:
 	$(CARGO) test --lib fetch::debian -- --ignored
