@@ -132,6 +132,8 @@ fn counted(test: &str, capability: &str) -> Option<Vec<Value>> {
     child.args(["--exact", test, "--ignored", "--nocapture"]).env("VIRTUAL_GPU_COUNTS", counts.path());
     // No checks: other tests find bugs.
     child.env("VIRTUAL_GPU_SM", capability).env_remove("MLPCONV_TESTS").env("VIRTUAL_GPU_CHECKS", "off");
+    // Only counts matter here.
+    child.env("VIRTUAL_GPU_SUMS", "ordered");
     let output = child.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(counts.path()).unwrap();

@@ -5,15 +5,15 @@
 //! row-major and B is column-major: `.row.col`, the only layout of these shapes.
 //!
 //! The manual leaves open the order in which an element's products are summed and how the sums are rounded, as long as
-//! the precision is at least single. Here a sum starts with the element of C and adds the products in the order of `k`;
-//! each sum is rounded to the nearest `f32`. Products of two `f16`, two `bf16` or two `tf32` are exact in `f32`, unless
-//! they leave its range. Subnormal numbers are not flushed. A NaN result is 0x7fffffff.
-//!
-//! With `.f16` accumulators the sums are the same; the final one is rounded to the nearest `f16`.
+//! the precision is at least single: [`Sums`] chooses. [`Sums::Ordered`] starts with the element of C and adds the products in
+//! the order of `k`; each sum is rounded to the nearest `f32`. Products of two `f16`, two `bf16` or two `tf32` are exact in
+//! `f32`, unless they leave its range. With `.f16` accumulators the sums are the same; the final one is rounded to the nearest
+//! `f16`. In either case subnormal numbers are not flushed, and a NaN result is 0x7fffffff.
 
 use super::Rounding;
 use super::float::NAN32;
 use super::half::{Half, f32_to_f16, widen_f16};
+use super::tensor_core::{Input, Output, Sums};
 
 /// The number of columns of B, C and D.
 const N: usize = 8;
@@ -31,7 +31,7 @@ fn groups<T>(lanes: &[T; 32]) -> &[[T; 4]; 8] {
 }
 
 /// `mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32`. Only the upper 19 bits of each register of A and B are used.
-pub fn m16n8k8_tf32(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
+pub fn m16n8k8_tf32(sums: Sums, a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     let mut columns = [[0.0; N]; 8];
     for (group, b) in groups(b).iter().enumerate() {
         for (i, b) in b.iter().enumerate() {
@@ -40,6 +40,7 @@ pub fn m16n8k8_tf32(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) 
         }
     }
     multiply(
+        (sums, Input::Tf32, Output::F32),
         |group| {
             let [p, q, r, s] = &groups(a)[group];
             [0, 1].map(|i| [p[i], q[i], r[i], s[i], p[i + 2], q[i + 2], r[i + 2], s[i + 2]].map(tf32))
@@ -50,7 +51,7 @@ pub fn m16n8k8_tf32(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) 
 }
 
 /// `mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32`.
-pub fn m16n8k4_tf32(a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
+pub fn m16n8k4_tf32(sums: Sums, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     let mut columns = [[0.0; N]; 4];
     for (group, b) in groups(b).iter().enumerate() {
         for (i, b) in b.iter().enumerate() {
@@ -58,6 +59,7 @@ pub fn m16n8k4_tf32(a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) 
         }
     }
     multiply(
+        (sums, Input::Tf32, Output::F32),
         |group| {
             let [p, q, r, s] = &groups(a)[group];
             [0, 1].map(|i| [p[i], q[i], r[i], s[i]].map(tf32))
@@ -68,29 +70,29 @@ pub fn m16n8k4_tf32(a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) 
 }
 
 /// `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`, and the same with `.bf16`.
-pub fn m16n8k16(kind: Half, a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
+pub fn m16n8k16(sums: Sums, kind: Half, a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     match kind {
-        Half::F16 => k16(widen_f16, a, b, c),
-        Half::Bf16 => k16(widen_bf16, a, b, c),
+        Half::F16 => k16((sums, Input::F16, Output::F32), widen_f16, a, b, c),
+        Half::Bf16 => k16((sums, Input::Bf16, Output::F32), widen_bf16, a, b, c),
     }
 }
 
 /// `mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32`, and the same with `.bf16`.
-pub fn m16n8k8(kind: Half, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
+pub fn m16n8k8(sums: Sums, kind: Half, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
     match kind {
-        Half::F16 => k8(widen_f16, a, b, c),
-        Half::Bf16 => k8(widen_bf16, a, b, c),
+        Half::F16 => k8((sums, Input::F16, Output::F32), widen_f16, a, b, c),
+        Half::Bf16 => k8((sums, Input::Bf16, Output::F32), widen_bf16, a, b, c),
     }
 }
 
 /// `mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16`.
-pub fn m16n8k16_f16_acc(a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[u32; 2]; 32]) -> [[u32; 2]; 32] {
-    narrow(&k16(widen_f16, a, b, &c.map(|c| widen_pairs(widen_f16, c))))
+pub fn m16n8k16_f16_acc(sums: Sums, a: &[[u32; 4]; 32], b: &[[u32; 2]; 32], c: &[[u32; 2]; 32]) -> [[u32; 2]; 32] {
+    narrow(&k16((sums, Input::F16, Output::F16), widen_f16, a, b, &c.map(|c| widen_pairs(widen_f16, c))))
 }
 
 /// `mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16`.
-pub fn m16n8k8_f16_acc(a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[u32; 2]; 32]) -> [[u32; 2]; 32] {
-    narrow(&k8(widen_f16, a, b, &c.map(|c| widen_pairs(widen_f16, c))))
+pub fn m16n8k8_f16_acc(sums: Sums, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[u32; 2]; 32]) -> [[u32; 2]; 32] {
+    narrow(&k8((sums, Input::F16, Output::F16), widen_f16, a, b, &c.map(|c| widen_pairs(widen_f16, c))))
 }
 
 #[inline]
@@ -120,6 +122,7 @@ fn narrow(d: &[[f32; 4]; 32]) -> [[u32; 2]; 32] {
 
 #[inline(always)]
 fn k16(
+    how: (Sums, Input, Output),
     widen: impl Fn(u16) -> f32 + Copy,
     a: &[[u32; 4]; 32],
     b: &[[u32; 2]; 32],
@@ -134,6 +137,7 @@ fn k16(
         }
     }
     multiply(
+        how,
         |group| {
             let [p, q, r, s] = &groups(a)[group];
             [0, 1].map(|i| widen_pairs(widen, [p[i], q[i], r[i], s[i], p[i + 2], q[i + 2], r[i + 2], s[i + 2]]))
@@ -144,7 +148,13 @@ fn k16(
 }
 
 #[inline(always)]
-fn k8(widen: impl Fn(u16) -> f32 + Copy, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32], c: &[[f32; 4]; 32]) -> [[f32; 4]; 32] {
+fn k8(
+    how: (Sums, Input, Output),
+    widen: impl Fn(u16) -> f32 + Copy,
+    a: &[[u32; 2]; 32],
+    b: &[[u32; 1]; 32],
+    c: &[[f32; 4]; 32],
+) -> [[f32; 4]; 32] {
     let mut pairs = [[0; N]; 4];
     for (group, b) in groups(b).iter().enumerate() {
         for (i, b) in b.iter().enumerate() {
@@ -152,6 +162,7 @@ fn k8(widen: impl Fn(u16) -> f32 + Copy, a: &[[u32; 2]; 32], b: &[[u32; 1]; 32],
         }
     }
     multiply(
+        how,
         |group| {
             let [p, q, r, s] = &groups(a)[group];
             [0, 1].map(|i| widen_pairs(widen, [p[i], q[i], r[i], s[i]]))
@@ -173,24 +184,41 @@ fn widen_columns<const PAIRS: usize, const K: usize>(
     columns
 }
 
-/// `a * b + c`, summed and rounded as this file's header states. `rows` returns the two rows of A that a group's lanes
+/// `a * b + c`, summed and rounded as `how` says. `rows` returns the two rows of A that a group's lanes
 /// hold: row `group` and row `group + 8`. The same lanes hold the same rows of C and D.
 #[inline(always)]
 fn multiply<const K: usize>(
+    (sums, input, output): (Sums, Input, Output),
     rows: impl Fn(usize) -> [[f32; K]; 2],
     b: &[[f32; N]; K],
     c: &[[f32; 4]; 32],
 ) -> [[f32; 4]; 32] {
     let c = groups(c);
     let mut d = [[[0.0; 4]; 4]; 8];
-    // Two groups (four rows) at a time: enough independent sums in flight to hide an addition's latency.
-    for first in [0, 2, 4, 6] {
-        let ([a0, a1], [a2, a3]) = (rows(first), rows(first + 1));
-        let ([c0, c1], [c2, c3]) = (gather(&c[first]), gather(&c[first + 1]));
-        let mut sums = [c0, c1, c2, c3];
-        accumulate(&[a0, a1, a2, a3], b, &mut sums);
-        d[first] = scatter(&sums[0], &sums[1]);
-        d[first + 1] = scatter(&sums[2], &sums[3]);
+    match sums {
+        // Two groups (four rows) at a time: enough independent sums in flight to hide an addition's latency.
+        Sums::Ordered => {
+            for first in [0, 2, 4, 6] {
+                let ([a0, a1], [a2, a3]) = (rows(first), rows(first + 1));
+                let ([c0, c1], [c2, c3]) = (gather(&c[first]), gather(&c[first + 1]));
+                let mut sums = [c0, c1, c2, c3];
+                accumulate(&[a0, a1, a2, a3], b, &mut sums);
+                d[first] = scatter(&sums[0], &sums[1]);
+                d[first + 1] = scatter(&sums[2], &sums[3]);
+            }
+        }
+        Sums::Core(core) => {
+            let mut a = [[0.0; K]; 16];
+            let mut sums = [[0.0; N]; 16];
+            for group in 0..8 {
+                a.as_chunks_mut().0[group] = rows(group);
+                sums.as_chunks_mut().0[group] = gather(&c[group]);
+            }
+            core.accumulate((input, output), &a, b, &mut sums);
+            for (d, [upper, lower]) in d.iter_mut().zip(sums.as_chunks().0) {
+                *d = scatter(upper, lower);
+            }
+        }
     }
     let mut lanes = [[0.0; 4]; 32];
     lanes.copy_from_slice(d.as_flattened());

@@ -2,7 +2,8 @@
 //!
 //! The terms are those of the PTX ISA manual, version 9.0. Where the manual leaves a result open, the comment of the
 //! function states the result chosen here. IEEE operations are exact to the bit in every rounding. Approximate ones are
-//! more precise than the manual requires (`approx`). Matrix products sum in a fixed order (`mma`).
+//! more precise than the manual requires (`approx`). Matrix products are summed as a card's tensor core sums them, or in a fixed
+//! order (`tensor_core`).
 //! No function panics, for any operands.
 
 pub mod approx;
@@ -12,6 +13,7 @@ pub mod float;
 pub mod half;
 pub mod integer;
 pub mod mma;
+pub mod tensor_core;
 
 /// The rounding of a result that the destination format cannot represent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -15,6 +15,7 @@
 //! | --- | --- | --- |
 //! | `VIRTUAL_GPU_SM` | compute capability: `8.0`, `80`, `sm_90a` | `8.0` |
 //! | `VIRTUAL_GPU_CHECKS` | `off`: execute without checks | `on` |
+//! | `VIRTUAL_GPU_SUMS` | `ordered`: matrix products are summed in the order of k, not as tensor cores sum them | `card` |
 //! | `VIRTUAL_GPU_MEMORY` | device memory: bytes, or with `K`, `M`, `G` | `8G` |
 //! | `VIRTUAL_GPU_COUNTS` | file to which each launch appends one line of JSON | none |
 //! | `VIRTUAL_GPU_DRIVER_VERSION` | CUDA version that the driver reports: `12.4`, `12040` | `13.0` |

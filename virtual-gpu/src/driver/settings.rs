@@ -8,6 +8,7 @@ use std::path::PathBuf;
 pub struct Settings {
     pub compute_capability: (u32, u32),
     pub checks: bool,
+    pub ordered_sums: bool,
     pub memory: usize,
     pub counts: Option<(PathBuf, File)>,
 }
@@ -68,6 +69,11 @@ impl Settings {
             checks: read("VIRTUAL_GPU_CHECKS", true, |text| match text.trim() {
                 "on" | "1" | "true" => Some(true),
                 "off" | "0" | "false" => Some(false),
+                _ => None,
+            })?,
+            ordered_sums: read("VIRTUAL_GPU_SUMS", false, |text| match text.trim() {
+                "ordered" => Some(true),
+                "card" => Some(false),
                 _ => None,
             })?,
             memory: read("VIRTUAL_GPU_MEMORY", 8 << 30, bytes)?,

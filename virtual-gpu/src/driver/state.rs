@@ -156,6 +156,7 @@ impl Driver {
         let config = Config {
             compute_capability: settings.compute_capability,
             checks: settings.checks,
+            ordered_sums: settings.ordered_sums,
             count: settings.counts.is_some(),
             memory: settings.memory,
         };

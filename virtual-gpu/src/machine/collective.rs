@@ -164,12 +164,12 @@ impl Env<'_> {
         let wide = |sums: [[f32; 4]; 32]| sums.map(|lane| lane.map(f32::to_bits));
         let narrow = |sums: [[u32; 2]; 32]| sums.map(|[low, high]| [low, high, 0, 0]);
         let (result, count) = match shape {
-            MmaShape::K8Tf32 => (wide(mma::m16n8k8_tf32(&a4, &b2, &sums)), 4),
-            MmaShape::K4Tf32 => (wide(mma::m16n8k4_tf32(&a2, &b1, &sums)), 4),
-            MmaShape::K16(kind) => (wide(mma::m16n8k16(kind, &a4, &b2, &sums)), 4),
-            MmaShape::K8(kind) => (wide(mma::m16n8k8(kind, &a2, &b1, &sums)), 4),
-            MmaShape::K16HalfSum => (narrow(mma::m16n8k16_f16_acc(&a4, &b2, &halves)), 2),
-            MmaShape::K8HalfSum => (narrow(mma::m16n8k8_f16_acc(&a2, &b1, &halves)), 2),
+            MmaShape::K8Tf32 => (wide(mma::m16n8k8_tf32(self.sums, &a4, &b2, &sums)), 4),
+            MmaShape::K4Tf32 => (wide(mma::m16n8k4_tf32(self.sums, &a2, &b1, &sums)), 4),
+            MmaShape::K16(kind) => (wide(mma::m16n8k16(self.sums, kind, &a4, &b2, &sums)), 4),
+            MmaShape::K8(kind) => (wide(mma::m16n8k8(self.sums, kind, &a2, &b1, &sums)), 4),
+            MmaShape::K16HalfSum => (narrow(mma::m16n8k16_f16_acc(self.sums, &a4, &b2, &halves)), 2),
+            MmaShape::K8HalfSum => (narrow(mma::m16n8k8_f16_acc(self.sums, &a2, &b1, &halves)), 2),
         };
         for (i, d) in d.iter().take(count).enumerate() {
             let row = std::array::from_fn(|lane| result[lane][i].into());

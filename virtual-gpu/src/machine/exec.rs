@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::arith::tensor_core::Sums;
+
 use super::barrier::Barrier;
 use super::counts::{Class, Counts};
 use super::footprint::Footprint;
@@ -28,6 +30,7 @@ pub(super) struct Env<'a> {
     /// whose result is kept, or a volatile or otherwise strong load.
     pub acquired: bool,
     pub checks: bool,
+    pub sums: Sums,
     /// Present if the launch is counted.
     pub footprint: Option<&'a Footprint>,
     pub count: bool,

@@ -61,6 +61,7 @@ impl Machine {
                     tag: tag(launch_number, number),
                     acquired: false,
                     checks: self.config.checks,
+                    sums: self.config.sums(),
                     footprint: footprint.as_ref(),
                     count: self.config.count,
                     counts: std::mem::take(&mut counts),

@@ -18,6 +18,7 @@ mod warp;
 
 use std::sync::Arc;
 
+use crate::arith::tensor_core::{Sums, TensorCore};
 use crate::ptx::{self, ast::Space};
 
 pub use counts::{Class, Counts};
@@ -32,15 +33,23 @@ pub struct Config {
     pub compute_capability: (u32, u32),
     /// Whether launches are checked. Without checks, out-of-bounds accesses are still caught.
     pub checks: bool,
+    /// Whether matrix products are summed in the order of k, which is faster, and not as the card's tensor cores sum them.
+    pub ordered_sums: bool,
     /// Whether launches are counted.
     pub count: bool,
     /// Bytes of global memory.
     pub memory: usize,
 }
 
+impl Config {
+    pub(crate) fn sums(&self) -> Sums {
+        if self.ordered_sums { Sums::Ordered } else { Sums::Core(TensorCore::of(self.compute_capability)) }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        Config { compute_capability: (8, 0), checks: true, count: false, memory: 8 << 30 }
+        Config { compute_capability: (8, 0), checks: true, ordered_sums: false, count: false, memory: 8 << 30 }
     }
 }
 
