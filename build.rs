@@ -2,10 +2,11 @@
 //! driver. Without nvcc the crate builds all the same, with the CPU backend alone; `MLPCONV_REQUIRE_CUDA=1` makes that a failure.
 //!
 //! # Images
-//! A driver compiles PTX when it loads it, which takes seconds for a program's first start. A release build has the machine
-//! code of [`MACHINES`] besides; it runs on newer GPUs of the same major capability too, and any other GPU gets the PTX. A
-//! debug build has PTX alone, as ptxas takes longest of all. PTX keeps the lines of its sources where the profile has debug
-//! information: compute-sanitizer, Nsight Compute and the virtual GPU name them.
+//! A driver compiles PTX when it loads it, which takes seconds when a program first starts. A release build has machine code for
+//! [`MACHINES`] besides, which newer GPUs of the same major capability run too. Other GPUs get the PTX, and so do drivers of an
+//! older major version than nvcc's, which refuse the machine code. A debug build has PTX alone, as ptxas takes longest of all.
+//! compute-sanitizer, Nsight Compute and the virtual GPU name the lines of the sources: PTX has them in a debug build, and in a
+//! release build with debug information (`CARGO_PROFILE_RELEASE_DEBUG=1`).
 //!
 //! # Architectures
 //! `kernels/NAME.cu` is compiled for the portable architecture, `compute_80`. `kernels/sm_XY/NAME.cu` is compiled for
@@ -53,8 +54,17 @@ const MACHINES: [&str; 4] = ["80", "86", "89", "90"];
 /// need no more than this, of CUDA 12.0, and are marked so: `tests/machine` has the ptxas of 12.0 compile them.
 const PORTABLE_ISA: (u32, u32) = (8, 0);
 
+/// Machine code is made of the PTX.
+const CODE_FLAGS: [&str; 1] = ["-cubin"];
+
 /// The level of compression, of 0 to 9.
 const LEVEL: u32 = 6;
+
+/// To be raised when a unit's file becomes another by the same sources and flags.
+const FORMAT: u32 = 1;
+
+/// What nvcc itself reads.
+const NVCC_FLAGS: [&str; 2] = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"];
 
 const REMEDY: &str = "install the CUDA toolkit, or `pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime \
                       nvidia-cuda-cccl` and set NVCC to its bin/nvcc, or let `make test` put it into target/nvcc; then touch build.rs";
@@ -63,7 +73,7 @@ fn main() {
     for watched in ["build.rs", "kernels", "src/device/cuda/architecture.rs", "src/device/cuda/tiles.rs"] {
         println!("cargo::rerun-if-changed={watched}");
     }
-    for watched in ["NVCC", "CUDA_HOME", "CUDA_PATH", "MLPCONV_REQUIRE_CUDA"] {
+    for watched in ["NVCC", "CUDA_HOME", "CUDA_PATH", "MLPCONV_REQUIRE_CUDA"].into_iter().chain(NVCC_FLAGS) {
         println!("cargo::rerun-if-env-changed={watched}");
     }
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
@@ -100,9 +110,10 @@ struct Unit {
     module: String,
     precision: u32,
     architecture: Architecture,
-    /// What it gets machine code for.
+    /// The architectures that it is compiled to machine code for.
     machines: Vec<Architecture>,
-    /// The machine code of each and then the PTX, each after its length (4 bytes, the lowest first), as one XZ file.
+    /// An XZ file of the images: machine code for each of `machines`, then the PTX. Before each is its length (4 bytes, the lowest
+    /// first).
     packed: PathBuf,
 }
 
@@ -226,7 +237,7 @@ impl Compiler {
         fs::write(&ptx, &text).map_err(written)?;
         let mut images = Vec::new();
         for machine in machines {
-            let options = ["-cubin".to_owned(), format!("-arch=sm_{machine}")];
+            let options = [CODE_FLAGS.map(str::to_owned).to_vec(), vec![format!("-arch=sm_{machine}")]].concat();
             images.push(self.run(&format!("{what} for sm_{machine}"), &ptx, &code, &options)?);
         }
         images.push(text.into_bytes());
@@ -269,7 +280,8 @@ fn compile_all(compiler: &Compiler, out: &Path) -> Vec<Unit> {
             let machines = compiler.machines(architecture);
             let mut hasher = DefaultHasher::new();
             (&compiler.version, FLAGS, &compiler.defines, compiler.lines, &machines).hash(&mut hasher);
-            (PORTABLE_ISA, LEVEL, precision, architecture).hash(&mut hasher);
+            (CODE_FLAGS, PORTABLE_ISA, LEVEL, FORMAT, precision, architecture).hash(&mut hasher);
+            NVCC_FLAGS.map(env::var_os).hash(&mut hasher);
             hash_source(&kernels, &source, &mut BTreeSet::new(), &mut hasher);
             let packed = out.join(format!("{module}.{architecture}.{precision}.{:016x}.xz", hasher.finish()));
             units.push(Unit {

@@ -11,6 +11,8 @@ top=$PWD
 other=$top/target/bits/tree
 target=${CARGO_TARGET_DIR:-$top/target}
 export MLPCONV_REQUIRE_CUDA=1
+# As virtual GPUs summed before they had the bits of tensor cores.
+export VIRTUAL_GPU_SUMS=ordered
 
 # The hashes of a tree's runs: tree, its target folder.
 hashes() {

@@ -36,7 +36,7 @@ pub enum CudaError {
 
     #[error(
         "the driver, of CUDA {}.{}, is older than the kernels' PTX (ISA {isa}); update the driver (525 or newer for ISA 8.0), \
-         build with the nvcc of an older toolkit ($NVCC), or use the CPU backend",
+         build with nvcc 11.7 or 11.8 ($NVCC), or use the CPU backend",
         driver.0, driver.1
     )]
     DriverTooOld { driver: (u32, u32), isa: String },

@@ -32,10 +32,10 @@ const MEASURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured");
 ///
 /// # Panics
 /// If there are none under CI or with `MLPCONV_REQUIRE_CUDA=1`.
-fn tools() -> Option<Tools> {
+fn found<T>(find: impl FnOnce() -> Result<T, String>) -> Option<T> {
     let tools = match missing() {
         Some(why) => Err(why.to_owned()),
-        None => Tools::find(),
+        None => find(),
     };
     let required = env::var_os("MLPCONV_REQUIRE_CUDA").is_some_and(|value| value != "0") || env::var_os("CI").is_some();
     match tools {
@@ -51,7 +51,7 @@ fn tools() -> Option<Tools> {
 
 #[test]
 fn no_kernel_spills_and_no_main_loop_grows() {
-    let Some(tools) = tools() else { return };
+    let Some(tools) = found(Tools::find) else { return };
     // The folder that the tables are written to, which are of all GPUs.
     let folder = env::var_os("MLPCONV_SASS").map(PathBuf::from);
     let compiled = tools.compile(|gpu| folder.is_some() || gpu == HOPPER);
@@ -77,7 +77,9 @@ fn no_kernel_spills_and_no_main_loop_grows() {
 
 #[test]
 fn a_driver_of_cuda_12_0_takes_the_ptx() {
-    let Some(tools) = tools() else { return };
-    let refused = tools.refused_by_oldest();
+    let ptxas =
+        || tools::installed("cuda_nvcc", "ptxas").ok_or("there is no ptxas of CUDA 12.0; `make test` gets it".into());
+    let Some(ptxas) = found(ptxas) else { return };
+    let refused = Tools::refused_by_oldest(&ptxas);
     assert!(refused.is_empty(), "{}", refused.join("\n"));
 }

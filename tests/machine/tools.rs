@@ -16,8 +16,6 @@ use crate::gpus::{GPUS, HOPPER};
 pub struct Tools {
     ptxas: PathBuf,
     nvdisasm: PathBuf,
-    /// The ptxas of CUDA 12.0.
-    oldest: PathBuf,
 }
 
 /// PTX, compiled for a GPU.
@@ -34,8 +32,7 @@ pub struct Compiled {
 impl Tools {
     /// The programs beside `$NVCC`, else where `make test` installs them, else on PATH; the error names what is missing.
     pub fn find() -> Result<Self, String> {
-        let oldest = installed("cuda_nvcc", "ptxas").ok_or("there is no ptxas of CUDA 12.0; `make test` gets it")?;
-        Ok(Tools { ptxas: find("ptxas")?, nvdisasm: find("nvdisasm")?, oldest })
+        Ok(Tools { ptxas: find("ptxas")?, nvdisasm: find("nvdisasm")? })
     }
 
     /// The versions of ptxas and of the nvcc that made the PTX.
@@ -70,9 +67,9 @@ impl Tools {
         done.into_iter().map(|(_, compiled)| compiled).collect()
     }
 
-    /// What the ptxas of CUDA 12.0 has against the portable PTX, each in a line. On sm_90 it does not survive lines of inlined
-    /// functions, which a release build has none of.
-    pub fn refused_by_oldest(&self) -> Vec<String> {
+    /// What the ptxas of CUDA 12.0 has against the portable PTX, each in a line. It does not survive the lines of inlined
+    /// functions on sm_90 (that of 12.1 does), so it gets the PTX as a release build has it, without lines.
+    pub fn refused_by_oldest(ptxas: &Path) -> Vec<String> {
         let portable = |unit: &Unit| unit.architecture == Architecture::PORTABLE;
         let units: Vec<Unit> = Precision::ALL.into_iter().flat_map(units).filter(portable).collect();
         let without_lines = |text: String| -> String {
@@ -80,7 +77,7 @@ impl Tools {
         };
         let texts: Vec<String> = units.iter().map(|unit| without_lines(unit.ptx().expect("PTX"))).collect();
         let refused = side_by_side(&texts, |index| {
-            let mut command = Command::new(&self.oldest);
+            let mut command = Command::new(ptxas);
             command.args(["-arch", &GPUS[HOPPER].name(), "-", "-o", "/dev/null"]);
             let output = run(&mut command, &texts[index]).expect("ptxas starts");
             let Unit { module, precision, .. } = units[index];
@@ -143,7 +140,7 @@ fn find(program: &str) -> Result<PathBuf, String> {
 }
 
 /// A program of one of NVIDIA's packages that `make test` installs.
-fn installed(package: &str, program: &str) -> Option<PathBuf> {
+pub fn installed(package: &str, program: &str) -> Option<PathBuf> {
     let pythons = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvcc/lib")).into_iter().flatten().flatten();
     let folder = |python: fs::DirEntry| python.path().join("site-packages/nvidia").join(package).join("bin");
     pythons.map(|python| folder(python).join(program)).find(|path| path.is_file())

@@ -68,10 +68,10 @@ fn cuda() {
                 let usable = || mlpconv::Cuda::new(0, Precision::Fp32).map(|cuda| cuda.image());
                 match cuda::missing().is_none().then(usable) {
                     Some(Ok(Some(cuda::Image::Code(machine)))) => {
-                        line("loaded", format_args!("machine code of this build, for sm_{machine}"));
+                        line("loaded", format_args!("on cuda:0, this build's machine code for sm_{machine}"));
                     }
                     Some(Ok(Some(cuda::Image::Ptx(_)))) => {
-                        line("loaded", "the driver compiles this build's PTX, when a program first runs");
+                        line("loaded", "on cuda:0, this build's PTX: the driver compiles it when a program first runs");
                     }
                     Some(Err(error)) => line("cuda:0", format_args!("cannot be used: {error}")),
                     Some(Ok(None)) | None => {}
@@ -110,7 +110,7 @@ fn cuda() {
             let machines: BTreeSet<_> = units().flat_map(|unit| unit.machines).collect();
             let machines: Vec<String> = machines.iter().map(|machine| format!("sm_{machine}")).collect();
             let code = match machines.is_empty() {
-                true => "no machine code: this is a debug build".into(),
+                true => "no machine code, as in every debug build".into(),
                 false => format!("machine code for {}", machines.join(" ")),
             };
             let count = modules.len();

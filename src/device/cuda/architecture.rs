@@ -31,9 +31,15 @@ impl Architecture {
     }
 
     /// Whether a GPU of compute capability `capability` runs machine code for it: that of an older GPU of the same major
-    /// capability (CUDA C++ Programming Guide, "Binary Compatibility").
+    /// capability, but for Tegra's (CUDA C++ Programming Guide, "Binary Compatibility").
     pub fn code_runs_on(self, capability: (u32, u32)) -> bool {
-        self.runs_on(capability) && capability.0 == self.capability.0
+        const TEGRA: [(u32, u32); 4] = [(7, 2), (8, 7), (10, 1), (11, 0)];
+        let exactly = self.specific || TEGRA.contains(&capability) || TEGRA.contains(&self.capability);
+        if exactly {
+            capability == self.capability
+        } else {
+            self.runs_on(capability) && capability.0 == self.capability.0
+        }
     }
 }
 

@@ -21,11 +21,12 @@ pub struct Unit {
     /// The file's name without its extension.
     pub module: &'static str,
     pub precision: Precision,
-    /// That of the PTX.
+    /// What the PTX is for.
     pub architecture: Architecture,
-    /// What there is machine code for: none in a debug build.
+    /// What there is machine code for: nothing in a debug build.
     pub machines: &'static [Architecture],
-    /// The machine code of each and then the PTX, each after its length in four bytes, as one XZ file.
+    /// An XZ file of the images: machine code for each of `machines`, then the PTX. Before each is its length (4 bytes, the lowest
+    /// first).
     packed: &'static [u8],
 }
 
@@ -44,19 +45,15 @@ impl Unit {
         text.and_then(|text| String::from_utf8(text).map_err(io::Error::other)).map_err(|_| self.damaged())
     }
 
-    /// The architecture of the machine code that a GPU of compute capability `capability` runs best.
-    pub fn machine(&self, capability: (u32, u32)) -> Option<Architecture> {
-        self.machines.iter().filter(|machine| machine.code_runs_on(capability)).max().copied()
-    }
-
-    /// The machine code of one of its `machines`, an ELF file, which this unpacks.
+    /// The machine code that a GPU of compute capability `capability` runs best, and its architecture: an ELF file, which this
+    /// unpacks. `None` where it runs none of this unit's.
     ///
     /// # Errors
-    /// [`CudaError::Module`] if there is none, or it cannot be unpacked: the program's file is damaged.
-    pub fn code(&self, machine: Architecture) -> Result<Vec<u8>> {
-        let index = self.machines.iter().position(|there| *there == machine);
-        let code = index.ok_or_else(|| io::ErrorKind::NotFound.into()).and_then(|index| self.image(index));
-        code.map_err(|_| self.damaged())
+    /// [`CudaError::Module`] if it cannot be unpacked: the program's file is damaged.
+    pub fn code(&self, capability: (u32, u32)) -> Result<Option<(Architecture, Vec<u8>)>> {
+        let fitting = self.machines.iter().enumerate().filter(|(_, machine)| machine.code_runs_on(capability));
+        let Some((index, &machine)) = fitting.max_by_key(|(_, machine)| **machine) else { return Ok(None) };
+        self.image(index).map(|code| Some((machine, code))).map_err(|_| self.damaged())
     }
 
     fn image(&self, index: usize) -> io::Result<Vec<u8>> {
@@ -69,6 +66,8 @@ impl Unit {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+        // The checksum is behind the last image.
+        io::copy(&mut reader, &mut io::sink())?;
         Ok(image)
     }
 
@@ -86,6 +85,10 @@ impl Unit {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use lzma_rust2::{XzOptions, XzWriter};
+
     use super::*;
 
     #[test]
@@ -93,12 +96,53 @@ mod tests {
         for unit in UNITS {
             let ptx = unit.ptx().unwrap();
             assert!(ptx.contains(".version ") && ptx.trim_end().ends_with('}'), "{}", unit.module);
-            for &machine in unit.machines {
-                assert!(unit.code(machine).unwrap().starts_with(b"\x7fELF"), "{} for {machine}", unit.module);
+            for machine in unit.machines {
+                let (_, code) = unit.code(machine.capability).unwrap().expect("code for its own architecture");
+                assert!(code.starts_with(b"\x7fELF"), "{} for {machine}", unit.module);
             }
-            let cut = Unit { packed: &unit.packed[..unit.packed.len() / 2], ..*unit };
-            assert!(cut.ptx().unwrap_err().to_string().contains("build again"));
         }
+    }
+
+    fn architectures(names: &[&str]) -> &'static [Architecture] {
+        names.iter().map(|name| Architecture::from_name(name).expect("a name")).collect::<Vec<_>>().leak()
+    }
+
+    /// A unit as `build.rs` packs it, of the images 80, 90 and PTX.
+    fn packed() -> (Unit, Vec<u8>) {
+        let mut writer = XzWriter::new(Vec::new(), XzOptions::with_preset(6)).unwrap();
+        for image in ["code for 80", "code for 90, which is longer", "PTX"] {
+            writer.write_all(&(image.len() as u32).to_le_bytes()).unwrap();
+            writer.write_all(image.as_bytes()).unwrap();
+        }
+        let file = writer.finish().unwrap();
+        let machines = architectures(&["80", "90"]);
+        (Unit { machines, packed: file.clone().leak(), ..Unit::empty("conv2d", Architecture::PORTABLE) }, file)
+    }
+
+    #[test]
+    fn images_are_told_apart() {
+        let (unit, _) = packed();
+        let code = |capability| unit.code(capability).unwrap().map(|(machine, code)| (machine.to_string(), code));
+        assert_eq!(code((8, 9)), Some(("80".into(), b"code for 80".to_vec())));
+        assert_eq!(code((9, 0)), Some(("90".into(), b"code for 90, which is longer".to_vec())));
+        assert_eq!(code((12, 0)), None);
+        assert_eq!(unit.ptx().unwrap(), "PTX");
+    }
+
+    #[test]
+    fn damage_anywhere_is_told() {
+        let (unit, file) = packed();
+        let damaged = |file: Vec<u8>| {
+            let unit = Unit { packed: file.leak(), ..unit };
+            let errors = [unit.ptx().err(), unit.code((8, 0)).err(), unit.code((9, 0)).err()];
+            errors.into_iter().all(|error| error.is_some_and(|error| error.to_string().contains("build again")))
+        };
+        for at in 0..file.len() {
+            let mut file = file.clone();
+            file[at] ^= 16;
+            assert!(damaged(file), "byte {at}");
+        }
+        assert!((0..file.len()).all(|len| damaged(file[..len].to_vec())));
     }
 
     /// A driver of CUDA 12.0 loads it.
@@ -115,19 +159,17 @@ mod tests {
 
     #[test]
     fn a_gpu_gets_the_newest_machine_code_of_its_major_capability() {
-        let architecture = |name| Architecture::from_name(name).expect("a name");
-        let machines: Vec<Architecture> = ["80", "86", "89", "90", "90a"].map(architecture).to_vec();
-        let unit = Unit { machines: machines.leak(), ..Unit::empty("conv2d", Architecture::PORTABLE) };
+        let machines = architectures(&["80", "86", "89", "90", "90a"]);
         for (capability, wanted) in [
             ((7, 5), None),
             ((8, 0), Some("80")),
-            ((8, 7), Some("86")),
+            ((8, 7), None),
             ((8, 9), Some("89")),
             ((9, 0), Some("90a")),
             ((10, 0), None),
         ] {
-            assert_eq!(unit.machine(capability), wanted.map(architecture), "{capability:?}");
+            let fitting = machines.iter().filter(|machine| machine.code_runs_on(capability)).max();
+            assert_eq!(fitting.map(Architecture::to_string).as_deref(), wanted, "{capability:?}");
         }
-        assert!(unit.code(architecture("100")).is_err());
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Kernels {
 #[derive(Default)]
 struct State {
     modules: HashMap<(&'static str, Architecture), Module>,
+    /// The driver has refused machine code, and taken the PTX.
+    refuses_code: bool,
     functions: HashMap<(&'static str, String), Function>,
 }
 
@@ -96,10 +98,11 @@ impl Kernels {
         Ok(function.handle)
     }
 
-    /// What the modules that are loaded were made of, one of them if they differ.
-    pub(super) fn image(&self) -> Option<Image> {
+    /// What a module was made of, that of its best architecture; `None` if it is not loaded.
+    pub(super) fn image(&self, module: &str) -> Option<Image> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.modules.values().map(|module| module.image).next()
+        let of_module = state.modules.iter().filter(|((name, _), _)| *name == module);
+        of_module.max_by_key(|((_, architecture), _)| *architecture).map(|(_, module)| module.image)
     }
 
     /// The function of the best architecture that has it.
@@ -114,7 +117,7 @@ impl Kernels {
         for unit in units {
             let loaded = match state.modules.entry((module, unit.architecture)) {
                 Entry::Occupied(loaded) => loaded.into_mut(),
-                Entry::Vacant(free) => free.insert(load(unit, self.capability)?),
+                Entry::Vacant(free) => free.insert(load(unit, self.capability, &mut state.refuses_code)?),
             };
             // SAFETY: the module has been loaded.
             match unsafe { result::module::get_function(loaded.handle, name.clone()) } {
@@ -143,13 +146,20 @@ impl Drop for Kernels {
 
 /// Loads a unit: its machine code where there is some and the driver takes it, else its PTX. A driver of CUDA 12 refuses the
 /// machine code of nvcc 13, and so does the virtual GPU.
-fn load(unit: Unit, capability: (u32, u32)) -> Result<Module> {
-    if let Some(machine) = unit.machine(capability) {
-        // Whatever is wrong otherwise, the PTX meets it as well, and the error tells it.
-        if let Ok(handle) = load_image(&unit.code(machine)?) {
-            return Ok(Module { handle, image: Image::Code(machine) });
-        }
-    }
+fn load(unit: Unit, capability: (u32, u32), refuses_code: &mut bool) -> Result<Module> {
+    let code = if *refuses_code { None } else { unit.code(capability)? };
+    let refused = match code.map(|(machine, code)| (machine, load_image(&code))) {
+        Some((machine, Ok(handle))) => return Ok(Module { handle, image: Image::Code(machine) }),
+        // Whatever else is wrong, the PTX meets it as well, and the error tells it.
+        Some((_, Err(_))) => true,
+        None => false,
+    };
+    let module = load_ptx(unit)?;
+    *refuses_code |= refused;
+    Ok(module)
+}
+
+fn load_ptx(unit: Unit) -> Result<Module> {
     let (text, module) = (unit.ptx()?, unit.module);
     let image = CString::new(text.as_str()).map_err(|_| unit.damaged())?;
     match load_image(image.as_bytes_with_nul()) {

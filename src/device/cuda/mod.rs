@@ -69,6 +69,9 @@ impl Limits {
     }
 }
 
+/// The module that is loaded when a backend is made.
+const FIRST_MODULE: &str = "cast";
+
 /// A GPU as a backend, at one precision.
 #[derive(Clone)]
 pub struct Cuda {
@@ -128,7 +131,7 @@ impl Cuda {
         let clock = Clock::new(&arena)?;
         let kernels = Kernels::new(&context, precision, device.capability)?;
         // Loads one kernel, so that a driver that is too old is an error here.
-        kernels.function("cast", "cast_to_float", 0)?;
+        kernels.function(FIRST_MODULE, "cast_to_float", 0)?;
         Ok(Cuda {
             shared: Arc::new(Shared {
                 device,
@@ -151,9 +154,9 @@ impl Cuda {
         self.shared.precision
     }
 
-    /// What the driver made the kernels of.
+    /// What the driver makes the kernels of, by the module that it has loaded first.
     pub fn image(&self) -> Option<Image> {
-        self.shared.kernels.image()
+        self.shared.kernels.image(FIRST_MODULE)
     }
 
     /// What its kernels are chosen by.

@@ -249,6 +249,7 @@ fn ptx() -> Reader {
             checks: !input.len().is_multiple_of(3),
             count: input.len().is_multiple_of(2),
             memory: 1 << 24,
+            ..Config::default()
         };
         let machine = Machine::new(config).instruction_limit(2000);
         let Ok(module) = machine.load(&text) else { return false };

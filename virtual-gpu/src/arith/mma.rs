@@ -7,7 +7,7 @@
 //! The manual leaves open the order in which an element's products are summed and how the sums are rounded, as long as
 //! the precision is at least single: [`Sums`] chooses. [`Sums::Ordered`] starts with the element of C and adds the products in
 //! the order of `k`; each sum is rounded to the nearest `f32`. Products of two `f16`, two `bf16` or two `tf32` are exact in
-//! `f32`, unless they leave its range. With `.f16` accumulators the sums are the same; the final one is rounded to the nearest
+//! `f32`, unless they leave its range. With `.f16` accumulators these sums are the same; the final one is rounded to the nearest
 //! `f16`. In either case subnormal numbers are not flushed, and a NaN result is 0x7fffffff.
 
 use super::Rounding;
@@ -210,9 +210,9 @@ fn multiply<const K: usize>(
         Sums::Core(core) => {
             let mut a = [[0.0; K]; 16];
             let mut sums = [[0.0; N]; 16];
-            for group in 0..8 {
-                a.as_chunks_mut().0[group] = rows(group);
-                sums.as_chunks_mut().0[group] = gather(&c[group]);
+            let two = a.as_chunks_mut().0.iter_mut().zip(sums.as_chunks_mut().0);
+            for (group, ((a, sums), c)) in two.zip(c).enumerate() {
+                (*a, *sums) = (rows(group), gather(c));
             }
             core.accumulate((input, output), &a, b, &mut sums);
             for (d, [upper, lower]) in d.iter_mut().zip(sums.as_chunks().0) {

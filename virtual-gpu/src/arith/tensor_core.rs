@@ -45,7 +45,7 @@ impl TensorCore {
         if capability.0 >= 9 { TensorCore::HOPPER } else { TensorCore::AMPERE }
     }
 
-    /// The least exponent that terms are shifted to.
+    /// The least exponent that terms are shifted to, by the models of MATLAB-tensor-core: -132 and -133, or -20 and -21 of f16.
     fn least(self, output: Output) -> i32 {
         let fraction = self.fraction as i32;
         match output {
@@ -86,7 +86,7 @@ pub enum Output {
     F16,
 }
 
-/// The exponent of a zero: no other number's.
+/// The exponent of a zero, to which another may be added: far below that of any product.
 const NONE: i32 = -10_000;
 
 /// A finite number's significand, with its sign, in units of `2^-fraction`, and its exponent.
@@ -108,7 +108,7 @@ fn parts(value: f32, fraction: u32, least: i32) -> (i32, i32) {
 #[inline(always)]
 fn shifted(significand: i32, left: u32, right: i32) -> i32 {
     let sign = significand >> 31;
-    let magnitude = ((significand ^ sign) - sign) << left >> right.clamp(0, 31);
+    let magnitude = ((significand ^ sign) - sign) << left >> right.min(31);
     (magnitude ^ sign) - sign
 }
 
@@ -173,7 +173,8 @@ impl TensorCore {
             // SAFETY: the processor has AVX2.
             return unsafe { self.usual_avx2(input, a, b, sums) };
         }
-        self.usual_by::<K, false>(input, a, b, sums)
+        // SAFETY: without AVX2 there is nothing to ask for.
+        unsafe { self.usual_by::<K, false>(input, a, b, sums) }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -185,11 +186,14 @@ impl TensorCore {
         b: &[[f32; N]; K],
         sums: &mut [[f32; N]; M],
     ) -> bool {
-        self.usual_by::<K, true>(input, a, b, sums)
+        // SAFETY: the caller has asked the processor.
+        unsafe { self.usual_by::<K, true>(input, a, b, sums) }
     }
 
+    /// # Safety
+    /// With `AVX2` the processor has it.
     #[inline(always)]
-    fn usual_by<const K: usize, const AVX2: bool>(
+    unsafe fn usual_by<const K: usize, const AVX2: bool>(
         self,
         input: Input,
         a: &[[f32; K]; M],
@@ -214,14 +218,15 @@ impl TensorCore {
                     a: (&a.significands[m][from..from + many], &a.exponents[m][from..from + many]),
                     b: (&b.significands[from..from + many], &b.exponents[from..from + many]),
                 };
-                factors(first, once).top::<AVX2>(&mut tops[m]);
-                for n in 0..N {
+                // SAFETY: as the caller promises; so below.
+                unsafe { factors(first, once).top::<AVX2>(&mut tops[m]) };
+                for top in &mut tops[m] {
                     // From this exponent on the last bit of a sum is a normal number.
-                    subnormal |= tops[m][n] < fraction - 126 && tops[m][n] > NONE;
-                    tops[m][n] = tops[m][n].max(self.least(Output::F32));
+                    subnormal |= *top < fraction - 126 && *top > NONE / 2;
+                    *top = (*top).max(self.least(Output::F32));
                 }
-                for half in 0..once.div_ceil(8) {
-                    factors(first + 8 * half, once.min(8)).add::<AVX2>(left, &tops[m], &mut terms[half][m]);
+                for (half, terms) in terms.iter_mut().enumerate().take(once.div_ceil(8)) {
+                    unsafe { factors(first + 8 * half, once.min(8)).add::<AVX2>(left, &tops[m], &mut terms[m]) };
                 }
             }
             if subnormal {
@@ -287,11 +292,14 @@ struct Factors<'a> {
 
 impl Factors<'_> {
     /// The largest exponents.
+    ///
+    /// # Safety
+    /// With `AVX2` the processor has it.
     #[inline(always)]
-    fn top<const AVX2: bool>(&self, top: &mut [i32; N]) {
+    unsafe fn top<const AVX2: bool>(&self, top: &mut [i32; N]) {
         #[cfg(target_arch = "x86_64")]
         if AVX2 {
-            // SAFETY: the caller has asked the processor.
+            // SAFETY: as the caller promises.
             return unsafe { self.top_avx2(top) };
         }
         for (a, b) in self.a.1.iter().zip(self.b.1) {
@@ -302,11 +310,14 @@ impl Factors<'_> {
     }
 
     /// Adds the products, shifted to the largest exponents.
+    ///
+    /// # Safety
+    /// With `AVX2` the processor has it.
     #[inline(always)]
-    fn add<const AVX2: bool>(&self, left: u32, top: &[i32; N], terms: &mut [i32; N]) {
+    unsafe fn add<const AVX2: bool>(&self, left: u32, top: &[i32; N], terms: &mut [i32; N]) {
         #[cfg(target_arch = "x86_64")]
         if AVX2 {
-            // SAFETY: the caller has asked the processor.
+            // SAFETY: as the caller promises.
             return unsafe { self.add_avx2(left, top, terms) };
         }
         let (a, b) = (self.a.0.iter().zip(self.a.1), self.b.0.iter().zip(self.b.1));
@@ -361,7 +372,7 @@ mod avx2 {
             let (a, b) = (self.a.0.iter().zip(self.a.1), self.b.0.iter().zip(self.b.1));
             for (a, b) in a.zip(b) {
                 let product = _mm256_mullo_epi32(_mm256_set1_epi32(*a.0), load(b.0));
-                // Not negative, but for zeros; and a shift by 32 or more gives zero.
+                // A shift by 32 or more, of a zero among others, gives zero.
                 let right = _mm256_sub_epi32(_mm256_sub_epi32(top, _mm256_set1_epi32(*a.1)), load(b.1));
                 let magnitude = _mm256_srlv_epi32(_mm256_sll_epi32(_mm256_abs_epi32(product), left), right);
                 sum = _mm256_add_epi32(sum, _mm256_sign_epi32(magnitude, product));
@@ -375,16 +386,16 @@ mod avx2 {
 mod tests {
     use super::*;
 
-    /// Of magnitudes from subnormal to huge, zeros among them.
+    /// Of magnitudes from subnormal to huge, if `spread` is so large, with zeros and now and then an infinity among them.
     fn number(state: &mut u64, input: Input, spread: u64) -> f32 {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = *state >> 32;
-        if random % 11 == 0 {
+        if random.is_multiple_of(11) {
             return 0.0;
         }
         let exponent = match input {
             Input::F16 => 127 - (random >> 8) % spread.min(24) + 5,
-            _ => 127 - spread / 2 + (random >> 8) % spread,
+            _ => 128 - spread / 2 + (random >> 8) % spread,
         };
         let mantissa = (random as u32 & 0x7f_ffff) >> (23 - input.fraction()) << (23 - input.fraction());
         let value = f32::from_bits((random as u32 & 1) << 31 | (exponent as u32) << 23 | mantissa);
@@ -393,32 +404,49 @@ mod tests {
     }
 
     #[test]
-    fn rows_and_elements_have_the_same_bits() {
+    fn whole_products_and_single_elements_have_the_same_bits() {
         let mut state = 1;
         for core in [TensorCore::AMPERE, TensorCore::HOPPER] {
             for (input, spread) in [
                 (Input::Bf16, 4),
                 (Input::Bf16, 40),
-                (Input::Bf16, 250),
+                (Input::Bf16, 256),
                 (Input::F16, 24),
                 (Input::Tf32, 4),
-                (Input::Tf32, 250),
+                (Input::Tf32, 256),
             ] {
-                for _ in 0..500 {
-                    let a: [[f32; 16]; 16] = [(); 16].map(|()| [(); 16].map(|()| number(&mut state, input, spread)));
+                for _ in 0..300 {
+                    let a: [[f32; 16]; M] = [(); M].map(|()| [(); 16].map(|()| number(&mut state, input, spread)));
                     let b: [[f32; N]; 16] = [(); 16].map(|()| [(); N].map(|()| number(&mut state, input, spread)));
-                    let c: [[f32; N]; 16] =
-                        [(); 16].map(|()| [(); N].map(|()| number(&mut state, Input::Tf32, spread) * 1.000_001));
+                    let c: [[f32; N]; M] =
+                        [(); M].map(|()| [(); N].map(|()| number(&mut state, Input::Tf32, spread) * 1.000_001));
+                    let element =
+                        |m: usize, n: usize| core.element((input, Output::F32), &a[m], b.map(|b| b[n]), c[m][n]);
                     let mut sums = c;
                     core.accumulate((input, Output::F32), &a, &b, &mut sums);
-                    for (row, a) in a.iter().enumerate() {
+                    let mut portable = c;
+                    // SAFETY: no AVX2 is asked for.
+                    let usual = unsafe { core.usual_by::<16, false>(input, &a, &b, &mut portable) };
+                    assert!(usual || spread > 40, "{core:?} {input:?} {spread} is done element by element");
+                    for m in 0..M {
                         for n in 0..N {
-                            let wanted = core.element((input, Output::F32), a, b.map(|b| b[n]), c[row][n]);
-                            assert_eq!(sums[row][n].to_bits(), wanted.to_bits(), "{core:?} {input:?} {spread}");
+                            let wanted = element(m, n).to_bits();
+                            assert_eq!(sums[m][n].to_bits(), wanted, "{core:?} {input:?} {spread}");
+                            assert!(!usual || portable[m][n].to_bits() == wanted, "{core:?} {input:?} {spread}");
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Rows and columns that tiles have too many are zero, beside numbers of any size.
+    #[test]
+    fn zeros_are_usual() {
+        let (mut a, mut b, mut sums) = ([[8.0; 16]; M], [[1024.0; N]; 16], [[0.0; N]; M]);
+        (a[3], sums[0][0]) = ([0.0; 16], 1.0);
+        b.iter_mut().for_each(|b| b[5] = 0.0);
+        assert!(TensorCore::HOPPER.usual(Input::Bf16, &a, &b, &mut sums));
+        assert_eq!([sums[0][0], sums[3][0], sums[0][5], sums[1][1]], [131_073.0, 0.0, 0.0, 131_072.0]);
     }
 }
