@@ -275,7 +275,7 @@ fn cores_have_the_bits_of_cards() {
                     line.split_whitespace().map(|word| u32::from_str_radix(word, 16).expect("hexadecimal")).collect();
                 let (number, k) = (|i: usize| f32::from_bits(bits[i]), bits.len() / 2 - 1);
                 let a = Matrix { columns: 16, values: (0..256).map(|i| if i < k { number(i) } else { 0.0 }).collect() };
-                let b = |i: usize| if i % 8 == 0 && i / 8 < k { number(k + i / 8) } else { 0.0 };
+                let b = |i: usize| if i.is_multiple_of(8) && i / 8 < k { number(k + i / 8) } else { 0.0 };
                 let b = Matrix { columns: 8, values: (0..128).map(b).collect() };
                 let c_lanes = [[number(2 * k), 0.0, 0.0, 0.0]; 32];
                 let halves = |kind: Half| {

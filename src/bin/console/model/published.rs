@@ -75,7 +75,6 @@ fn the_model_is_within_20_percent_of_published_products() {
         let rate = 2.0 * (m * n * k) as f64 / estimate.time / 1e6;
         let ratio = rate / teraflops;
         let says = format!("{name} {size:?}: {rate:.1} for {teraflops} TFLOP/s, {ratio:.2}; {:.0?}", estimate.pipes);
-        println!("{says}");
         assert!((0.8..=1.2).contains(&ratio), "{says}");
     }
 }
