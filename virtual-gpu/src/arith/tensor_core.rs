@@ -149,7 +149,7 @@ impl TensorCore {
         sums: &mut [[f32; N]; M],
     ) {
         let before = *sums;
-        if output == Output::F32 && self.usual(input, a, b, sums) {
+        if output == Output::F32 && (Product { core: self, input, a, b }).add_to(sums) {
             return;
         }
         for (m, sums) in sums.iter_mut().enumerate() {
@@ -157,92 +157,6 @@ impl TensorCore {
                 *sum = self.element((input, output), &a[m], b.each_ref().map(|b| b[n]), before[m][n]);
             }
         }
-    }
-
-    /// The same of finite numbers. `false` if a number is not finite or a sum may be subnormal, which is not done here.
-    #[inline]
-    fn usual<const K: usize>(
-        self,
-        input: Input,
-        a: &[[f32; K]; M],
-        b: &[[f32; N]; K],
-        sums: &mut [[f32; N]; M],
-    ) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2.
-            return unsafe { self.usual_avx2(input, a, b, sums) };
-        }
-        // SAFETY: without AVX2 there is nothing to ask for.
-        unsafe { self.usual_by::<K, false>(input, a, b, sums) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn usual_avx2<const K: usize>(
-        self,
-        input: Input,
-        a: &[[f32; K]; M],
-        b: &[[f32; N]; K],
-        sums: &mut [[f32; N]; M],
-    ) -> bool {
-        // SAFETY: the caller has asked the processor.
-        unsafe { self.usual_by::<K, true>(input, a, b, sums) }
-    }
-
-    /// # Safety
-    /// With `AVX2` the processor has it.
-    #[inline(always)]
-    unsafe fn usual_by<const K: usize, const AVX2: bool>(
-        self,
-        input: Input,
-        a: &[[f32; K]; M],
-        b: &[[f32; N]; K],
-        sums: &mut [[f32; N]; M],
-    ) -> bool {
-        let a = Parts::of(a, input.fraction(), input.least_exponent());
-        let b = Parts::of(b, input.fraction(), input.least_exponent());
-        let once = (self.width / input.width()).min(K);
-        let (fraction, left) = (self.fraction as i32, self.fraction - 2 * input.fraction());
-        for first in (0..K).step_by(once) {
-            let c = Parts::of(sums, 23, -126);
-            if !(a.finite && b.finite && c.finite) {
-                return false;
-            }
-            let mut tops = c.exponents;
-            // The terms of eight products are less than 2^30 together.
-            let mut terms = [[[0; N]; M]; 2];
-            let mut subnormal = false;
-            for m in 0..M {
-                let factors = |from: usize, many: usize| Factors {
-                    a: (&a.significands[m][from..from + many], &a.exponents[m][from..from + many]),
-                    b: (&b.significands[from..from + many], &b.exponents[from..from + many]),
-                };
-                // SAFETY: as the caller promises; so below.
-                unsafe { factors(first, once).top::<AVX2>(&mut tops[m]) };
-                for top in &mut tops[m] {
-                    // From this exponent on the last bit of a sum is a normal number.
-                    subnormal |= *top < fraction - 126 && *top > NONE / 2;
-                    *top = (*top).max(self.least(Output::F32));
-                }
-                for (half, terms) in terms.iter_mut().enumerate().take(once.div_ceil(8)) {
-                    unsafe { factors(first + 8 * half, once.min(8)).add::<AVX2>(left, &tops[m], &mut terms[m]) };
-                }
-            }
-            if subnormal {
-                return false;
-            }
-            for m in 0..M {
-                for n in 0..N {
-                    let c = shifted(c.significands[m][n], self.fraction - 23, tops[m][n] - c.exponents[m][n]);
-                    let total = f64::from(terms[0][m][n]) + f64::from(terms[1][m][n]) + f64::from(c);
-                    // 24 bits of 53.
-                    let cut = f64::from_bits(total.to_bits() & !((1 << 29) - 1));
-                    sums[m][n] = (cut * power(tops[m][n] - fraction)) as f32;
-                }
-            }
-        }
-        true
     }
 
     /// An element of any numbers.
@@ -275,6 +189,85 @@ impl TensorCore {
             Output::F32 if value.abs() >= power(128) => f32::INFINITY.copysign(value as f32),
             Output::F32 => f64_to_f32(value, Rounding::Zero, false, false),
         }
+    }
+}
+
+/// A product of finite numbers, all of whose sums are formed side by side.
+struct Product<'a, const K: usize> {
+    core: TensorCore,
+    input: Input,
+    a: &'a [[f32; K]; M],
+    b: &'a [[f32; N]; K],
+}
+
+impl<const K: usize> Product<'_, K> {
+    /// Adds the product. `false`, and anything in `sums`, if a number is not finite or a sum may be subnormal, which is not done here.
+    #[inline]
+    fn add_to(&self, sums: &mut [[f32; N]; M]) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return unsafe { self.add_to_avx2(sums) };
+        }
+        // SAFETY: without AVX2 there is nothing to ask for.
+        unsafe { self.add_to_by::<false>(sums) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn add_to_avx2(&self, sums: &mut [[f32; N]; M]) -> bool {
+        // SAFETY: the caller has asked the processor.
+        unsafe { self.add_to_by::<true>(sums) }
+    }
+
+    /// # Safety
+    /// With `AVX2` the processor has it.
+    #[inline(always)]
+    unsafe fn add_to_by<const AVX2: bool>(&self, sums: &mut [[f32; N]; M]) -> bool {
+        let Product { core, input, a, b } = *self;
+        let a = Parts::of(a, input.fraction(), input.least_exponent());
+        let b = Parts::of(b, input.fraction(), input.least_exponent());
+        let once = (core.width / input.width()).min(K);
+        let (fraction, left) = (core.fraction as i32, core.fraction - 2 * input.fraction());
+        for first in (0..K).step_by(once) {
+            let c = Parts::of(sums, 23, -126);
+            if !(a.finite && b.finite && c.finite) {
+                return false;
+            }
+            let mut tops = c.exponents;
+            // The terms of eight products are less than 2^30 together.
+            let mut terms = [[[0; N]; M]; 2];
+            let mut subnormal = false;
+            for m in 0..M {
+                let factors = |from: usize, many: usize| Factors {
+                    a: (&a.significands[m][from..from + many], &a.exponents[m][from..from + many]),
+                    b: (&b.significands[from..from + many], &b.exponents[from..from + many]),
+                };
+                // SAFETY: as the caller promises; so below.
+                unsafe { factors(first, once).top::<AVX2>(&mut tops[m]) };
+                for top in &mut tops[m] {
+                    // From this exponent on the last bit of a sum is a normal number.
+                    subnormal |= *top < fraction - 126 && *top > NONE / 2;
+                    *top = (*top).max(core.least(Output::F32));
+                }
+                for (half, terms) in terms.iter_mut().enumerate().take(once.div_ceil(8)) {
+                    unsafe { factors(first + 8 * half, once.min(8)).add::<AVX2>(left, &tops[m], &mut terms[m]) };
+                }
+            }
+            if subnormal {
+                return false;
+            }
+            for m in 0..M {
+                for n in 0..N {
+                    let c = shifted(c.significands[m][n], core.fraction - 23, tops[m][n] - c.exponents[m][n]);
+                    let total = f64::from(terms[0][m][n]) + f64::from(terms[1][m][n]) + f64::from(c);
+                    // 24 bits of 53.
+                    let cut = f64::from_bits(total.to_bits() & !((1 << 29) - 1));
+                    sums[m][n] = (cut * power(tops[m][n] - fraction)) as f32;
+                }
+            }
+        }
+        true
     }
 }
 
@@ -426,7 +419,7 @@ mod tests {
                     core.accumulate((input, Output::F32), &a, &b, &mut sums);
                     let mut portable = c;
                     // SAFETY: no AVX2 is asked for.
-                    let usual = unsafe { core.usual_by::<16, false>(input, &a, &b, &mut portable) };
+                    let usual = unsafe { Product { core, input, a: &a, b: &b }.add_to_by::<false>(&mut portable) };
                     assert!(usual || spread > 40, "{core:?} {input:?} {spread} is done element by element");
                     for m in 0..M {
                         for n in 0..N {
@@ -442,11 +435,12 @@ mod tests {
 
     /// Rows and columns that tiles have too many are zero, beside numbers of any size.
     #[test]
-    fn zeros_are_usual() {
+    fn zeros_are_summed_side_by_side() {
         let (mut a, mut b, mut sums) = ([[8.0; 16]; M], [[1024.0; N]; 16], [[0.0; N]; M]);
         (a[3], sums[0][0]) = ([0.0; 16], 1.0);
         b.iter_mut().for_each(|b| b[5] = 0.0);
-        assert!(TensorCore::HOPPER.usual(Input::Bf16, &a, &b, &mut sums));
+        let product = Product { core: TensorCore::HOPPER, input: Input::Bf16, a: &a, b: &b };
+        assert!(product.add_to(&mut sums));
         assert_eq!([sums[0][0], sums[3][0], sums[0][5], sums[1][1]], [131_073.0, 0.0, 0.0, 131_072.0]);
     }
 }
