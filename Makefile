@@ -171,19 +171,28 @@ fuzz-%:
 
 # What nvcc makes of the virtual GPU's test kernels, without the directories in the names of their sources.
 ptx: target/nvcc/installed
-	mkdir -p target/ptx
-	for kernel in virtual-gpu/tests/kernels/*.cu; do \
-		ptx=target/ptx/$$(basename $${kernel%.cu}).ptx; \
-		$(PYPI_NVCC) -ptx -arch=compute_80 -lineinfo -O3 $$kernel -o $$ptx && \
+	mkdir -p target/ptx/hopper
+	cd virtual-gpu/tests/kernels && for kernel in *.cu hopper/*.cu; do \
+		ptx=$(CURDIR)/target/ptx/$${kernel%.cu}.ptx; \
+		case $$kernel in hopper/*) arch=compute_90a;; *) arch=compute_80;; esac; \
+		$(abspath $(PYPI_NVCC)) -ptx -arch=$$arch -lineinfo -O3 $$kernel -o $$ptx && \
 		sed -i -E 's|(\.file\t[0-9]+ ")[^"]*/|\1|' $$ptx || exit 1; \
 	done
 
 # The committed PTX is that, but for the debugger's strings (.b8), which hold a hash of the sources' path.
 ptx-check: ptx
-	for ptx in virtual-gpu/tests/kernels/*.ptx; do \
-		diff <(grep -v '^\.b8' $$ptx) <(grep -v '^\.b8' target/ptx/$$(basename $$ptx)) || \
+	cd virtual-gpu/tests/kernels && for ptx in *.ptx hopper/*.ptx; do \
+		diff <(grep -v '^\.b8' $$ptx) <(grep -v '^\.b8' $(CURDIR)/target/ptx/$$ptx) || \
 		{ echo "$$ptx is not what nvcc makes of its source: make ptx, then copy it from target/ptx" >&2; exit 1; }; \
 	done
+	for ptx in target/ptx/hopper/*.ptx; do \
+		log=$$($(dir $(PYPI_NVCC))ptxas -arch=sm_90a $$ptx -o /dev/null 2>&1) || { echo "$$log" >&2; exit 1; }; \
+		if grep -E '$(REPAIRED)' <<< "$$log" >&2; then echo "$$ptx: ptxas changes it, see above" >&2; exit 1; fi; \
+	done
+
+# ptxas's notes that a card would not execute the PTX as it stands: setmaxnreg ignored (C7508), wgmma serialised (C7510, C7514,
+# C7515), a wait or a fence of wgmma added (C7517, C7519).
+REPAIRED = C75(08|10|14|15|17|19)
 
 # The compiler runs without a GPU and without a CUDA toolkit.
 PYPI_NVCC = $(wildcard target/nvcc/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)
