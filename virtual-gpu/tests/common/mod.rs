@@ -5,6 +5,8 @@
 
 pub mod driver;
 pub mod machine;
+pub mod ptxas;
+pub mod tensor;
 
 /// The bytes of a kernel's arguments, each at a multiple of its size.
 #[derive(Default)]
@@ -23,6 +25,15 @@ impl Args {
 
     pub fn int(self, value: usize) -> Self {
         self.push(&(value as u32).to_le_bytes())
+    }
+
+    pub fn half(self, value: u16) -> Self {
+        self.push(&value.to_le_bytes())
+    }
+
+    /// A tensor map, by value.
+    pub fn map(self, map: &[u8; 128]) -> Self {
+        self.push(map)
     }
 }
 

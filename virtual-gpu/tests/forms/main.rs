@@ -12,7 +12,7 @@ mod warp;
 #[path = "../common/mod.rs"]
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
@@ -20,6 +20,7 @@ use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABIL
 use cudarc::driver::sys::CUresult;
 
 use common::driver::*;
+use common::ptxas::{complaints, ptxas};
 use common::{Args, entry, header, older};
 
 // Moves the result into `%rd1`, which every lane stores.
@@ -263,15 +264,6 @@ fn malformed_forms_are_refused() {
     }
 }
 
-/// NVIDIA's compiler, from the place where `make test` installs it, or from the search path.
-fn ptxas() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let installed = std::fs::read_dir(root.join("target/nvcc/lib")).into_iter().flatten().flatten();
-    let installed = installed.map(|python| python.path().join("site-packages/nvidia/cu13/bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    installed.chain(std::env::split_paths(&path)).map(|folder| folder.join("ptxas")).find(|ptxas| ptxas.exists())
-}
-
 /// Checks without a card that the tests contain no form that a card's driver would refuse.
 #[test]
 fn ptxas_accepts_every_form_and_refuses_every_malformed_one() {
@@ -316,16 +308,4 @@ fn ptxas_accepts_every_form_and_refuses_every_malformed_one() {
         assert!(output.status.success() == wanted, "{name} for {architecture}: {}", complaints(text, &output.stderr));
     }
     std::fs::remove_dir_all(&folder).expect("ours");
-}
-
-/// The compiler's errors, each with the line it refers to.
-fn complaints(text: &str, log: &[u8]) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let with_line = |error: &str| {
-        let number: Option<usize> = error
-            .split_once("line ")
-            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-        format!("{error}\n    {}\n", number.and_then(|n| lines.get(n - 1)).unwrap_or(&""))
-    };
-    String::from_utf8_lossy(log).lines().map(with_line).collect()
 }
