@@ -2,9 +2,12 @@
 //! by Rust's own arithmetic, and are those that the PTX manual promises for every card from sm_80 on. What the manual
 //! leaves open is either kept out of the result or compared within the bound that the manual states.
 
+mod bulk;
 mod convert;
 mod float;
+mod hopper;
 mod integer;
+mod mbarrier;
 mod memory;
 mod select;
 mod warp;
@@ -86,7 +89,9 @@ ret;
 ";
 
 fn module(target: &str, forms: &[Form]) -> String {
-    let mut text = header(target) + SHARED_BY_ALL;
+    // Hopper's forms have come with later versions of PTX.
+    let header = if target == "sm_90a" { header(target).replace("8.0", "8.6") } else { header(target) };
+    let mut text = header + SHARED_BY_ALL;
     for (i, form) in forms.iter().enumerate() {
         let mut body = "ld.param.u64 %rd9, [in];\nld.global.v2.u64 {%rd2, %rd3}, [%rd9];\n".to_owned();
         body += "ld.global.u64 %rd4, [%rd9+16];\nmov.u64 %rd1, 0;\n";
@@ -130,7 +135,7 @@ fn newest() -> Context {
 /// Runs the forms, all in one module, and reports every one whose result is wrong.
 fn judge(target: &str, forms: &[Form]) {
     let _context = newest();
-    if target == "sm_90" && attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) < 9 {
+    if target != "sm_80" && attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) < 9 {
         eprintln!("{} forms are not tested: they need a card of sm_90", forms.len());
         return;
     }
@@ -194,6 +199,19 @@ groups! {
     barriers_order_accesses_and_reduce_predicates: "sm_80", warp::barriers;
     ldmatrix_and_mma_follow_the_manuals_layouts: "sm_80", warp::matrix_products;
     divergent_lanes_reconverge: "sm_80", warp::control_flow;
+    mbarriers_count_arrivals_and_bytes: "sm_90a", mbarrier::objects;
+    mbarriers_take_arrivals_in_every_spelling: "sm_90a", mbarrier::arrivals;
+    mbarriers_are_waited_for_in_every_spelling: "sm_90a", mbarrier::waits;
+    cp_async_arrives_at_mbarriers: "sm_90a", mbarrier::of_cp_async;
+    bulk_copies_fill_shared_memory: "sm_90a", bulk::loads;
+    asynchronous_stores_complete_bytes_of_an_mbarrier: "sm_90a", bulk::stores_that_complete_bytes;
+    bulk_copies_fill_global_memory: "sm_90a", bulk::stores;
+    bulk_reductions_update_global_memory: "sm_90a", bulk::reductions;
+    one_lane_is_elected: "sm_90a", hopper::across_lanes;
+    fences_and_policies_of_hopper_have_no_result: "sm_90a", hopper::fences;
+    a_block_alone_is_a_cluster: "sm_90a", hopper::clusters_of_one_block;
+    stmatrix_follows_the_manuals_layout: "sm_90a", hopper::matrix_stores;
+    labels_have_scopes_and_parameters_generic_addresses: "sm_90a", hopper::scopes_and_windows;
 }
 
 /// Malformed forms, which no card accepts.
@@ -253,7 +271,14 @@ const REFUSED: &[&str] = &[
 fn refused() -> Vec<(String, &'static str)> {
     let none = REFUSED.iter().map(|body| (form(body, "", [0; 3], Wanted::Every(0)), "sm_90"));
     let newer = GROUPS.iter().filter(|group| group.1 == "sm_90").flat_map(|group| group.2());
-    none.chain(newer.map(|form| (form, "sm_80"))).map(|(form, target)| (module(target, &[form]), target)).collect()
+    let listed = [(hopper::REFUSED, "sm_90a"), (hopper::REFUSED_WITHOUT_A, "sm_90"), (hopper::REFUSED_BEFORE, "sm_80")];
+    let listed = listed
+        .into_iter()
+        .flat_map(|(bodies, target)| bodies.iter().map(move |body| (form(body, "", [0; 3], Wanted::Every(0)), target)));
+    none.chain(newer.map(|form| (form, "sm_80")))
+        .chain(listed)
+        .map(|(form, target)| (module(target, &[form]), target))
+        .collect()
 }
 
 #[test]
@@ -283,7 +308,7 @@ fn ptxas_accepts_every_form_and_refuses_every_malformed_one() {
         texts.push((path.file_stem().expect("a name").to_string_lossy().into_owned(), "sm_80", text));
     }
     // All forms of a target in one module: starting the compiler takes longer than compiling a form.
-    for target in ["sm_80", "sm_90"] {
+    for target in ["sm_80", "sm_90", "sm_90a"] {
         let groups = GROUPS.iter().filter(|group| group.1 == target);
         let forms: Vec<Form> = groups.flat_map(|group| group.2()).collect();
         texts.push((target.to_owned(), target, module(target, &forms)));
