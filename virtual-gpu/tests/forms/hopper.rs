@@ -215,7 +215,6 @@ pub const REFUSED: &[&str] = &[
     "cp.reduce.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd0, {%r1, %r2}], [%r8];",
     "fence.proxy.async.local;",
     "fence.mbarrier_init.release.cta;",
-    "wgmma.fence.sync;",
     "wgmma.commit_group.aligned;",
     "wgmma.wait_group.sync.aligned %r1;",
     "wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 {%f0,%f1,%f2,%f3,%f4,%f5}, %rd5, %rd6, 1, 1, 1, 0, 0;",
