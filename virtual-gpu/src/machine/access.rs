@@ -299,6 +299,9 @@ impl<'a> Env<'a> {
             let shadow = shadow.load(Relaxed);
             let unwritten = shadow & mask != mask;
             let changed = shadow & mask << 8 != 0 && (shadow ^ self.tag) & LAUNCH == 0;
+            if self.unwaited != 0 && shadow & mask << 4 != 0 && shadow & LAUNCH == self.unwaited {
+                return Err(ahead((found, at), bytes, lane, verb));
+            }
             if unwritten || changed && (fixed || !self.acquired && self.by_another(shadow)) {
                 let why = if unwritten {
                     "they were never written".to_string()
@@ -564,6 +567,17 @@ impl<'a> Env<'a> {
         }
         self.reusable = units;
     }
+}
+
+/// A read of what the launch before wrote, with nothing that waits for its end.
+#[cold]
+fn ahead((found, at): (&Allocation, usize), bytes: usize, lane: usize, verb: &str) -> Box<Fault> {
+    let address = found.base + at as u64;
+    let message = format!(
+        "{verb} of {bytes} bytes at {address:#x}, which the launch before wrote: this one may begin ahead of its end, and the warp \
+         has not executed griddepcontrol.wait"
+    );
+    Fault::new(TrapKind::GridDependency, lane, message)
 }
 
 #[cold]

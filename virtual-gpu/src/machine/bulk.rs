@@ -9,7 +9,7 @@ use super::decode::atomic_function;
 use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
 use super::program::*;
-use super::shared::{Actor, Fault, Touch};
+use super::shared::{Actor, Alike, Fault, Touch};
 use super::trap::TrapKind;
 use super::warp::Warp;
 use crate::ptx::ast::Type;
@@ -243,8 +243,9 @@ impl Env<'_> {
     ) -> Copied {
         let agent = self.copies_to(mbarrier);
         let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: false };
+        let mut alike = Alike::default();
         for (at, from, bytes) in pieces(mode, to, data.len()) {
-            self.shared.touch(at, bytes, actor, Touch::AsyncWrite)?;
+            self.shared.touch_alike(at, bytes, actor, Touch::AsyncWrite, &mut alike)?;
             self.shared.slice_mut(at, bytes).copy_from_slice(&data[from..from + bytes]);
         }
         Ok(())
@@ -262,9 +263,9 @@ impl Env<'_> {
     ) -> Copied {
         let agent = Agent::bulk(warp.index);
         let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: false };
-        let mut data = vec![0; bytes];
+        let (mut data, mut alike) = (vec![0; bytes], Alike::default());
         for (at, into, bytes) in pieces(mode, from, bytes) {
-            self.shared.touch(at, bytes, actor, Touch::AsyncRead)?;
+            self.shared.touch_alike(at, bytes, actor, Touch::AsyncRead, &mut alike)?;
             data[into..into + bytes].copy_from_slice(self.shared.slice(at, bytes));
         }
         let (found, at) = self.global(to, bytes, lane, "bulk store")?;

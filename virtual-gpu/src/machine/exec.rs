@@ -32,6 +32,10 @@ pub(super) struct Env<'a> {
     /// Whether the block has executed an access to global memory that can synchronise with other blocks: an atomic
     /// whose result is kept, or a volatile or otherwise strong load.
     pub acquired: bool,
+    /// The launch whose end this one did not wait for, as shadow words have it, or 0; and the same as long as the current warp has
+    /// not executed `griddepcontrol.wait`.
+    pub ahead: u64,
+    pub unwaited: u64,
     pub checks: bool,
     pub sums: Sums,
     /// Present if the launch is counted.
@@ -77,6 +81,7 @@ impl<'a> Env<'a> {
     /// Executes one turn of a warp.
     pub fn run(&mut self, warp: &mut Warp) -> Done {
         let program = self.program;
+        self.unwaited = if warp.waited { 0 } else { self.ahead };
         for _ in 0..TURN {
             if !warp.settle() {
                 warp.state = State::Done;
@@ -248,7 +253,7 @@ impl<'a> Env<'a> {
                 self.wgmma_wait(warp, *left);
             }
             Op::Registers { more, count } => self.set_registers(warp, *more, *count, mask)?,
-            Op::GridWait => {}
+            Op::GridWait => (warp.waited, self.unwaited) = (true, 0),
             Op::ClusterBarrier { arrives, relaxed } => self.cluster_barrier(warp, *arrives, *relaxed, mask)?,
             Op::MapToRank { d, address, rank } => {
                 let (address, ranks) = (*warp.row(constants, *address), *warp.row(constants, *rank));

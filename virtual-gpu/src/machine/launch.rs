@@ -30,14 +30,32 @@ pub(crate) fn most_shared(capability: (u32, u32)) -> usize {
 /// Numbers the launches, so that shadow words of one launch are not mistaken for another's.
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 
+/// The number of a launch to come.
+pub fn launch_number() -> u64 {
+    LAUNCHES.fetch_add(1, Relaxed)
+}
+
 impl Machine {
     /// Executes a kernel to its end and returns its counters.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<Counts, Trap> {
+        self.launch_as(launch_number(), None, kernel, launch, params)
+    }
+
+    /// The same, as the launch of a number. `ahead` is the number of the launch before, if this one may begin ahead of its end, as
+    /// a programmatic dependent launch may: what that one wrote, this one may read after `griddepcontrol.wait`.
+    pub fn launch_as(
+        &self,
+        number: u64,
+        ahead: Option<u64>,
+        kernel: &Kernel,
+        launch: &Launch,
+        params: &[u8],
+    ) -> Result<Counts, Trap> {
         check_shape(kernel, launch, params, most_shared(self.config.compute_capability))
             .map_err(|(kind, message)| unlocated(kernel, kind, message))?;
         let [gx, gy, gz] = launch.grid.map(u64::from);
         let blocks = gx * gy * gz;
-        let launch_number = LAUNCHES.fetch_add(1, Relaxed);
+        let launch_number = number;
         let allocations = self.memory.snapshot();
         let footprint = self.config.count.then(|| Footprint::new(allocations.len()));
         let next = AtomicU64::new(0);
@@ -61,6 +79,8 @@ impl Machine {
                     last: 0,
                     tag: tag(launch_number, number),
                     acquired: false,
+                    ahead: ahead.map_or(0, |ahead| tag(ahead, 0)),
+                    unwaited: 0,
                     checks: self.config.checks,
                     sums: self.config.sums(),
                     footprint: footprint.as_ref(),

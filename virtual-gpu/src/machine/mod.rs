@@ -29,6 +29,7 @@ use crate::arith::tensor_core::{Sums, TensorCore};
 use crate::ptx::{self, ast::Space};
 
 pub use counts::{Class, Counts};
+pub use launch::launch_number;
 pub(crate) use launch::most_shared;
 use memory::Memory;
 pub use memory::MemoryError;

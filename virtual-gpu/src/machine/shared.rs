@@ -94,6 +94,10 @@ pub(super) struct Shared {
     checks: bool,
 }
 
+/// A cell before and after an access, of [`Shared::touch_alike`].
+#[derive(Default)]
+pub(super) struct Alike(Option<(Cell, Cell)>);
+
 /// The time of an access, and the addresses of the mbarriers by their slots.
 #[derive(Clone, Copy)]
 struct Now<'a> {
@@ -155,6 +159,39 @@ impl Shared {
                 return self.touch(until, at + size - until, actor, touch);
             }
             from = until;
+        }
+        Ok(())
+    }
+
+    /// [`touch`](Shared::touch) of many words at one time by one agent. What it does to a cell, it does to the next one that is
+    /// alike.
+    #[inline]
+    pub fn touch_alike(
+        &mut self,
+        at: usize,
+        size: usize,
+        actor: Actor,
+        touch: Touch,
+        alike: &mut Alike,
+    ) -> Result<(), Box<Fault>> {
+        if !self.checks {
+            return Ok(());
+        }
+        if !at.is_multiple_of(4) || !size.is_multiple_of(4) {
+            return self.touch(at, size, actor, touch);
+        }
+        for word in at / 4..(at + size) / 4 {
+            let before = self.cells[word];
+            match alike.0 {
+                Some((known, after)) if known == before => self.cells[word] = after,
+                _ => {
+                    self.touch(word * 4, 4, actor, touch)?;
+                    let after = self.cells[word];
+                    if (before.flags | after.flags) & SPLIT == 0 {
+                        alike.0 = Some((before, after));
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -72,6 +72,8 @@ pub(super) struct Warp {
     pub matrices: Matrices,
     /// The phase of the cluster's barrier at which it has arrived and not yet waited.
     pub cluster: Option<u32>,
+    /// Whether it has executed `griddepcontrol.wait`.
+    pub waited: bool,
     /// Registers of each thread, as `setmaxnreg` changes them, and how often it did.
     pub held: (u32, u32),
     /// The address of the last instruction executed.
@@ -100,6 +102,7 @@ impl Warp {
             bulk: BulkStores::default(),
             matrices: Matrices::default(),
             cluster: None,
+            waited: false,
             held: (0, 0),
             at: 0,
         }
@@ -127,6 +130,7 @@ impl Warp {
         self.bulk.clear();
         self.matrices.clear(program);
         self.cluster = None;
+        self.waited = false;
         self.held = (0, 0);
         self.at = 0;
     }

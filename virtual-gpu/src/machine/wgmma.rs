@@ -7,7 +7,7 @@
 use super::clock::{Agent, Knowledge};
 use super::exec::{Done, Env};
 use super::program::*;
-use super::shared::{Actor, Fault, Touch};
+use super::shared::{Actor, Alike, Fault, Touch};
 use super::trap::TrapKind;
 use super::warp::Warp;
 use crate::arith::Rounding;
@@ -216,6 +216,7 @@ impl Env<'_> {
         let size = if K == 8 { 4 } else { 2 };
         let elements = CHUNK / size;
         let mut values = vec![[0.0; K]; rows];
+        let mut alike = Alike::default();
         let (outer, inner) = if transposed { (K, rows) } else { (rows, K) };
         for i in 0..outer {
             for j in (0..inner).step_by(elements) {
@@ -225,7 +226,8 @@ impl Env<'_> {
                     let has = self.shared.size();
                     return wrong(0, format!("the descriptor {bits:#018x} leads to {at:#x}, beyond the block's {has} bytes"));
                 }
-                self.shared.touch(at, CHUNK, actor, Touch::AsyncRead).map_err(|fault| (0, fault))?;
+                let touched = self.shared.touch_alike(at, CHUNK, actor, Touch::AsyncRead, &mut alike);
+                touched.map_err(|fault| (0, fault))?;
                 for (e, bytes) in self.shared.slice(at, CHUNK).chunks_exact(size).enumerate() {
                     let bits = bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
                     let value = element(wgmma, operand, bits);
