@@ -13,10 +13,7 @@
 use super::Rounding;
 use super::float::NAN32;
 use super::half::{Half, f32_to_f16, widen_f16};
-use super::tensor_core::{Input, Output, Sums};
-
-/// The number of columns of B, C and D.
-const N: usize = 8;
+use super::tensor_core::{Input, Left, N, Output, Right, Sums};
 
 /// The lane's group (`groupID` in the manual) and its index in the group (`threadID_in_group`).
 #[inline]
@@ -214,7 +211,7 @@ fn multiply<const K: usize>(
             for (group, ((a, sums), c)) in two.zip(c).enumerate() {
                 (*a, *sums) = (rows(group), gather(c));
             }
-            core.accumulate((input, output), &a, b, &mut sums);
+            core.accumulate(output, &Left::new(input, a), &Right::new(input, *b), &mut sums);
             for (d, [upper, lower]) in d.iter_mut().zip(sums.as_chunks().0) {
                 *d = scatter(upper, lower);
             }
@@ -240,7 +237,7 @@ fn scatter(x: &[f32; N], y: &[f32; N]) -> [[f32; 4]; 4] {
 
 /// Four rows of `sums += a * b`: for each `k` in order one product and one sum, each rounded. A NaN becomes `NAN32`.
 #[inline]
-fn accumulate<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
+pub fn accumulate<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &mut [[f32; N]; 4]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx") {
         // SAFETY: the processor has AVX.

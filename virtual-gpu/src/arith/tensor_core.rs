@@ -112,7 +112,8 @@ fn shifted(significand: i32, left: u32, right: i32) -> i32 {
     (magnitude ^ sign) - sign
 }
 
-const N: usize = 8;
+/// Columns of B, C and D.
+pub const N: usize = 8;
 
 /// Numbers taken apart.
 struct Parts<const COLUMNS: usize, const ROWS: usize> {
@@ -136,25 +137,47 @@ impl<const COLUMNS: usize, const ROWS: usize> Parts<COLUMNS, ROWS> {
 }
 
 /// Rows of C and D.
-const M: usize = 16;
+pub const M: usize = 16;
+
+/// Sixteen rows of A, taken apart.
+pub struct Left<const K: usize> {
+    input: Input,
+    values: [[f32; K]; M],
+    parts: Parts<K, M>,
+}
+
+impl<const K: usize> Left<K> {
+    pub fn new(input: Input, values: [[f32; K]; M]) -> Self {
+        let parts = Parts::of(&values, input.fraction(), input.least_exponent());
+        Left { input, values, parts }
+    }
+}
+
+/// Eight columns of B, with a row for each `k`, taken apart.
+pub struct Right<const K: usize> {
+    values: [[f32; N]; K],
+    parts: Parts<N, K>,
+}
+
+impl<const K: usize> Right<K> {
+    pub fn new(input: Input, values: [[f32; N]; K]) -> Self {
+        let parts = Parts::of(&values, input.fraction(), input.least_exponent());
+        Right { values, parts }
+    }
+}
 
 impl TensorCore {
-    /// `sums += a * b`, with the rows of `a` and of `b` (which has a row for each `k`).
+    /// `sums += a * b`.
     #[inline]
-    pub fn accumulate<const K: usize>(
-        self,
-        (input, output): (Input, Output),
-        a: &[[f32; K]; M],
-        b: &[[f32; N]; K],
-        sums: &mut [[f32; N]; M],
-    ) {
+    pub fn accumulate<const K: usize>(self, output: Output, a: &Left<K>, b: &Right<K>, sums: &mut [[f32; N]; M]) {
         let before = *sums;
-        if output == Output::F32 && (Product { core: self, input, a, b }).add_to(sums) {
+        if output == Output::F32 && (Product { core: self, a, b }).add_to(sums) {
             return;
         }
         for (m, sums) in sums.iter_mut().enumerate() {
             for (n, sum) in sums.iter_mut().enumerate() {
-                *sum = self.element((input, output), &a[m], b.each_ref().map(|b| b[n]), before[m][n]);
+                let column = b.values.each_ref().map(|b| b[n]);
+                *sum = self.element((a.input, output), &a.values[m], column, before[m][n]);
             }
         }
     }
@@ -195,9 +218,8 @@ impl TensorCore {
 /// A product of finite numbers, all of whose sums are formed side by side.
 struct Product<'a, const K: usize> {
     core: TensorCore,
-    input: Input,
-    a: &'a [[f32; K]; M],
-    b: &'a [[f32; N]; K],
+    a: &'a Left<K>,
+    b: &'a Right<K>,
 }
 
 impl<const K: usize> Product<'_, K> {
@@ -224,9 +246,7 @@ impl<const K: usize> Product<'_, K> {
     /// With `AVX2` the processor has it.
     #[inline(always)]
     unsafe fn add_to_by<const AVX2: bool>(&self, sums: &mut [[f32; N]; M]) -> bool {
-        let Product { core, input, a, b } = *self;
-        let a = Parts::of(a, input.fraction(), input.least_exponent());
-        let b = Parts::of(b, input.fraction(), input.least_exponent());
+        let Product { core, a: Left { input, parts: a, .. }, b: Right { parts: b, .. } } = *self;
         let once = (core.width / input.width()).min(K);
         let (fraction, left) = (core.fraction as i32, core.fraction - 2 * input.fraction());
         for first in (0..K).step_by(once) {
@@ -416,10 +436,11 @@ mod tests {
                     let element =
                         |m: usize, n: usize| core.element((input, Output::F32), &a[m], b.map(|b| b[n]), c[m][n]);
                     let mut sums = c;
-                    core.accumulate((input, Output::F32), &a, &b, &mut sums);
+                    let (left, right) = (Left::new(input, a), Right::new(input, b));
+                    core.accumulate(Output::F32, &left, &right, &mut sums);
                     let mut portable = c;
                     // SAFETY: no AVX2 is asked for.
-                    let usual = unsafe { Product { core, input, a: &a, b: &b }.add_to_by::<false>(&mut portable) };
+                    let usual = unsafe { Product { core, a: &left, b: &right }.add_to_by::<false>(&mut portable) };
                     assert!(usual || spread > 40, "{core:?} {input:?} {spread} is done element by element");
                     for m in 0..M {
                         for n in 0..N {
@@ -439,8 +460,8 @@ mod tests {
         let (mut a, mut b, mut sums) = ([[8.0; 16]; M], [[1024.0; N]; 16], [[0.0; N]; M]);
         (a[3], sums[0][0]) = ([0.0; 16], 1.0);
         b.iter_mut().for_each(|b| b[5] = 0.0);
-        let product = Product { core: TensorCore::HOPPER, input: Input::Bf16, a: &a, b: &b };
-        assert!(product.add_to(&mut sums));
+        let (a, b) = (Left::new(Input::Bf16, a), Right::new(Input::Bf16, b));
+        assert!((Product { core: TensorCore::HOPPER, a: &a, b: &b }).add_to(&mut sums));
         assert_eq!([sums[0][0], sums[3][0], sums[0][5], sums[1][1]], [131_073.0, 0.0, 0.0, 131_072.0]);
     }
 }

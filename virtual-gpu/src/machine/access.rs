@@ -8,7 +8,8 @@ use super::footprint::SECTOR;
 use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN};
 use super::program::*;
 use super::shared::{Actor, Fault, Touch};
-use super::space::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
+use super::clock::Agent;
+use super::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use super::trap::TrapKind;
 use super::warp::{Copying, Warp};
 use crate::arith::mma;
@@ -43,7 +44,7 @@ fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
 impl<'a> Env<'a> {
     /// The allocation that holds the whole access, and the offset in it.
     #[inline]
-    fn global(
+    pub(super) fn global(
         &mut self,
         address: u64,
         bytes: usize,
@@ -73,11 +74,12 @@ impl<'a> Env<'a> {
     }
 
     /// The state space of a generic address, and the address in that space.
-    fn resolve(area: Area, address: u64) -> (Area, u64) {
+    pub(super) fn resolve(area: Area, address: u64) -> (Area, u64) {
         match area {
             Area::Generic => match address {
                 SHARED_WINDOW.. if address < SHARED_WINDOW + WINDOW => (Area::Shared, address - SHARED_WINDOW),
                 LOCAL_WINDOW.. if address < LOCAL_WINDOW + WINDOW => (Area::Local, address - LOCAL_WINDOW),
+                PARAM_WINDOW.. if address < PARAM_WINDOW + WINDOW => (Area::Param, address - PARAM_WINDOW),
                 _ => (Area::Global, address),
             },
             area => (area, address),
@@ -92,7 +94,7 @@ impl<'a> Env<'a> {
         Err(Fault::new(TrapKind::MisalignedAddress, lane, message))
     }
 
-    fn shared_bounds(&self, address: u64, bytes: usize, lane: usize, verb: &str) -> Result<usize, Box<Fault>> {
+    pub(super) fn shared_bounds(&self, address: u64, bytes: usize, lane: usize, verb: &str) -> Result<usize, Box<Fault>> {
         let size = self.shared.size();
         match address.checked_add(bytes as u64) {
             Some(end) if end <= size as u64 => Ok(address as usize),
@@ -130,7 +132,7 @@ impl<'a> Env<'a> {
                     self.shared.touch(
                         at,
                         bytes,
-                        Actor { thread: warp.index * 32 + lane, seen: &warp.seen, alone: true },
+                        self.actor(warp, lane),
                         touch,
                     )?;
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
@@ -237,7 +239,7 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    fn store_global(&self, found: &Allocation, at: usize, size: usize, value: u64, strong: bool, lane: usize) -> Done {
+    pub(super) fn store_global(&self, found: &Allocation, at: usize, size: usize, value: u64, strong: bool, lane: usize) -> Done {
         if !self.checks {
             store(found, at, size, value);
             return Ok(());
@@ -291,12 +293,15 @@ impl<'a> Env<'a> {
     /// this block must have executed a synchronising access (`acquired`). A `fixed` (`.nc`) read must not see bytes
     /// that this launch wrote.
     #[inline]
-    fn readable(&self, (found, at): (&Allocation, usize), bytes: usize, fixed: bool, lane: usize, verb: &str) -> Done {
+    pub(super) fn readable(&self, (found, at): (&Allocation, usize), bytes: usize, fixed: bool, lane: usize, verb: &str) -> Done {
         for (word, mask) in shadow_words(at, bytes) {
             let Some(shadow) = found.shadow(word) else { return Ok(()) };
             let shadow = shadow.load(Relaxed);
             let unwritten = shadow & mask != mask;
             let changed = shadow & mask << 8 != 0 && (shadow ^ self.tag) & LAUNCH == 0;
+            if self.unwaited != 0 && shadow & mask << 4 != 0 && shadow & LAUNCH == self.unwaited {
+                return Err(ahead((found, at), bytes, lane, verb));
+            }
             if unwritten || changed && (fixed || !self.acquired && self.by_another(shadow)) {
                 let why = if unwritten {
                     "they were never written".to_string()
@@ -333,22 +338,10 @@ impl<'a> Env<'a> {
                 }
                 Area::Global | Area::Generic => {
                     let (found, at) = self.global(address, size, lane, "atomic update")?;
-                    if self.checks {
-                        self.readable((found, at), size, false, lane, "atomic update")?;
-                        // An old value that is kept may tell the block that another block has written its data.
-                        self.acquired |= access.regs[0] != NOWHERE;
-                    }
-                    match size {
-                        2 => found
-                            .u16(at)
-                            .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u16))
-                            .map_or(0, u64::from),
-                        4 => found
-                            .u32(at)
-                            .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u32))
-                            .map_or(0, u64::from),
-                        _ => found.u64(at).fetch_update(Relaxed, Relaxed, |old| Some(update(old))).unwrap_or_default(),
-                    }
+                    let old = self.update_global(found, at, size, lane, update)?;
+                    // An old value that is kept may tell the block that another block has written its data.
+                    self.acquired |= self.checks && access.regs[0] != NOWHERE;
+                    old
                 }
                 _ => return Err(Fault::new(TrapKind::IllegalAddress, lane, "atomic update of local memory")),
             };
@@ -358,6 +351,31 @@ impl<'a> Env<'a> {
         }
         warp.put(access.regs[0], &result, mask);
         Ok(())
+    }
+
+    /// Replaces a number in global memory by `update` of it; returns the old one.
+    pub(super) fn update_global(
+        &self,
+        found: &Allocation,
+        at: usize,
+        size: usize,
+        lane: usize,
+        update: impl Fn(u64) -> u64,
+    ) -> Result<u64, Box<Fault>> {
+        if self.checks {
+            self.readable((found, at), size, false, lane, "atomic update")?;
+        }
+        Ok(match size {
+            2 => found
+                .u16(at)
+                .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u16))
+                .map_or(0, u64::from),
+            4 => found
+                .u32(at)
+                .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u32))
+                .map_or(0, u64::from),
+            _ => found.u64(at).fetch_update(Relaxed, Relaxed, |old| Some(update(old))).unwrap_or_default(),
+        })
     }
 
     pub(super) fn async_copy(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Done {
@@ -398,14 +416,23 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    /// Completes the copies of all but the last `left` groups. `None` also completes copies not yet in a group.
-    pub(super) fn async_wait(&mut self, warp: &mut Warp, left: Option<u32>, mask: u32) -> Done {
+    /// Completes the lanes' copies of all but the last `left` groups. `None` also completes copies not yet in a group. The thread
+    /// itself knows of it, or those who wait for the agent that stands for an mbarrier's copies.
+    pub(super) fn complete_async_copies(
+        &mut self,
+        warp: &mut Warp,
+        mask: u32,
+        left: Option<u32>,
+        agent: Option<Agent>,
+    ) -> Done {
         let copies = std::mem::take(&mut warp.copies);
         for copy in copies {
             let ends = left.is_none_or(|left| u64::from(copy.group) + u64::from(left) < warp.groups[copy.lane].into());
             if mask >> copy.lane & 1 == 1 && ends {
                 self.shared.slice_mut(copy.to, copy.size).copy_from_slice(&copy.data[..copy.size]);
-                self.shared.touch(copy.to, copy.size, self.actor(warp, copy.lane), Touch::Arrive)?;
+                let own = self.actor(warp, copy.lane);
+                let actor = Actor { agent: agent.unwrap_or(own.agent), ..own };
+                self.shared.touch(copy.to, copy.size, actor, Touch::Arrive)?;
             } else {
                 warp.copies.push(copy);
             }
@@ -447,8 +474,42 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
+    pub(super) fn store_matrix(
+        &mut self,
+        warp: &mut Warp,
+        (base, offset): (R, i64),
+        s: &[R],
+        trans: bool,
+        mask: u32,
+    ) -> Done {
+        self.whole_warp(mask)?;
+        let base = *warp.row(&self.program.constants, base);
+        for (matrix, s) in s.iter().enumerate() {
+            let rows = mma::stmatrix(&warp.row(&self.program.constants, *s).map(|value| value as u32), trans);
+            for (i, row) in rows.iter().enumerate() {
+                let lane = matrix * 8 + i;
+                let address = base[lane].wrapping_add_signed(offset);
+                Self::aligned(address, 16, lane, "stmatrix")?;
+                let at = self.shared_bounds(address, 16, lane, "stmatrix")?;
+                let mut bytes = [0; 16];
+                for (two, value) in bytes.as_chunks_mut().0.iter_mut().zip(row) {
+                    *two = value.to_le_bytes();
+                }
+                let changes = self.shared.slice(at, 16) != bytes;
+                let actor = Actor { alone: false, ..self.actor(warp, lane) };
+                self.shared.touch(at, 16, actor, Touch::Write(changes))?;
+                self.shared.slice_mut(at, 16).copy_from_slice(&bytes);
+            }
+            if self.count {
+                let addresses = std::array::from_fn(|i| base[matrix * 8 + i % 8]);
+                self.measure(Area::Shared, 16, &addresses, offset, 0xff, true);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether this is the launch's first access to the sector.
-    fn is_fresh(&mut self, address: u64, lane: usize, write: bool) -> bool {
+    pub(super) fn is_fresh(&mut self, address: u64, lane: usize, write: bool) -> bool {
         let Some(footprint) = self.footprint else { return false };
         // The access itself has already found the allocation.
         let Ok((allocation, _)) = self.global(address, 1, lane, "count") else { return false };
@@ -506,6 +567,17 @@ impl<'a> Env<'a> {
         }
         self.reusable = units;
     }
+}
+
+/// A read of what the launch before wrote, with nothing that waits for its end.
+#[cold]
+fn ahead((found, at): (&Allocation, usize), bytes: usize, lane: usize, verb: &str) -> Box<Fault> {
+    let address = found.base + at as u64;
+    let message = format!(
+        "{verb} of {bytes} bytes at {address:#x}, which the launch before wrote: this one may begin ahead of its end, and the warp \
+         has not executed griddepcontrol.wait"
+    );
+    Fault::new(TrapKind::GridDependency, lane, message)
 }
 
 #[cold]

@@ -4,7 +4,7 @@ use super::exec::{Done, Env, lanes};
 use super::program::*;
 use super::shared::Fault;
 use super::trap::TrapKind;
-use super::warp::{State, Warp};
+use super::warp::{State, Wait, Warp};
 use crate::arith::mma;
 
 impl Env<'_> {
@@ -21,11 +21,20 @@ impl Env<'_> {
     /// Whether an instruction needs live lanes that are not active here.
     pub(super) fn lacks(&self, warp: &Warp, op: &Op, active: u32) -> bool {
         let wanted = match op {
-            Op::Barrier { .. } | Op::Mma { .. } | Op::LoadMatrix { .. } => u32::MAX,
+            Op::Barrier { .. }
+            | Op::Mma { .. }
+            | Op::LoadMatrix { .. }
+            | Op::StoreMatrix { .. }
+            | Op::Wgmma(_)
+            | Op::WgmmaFence
+            | Op::WgmmaCommit
+            | Op::WgmmaWait { .. }
+            | Op::Registers { .. } => u32::MAX,
             Op::Shuffle { mask, .. }
             | Op::Vote { mask, .. }
             | Op::Match { mask, .. }
             | Op::Reduce { mask, .. }
+            | Op::Elect { mask, .. }
             | Op::WarpSync { mask } => {
                 let masks = warp.row(&self.program.constants, *mask);
                 lanes(active).fold(0, |all, lane| all | masks[lane] as u32)
@@ -66,6 +75,7 @@ impl Env<'_> {
         | Op::Vote { mask, .. }
         | Op::Match { mask, .. }
         | Op::Reduce { mask, .. }
+        | Op::Elect { mask, .. }
         | Op::WarpSync { mask }) = op
         else {
             return self.together(warp, op, active);
@@ -133,8 +143,15 @@ impl Env<'_> {
                 warp.put(*d, &[result.into(); 32], active);
             }
             Op::WarpSync { .. } => {
-                warp.seen[warp.index] = self.shared.generation;
+                warp.knowledge.all.learn_warp(warp.index, self.shared.generation);
+                warp.knowledge.synchronise(active, warp.live);
                 self.shared.generation += 1;
+            }
+            // Which lane is elected is left open: not the first, which a kernel might count on.
+            Op::Elect { d, p, .. } => {
+                let elected = active.ilog2();
+                warp.put(*d, &[elected.into(); 32], active);
+                warp.put_predicate(*p, 1 << elected, active);
             }
             Op::Mma { shape, d, a, b, c } => {
                 self.whole_warp(active)?;
@@ -207,19 +224,54 @@ impl Env<'_> {
             return wrong(TrapKind::LaunchFailed, format!("barrier {id} is used with different thread counts"));
         }
         barrier.expected = count;
-        barrier.arrive(threads, votes, &warp.seen);
+        let live = warp.live;
+        warp.knowledge.synchronise(live, live);
+        barrier.arrive(threads, votes, &warp.knowledge.all);
         if *kind == BarrierKind::Arrive {
             // The barrier does not order this warp's later accesses, so they belong to a new generation.
-            barrier.seen[warp.index] = self.shared.generation;
+            barrier.clock.learn_warp(warp.index, self.shared.generation);
             self.shared.generation += 1;
         } else {
             barrier.waiting.push(warp.index);
-            warp.state = State::Waiting(id as usize);
+            warp.state = State::Waiting(Wait::Barrier(id as usize));
         }
         if count != 0 && barrier.arrived > count {
             return wrong(TrapKind::LaunchFailed, format!("more than {count} threads arrive at barrier {id}"));
         }
         Ok(())
+    }
+
+    pub(super) fn cluster_barrier(&mut self, warp: &mut Warp, arrives: bool, relaxed: bool, mask: u32) -> Done {
+        let lane = mask.trailing_zeros() as usize;
+        let wrong = |kind, message: &str| Err(Fault::new(kind, lane, message));
+        if mask != warp.live {
+            return wrong(TrapKind::PartialBarrier, "only some of the warp's threads reach the cluster's barrier");
+        }
+        if arrives {
+            if warp.cluster.is_some() {
+                return wrong(TrapKind::LaunchFailed, "the warp arrives at the cluster's barrier, but has not waited since it arrived");
+            }
+            warp.cluster = Some(self.cluster.phase);
+            self.cluster.arrived += mask.count_ones() as usize;
+            if !relaxed {
+                let clock = self.release(warp, mask);
+                self.cluster.arriving.merge(&clock);
+            }
+            return Ok(());
+        }
+        match warp.cluster {
+            None => wrong(TrapKind::LaunchFailed, "the warp waits at the cluster's barrier without having arrived"),
+            Some(phase) if phase == self.cluster.phase => {
+                warp.state = State::Waiting(Wait::Cluster);
+                warp.again = true;
+                Ok(())
+            }
+            Some(_) => {
+                warp.cluster = None;
+                warp.knowledge.acquire(mask, warp.live, &self.cluster.complete);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use crate::arith::tensor_core::Sums;
 
-use super::barrier::Barrier;
+use super::barrier::{Barrier, ClusterBarrier};
+use super::clock::Agent;
 use super::counts::{Class, Counts};
 use super::footprint::Footprint;
 use super::memory::{Allocation, Memory};
 use super::program::*;
+use super::registers::Pool;
 use super::shared::{Actor, Fault, Shared};
 use super::trap::TrapKind;
-use super::warp::{State, Warp};
+use super::warp::{State, Wait, Warp};
+use super::wgmma;
 
 /// The number of instructions that a warp executes before the next warp's turn.
 const TURN: usize = 20_000;
@@ -29,6 +32,10 @@ pub(super) struct Env<'a> {
     /// Whether the block has executed an access to global memory that can synchronise with other blocks: an atomic
     /// whose result is kept, or a volatile or otherwise strong load.
     pub acquired: bool,
+    /// The launch whose end this one did not wait for, as shadow words have it, or 0; and the same as long as the current warp has
+    /// not executed `griddepcontrol.wait`.
+    pub ahead: u64,
+    pub unwaited: u64,
     pub checks: bool,
     pub sums: Sums,
     /// Present if the launch is counted.
@@ -37,6 +44,8 @@ pub(super) struct Env<'a> {
     pub counts: Counts,
     pub shared: Shared,
     pub barriers: Vec<Barrier>,
+    pub pool: Pool,
+    pub cluster: ClusterBarrier,
     pub threads: usize,
     pub local_bytes: usize,
     pub executed: u64,
@@ -58,7 +67,8 @@ pub(super) type Done = Result<(), Box<Fault>>;
 
 impl<'a> Env<'a> {
     pub fn actor<'w>(&self, warp: &'w Warp, lane: usize) -> Actor<'w> {
-        Actor { thread: warp.index * 32 + lane, seen: &warp.seen, alone: true }
+        let thread = warp.index * 32 + lane;
+        Actor { agent: Agent::thread(thread), thread, knowledge: &warp.knowledge, alone: true }
     }
 
     fn tally(&mut self, instr: &Instr, mask: u32) {
@@ -71,6 +81,7 @@ impl<'a> Env<'a> {
     /// Executes one turn of a warp.
     pub fn run(&mut self, warp: &mut Warp) -> Done {
         let program = self.program;
+        self.unwaited = if warp.waited { 0 } else { self.ahead };
         for _ in 0..TURN {
             if !warp.settle() {
                 warp.state = State::Done;
@@ -100,7 +111,16 @@ impl<'a> Env<'a> {
                 continue;
             }
             if mask != 0 {
+                if program.has_wgmma && self.checks {
+                    self.note_rows(warp, instr, mask)?;
+                }
                 self.step(warp, instr, mask)?;
+            }
+            if std::mem::take(&mut warp.again) {
+                if warp.state != State::Ready {
+                    return Ok(());
+                }
+                continue;
             }
             warp.now.pc += 1;
             if warp.state != State::Ready {
@@ -172,6 +192,10 @@ impl<'a> Env<'a> {
             }
             Op::Clock { d } => warp.put(*d, &[self.executed; 32], mask),
             Op::Exit => {
+                if self.checks {
+                    self.bulk_at_exit(warp, mask)?;
+                    self.wgmma_at_exit(warp)?;
+                }
                 warp.exit(mask);
                 // The remaining lanes continue behind this instruction.
             }
@@ -193,11 +217,52 @@ impl<'a> Env<'a> {
                     warp.groups[lane] += 1;
                 }
             }
-            Op::AsyncWait { left } => self.async_wait(warp, *left, mask)?,
+            Op::AsyncWait { left } => self.complete_async_copies(warp, mask, *left, None)?,
             Op::LoadMatrix { base, offset, d, count, trans } => {
                 self.load_matrix(warp, (*base, *offset), &d[..*count], *trans, mask)?;
             }
+            Op::StoreMatrix { base, offset, s, count, trans } => {
+                self.store_matrix(warp, (*base, *offset), &s[..*count], *trans, mask)?;
+            }
             Op::Barrier { .. } => self.barrier(warp, &instr.op, mask)?,
+            Op::Mbarrier { .. } => self.mbarrier(warp, &instr.op, mask)?,
+            Op::ProxyFence => {
+                let (now, whole) = (self.shared.generation, mask == warp.live);
+                let mut clock = warp.knowledge.common(mask);
+                clock.fence(warp.index, mask, whole, now);
+                warp.knowledge.acquire(mask, warp.live, &clock);
+                self.shared.generation += 1;
+            }
+            Op::BulkCopy(copy) => self.bulk_copy(warp, copy, mask)?,
+            Op::BulkCommit => warp.bulk.commit(mask),
+            Op::BulkWait { left, reads } => self.bulk_wait(warp, *left, *reads, mask),
+            Op::Wgmma(_) => {
+                wgmma::check_warp(warp, mask)?;
+                warp.state = State::Waiting(Wait::Warpgroup);
+            }
+            Op::WgmmaFence => {
+                wgmma::check_warp(warp, mask)?;
+                warp.matrices.fence();
+            }
+            Op::WgmmaCommit => {
+                wgmma::check_warp(warp, mask)?;
+                warp.matrices.commit();
+            }
+            Op::WgmmaWait { left } => {
+                wgmma::check_warp(warp, mask)?;
+                self.wgmma_wait(warp, *left);
+            }
+            Op::Registers { more, count } => self.set_registers(warp, *more, *count, mask)?,
+            Op::GridWait => (warp.waited, self.unwaited) = (true, 0),
+            Op::ClusterBarrier { arrives, relaxed } => self.cluster_barrier(warp, *arrives, *relaxed, mask)?,
+            Op::MapToRank { d, address, rank } => {
+                let (address, ranks) = (*warp.row(constants, *address), *warp.row(constants, *rank));
+                if let Some(lane) = lanes(mask).find(|lane| ranks[*lane] != 0) {
+                    let message = format!("rank {} of a cluster that has one block", ranks[lane]);
+                    return Err(Fault::new(TrapKind::LaunchFailed, lane, message));
+                }
+                warp.put(*d, &address, mask);
+            }
             _ => self.collective(warp, &instr.op, mask)?,
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use super::barrier::Barrier;
+use super::barrier::{Barrier, ClusterBarrier};
 use super::counts::Counts;
 use super::exec::Env;
 use super::footprint::Footprint;
@@ -11,7 +11,8 @@ use super::memory::tag;
 use super::program::*;
 use super::shared::{Fault, Shared};
 use super::trap::{Trap, TrapKind};
-use super::warp::{State, Warp};
+use super::registers::Pool;
+use super::warp::{State, Wait, Warp};
 use super::{Kernel, Launch, Machine};
 
 /// The largest shared memory of a block in bytes, with the opt-in (CUDA programming guide, "Compute capabilities").
@@ -29,14 +30,32 @@ pub(crate) fn most_shared(capability: (u32, u32)) -> usize {
 /// Numbers the launches, so that shadow words of one launch are not mistaken for another's.
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 
+/// The number of a launch to come.
+pub fn launch_number() -> u64 {
+    LAUNCHES.fetch_add(1, Relaxed)
+}
+
 impl Machine {
     /// Executes a kernel to its end and returns its counters.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<Counts, Trap> {
+        self.launch_as(launch_number(), None, kernel, launch, params)
+    }
+
+    /// The same, as the launch of a number. `ahead` is the number of the launch before, if this one may begin ahead of its end, as
+    /// a programmatic dependent launch may: what that one wrote, this one may read after `griddepcontrol.wait`.
+    pub fn launch_as(
+        &self,
+        number: u64,
+        ahead: Option<u64>,
+        kernel: &Kernel,
+        launch: &Launch,
+        params: &[u8],
+    ) -> Result<Counts, Trap> {
         check_shape(kernel, launch, params, most_shared(self.config.compute_capability))
             .map_err(|(kind, message)| unlocated(kernel, kind, message))?;
         let [gx, gy, gz] = launch.grid.map(u64::from);
         let blocks = gx * gy * gz;
-        let launch_number = LAUNCHES.fetch_add(1, Relaxed);
+        let launch_number = number;
         let allocations = self.memory.snapshot();
         let footprint = self.config.count.then(|| Footprint::new(allocations.len()));
         let next = AtomicU64::new(0);
@@ -60,6 +79,8 @@ impl Machine {
                     last: 0,
                     tag: tag(launch_number, number),
                     acquired: false,
+                    ahead: ahead.map_or(0, |ahead| tag(ahead, 0)),
+                    unwaited: 0,
                     checks: self.config.checks,
                     sums: self.config.sums(),
                     footprint: footprint.as_ref(),
@@ -67,6 +88,8 @@ impl Machine {
                     counts: std::mem::take(&mut counts),
                     shared: std::mem::take(&mut worker.shared),
                     barriers: vec![Barrier::default(); 16],
+                    cluster: ClusterBarrier::default(),
+                    pool: Pool::of(&kernel.program, launch.block.iter().product::<u32>() as usize),
                     threads: launch.block.iter().product::<u32>() as usize,
                     local_bytes: kernel.local_bytes,
                     executed: 0,
@@ -167,6 +190,8 @@ fn run_block(
         }
     }
     let trap = |warp: &Warp, fault: Fault| locate(kernel, launch, block, warp, fault);
+    // The mbarriers' events when no warp could go on the last time, and how often in a row that was.
+    let mut stalled = (0, 0);
     loop {
         let mut progressed = false;
         for warp in warps.iter_mut().filter(|warp| warp.state == State::Ready) {
@@ -174,10 +199,12 @@ fn run_block(
             env.run(warp).map_err(|fault| trap(warp, *fault))?;
         }
         release(env, warps);
+        resume(env, warps).map_err(|(index, fault)| trap(&warps[index], *fault))?;
         if warps.iter().all(|warp| warp.state == State::Done) {
-            return Ok(());
+            let ended = env.mbarriers_at_end(warps).and_then(|()| env.registers_at_end(warps));
+            return if env.checks { ended.map_err(|(index, fault)| trap(&warps[index], fault)) } else { Ok(()) };
         }
-        if !progressed {
+        if !progressed && !time_out(env, warps, &mut stalled) {
             let waiting = warps.iter().find(|warp| matches!(warp.state, State::Waiting(_)));
             let warp = waiting.unwrap_or(&warps[0]);
             return Err(trap(warp, stuck(env, warps, warp)));
@@ -188,6 +215,61 @@ fn run_block(
             return Err(trap(warp, *Fault::new(TrapKind::Deadlock, 0, message)));
         }
     }
+}
+
+/// Lets warps go on whose wait is over, and executes the `wgmma` at which whole warpgroups have met.
+fn resume(env: &mut Env, warps: &mut [Warp]) -> Result<(), (usize, Box<Fault>)> {
+    let freed = env.pool.take_freed();
+    let live: usize = warps.iter().map(|warp| warp.live.count_ones() as usize).sum();
+    let met = env.cluster.settle(live);
+    for warp in warps.iter_mut() {
+        let goes_on = match warp.state {
+            State::Waiting(Wait::Mbarrier) => env.is_over(warp),
+            // Whether there are enough, the instruction finds out.
+            State::Waiting(Wait::Registers) => freed,
+            State::Waiting(Wait::Cluster) => met,
+            _ => false,
+        };
+        if goes_on {
+            warp.state = State::Ready;
+        }
+    }
+    for (number, warpgroup) in warps.chunks_mut(4).enumerate() {
+        let waits = |warp: &Warp| warp.state == State::Waiting(Wait::Warpgroup);
+        if !warpgroup.iter().all(waits) {
+            continue;
+        }
+        let at = warpgroup[0].at;
+        let wrong = |index: usize, message: String| Err((number * 4 + index, Fault::new(TrapKind::Wgmma, 0, message)));
+        if warpgroup.len() < 4 {
+            return wrong(0, format!("a wgmma by {} warps, where a warpgroup has four", warpgroup.len()));
+        }
+        if let Some(other) = warpgroup.iter().position(|warp| warp.at != at) {
+            let line = env.program.code[at as usize].line;
+            return wrong(other, format!("the first warp of the warpgroup is at another wgmma, at PTX line {line}"));
+        }
+        let Op::Wgmma(wgmma) = kernel_op(env, &warpgroup[0]) else { continue };
+        env.wgmma(warpgroup, wgmma).map_err(|(index, fault)| (number * 4 + index, fault))?;
+        warpgroup.iter_mut().for_each(|warp| warp.state = State::Ready);
+    }
+    Ok(())
+}
+
+/// Lets the waits for mbarriers return false, as their time limit does, where no warp can go on otherwise. `false`: there are
+/// none, or this did not help before.
+fn time_out(env: &Env, warps: &mut [Warp], stalled: &mut (u64, usize)) -> bool {
+    /// A kernel may look at several mbarriers in turn.
+    const MOST: usize = 16;
+    let events = env.shared.mbarriers.events;
+    *stalled = if stalled.0 == events { (events, stalled.1 + 1) } else { (events, 0) };
+    let mut waiting = warps.iter_mut().filter(|warp| warp.state == State::Waiting(Wait::Mbarrier)).peekable();
+    if stalled.1 > MOST || waiting.peek().is_none() {
+        return false;
+    }
+    for warp in waiting {
+        (warp.state, warp.timed_out) = (State::Ready, true);
+    }
+    true
 }
 
 /// Releases the warps whose barriers are complete. With checks, a barrier of all threads also waits for threads that
@@ -206,15 +288,13 @@ fn release(env: &mut Env, warps: &mut [Warp]) {
         }
         let mut barrier = std::mem::take(&mut env.barriers[id]);
         for index in &barrier.waiting {
-            barrier.seen[*index] = env.shared.generation;
+            barrier.clock.learn_warp(*index, env.shared.generation);
         }
         env.shared.generation += 1;
         env.counts.barriers += u64::from(env.count);
         for index in &barrier.waiting {
             let warp = &mut warps[*index];
-            for (mine, theirs) in warp.seen.iter_mut().zip(&barrier.seen) {
-                *mine = (*mine).max(*theirs);
-            }
+            warp.knowledge.all.merge(&barrier.clock);
             warp.state = State::Ready;
             if let Op::Barrier { kind, d, p, .. } = &kernel_op(env, warp) {
                 let holds = match kind {
@@ -235,14 +315,16 @@ fn kernel_op<'a>(env: &Env<'a>, warp: &Warp) -> &'a Op {
 
 /// The deadlock or partial barrier because of which no warp can continue.
 fn stuck(env: &Env, warps: &[Warp], at: &Warp) -> Fault {
-    let State::Waiting(id) = at.state else {
-        return *Fault::new(TrapKind::Deadlock, 0, "no warp can continue");
+    let lane = at.live.trailing_zeros() as usize % 32;
+    let State::Waiting(Wait::Barrier(id)) = at.state else {
+        let text: Vec<String> = warps.iter().filter_map(|warp| waits_for(env, warp)).collect();
+        return *Fault::new(TrapKind::Deadlock, lane, format!("no warp can continue: {}", text.join("; ")));
     };
     let barrier = &env.barriers[id];
     let wanted = if barrier.expected == 0 { env.threads } else { barrier.expected };
     let gone: u32 = warps.iter().map(|warp| (warp.lanes & !warp.live).count_ones()).sum();
     let lines: Vec<u32> = barrier.waiting.iter().map(|warp| env.program.code[warps[*warp].at as usize].line).collect();
-    let elsewhere = warps.iter().any(|warp| matches!(warp.state, State::Waiting(other) if other != id));
+    let elsewhere = warps.iter().any(|warp| matches!(warp.state, State::Waiting(other) if other != Wait::Barrier(id)));
     let mut message = format!("{} of {wanted} threads are at barrier {id}", barrier.arrived);
     if gone > 0 {
         message += &format!("; {gone} threads have returned");
@@ -251,13 +333,28 @@ fn stuck(env: &Env, warps: &[Warp], at: &Warp) -> Fault {
         }
     }
     if elsewhere {
-        message += "; the others wait at another barrier";
+        let others = warps.iter().filter(|warp| warp.state != at.state).filter_map(|warp| waits_for(env, warp));
+        message += &format!("; {}", others.collect::<Vec<_>>().join("; "));
     }
     if lines.iter().any(|line| *line != lines[0]) {
         message += &format!("; it is reached at several PTX lines: {lines:?}");
     }
     let kind = if elsewhere || gone == 0 { TrapKind::Deadlock } else { TrapKind::PartialBarrier };
-    *Fault::new(kind, at.live.trailing_zeros() as usize % 32, message)
+    *Fault::new(kind, lane, message)
+}
+
+/// What a warp waits for, in words.
+fn waits_for(env: &Env, warp: &Warp) -> Option<String> {
+    let State::Waiting(wait) = warp.state else { return None };
+    let line = env.program.code[warp.at as usize].line;
+    let what = match wait {
+        Wait::Mbarrier => return Some(env.awaited(warp)),
+        Wait::Barrier(id) => format!("at barrier {id}"),
+        Wait::Warpgroup => "for the rest of its warpgroup at a wgmma".to_string(),
+        Wait::Cluster => "at the cluster's barrier".to_string(),
+        Wait::Registers => "for registers of the block's pool".to_string(),
+    };
+    Some(format!("warp {} (PTX line {line}) waits {what}", warp.index))
 }
 
 fn locate(kernel: &Kernel, launch: &Launch, block: [u32; 3], warp: &Warp, fault: Fault) -> Box<Trap> {
@@ -298,7 +395,8 @@ fn special_value(
         Special::LaneId => lane as u64,
         Special::WarpId => warp as u64,
         Special::NWarpId => warps as u64,
-        Special::NSmId => 1,
+        Special::NSmId | Special::One => 1,
+        Special::Zero => 0,
         Special::MaskEq => bit,
         Special::MaskLe => bit | (bit - 1),
         Special::MaskLt => bit - 1,

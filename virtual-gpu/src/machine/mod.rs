@@ -2,19 +2,26 @@
 
 mod access;
 mod barrier;
+mod bulk;
+mod clock;
 mod collective;
 mod counts;
 mod decode;
 mod exec;
+mod flight;
 mod flow;
 mod footprint;
 mod launch;
+mod mbarrier;
 mod memory;
 mod program;
+mod registers;
+mod rows;
 mod shared;
 mod space;
 mod trap;
 mod warp;
+mod wgmma;
 
 use std::sync::Arc;
 
@@ -22,6 +29,7 @@ use crate::arith::tensor_core::{Sums, TensorCore};
 use crate::ptx::{self, ast::Space};
 
 pub use counts::{Class, Counts};
+pub use launch::launch_number;
 pub(crate) use launch::most_shared;
 use memory::Memory;
 pub use memory::MemoryError;
@@ -132,7 +140,8 @@ impl Machine {
         let tree = ptx::parse(ptx).map_err(|error| LoadError { line: error.line, message: error.message })?;
         let target = self.check_target(&tree)?;
         let mut module = Module { kernels: Vec::new(), globals: Vec::new(), memory: self.memory.clone() };
-        let mut names = decode::Names { target, ..decode::Names::default() };
+        let specific = tree.target.ends_with('a');
+        let mut names = decode::Names { target, specific, ..decode::Names::default() };
         for variable in &tree.variables {
             if variable.space == Space::Shared {
                 names.shared.push(variable.clone());
@@ -157,8 +166,12 @@ impl Machine {
         }
         let (names, mut inlined) = (Arc::new(names), 0);
         for function in tree.functions.iter().filter(|function| function.body.is_some()) {
-            let decoded = decode::decode(function, &names, inlined)?;
+            let mut decoded = decode::decode(function, &names, inlined)?;
             inlined = decoded.inlined;
+            // Otherwise ptxas does not know how many registers a block has, and ignores `setmaxnreg`.
+            if function.max_threads.is_none() || function.min_blocks.is_none() {
+                decoded.program.most_registers = None;
+            }
             if function.entry {
                 module.kernels.push(Arc::new(Kernel {
                     name: function.name.clone(),

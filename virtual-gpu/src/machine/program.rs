@@ -2,6 +2,7 @@
 
 use super::counts::Class;
 use crate::arith::half::Half;
+use crate::arith::tensor_core::{Input, Output};
 
 /// One register of a warp: a value for each lane, zero-extended to 64 bits.
 pub(super) type Row = [u64; 32];
@@ -151,6 +152,100 @@ pub(super) enum Special {
     ClockHigh,
     Clock64,
     Timer,
+    /// The places in a cluster of one block, and its sizes.
+    Zero,
+    One,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum MbarrierOp {
+    Init {
+        count: R,
+    },
+    Inval,
+    /// `expect_tx`, and with the sign -1 `complete_tx`.
+    ExpectBytes {
+        bytes: R,
+        sign: i64,
+    },
+    Arrive {
+        d: R,
+        count: R,
+        /// Of `arrive.expect_tx`.
+        bytes: Option<R>,
+        /// `arrive_drop`: later phases expect as many arrivals less.
+        drops: bool,
+        /// Not `.noComplete`.
+        completes: bool,
+        relaxed: bool,
+    },
+    Wait {
+        p: P,
+        phase: R,
+        parity: bool,
+        /// `try_wait`.
+        blocks: bool,
+        relaxed: bool,
+    },
+    /// `cp.async.mbarrier.arrive`; `counted` with `.noinc`.
+    CopiesArrive {
+        counted: bool,
+    },
+}
+
+/// What a bulk copy moves, by its side in global memory.
+#[derive(Clone, Debug)]
+pub(super) enum Bulk {
+    /// Consecutive bytes, to shared memory, from it, or into the L2 cache: the last does nothing.
+    Load { from: (R, i64) },
+    Store { to: (R, i64) },
+    Prefetch { from: (R, i64) },
+    /// The same of a tensor map's box.
+    TensorLoad { map: (R, i64), coords: Vec<R>, offsets: Option<Vec<R>> },
+    TensorStore { map: (R, i64), coords: Vec<R>, im2col: bool },
+    TensorPrefetch { map: (R, i64), coords: Vec<R>, offsets: Option<Vec<R>> },
+}
+
+pub(super) struct BulkCopy {
+    pub bulk: Bulk,
+    /// The place in shared memory.
+    pub shared: (R, i64),
+    /// Bytes, without a tensor map.
+    pub size: R,
+    pub mbarrier: (R, i64),
+    /// The blocks of the cluster that receive a load.
+    pub multicast: Option<R>,
+    /// Of `cp.reduce`.
+    pub reduction: Option<Reduction>,
+}
+
+pub(super) enum Reduction {
+    /// The function, and the bytes of an element.
+    Typed(Atomic, usize),
+    /// By the tensor map's type: the operation's name.
+    ByMap(&'static str),
+}
+
+/// The operand A of a `wgmma`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MatrixA {
+    Descriptor(R),
+    Registers([R; 4]),
+}
+
+pub(super) struct Wgmma {
+    /// Columns of B, C and D.
+    pub n: usize,
+    pub input: Input,
+    pub output: Output,
+    pub d: Vec<R>,
+    pub a: MatrixA,
+    pub b: R,
+    /// Whether C is added.
+    pub adds: Guard,
+    pub negate: [bool; 2],
+    /// Whether A and B lie with M or N, not K, innermost.
+    pub transposed: [bool; 2],
 }
 
 pub(super) type Atomic = Box<dyn Fn(u64, u64, u64) -> u64 + Send + Sync>;
@@ -290,6 +385,57 @@ pub(super) enum Op {
         count: usize,
         trans: bool,
     },
+    StoreMatrix {
+        base: R,
+        offset: i64,
+        s: [R; 4],
+        count: usize,
+        trans: bool,
+    },
+    Elect {
+        d: R,
+        p: P,
+        mask: R,
+    },
+    /// `fence.proxy.async`.
+    ProxyFence,
+    Mbarrier {
+        area: Area,
+        base: R,
+        offset: i64,
+        kind: MbarrierOp,
+    },
+    BulkCopy(Box<BulkCopy>),
+    BulkCommit,
+    /// Waits until at most `left` groups of bulk stores are pending; for their reads only, or for their writes as well.
+    BulkWait {
+        left: u32,
+        reads: bool,
+    },
+    Wgmma(Box<Wgmma>),
+    WgmmaFence,
+    WgmmaCommit,
+    WgmmaWait {
+        left: u32,
+    },
+    /// `setmaxnreg`.
+    Registers {
+        more: bool,
+        count: u32,
+    },
+    /// `griddepcontrol.wait`.
+    GridWait,
+    /// One half of `barrier.cluster`.
+    ClusterBarrier {
+        arrives: bool,
+        relaxed: bool,
+    },
+    /// `mapa`.
+    MapToRank {
+        d: R,
+        address: R,
+        rank: R,
+    },
     Mma {
         shape: MmaShape,
         d: [R; 4],
@@ -323,4 +469,8 @@ pub(super) struct Program {
     pub rows: usize,
     pub predicates: usize,
     pub specials: Vec<(Special, R)>,
+    /// Whether there is a `wgmma`, for which the registers that an instruction touches are noted.
+    pub has_wgmma: bool,
+    /// The largest number of registers that a `setmaxnreg` names.
+    pub most_registers: Option<u32>,
 }

@@ -1,18 +1,22 @@
 //! A block's shared memory, and shadow cells that detect races on it.
 //!
-//! Time in a block is counted in generations: every barrier and every `bar.warp.sync` begins a new one. For each warp
-//! of the block, itself included, a warp knows the last generation whose accesses are ordered before its own. Two
-//! accesses by different threads, at least one a write, race unless the earlier one is ordered in this way, both are
-//! strong (atomic, volatile, relaxed), or the later one writes the value already there. Two accesses are ordered only
-//! if they are
+//! Two accesses, at least one a write, race unless the earlier one is ordered before the later one (see `clock`), both are strong
+//! (atomic, volatile, relaxed), or the later one writes the value already there. Two accesses are ordered only if they are
 //!
 //! * by one thread,
 //! * on both sides of a barrier in which both warps take part (`bar.arrive` orders only the accesses before it),
 //! * by one warp, on both sides of a `bar.warp.sync`, for any mask. As in CUDA's manual, shuffles and votes order
-//!   nothing.
+//!   nothing,
+//! * on both sides of an mbarrier's phase, the earlier one before an arrival, the later one after a wait (see `mbarrier`).
+//!
+//! Bulk copies and `wgmma` access shared memory through the *async proxy*, and are agents of their own: a copy's writes are
+//! ordered once its mbarrier's phase was waited for, the reads of `wgmma` and of bulk stores once their group was. What a thread
+//! wrote, they see only after a proxy fence.
 //!
 //! A word has one shadow cell as long as it is accessed as a whole, then one for each byte.
 
+use super::clock::{Agent, Knowledge, Who};
+use super::mbarrier::Mbarriers;
 use super::trap::TrapKind;
 
 /// The error of one lane, which stops its warp.
@@ -28,10 +32,6 @@ impl Fault {
     }
 }
 
-/// For each warp of the block: the last generation whose accesses are known to have happened.
-pub(super) type Seen = [u32; 32];
-
-const NOBODY: u16 = u16::MAX;
 const WRITE_STRONG: u8 = 1;
 const READ_STRONG: u8 = 2;
 /// The target of a `cp.async` that was not yet waited for.
@@ -40,19 +40,22 @@ const PENDING: u8 = 4;
 const ASYNC: u8 = 8;
 /// The word's bytes have shadow cells of their own.
 const SPLIT: u8 = 16;
+/// Part of a live mbarrier.
+const MBARRIER: u8 = 32;
 
 #[derive(Clone, Copy, PartialEq)]
 struct Cell {
+    /// The columns of those that have read since `reader` was the only reader; 0 while it is.
+    readers: u64,
     written: u32,
     read: u32,
-    /// The warps that have read since `reader` was the only reader; 0 while it is.
-    readers: u32,
-    writer: u16,
-    reader: u16,
+    writer: Agent,
+    reader: Agent,
     flags: u8,
 }
 
-const UNTOUCHED: Cell = Cell { written: 0, read: 0, readers: 0, writer: NOBODY, reader: NOBODY, flags: 0 };
+const UNTOUCHED: Cell =
+    Cell { written: 0, read: 0, readers: 0, writer: Agent::NOBODY, reader: Agent::NOBODY, flags: 0 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Touch {
@@ -65,15 +68,19 @@ pub(super) enum Touch {
     /// The issue and the completion of a `cp.async`.
     Issue,
     Arrive,
+    /// By a `wgmma` or a bulk store, and by a bulk load.
+    AsyncRead,
+    AsyncWrite,
 }
 
-/// The thread that makes an access.
+/// Who makes an access, for which thread, and what that thread knows.
 #[derive(Clone, Copy)]
 pub(super) struct Actor<'a> {
+    pub agent: Agent,
     pub thread: usize,
-    pub seen: &'a Seen,
+    pub knowledge: &'a Knowledge,
     /// Whether the access is the thread's own, and so ordered after its earlier ones. `false` for `ldmatrix`, whose
-    /// lanes read for each other.
+    /// lanes read for each other, and for asynchronous accesses.
     pub alone: bool,
 }
 
@@ -83,7 +90,19 @@ pub(super) struct Shared {
     cells: Vec<Cell>,
     bytes: Vec<[Cell; 4]>,
     pub generation: u32,
+    pub mbarriers: Mbarriers,
     checks: bool,
+}
+
+/// A cell before and after an access, of [`Shared::touch_alike`].
+#[derive(Default)]
+pub(super) struct Alike(Option<(Cell, Cell)>);
+
+/// The time of an access, and the addresses of the mbarriers by their slots.
+#[derive(Clone, Copy)]
+struct Now<'a> {
+    generation: u32,
+    slots: &'a [usize],
 }
 
 impl Shared {
@@ -92,6 +111,7 @@ impl Shared {
         self.data.resize(size, 0);
         self.checks = checks;
         self.generation = 1;
+        self.mbarriers.clear();
         if checks {
             self.cells.clear();
             self.cells.resize(size.div_ceil(4), UNTOUCHED);
@@ -127,18 +147,62 @@ impl Shared {
             return Ok(());
         }
         let mut from = at;
+        let now = Now { generation: self.generation, slots: self.mbarriers.slots() };
         while from < at + size {
             let word = from / 4;
             let until = (at + size).min(word * 4 + 4);
             let cell = &mut self.cells[word];
             if cell.flags & SPLIT == 0 && until - from == 4 {
-                check(cell, from, actor, touch, self.generation)?;
+                check(cell, from, actor, touch, now)?;
             } else {
                 self.touch_bytes(from, until, actor, touch)?;
+                return self.touch(until, at + size - until, actor, touch);
             }
             from = until;
         }
         Ok(())
+    }
+
+    /// [`touch`](Shared::touch) of many words at one time by one agent. What it does to a cell, it does to the next one that is
+    /// alike.
+    #[inline]
+    pub fn touch_alike(
+        &mut self,
+        at: usize,
+        size: usize,
+        actor: Actor,
+        touch: Touch,
+        alike: &mut Alike,
+    ) -> Result<(), Box<Fault>> {
+        if !self.checks {
+            return Ok(());
+        }
+        if !at.is_multiple_of(4) || !size.is_multiple_of(4) {
+            return self.touch(at, size, actor, touch);
+        }
+        for word in at / 4..(at + size) / 4 {
+            let before = self.cells[word];
+            match alike.0 {
+                Some((known, after)) if known == before => self.cells[word] = after,
+                _ => {
+                    self.touch(word * 4, 4, actor, touch)?;
+                    let after = self.cells[word];
+                    if (before.flags | after.flags) & SPLIT == 0 {
+                        alike.0 = Some((before, after));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the eight bytes of an mbarrier as such, or no longer.
+    pub fn mark_mbarrier(&mut self, at: usize, live: bool) {
+        if self.checks {
+            for cell in &mut self.cells[at / 4..at / 4 + 2] {
+                cell.flags = if live { MBARRIER } else { 0 };
+            }
+        }
     }
 
     fn touch_bytes(&mut self, from: usize, until: usize, actor: Actor, touch: Touch) -> Result<(), Box<Fault>> {
@@ -150,8 +214,9 @@ impl Shared {
             self.bytes[word] = [self.cells[word]; 4];
             self.cells[word].flags |= SPLIT;
         }
+        let now = Now { generation: self.generation, slots: self.mbarriers.slots() };
         for at in from..until {
-            check(&mut self.bytes[word][at % 4], at, actor, touch, self.generation)?;
+            check(&mut self.bytes[word][at % 4], at, actor, touch, now)?;
         }
         if self.bytes[word] == [self.bytes[word][0]; 4] {
             self.cells[word] = self.bytes[word][0];
@@ -160,8 +225,9 @@ impl Shared {
     }
 }
 
-fn ordered(actor: Actor, thread: u16, generation: u32) -> bool {
-    actor.alone && usize::from(thread) == actor.thread || generation <= actor.seen[usize::from(thread) / 32]
+#[inline]
+fn ordered(actor: Actor, agent: Agent, generation: u32) -> bool {
+    actor.alone && agent == actor.agent || actor.knowledge.has(actor.thread % 32, agent, generation)
 }
 
 fn fault(kind: TrapKind, actor: Actor, message: String) -> Result<(), Box<Fault>> {
@@ -169,68 +235,44 @@ fn fault(kind: TrapKind, actor: Actor, message: String) -> Result<(), Box<Fault>
 }
 
 #[inline]
-fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Result<(), Box<Fault>> {
-    let me = actor.thread as u16;
+fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Result<(), Box<Fault>> {
     if touch == Touch::Arrive {
-        (cell.written, cell.flags) = (now, cell.flags & !PENDING);
+        (cell.written, cell.flags) = (now.generation, cell.flags & !PENDING);
         return Ok(());
     }
-    if cell.flags & PENDING != 0 {
-        let verb = if matches!(touch, Touch::Read | Touch::StrongRead) { "read" } else { "overwritten" };
-        let message = format!(
-            "shared address {at:#x} is {verb} while a cp.async of thread {} to it is pending: its group was not waited \
-             for",
-            cell.writer
-        );
-        return fault(TrapKind::AsyncCopy, actor, message);
+    if cell.flags & (PENDING | MBARRIER) != 0 {
+        return busy(cell, at, actor, touch, now);
     }
     let strong = matches!(touch, Touch::Atomic | Touch::StrongRead | Touch::StrongWrite(_));
     let excused = strong && cell.flags & WRITE_STRONG != 0;
-    let writer_ordered = cell.writer == NOBODY || excused || ordered(actor, cell.writer, cell.written);
+    let writer_ordered = cell.writer == Agent::NOBODY || excused || ordered(actor, cell.writer, cell.written);
     match touch {
-        Touch::Read | Touch::StrongRead => {
-            if cell.writer == NOBODY {
+        Touch::Read | Touch::StrongRead | Touch::AsyncRead => {
+            if cell.writer == Agent::NOBODY {
                 return fault(
                     TrapKind::Uninitialised,
                     actor,
                     format!("shared address {at:#x} is read, but was never written"),
                 );
             }
-            if !writer_ordered && cell.flags & ASYNC != 0 {
-                let message = format!(
-                    "shared address {at:#x} is read, which thread {} filled by cp.async; it waited for the copy, \
-                     but no barrier since then published it",
-                    cell.writer
-                );
-                return fault(TrapKind::AsyncCopy, actor, message);
-            }
             if !writer_ordered {
-                let message = format!(
-                    "shared address {at:#x} is read, which thread {} wrote with no barrier in between",
-                    cell.writer
-                );
-                return fault(TrapKind::SharedRace, actor, message);
+                return unordered_read(cell, at, actor, now);
             }
-            note_read(cell, me, actor, now, strong);
+            if touch == Touch::AsyncRead {
+                fenced(cell, at, actor, now)?;
+            }
+            note_read(cell, actor, now.generation, strong);
         }
         _ => {
             let changes = !matches!(touch, Touch::Write(false) | Touch::StrongWrite(false));
             if !writer_ordered && changes {
-                let message = format!(
-                    "shared address {at:#x} is written, which thread {} wrote with no barrier in between",
-                    cell.writer
-                );
-                return fault(TrapKind::SharedRace, actor, message);
+                return unordered_write(at, actor, touch, now, (cell.writer, "wrote"));
             }
-            let read_excused = cell.reader == NOBODY || strong && cell.flags & READ_STRONG != 0;
+            let read_excused = cell.reader == Agent::NOBODY || strong && cell.flags & READ_STRONG != 0;
             if !read_excused && changes && !readers_ordered(cell, actor) {
-                let message = format!(
-                    "shared address {at:#x} is written, which thread {} read with no barrier in between",
-                    cell.reader
-                );
-                return fault(TrapKind::SharedRace, actor, message);
+                return unordered_write(at, actor, touch, now, (unordered_reader(cell, actor), "read"));
             }
-            if touch == Touch::Atomic && cell.writer == NOBODY {
+            if touch == Touch::Atomic && cell.writer == Agent::NOBODY {
                 let message = format!("shared address {at:#x} is updated, but was never written");
                 return fault(TrapKind::Uninitialised, actor, message);
             }
@@ -241,22 +283,109 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: u32) -> Re
             };
             // A write of the same value keeps the readers: a later change may still race with them.
             if changes {
-                *cell = Cell { written: now, writer: me, flags, ..UNTOUCHED };
+                *cell = Cell { written: now.generation, writer: actor.agent, flags, ..UNTOUCHED };
             } else if writer_ordered {
-                (cell.written, cell.writer, cell.flags) = (now, me, flags | cell.flags & READ_STRONG);
+                (cell.written, cell.writer) = (now.generation, actor.agent);
+                cell.flags = flags | cell.flags & READ_STRONG;
             }
         }
     }
     Ok(())
 }
 
+/// An access to what no access may touch now.
+#[cold]
+fn busy(cell: &Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Result<(), Box<Fault>> {
+    let reads = matches!(touch, Touch::Read | Touch::StrongRead | Touch::AsyncRead);
+    let verb = if reads { "read" } else { "overwritten" };
+    if cell.flags & MBARRIER != 0 {
+        let message = format!("shared address {at:#x} is {verb}, where a live mbarrier lies: mbarrier.inval is missing");
+        return fault(TrapKind::Mbarrier, actor, message);
+    }
+    let message = format!(
+        "shared address {at:#x} is {verb} while a cp.async of {} to it is pending: its group was not waited for",
+        now.name(cell.writer)
+    );
+    fault(TrapKind::AsyncCopy, actor, message)
+}
+
+#[cold]
+fn unordered_read(cell: &Cell, at: usize, actor: Actor, now: Now) -> Result<(), Box<Fault>> {
+    let (kind, why) = match cell.writer.who() {
+        Who::Copies(_) => (
+            TrapKind::AsyncCopy,
+            format!("{} filled; the reader has not waited for the phase that it completed", now.name(cell.writer)),
+        ),
+        _ if cell.flags & ASYNC != 0 => (
+            TrapKind::AsyncCopy,
+            format!(
+                "{} filled by cp.async; it waited for the copy, but no barrier since then published it",
+                now.name(cell.writer)
+            ),
+        ),
+        _ => (TrapKind::SharedRace, format!("{} wrote with no barrier in between", now.name(cell.writer))),
+    };
+    fault(kind, actor, format!("shared address {at:#x} is read, which {why}"))
+}
+
+/// Checks that a proxy fence has shown the word to the async proxy.
+#[inline]
+fn fenced(cell: &Cell, at: usize, actor: Actor, now: Now) -> Result<(), Box<Fault>> {
+    if !matches!(cell.writer.who(), Who::Thread(_))
+        || actor.knowledge.has_fenced(actor.thread % 32, cell.writer, cell.written)
+    {
+        return Ok(());
+    }
+    let message = format!(
+        "{} reads shared address {at:#x}, which {} wrote with no fence.proxy.async since then",
+        now.name(actor.agent),
+        now.name(cell.writer)
+    );
+    fault(TrapKind::ProxyFence, actor, message)
+}
+
+#[cold]
+fn unordered_write(
+    at: usize,
+    actor: Actor,
+    touch: Touch,
+    now: Now,
+    (other, verb): (Agent, &str),
+) -> Result<(), Box<Fault>> {
+    let by = if touch == Touch::AsyncWrite { format!(" by {}", now.name(actor.agent)) } else { String::new() };
+    let (kind, why) = match other.who() {
+        Who::Thread(_) => (TrapKind::SharedRace, format!("which {} {verb} with no barrier in between", now.name(other))),
+        Who::Copies(_) => {
+            (TrapKind::InFlight, format!("which {} may still fill: nobody has waited for its phase", now.name(other)))
+        }
+        _ => (TrapKind::InFlight, format!("which {} may still read: its group was not waited for", now.name(other))),
+    };
+    fault(kind, actor, format!("shared address {at:#x} is written{by}, {why}"))
+}
+
+impl Now<'_> {
+    fn name(self, agent: Agent) -> String {
+        match agent.who() {
+            Who::Nobody => "nobody".to_string(),
+            Who::Thread(thread) => format!("thread {thread}"),
+            Who::Matrix(warpgroup) => format!("a wgmma of warpgroup {warpgroup}"),
+            Who::Bulk(warp) => format!("a bulk store of warp {warp}"),
+            Who::Copies(slot) => match self.slots.get(slot) {
+                Some(at) => format!("a bulk copy to the mbarrier at {at:#x}"),
+                None => "a bulk copy".to_string(),
+            },
+        }
+    }
+}
+
+#[inline]
 fn readers_ordered(cell: &Cell, actor: Actor) -> bool {
     if cell.readers == 0 {
         return ordered(actor, cell.reader, cell.read);
     }
     let mut left = cell.readers;
     while left != 0 {
-        if cell.read > actor.seen[left.trailing_zeros() as usize] {
+        if !actor.knowledge.has_column(actor.thread % 32, left.trailing_zeros() as usize, cell.read) {
             return false;
         }
         left &= left - 1;
@@ -264,17 +393,28 @@ fn readers_ordered(cell: &Cell, actor: Actor) -> bool {
     true
 }
 
+/// The reader to name: the last one, if it is not ordered.
+fn unordered_reader(cell: &Cell, actor: Actor) -> Agent {
+    if cell.readers == 0 || !ordered(actor, cell.reader, cell.read) {
+        return cell.reader;
+    }
+    let unordered = |column: &usize| !actor.knowledge.has_column(actor.thread % 32, *column, cell.read);
+    let column = (0..64).filter(|column| cell.readers >> column & 1 == 1).find(unordered);
+    column.map_or(cell.reader, Agent::of_column)
+}
+
 #[inline]
-fn note_read(cell: &mut Cell, me: u16, actor: Actor, now: u32, strong: bool) {
-    if cell.reader == me && cell.readers == 0 || cell.reader == NOBODY || readers_ordered(cell, actor) {
+fn note_read(cell: &mut Cell, actor: Actor, now: u32, strong: bool) {
+    let me = actor.agent;
+    if cell.reader == me && cell.readers == 0 || cell.reader == Agent::NOBODY || readers_ordered(cell, actor) {
         (cell.reader, cell.read, cell.readers) = (me, now, 0);
         cell.flags = cell.flags & !READ_STRONG | if strong { READ_STRONG } else { 0 };
         return;
     }
     if cell.readers == 0 {
-        cell.readers = 1 << (cell.reader / 32);
+        cell.readers = 1 << cell.reader.column();
     }
-    cell.readers |= 1 << (me / 32);
+    cell.readers |= 1 << me.column();
     (cell.reader, cell.read) = (me, now);
     if !strong {
         cell.flags &= !READ_STRONG;

@@ -25,8 +25,23 @@ pub enum TrapKind {
     PartialBarrier,
     /// A `shfl`, `vote`, `mma`, ... that not all of its lanes execute.
     MissingLanes,
-    /// Data of a `cp.async` accessed before its group was waited for, or before a barrier published it.
+    /// Data of a `cp.async` accessed before its group was waited for, or before a barrier published it; data of a bulk copy read
+    /// before its mbarrier's phase was waited for.
     AsyncCopy,
+    /// A `wgmma` or a bulk store reads what a thread wrote with no `fence.proxy.async` in between.
+    ProxyFence,
+    /// Memory is changed that a bulk copy or a `wgmma` still uses, or a block ends before its copies.
+    InFlight,
+    /// An mbarrier used against its rules.
+    Mbarrier,
+    /// A bulk copy with a bad address, size, tensor map or coordinates.
+    TensorCopy,
+    /// A `wgmma` with bad descriptors, without its fence, or whose registers are touched before it was waited for.
+    Wgmma,
+    /// A `setmaxnreg` against the rules of the block's pool of registers.
+    RegisterPool,
+    /// A read of what the launch before wrote, ahead of `griddepcontrol.wait`.
+    GridDependency,
     /// No warp can continue, or the block exceeds the instruction limit.
     Deadlock,
     /// A `trap` instruction, or an instruction with forbidden operands.
@@ -50,7 +65,14 @@ impl TrapKind {
             TrapKind::GlobalRace => "race on global memory",
             TrapKind::PartialBarrier => "barrier not reached by all threads",
             TrapKind::MissingLanes => "lanes missing from a warp instruction",
-            TrapKind::AsyncCopy => "cp.async not waited for",
+            TrapKind::AsyncCopy => "asynchronous copy not waited for",
+            TrapKind::ProxyFence => "missing proxy fence",
+            TrapKind::InFlight => "memory in use by an asynchronous operation",
+            TrapKind::Mbarrier => "mbarrier misused",
+            TrapKind::TensorCopy => "bulk copy misused",
+            TrapKind::Wgmma => "wgmma misused",
+            TrapKind::RegisterPool => "setmaxnreg misused",
+            TrapKind::GridDependency => "read ahead of griddepcontrol.wait",
             TrapKind::Deadlock => "deadlock",
             TrapKind::LaunchFailed => "launch failed",
             TrapKind::LaunchOutOfResources => "out of resources",

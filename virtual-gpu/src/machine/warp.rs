@@ -1,7 +1,8 @@
 //! A warp: its registers, its active lanes, and the divergence stack with the lanes that wait to reconverge.
 
 use super::program::{CONSTANT, END, NOWHERE, P, Program, R, Row};
-use super::shared::Seen;
+use super::clock::Knowledge;
+use super::flight::{BulkStores, Matrices};
 
 /// An entry of the divergence stack: the lanes `mask` continue at `pc` and reconverge with the entry below at `meet`.
 #[derive(Clone, Copy)]
@@ -16,9 +17,23 @@ pub(super) struct Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ready,
-    /// Waiting at the barrier of this number.
-    Waiting(usize),
+    Waiting(Wait),
     Done,
+}
+
+/// What a warp waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The barrier of this number.
+    Barrier(usize),
+    /// A phase of an mbarrier.
+    Mbarrier,
+    /// The other warps of its warpgroup, to execute a `wgmma` with them.
+    Warpgroup,
+    /// Registers of the block's pool.
+    Registers,
+    /// The other threads of the cluster.
+    Cluster,
 }
 
 /// A `cp.async` that was issued and not yet waited for.
@@ -42,13 +57,25 @@ pub(super) struct Warp {
     pub lanes: u32,
     pub live: u32,
     pub state: State,
-    pub seen: Seen,
+    pub knowledge: Knowledge,
+    /// Whether the instruction is to be executed once more when the warp goes on.
+    pub again: bool,
+    /// Whether the next wait for an mbarrier gives up.
+    pub timed_out: bool,
     pub local: Vec<u8>,
     /// For each byte of `local`: whether it was written.
     pub local_written: Vec<bool>,
     pub copies: Vec<Copying>,
     /// For each lane: the number of cp.async groups it has committed.
     pub groups: [u32; 32],
+    pub bulk: BulkStores,
+    pub matrices: Matrices,
+    /// The phase of the cluster's barrier at which it has arrived and not yet waited.
+    pub cluster: Option<u32>,
+    /// Whether it has executed `griddepcontrol.wait`.
+    pub waited: bool,
+    /// Registers of each thread, as `setmaxnreg` changes them, and how often it did.
+    pub held: (u32, u32),
     /// The address of the last instruction executed.
     pub at: u32,
 }
@@ -65,11 +92,18 @@ impl Warp {
             lanes: 0,
             live: 0,
             state: State::Done,
-            seen: [0; 32],
+            knowledge: Knowledge::default(),
+            again: false,
+            timed_out: false,
             local: Vec::new(),
             local_written: Vec::new(),
             copies: Vec::new(),
             groups: [0; 32],
+            bulk: BulkStores::default(),
+            matrices: Matrices::default(),
+            cluster: None,
+            waited: false,
+            held: (0, 0),
             at: 0,
         }
     }
@@ -85,13 +119,19 @@ impl Warp {
         self.stack.clear();
         (self.lanes, self.live) = (lanes, lanes);
         self.state = State::Ready;
-        self.seen = [0; 32];
+        self.knowledge.clear();
+        (self.again, self.timed_out) = (false, false);
         self.local.clear();
         self.local.resize(local_bytes * 32, 0);
         self.local_written.clear();
         self.local_written.resize(local_bytes * 32, false);
         self.copies.clear();
         self.groups = [0; 32];
+        self.bulk.clear();
+        self.matrices.clear(program);
+        self.cluster = None;
+        self.waited = false;
+        self.held = (0, 0);
         self.at = 0;
     }
 

@@ -111,6 +111,8 @@ pub struct Function {
     /// The return parameters of a `.func`.
     pub returns: Vec<Variable>,
     pub max_threads: Option<usize>,
+    /// `.minnctapersm`, without which `setmaxnreg` has no effect.
+    pub min_blocks: Option<u64>,
     /// `None` for a declaration.
     pub body: Option<Vec<Statement>>,
 }
@@ -163,6 +165,12 @@ pub enum Operand {
     Address {
         base: Option<String>,
         offset: i64,
+    },
+    /// `[map, {c0, c1}]`: a place in a tensor.
+    Tensor {
+        base: String,
+        offset: i64,
+        coords: Vec<Operand>,
     },
     /// `{a, b}`
     Vector(Vec<Operand>),

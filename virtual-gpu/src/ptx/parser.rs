@@ -327,7 +327,7 @@ impl Parser {
         let returns = if self.is('(') { self.parameters()? } else { Vec::new() };
         let name = self.word()?;
         let params = if self.is('(') { self.parameters()? } else { Vec::new() };
-        let mut max_threads = None;
+        let (mut max_threads, mut min_blocks) = (None, None);
         loop {
             match self.peek_word() {
                 Some(".maxntid" | ".reqntid") => {
@@ -338,9 +338,24 @@ impl Parser {
                     }
                     max_threads = Some(threads as usize);
                 }
-                Some(".minnctapersm" | ".maxnreg" | ".maxnctapersm") => {
+                Some(".minnctapersm") => {
+                    self.at += 1;
+                    min_blocks = Some(self.integer()?);
+                }
+                Some(".maxnreg" | ".maxnctapersm" | ".maxclusterrank") => {
                     self.at += 1;
                     self.integer()?;
+                }
+                Some(".explicitcluster") => self.at += 1,
+                Some(".reqnctapercluster") => {
+                    self.at += 1;
+                    let mut blocks = self.integer()?;
+                    while self.accept(',') {
+                        blocks = blocks.saturating_mul(self.integer()?);
+                    }
+                    if blocks != 1 {
+                        return self.fail(format!("a cluster of {blocks} blocks: only clusters of one are supported"));
+                    }
                 }
                 Some(".noreturn") => self.at += 1,
                 Some(".pragma") => {
@@ -355,7 +370,7 @@ impl Parser {
             }
         }
         let body = if self.accept(';') { None } else { Some(self.body()?) };
-        Ok(Function { line, name, entry, params, returns, max_threads, body })
+        Ok(Function { line, name, entry, params, returns, max_threads, min_blocks, body })
     }
 
     fn parameters(&mut self) -> Parsed<Vec<Variable>> {

@@ -41,7 +41,7 @@ impl Parser {
                 _ => return self.fail("a number expected after `-`"),
             },
             Token::Punct('!') => Operand::Not(self.word()?),
-            Token::Punct('[') => self.address()?,
+            Token::Punct('[') => self.address(depth)?,
             Token::Punct('{') => Operand::Vector(self.operands('}', depth)?),
             Token::Punct('(') => Operand::List(self.operands(')', depth)?),
             _ => {
@@ -74,7 +74,7 @@ impl Parser {
         Ok(found)
     }
 
-    fn address(&mut self) -> Parsed<Operand> {
+    fn address(&mut self, depth: usize) -> Parsed<Operand> {
         let mut base = None;
         let mut offset = 0i64;
         if self.peek_word().is_some() {
@@ -84,6 +84,14 @@ impl Parser {
             }
         } else {
             offset = self.integer()? as i64;
+        }
+        if let Some(base) = &base
+            && self.accept(',')
+        {
+            self.expect('{')?;
+            let coords = self.operands('}', depth)?;
+            self.expect(']')?;
+            return Ok(Operand::Tensor { base: base.clone(), offset, coords });
         }
         self.expect(']')?;
         Ok(Operand::Address { base, offset })

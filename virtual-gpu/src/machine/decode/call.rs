@@ -13,18 +13,20 @@ const MOST_INLINED: usize = 1 << 20;
 
 pub(super) struct Call {
     name: String,
-    number: usize,
-}
-
-/// A label without the number of its call.
-pub(super) fn plain(label: &str) -> &str {
-    label.split_once(' ').map_or(label, |(_, plain)| plain)
+    /// How many scopes there are outside of it.
+    depth: usize,
 }
 
 impl Decoder {
-    /// A label's name, made unique to the innermost call.
-    pub(super) fn label(&self, name: &str) -> String {
-        self.calls.last().map_or_else(|| name.to_owned(), |call| format!("{} {name}", call.number))
+    /// The numbers of the scopes whose labels can be named here, the innermost first: those of the function.
+    pub(super) fn scopes_of_labels(&self) -> Vec<usize> {
+        let depth = self.calls.last().map_or(0, |call| call.depth);
+        self.scopes[depth..].iter().rev().map(|scope| scope.number).collect()
+    }
+
+    /// The scope of the innermost call.
+    pub(super) fn scope_of_call(&self) -> Option<usize> {
+        self.calls.last().map(|call| self.scopes[call.depth].number)
     }
 
     /// Allocates a parameter or a result of a function in local memory.
@@ -97,12 +99,11 @@ impl Decoder {
             return form.fail(format!("more than {MOST_NESTED} calls are nested"));
         }
         let body = function.body.as_deref().unwrap_or_default();
-        self.calls_made += 1;
         self.inlined += 1 + body.len();
         if self.inlined > MOST_INLINED {
             return form.fail(format!("the module's calls inline more than {MOST_INLINED} statements"));
         }
-        self.calls.push(Call { name: name.clone(), number: self.calls_made });
+        self.calls.push(Call { name: name.clone(), depth: self.scopes.len() });
         for statement in body {
             if let Statement::Variable(variable) = statement
                 && let Some(symbol) = self.called_shared.get(&(name.clone(), variable.name.clone()))
@@ -110,10 +111,10 @@ impl Decoder {
                 symbols.insert(variable.name.clone(), *symbol);
             }
         }
-        self.scopes.push(Scope { symbols, ..Scope::default() });
+        self.open(symbols);
+        let scope = self.scopes_made;
         self.body(body)?;
-        let end = self.label(END_OF_CALL);
-        self.labels.insert(end, self.program.code.len() as u32);
+        self.labels.insert((scope, END_OF_CALL.to_owned()), self.program.code.len() as u32);
         self.scopes.pop();
         self.calls.pop();
         Ok(())

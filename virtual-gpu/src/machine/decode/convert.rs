@@ -4,7 +4,7 @@ use super::lanes::{one, two};
 use super::*;
 use crate::arith::half::{self, Half};
 use crate::arith::{Rounding, convert, float};
-use crate::machine::space::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
+use crate::machine::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use Type::{B, F, S, U};
 
 fn extend(value: u64, ty: Type) -> i128 {
@@ -17,12 +17,13 @@ impl Decoder {
         match form.base {
             "cvta" => self.cvta(form, operands),
             "isspacep" => {
-                let window = form.any(&[("shared::cta", 1), ("shared", 1), ("local", 2), ("global", 0), ("const", 0)]);
+                let window = form.any(&[("shared::cta", 1), ("shared::cluster", 1), ("shared", 1), ("local", 2), ("param", 3), ("global", 0), ("const", 0)]);
                 let Some(window) = window else { return form.unsupported() };
                 let f = lanes::compare(move |a: u64, _: u64| {
                     let found = match a {
                         SHARED_WINDOW..LOCAL_WINDOW => 1,
-                        LOCAL_WINDOW.. if a < LOCAL_WINDOW + WINDOW => 2,
+                        LOCAL_WINDOW..PARAM_WINDOW => 2,
+                        PARAM_WINDOW.. if a < PARAM_WINDOW + WINDOW => 3,
                         _ => 0,
                     };
                     found == window
@@ -35,15 +36,17 @@ impl Decoder {
         }
     }
 
-    /// `cvta`: adds or subtracts the window's base for shared and local memory. Other addresses are the same in the
+    /// `cvta`: adds or subtracts the window's base for shared and local memory and for parameters. Other addresses are the same in the
     /// generic space.
     fn cvta(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let to = form.take("to");
         let window = form.any(&[
             ("global", 0),
             ("const", 0),
-            ("param", 0),
+            ("param::entry", PARAM_WINDOW),
+            ("param", PARAM_WINDOW),
             ("shared::cta", SHARED_WINDOW),
+            ("shared::cluster", SHARED_WINDOW),
             ("shared", SHARED_WINDOW),
             ("local", LOCAL_WINDOW),
         ]);

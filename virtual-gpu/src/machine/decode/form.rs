@@ -28,15 +28,29 @@ impl<'a> Form<'a> {
 
     /// Whether the form requires sm_90 ("PTX ISA Notes" and "Target ISA Notes" of each instruction).
     pub fn needs_sm_90(&self) -> bool {
-        let has = |modifier: &str| self.modifiers.contains(&modifier);
+        let has = |modifier: &str| self.has(modifier);
         let brain = has("bf16") || has("bf16x2");
         match self.base {
             "cvt" => has("tf32") && !has("rna") || brain && (!has("f32") || self.name == "cvt.ftz.f32.bf16"),
             "add" | "sub" | "mul" | "ex2" | "tanh" | "setp" | "set" => brain,
             "atom" | "red" => brain || has("cluster"),
-            "ld" | "st" | "fence" => has("cluster"),
+            "ld" | "st" => has("cluster"),
+            "fence" => has("cluster") || has("proxy") || has("mbarrier_init"),
+            // Without sm_90 an mbarrier has neither bytes nor `try_wait` nor a scope.
+            "mbarrier" => {
+                ["expect_tx", "complete_tx", "try_wait", "parity", "relaxed", "cluster", "shared::cluster"]
+                    .iter()
+                    .any(|modifier| has(modifier))
+            }
+            "cp" => has("bulk"),
+            "elect" | "griddepcontrol" | "mapa" | "getctarank" | "stmatrix" => true,
+            "barrier" => has("cluster"),
             _ => false,
         }
+    }
+
+    pub fn has(&self, modifier: &str) -> bool {
+        self.modifiers.contains(&modifier)
     }
 
     /// Takes a modifier at any position; returns whether it was present.
@@ -48,6 +62,20 @@ impl<'a> Form<'a> {
             }
             None => false,
         }
+    }
+
+    /// Takes every modifier that is one of `known`, and returns them in their order.
+    pub fn take_all(&mut self, known: &[&str]) -> Vec<&'a str> {
+        let (found, left) = self.modifiers.iter().partition(|modifier| known.contains(modifier));
+        self.modifiers = left;
+        found
+    }
+
+    /// Takes the first modifier of which `read` makes something, and returns that.
+    pub fn take_with<T>(&mut self, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let (at, found) = self.modifiers.iter().enumerate().find_map(|(at, modifier)| Some((at, read(modifier)?)))?;
+        self.modifiers.remove(at);
+        Some(found)
     }
 
     /// Takes the first of `choices` that is present, and returns its value.

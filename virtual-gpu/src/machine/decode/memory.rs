@@ -46,12 +46,13 @@ impl Decoder {
             "st" => self.store(form, operands),
             "atom" | "red" => self.atomic(form, operands),
             "ldmatrix" => self.load_matrix(form, operands),
+            "stmatrix" => self.store_matrix(form, operands),
             _ => self.async_copy(form, operands),
         }
     }
 
     /// `[base+offset]` as a base row and an offset.
-    fn address(&mut self, form: &Form, operand: &Operand, area: Area) -> Decoded<(R, i64)> {
+    pub(super) fn address(&mut self, form: &Form, operand: &Operand, area: Area) -> Decoded<(R, i64)> {
         let Operand::Address { base, offset } = operand else { return form.fail("an address expected") };
         let Some(name) = base else {
             return Ok((self.constant(0), *offset));
@@ -83,6 +84,8 @@ impl Decoder {
             ("global", Area::Global),
             ("const", Area::Global),
             ("shared::cta", Area::Shared),
+            // The only block of its cluster.
+            ("shared::cluster", Area::Shared),
             ("shared", Area::Shared),
             ("local", Area::Local),
             ("param::entry", Area::Param),
@@ -127,9 +130,6 @@ impl Decoder {
     fn shape(form: &mut Form) -> Decoded<(Area, bool, bool, usize, Type)> {
         let area = Self::space(form);
         let strong = Self::strength(form)?;
-        if form.take("L2::cache_hint") {
-            return form.unsupported();
-        }
         form.ignore(&HINTS);
         let operators: &[&str] = match form.base {
             "ld" => &["ca", "cg", "cs", "lu", "cv"],
@@ -223,9 +223,9 @@ impl Decoder {
         if noftz != (name == "add" && matches!(ty, F(16) | Type::F16x2 | Type::Bf16 | Type::Bf16x2)) {
             return form.unsupported();
         }
-        let Some(f) = function(name, ty, area != Area::Shared) else { return form.unsupported() };
+        let Some(f) = atomic_function(name, ty, area != Area::Shared) else { return form.unsupported() };
         let on_shared =
-            if area == Area::Generic && (name, ty) == ("add", F(32)) { function(name, ty, false) } else { None };
+            if area == Area::Generic && (name, ty) == ("add", F(32)) { atomic_function(name, ty, false) } else { None };
         let returns = form.base == "atom";
         let wanted = 2 + usize::from(returns) + usize::from(name == "cas");
         if operands.len() != wanted || (name == "exch" || name == "cas") && !returns {
@@ -261,9 +261,32 @@ impl Decoder {
         made(Op::LoadMatrix { base, offset, d: rows, count, trans }, Class::Shared)
     }
 
+    fn store_matrix(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
+        let whole = form.take("sync") & form.take("aligned") & form.take("m8n8");
+        let count = form.any(&[("x1", 1), ("x2", 2), ("x4", 4)]);
+        let trans = form.take("trans");
+        let area = Self::space(form);
+        let (true, Some(count), B(16), Area::Shared) = (whole, count, form.ty()?, area) else {
+            return form.unsupported();
+        };
+        let [address, s] = self.operands(form, operands)?;
+        let mut rows = [NOWHERE; 4];
+        for (i, part) in Self::parts(form, s, count)?.iter().enumerate() {
+            rows[i] = self.source(form, part, B(32))?;
+        }
+        let (base, offset) = self.address(form, address, area)?;
+        made(Op::StoreMatrix { base, offset, s: rows, count, trans }, Class::Shared)
+    }
+
     fn async_copy(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         if !form.take("async") {
             return form.unsupported();
+        }
+        if form.take("bulk") {
+            return self.bulk_copy(form, operands);
+        }
+        if form.name.contains(".mbarrier.") {
+            return self.copies_arrive(form, operands);
         }
         if form.take("commit_group") {
             self.operands::<0>(form, operands)?;
@@ -309,7 +332,7 @@ impl Decoder {
 
 /// The function of an atomic: the old value and the operands to the new value (PTX ISA 9.0, "atom"). An `.f32` addition
 /// flushes subnormal numbers on global memory (`flush`), but not on shared memory.
-fn function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
+pub fn atomic_function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
     let nearest = float::Mode::NEAREST;
     let single = float::Mode { ftz: flush, ..nearest };
     Some(match (name, ty) {

@@ -2,15 +2,19 @@
 //!
 //! Decoding is strict: an unknown instruction, modifier or operand is an error here, before anything runs.
 
+mod bulk;
 mod call;
 mod convert;
 mod float;
 mod form;
 mod integer;
+mod hopper;
 mod lanes;
+mod mbarrier;
 mod memory;
 mod select;
 mod sync;
+mod wgmma;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use super::counts::Class;
 use super::program::*;
 use crate::ptx::ast::{Function, Instruction, Operand, Space, Statement, Type, Variable};
 use form::Form;
+pub(super) use memory::atomic_function;
 
 type Decoded<T> = Result<T, LoadError>;
 
@@ -36,6 +41,8 @@ const MOST_LOCAL: usize = 512 << 10;
 pub(super) struct Names {
     /// The number of the module's `.target`: 80 for `sm_80`.
     pub target: u32,
+    /// Whether the target is one architecture only: `sm_90a`.
+    pub specific: bool,
     /// The addresses of `.global` and `.const` variables.
     pub globals: HashMap<String, u64>,
     /// The `.shared` variables declared outside of functions.
@@ -76,8 +83,11 @@ struct Range {
     count: u32,
 }
 
+/// A block in braces, or the body of a function.
 #[derive(Default)]
 struct Scope {
+    /// Tells it from every other one of the program.
+    number: usize,
     ranges: HashMap<String, Range>,
     registers: HashMap<String, (Type, Option<u32>)>,
     symbols: HashMap<String, Symbol>,
@@ -86,9 +96,10 @@ struct Scope {
 pub(super) struct Decoder {
     names: Arc<Names>,
     scopes: Vec<Scope>,
-    labels: HashMap<String, u32>,
-    /// Branches to be resolved: the instruction's index, the label and the line.
-    pending: Vec<(usize, String, usize)>,
+    scopes_made: usize,
+    /// The addresses of labels, by the scope's number and the name.
+    labels: HashMap<(usize, String), u32>,
+    pending: Vec<Pending>,
     constants: HashMap<u64, R>,
     specials: HashMap<String, (Special, R)>,
     program: Program,
@@ -99,8 +110,17 @@ pub(super) struct Decoder {
     called_shared: HashMap<(String, String), Symbol>,
     /// The calls being decoded, the innermost last.
     calls: Vec<call::Call>,
-    calls_made: usize,
     inlined: usize,
+}
+
+/// A branch to be resolved.
+struct Pending {
+    /// The instruction's index.
+    at: usize,
+    /// The numbers of the scopes in which the label may be, the innermost first.
+    scopes: Vec<usize>,
+    label: String,
+    line: usize,
 }
 
 /// A decoded instruction without its guard: operation, class, and floating-point operations for each thread.
@@ -132,6 +152,7 @@ pub(super) fn decode(function: &Function, names: &Arc<Names>, inlined: usize) ->
     let mut decoder = Decoder {
         names: names.clone(),
         scopes: vec![Scope::default()],
+        scopes_made: 0,
         labels: HashMap::new(),
         pending: Vec::new(),
         constants: HashMap::new(),
@@ -142,7 +163,6 @@ pub(super) fn decode(function: &Function, names: &Arc<Names>, inlined: usize) ->
         local_bytes: 0,
         called_shared: HashMap::new(),
         calls: Vec::new(),
-        calls_made: 0,
         inlined,
     };
     let params = params(function);
@@ -205,7 +225,11 @@ fn reach<'a>(body: &'a [Statement], functions: &'a HashMap<String, Arc<Function>
         }
         while let Some(operand) = operands.pop() {
             match operand {
-                Operand::Name(name) | Operand::Address { base: Some(name), .. } if names.insert(name.as_str()) => {
+                Operand::Name(name)
+                | Operand::Address { base: Some(name), .. }
+                | Operand::Tensor { base: name, .. }
+                    if names.insert(name.as_str()) =>
+                {
                     if let Some((name, function)) = functions.get_key_value(name) {
                         let body = function.body.as_deref().unwrap_or_default();
                         open.push(body);
@@ -231,7 +255,7 @@ impl Decoder {
     fn body(&mut self, body: &[Statement]) -> Decoded<()> {
         for statement in body {
             match statement {
-                Statement::Open => self.scopes.push(Scope::default()),
+                Statement::Open => self.open(HashMap::new()),
                 Statement::Close => {
                     self.scopes.pop();
                 }
@@ -239,7 +263,8 @@ impl Decoder {
                 Statement::Variable(variable) => self.variable(variable)?,
                 Statement::Label { line, name } => {
                     let at = self.program.code.len() as u32;
-                    if self.labels.insert(self.label(name), at).is_some() {
+                    let scope = self.scopes.last().map_or(0, |scope| scope.number);
+                    if self.labels.insert((scope, name.clone()), at).is_some() {
                         return Err(LoadError::new(*line, format!("label `{name}` is defined twice")));
                     }
                 }
@@ -247,6 +272,16 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    fn open(&mut self, symbols: HashMap<String, Symbol>) {
+        self.scopes_made += 1;
+        self.scopes.push(Scope { number: self.scopes_made, symbols, ..Scope::default() });
+    }
+
+    /// Leaves a branch to be resolved when all labels are known.
+    fn branch_to(&mut self, label: &str, scopes: Vec<usize>, line: usize) {
+        self.pending.push(Pending { at: self.program.code.len(), scopes, label: label.to_owned(), line });
     }
 
     fn declare(&mut self, line: usize, ty: Type, name: &str, count: Option<u32>) -> Decoded<()> {
@@ -511,24 +546,32 @@ impl Decoder {
                 form.take("uni");
                 let [target] = self.operands(form, operands)?;
                 let Operand::Name(label) = target else { return form.fail("a label expected") };
-                let label = self.label(label);
-                self.pending.push((self.program.code.len(), label, form.line));
+                self.branch_to(label, self.scopes_of_labels(), form.line);
                 made(Op::Branch { target: 0 }, Class::Branch)
             }
             "ret" | "exit" => {
                 form.take("uni");
                 self.operands::<0>(form, operands)?;
-                if form.base == "ret" && !self.calls.is_empty() {
-                    let end = self.label(call::END_OF_CALL);
-                    self.pending.push((self.program.code.len(), end, form.line));
+                if form.base == "ret"
+                    && let Some(scope) = self.scope_of_call()
+                {
+                    self.branch_to(call::END_OF_CALL, vec![scope], form.line);
                     return made(Op::Branch { target: 0 }, Class::Branch);
                 }
                 made(Op::Exit, Class::Branch)
             }
             "trap" | "brkpt" => made(Op::Trap, Class::Other),
+            "fence" if form.has("proxy") => self.proxy_fence(form, operands),
+            "prefetch" if form.has("tensormap") => self.prefetch_map(form, operands),
             "nanosleep" | "pmevent" | "prefetch" | "prefetchu" | "applypriority" | "discard" | "membar" | "fence" => {
                 self.nothing(form, operands)
             }
+            "mbarrier" => self.mbarrier(form, operands),
+            "wgmma" => self.wgmma(form, operands),
+            "elect" | "setmaxnreg" | "griddepcontrol" | "createpolicy" | "mapa" | "getctarank" => {
+                self.hopper(form, operands)
+            }
+            "barrier" if form.has("cluster") => self.cluster_barrier(form, operands),
             "mov" | "selp" | "setp" | "set" | "slct" => self.select(form, operands),
             "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind"
             | "popc" | "clz" | "brev" | "prmt" | "sad" | "mul24" | "mad24" | "rem" | "dp4a" | "dp2a" | "fns"
@@ -540,7 +583,9 @@ impl Decoder {
                 self.float(form, operands)
             }
             "cvt" | "cvta" | "isspacep" => self.convert(form, operands),
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" => self.memory(form, operands),
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" => {
+                self.memory(form, operands)
+            }
             "shfl" | "vote" | "match" | "activemask" | "redux" | "bar" | "barrier" | "mma" => self.sync(form, operands),
             _ => form.unsupported(),
         }
@@ -567,9 +612,10 @@ impl Decoder {
             flops: 0,
             meet: END,
         });
-        for (at, label, line) in self.pending {
-            let Some(target) = self.labels.get(&label) else {
-                return Err(LoadError::new(line, format!("label `{}` is not defined", call::plain(&label))));
+        for Pending { at, scopes, label, line } in self.pending {
+            let mut found = scopes.iter().filter_map(|scope| self.labels.get(&(*scope, label.clone())));
+            let Some(target) = found.next() else {
+                return Err(LoadError::new(line, format!("label `{label}` is not defined")));
             };
             self.program.code[at].op = Op::Branch { target: *target };
         }

@@ -19,11 +19,18 @@ pub(super) fn special(name: &str) -> Option<Special> {
             "ntid" => Special::Ntid(axis),
             "ctaid" => Special::Ctaid(axis),
             "nctaid" => Special::Nctaid(axis),
+            // A cluster is one block.
+            "clusterid" => Special::Ctaid(axis),
+            "nclusterid" => Special::Nctaid(axis),
+            "cluster_ctaid" => Special::Zero,
+            "cluster_nctaid" => Special::One,
             _ => return None,
         });
     }
     Some(match name {
         "laneid" => Special::LaneId,
+        "cluster_ctarank" | "is_explicit_cluster" => Special::Zero,
+        "cluster_nctarank" => Special::One,
         "warpid" => Special::WarpId,
         "nwarpid" => Special::NWarpId,
         "smid" => Special::SmId,
@@ -214,6 +221,11 @@ impl Decoder {
             for (i, part) in list(operand, count)?.iter().enumerate() {
                 rows[which + 1][i] = self.source(form, part, ty)?;
             }
+        }
+        // The rest of a shorter fragment repeats its first register.
+        for (rows, count) in rows.iter_mut().zip([d_count, a_count, b_count, d_count]) {
+            let first = rows[0];
+            rows[count..].fill(first);
         }
         let [d, a, b, c] = rows;
         // The warp's 2·16·8·k operations, divided among its 32 threads.

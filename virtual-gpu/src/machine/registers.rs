@@ -1,0 +1,85 @@
+//! `setmaxnreg`: a block's warpgroups move registers among themselves through a pool (PTX ISA 9.0, "setmaxnreg").
+//!
+//! How many registers a thread has at the start is ptxas' choice: with nvcc 13.0 the largest number that the kernel asks for, or
+//! all that its threads' share of the multiprocessor allows, if that is less.
+
+use super::exec::{Done, Env};
+use super::program::Program;
+use super::shared::Fault;
+use super::trap::TrapKind;
+use super::warp::{State, Wait, Warp};
+use super::wgmma;
+
+/// The registers of a multiprocessor.
+const ALL: usize = 65536;
+
+/// The registers that a block has beyond those that its threads hold.
+#[derive(Default)]
+pub(super) struct Pool {
+    free: u32,
+    /// Whether some were freed since the warps that wait for them were told.
+    freed: bool,
+    /// The registers of a thread at the start; none if the kernel moves none.
+    pub entry: Option<u32>,
+}
+
+impl Pool {
+    pub fn of(program: &Program, threads: usize) -> Pool {
+        let entry = program.most_registers.map(|most| most.min((ALL / threads / 8 * 8) as u32));
+        Pool { free: 0, freed: false, entry }
+    }
+}
+
+impl Pool {
+    /// Whether registers were freed since this was asked.
+    pub fn take_freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
+    }
+}
+
+impl Env<'_> {
+    pub(super) fn set_registers(&mut self, warp: &mut Warp, more: bool, count: u32, mask: u32) -> Done {
+        wgmma::check_warp(warp, mask)?;
+        let wrong = |message: String| Err(Fault::new(TrapKind::RegisterPool, 0, message));
+        let Some(entry) = self.pool.entry else {
+            return wrong(
+                "ptxas ignores setmaxnreg in a kernel without .maxntid and .minnctapersm (__launch_bounds__(threads, 1))"
+                    .into(),
+            );
+        };
+        let (held, changes) = warp.held;
+        let held = if changes == 0 { entry } else { held };
+        if more && count < held || !more && count > held {
+            let (verb, side) = if more { ("inc", "above") } else { ("dec", "below") };
+            return wrong(format!("setmaxnreg.{verb} to {count} registers, which is not {side} the {held} that a thread has"));
+        }
+        let moved = 32 * count.abs_diff(held);
+        if more {
+            if self.pool.free < moved {
+                warp.state = State::Waiting(Wait::Registers);
+                warp.again = true;
+                return Ok(());
+            }
+            self.pool.free -= moved;
+        } else {
+            self.pool.free += moved;
+            self.pool.freed = true;
+        }
+        warp.held = (count, changes + 1);
+        Ok(())
+    }
+
+    /// Every warp of a warpgroup executes the same `setmaxnreg`.
+    pub(super) fn registers_at_end(&self, warps: &[Warp]) -> Result<(), (usize, Fault)> {
+        for warpgroup in warps.chunks(4) {
+            if let Some(odd) = warpgroup.iter().find(|warp| warp.held != warpgroup[0].held) {
+                let message = format!(
+                    "warp {} has executed {} setmaxnreg, and warp {} of the same warpgroup {}",
+                    warpgroup[0].index, warpgroup[0].held.1, odd.index, odd.held.1
+                );
+                return Err((odd.index, *Fault::new(TrapKind::RegisterPool, 0, message)));
+            }
+        }
+        Ok(())
+    }
+}
