@@ -62,7 +62,7 @@ fn layouts(k_major: bool, rows: usize) -> Vec<Layout> {
             (true, _) => {
                 all.extend((0..swizzle / 32).map(|step| layout(swizzle, 16, 8 * swizzle, 32 * step)));
                 // Every other group of eight rows, where there is room.
-                if 2 * rows * swizzle <= IMAGE - SECOND {
+                if 2 * rows * swizzle <= SECOND {
                     all.push(layout(swizzle, 16, 16 * swizzle, 0));
                 }
             }
