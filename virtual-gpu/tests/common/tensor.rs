@@ -1,6 +1,8 @@
 //! Descriptions of tensor maps, and a plain walk over the values that a copy of one box moves.
 
 use cudarc::driver::sys::{self, CUresult, CUtensorMapSwizzle};
+use virtual_gpu::machine::Machine;
+use virtual_gpu::tensor_map::{Allocation, Arguments, TensorMap};
 
 /// The data types, by their number in `CUtensorMapDataType`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,13 +203,45 @@ impl Tensor {
         if result != CUresult::CUDA_SUCCESS {
             return Err(result);
         }
-        let mut bytes = [0; 128];
-        bytes.chunks_exact_mut(8).zip(map.opaque).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
-        Ok(bytes)
+        Ok(bytes(map.opaque))
+    }
+
+    /// The map's bytes, encoded without a driver.
+    pub fn by_machine(&self, allocation: Option<(u64, usize)>) -> Result<[u8; 128], CUresult> {
+        let arguments = Arguments {
+            data_type: self.kind as u32,
+            address: self.address,
+            allocation: allocation.map(|(base, bytes)| Allocation { base, bytes: bytes as u64 }),
+            dims: &self.dims,
+            strides: &self.strides,
+            element_strides: &self.steps,
+            interleave: 0,
+            swizzle: self.swizzle,
+            l2_promotion: 0,
+            oob_fill: 0,
+        };
+        let map = match &self.boxed {
+            Boxed::Tiled(boxed) => TensorMap::tiled(&arguments, boxed),
+            Boxed::Im2col { lower, upper, channels, pixels } => {
+                TensorMap::im2col(&arguments, lower, upper, *channels, *pixels)
+            }
+        };
+        map.map(|map| bytes(map.encode())).map_err(|_| CUresult::CUDA_ERROR_INVALID_VALUE)
+    }
+
+    #[track_caller]
+    pub fn on(&self, machine: &Machine) -> [u8; 128] {
+        self.by_machine(machine.allocation(self.address)).unwrap_or_else(|error| panic!("{error:?}: {self:?}"))
     }
 
     #[track_caller]
     pub fn encode(&self) -> [u8; 128] {
         self.try_encode().unwrap_or_else(|error| panic!("{error:?}: {self:?}"))
     }
+}
+
+fn bytes(words: [u64; 16]) -> [u8; 128] {
+    let mut bytes = [0; 128];
+    bytes.chunks_exact_mut(8).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
+    bytes
 }

@@ -39,7 +39,7 @@ fn bf16_gemm_is_within_the_summation_bound_and_one_rounding() {
         for (i, c) in unguarded(dc, m * n, 0x7fc1u16).into_iter().enumerate() {
             let pairs = a[i / n * k..][..k].iter().zip(&b[i % n * k..][..k]);
             let (wanted, bound) = product(pairs.map(|(a, b)| (wide(*a), wide(*b))));
-            let rounding = 2f64.powi(-9) * (wanted.abs() + bound);
+            let rounding = 2f64.powi(-8) * (wanted.abs() + bound);
             near(wide(c), (wanted, bound + rounding), &format!("{m} x {n} x {k}: {i}"));
         }
     }

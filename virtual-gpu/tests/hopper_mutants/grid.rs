@@ -1,0 +1,42 @@
+//! Reads of what the launch before wrote, ahead of `griddepcontrol.wait`: `kernels/hopper/dependent.cu`.
+
+use super::*;
+use virtual_gpu::machine::{Launch, launch_number};
+
+const PTX: &str = include_str!("../kernels/hopper/dependent.ptx");
+
+/// Runs `first`, then `second` as a programmatic dependent launch or not.
+fn pair(ptx: &str, programmatic: bool) -> Outcome {
+    let machine = hopper();
+    let module = machine.load(ptx).unwrap_or_else(|error| panic!("{error}"));
+    let n = 200;
+    let [x, bias, y] = [0, 1, 2].map(|_| upload(&machine, &vec![1f32; n]));
+    let shape = Launch { grid: [4, 1, 1], block: [64, 1, 1], dynamic_shared: 0 };
+    let before = launch_number();
+    let [first, second] = ["first", "second"].map(|name| module.kernel(name).expect("the kernel"));
+    machine.launch_as(before, None, &first, &shape, &Args::default().ptr(x).int(n).0)?;
+    let args = Args::default().ptr(x).ptr(bias).ptr(y).int(n);
+    machine.launch_as(launch_number(), programmatic.then_some(before), &second, &shape, &args.0)
+}
+
+#[test]
+fn reads_ahead_of_the_wait_are_caught() {
+    passes("waits", pair(PTX, true));
+    let mutant = without(PTX, "second", "griddepcontrol.wait", 0);
+    passes("no wait, but an ordinary launch", pair(&mutant, false));
+    let trap = trapped("no wait", &mutant, pair(&mutant, true), TrapKind::GridDependency, "ld.global");
+    assert!(trap.source.is_some_and(|source| source.starts_with("dependent.cu:")));
+    // The wait stands behind the read of `bias` in the source: before the read of `x` is enough, after it is not.
+    let read = found(PTX, "second", "ld.global").pop().expect("two reads");
+    let lines: Vec<String> = PTX
+        .lines()
+        .enumerate()
+        .map(|(i, line)| match line.trim() {
+            "griddepcontrol.wait;" => String::new(),
+            _ if i == read => format!("{line} griddepcontrol.wait;"),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let mutant = lines.join("\n");
+    trapped("wait after the read", &mutant, pair(&mutant, true), TrapKind::GridDependency, "ld.global");
+}

@@ -1,0 +1,73 @@
+//! Bugs with `setmaxnreg`, elections and the cluster's barrier.
+
+use super::*;
+
+const GEMM: &str = include_str!("../kernels/hopper/gemm.ptx");
+
+fn gemm(ptx: &str) -> Outcome {
+    let machine = hopper();
+    let module = machine.load(ptx).unwrap_or_else(|error| panic!("{error}"));
+    let (m, n, k) = (128, 64, 64);
+    let [a, b, c] = [m * k, n * k, m * n].map(|count| upload(&machine, &vec![0x3f80u16; count]));
+    let maps = [(a, m, k, 128), (b, n, k, 64), (c, m, n, 64)].map(|(at, rows, columns, tall)| {
+        Tensor::tiled(Kind::Bf16, at, &[columns as u64, rows as u64], &[64, tall]).swizzled(128).on(&machine)
+    });
+    let args = maps.iter().fold(Args::default(), Args::map).int(k);
+    run(&machine, &module, "gemm_bf16", [1, 1, 1], [384, 1, 1], 114752, args)
+}
+
+/// Of 384 threads with at most 232 registers ptxas gives each 168: three warpgroups have 504 of a thread.
+#[test]
+fn register_counts_beyond_the_pool_are_caught() {
+    use TrapKind::*;
+    let entry = "gemm_bf16";
+    let inc = "setmaxnreg.inc.sync.aligned.u32 ";
+    let dec = "setmaxnreg.dec.sync.aligned.u32 ";
+    let with = |old: &str, new: &str| changed(GEMM, entry, old, 0, new);
+    passes(
+        "24 + 2 x 240",
+        gemm(&with(&format!("{dec}40"), &format!("{dec}24")).replacen(&format!("{inc}232"), &format!("{inc}240"), 1)),
+    );
+    let mutant = with(&format!("{inc}232"), &format!("{inc}240"));
+    trapped("40 + 2 x 240", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg.inc");
+    let mutant = without(GEMM, entry, "setmaxnreg.dec", 0);
+    trapped("nothing given back", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg.inc");
+    let mutant = with(&format!("{dec}40"), &format!("{dec}176"));
+    trapped("decrease to more than the current number", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg.dec");
+    let mutant = with(&format!("{inc}232"), &format!("{inc}160"));
+    trapped("increase to less than the current number", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg.inc");
+    let mutant = without(GEMM, entry, ".minnctapersm", 0);
+    trapped("no number of registers at entry", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg");
+}
+
+#[test]
+fn register_counts_of_a_part_of_a_warpgroup_are_caught() {
+    let bounds = ".maxntid 128, 1, 1 .minnctapersm 1";
+    let body = "setmaxnreg.dec.sync.aligned.u32 40;\nbar.sync 0;\nsetmaxnreg.inc.sync.aligned.u32 104;";
+    passes("whole warpgroup", hand(&module(bounds, body), 1, 128));
+    let ptx = module(bounds, "@!%p9 bra OUT;\nsetmaxnreg.dec.sync.aligned.u32 40;\nOUT:");
+    trapped("one warp of four", &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "setmaxnreg");
+    let ptx = module(
+        bounds,
+        "@%p9 bra FIRST;\nsetmaxnreg.dec.sync.aligned.u32 40;\nbra OUT;\nFIRST:\nsetmaxnreg.dec.sync.aligned.u32 48;\nOUT:",
+    );
+    trapped("different numbers", &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "setmaxnreg");
+    let ptx = module(bounds, "@!%p0 bra OUT;\nsetmaxnreg.dec.sync.aligned.u32 40;\nOUT:");
+    trapped("one lane", &ptx, hand(&ptx, 1, 128), TrapKind::MissingLanes, "setmaxnreg");
+}
+
+#[test]
+fn elections_and_cluster_barriers_of_too_few_are_caught() {
+    use TrapKind::*;
+    fine("election", "elect.sync %r3|%p1, -1;", 64);
+    bug("election by one lane of its mask", "@!%p0 bra OUT;\nelect.sync %r3|%p1, -1;\nOUT:", 32, MissingLanes, "elect");
+    bug("election outside of the mask", "elect.sync %r3|%p1, 0xffff;", 32, MissingLanes, "elect");
+    let write = "shl.b32 %r3, %r0, 2;\nadd.u32 %r3, %r3, %r2;\nst.shared.u32 [%r3], %r0;\n";
+    let read = "xor.b32 %r3, %r3, 252;\nld.shared.u32 %r4, [%r3];";
+    let whole = "barrier.cluster.arrive;\nbarrier.cluster.wait;\n";
+    fine("cluster barrier", &format!("{write}{whole}{read}"), 64);
+    let relaxed = "barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;\n";
+    bug("relaxed arrival publishes nothing", &format!("{write}{relaxed}{read}"), 64, SharedRace, "ld.shared");
+    let part = "@%p9 bra OUT;\nbarrier.cluster.arrive;\nOUT:\nbarrier.cluster.wait;";
+    bug("cluster barrier that a warp has not reached", part, 64, Deadlock, "barrier.cluster.wait");
+}
