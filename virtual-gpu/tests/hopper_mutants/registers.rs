@@ -34,8 +34,9 @@ fn register_counts_beyond_the_pool_are_caught() {
     trapped("nothing given back", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg.inc");
     let mutant = with(&format!("{dec}40"), &format!("{dec}176"));
     trapped("decrease to more than the current number", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg.dec");
-    let mutant = with(&format!("{inc}232"), &format!("{inc}160"));
-    trapped("increase to less than the current number", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg.inc");
+    // 128 threads have the largest number that the kernel names.
+    let less = module(".maxntid 128, 1, 1 .minnctapersm 1", &format!("{inc}104;\nbar.sync 0;\n{inc}232;"));
+    trapped("increase to less than the current number", &less, hand(&less, 1, 128), RegisterPool, "setmaxnreg.inc");
     let mutant = without(GEMM, entry, ".minnctapersm", 0);
     trapped("no number of registers at entry", &mutant, gemm(&mutant), RegisterPool, "setmaxnreg");
 }
@@ -46,12 +47,12 @@ fn register_counts_of_a_part_of_a_warpgroup_are_caught() {
     let body = "setmaxnreg.dec.sync.aligned.u32 40;\nbar.sync 0;\nsetmaxnreg.inc.sync.aligned.u32 104;";
     passes("whole warpgroup", hand(&module(bounds, body), 1, 128));
     let ptx = module(bounds, "@!%p9 bra OUT;\nsetmaxnreg.dec.sync.aligned.u32 40;\nOUT:");
-    trapped("one warp of four", &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "setmaxnreg");
+    trapped("one warp of four", &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "");
     let ptx = module(
         bounds,
         "@%p9 bra FIRST;\nsetmaxnreg.dec.sync.aligned.u32 40;\nbra OUT;\nFIRST:\nsetmaxnreg.dec.sync.aligned.u32 48;\nOUT:",
     );
-    trapped("different numbers", &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "setmaxnreg");
+    trapped("different numbers", &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "");
     let ptx = module(bounds, "@!%p0 bra OUT;\nsetmaxnreg.dec.sync.aligned.u32 40;\nOUT:");
     trapped("one lane", &ptx, hand(&ptx, 1, 128), TrapKind::MissingLanes, "setmaxnreg");
 }
@@ -68,6 +69,8 @@ fn elections_and_cluster_barriers_of_too_few_are_caught() {
     fine("cluster barrier", &format!("{write}{whole}{read}"), 64);
     let relaxed = "barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;\n";
     bug("relaxed arrival publishes nothing", &format!("{write}{relaxed}{read}"), 64, SharedRace, "ld.shared");
-    let part = "@%p9 bra OUT;\nbarrier.cluster.arrive;\nOUT:\nbarrier.cluster.wait;";
-    bug("cluster barrier that a warp has not reached", part, 64, Deadlock, "barrier.cluster.wait");
+    bug("cluster's barrier waited for without an arrival", "barrier.cluster.wait;", 64, LaunchFailed, "barrier.cluster");
+    let part = "@%p9 bra OUT;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;\nOUT:\nbar.sync 0;";
+    bug("cluster's barrier that a warp has not reached", part, 64, Deadlock, "");
+    fine("cluster's barrier after a warp has returned", "@%p9 ret;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;", 64);
 }

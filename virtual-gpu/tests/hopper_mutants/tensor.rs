@@ -96,7 +96,7 @@ fn boxes_used_before_they_are_there_or_after_are_caught() {
     fine("a box that another warp waited for", &published, 64);
     let unpublished = published.replace("OUT:\nbar.sync 0;", "OUT:");
     bug("a box that another warp waited for, with no barrier", &unpublished, 64, AsyncCopy, "ld.shared");
-    bug("end with a load in flight", &loaded().replace(WAIT, ""), 32, InFlight, "ret");
+    bug("end with a load in flight", &loaded().replace(WAIT, ""), 32, InFlight, LOAD);
     let overwritten = loaded().replace(WAIT, &format!("@%p0 st.shared.u32 [%r2], %r0;\n{WAIT}"));
     bug("a store into a box in flight", &overwritten, 32, InFlight, "st.shared");
 
@@ -106,12 +106,12 @@ fn boxes_used_before_they_are_there_or_after_are_caught() {
     bug("source overwritten while it is read", &stored(0, 0, &format!("{commit}{write}")), 128, InFlight, "st.shared");
     let others = stored(0, 0, &format!("{READ_OUT}{write}"));
     bug("source overwritten by warps that do not know", &others, 128, InFlight, "st.shared");
-    bug("end with a store in flight", &stored(0, 0, commit), 128, InFlight, "ret");
-    bug("end with a store that was not committed", &stored(0, 0, ""), 128, InFlight, "ret");
+    bug("end with a store in flight", &stored(0, 0, commit), 128, InFlight, STORE);
+    bug("end with a store that was not committed", &stored(0, 0, ""), 128, InFlight, STORE);
     let unfenced = stored(0, 0, READ_OUT).replace("fence.proxy.async;\n", "");
     bug("source without a proxy fence", &unfenced, 128, ProxyFence, STORE);
     let late = stored(0, 0, READ_OUT).replace("bar.sync 0;\n", "");
-    bug("source that other warps have not written yet", &late, 128, Uninitialised, STORE);
+    bug("source that other warps write with no barrier", &late, 128, SharedRace, STORE);
     let half = stored(0, 0, READ_OUT).replace("st.shared.v2", "@%p9 st.shared.v2");
     bug("source that nobody writes", &half, 128, Uninitialised, STORE);
 }

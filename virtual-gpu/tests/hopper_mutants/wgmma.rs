@@ -88,7 +88,7 @@ fn operands_that_are_not_there_yet_or_change_are_caught() {
         Uninitialised,
         needle,
     );
-    let written = with(MULTIPLY, "st.shared.u32 [%r3], %r4;\n");
+    let written = with(MULTIPLY, "st.shared.u32 [%r3], %r0;\n");
     bug("operand overwritten while it is read", &written, 128, InFlight, "st.shared.u32");
     fine("elsewhere in the tile", &written.replace("st.shared.u32 [%r3]", "st.shared.u32 [%r3+8192]"), 128);
     let after = format!("{}bar.sync 0;\nst.shared.u32 [%r3], %r4;\n", with(MULTIPLY, ""));
