@@ -48,6 +48,11 @@ impl<T> Out<T> {
         self.0.is_null()
     }
 
+    /// The pointer as a number, to check its alignment.
+    pub fn address(self) -> usize {
+        self.0.addr()
+    }
+
     /// A null pointer, for results that are not asked for.
     pub fn nowhere() -> Out<T> {
         Out(std::ptr::null_mut())

@@ -101,8 +101,9 @@ fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
         99 => 1, // host memory can be registered
         106 => limits.blocks_per_sm,
         111 => limits.reserved_shared,
-        115 => 1,             // memory pools
-        134 => return Ok(-1), // no NUMA node
+        115 => 1,                             // memory pools
+        120 | 127 => usize::from(major >= 9), // clusters, tensor maps
+        134 => return Ok(-1),                 // no NUMA node
         known if (1..=161).contains(&known) => 0,
         _ => return Err(Code::InvalidValue.into()),
     };

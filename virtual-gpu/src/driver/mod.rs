@@ -68,5 +68,6 @@ mod settings;
 mod state;
 mod stream;
 pub mod stubs;
+mod tensor;
 mod transfer;
 mod work;

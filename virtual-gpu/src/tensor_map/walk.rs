@@ -12,12 +12,13 @@ const MOST_OFFSET: [u16; 3] = [u16::MAX, 255, 31];
 /// The spatial dimensions, innermost first.
 const SPATIAL: [&str; 3] = ["W", "H", "D"];
 
-/// The row that begins at `at`, with each coordinate but the first within its dimension.
+/// The address of element 0 of the row at `coordinates`, of which the first is not used; none if another one is outside
+/// of its dimension.
 fn row_address(map: &TensorMap, coordinates: &[i64; MAX_RANK]) -> Option<u64> {
     let mut address = map.address;
-    for d in 1..map.rank {
-        let at = u64::try_from(coordinates[d]).ok().filter(|at| *at < map.dims[d])?;
-        address = address.saturating_add(at.saturating_mul(map.strides[d]));
+    for ((at, dim), stride) in coordinates.iter().zip(&map.dims).zip(&map.strides).skip(1) {
+        let at = u64::try_from(*at).ok().filter(|at| at < dim)?;
+        address = address.saturating_add(at.saturating_mul(*stride));
     }
     Some(address)
 }

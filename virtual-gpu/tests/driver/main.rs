@@ -11,6 +11,7 @@ mod module;
 mod occupancy;
 mod pool;
 mod program;
+mod tensor;
 
 #[path = "../common/mod.rs"]
 mod common;
