@@ -55,18 +55,10 @@ pub fn loads() -> Vec<Form> {
         ),
         halves,
     ));
-    // From shared memory to shared memory of a block of the cluster, here the only one.
-    forms.push(read(
-        "mov.u64 %rd5, 11; st.shared.v2.u64 [%r8+128], {%rd5, %rd5};\nfence.proxy.async.shared::cta;\n\
-         mapa.shared::cluster.u32 %r9, %r8, 0;\n\
-         mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], 16;\n\
-         cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r9+64], [%r8+128], 16, [%r9];",
-        |_| 11,
-    ));
     forms
 }
 
-/// Stores of single values that complete bytes of an mbarrier, to the cluster's only block.
+/// Stores and copies to another block's shared memory that complete bytes of its mbarrier; here the cluster has one block.
 pub fn stores_that_complete_bytes() -> Vec<Form> {
     let table: [(&str, &str, u32, fn(u64) -> u64); 7] = [
         ("b64", "%rd2", 8, |_| INPUTS[0]),
@@ -87,7 +79,16 @@ pub fn stores_that_complete_bytes() -> Vec<Form> {
         );
         form(waited(&body, read), R64, INPUTS, Wanted::ByLane(Box::new(*wanted)))
     };
-    table.iter().map(one).collect()
+    let mut forms: Vec<Form> = table.iter().map(one).collect();
+    // From shared memory to shared memory of a block of the cluster, here the only one.
+    forms.push(read(
+        "mov.u64 %rd5, 11; st.shared.v2.u64 [%r8+128], {%rd5, %rd5};\nfence.proxy.async.shared::cta;\n\
+         mapa.shared::cluster.u32 %r9, %r8, 0;\n\
+         mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], 16;\n\
+         cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r9+64], [%r8+128], 16, [%r9];",
+        |_| 11,
+    ));
+    forms
 }
 
 /// Lane 0 does `body` between shared memory at `tile` (`%r8`) that holds the first two inputs, and global memory at
@@ -161,26 +162,39 @@ pub fn reductions() -> Vec<Form> {
         ("or.b64", doubles(|a, b| a | b)),
         ("xor.b64", doubles(|a, b| a ^ b)),
     ];
-    let reduce = |name: &str| {
-        format!(
-            "cp.reduce.async.bulk.global.shared::cta.bulk_group.{name} [%rd7], [%r8], 16;\n\
-             cp.async.bulk.commit_group;\ncp.async.bulk.wait_group 0;"
-        )
-    };
-    let mut forms: Vec<Form> = table.iter().map(|(name, wanted)| stored(&reduce(name), *wanted)).collect();
-    // Floats: 1.5 and 2.25 in every place of both.
-    for (name, new, old, sum) in [
+    let mut forms: Vec<Form> = table.iter().map(|(name, wanted)| stored(&reduction(name), *wanted)).collect();
+    forms.extend(of_floats(&[
         ("add.f32", f(1.5) * 0x1_0000_0001, f(2.25) * 0x1_0000_0001, f(3.75) * 0x1_0000_0001),
         ("add.f64", d(1.5), d(2.25), d(3.75)),
         ("add.noftz.f16", 0x3e00_3e00_3e00_3e00, 0x4080_4080_4080_4080, 0x4380_4380_4380_4380),
         ("add.noftz.bf16", 0x3fc0_3fc0_3fc0_3fc0, 0x4010_4010_4010_4010, 0x4070_4070_4070_4070),
-        ("min.f16", 0x3e00_3e00_3e00_3e00, 0x4080_4080_4080_4080, 0x3e00_3e00_3e00_3e00),
-        ("max.bf16", 0x3fc0_3fc0_3fc0_3fc0, 0x4010_4010_4010_4010, 0x4010_4010_4010_4010),
-    ] {
-        let form = stored(&reduce(name), [sum, sum]);
-        // The first input goes to both places of shared memory, the second to global memory.
-        let body = form.body.replace("{%rd3, %rd4}", "{%rd4, %rd4}").replace("{%rd2, %rd3}", "{%rd2, %rd2}");
-        forms.push(Form { body, inputs: vec![new, 0, old], ..form });
-    }
+    ]));
     forms
+}
+
+pub fn minima_of_halves() -> Vec<Form> {
+    of_floats(&[
+        ("min.f16", 0x3e00_3e00_3e00_3e00, 0x4080_4080_4080_4080, 0x3e00_3e00_3e00_3e00),
+        ("max.f16", 0x3e00_3e00_3e00_3e00, 0x4080_4080_4080_4080, 0x4080_4080_4080_4080),
+        ("min.bf16", 0x3fc0_3fc0_3fc0_3fc0, 0x4010_4010_4010_4010, 0x3fc0_3fc0_3fc0_3fc0),
+        ("max.bf16", 0x3fc0_3fc0_3fc0_3fc0, 0x4010_4010_4010_4010, 0x4010_4010_4010_4010),
+    ])
+}
+
+fn reduction(name: &str) -> String {
+    format!(
+        "cp.reduce.async.bulk.global.shared::cta.bulk_group.{name} [%rd7], [%r8], 16;\n\
+         cp.async.bulk.commit_group;\ncp.async.bulk.wait_group 0;"
+    )
+}
+
+/// An operation, the values in shared memory (1.5 in every place) and in global memory (2.25), and the result.
+fn of_floats(table: &[(&str, u64, u64, u64)]) -> Vec<Form> {
+    let one = |(name, new, old, result): &(&str, u64, u64, u64)| {
+        let form = stored(&reduction(name), [*result, *result]);
+        // The first input goes to both places of shared memory, the third to both of global memory.
+        let body = form.body.replace("{%rd3, %rd4}", "{%rd4, %rd4}").replace("{%rd2, %rd3}", "{%rd2, %rd2}");
+        Form { body, inputs: vec![*new, 0, *old], ..form }
+    };
+    table.iter().map(one).collect()
 }

@@ -37,7 +37,6 @@ pub fn fences() -> Vec<Form> {
         ("fence.proxy.async; mov.u32 %r1, 1;", |_| 1),
         ("fence.proxy.async.global; fence.proxy.async.shared::cta; mov.u32 %r1, 1;", |_| 1),
         ("fence.proxy.async.shared::cluster; mov.u32 %r1, 1;", |_| 1),
-        ("fence.mbarrier_init.release.cluster; mov.u32 %r1, 1;", |_| 1),
         ("fence.proxy.async::generic.acquire.sync_restrict::shared::cluster.cluster; mov.u32 %r1, 1;", |_| 1),
         ("fence.proxy.async::generic.release.sync_restrict::shared::cta.cluster; mov.u32 %r1, 1;", |_| 1),
         ("fence.proxy.tensormap::generic.release.gpu; mov.u32 %r1, 1;", |_| 1),
@@ -49,6 +48,10 @@ pub fn fences() -> Vec<Form> {
         ("createpolicy.fractional.L2::evict_last.L2::evict_first.b64 %rd5, 0.25; mov.u32 %r1, 1;", |_| 1),
         ("createpolicy.range.global.L2::evict_last.b64 %rd5, [%rd0], 64, 128; mov.u32 %r1, 1;", |_| 1),
     ])
+}
+
+pub fn mbarrier_fence() -> Vec<Form> {
+    lanes(&[("fence.mbarrier_init.release.cluster; mov.u32 %r1, 1;", |_| 1)])
 }
 
 /// A kernel without cluster dimensions is a cluster of one block.
@@ -111,10 +114,18 @@ pub fn clusters_of_one_block() -> Vec<Form> {
 /// `stmatrix`: register i of lane t is row t / 4 of matrix i, from column 2 (t % 4). Lanes 8 i to 8 i + 7 have the addresses
 /// of its rows. Lane t reads word t / 4 * 4 + t % 4 of the last matrix, which makes its own word again, or the transposed.
 pub fn matrix_stores() -> Vec<Form> {
+    stored_matrices(&[".shared", ".shared::cta"])
+}
+
+pub fn matrix_stores_to_generic_addresses() -> Vec<Form> {
+    stored_matrices(&[""])
+}
+
+fn stored_matrices(spaces: &[&str]) -> Vec<Form> {
     let mut forms = Vec::new();
     for (count, list) in [(1, "%r5"), (2, "%r5, %r6"), (4, "%r5, %r6, %r7, %r10")] {
         for transposed in [false, true] {
-            for space in ["", ".shared", ".shared::cta"] {
+            for space in spaces {
                 let trans = if transposed { ".trans" } else { "" };
                 let address = if space.is_empty() { "%rd6" } else { "%r9" };
                 // The halves of lane t's word in matrix i: 100 i + 2 t and the next.

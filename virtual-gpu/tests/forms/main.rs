@@ -207,10 +207,13 @@ groups! {
     asynchronous_stores_complete_bytes_of_an_mbarrier: "sm_90a", bulk::stores_that_complete_bytes;
     bulk_copies_fill_global_memory: "sm_90a", bulk::stores;
     bulk_reductions_update_global_memory: "sm_90a", bulk::reductions;
+    bulk_reductions_of_halves_have_minima_and_maxima: "sm_90a", bulk::minima_of_halves;
     one_lane_is_elected: "sm_90a", hopper::across_lanes;
     fences_and_policies_of_hopper_have_no_result: "sm_90a", hopper::fences;
     a_block_alone_is_a_cluster: "sm_90a", hopper::clusters_of_one_block;
     stmatrix_follows_the_manuals_layout: "sm_90a", hopper::matrix_stores;
+    stmatrix_takes_generic_addresses: "sm_90a", hopper::matrix_stores_to_generic_addresses;
+    the_fence_of_mbarrier_init_has_no_result: "sm_90a", hopper::mbarrier_fence;
     labels_have_scopes_and_parameters_generic_addresses: "sm_90a", hopper::scopes_and_windows;
 }
 
@@ -284,9 +287,15 @@ fn refused() -> Vec<(String, &'static str)> {
 #[test]
 fn malformed_forms_are_refused() {
     let _context = newest();
-    for (text, target) in refused() {
-        assert!(load(&text).is_err(), "{target} loads\n{text}");
-    }
+    let loads: Vec<String> = refused()
+        .into_iter()
+        .filter(|(text, _)| load(text).is_ok())
+        .map(|(text, target)| {
+            let ours = text.split_once("cvt.u16.u32 %rs4, %r4;\n").map_or("", |(_, body)| body);
+            format!("{target}: {}", ours.split("\nmul.wide.u32 %rd10").next().unwrap_or_default())
+        })
+        .collect();
+    assert!(loads.is_empty(), "these load:\n{}", loads.join("\n"));
 }
 
 /// Checks without a card that the tests contain no form that a card's driver would refuse.

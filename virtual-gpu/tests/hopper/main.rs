@@ -8,7 +8,9 @@ mod dependent;
 mod gemm;
 mod gradient;
 mod im2col;
+mod spellings;
 mod stores;
+mod stream;
 mod tiled;
 mod wgmma;
 
@@ -91,10 +93,11 @@ fn near(found: f64, (wanted, bound): (f64, f64), what: &str) {
 /// Checks without a card that the generated kernels have no form that a card's driver would refuse.
 #[test]
 fn ptxas_accepts_every_generated_kernel() {
-    let [widths, majors, registers, signs] = wgmma::modules();
-    let texts = [("widths", widths), ("majors", majors), ("registers", registers), ("signs", signs)];
+    let names = ["widths", "majors", "registers", "signs", "constants"];
+    let texts: Vec<(&str, String)> = names.into_iter().zip(wgmma::modules()).collect();
     common::ptxas::accepts("sm_90a", &texts);
     let [store, pixels, add, inc] = stores::modules();
     let texts = [("loaders", tiled::loaders()), ("store", store), ("pixels", pixels), ("add", add), ("inc", inc)];
     common::ptxas::accepts("sm_90", &texts);
+    common::ptxas::accepts("sm_90a", &[("spellings", spellings::module())]);
 }

@@ -85,6 +85,8 @@ struct Shape {
     registers: bool,
     k_major: [bool; 2],
     signs: [i32; 2],
+    /// The operand that says whether the sums are added to: a predicate, or a number.
+    adds: &'static str,
 }
 
 impl Shape {
@@ -102,16 +104,16 @@ impl Shape {
     }
 
     fn name(self) -> String {
-        let Shape { sums, element, n, registers, k_major, signs } = self;
+        let Shape { sums, element, n, registers, k_major, signs, adds } = self;
         let bits: String = [registers, k_major[0], k_major[1], signs[0] < 0, signs[1] < 0]
             .iter()
             .map(|bit| if *bit { '1' } else { '0' })
             .collect();
-        format!("{sums}_{element}_{n}_{bits}")
+        format!("{sums}_{element}_{n}_{bits}{}", adds.trim_start_matches("%"))
     }
 
     fn instruction(self) -> String {
-        let Shape { sums, element, n, registers, k_major, signs } = self;
+        let Shape { sums, element, n, registers, k_major, signs, adds } = self;
         let list: Vec<String> = (0..self.count()).map(|i| format!("%d{i}")).collect();
         let a = if registers { "{%a0, %a1, %a2, %a3}" } else { "%rd4" };
         let majors = match (element, registers) {
@@ -120,7 +122,7 @@ impl Shape {
             _ => format!(", {}, {}", u8::from(!k_major[0]), u8::from(!k_major[1])),
         };
         format!(
-            "wgmma.mma_async.sync.aligned.m64n{n}k{}.{sums}.{element}.{element} {{{}}}, {a}, %rd5, %p2, {}, {}{majors};",
+            "wgmma.mma_async.sync.aligned.m64n{n}k{}.{sums}.{element}.{element} {{{}}}, {a}, %rd5, {adds}, {}, {}{majors};",
             self.k(),
             list.join(", "),
             signs[0],
@@ -286,7 +288,8 @@ fn run_one(module: CUmodule, shape: Shape, layouts: [Layout; 2], scale: bool, rn
     }
 }
 
-const PLAIN: Shape = Shape { sums: "f32", element: "bf16", n: 64, registers: false, k_major: [true; 2], signs: [1; 2] };
+const PLAIN: Shape =
+    Shape { sums: "f32", element: "bf16", n: 64, registers: false, k_major: [true; 2], signs: [1; 2], adds: "%p2" };
 
 /// Runs each shape with all pairs of its first and its other layouts.
 fn run_all(shapes: &[Shape]) {
@@ -365,7 +368,56 @@ fn negated_operands_change_the_sign() {
     run_all(&signs());
 }
 
+/// The sums are overwritten by an immediate 0, and added to by 1, whatever the predicate.
+#[test]
+fn a_number_says_whether_the_sums_are_added_to() {
+    let Some(_context) = hopper() else { return };
+    let shapes = constants();
+    let module = compile(&module(&shapes));
+    let mut rng = Rng(47);
+    for shape in shapes {
+        let [of_a, of_b] = [(0, 64), (1, shape.n)].map(|(i, rows)| layouts(shape.k_major[i], rows));
+        run_one(module, shape, [of_a[3], of_b[4]], shape.adds == "1", &mut rng);
+    }
+}
+
+fn constants() -> Vec<Shape> {
+    let all =
+        [PLAIN, Shape { element: "tf32", ..PLAIN }, Shape { sums: "f16", element: "f16", registers: true, ..PLAIN }];
+    all.iter().flat_map(|shape| ["0", "1"].map(|adds| Shape { adds, ..*shape })).collect()
+}
+
+/// The lower 13 bits of an f32 are no part of a TF32 number: a product does not round them.
+#[test]
+fn tf32_operands_are_truncated() {
+    let Some(_context) = hopper() else { return };
+    let shape = Shape { element: "tf32", n: 8, ..PLAIN };
+    let module = compile(&module(&[shape]));
+    let layout = layouts(true, 8)[0];
+    let mut image = vec![0u8; IMAGE];
+    // A has one number a row, at k = 3; B has a 1 there in each row.
+    let of_row = |row: usize| 0x3f80_1fff + row as u32 * 0x2345;
+    for row in 0..64 {
+        let at = layout.place(4, row, 3);
+        image[at..at + 4].copy_from_slice(&of_row(row).to_le_bytes());
+    }
+    for row in 0..8 {
+        let at = SECOND + layout.place(4, row, 3);
+        image[at..at + 4].copy_from_slice(&0x3f80_1fffu32.to_le_bytes());
+    }
+    let out = alloc(64 * 8 * 4);
+    let none = upload(&[0u32; 512]);
+    let args = Args::default().ptr(upload(&image)).ptr(layout.descriptor(0)).ptr(layout.descriptor(SECOND));
+    let args = args.ptr(none).ptr(none).ptr(out).int(0);
+    runs(function(module, &shape.name()), [1, 1, 1], 128, 0, args, "truncation");
+    for (i, found) in download::<u32>(out, 512).into_iter().enumerate() {
+        let (thread, register) = (i / 4, i % 4);
+        let row = thread / 32 * 16 + thread % 32 / 4 + register / 2 % 2 * 8;
+        assert_eq!(found, of_row(row) & !0x1fff, "row {row}");
+    }
+}
+
 /// The generated modules, for ptxas.
-pub fn modules() -> [String; 4] {
-    [widths(), majors(), registers(), signs()].map(|shapes| module(&shapes))
+pub fn modules() -> [String; 5] {
+    [widths(), majors(), registers(), signs(), constants()].map(|shapes| module(&shapes))
 }

@@ -69,8 +69,18 @@ fn elections_and_cluster_barriers_of_too_few_are_caught() {
     fine("cluster barrier", &format!("{write}{whole}{read}"), 64);
     let relaxed = "barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;\n";
     bug("relaxed arrival publishes nothing", &format!("{write}{relaxed}{read}"), 64, SharedRace, "ld.shared");
-    bug("cluster's barrier waited for without an arrival", "barrier.cluster.wait;", 64, LaunchFailed, "barrier.cluster");
+    bug(
+        "cluster's barrier waited for without an arrival",
+        "barrier.cluster.wait;",
+        64,
+        LaunchFailed,
+        "barrier.cluster",
+    );
     let part = "@%p9 bra OUT;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;\nOUT:\nbar.sync 0;";
     bug("cluster's barrier that a warp has not reached", part, 64, Deadlock, "");
-    fine("cluster's barrier after a warp has returned", "@%p9 ret;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;", 64);
+    fine(
+        "cluster's barrier after a warp has returned",
+        "@%p9 ret;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;",
+        64,
+    );
 }
