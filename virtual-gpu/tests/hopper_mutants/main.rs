@@ -6,6 +6,7 @@ mod grid;
 mod mbarrier;
 mod pipeline;
 mod registers;
+mod stream;
 mod tensor;
 mod wgmma;
 

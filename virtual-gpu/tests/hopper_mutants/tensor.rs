@@ -115,3 +115,38 @@ fn boxes_used_before_they_are_there_or_after_are_caught() {
     let half = stored(0, 0, READ_OUT).replace("st.shared.v2", "@%p9 st.shared.v2");
     bug("source that nobody writes", &half, 128, Uninitialised, STORE);
 }
+
+/// The blocks' boxes in global memory: two may not store different values to one, nor read what another has stored.
+#[test]
+fn boxes_that_blocks_share_in_global_memory_are_caught() {
+    use TrapKind::*;
+    let machine = hopper();
+    let numbers = upload(&machine, &[1u32; 32 * 512]);
+    let map = Tensor::tiled(Kind::U32, numbers, &[32, 512], &[32, 8]).on(&machine);
+    let blocks = |body: &str| hand_with(&machine, &module("", body), &map, 64, 128);
+    // Each block stores its own number, to its own rows or all to the first.
+    let tile = "mov.u32 %r5, %ctaid.x;\nadd.u32 %r6, %r5, 5;\nshl.b32 %r3, %r0, 3;\nadd.u32 %r3, %r3, %r2;\n\
+        st.shared.v2.u32 [%r3], {%r6, %r6};\nfence.proxy.async;\nbar.sync 0;\nmov.u32 %r20, 0;\n";
+    let store = format!("@%p0 {STORE}.shared::cta.bulk_group [%rd20, {{%r20, %r21}}], [%r2];\n");
+    let own = format!("{tile}shl.b32 %r21, %r5, 3;\n{store}{READ_OUT}");
+    passes("each block stores its own box", blocks(&own));
+    let same = own.replace("shl.b32 %r21, %r5, 3;", "mov.u32 %r21, 0;");
+    let ptx = module("", &same);
+    trapped("all blocks store one box", &ptx, blocks(&same), GlobalRace, STORE);
+    let reduce =
+        same.replace(STORE, "cp.reduce.async.bulk.tensor.2d.global").replace("cta.bulk_group", "cta.add.bulk_group");
+    passes("all blocks add to one box", blocks(&reduce));
+    let load = format!(
+        "@%p0 cp.async.bulk.wait_group 0;\n{}{}sub.u32 %r21, %r21, 64;\n\
+         @%p0 {LOAD}.global.mbarrier::complete_tx::bytes [%r2], [%rd20, {{%r20, %r21}}], [%r1];\n{WAIT}",
+        init(1),
+        expect(1024)
+    );
+    let other = format!("{own}setp.lt.u32 %p3, %r5, 8;\n@%p3 ret;\n{load}");
+    let ptx = module("", &other);
+    trapped("a box that another block stored", &ptx, blocks(&other), GlobalRace, LOAD);
+    let back = format!("{own}{}", load.replace("sub.u32 %r21, %r21, 64;\n", ""));
+    passes("a box that the block stored itself", blocks(&back));
+    let element = "@%p0 ld.global.u32 %r7, [%rd0];\n";
+    passes("memory that no block stores", blocks(&format!("{own}{element}")));
+}

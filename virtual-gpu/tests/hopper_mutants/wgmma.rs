@@ -79,6 +79,8 @@ fn operands_that_are_not_there_yet_or_change_are_caught() {
     bug("no proxy fence", &whole.replace("fence.proxy.async;\n", ""), 128, ProxyFence, needle);
     let one = whole.replace("fence.proxy.async;", "@%p9 fence.proxy.async;");
     bug("a proxy fence of one warp of four", &one, 128, ProxyFence, needle);
+    let after = whole.replace(PUBLISH, "bar.sync 0;\nfence.proxy.async;\n");
+    fine("a proxy fence behind the barrier, by those that multiply", &after, 128);
     // A product waits for the whole warpgroup, so that all have written; but nothing orders the writes.
     bug("no barrier", &whole.replace("bar.sync 0;\n", ""), 128, SharedRace, needle);
     bug(
@@ -96,6 +98,31 @@ fn operands_that_are_not_there_yet_or_change_are_caught() {
     let loaded = with(MULTIPLY, &format!("{}{BOX}", expect(1024)));
     let loaded = loaded.replacen(FILL, &format!("{}{FILL}", init(1)), 1);
     bug("operand overwritten by a copy", &loaded, 128, InFlight, "cp.async.bulk.tensor");
+}
+
+/// Operands that a copy brought: every warp that multiplies has to know that they are there.
+#[test]
+fn copied_operands_that_a_warp_has_not_waited_for_are_caught() {
+    let copy = format!("{}{}{BOX}", init(1), expect(1024));
+    // The box has 8 rows: with a stride of 0 they are all of the 64.
+    let describe = DESCRIBE.replace("0x4000004000010000", "0x4000000000010000");
+    let rest = format!("mov.b32 %r4, 0;\n{describe}{FENCE}{MULTIPLY}{COMMIT}{AWAIT}{USE}");
+    fine("all have waited", &format!("{copy}{WAIT}{rest}"), 128);
+    bug("nobody has waited", &format!("{copy}{rest}{WAIT}"), 128, TrapKind::AsyncCopy, "wgmma.mma_async");
+    let one = format!("@!%p9 bra OVER;\n{WAIT}OVER:\n");
+    fine("one warp has waited, then a barrier", &format!("{copy}{one}bar.sync 0;\n{rest}"), 128);
+    bug("one warp of four has waited", &format!("{copy}{one}{rest}"), 128, TrapKind::AsyncCopy, "wgmma.mma_async");
+    // A value that a thread has changed since is its own: a fence is owed again.
+    let changed = "@%p0 st.shared.u32 [%r2], 0;\n";
+    let fenced = format!("{copy}{WAIT}bar.sync 0;\n{changed}fence.proxy.async;\nbar.sync 0;\n{rest}");
+    fine("changed, then fenced", &fenced, 128);
+    bug(
+        "changed, not fenced",
+        &fenced.replace("fence.proxy.async;\n", ""),
+        128,
+        TrapKind::ProxyFence,
+        "wgmma.mma_async",
+    );
 }
 
 #[test]
