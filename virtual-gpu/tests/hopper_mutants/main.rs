@@ -2,6 +2,7 @@
 //! of `tests/kernels/hopper` run without a bug in `tests/hopper`; a hand-written body has a correct twin beside it.
 
 mod bulk;
+mod correct;
 mod grid;
 mod mbarrier;
 mod pipeline;

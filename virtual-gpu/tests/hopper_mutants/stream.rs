@@ -67,7 +67,7 @@ fn bugs_of_tiles_handed_over_by_an_mbarrier_are_caught() {
     let mutant = instead(PTX, entry, "mbarrier.try_wait", 0, NO_WAIT);
     trapped("tile changed before it is there", &mutant, increment(&mutant), AsyncCopy, "ld.shared");
     let mutant = instead(PTX, entry, "mbarrier.try_wait", 1, NO_WAIT);
-    trapped("tile stored before all have changed it", &mutant, increment(&mutant), AsyncCopy, STORE);
+    trapped("tile stored before all have changed it", &mutant, increment(&mutant), SharedRace, STORE);
     let mutant = drop("bulk.wait_group.read", 0);
     trapped("tile filled while it is stored", &mutant, increment(&mutant), InFlight, LOAD);
     let relaxed = changed(PTX, entry, "mbarrier.arrive.shared", 0, "mbarrier.arrive.relaxed.cta.shared");

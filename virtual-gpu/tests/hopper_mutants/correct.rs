@@ -1,0 +1,130 @@
+//! Correct kernels that a check which is too strict would take for wrong ones, each with a twin that lacks one thing.
+
+use super::*;
+
+const OWN: &str = "shl.b32 %r3, %r0, 4;\nadd.u32 %r4, %r2, %r3;\ncvt.u64.u32 %rd4, %r3;\nadd.u64 %rd5, %rd0, %rd4;\n";
+const WRITE: &str = "st.shared.v4.u32 [%r4], {%r0, %r0, %r0, %r0};\n";
+const FENCE: &str = "fence.proxy.async;\n";
+
+/// `body` passes; without `part` it traps.
+#[track_caller]
+fn needs(name: &str, body: &str, part: &str, threads: u32, kind: TrapKind, needle: &str) {
+    assert!(body.contains(part), "{part}");
+    fine(name, body, threads);
+    bug(&format!("{name}, without {}", part.trim()), &body.replacen(part, "", 1), threads, kind, needle);
+}
+
+#[test]
+fn each_lane_may_copy_what_it_wrote_itself() {
+    use TrapKind::*;
+    let store = "cp.async.bulk.global.shared::cta.bulk_group [%rd5], [%r4], 16;\n";
+    let wait = "cp.async.bulk.commit_group;\ncp.async.bulk.wait_group 0;\n";
+    let body = format!("{OWN}{WRITE}{FENCE}{store}{wait}ld.global.u32 %r5, [%rd5];\n");
+    needs("own store", &body, FENCE, 128, ProxyFence, "cp.async.bulk.global");
+    needs("own store", &body, "cp.async.bulk.wait_group 0;\n", 128, InFlight, "");
+    // 32 copies, one a lane, to one mbarrier.
+    let load = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r4], [%rd5], 16, [%r1];\n";
+    let read = "xor.b32 %r5, %r4, 16;\nld.shared.u32 %r6, [%r5];\n";
+    let body = format!("{OWN}{}{}{load}{WAIT}{read}", init(1), expect(512));
+    needs("a copy of each lane", &body, WAIT, 32, AsyncCopy, "ld.shared");
+    // Two producers, each with bytes of its own.
+    let two = format!(
+        "{OWN}{}and.b32 %r7, %r0, 31;\nsetp.eq.u32 %p3, %r7, 0;\n\
+         @%p3 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 512;\n{load}{WAIT}xor.b32 %r5, %r4, 512;\n\
+         ld.shared.u32 %r6, [%r5];\n",
+        init(2)
+    );
+    needs("two producers", &two, WAIT, 64, Uninitialised, "ld.shared");
+}
+
+#[test]
+fn one_lane_may_wait_for_its_warp() {
+    let waiter = "setp.ne.u32 %p4, %r0, 0;\n@%p4 bra JOIN;\n";
+    let body =
+        format!("{}{}{COPY}{waiter}{WAIT}JOIN:\nbar.warp.sync -1;\nld.shared.u32 %r5, [%r2];\n", init(1), expect(16));
+    needs("one lane's wait", &body, "bar.warp.sync -1;\n", 32, TrapKind::AsyncCopy, "ld.shared");
+    let block = body.replace("bar.warp.sync -1;", "bar.sync 0;");
+    needs("one lane's wait for the block", &block, "JOIN:\nbar.sync 0;\n", 64, TrapKind::AsyncCopy, "ld.shared")
+}
+
+/// The epilogue reuses the memory of a stage.
+#[test]
+fn copied_memory_may_be_reused() {
+    use TrapKind::*;
+    let again = "shl.b32 %r3, %r0, 3;\nadd.u32 %r4, %r2, %r3;\nld.shared.v2.u32 {%r5, %r6}, [%r4];\nbar.sync 0;\n\
+        add.u32 %r5, %r5, %r0;\nst.shared.v2.u32 [%r4], {%r5, %r6};\n";
+    let store = "@%p0 cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd20, {%r20, %r21}], [%r2];\n\
+        @%p0 cp.async.bulk.commit_group;\n@%p0 cp.async.bulk.wait_group.read 0;\n";
+    let body = format!("{}{}{BOX}{WAIT}{again}{FENCE}bar.sync 0;\n{store}", init(1), expect(1024));
+    needs("a box changed and stored", &body, FENCE, 128, ProxyFence, "cp.async.bulk.tensor.2d.global");
+    // The mbarrier's place becomes ordinary memory.
+    let inval = "bar.sync 0;\n@%p0 mbarrier.inval.shared::cta.b64 [%r1];\n";
+    let ordinary = format!(
+        "{}{}{COPY}{WAIT}{inval}bar.sync 0;\nst.shared.u64 [%r1], %rd0;\nld.shared.u64 %rd5, [%r1];\n",
+        init(1),
+        expect(16)
+    );
+    needs(
+        "an mbarrier's place reused",
+        &ordinary,
+        "@%p0 mbarrier.inval.shared::cta.b64 [%r1];\n",
+        64,
+        Mbarrier,
+        "st.shared",
+    );
+    // A stage filled a second time, after every thread has arrived at a second mbarrier.
+    let round = |n: u32, parity: u32| {
+        format!(
+            "{}{COPY}LOOK{n}:\nmbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], {parity};\n@!%p1 bra LOOK{n};\n\
+             ld.shared.u32 %r5, [%r2];\nmbarrier.arrive.shared::cta.b64 _, [%r1+8];\nGO{n}:\n\
+             mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1+8], {parity};\n@!%p1 bra GO{n};\n",
+            expect(16)
+        )
+    };
+    let second = "@%p0 mbarrier.init.shared::cta.b64 [%r1+8], 64;\n";
+    fine(
+        "a stage filled three times",
+        &format!("{second}{}{}{}{}", init(1), round(0, 0), round(1, 1), round(2, 0)),
+        64,
+    );
+}
+
+/// Operands that cp.async brought are written by the generic proxy.
+#[test]
+fn operands_of_cp_async_need_a_proxy_fence() {
+    use TrapKind::*;
+    let fill = "shl.b32 %r3, %r0, 6;\nadd.u32 %r4, %r2, %r3;\nand.b32 %r5, %r3, 4095;\ncvt.u64.u32 %rd4, %r5;\n\
+        add.u64 %rd4, %rd0, %rd4;\ncp.async.cg.shared.global [%r4], [%rd4], 16;\n\
+        cp.async.cg.shared.global [%r4+16], [%rd4+16], 16;\ncp.async.cg.shared.global [%r4+32], [%rd4+32], 16;\n\
+        cp.async.cg.shared.global [%r4+48], [%rd4+48], 16;\ncp.async.commit_group;\ncp.async.wait_group 0;\n";
+    let multiply = "shr.u32 %r5, %r2, 4;\ncvt.u64.u32 %rd5, %r5;\nmov.b64 %rd6, 0x4000004000010000;\n\
+        or.b64 %rd5, %rd5, %rd6;\nwgmma.fence.sync.aligned;\n\
+        wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd5, %rd5, 0, 1, 1, 0, 0;\n\
+        wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n";
+    let body = format!("{fill}{FENCE}bar.sync 0;\n{multiply}");
+    needs("cp.async, then wgmma", &body, FENCE, 128, ProxyFence, "wgmma.mma_async");
+    needs("cp.async, then wgmma", &body, "cp.async.wait_group 0;\n", 128, AsyncCopy, "wgmma.mma_async");
+}
+
+/// A thread's write, handed to the thread that copies it by an mbarrier.
+#[test]
+fn writes_may_be_handed_over_by_an_mbarrier() {
+    use TrapKind::*;
+    let write = format!("{OWN}{WRITE}");
+    let arrive = "mbarrier.arrive.shared::cta.b64 _, [%r1];\n";
+    let wait = "@!%p0 bra OUT;\n".to_owned() + WAIT;
+    let store = "cp.async.bulk.global.shared::cta.bulk_group [%rd0], [%r2], 2048;\ncp.async.bulk.commit_group;\n\
+        cp.async.bulk.wait_group.read 0;\nOUT:\n";
+    let body = format!("{}{write}{FENCE}{arrive}{wait}{store}", init(128));
+    needs("handed over by an mbarrier", &body, FENCE, 128, ProxyFence, "cp.async.bulk.global");
+    // The fence behind the wait, in the thread that copies.
+    let late = body.replace(FENCE, "").replace("cp.async.bulk.global", &format!("{FENCE}cp.async.bulk.global"));
+    fine("fence behind the wait", &late, 128);
+    bug(
+        "arrival that releases nothing",
+        &body.replace("mbarrier.arrive.shared", "mbarrier.arrive.relaxed.cta.shared"),
+        128,
+        SharedRace,
+        "cp.async.bulk.global",
+    );
+}
