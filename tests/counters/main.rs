@@ -10,6 +10,10 @@ mod estimate;
 #[path = "../../src/bin/console/model/gpus.rs"]
 #[allow(dead_code)]
 mod gpus;
+#[path = "../../src/bin/console/model/occupancy.rs"]
+#[allow(dead_code)]
+/// The blocks of a multiprocessor.
+mod occupancy;
 #[path = "../../src/bin/console/model/tables.rs"]
 #[allow(dead_code)]
 mod tables;

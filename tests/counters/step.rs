@@ -149,7 +149,7 @@ impl Launch {
 
     fn estimate(&self, precision: Precision) -> Estimate {
         let h200 = gpus::gpu("h200").expect("it is in the list");
-        let code = tables::code(&self.kernel, precision, h200.architecture);
+        let code = tables::code(&self.kernel, precision, &h200.architecture());
         let code =
             code.unwrap_or_else(|| panic!("{} is not in kernels/measured/sass.csv: `make sass` first", self.kernel));
         Estimate::of(&self.model, &code, h200, precision, ESTIMATED)

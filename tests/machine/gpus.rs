@@ -2,21 +2,23 @@
 
 use mlpconv::device::cuda::Architecture;
 
-/// A multiprocessor, by the CUDA programming guide ("Compute capabilities"): 64 Ki registers in four partitions.
+use crate::occupancy::{LIMITS, Limits};
+
+/// A compute capability, and what a multiprocessor of it holds: beside, 64 Ki registers in four partitions.
 pub struct Gpu {
     pub capability: (u32, u32),
-    pub warps: usize,
-    pub blocks: usize,
-    /// The most bytes of shared memory; the rest of the unified memory is the first-level cache.
-    pub shared: usize,
+    pub limits: Limits,
 }
 
-pub const GPUS: [Gpu; 4] = [
-    Gpu { capability: (8, 0), warps: 64, blocks: 32, shared: 164 << 10 },
-    Gpu { capability: (8, 6), warps: 48, blocks: 16, shared: 100 << 10 },
-    Gpu { capability: (8, 9), warps: 48, blocks: 24, shared: 100 << 10 },
-    Gpu { capability: (9, 0), warps: 64, blocks: 32, shared: 228 << 10 },
-];
+pub const GPUS: [Gpu; 4] = {
+    let [(a, of_a), (b, of_b), (c, of_c), (d, of_d)] = LIMITS;
+    [
+        Gpu { capability: a, limits: of_a },
+        Gpu { capability: b, limits: of_b },
+        Gpu { capability: c, limits: of_c },
+        Gpu { capability: d, limits: of_d },
+    ]
+};
 
 /// The index in [`GPUS`] of the one that everyday tests look at.
 pub const HOPPER: usize = 3;

@@ -8,6 +8,9 @@ mod code;
 mod gpus;
 /// Loops in machine code.
 mod main_loop;
+/// The blocks of a multiprocessor.
+#[path = "../../src/bin/console/model/occupancy.rs"]
+mod occupancy;
 /// Registers, shared memory, occupancy.
 mod resources;
 /// The tables of main loops.

@@ -8,10 +8,8 @@ use mlpconv::device::cuda::Unit;
 use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES};
 
 use crate::gpus::{GPUS, Gpu};
+use crate::occupancy::occupancy;
 use crate::tools::Compiled;
-
-/// Bytes of shared memory that CUDA reserves for each block.
-const SHARED_BY_SYSTEM: usize = 1 << 10;
 
 const HEAD: &str = "\
 # What each kernel takes of a multiprocessor
@@ -92,19 +90,7 @@ impl Resources {
 impl Kernel {
     /// Blocks of the kernel that a multiprocessor holds, and the letter of the resource that limits them.
     fn occupancy(&self, usage: &Usage, on: &Gpu) -> (usize, char) {
-        let warps = self.threads.div_ceil(32);
-        // Registers of a warp are allocated in units of 256. A block's warps are spread evenly over the four
-        // partitions.
-        let per_partition = (16 << 10) / (usage.registers.max(1) * 32).next_multiple_of(256);
-        let shared = (usage.shared + self.dynamic + SHARED_BY_SYSTEM).next_multiple_of(128);
-        let bounds = [
-            (4 * per_partition / warps.next_multiple_of(4), 'R'),
-            (on.shared / shared, 'S'),
-            (on.warps / warps, 'W'),
-            (on.blocks, 'B'),
-        ];
-        // Among equal limits the last one is named: warps and blocks, which a kernel cannot change.
-        bounds.into_iter().rev().min_by_key(|(blocks, _)| *blocks).expect("four bounds")
+        occupancy(self.threads.div_ceil(32), usage.registers, usage.shared + self.dynamic, &on.limits)
     }
 }
 
@@ -153,9 +139,9 @@ fn usage(report: &str, kernel: &str) -> Option<Usage> {
 fn markdown(versions: &str, kernels: &BTreeMap<Key, Kernel>) -> Result<String, std::fmt::Error> {
     let mut text = String::from(HEAD);
     for (what, of) in [
-        ("warps", (|gpu| gpu.warps) as fn(&Gpu) -> usize),
-        ("blocks", |gpu| gpu.blocks),
-        ("KiB of shared memory", |gpu| gpu.shared >> 10),
+        ("warps", (|gpu| gpu.limits.warps) as fn(&Gpu) -> usize),
+        ("blocks", |gpu| gpu.limits.blocks),
+        ("KiB of shared memory", |gpu| gpu.limits.shared >> 10),
     ] {
         let cells: Vec<String> = GPUS.iter().map(|gpu| of(gpu).to_string()).collect();
         writeln!(text, "| {what} | {} |", cells.join(" | "))?;

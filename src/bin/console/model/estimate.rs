@@ -3,6 +3,7 @@
 use mlpconv::Precision;
 
 use super::gpus::{ALONE, GAP, Gpu};
+use super::occupancy::occupancy;
 use super::tables::{Code, Launch};
 
 /// What a launch may be bound by.
@@ -81,15 +82,8 @@ impl Estimate {
 
 /// The waves of a launch, and how much longer than in perfect balance its multiprocessors take.
 fn waves(launch: &Launch, code: &Code, gpu: &Gpu, blocks: f64) -> (f64, f64) {
-    // Registers of a warp are allocated in units of 256, and CUDA takes one KiB of shared memory for each block.
-    let registers = (code.registers * 32).next_multiple_of(256).max(256);
-    let at_once = [
-        4 * ((16 << 10) / registers) / launch.warps.next_multiple_of(4).max(1),
-        gpu.shared / (launch.shared + 1024),
-        gpu.warps / launch.warps.max(1),
-        gpu.blocks,
-    ];
-    let at_once = at_once.into_iter().min().unwrap_or(1).max(1) as f64;
+    let (at_once, _) = occupancy(launch.warps, code.registers, launch.shared, gpu.limits());
+    let at_once = at_once.max(1) as f64;
     let slots = at_once * gpu.multiprocessors as f64;
     let (waves, whole) = (blocks / slots, (blocks / slots).floor());
     // Blocks of a multiprocessor in the last wave, as a share of those that it holds.

@@ -2,14 +2,15 @@
 
 use mlpconv::{Error, Result};
 
+use super::occupancy::{LIMITS, Limits};
+
 /// A GPU. Clocks are its multiprocessors'.
 #[derive(Debug)]
 pub struct Gpu {
     /// As `--gpu` has it.
     pub name: &'static str,
     pub title: &'static str,
-    /// The architecture of its rows in `sass.csv`.
-    pub architecture: &'static str,
+    pub capability: (u32, u32),
     pub multiprocessors: usize,
     pub gigahertz: f64,
     /// Clocks of a partition's tensor core for an `mma` of 16×8×16 bf16 or 16×8×8 TF32 products.
@@ -20,10 +21,6 @@ pub struct Gpu {
     pub l2: f64,
     /// Terabytes a second of memory.
     pub memory: f64,
-    /// What a multiprocessor holds: warps, blocks, bytes of shared memory.
-    pub warps: usize,
-    pub blocks: usize,
-    pub shared: usize,
     /// Where the figures are from.
     pub sources: &'static str,
 }
@@ -38,16 +35,13 @@ pub const ALONE: f64 = 0.3;
 const H200: Gpu = Gpu {
     name: "h200",
     title: "H200 SXM",
-    architecture: "sm_90",
+    capability: (9, 0),
     multiprocessors: 132,
     gigahertz: 1.83,
     mma: 4.0 / 0.629,
     fma: 4.0,
     l2: 4472.0,
     memory: 4.8,
-    warps: 64,
-    blocks: 32,
-    shared: 228 << 10,
     sources: "NVIDIA's data sheet: 132 multiprocessors, 989 TFLOP/s bf16, which is 4096 a clock at 1.83 GHz, 4.8 TB/s; Luo et \
               al., arXiv 2402.13499: mma.sync does 62.9 % of that (section 6.2), the L2 of the same die 4472 bytes a clock (table V)",
 };
@@ -64,52 +58,57 @@ pub const GPUS: [Gpu; 5] = [
     Gpu {
         name: "a100",
         title: "A100 SXM, 80 GB",
-        architecture: "sm_80",
+        capability: (8, 0),
         multiprocessors: 108,
         gigahertz: 1.41,
         mma: 8.0,
         fma: 2.0,
         l2: 5120.0,
         memory: 2.039,
-        warps: 64,
-        blocks: 32,
-        shared: 164 << 10,
         sources: "NVIDIA's A100 whitepaper: 108 multiprocessors, 1.41 GHz, 312 TFLOP/s bf16, 19.5 fp32 (table 4), 5120 bytes of the L2 a \
                   clock (page 35); the data sheet: 2.039 TB/s",
     },
     Gpu {
         name: "4090",
         title: "GeForce RTX 4090",
-        architecture: "sm_89",
+        capability: (8, 9),
         multiprocessors: 128,
         gigahertz: 2.52,
         mma: 32.0,
         fma: 4.0,
         l2: 2048.0,
         memory: 1.008,
-        warps: 48,
-        blocks: 24,
-        shared: 100 << 10,
         sources: "NVIDIA's Ada whitepaper: 128 multiprocessors, 2.52 GHz, 165 TFLOP/s bf16 with sums in fp32, 1.008 TB/s; the L2's \
                   2048 bytes a clock are a guess",
     },
     Gpu {
         name: "3090",
         title: "GeForce RTX 3090",
-        architecture: "sm_86",
+        capability: (8, 6),
         multiprocessors: 82,
         gigahertz: 1.695,
         mma: 32.0,
         fma: 4.0,
         l2: 1536.0,
         memory: 0.936,
-        warps: 48,
-        blocks: 16,
-        shared: 100 << 10,
         sources: "NVIDIA's GA102 whitepaper: 82 multiprocessors, 1.695 GHz, 71 TFLOP/s bf16 with sums in fp32, 0.936 TB/s; the L2's \
                   1536 bytes a clock are a guess",
     },
 ];
+
+impl Gpu {
+    /// As its rows in `sass.csv` have it.
+    pub fn architecture(&self) -> String {
+        let (major, minor) = self.capability;
+        format!("sm_{major}{minor}")
+    }
+
+    /// What a multiprocessor holds.
+    pub fn limits(&self) -> &'static Limits {
+        let found = LIMITS.iter().find(|(capability, _)| *capability == self.capability);
+        &found.expect("the limits of each GPU's capability").1
+    }
+}
 
 /// The GPU of a name.
 ///

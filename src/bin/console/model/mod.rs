@@ -2,6 +2,7 @@
 
 mod estimate;
 mod gpus;
+mod occupancy;
 /// Matrix products that others have timed.
 #[cfg(test)]
 mod published;
@@ -49,7 +50,7 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     let estimates: Vec<(&Launch, Estimate)> = launches
         .iter()
         .filter_map(|launch| {
-            let code = code(&launch.kernel, precision, gpu.architecture)?;
+            let code = code(&launch.kernel, precision, &gpu.architecture())?;
             Some((launch, Estimate::of(launch, &code, gpu, precision, batch)))
         })
         .collect();
@@ -128,7 +129,7 @@ mod tests {
             assert!(launches.len() > 30, "{precision}: {} launches", launches.len());
             for (launch, gpu) in launches.iter().flat_map(|launch| gpus::GPUS.iter().map(move |gpu| (launch, gpu))) {
                 let kernel = &launch.kernel;
-                assert!(code(kernel, precision, gpu.architecture).is_some(), "{kernel}, {precision}, {}", gpu.name);
+                assert!(code(kernel, precision, &gpu.architecture()).is_some(), "{kernel}, {precision}, {}", gpu.name);
             }
         }
     }

@@ -69,7 +69,7 @@ fn the_model_is_within_20_percent_of_published_products() {
     for product in PUBLISHED {
         let Product { gpu: name, precision, size, teraflops, .. } = product;
         let on = gpu(name).expect("a GPU of the list");
-        let code = code("pointwise_fprop_128x128", precision, on.architecture).expect("its code");
+        let code = code("pointwise_fprop_128x128", precision, &on.architecture()).expect("its code");
         let estimate = Estimate::of(&product.launch(&code), &code, on, precision, 1);
         let [m, n, k] = size;
         let rate = 2.0 * (m * n * k) as f64 / estimate.time / 1e6;
