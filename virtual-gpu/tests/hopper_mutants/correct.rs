@@ -37,6 +37,47 @@ fn each_lane_may_copy_what_it_wrote_itself() {
     needs("two producers", &two, WAIT, 64, Uninitialised, "ld.shared");
 }
 
+/// The order of one thread's own instructions is enough, and that of arrivals at an mbarrier also for the threads of the warp
+/// that waits.
+#[test]
+fn a_thread_needs_no_barrier_for_its_own_accesses() {
+    use TrapKind::*;
+    let store = "@%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd0], [%r2], 16;\n\
+        @%p0 cp.async.bulk.commit_group;\n@%p0 cp.async.bulk.wait_group 0;\n";
+    let one = "@%p0 st.shared.v4.u32 [%r2], {%r0, %r0, %r0, %r0};\n";
+    needs("one lane's write", &format!("{one}{FENCE}{store}"), FENCE, 32, ProxyFence, "cp.async.bulk.global");
+    let all = format!("{OWN}{WRITE}{FENCE}{store}");
+    needs("one lane's write of many", &all, FENCE, 32, ProxyFence, "cp.async.bulk.global");
+    bug(
+        "another lane's write",
+        &all.replace("cta.bulk_group [%rd0], [%r2]", "cta.bulk_group [%rd0], [%r2+16]"),
+        32,
+        SharedRace,
+        "cp.async.bulk.global",
+    );
+
+    let again = WAIT.replace("WAIT", "AGAIN").replace(", 0;", ", 1;");
+    let read = "@%p0 ld.shared.u32 %r5, [%r2];\n";
+    let twice = format!("{}{}{COPY}{WAIT}{read}{}{COPY}{again}", init(1), expect(16), expect(16));
+    fine("a copy over what the same thread has read", &twice, 32);
+    let others = twice.replace("@%p0 ld.shared", "ld.shared");
+    bug("a copy over what other lanes have read", &others, 32, SharedRace, "cp.async.bulk.shared");
+    fine(
+        "the same after a warp's barrier",
+        &others.replace("[%r2];\n@%p0 mb", "[%r2];\nbar.warp.sync -1;\n@%p0 mb"),
+        32,
+    );
+    // All arrive at a second mbarrier, and all wait for it.
+    let told = |threads: u32| {
+        let told = "[%r2];\nmbarrier.arrive.shared::cta.b64 _, [%r1+8];\nTOLD:\n\
+            mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1+8], 0;\n@!%p1 bra TOLD;\n@%p0 mb";
+        let second = format!("@%p0 mbarrier.init.shared::cta.b64 [%r1+8], {threads};\nbar.sync 0;");
+        others.replace("[%r2];\n@%p0 mb", told).replacen("bar.sync 0;", &second, 1)
+    };
+    fine("the same after an mbarrier of one warp", &told(32), 32);
+    fine("the same after an mbarrier of two warps", &told(64), 64);
+}
+
 #[test]
 fn one_lane_may_wait_for_its_warp() {
     let waiter = "setp.ne.u32 %p4, %r0, 0;\n@%p4 bra JOIN;\n";
@@ -44,7 +85,14 @@ fn one_lane_may_wait_for_its_warp() {
         format!("{}{}{COPY}{waiter}{WAIT}JOIN:\nbar.warp.sync -1;\nld.shared.u32 %r5, [%r2];\n", init(1), expect(16));
     needs("one lane's wait", &body, "bar.warp.sync -1;\n", 32, TrapKind::AsyncCopy, "ld.shared");
     let block = body.replace("bar.warp.sync -1;", "bar.sync 0;");
-    needs("one lane's wait for the block", &block, "JOIN:\nbar.sync 0;\n", 64, TrapKind::AsyncCopy, "ld.shared")
+    fine("one lane's wait for its block", &block, 64);
+    bug(
+        "one lane's wait, told to nobody",
+        &block.replace("JOIN:\nbar.sync 0;", "JOIN:"),
+        64,
+        TrapKind::AsyncCopy,
+        "ld.shared",
+    );
 }
 
 /// The epilogue reuses the memory of a stage.
@@ -60,7 +108,7 @@ fn copied_memory_may_be_reused() {
     // The mbarrier's place becomes ordinary memory.
     let inval = "bar.sync 0;\n@%p0 mbarrier.inval.shared::cta.b64 [%r1];\n";
     let ordinary = format!(
-        "{}{}{COPY}{WAIT}{inval}bar.sync 0;\nst.shared.u64 [%r1], %rd0;\nld.shared.u64 %rd5, [%r1];\n",
+        "{}{}{COPY}{WAIT}{inval}bar.sync 0;\n@%p0 st.shared.u64 [%r1], %rd0;\n@%p0 ld.shared.u64 %rd5, [%r1];\n",
         init(1),
         expect(16)
     );
