@@ -8,7 +8,6 @@ use super::footprint::SECTOR;
 use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN};
 use super::program::*;
 use super::shared::{Actor, Fault, Touch};
-use super::clock::Agent;
 use super::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use super::trap::TrapKind;
 use super::warp::{Copying, Warp};
@@ -416,23 +415,14 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    /// Completes the lanes' copies of all but the last `left` groups. `None` also completes copies not yet in a group. The thread
-    /// itself knows of it, or those who wait for the agent that stands for an mbarrier's copies.
-    pub(super) fn complete_async_copies(
-        &mut self,
-        warp: &mut Warp,
-        mask: u32,
-        left: Option<u32>,
-        agent: Option<Agent>,
-    ) -> Done {
+    /// Completes the copies of all but the last `left` groups. `None` also completes copies not yet in a group.
+    pub(super) fn complete_async_copies(&mut self, warp: &mut Warp, left: Option<u32>, mask: u32) -> Done {
         let copies = std::mem::take(&mut warp.copies);
         for copy in copies {
             let ends = left.is_none_or(|left| u64::from(copy.group) + u64::from(left) < warp.groups[copy.lane].into());
             if mask >> copy.lane & 1 == 1 && ends {
                 self.shared.slice_mut(copy.to, copy.size).copy_from_slice(&copy.data[..copy.size]);
-                let own = self.actor(warp, copy.lane);
-                let actor = Actor { agent: agent.unwrap_or(own.agent), ..own };
-                self.shared.touch(copy.to, copy.size, actor, Touch::Arrive)?;
+                self.shared.touch(copy.to, copy.size, self.actor(warp, copy.lane), Touch::Arrive)?;
             } else {
                 warp.copies.push(copy);
             }

@@ -242,7 +242,7 @@ impl Env<'_> {
         data: &[u8],
     ) -> Copied {
         let agent = self.copies_to(mbarrier);
-        let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: false };
+        let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: true };
         let mut alike = Alike::default();
         for (at, from, bytes) in pieces(mode, to, data.len()) {
             self.shared.touch_alike(at, bytes, actor, Touch::AsyncWrite, &mut alike)?;
@@ -262,7 +262,7 @@ impl Env<'_> {
         function: Option<&Atomic>,
     ) -> Copied {
         let agent = Agent::bulk(warp.index);
-        let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: false };
+        let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: true };
         let (mut data, mut alike) = (vec![0; bytes], Alike::default());
         for (at, into, bytes) in pieces(mode, from, bytes) {
             self.shared.touch_alike(at, bytes, actor, Touch::AsyncRead, &mut alike)?;

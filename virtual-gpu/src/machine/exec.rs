@@ -217,7 +217,7 @@ impl<'a> Env<'a> {
                     warp.groups[lane] += 1;
                 }
             }
-            Op::AsyncWait { left } => self.complete_async_copies(warp, mask, *left, None)?,
+            Op::AsyncWait { left } => self.complete_async_copies(warp, *left, mask)?,
             Op::LoadMatrix { base, offset, d, count, trans } => {
                 self.load_matrix(warp, (*base, *offset), &d[..*count], *trans, mask)?;
             }

@@ -205,7 +205,10 @@ fn run_block(
             return if env.checks { ended.map_err(|(index, fault)| trap(&warps[index], fault)) } else { Ok(()) };
         }
         if !progressed && !time_out(env, warps, &mut stalled) {
-            let waiting = warps.iter().find(|warp| matches!(warp.state, State::Waiting(_)));
+            // What lacks something that only its own kind can give is the cause; who waits for a barrier may wait for these.
+            let first = |wait| warps.iter().find(|warp| warp.state == State::Waiting(wait));
+            let cause = first(Wait::Registers).or_else(|| first(Wait::Warpgroup));
+            let waiting = cause.or_else(|| warps.iter().find(|warp| matches!(warp.state, State::Waiting(_))));
             let warp = waiting.unwrap_or(&warps[0]);
             return Err(trap(warp, stuck(env, warps, warp)));
         }
@@ -317,8 +320,13 @@ fn kernel_op<'a>(env: &Env<'a>, warp: &Warp) -> &'a Op {
 fn stuck(env: &Env, warps: &[Warp], at: &Warp) -> Fault {
     let lane = at.live.trailing_zeros() as usize % 32;
     let State::Waiting(Wait::Barrier(id)) = at.state else {
+        let kind = match at.state {
+            State::Waiting(Wait::Registers) => TrapKind::RegisterPool,
+            State::Waiting(Wait::Warpgroup) => TrapKind::Wgmma,
+            _ => TrapKind::Deadlock,
+        };
         let text: Vec<String> = warps.iter().filter_map(|warp| waits_for(env, warp)).collect();
-        return *Fault::new(TrapKind::Deadlock, lane, format!("no warp can continue: {}", text.join("; ")));
+        return *Fault::new(kind, lane, format!("no warp can continue: {}", text.join("; ")));
     };
     let barrier = &env.barriers[id];
     let wanted = if barrier.expected == 0 { env.threads } else { barrier.expected };

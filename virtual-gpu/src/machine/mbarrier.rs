@@ -148,9 +148,13 @@ impl Env<'_> {
             MbarrierOp::Arrive { .. } => self.mbarrier_arrive(warp, &places, kind, mask),
             MbarrierOp::Wait { .. } => self.mbarrier_wait(warp, &places, kind, mask),
             MbarrierOp::CopiesArrive { counted } => {
+                self.complete_async_copies(warp, None, mask)?;
+                // The threads publish no more than that, but their clocks cannot tell copies from what they wrote themselves.
+                let mut clock = Clock::default();
+                self.tell_own(&mut clock, warp, mask);
                 for lane in lanes(mask) {
                     let line = self.mbarrier_of(warp, lane, places[lane])?;
-                    self.copies_arrive(warp, lane, places[lane], *counted, line)?;
+                    self.copies_arrive(lane, places[lane], *counted, &clock, line)?;
                 }
                 Ok(())
             }
@@ -235,6 +239,12 @@ impl Env<'_> {
     /// What the lanes publish by a release: what they know, and their own accesses up to here.
     pub(super) fn release(&mut self, warp: &Warp, mask: u32) -> Clock {
         let mut clock = warp.knowledge.together(mask);
+        self.tell_own(&mut clock, warp, mask);
+        clock
+    }
+
+    /// Adds the lanes' accesses up to here.
+    fn tell_own(&mut self, clock: &mut Clock, warp: &Warp, mask: u32) {
         let now = self.shared.generation;
         if mask & warp.live == warp.live {
             clock.learn_warp(warp.index, now);
@@ -242,7 +252,6 @@ impl Env<'_> {
             lanes(mask).for_each(|lane| clock.learn(Agent::thread(warp.index * 32 + lane), now));
         }
         self.shared.generation += 1;
-        clock
     }
 
     fn mbarrier_arrive(&mut self, warp: &mut Warp, places: &[usize; 32], kind: &MbarrierOp, mask: u32) -> Done {
@@ -324,20 +333,17 @@ impl Env<'_> {
         self.shared.mbarriers.live.get(&at).map_or(Agent::NOBODY, |found| Agent::copies(found.slot))
     }
 
-    /// `cp.async.mbarrier.arrive`: arrives when the thread's `cp.async` so far are complete, which they are from here on for those
-    /// who wait for the phase. Unless the arrival is `counted`, the phase waits for one more.
-    fn copies_arrive(&mut self, warp: &mut Warp, lane: usize, at: usize, counted: bool, line: u32) -> Done {
-        let agent = self.copies_to(at);
-        self.complete_async_copies(warp, 1 << lane, None, Some(agent))?;
+    /// `cp.async.mbarrier.arrive`, by a thread whose copies are complete. Unless the arrival is `counted`, the phase waits for one
+    /// more.
+    fn copies_arrive(&mut self, lane: usize, at: usize, counted: bool, clock: &Clock, line: u32) -> Done {
         let Some(found) = self.shared.mbarriers.live.get_mut(&at) else { return Ok(()) };
-        if counted {
-            if found.pending == 0 {
-                let message = format!("more arrivals at the mbarrier at {at:#x} than its phase lacks: {}", found.describe());
-                return Err(Fault::new(TrapKind::Mbarrier, lane, message));
-            }
-            found.pending -= 1;
+        if counted && found.pending == 0 {
+            let state = found.describe();
+            let message = format!("more arrivals at the mbarrier at {at:#x} than its phase lacks: {state}");
+            return Err(Fault::new(TrapKind::Mbarrier, lane, message));
         }
-        (found.copied, found.copier) = (self.shared.generation, (warp.index, warp.at));
+        found.pending -= u32::from(counted);
+        found.arriving.merge(clock);
         found.arrived_at(line);
         found.settle(&mut self.shared.generation);
         self.shared.mbarriers.events += 1;

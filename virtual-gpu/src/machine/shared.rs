@@ -79,8 +79,8 @@ pub(super) struct Actor<'a> {
     pub agent: Agent,
     pub thread: usize,
     pub knowledge: &'a Knowledge,
-    /// Whether the access is the thread's own, and so ordered after its earlier ones. `false` for `ldmatrix`, whose
-    /// lanes read for each other, and for asynchronous accesses.
+    /// Whether the thread's own earlier accesses are ordered before. `false` for `ldmatrix`, whose lanes read for each other, and
+    /// for `wgmma`.
     pub alone: bool,
 }
 
@@ -227,7 +227,7 @@ impl Shared {
 
 #[inline]
 fn ordered(actor: Actor, agent: Agent, generation: u32) -> bool {
-    actor.alone && agent == actor.agent || actor.knowledge.has(actor.thread % 32, agent, generation)
+    actor.alone && agent == Agent::thread(actor.thread) || actor.knowledge.has(actor.thread % 32, agent, generation)
 }
 
 fn fault(kind: TrapKind, actor: Actor, message: String) -> Result<(), Box<Fault>> {

@@ -14,7 +14,7 @@ impl Decoder {
     pub(super) fn nothing(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let known: &[&str] = match form.base {
             "membar" => &["cta", "gl", "sys"],
-            "fence" => &["sc", "acq_rel", "acquire", "release", "cta", "gpu", "sys", "cluster"],
+            "fence" => &["mbarrier_init", "sc", "acq_rel", "acquire", "release", "cta", "gpu", "sys", "cluster"],
             "nanosleep" => &["u32"],
             "pmevent" => &["mask"],
             _ => &[
