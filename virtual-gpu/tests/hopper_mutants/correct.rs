@@ -176,3 +176,53 @@ fn writes_may_be_handed_over_by_an_mbarrier() {
         "cp.async.bulk.global",
     );
 }
+
+#[test]
+fn copies_need_no_fence_between_each_other() {
+    let store = "@%p0 cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd20, {%r20, %r21}], [%r2];\n\
+        @%p0 cp.async.bulk.commit_group;\n@%p0 cp.async.bulk.wait_group.read 0;\n";
+    let body = format!("{}{}{BOX}{WAIT}mov.u32 %r21, 8;\n{store}", init(1), expect(1024));
+    needs("a box copied through shared memory", &body, WAIT, 32, TrapKind::AsyncCopy, "cp.async.bulk.tensor.2d.global");
+}
+
+/// The third warp fills a stage again that two others have read, of each of which one lane says so.
+#[test]
+fn one_lane_may_release_a_stage_for_its_warp() {
+    let body = format!(
+        "@%p0 mbarrier.init.shared::cta.b64 [%r1+8], 2;\n{}\
+         setp.eq.u32 %p5, %r0, 64;\nsetp.ge.u32 %p6, %r0, 64;\nand.b32 %r7, %r0, 31;\nsetp.eq.u32 %p7, %r7, 0;\n\
+         @%p5 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 16;\n\
+         @%p5 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 16, [%r1];\n\
+         @%p6 bra FILL;\n{WAIT}ld.shared.u32 %r5, [%r2];\nbar.warp.sync -1;\n\
+         @%p7 mbarrier.arrive.shared::cta.b64 _, [%r1+8];\nbra LAST;\nFILL:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1+8], 0;\n@!%p1 bra FILL;\n\
+         @%p5 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 16;\n\
+         @%p5 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0+16], 16, [%r1];\nLAST:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 1;\n@!%p1 bra LAST;\n",
+        init(1)
+    );
+    needs("one lane's release", &body, "bar.warp.sync -1;\n", 96, TrapKind::SharedRace, "cp.async.bulk.shared");
+    needs(
+        "one lane's release",
+        &body,
+        "@%p7 mbarrier.arrive.shared::cta.b64 _, [%r1+8];\n",
+        96,
+        TrapKind::Deadlock,
+        "try_wait",
+    );
+}
+
+/// Lanes of one warp wait for each other: they take turns, as on every card since Volta.
+#[test]
+fn lanes_of_one_warp_may_wait_for_each_other() {
+    let body = format!(
+        "{}@%p0 bra WAIT;\nmbarrier.arrive.shared::cta.b64 _, [%r1];\nbra JOIN;\n{WAIT}JOIN:\nbar.warp.sync -1;\n",
+        init(31)
+    );
+    fine("lane 0 waits for the others", &body, 32);
+    let other = format!(
+        "{}@!%p0 bra WAIT;\nmbarrier.arrive.shared::cta.b64 _, [%r1];\nbra JOIN;\n{WAIT}JOIN:\nbar.warp.sync -1;\n",
+        init(1)
+    );
+    fine("the others wait for lane 0", &other, 32);
+}
