@@ -226,3 +226,28 @@ fn lanes_of_one_warp_may_wait_for_each_other() {
     );
     fine("the others wait for lane 0", &other, 32);
 }
+
+/// Two warpgroups multiply by one stage, the second long after the first has released it; then it is filled again.
+#[test]
+fn warpgroups_may_release_a_stage_at_different_times() {
+    let load = "@%p5 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 1024;\n\
+        @%p5 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd20, {%r20, %r21}], [%r1];\n";
+    let multiply = "wgmma.fence.sync.aligned;\n\
+        wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd5, %rd5, 0, 1, 1, 0, 0;\n\
+        wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n";
+    let release = "@%p7 mbarrier.arrive.shared::cta.b64 _, [%r1+8];\n";
+    // The first warpgroup tells the second that it is done by a named barrier.
+    let body = format!(
+        "@%p0 mbarrier.init.shared::cta.b64 [%r1+8], 2;\n{}shr.u32 %r5, %r2, 4;\ncvt.u64.u32 %rd5, %r5;\n\
+         mov.b64 %rd6, 0x4000000000010000;\nor.b64 %rd5, %rd5, %rd6;\nmov.u32 %r20, 0;\nmov.u32 %r21, 0;\n\
+         setp.eq.u32 %p5, %r0, 256;\nsetp.ge.u32 %p6, %r0, 256;\nsetp.ge.u32 %p8, %r0, 128;\nand.b32 %r7, %r0, 127;\n\
+         setp.eq.u32 %p7, %r7, 0;\n{load}@%p6 bra FILL;\n{WAIT}@%p8 bra SECOND;\n{multiply}{release}bar.arrive 1, 256;\n\
+         bra OUT;\nSECOND:\nbar.sync 1, 256;\n{multiply}{release}bra OUT;\nFILL:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1+8], 0;\n@!%p1 bra FILL;\n{load}LAST:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 1;\n@!%p1 bra LAST;\nOUT:\n",
+        init(1)
+    );
+    fine("two releases", &body, 288);
+    let early = body.replace("[%r1+8], 2;", "[%r1+8], 1;");
+    bug("one release of two waited for", &early, 288, TrapKind::InFlight, "");
+}
