@@ -255,3 +255,39 @@ fn warpgroups_may_release_a_stage_at_different_times() {
     let late = body.replace("bar.arrive 1, 256;\n", "").replace("bar.sync 1, 256;\n", spin);
     fine("two releases of warpgroups that know nothing of each other", &late, 288);
 }
+
+/// Bulk groups are a thread's own: its wait says nothing of another lane's.
+#[test]
+fn lanes_wait_for_their_own_stores_only() {
+    let store = "cp.async.bulk.global.shared::cta.bulk_group [%rd5], [%r4], 16;\n";
+    let body = format!(
+        "{OWN}{WRITE}{FENCE}bar.sync 0;\nsetp.lt.u32 %p3, %r0, 2;\nsetp.eq.u32 %p5, %r0, 2;\n@%p3 {store}\
+         @%p3 cp.async.bulk.commit_group;\n@%p3 cp.async.bulk.wait_group.read 0;\nbar.warp.sync -1;\n\
+         @%p5 st.shared.u32 [%r2+16], 77;\n@%p3 cp.async.bulk.wait_group.read 0;\n"
+    );
+    fine("both lanes wait", &body, 32);
+    let one = body.replacen("@%p3 cp.async.bulk.wait", "@%p0 cp.async.bulk.wait", 1);
+    bug("one of two lanes waits", &one, 32, TrapKind::InFlight, "st.shared.u32");
+}
+
+#[test]
+fn fences_are_of_one_space() {
+    let body = format!(
+        "{OWN}{WRITE}fence.proxy.async.shared::cta;\nbar.sync 0;\n\
+         @%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd0], [%r2], 512;\n@%p0 cp.async.bulk.commit_group;\n\
+         @%p0 cp.async.bulk.wait_group.read 0;\n"
+    );
+    fine("a fence of shared memory", &body, 32);
+    let global = body.replace("async.shared::cta;", "async.global;");
+    bug("a fence of global memory", &global, 32, TrapKind::ProxyFence, "cp.async.bulk.global");
+}
+
+#[test]
+fn the_thread_that_copies_may_return_before_others_wait() {
+    let body = format!("{}{}{COPY}@%p0 ret;\n{WAIT}ld.shared.u32 %r5, [%r2];\n", init(1), expect(16));
+    fine("others wait", &body, 64);
+    let relaxed = body.replace("wait.parity.shared", "wait.parity.relaxed.cta.shared");
+    bug("a relaxed wait", &relaxed, 64, TrapKind::AsyncCopy, "ld.shared");
+    let invalid = format!("{}{}{COPY}@%p0 mbarrier.inval.shared::cta.b64 [%r1];\n", init(1), expect(16));
+    bug("an mbarrier invalidated before its copy is waited for", &invalid, 32, TrapKind::InFlight, "");
+}
