@@ -4,6 +4,7 @@
 mod common;
 
 use common::machine::*;
+use common::tensor::{Kind, Tensor};
 use common::*;
 use virtual_gpu::machine::{Config, Launch, Machine, TrapKind};
 
@@ -16,6 +17,16 @@ const MODULES: [&str; 8] = [
     include_str!("kernels/maxpool.ptx"),
     include_str!("kernels/philox.ptx"),
     include_str!("kernels/mma.ptx"),
+];
+
+const HOPPER: [&str; 7] = [
+    include_str!("kernels/hopper/bulk.ptx"),
+    include_str!("kernels/hopper/convolution.ptx"),
+    include_str!("kernels/hopper/dependent.ptx"),
+    include_str!("kernels/hopper/gemm.ptx"),
+    include_str!("kernels/hopper/gradient.ptx"),
+    include_str!("kernels/hopper/persistent.ptx"),
+    include_str!("kernels/hopper/stream.ptx"),
 ];
 
 /// The tokens that damage inserts.
@@ -102,28 +113,50 @@ fn damage(text: &str, rng: &mut Rng) -> String {
 
 #[test]
 fn damaged_modules_never_panic() {
-    let rounds = std::env::var("VIRTUAL_GPU_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3000);
+    never_panic(&MODULES, (8, 0), 3000);
+}
+
+#[test]
+fn damaged_modules_of_hopper_never_panic() {
+    never_panic(&HOPPER, (9, 0), 1500);
+}
+
+fn never_panic(modules: &[&str], compute_capability: (u32, u32), rounds: usize) {
+    let rounds = std::env::var("VIRTUAL_GPU_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(rounds);
+    let hopper = compute_capability == (9, 0);
     let mut rng = Rng(99);
     let (mut loaded, mut ran) = (0, 0);
     for round in 0..rounds {
-        let text = damage(MODULES[round % MODULES.len()], &mut rng);
-        let machine =
-            Machine::new(Config { checks: round % 3 != 0, count: true, memory: 1 << 24, ..Config::default() })
-                .instruction_limit(20_000);
+        let text = damage(modules[round % modules.len()], &mut rng);
+        let machine = Machine::new(Config {
+            checks: round % 3 != 0,
+            count: true,
+            memory: 1 << 24,
+            compute_capability,
+            ..Config::default()
+        })
+        .instruction_limit(20_000);
         let Ok(module) = machine.load(&text) else { continue };
         loaded += 1;
         let buffers: Vec<u64> = (0..3).map(|_| upload(&machine, &vec![1u32; 2048])).collect();
+        let map = Tensor::tiled(Kind::Bf16, buffers[0], &[64, 64], &[64, 64]).swizzled(128).on(&machine);
         for name in module.kernels() {
             let kernel = module.kernel(name).expect("it is listed");
             let mut params = Vec::new();
             for (i, param) in kernel.params().iter().enumerate() {
                 params.resize(param.offset.min(4096), 0);
+                if param.size == map.len() {
+                    params.extend(map);
+                    continue;
+                }
                 let value = if param.size == 8 { buffers[i % 3] } else { 64 };
                 params.extend(&value.to_le_bytes()[..param.size.min(8)]);
             }
             params.resize(kernel.param_bytes().min(1 << 20), 0);
-            let launch =
-                Launch { grid: [2, 1, 1], block: [1 + rng.below(96) as u32, 1, 1], dynamic_shared: rng.below(600) };
+            // Hopper's kernels are of one, of five and of twelve warps, and have large stages.
+            let threads = if hopper { [128, 160, 384][round % 3] } else { 1 + rng.below(96) as u32 };
+            let dynamic_shared = if hopper { 140_000 } else { rng.below(600) };
+            let launch = Launch { grid: [2, 1, 1], block: [threads, 1, 1], dynamic_shared };
             ran += usize::from(machine.launch(&kernel, &launch, &params).is_ok());
         }
     }

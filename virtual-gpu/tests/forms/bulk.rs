@@ -60,7 +60,8 @@ pub fn loads() -> Vec<Form> {
 
 /// Stores and copies to another block's shared memory that complete bytes of its mbarrier; here the cluster has one block.
 pub fn stores_that_complete_bytes() -> Vec<Form> {
-    let table: [(&str, &str, u32, fn(u64) -> u64); 7] = [
+    type ByLane = fn(u64) -> u64;
+    let table: [(&str, &str, u32, ByLane); 7] = [
         ("b64", "%rd2", 8, |_| INPUTS[0]),
         ("u64", "%rd3", 8, |_| INPUTS[1]),
         ("v2.b64", "{%rd2, %rd3}", 16, halves),
@@ -71,7 +72,7 @@ pub fn stores_that_complete_bytes() -> Vec<Form> {
         ("v4.f32", "{%f2, %f2, %f2, %f2}", 16, |_| 0x3333_4444_3333_4444),
         ("s64", "%rd2", 8, |_| INPUTS[0]),
     ];
-    let one = |(kind, value, bytes, wanted): &(&str, &str, u32, fn(u64) -> u64)| {
+    let one = |(kind, value, bytes, wanted): &(&str, &str, u32, ByLane)| {
         let read = if *bytes == 16 { READ } else { "ld.shared.u64 %rd1, [%r8+64];" };
         let body = format!(
             "mapa.shared::cluster.u32 %r9, %r8, 0;\nmbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], {bytes};\n\

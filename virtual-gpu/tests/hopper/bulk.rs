@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn bulk_copies_move_every_value_in_both_directions() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/bulk.ptx")), "twice");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/bulk.ptx"))), "twice");
     for (n, blocks) in [(4, 1), (512, 1), (516, 1), (3000, 1), (3004, 2), (1024, 7)] {
         let x = Rng(37).floats(n);
         let (dx, dy) = (upload(&x), upload(&vec![f32::INFINITY; n + 4]));
@@ -20,7 +20,7 @@ fn bulk_copies_move_every_value_in_both_directions() {
 #[test]
 fn bulk_reductions_of_all_blocks_add_up() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/bulk.ptx")), "add_up");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/bulk.ptx"))), "add_up");
     for (n, blocks) in [(1, 1), (64, 1), (5003, 9)] {
         let mut rng = Rng(38);
         let x: Vec<u32> = (0..n).map(|_| rng.bits() as u32).collect();
@@ -36,7 +36,7 @@ fn bulk_reductions_of_all_blocks_add_up() {
 #[test]
 fn cp_async_arrives_at_an_mbarrier_when_its_copies_are_done() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/bulk.ptx")), "reverse");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/bulk.ptx"))), "reverse");
     for (n, blocks) in [(256, 1), (2560, 1), (1792, 3)] {
         let x = Rng(39).floats(n);
         let (dx, dy) = (upload(&x), alloc(4 * n));

@@ -32,7 +32,7 @@ fn pointer<T>(value: &T) -> *const c_void {
 #[test]
 fn a_dependent_launch_reads_what_the_first_has_written_after_its_wait() {
     let Some(_context) = hopper() else { return };
-    let module = compile(include_str!("../kernels/hopper/dependent.ptx"));
+    let module = compile(&older(include_str!("../kernels/hopper/dependent.ptx")));
     let (first, second) = (function(module, "first"), function(module, "second"));
     for (n, programmatic) in [(1u32, true), (1000, true), (1000, false)] {
         let blocks = n.div_ceil(64);

@@ -24,7 +24,7 @@ fn unguarded<T: Copy + Default + PartialEq>(at: u64, count: usize, fill: T) -> V
 #[test]
 fn bf16_gemm_is_within_the_summation_bound_and_one_rounding() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/gemm.ptx")), "gemm_bf16");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/gemm.ptx"))), "gemm_bf16");
     let mut rng = Rng(31);
     for [m, n, k] in SHAPES {
         let (a, b) = (halves(&mut rng, m * k), halves(&mut rng, n * k));
@@ -48,7 +48,7 @@ fn bf16_gemm_is_within_the_summation_bound_and_one_rounding() {
 #[test]
 fn tf32_gemm_rounds_its_operands_to_nearest_while_loading() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/gemm.ptx")), "gemm_tf32");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/gemm.ptx"))), "gemm_tf32");
     let mut rng = Rng(32);
     for [m, n, k] in SHAPES {
         let (a, b) = (rng.floats(m * k), rng.floats(n * k));
@@ -76,7 +76,7 @@ fn tf32_gemm_rounds_its_operands_to_nearest_while_loading() {
 #[test]
 fn persistent_gemm_is_exact_for_whole_numbers_whatever_the_number_of_blocks() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/persistent.ptx")), "gemm_persistent");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/persistent.ptx"))), "gemm_persistent");
     let mut rng = Rng(33);
     for (shape, blocks) in SHAPES.into_iter().zip([1, 2, 1, 3, 4, 100]) {
         let [m, n, k] = shape;

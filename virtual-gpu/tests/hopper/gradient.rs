@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn operands_with_k_outermost_are_multiplied_exactly() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/gradient.ptx")), "gemm_transposed");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/gradient.ptx"))), "gemm_transposed");
     let mut rng = Rng(35);
     for [m, n, k] in [[64, 128, 64], [8, 8, 1], [72, 200, 77], [136, 136, 300]] {
         let mut whole = |count: usize| -> Vec<u16> { (0..count).map(|_| whole(&mut rng)).collect() };
@@ -27,7 +27,7 @@ fn operands_with_k_outermost_are_multiplied_exactly() {
 #[test]
 fn an_operand_in_registers_is_multiplied_exactly() {
     let Some(_context) = hopper() else { return };
-    let kernel = hungry(compile(include_str!("../kernels/hopper/gradient.ptx")), "gemm_registers");
+    let kernel = hungry(compile(&older(include_str!("../kernels/hopper/gradient.ptx"))), "gemm_registers");
     let mut rng = Rng(36);
     for [m, n, k] in [[64, 64, 64], [1, 8, 8], [77, 72, 200], [130, 136, 72]] {
         let mut whole = |count: usize| -> Vec<u16> { (0..count).map(|_| whole(&mut rng)).collect() };

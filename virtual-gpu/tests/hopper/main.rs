@@ -24,7 +24,7 @@ use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute, CUmodule, CUre
 
 use common::driver::*;
 use common::tensor::{Kind, Tensor};
-use common::{Args, Rng};
+use common::{Args, Rng, older};
 
 /// A context on a device of compute capability 9.0; `None` on another card.
 fn hopper() -> Option<Context> {
@@ -90,12 +90,22 @@ fn near(found: f64, (wanted, bound): (f64, f64), what: &str) {
     assert!((found - wanted).abs() <= bound, "{what}: {found} and not {wanted}, give or take {bound}");
 }
 
-/// Checks without a card that the generated kernels have no form that a card's driver would refuse.
+/// Checks without a card that the kernels, which are declared as PTX 8.0, and the generated ones have no form that a card's driver would refuse.
 #[test]
 fn ptxas_accepts_every_generated_kernel() {
     let names = ["widths", "majors", "registers", "signs", "constants"];
     let texts: Vec<(&str, String)> = names.into_iter().zip(wgmma::modules()).collect();
     common::ptxas::accepts("sm_90a", &texts);
+    let kernels = [
+        ("bulk", include_str!("../kernels/hopper/bulk.ptx")),
+        ("convolution", include_str!("../kernels/hopper/convolution.ptx")),
+        ("dependent", include_str!("../kernels/hopper/dependent.ptx")),
+        ("gemm", include_str!("../kernels/hopper/gemm.ptx")),
+        ("gradient", include_str!("../kernels/hopper/gradient.ptx")),
+        ("persistent", include_str!("../kernels/hopper/persistent.ptx")),
+        ("stream", include_str!("../kernels/hopper/stream.ptx")),
+    ];
+    common::ptxas::accepts("sm_90a", &kernels.map(|(name, text)| (name, older(text))));
     let [store, pixels, add, inc] = stores::modules();
     let texts = [("loaders", tiled::loaders()), ("store", store), ("pixels", pixels), ("add", add), ("inc", inc)];
     common::ptxas::accepts("sm_90", &texts);

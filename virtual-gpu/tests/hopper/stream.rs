@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn columns_of_every_height_are_added_up() {
     let Some(_context) = hopper() else { return };
-    let kernel = function(compile(include_str!("../kernels/hopper/stream.ptx")), "columns");
+    let kernel = function(compile(&older(include_str!("../kernels/hopper/stream.ptx"))), "columns");
     for (width, height, blocks) in [(32, 16, 1), (4, 1, 1), (36, 100, 1), (100, 130, 3), (8, 20, 5)] {
         let mut rng = Rng(48);
         let image: Vec<f32> = (0..width * height).map(|_| rng.below(100) as f32).collect();
@@ -24,7 +24,7 @@ fn columns_of_every_height_are_added_up() {
 #[test]
 fn tiles_that_a_block_changes_are_stored_as_changed() {
     let Some(_context) = hopper() else { return };
-    let kernel = function(compile(include_str!("../kernels/hopper/stream.ptx")), "increment");
+    let kernel = function(compile(&older(include_str!("../kernels/hopper/stream.ptx"))), "increment");
     for (width, height, blocks) in [(32, 32, 1), (4, 1, 1), (40, 100, 1), (100, 130, 2)] {
         let x = Rng(49).floats(width * height);
         let y = upload(&vec![f32::INFINITY; width * height + 4]);

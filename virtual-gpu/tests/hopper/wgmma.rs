@@ -56,7 +56,7 @@ fn layouts(k_major: bool, rows: usize) -> Vec<Layout> {
         match (k_major, swizzle) {
             (true, 0) | (false, 0) => {
                 all.push(layout(0, 128, 256, 0));
-                all.push(layout(0, rows.next_multiple_of(8) / 8 * 128, 128, 0));
+                all.push(layout(0, rows.div_ceil(8) * 128, 128, 0));
                 all.push(layout(0, 144, 320, 16));
             }
             (true, _) => {
@@ -251,9 +251,9 @@ fn run_one(module: CUmodule, shape: Shape, layouts: [Layout; 2], scale: bool, rn
     // NaNs where no operand lies.
     let mut image = vec![0xffu8; IMAGE];
     for (values, rows, layout, start) in [(&a, 64, layouts[0], 0), (&b, n, layouts[1], SECOND)] {
-        for i in 0..rows * k {
+        for (i, value) in values.iter().enumerate().take(rows * k) {
             let at = start + layout.place(size, i / k, i % k);
-            image[at..at + size].copy_from_slice(&shape.bits(values[i]).to_le_bytes()[..size]);
+            image[at..at + size].copy_from_slice(&shape.bits(*value).to_le_bytes()[..size]);
         }
     }
     let sign = f64::from(shape.signs[0] * shape.signs[1]);

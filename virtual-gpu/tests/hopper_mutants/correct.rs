@@ -176,3 +176,118 @@ fn writes_may_be_handed_over_by_an_mbarrier() {
         "cp.async.bulk.global",
     );
 }
+
+#[test]
+fn copies_need_no_fence_between_each_other() {
+    let store = "@%p0 cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd20, {%r20, %r21}], [%r2];\n\
+        @%p0 cp.async.bulk.commit_group;\n@%p0 cp.async.bulk.wait_group.read 0;\n";
+    let body = format!("{}{}{BOX}{WAIT}mov.u32 %r21, 8;\n{store}", init(1), expect(1024));
+    needs("a box copied through shared memory", &body, WAIT, 32, TrapKind::AsyncCopy, "cp.async.bulk.tensor.2d.global");
+}
+
+/// The third warp fills a stage again that two others have read, of each of which one lane says so.
+#[test]
+fn one_lane_may_release_a_stage_for_its_warp() {
+    let body = format!(
+        "@%p0 mbarrier.init.shared::cta.b64 [%r1+8], 2;\n{}\
+         setp.eq.u32 %p5, %r0, 64;\nsetp.ge.u32 %p6, %r0, 64;\nand.b32 %r7, %r0, 31;\nsetp.eq.u32 %p7, %r7, 0;\n\
+         @%p5 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 16;\n\
+         @%p5 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 16, [%r1];\n\
+         @%p6 bra FILL;\n{WAIT}ld.shared.u32 %r5, [%r2];\nbar.warp.sync -1;\n\
+         @%p7 mbarrier.arrive.shared::cta.b64 _, [%r1+8];\nbra LAST;\nFILL:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1+8], 0;\n@!%p1 bra FILL;\n\
+         @%p5 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 16;\n\
+         @%p5 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0+16], 16, [%r1];\nLAST:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 1;\n@!%p1 bra LAST;\n",
+        init(1)
+    );
+    needs("one lane's release", &body, "bar.warp.sync -1;\n", 96, TrapKind::SharedRace, "cp.async.bulk.shared");
+    needs(
+        "one lane's release",
+        &body,
+        "@%p7 mbarrier.arrive.shared::cta.b64 _, [%r1+8];\n",
+        96,
+        TrapKind::Deadlock,
+        "try_wait",
+    );
+}
+
+/// Lanes of one warp wait for each other: they take turns, as on every card since Volta.
+#[test]
+fn lanes_of_one_warp_may_wait_for_each_other() {
+    let body = format!(
+        "{}@%p0 bra WAIT;\nmbarrier.arrive.shared::cta.b64 _, [%r1];\nbra JOIN;\n{WAIT}JOIN:\nbar.warp.sync -1;\n",
+        init(31)
+    );
+    fine("lane 0 waits for the others", &body, 32);
+    let other = format!(
+        "{}@!%p0 bra WAIT;\nmbarrier.arrive.shared::cta.b64 _, [%r1];\nbra JOIN;\n{WAIT}JOIN:\nbar.warp.sync -1;\n",
+        init(1)
+    );
+    fine("the others wait for lane 0", &other, 32);
+}
+
+/// Two warpgroups multiply by one stage, the second long after the first has released it; then it is filled again.
+#[test]
+fn warpgroups_may_release_a_stage_at_different_times() {
+    let load = "@%p5 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 1024;\n\
+        @%p5 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd20, {%r20, %r21}], [%r1];\n";
+    let multiply = "wgmma.fence.sync.aligned;\n\
+        wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd5, %rd5, 0, 1, 1, 0, 0;\n\
+        wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n";
+    let release = "@%p7 mbarrier.arrive.shared::cta.b64 _, [%r1+8];\n";
+    // The first warpgroup tells the second that it is done by a named barrier.
+    let body = format!(
+        "@%p0 mbarrier.init.shared::cta.b64 [%r1+8], 2;\n{}shr.u32 %r5, %r2, 4;\ncvt.u64.u32 %rd5, %r5;\n\
+         mov.b64 %rd6, 0x4000000000010000;\nor.b64 %rd5, %rd5, %rd6;\nmov.u32 %r20, 0;\nmov.u32 %r21, 0;\n\
+         setp.eq.u32 %p5, %r0, 256;\nsetp.ge.u32 %p6, %r0, 256;\nsetp.ge.u32 %p8, %r0, 128;\nand.b32 %r7, %r0, 127;\n\
+         setp.eq.u32 %p7, %r7, 0;\n{load}@%p6 bra FILL;\n{WAIT}@%p8 bra SECOND;\n{multiply}{release}bar.arrive 1, 256;\n\
+         bra OUT;\nSECOND:\nbar.sync 1, 256;\n{multiply}{release}bra OUT;\nFILL:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1+8], 0;\n@!%p1 bra FILL;\n{load}LAST:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 1;\n@!%p1 bra LAST;\nOUT:\n",
+        init(1)
+    );
+    fine("two releases", &body, 288);
+    let early = body.replace("[%r1+8], 2;", "[%r1+8], 1;");
+    bug("one release of two waited for", &early, 288, TrapKind::AsyncCopy, "wgmma.mma_async");
+    // The second is late by itself: nothing tells it of the first.
+    let spin = "mov.u32 %r8, 0;\nSPIN:\nadd.u32 %r8, %r8, 1;\nsetp.lt.u32 %p10, %r8, 30000;\n@%p10 bra SPIN;\n";
+    let late = body.replace("bar.arrive 1, 256;\n", "").replace("bar.sync 1, 256;\n", spin);
+    fine("two releases of warpgroups that know nothing of each other", &late, 288);
+}
+
+/// Bulk groups are a thread's own: its wait says nothing of another lane's.
+#[test]
+fn lanes_wait_for_their_own_stores_only() {
+    let store = "cp.async.bulk.global.shared::cta.bulk_group [%rd5], [%r4], 16;\n";
+    let body = format!(
+        "{OWN}{WRITE}{FENCE}bar.sync 0;\nsetp.lt.u32 %p3, %r0, 2;\nsetp.eq.u32 %p5, %r0, 2;\n@%p3 {store}\
+         @%p3 cp.async.bulk.commit_group;\n@%p3 cp.async.bulk.wait_group.read 0;\nbar.warp.sync -1;\n\
+         @%p5 st.shared.u32 [%r2+16], 77;\n@%p3 cp.async.bulk.wait_group.read 0;\n"
+    );
+    fine("both lanes wait", &body, 32);
+    let one = body.replacen("@%p3 cp.async.bulk.wait", "@%p0 cp.async.bulk.wait", 1);
+    bug("one of two lanes waits", &one, 32, TrapKind::InFlight, "st.shared.u32");
+}
+
+#[test]
+fn fences_are_of_one_space() {
+    let body = format!(
+        "{OWN}{WRITE}fence.proxy.async.shared::cta;\nbar.sync 0;\n\
+         @%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd0], [%r2], 512;\n@%p0 cp.async.bulk.commit_group;\n\
+         @%p0 cp.async.bulk.wait_group.read 0;\n"
+    );
+    fine("a fence of shared memory", &body, 32);
+    let global = body.replace("async.shared::cta;", "async.global;");
+    bug("a fence of global memory", &global, 32, TrapKind::ProxyFence, "cp.async.bulk.global");
+}
+
+#[test]
+fn the_thread_that_copies_may_return_before_others_wait() {
+    let body = format!("{}{}{COPY}@%p0 ret;\n{WAIT}ld.shared.u32 %r5, [%r2];\n", init(1), expect(16));
+    fine("others wait", &body, 64);
+    let relaxed = body.replace("wait.parity.shared", "wait.parity.relaxed.cta.shared");
+    bug("a relaxed wait", &relaxed, 64, TrapKind::AsyncCopy, "ld.shared");
+    let invalid = format!("{}{}{COPY}@%p0 mbarrier.inval.shared::cta.b64 [%r1];\n", init(1), expect(16));
+    bug("an mbarrier invalidated before its copy is waited for", &invalid, 32, TrapKind::InFlight, "");
+}

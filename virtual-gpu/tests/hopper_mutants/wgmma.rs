@@ -39,6 +39,7 @@ fn registers_touched_in_flight_are_caught() {
     fine("the operand in shared memory, its registers free", &with(MULTIPLY, change), 128);
     let after = with(MULTIPLY, "").replace(AWAIT, "") + AWAIT;
     bug("sum read, then waited for", &after, 128, Wgmma, "add.f32");
+    bug("end with a product in flight", &with(MULTIPLY, "").replace(AWAIT, "").replace(USE, ""), 128, Wgmma, "");
     let partly = with(MULTIPLY, "").replace("wait_group.sync.aligned 0", "wait_group.sync.aligned 1");
     bug("one group too few waited for", &partly, 128, Wgmma, "add.f32");
     let uncommitted = with(MULTIPLY, "").replace(COMMIT, "");
