@@ -85,7 +85,7 @@ impl<'a> Env<'a> {
         }
     }
 
-    fn aligned(address: u64, bytes: usize, lane: usize, verb: &str) -> Done {
+    pub(super) fn aligned(address: u64, bytes: usize, lane: usize, verb: &str) -> Done {
         if address.is_multiple_of(bytes as u64) {
             return Ok(());
         }
@@ -93,7 +93,13 @@ impl<'a> Env<'a> {
         Err(Fault::new(TrapKind::MisalignedAddress, lane, message))
     }
 
-    pub(super) fn shared_bounds(&self, address: u64, bytes: usize, lane: usize, verb: &str) -> Result<usize, Box<Fault>> {
+    pub(super) fn shared_bounds(
+        &self,
+        address: u64,
+        bytes: usize,
+        lane: usize,
+        verb: &str,
+    ) -> Result<usize, Box<Fault>> {
         let size = self.shared.size();
         match address.checked_add(bytes as u64) {
             Some(end) if end <= size as u64 => Ok(address as usize),
@@ -128,12 +134,7 @@ impl<'a> Env<'a> {
                 Area::Shared => {
                     let at = self.shared_bounds(address, bytes, lane, "read")?;
                     let touch = if access.strong { Touch::StrongRead } else { Touch::Read };
-                    self.shared.touch(
-                        at,
-                        bytes,
-                        self.actor(warp, lane),
-                        touch,
-                    )?;
+                    self.shared.touch(at, bytes, self.actor(warp, lane), touch)?;
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         value[lane] = self.shared.load(at + i * access.size, access.size);
                     }
@@ -238,7 +239,15 @@ impl<'a> Env<'a> {
         Ok(())
     }
 
-    pub(super) fn store_global(&self, found: &Allocation, at: usize, size: usize, value: u64, strong: bool, lane: usize) -> Done {
+    pub(super) fn store_global(
+        &self,
+        found: &Allocation,
+        at: usize,
+        size: usize,
+        value: u64,
+        strong: bool,
+        lane: usize,
+    ) -> Done {
         if !self.checks {
             store(found, at, size, value);
             return Ok(());
@@ -292,7 +301,14 @@ impl<'a> Env<'a> {
     /// this block must have executed a synchronising access (`acquired`). A `fixed` (`.nc`) read must not see bytes
     /// that this launch wrote.
     #[inline]
-    pub(super) fn readable(&self, (found, at): (&Allocation, usize), bytes: usize, fixed: bool, lane: usize, verb: &str) -> Done {
+    pub(super) fn readable(
+        &self,
+        (found, at): (&Allocation, usize),
+        bytes: usize,
+        fixed: bool,
+        lane: usize,
+        verb: &str,
+    ) -> Done {
         for (word, mask) in shadow_words(at, bytes) {
             let Some(shadow) = found.shadow(word) else { return Ok(()) };
             let shadow = shadow.load(Relaxed);
@@ -365,14 +381,12 @@ impl<'a> Env<'a> {
             self.readable((found, at), size, false, lane, "atomic update")?;
         }
         Ok(match size {
-            2 => found
-                .u16(at)
-                .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u16))
-                .map_or(0, u64::from),
-            4 => found
-                .u32(at)
-                .fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u32))
-                .map_or(0, u64::from),
+            2 => {
+                found.u16(at).fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u16)).map_or(0, u64::from)
+            }
+            4 => {
+                found.u32(at).fetch_update(Relaxed, Relaxed, |old| Some(update(old.into()) as u32)).map_or(0, u64::from)
+            }
             _ => found.u64(at).fetch_update(Relaxed, Relaxed, |old| Some(update(old))).unwrap_or_default(),
         })
     }
@@ -467,7 +481,7 @@ impl<'a> Env<'a> {
     pub(super) fn store_matrix(
         &mut self,
         warp: &mut Warp,
-        (base, offset): (R, i64),
+        (area, base, offset): (Area, R, i64),
         s: &[R],
         trans: bool,
         mask: u32,
@@ -479,6 +493,11 @@ impl<'a> Env<'a> {
             for (i, row) in rows.iter().enumerate() {
                 let lane = matrix * 8 + i;
                 let address = base[lane].wrapping_add_signed(offset);
+                let (area, address) = Self::resolve(area, address);
+                if area != Area::Shared {
+                    let message = format!("stmatrix at {address:#x}, which is not in shared memory");
+                    return Err(Fault::new(TrapKind::IllegalAddress, lane, message));
+                }
                 Self::aligned(address, 16, lane, "stmatrix")?;
                 let at = self.shared_bounds(address, 16, lane, "stmatrix")?;
                 let mut bytes = [0; 16];

@@ -5,7 +5,7 @@
 //! mbarrier's phase, a store's reads for those who have waited for its group.
 
 use super::clock::Agent;
-use super::decode::atomic_function;
+use super::decode::bulk_function;
 use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
 use super::program::*;
@@ -93,6 +93,28 @@ impl Env<'_> {
                 }
                 Ok(())
             }
+            Bulk::Within { from } => {
+                let from = address(*from);
+                let to = self.plain(lane, shared, from, size)?;
+                let from = self.shared_bounds(from, size, lane, "bulk copy")?;
+                let at = self.mbarrier_signalled(warp, lane, mbarrier)?;
+                let agent = Agent::bulk(warp.index);
+                let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: true };
+                self.shared.touch(from, size, actor, Touch::AsyncPeek)?;
+                let data = self.shared.slice(from, size).to_vec();
+                self.write_run(warp, lane, at, (Swizzle::None, to), &data)?;
+                Ok(self.complete_copy(warp, lane, at, size)?)
+            }
+            Bulk::Values { values, bytes } => {
+                let data: Vec<u8> =
+                    values.iter().flat_map(|row| value(*row).to_le_bytes().into_iter().take(*bytes)).collect();
+                let to = Self::resolve(Area::Shared, shared).1;
+                Self::aligned(to, data.len(), lane, "st.async")?;
+                let to = self.shared_bounds(to, data.len(), lane, "st.async")?;
+                let at = self.mbarrier_signalled(warp, lane, mbarrier)?;
+                self.write_run(warp, lane, at, (Swizzle::None, to), &data)?;
+                Ok(self.complete_copy(warp, lane, at, data.len())?)
+            }
             Bulk::TensorLoad { map, coords: at, offsets: within } => {
                 let (at, within) = (coords(at), offsets(within));
                 let map = self.tensor_map(lane, address(*map))?;
@@ -160,13 +182,16 @@ impl Env<'_> {
     /// The place in shared memory of a tensor map's box.
     fn boxed(&self, map: &TensorMap, shared: u64) -> Result<usize, Failure> {
         if !shared.is_multiple_of(BOX_ALIGN) {
-            return Err(format!("the box lies at shared address {shared:#x}, which is not a multiple of {BOX_ALIGN}").into());
+            return Err(
+                format!("the box lies at shared address {shared:#x}, which is not a multiple of {BOX_ALIGN}").into()
+            );
         }
         let (extent, has) = (map.extent(), self.shared.size());
         match shared.checked_add(extent as u64) {
             Some(end) if end <= has as u64 => Ok(shared as usize),
             _ => {
-                Err(format!("a box of {extent} bytes at shared address {shared:#x}, but the block has {has} bytes").into())
+                Err(format!("a box of {extent} bytes at shared address {shared:#x}, but the block has {has} bytes")
+                    .into())
             }
         }
     }
@@ -186,7 +211,9 @@ impl Env<'_> {
         match Self::resolve(Area::Generic, address) {
             (Area::Param, at) => match self.params.get(at as usize..).and_then(|rest| rest.first_chunk()) {
                 Some(found) => bytes = *found,
-                None => return Err(format!("a tensor map at offset {at:#x} of the parameters, which end before").into()),
+                None => {
+                    return Err(format!("a tensor map at offset {at:#x} of the parameters, which end before").into());
+                }
             },
             (Area::Global, at) => {
                 let (found, at) = self.global(at, bytes.len(), lane, "read of a tensor map")?;
@@ -195,7 +222,11 @@ impl Env<'_> {
                 }
                 found.read(at, &mut bytes);
             }
-            _ => return Err(format!("a tensor map at {address:#x}, which is neither a parameter nor in global memory").into()),
+            _ => {
+                return Err(
+                    format!("a tensor map at {address:#x}, which is neither a parameter nor in global memory").into()
+                );
+            }
         }
         let map = TensorMap::decode(&bytes)?;
         let identity = map.allocation();
@@ -270,7 +301,8 @@ impl Env<'_> {
         }
         let (found, at) = self.global(to, bytes, lane, "bulk store")?;
         for (i, element) in data.chunks_exact(unit).enumerate() {
-            let (at, value) = (at + i * unit, element.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)));
+            let (at, value) =
+                (at + i * unit, element.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)));
             match function {
                 Some(function) => {
                     self.update_global(found, at, unit, lane, |old| function(old, value, value))?;
@@ -333,5 +365,5 @@ fn reduction(name: &str, element: Element) -> Option<Atomic> {
         ("and" | "or" | "xor", Type::U(bits) | Type::S(bits)) => Type::B(bits),
         _ => ty,
     };
-    atomic_function(name, ty, true)
+    bulk_function(name, ty)
 }

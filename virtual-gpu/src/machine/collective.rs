@@ -249,7 +249,10 @@ impl Env<'_> {
         }
         if arrives {
             if warp.cluster.is_some() {
-                return wrong(TrapKind::LaunchFailed, "the warp arrives at the cluster's barrier, but has not waited since it arrived");
+                return wrong(
+                    TrapKind::LaunchFailed,
+                    "the warp arrives at the cluster's barrier, but has not waited since it arrived",
+                );
             }
             warp.cluster = Some(self.cluster.phase);
             self.cluster.arrived += mask.count_ones() as usize;

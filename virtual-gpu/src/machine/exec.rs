@@ -221,8 +221,8 @@ impl<'a> Env<'a> {
             Op::LoadMatrix { base, offset, d, count, trans } => {
                 self.load_matrix(warp, (*base, *offset), &d[..*count], *trans, mask)?;
             }
-            Op::StoreMatrix { base, offset, s, count, trans } => {
-                self.store_matrix(warp, (*base, *offset), &s[..*count], *trans, mask)?;
+            Op::StoreMatrix { area, base, offset, s, count, trans } => {
+                self.store_matrix(warp, (*area, *base, *offset), &s[..*count], *trans, mask)?;
             }
             Op::Barrier { .. } => self.barrier(warp, &instr.op, mask)?,
             Op::Mbarrier { .. } => self.mbarrier(warp, &instr.op, mask)?,

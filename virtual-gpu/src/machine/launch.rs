@@ -9,9 +9,9 @@ use super::exec::Env;
 use super::footprint::Footprint;
 use super::memory::tag;
 use super::program::*;
+use super::registers::Pool;
 use super::shared::{Fault, Shared};
 use super::trap::{Trap, TrapKind};
-use super::registers::Pool;
 use super::warp::{State, Wait, Warp};
 use super::{Kernel, Launch, Machine};
 

@@ -64,6 +64,15 @@ impl Mbarrier {
         }
     }
 
+    /// What is left of its copies, which must not be when it ends.
+    fn unfinished(&self) -> Option<(TrapKind, String)> {
+        if self.bytes != 0 {
+            return Some((TrapKind::Mbarrier, format!("its bytes are out of balance in {}", self.describe())));
+        }
+        let in_flight = self.copied > self.awaited;
+        in_flight.then(|| (TrapKind::InFlight, "a copy may be in flight: nobody has waited for its phase".to_string()))
+    }
+
     /// Its state in words: for a deadlock.
     fn describe(&self) -> String {
         let mut text = format!("phase {}: {} of {} arrivals are pending", self.phase, self.pending, self.expected);
@@ -131,7 +140,11 @@ impl Env<'_> {
             MbarrierOp::Inval => {
                 for lane in lanes(mask) {
                     self.mbarrier_of(warp, lane, places[lane])?;
-                    self.shared.mbarriers.live.remove(&places[lane]);
+                    let gone = self.shared.mbarriers.live.remove(&places[lane]);
+                    if let Some((kind, why)) = gone.filter(|_| self.checks).and_then(|gone| gone.unfinished()) {
+                        let message = format!("mbarrier.inval of the mbarrier at {:#x}: {why}", places[lane]);
+                        return Err(Fault::new(kind, lane, message));
+                    }
                     self.shared.mark_mbarrier(places[lane], false);
                     self.shared.touch(places[lane], 8, self.actor(warp, lane), Touch::Write(true))?;
                 }
@@ -282,10 +295,14 @@ impl Env<'_> {
                 }
                 if count > found.pending {
                     let state = found.describe();
-                    return wrong(format!("{count} arrivals at the mbarrier at {at:#x}, more than its phase lacks: {state}"));
+                    return wrong(format!(
+                        "{count} arrivals at the mbarrier at {at:#x}, more than its phase lacks: {state}"
+                    ));
                 }
                 if !completes && count == found.pending && found.bytes == 0 {
-                    return wrong(format!("an arrival with .noComplete completes the phase of the mbarrier at {at:#x}"));
+                    return wrong(format!(
+                        "an arrival with .noComplete completes the phase of the mbarrier at {at:#x}"
+                    ));
                 }
                 found.pending -= count;
                 if *drops {
@@ -421,8 +438,7 @@ impl Env<'_> {
         let Op::Mbarrier { area, base, offset, .. } = &instr.op else { return String::new() };
         let mask = warp.now.mask & instr.guard.lanes(&warp.predicates);
         let lane = mask.trailing_zeros() as usize % 32;
-        let (_, at) =
-            Self::resolve(*area, warp.row(&self.program.constants, *base)[lane].wrapping_add_signed(*offset));
+        let (_, at) = Self::resolve(*area, warp.row(&self.program.constants, *base)[lane].wrapping_add_signed(*offset));
         let state = self.shared.mbarriers.live.get(&(at as usize)).map_or("none is there".into(), Mbarrier::describe);
         format!("warp {} (PTX line {}) waits for the mbarrier at {at:#x}, {state}", warp.index, instr.line)
     }
@@ -432,20 +448,12 @@ impl Env<'_> {
         let mut all: Vec<_> = self.shared.mbarriers.live.iter().collect();
         all.sort_unstable_by_key(|(at, _)| **at);
         for (at, found) in all {
-            let (kind, message) = if found.bytes != 0 {
-                let state = found.describe();
-                (TrapKind::Mbarrier, format!("the block ends with the mbarrier at {at:#x} out of balance: {state}"))
-            } else if found.copied > found.awaited {
-                let message = format!(
-                    "the block ends, and this copy to the mbarrier at {at:#x} may be in flight: nobody has waited for its phase"
-                );
-                (TrapKind::InFlight, message)
-            } else {
-                continue;
-            };
-            let (warp, pc) = found.copier;
-            warps[warp].at = pc;
-            return Err((warp, *Fault::new(kind, 0, message)));
+            if let Some((kind, why)) = found.unfinished() {
+                let (warp, pc) = found.copier;
+                warps[warp].at = pc;
+                let message = format!("the block ends with this copy to the mbarrier at {at:#x}: {why}");
+                return Err((warp, *Fault::new(kind, 0, message)));
+            }
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod launch;
 mod mbarrier;
 mod memory;
 mod program;
+mod readers;
 mod registers;
 mod rows;
 mod shared;

@@ -197,13 +197,40 @@ pub(super) enum MbarrierOp {
 #[derive(Clone, Debug)]
 pub(super) enum Bulk {
     /// Consecutive bytes, to shared memory, from it, or into the L2 cache: the last does nothing.
-    Load { from: (R, i64) },
-    Store { to: (R, i64) },
-    Prefetch { from: (R, i64) },
+    Load {
+        from: (R, i64),
+    },
+    Store {
+        to: (R, i64),
+    },
+    Prefetch {
+        from: (R, i64),
+    },
+    /// From shared memory to shared memory.
+    Within {
+        from: (R, i64),
+    },
+    /// Registers, as `st.async` stores them: values of so many bytes.
+    Values {
+        values: Vec<R>,
+        bytes: usize,
+    },
     /// The same of a tensor map's box.
-    TensorLoad { map: (R, i64), coords: Vec<R>, offsets: Option<Vec<R>> },
-    TensorStore { map: (R, i64), coords: Vec<R>, im2col: bool },
-    TensorPrefetch { map: (R, i64), coords: Vec<R>, offsets: Option<Vec<R>> },
+    TensorLoad {
+        map: (R, i64),
+        coords: Vec<R>,
+        offsets: Option<Vec<R>>,
+    },
+    TensorStore {
+        map: (R, i64),
+        coords: Vec<R>,
+        im2col: bool,
+    },
+    TensorPrefetch {
+        map: (R, i64),
+        coords: Vec<R>,
+        offsets: Option<Vec<R>>,
+    },
 }
 
 pub(super) struct BulkCopy {
@@ -386,6 +413,7 @@ pub(super) enum Op {
         trans: bool,
     },
     StoreMatrix {
+        area: Area,
         base: R,
         offset: i64,
         s: [R; 4],

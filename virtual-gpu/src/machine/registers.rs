@@ -51,7 +51,9 @@ impl Env<'_> {
         let held = if changes == 0 { entry } else { held };
         if more && count < held || !more && count > held {
             let (verb, side) = if more { ("inc", "above") } else { ("dec", "below") };
-            return wrong(format!("setmaxnreg.{verb} to {count} registers, which is not {side} the {held} that a thread has"));
+            return wrong(format!(
+                "setmaxnreg.{verb} to {count} registers, which is not {side} the {held} that a thread has"
+            ));
         }
         let moved = 32 * count.abs_diff(held);
         if more {

@@ -66,7 +66,9 @@ pub(super) fn rows(op: &Op, mut f: impl FnMut(R)) {
             match &copy.bulk {
                 Bulk::Load { from: (at, _) }
                 | Bulk::Store { to: (at, _) }
+                | Bulk::Within { from: (at, _) }
                 | Bulk::Prefetch { from: (at, _) } => all(&[*at]),
+                Bulk::Values { values, .. } => all(values),
                 Bulk::TensorLoad { map, coords, offsets } | Bulk::TensorPrefetch { map, coords, offsets } => {
                     all(&[map.0]);
                     all(coords);

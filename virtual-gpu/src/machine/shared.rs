@@ -17,6 +17,7 @@
 
 use super::clock::{Agent, Knowledge, Who};
 use super::mbarrier::Mbarriers;
+use super::readers::Readers;
 use super::trap::TrapKind;
 
 /// The error of one lane, which stops its warp.
@@ -42,10 +43,13 @@ const ASYNC: u8 = 8;
 const SPLIT: u8 = 16;
 /// Part of a live mbarrier.
 const MBARRIER: u8 = 32;
+/// The readers have read at different times.
+const MANY: u8 = 64;
 
 #[derive(Clone, Copy, PartialEq)]
 struct Cell {
-    /// The columns of those that have read since `reader` was the only reader; 0 while it is.
+    /// The columns of those that have read since `reader` was the only reader, all at `read`; 0 while it is. With `MANY` the index
+    /// of their list.
     readers: u64,
     written: u32,
     read: u32,
@@ -71,6 +75,8 @@ pub(super) enum Touch {
     /// By a `wgmma` or a bulk store, and by a bulk load.
     AsyncRead,
     AsyncWrite,
+    /// A read by a bulk copy within shared memory. Nobody is told when it ends, so later writes are not held against it.
+    AsyncPeek,
 }
 
 /// Who makes an access, for which thread, and what that thread knows.
@@ -91,6 +97,7 @@ pub(super) struct Shared {
     bytes: Vec<[Cell; 4]>,
     pub generation: u32,
     pub mbarriers: Mbarriers,
+    readers: Readers,
     checks: bool,
 }
 
@@ -112,6 +119,7 @@ impl Shared {
         self.checks = checks;
         self.generation = 1;
         self.mbarriers.clear();
+        self.readers.clear();
         if checks {
             self.cells.clear();
             self.cells.resize(size.div_ceil(4), UNTOUCHED);
@@ -153,7 +161,7 @@ impl Shared {
             let until = (at + size).min(word * 4 + 4);
             let cell = &mut self.cells[word];
             if cell.flags & SPLIT == 0 && until - from == 4 {
-                check(cell, from, actor, touch, now)?;
+                check(cell, from, actor, touch, now, &mut self.readers)?;
             } else {
                 self.touch_bytes(from, until, actor, touch)?;
                 return self.touch(until, at + size - until, actor, touch);
@@ -187,7 +195,7 @@ impl Shared {
                 _ => {
                     self.touch(word * 4, 4, actor, touch)?;
                     let after = self.cells[word];
-                    if (before.flags | after.flags) & SPLIT == 0 {
+                    if (before.flags | after.flags) & (SPLIT | MANY) == 0 {
                         alike.0 = Some((before, after));
                     }
                 }
@@ -211,12 +219,16 @@ impl Shared {
             self.bytes.resize(self.cells.len(), [UNTOUCHED; 4]);
         }
         if self.cells[word].flags & SPLIT == 0 {
-            self.bytes[word] = [self.cells[word]; 4];
-            self.cells[word].flags |= SPLIT;
+            let cell = &mut self.cells[word];
+            self.bytes[word] = [*cell; 4];
+            if cell.flags & MANY != 0 {
+                self.bytes[word][1..].iter_mut().for_each(|byte| byte.readers = self.readers.copy(cell.readers));
+            }
+            cell.flags = cell.flags & !MANY | SPLIT;
         }
         let now = Now { generation: self.generation, slots: self.mbarriers.slots() };
         for at in from..until {
-            check(&mut self.bytes[word][at % 4], at, actor, touch, now)?;
+            check(&mut self.bytes[word][at % 4], at, actor, touch, now, &mut self.readers)?;
         }
         if self.bytes[word] == [self.bytes[word][0]; 4] {
             self.cells[word] = self.bytes[word][0];
@@ -235,7 +247,14 @@ fn fault(kind: TrapKind, actor: Actor, message: String) -> Result<(), Box<Fault>
 }
 
 #[inline]
-fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Result<(), Box<Fault>> {
+fn check(
+    cell: &mut Cell,
+    at: usize,
+    actor: Actor,
+    touch: Touch,
+    now: Now,
+    readers: &mut Readers,
+) -> Result<(), Box<Fault>> {
     if touch == Touch::Arrive {
         (cell.written, cell.flags) = (now.generation, cell.flags & !PENDING);
         return Ok(());
@@ -247,7 +266,7 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Re
     let excused = strong && cell.flags & WRITE_STRONG != 0;
     let writer_ordered = cell.writer == Agent::NOBODY || excused || ordered(actor, cell.writer, cell.written);
     match touch {
-        Touch::Read | Touch::StrongRead | Touch::AsyncRead => {
+        Touch::Read | Touch::StrongRead | Touch::AsyncRead | Touch::AsyncPeek => {
             if cell.writer == Agent::NOBODY {
                 return fault(
                     TrapKind::Uninitialised,
@@ -258,10 +277,13 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Re
             if !writer_ordered {
                 return unordered_read(cell, at, actor, now);
             }
-            if touch == Touch::AsyncRead {
+            if matches!(touch, Touch::AsyncRead | Touch::AsyncPeek) {
                 fenced(cell, at, actor, now)?;
             }
-            note_read(cell, actor, now.generation, strong);
+            if touch == Touch::AsyncPeek {
+                return Ok(());
+            }
+            note_read(cell, actor, now.generation, strong, readers);
         }
         _ => {
             let changes = !matches!(touch, Touch::Write(false) | Touch::StrongWrite(false));
@@ -269,8 +291,8 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Re
                 return unordered_write(at, actor, touch, now, (cell.writer, "wrote"));
             }
             let read_excused = cell.reader == Agent::NOBODY || strong && cell.flags & READ_STRONG != 0;
-            if !read_excused && changes && !readers_ordered(cell, actor) {
-                return unordered_write(at, actor, touch, now, (unordered_reader(cell, actor), "read"));
+            if !read_excused && changes && !readers_ordered(cell, actor, readers) {
+                return unordered_write(at, actor, touch, now, (unordered_reader(cell, actor, readers), "read"));
             }
             if touch == Touch::Atomic && cell.writer == Agent::NOBODY {
                 let message = format!("shared address {at:#x} is updated, but was never written");
@@ -283,10 +305,13 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Re
             };
             // A write of the same value keeps the readers: a later change may still race with them.
             if changes {
+                if cell.flags & MANY != 0 {
+                    readers.drop(cell.readers);
+                }
                 *cell = Cell { written: now.generation, writer: actor.agent, flags, ..UNTOUCHED };
             } else if writer_ordered {
                 (cell.written, cell.writer) = (now.generation, actor.agent);
-                cell.flags = flags | cell.flags & READ_STRONG;
+                cell.flags = flags | cell.flags & (READ_STRONG | MANY);
             }
         }
     }
@@ -296,10 +321,11 @@ fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Re
 /// An access to what no access may touch now.
 #[cold]
 fn busy(cell: &Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Result<(), Box<Fault>> {
-    let reads = matches!(touch, Touch::Read | Touch::StrongRead | Touch::AsyncRead);
+    let reads = matches!(touch, Touch::Read | Touch::StrongRead | Touch::AsyncRead | Touch::AsyncPeek);
     let verb = if reads { "read" } else { "overwritten" };
     if cell.flags & MBARRIER != 0 {
-        let message = format!("shared address {at:#x} is {verb}, where a live mbarrier lies: mbarrier.inval is missing");
+        let message =
+            format!("shared address {at:#x} is {verb}, where a live mbarrier lies: mbarrier.inval is missing");
         return fault(TrapKind::Mbarrier, actor, message);
     }
     let message = format!(
@@ -354,7 +380,9 @@ fn unordered_write(
 ) -> Result<(), Box<Fault>> {
     let by = if touch == Touch::AsyncWrite { format!(" by {}", now.name(actor.agent)) } else { String::new() };
     let (kind, why) = match other.who() {
-        Who::Thread(_) => (TrapKind::SharedRace, format!("which {} {verb} with no barrier in between", now.name(other))),
+        Who::Thread(_) => {
+            (TrapKind::SharedRace, format!("which {} {verb} with no barrier in between", now.name(other)))
+        }
         Who::Copies(_) => {
             (TrapKind::InFlight, format!("which {} may still fill: nobody has waited for its phase", now.name(other)))
         }
@@ -379,42 +407,61 @@ impl Now<'_> {
 }
 
 #[inline]
-fn readers_ordered(cell: &Cell, actor: Actor) -> bool {
-    if cell.readers == 0 {
+fn readers_ordered(cell: &Cell, actor: Actor, readers: &Readers) -> bool {
+    if cell.readers == 0 && cell.flags & MANY == 0 {
         return ordered(actor, cell.reader, cell.read);
+    }
+    unordered_column(cell, actor, readers).is_none()
+}
+
+/// Of several readers the column of one that is not ordered.
+fn unordered_column(cell: &Cell, actor: Actor, readers: &Readers) -> Option<usize> {
+    let has = |column, generation| actor.knowledge.has_column(actor.thread % 32, column, generation);
+    if cell.flags & MANY != 0 {
+        return readers.of(cell.readers).find(|(column, read)| !has(*column, *read)).map(|(column, _)| column);
     }
     let mut left = cell.readers;
     while left != 0 {
-        if !actor.knowledge.has_column(actor.thread % 32, left.trailing_zeros() as usize, cell.read) {
-            return false;
+        let column = left.trailing_zeros() as usize;
+        if !has(column, cell.read) {
+            return Some(column);
         }
         left &= left - 1;
     }
-    true
+    None
 }
 
-/// The reader to name: the last one, if it is not ordered.
-fn unordered_reader(cell: &Cell, actor: Actor) -> Agent {
-    if cell.readers == 0 || !ordered(actor, cell.reader, cell.read) {
-        return cell.reader;
+/// The reader to name: the last one, if it may be the one that is not ordered.
+fn unordered_reader(cell: &Cell, actor: Actor, readers: &Readers) -> Agent {
+    match unordered_column(cell, actor, readers) {
+        Some(column) if column != cell.reader.column() => Agent::of_column(column),
+        _ => cell.reader,
     }
-    let unordered = |column: &usize| !actor.knowledge.has_column(actor.thread % 32, *column, cell.read);
-    let column = (0..64).filter(|column| cell.readers >> column & 1 == 1).find(unordered);
-    column.map_or(cell.reader, Agent::of_column)
 }
 
 #[inline]
-fn note_read(cell: &mut Cell, actor: Actor, now: u32, strong: bool) {
+fn note_read(cell: &mut Cell, actor: Actor, now: u32, strong: bool, readers: &mut Readers) {
     let me = actor.agent;
-    if cell.reader == me && cell.readers == 0 || cell.reader == Agent::NOBODY || readers_ordered(cell, actor) {
+    let several = cell.readers != 0 || cell.flags & MANY != 0;
+    if cell.reader == me && !several || cell.reader == Agent::NOBODY || readers_ordered(cell, actor, readers) {
+        if cell.flags & MANY != 0 {
+            readers.drop(cell.readers);
+        }
         (cell.reader, cell.read, cell.readers) = (me, now, 0);
-        cell.flags = cell.flags & !READ_STRONG | if strong { READ_STRONG } else { 0 };
+        cell.flags = cell.flags & !(READ_STRONG | MANY) | if strong { READ_STRONG } else { 0 };
         return;
     }
-    if cell.readers == 0 {
+    if !several {
         cell.readers = 1 << cell.reader.column();
     }
-    cell.readers |= 1 << me.column();
+    if cell.flags & MANY == 0 && cell.read != now {
+        (cell.readers, cell.flags) = (readers.list(cell.readers, cell.read), cell.flags | MANY);
+    }
+    if cell.flags & MANY != 0 {
+        readers.note(cell.readers, me, now);
+    } else {
+        cell.readers |= 1 << me.column();
+    }
     (cell.reader, cell.read) = (me, now);
     if !strong {
         cell.flags &= !READ_STRONG;

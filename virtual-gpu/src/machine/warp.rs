@@ -1,8 +1,8 @@
 //! A warp: its registers, its active lanes, and the divergence stack with the lanes that wait to reconverge.
 
-use super::program::{CONSTANT, END, NOWHERE, P, Program, R, Row};
 use super::clock::Knowledge;
 use super::flight::{BulkStores, Matrices};
+use super::program::{CONSTANT, END, NOWHERE, P, Program, R, Row};
 
 /// An entry of the divergence stack: the lanes `mask` continue at `pc` and reconverge with the entry below at `meet`.
 #[derive(Clone, Copy)]

@@ -224,7 +224,10 @@ impl Env<'_> {
                 let at = found.swizzled(found.chunk(row, k, size, transposed));
                 if at + CHUNK > self.shared.size() {
                     let has = self.shared.size();
-                    return wrong(0, format!("the descriptor {bits:#018x} leads to {at:#x}, beyond the block's {has} bytes"));
+                    return wrong(
+                        0,
+                        format!("the descriptor {bits:#018x} leads to {at:#x}, beyond the block's {has} bytes"),
+                    );
                 }
                 let touched = self.shared.touch_alike(at, CHUNK, actor, Touch::AsyncRead, &mut alike);
                 touched.map_err(|fault| (0, fault))?;

@@ -2,10 +2,25 @@
 
 use super::memory::atomic_function;
 use super::*;
+use crate::arith::half::{self, Half};
 use Type::{B, S, U};
 
 /// The modifier of completion by an mbarrier.
 const BY_MBARRIER: &str = "mbarrier::complete_tx::bytes";
+
+/// The function of a bulk reduction: that of an atomic, and for `.min` and `.max` of 16-bit floats those too.
+pub fn bulk_function(name: &str, ty: Type) -> Option<Atomic> {
+    let kind = match ty {
+        Type::F(16) => Half::F16,
+        Type::Bf16 => Half::Bf16,
+        _ => return atomic_function(name, ty, true),
+    };
+    match name {
+        "min" => Some(Box::new(move |old, b, _| half::min16(kind, old as u16, b as u16, false, false).into())),
+        "max" => Some(Box::new(move |old, b, _| half::max16(kind, old as u16, b as u16, false, false).into())),
+        _ => atomic_function(name, ty, true),
+    }
+}
 
 impl Decoder {
     /// `cp.async.bulk` and `cp.reduce.async.bulk`, of which `async` and `bulk` are taken.
@@ -30,8 +45,8 @@ impl Decoder {
             (["shared::cluster" | "shared::cta", "global"], false) if !reduces && form.take(BY_MBARRIER) => {
                 self.bulk_load(form, operands, tensor, (multicast, hint))?
             }
-            (["shared::cluster", "shared::cta"], false) if !tensor && !reduces => {
-                return form.fail("a copy to another block of a cluster: only clusters of one block are supported");
+            (["shared::cluster", "shared::cta"], false) if !tensor && !reduces && form.take(BY_MBARRIER) => {
+                self.bulk_within(form, operands)?
             }
             (["global", "shared::cta"], false) if !multicast && form.take("bulk_group") => {
                 self.bulk_store(form, operands, tensor, (reduces, hint))?
@@ -95,6 +110,16 @@ impl Decoder {
         Ok(BulkCopy { bulk, shared, size, mbarrier, multicast, reduction: None })
     }
 
+    /// From shared memory to that of a block of the cluster, of which there is one.
+    fn bulk_within(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<BulkCopy> {
+        let [to, from, size, mbarrier] = self.operands(form, operands)?;
+        let bulk = Bulk::Within { from: self.address(form, from, Area::Shared)? };
+        let shared = self.address(form, to, Area::Shared)?;
+        let size = self.source(form, size, U(32))?;
+        let mbarrier = self.address(form, mbarrier, Area::Shared)?;
+        Ok(BulkCopy { bulk, shared, size, mbarrier, multicast: None, reduction: None })
+    }
+
     fn bulk_store(
         &mut self,
         form: &mut Form,
@@ -111,6 +136,9 @@ impl Decoder {
         if tensor {
             let rank = self.rank(form)?;
             let im2col = form.take("im2col_no_offs");
+            if im2col && rank < 3 {
+                return form.fail("im2col needs three dimensions");
+            }
             if !im2col {
                 form.take("tile");
             }
@@ -128,11 +156,7 @@ impl Decoder {
                 let noftz = form.take("noftz");
                 let ty = form.ty()?;
                 let half = matches!(ty, Type::F(16) | Type::Bf16);
-                let least = match (name, ty) {
-                    ("add", S(64)) | ("and" | "or" | "xor", U(_) | S(_)) => return form.unsupported(),
-                    _ => atomic_function(name, ty, true),
-                };
-                match least {
+                match bulk_function(name, ty) {
                     Some(function) if noftz == (half && name == "add") => Some(Reduction::Typed(function, ty.bytes())),
                     _ => return form.unsupported(),
                 }
@@ -146,13 +170,7 @@ impl Decoder {
         Ok(BulkCopy { bulk, shared, size, mbarrier: (none, 0), multicast: None, reduction })
     }
 
-    fn bulk_prefetch(
-        &mut self,
-        form: &mut Form,
-        operands: &[Operand],
-        tensor: bool,
-        hint: bool,
-    ) -> Decoded<BulkCopy> {
+    fn bulk_prefetch(&mut self, form: &mut Form, operands: &[Operand], tensor: bool, hint: bool) -> Decoded<BulkCopy> {
         let none = self.constant(0);
         let nothing = |bulk, size| BulkCopy {
             bulk,
@@ -184,6 +202,32 @@ impl Decoder {
         }
         self.tail(form, rest, false, hint)?;
         Ok(nothing(Bulk::TensorPrefetch { map, coords, offsets }, none))
+    }
+
+    /// `st.async` to the only block of a cluster.
+    pub(super) fn store_async(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
+        form.take("weak");
+        let whole = form.take("async") & form.take("shared::cluster") & form.take(BY_MBARRIER);
+        let count = form.any(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
+        let ty = form.ty()?;
+        if !whole || !matches!(ty, B(32 | 64) | U(32 | 64) | S(32 | 64) | Type::F(32 | 64)) {
+            return form.unsupported();
+        }
+        let [to, values, mbarrier] = self.operands(form, operands)?;
+        let parts = match values {
+            Operand::Vector(parts) => parts.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        if parts.len() != count {
+            return form.fail(format!("{count} values expected, not {}", parts.len()));
+        }
+        let values = parts.iter().map(|part| self.source(form, part, ty)).collect::<Decoded<Vec<R>>>()?;
+        let shared = self.address(form, to, Area::Shared)?;
+        let mbarrier = self.address(form, mbarrier, Area::Shared)?;
+        let bulk = Bulk::Values { values, bytes: ty.bytes() };
+        let size = self.constant(0);
+        let copy = BulkCopy { bulk, shared, size, mbarrier, multicast: None, reduction: None };
+        made(Op::BulkCopy(Box::new(copy)), Class::AsyncCopy)
     }
 
     fn rank(&self, form: &mut Form) -> Decoded<usize> {

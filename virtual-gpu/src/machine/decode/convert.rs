@@ -17,7 +17,15 @@ impl Decoder {
         match form.base {
             "cvta" => self.cvta(form, operands),
             "isspacep" => {
-                let window = form.any(&[("shared::cta", 1), ("shared::cluster", 1), ("shared", 1), ("local", 2), ("param", 3), ("global", 0), ("const", 0)]);
+                let window = form.any(&[
+                    ("shared::cta", 1),
+                    ("shared::cluster", 1),
+                    ("shared", 1),
+                    ("local", 2),
+                    ("param", 3),
+                    ("global", 0),
+                    ("const", 0),
+                ]);
                 let Some(window) = window else { return form.unsupported() };
                 let f = lanes::compare(move |a: u64, _: u64| {
                     let found = match a {

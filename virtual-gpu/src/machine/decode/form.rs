@@ -34,14 +34,12 @@ impl<'a> Form<'a> {
             "cvt" => has("tf32") && !has("rna") || brain && (!has("f32") || self.name == "cvt.ftz.f32.bf16"),
             "add" | "sub" | "mul" | "ex2" | "tanh" | "setp" | "set" => brain,
             "atom" | "red" => brain || has("cluster"),
-            "ld" | "st" => has("cluster"),
+            "ld" | "st" => has("cluster") || has("shared::cluster"),
             "fence" => has("cluster") || has("proxy") || has("mbarrier_init"),
             // Without sm_90 an mbarrier has neither bytes nor `try_wait` nor a scope.
-            "mbarrier" => {
-                ["expect_tx", "complete_tx", "try_wait", "parity", "relaxed", "cluster", "shared::cluster"]
-                    .iter()
-                    .any(|modifier| has(modifier))
-            }
+            "mbarrier" => ["expect_tx", "complete_tx", "try_wait", "parity", "relaxed", "cluster", "shared::cluster"]
+                .iter()
+                .any(|modifier| has(modifier)),
             "cp" => has("bulk"),
             "elect" | "griddepcontrol" | "mapa" | "getctarank" | "stmatrix" => true,
             "barrier" => has("cluster"),

@@ -5,8 +5,14 @@ use super::*;
 use Type::{B, U};
 
 impl Decoder {
+    /// `fence.proxy`, and `fence.mbarrier_init`, which other blocks of a cluster need.
     pub(super) fn proxy_fence(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         form.take("proxy");
+        if form.take("mbarrier_init") {
+            self.operands::<0>(form, operands)?;
+            let whole = form.take("release") & form.take("cluster");
+            return if whole { made(Op::Nothing, Class::Barrier) } else { form.unsupported() };
+        }
         if form.take("tensormap::generic") {
             // Of a map that the device has changed, which none is: the copies check it.
             let acquires = form.take("acquire");
@@ -61,6 +67,9 @@ impl Decoder {
                 let [target, mask] = self.operands(form, operands)?;
                 let (true, Operand::Pair(d, p)) = (form.take("sync"), target) else { return form.unsupported() };
                 let (d, p) = (self.target(form, d, 32)?, self.predicate_target(form, p)?);
+                if p == NOWHERE {
+                    return form.fail("a predicate expected as destination");
+                }
                 let mask = self.source(form, mask, B(32))?;
                 made(Op::Elect { d, p, mask }, Class::Shuffle)
             }

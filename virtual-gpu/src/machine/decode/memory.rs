@@ -14,7 +14,7 @@ impl Decoder {
     pub(super) fn nothing(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         let known: &[&str] = match form.base {
             "membar" => &["cta", "gl", "sys"],
-            "fence" => &["mbarrier_init", "sc", "acq_rel", "acquire", "release", "cta", "gpu", "sys", "cluster"],
+            "fence" => &["sc", "acq_rel", "acquire", "release", "cta", "gpu", "sys", "cluster"],
             "nanosleep" => &["u32"],
             "pmevent" => &["mask"],
             _ => &[
@@ -266,7 +266,7 @@ impl Decoder {
         let count = form.any(&[("x1", 1), ("x2", 2), ("x4", 4)]);
         let trans = form.take("trans");
         let area = Self::space(form);
-        let (true, Some(count), B(16), Area::Shared) = (whole, count, form.ty()?, area) else {
+        let (true, Some(count), B(16), Area::Shared | Area::Generic) = (whole, count, form.ty()?, area) else {
             return form.unsupported();
         };
         let [address, s] = self.operands(form, operands)?;
@@ -275,7 +275,7 @@ impl Decoder {
             rows[i] = self.source(form, part, B(32))?;
         }
         let (base, offset) = self.address(form, address, area)?;
-        made(Op::StoreMatrix { base, offset, s: rows, count, trans }, Class::Shared)
+        made(Op::StoreMatrix { area, base, offset, s: rows, count, trans }, Class::Shared)
     }
 
     fn async_copy(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
@@ -332,7 +332,7 @@ impl Decoder {
 
 /// The function of an atomic: the old value and the operands to the new value (PTX ISA 9.0, "atom"). An `.f32` addition
 /// flushes subnormal numbers on global memory (`flush`), but not on shared memory.
-pub fn atomic_function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
+pub(super) fn atomic_function(name: &str, ty: Type, flush: bool) -> Option<Atomic> {
     let nearest = float::Mode::NEAREST;
     let single = float::Mode { ftz: flush, ..nearest };
     Some(match (name, ty) {

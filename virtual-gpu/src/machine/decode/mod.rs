@@ -7,8 +7,8 @@ mod call;
 mod convert;
 mod float;
 mod form;
-mod integer;
 mod hopper;
+mod integer;
 mod lanes;
 mod mbarrier;
 mod memory;
@@ -23,8 +23,8 @@ use super::LoadError;
 use super::counts::Class;
 use super::program::*;
 use crate::ptx::ast::{Function, Instruction, Operand, Space, Statement, Type, Variable};
+pub(super) use bulk::bulk_function;
 use form::Form;
-pub(super) use memory::atomic_function;
 
 type Decoded<T> = Result<T, LoadError>;
 
@@ -371,6 +371,9 @@ impl Decoder {
             return Some(*known);
         }
         let special = sync::special(name)?;
+        if matches!(special, Special::Zero | Special::One) && self.names.target < 90 {
+            return None;
+        }
         let row = self.program.rows as u32;
         self.program.rows += 1;
         self.program.specials.push((special, row));
@@ -561,11 +564,12 @@ impl Decoder {
                 made(Op::Exit, Class::Branch)
             }
             "trap" | "brkpt" => made(Op::Trap, Class::Other),
-            "fence" if form.has("proxy") => self.proxy_fence(form, operands),
+            "fence" if form.has("proxy") || form.has("mbarrier_init") => self.proxy_fence(form, operands),
             "prefetch" if form.has("tensormap") => self.prefetch_map(form, operands),
             "nanosleep" | "pmevent" | "prefetch" | "prefetchu" | "applypriority" | "discard" | "membar" | "fence" => {
                 self.nothing(form, operands)
             }
+            "st" if form.has("async") => self.store_async(form, operands),
             "mbarrier" => self.mbarrier(form, operands),
             "wgmma" => self.wgmma(form, operands),
             "elect" | "setmaxnreg" | "griddepcontrol" | "createpolicy" | "mapa" | "getctarank" => {
@@ -583,9 +587,7 @@ impl Decoder {
                 self.float(form, operands)
             }
             "cvt" | "cvta" | "isspacep" => self.convert(form, operands),
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" => {
-                self.memory(form, operands)
-            }
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" => self.memory(form, operands),
             "shfl" | "vote" | "match" | "activemask" | "redux" | "bar" | "barrier" | "mma" => self.sync(form, operands),
             _ => form.unsupported(),
         }
