@@ -6,9 +6,11 @@ mod cudarc_safe;
 mod failure;
 mod handles;
 mod launch;
+mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod pending;
 mod pool;
 mod program;
 
