@@ -1,7 +1,7 @@
 //! Pinned host memory, and host functions that run in stream order.
 //!
-//! Pinned memory is ordinary memory here. Kernels cannot
-//! access it, so it has no device address, and the device reports `CAN_MAP_HOST_MEMORY` as 0.
+//! Pinned memory is ordinary memory here. Kernels cannot access it, so it has no device address, and the device reports
+//! `CAN_MAP_HOST_MEMORY` as 0.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

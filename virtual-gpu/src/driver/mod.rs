@@ -29,10 +29,9 @@
 //! The calling thread executes work when it is enqueued, one operation at a time. This satisfies every order that
 //! streams and events can ask for. A host function is the exception: it runs on a thread of its stream, and what is
 //! ordered behind it waits there too (see `queue`), for which queries return `NOT_READY`. Errors are reported late, as
-//! on a card. A
-//! launch that traps returns success, prints its diagnosis on stderr and marks the context as failed. Work enqueued
-//! after it is dropped. The next call that waits for the device reports the trap's code. From then on every call in
-//! this context does, until the context is destroyed (or the primary one reset).
+//! on a card. A launch that traps returns success, prints its diagnosis on stderr and marks the context as failed. Work
+//! enqueued after it is dropped. The next call that waits for the device reports the trap's code. From then on every
+//! call in this context does, until the context is destroyed (or the primary one reset).
 //!
 //! A handle is a number looked up in a table, never an address, and no number is issued twice. A foreign, stale or
 //! doubly destroyed handle is therefore `CUDA_ERROR_INVALID_HANDLE`. The driver's other functions are exported by
@@ -43,8 +42,7 @@
 //! `abi` holds all unsafe code and states the contract with the C caller. `boundary` is the entry of every exported
 //! function: it finds driver and context, catches panics and prints explanations. `state` holds the driver's tables.
 //! `work` holds the operations that can be enqueued; `capture` decides whether one is executed or recorded, `queue`
-//! whether it is executed now or later. The other
-//! files are groups of functions, as in NVIDIA's reference.
+//! holds what is executed later. The other files are groups of functions, as in NVIDIA's reference.
 
 // Functions and types of the interface keep their names in C.
 #![allow(non_snake_case)]

@@ -33,10 +33,17 @@ pub struct Entry {
 /// The queued operations of one stream.
 pub type Queue = VecDeque<Entry>;
 
+/// Where an unfinished operation was queued. Its stream may have been destroyed since.
+pub struct Unfinished {
+    context: Handle,
+    key: StreamKey,
+    blocking: bool,
+}
+
 impl State {
-    /// The unfinished tickets of this context's streams that `which` selects.
-    fn unfinished_of(&self, context: Handle, which: impl Fn(StreamKey) -> bool) -> Vec<Ticket> {
-        let picked = self.unfinished.iter().filter(|(_, (owner, key))| *owner == context && which(*key));
+    /// The unfinished tickets of this context that `which` selects.
+    fn unfinished_of(&self, context: Handle, which: impl Fn(&Unfinished) -> bool) -> Vec<Ticket> {
+        let picked = self.unfinished.iter().filter(|(_, queued)| queued.context == context && which(queued));
         picked.map(|(ticket, _)| *ticket).collect()
     }
 
@@ -48,7 +55,7 @@ impl State {
         }
         let blocking = key.blocking(self);
         self.unfinished_of(context, |other| {
-            other == key || key == StreamKey::Legacy && other.blocking(self) || other == StreamKey::Legacy && blocking
+            other.key == key || key == StreamKey::Legacy && other.blocking || other.key == StreamKey::Legacy && blocking
         })
     }
 
@@ -71,7 +78,7 @@ impl State {
             thread.spawn(move || drain(context, key)).map_err(|e| Code::OperatingSystem.because(e.to_string()))?;
             self.queues.insert((context, key), VecDeque::from([entry]));
         }
-        self.unfinished.insert(ticket, (context, key));
+        self.unfinished.insert(ticket, Unfinished { context, key, blocking: key.blocking(self) });
         Ok(ticket)
     }
 }

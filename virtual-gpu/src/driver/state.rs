@@ -11,7 +11,7 @@ use super::error::{Code, Fault};
 use super::graph::Graph;
 use super::managed::Advice;
 use super::pool::Pool;
-use super::queue::{Queue, Ticket};
+use super::queue::{Queue, Ticket, Unfinished};
 use super::settings::Settings;
 use crate::machine::{Config, Kernel, Machine, Module};
 
@@ -52,8 +52,8 @@ pub struct State {
     pub managed: HashMap<u64, Vec<Advice>>,
     pub pinned: super::host::Pinned,
     pub tickets: Ticket,
-    /// The queued operations that have not ended, with their streams.
-    pub unfinished: BTreeMap<Ticket, (Handle, StreamKey)>,
+    /// The queued operations that have not ended.
+    pub unfinished: BTreeMap<Ticket, Unfinished>,
     pub queues: HashMap<(Handle, StreamKey), Queue>,
 }
 

@@ -95,6 +95,18 @@ fn the_legacy_stream_waits_for_blocking_streams_and_they_for_it() {
 }
 
 #[test]
+fn a_destroyed_stream_ends_its_work_in_order() {
+    let _context = context();
+    let (blocking, a) = (stream(0), upload(&[1u32; 4]));
+    let release = held(blocking);
+    ok(unsafe { sys::cuMemsetD32Async(a, 50, 4, blocking) });
+    ok(unsafe { sys::cuStreamDestroy_v2(blocking) });
+    ok(unsafe { sys::cuMemsetD32Async(a, 7, 1, NO_STREAM) });
+    release.send(()).unwrap();
+    assert_eq!(download::<u32>(a, 4), [7, 50, 50, 50]);
+}
+
+#[test]
 fn pageable_memory_is_free_when_the_copy_from_it_returns() {
     let _context = context();
     let (own, a) = (stream(NON_BLOCKING), upload(&[1u32; 4]));
