@@ -7,7 +7,7 @@ PYTHON ?= target/peer/bin/python
 MEASURED = $(CURDIR)/kernels/measured
 
 .PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors sass counters choices bench compare tables recipes parity pictures \
-	event-files export-check ptx ptx-check lint
+	event-files export-check ptx ptx-check peer-tests lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -29,6 +29,7 @@ help:
 	@echo "make event-files train for a moment and read its event files with TensorBoard, from PyPI"
 	@echo "make export-check run exported networks in onnxruntime and PyTorch, from PyPI, compare the logits, and read the files with netron"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
+	@echo "make peer-tests  run cudarc's own tests on the virtual GPU, with NVRTC from PyPI"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
 	@echo "make fuzz        fuzz each format that is read for FUZZ_SECONDS (60), from the committed corpora"
 	@echo "make data        get Fashion-MNIST"
@@ -193,6 +194,16 @@ ptx-check: ptx
 # ptxas's notes that a card would not execute the PTX as it stands: setmaxnreg ignored (C7508), wgmma serialised (C7510, C7514,
 # C7515), a wait or a fence of wgmma added (C7517, C7519).
 REPAIRED = C75(08|10|14|15|17|19)
+
+# The tests that cannot pass are listed with their reasons in virtual-gpu/tests/peers/cudarc.txt.
+peer-tests: target/peers/installed
+	$(CARGO) build -p virtual-gpu
+	CARGO="$(CARGO)" python3 virtual-gpu/tests/peers/cudarc.py
+
+target/peers/installed: virtual-gpu/tests/peers/requirements.txt
+	python3 -m venv target/peers/venv
+	target/peers/venv/bin/pip install --quiet --requirement $<
+	touch $@
 
 # The compiler runs without a GPU and without a CUDA toolkit.
 PYPI_NVCC = $(wildcard target/nvcc/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)

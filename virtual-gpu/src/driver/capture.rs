@@ -38,7 +38,7 @@ impl StreamKey {
         }
     }
 
-    fn blocking(self, state: &State) -> bool {
+    pub fn blocking(self, state: &State) -> bool {
         match self {
             StreamKey::Legacy | StreamKey::PerThread(_) => true,
             StreamKey::Created(handle) => {
@@ -255,7 +255,8 @@ impl State {
             self.use_legacy(context)?;
         }
         let state = match self.capture_status(context, key) {
-            Status::None => Moment::At(std::time::Instant::now()),
+            Status::None if self.before(context, key).is_empty() => Moment::At(std::time::Instant::now()),
+            Status::None => Moment::Pending(self.defer(context, key, [], |ticket| Op::Record { event, ticket })?),
             Status::Invalidated(_) => return Err(Code::CaptureInvalidated.into()),
             Status::Active(capture) => Moment::Captured { capture, after: self.captures[&capture].tails[&key].clone() },
         };
@@ -275,7 +276,10 @@ impl State {
             (_, Status::Invalidated(_)) => return Err(Code::CaptureInvalidated.into()),
             // The event's work is already done, so there is nothing to wait for.
             (Moment::Never, _) | (Moment::At(_), Status::None) => return Ok(()),
-            (Moment::At(_), Status::Active(_)) => {
+            (Moment::Pending(ticket), Status::None) => {
+                return self.defer(context, key, [ticket], |_| Op::Wait).map(drop);
+            }
+            (Moment::At(_) | Moment::Pending(_), Status::Active(_)) => {
                 return self.forbid(Code::CaptureIsolation, |_, c| c.context == context && c.tails.contains_key(&key));
             }
             (Moment::Captured { capture, after }, _) => (capture, after),

@@ -53,7 +53,8 @@ fn create(state: &mut State, primary: bool, flags: u32) -> Handle {
 }
 
 fn destroy(driver: &Driver, context: Handle) {
-    // Work is executed when it is enqueued, but another thread may be executing some now.
+    driver.settle_context(context);
+    // Another thread may be executing some work now.
     let _device = lock(&driver.device);
     let freed = driver.state().remove_context(context);
     for address in freed {

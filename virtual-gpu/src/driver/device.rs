@@ -95,10 +95,13 @@ fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
         78 => 1,      // stream priorities
         79 | 80 => 1, // L1 caches global and local memory
         81 => limits.shared_per_sm,
+        83 => 1, // managed memory
         87 => 2, // single to double precision
+        89 => 1, // the host may access managed memory while kernels run
         90 => 1, // preemption
         97 => limits.shared_per_block_optin,
-        99 => 1, // host memory can be registered
+        99 => 1,  // host memory can be registered
+        101 => 1, // there is no other copy of managed memory
         106 => limits.blocks_per_sm,
         111 => limits.reserved_shared,
         115 => 1,                             // memory pools

@@ -1,6 +1,6 @@
 //! Events: points in time on a stream, measured by the host's clock.
 //!
-//! Work is executed when it is enqueued, so an event is reached when it is recorded. The time between two events is the
+//! An event is reached when it is recorded, unless it is recorded behind queued work. The time between two events is the
 //! interpreter's, and says nothing about a card.
 
 use std::time::Instant;
@@ -59,24 +59,31 @@ extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u32) 
     within(|cx| record(cx, event, stream, flags))
 }
 
-/// Queries or waits for an event. An event that was never recorded counts as reached.
-fn reached(cx: &Current, event: Handle) -> Outcome {
-    let captured = matches!(find(&cx.state().events, event)?.state, Moment::Captured { .. });
-    if captured {
+/// Waits for an event, or queries it. An event that was never recorded counts as reached.
+fn reached(cx: &Current, event: Handle, wait: bool) -> Outcome {
+    let state = find(&cx.state().events, event)?.state.clone();
+    if matches!(state, Moment::Captured { .. }) {
         return Err(Code::CapturedEvent.into());
     }
     cx.unsafe_while_capturing()?;
-    cx.wait()
+    if let Moment::Pending(ticket) = state {
+        if wait {
+            cx.driver.settle(&[ticket]);
+        } else if cx.state().unfinished.contains_key(&ticket) {
+            return cx.report().and(Err(Code::NotReady.into()));
+        }
+    }
+    cx.report()
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuEventQuery(event: Handle) -> CUresult {
-    within(|cx| reached(cx, event))
+    within(|cx| reached(cx, event, false))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuEventSynchronize(event: Handle) -> CUresult {
-    within(|cx| reached(cx, event))
+    within(|cx| reached(cx, event, true))
 }
 
 fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> CUresult {
@@ -86,10 +93,11 @@ fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> CUresult {
             let event = find(&state.events, event)?;
             match event.state {
                 Moment::Captured { .. } => Err(Code::CapturedEvent.into()),
-                Moment::At(_) if event.flags & DISABLE_TIMING != 0 => {
+                Moment::At(_) | Moment::Pending(_) if event.flags & DISABLE_TIMING != 0 => {
                     Err(Code::InvalidHandle.because("the event was created without timing"))
                 }
                 Moment::At(instant) => Ok(instant),
+                Moment::Pending(_) => Err(Code::NotReady.into()),
                 Moment::Never => Err(Code::InvalidHandle.because("the event was never recorded")),
             }
         };

@@ -1,7 +1,7 @@
 //! Pinned host memory, and host functions that run in stream order.
 //!
-//! Pinned memory is ordinary memory here: copies are executed when they are enqueued, for either kind. Kernels cannot
-//! access it, so it has no device address, and the device reports `CAN_MAP_HOST_MEMORY` as 0.
+//! Pinned memory is ordinary memory here. Kernels cannot access it, so it has no device address, and the device reports
+//! `CAN_MAP_HOST_MEMORY` as 0.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -73,6 +73,7 @@ extern "C" fn cuMemAllocHost_v2(to: Out<usize>, bytes: usize) -> CUresult {
 fn remove(address: usize, ours: bool, otherwise: Code) -> CUresult {
     within(|cx| {
         cx.unsafe_while_capturing()?;
+        cx.driver.settle_context(cx.context);
         let mut state = cx.state();
         match state.pinned.0.get(&address) {
             Some((_, _, pages)) if pages.is_some() == ours => drop(state.pinned.0.remove(&address)),
@@ -82,7 +83,7 @@ fn remove(address: usize, ours: bool, otherwise: Code) -> CUresult {
             }
         }
         drop(state);
-        cx.wait()
+        cx.report()
     })
 }
 
@@ -136,7 +137,7 @@ pub fn inside_host_function() -> bool {
     INSIDE.get()
 }
 
-/// Calls a host function on this thread. A card's driver uses a thread of its own.
+/// Calls a host function on this thread, which is a stream's.
 pub fn run_host_function(function: impl FnOnce()) {
     INSIDE.set(true);
     function();

@@ -1,8 +1,6 @@
-//! Device memory: allocation, release, and the attributes of an address.
+//! Device memory: allocation and release.
 
-use std::ffi::c_void;
-
-use super::abi::{DevicePointer, Handle, Out, untyped};
+use super::abi::{DevicePointer, Handle, Out};
 use super::boundary::{Outcome, within};
 use super::capture::{Status, StreamKey};
 use super::error::{CUresult, Code};
@@ -10,12 +8,15 @@ use super::refusal;
 use super::state::{Allocation, Owner, find};
 use super::work::{Current, GraphMemory, Op};
 
-fn allocate(cx: &Current, bytes: usize, owner: Owner) -> Outcome<DevicePointer> {
+pub fn allocate(cx: &Current, bytes: usize, owner: Owner) -> Outcome<DevicePointer> {
     if bytes == 0 {
         return Err(Code::InvalidValue.because("an allocation of no bytes"));
     }
     refusal::request()?;
-    let address = cx.driver.machine.alloc(bytes)?;
+    let address = match owner {
+        Owner::Managed => cx.driver.machine.alloc_managed(bytes)?,
+        _ => cx.driver.machine.alloc(bytes)?,
+    };
     cx.state().allocations.insert(address, Allocation { context: cx.context, bytes, owner });
     Ok(address)
 }
@@ -27,8 +28,30 @@ fn release(cx: &Current, address: DevicePointer) -> Outcome {
         return Ok(());
     }
     cx.driver.machine.free(address)?;
-    cx.state().allocations.remove(&address);
+    let mut state = cx.state();
+    state.allocations.remove(&address);
+    state.managed.remove(&address);
     Ok(())
+}
+
+/// Frees in a stream's order: now, or when its queued work has been executed.
+fn release_behind(cx: &Current, address: DevicePointer, key: StreamKey) -> Outcome {
+    let mut state = cx.state();
+    match state.allocations.get(&address).map(|allocation| allocation.owner) {
+        Some(owner) if owner != Owner::Graph && !state.before(cx.context, key).is_empty() => {
+            // No longer in the table, so that a second free is refused.
+            state.allocations.remove(&address);
+            state.managed.remove(&address);
+            state.defer(cx.context, key, [], |_| Op::Release(address)).map(drop)
+        }
+        None if !state.unfinished.is_empty() => {
+            Err(Code::InvalidValue.because(format!("{address:#x} is no allocation, or is being freed")))
+        }
+        _ => {
+            drop(state);
+            release(cx, address)
+        }
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -68,10 +91,11 @@ extern "C" fn cuMemAllocPitch_v2(
 extern "C" fn cuMemFree_v2(address: DevicePointer) -> CUresult {
     within(|cx| {
         cx.unsafe_while_capturing()?;
+        cx.driver.settle_context(cx.context);
         if address != 0 {
             release(cx, address)?;
         }
-        cx.wait()
+        cx.report()
     })
 }
 
@@ -135,7 +159,7 @@ extern "C" fn cuMemFreeAsync(address: DevicePointer, stream: Handle) -> CUresult
                 if key == StreamKey::Legacy {
                     cx.state().use_legacy(cx.context)?;
                 }
-                release(cx, address)
+                release_behind(cx, address, key)
             }
         }
     })
@@ -157,34 +181,5 @@ extern "C" fn cuMemGetAddressRange_v2(base: Out<DevicePointer>, size: Out<usize>
         base.offer(start);
         size.offer(bytes);
         Ok(())
-    })
-}
-
-const MEMORY_TYPE_HOST: u32 = 1;
-const MEMORY_TYPE_DEVICE: u32 = 2;
-
-#[unsafe(no_mangle)]
-extern "C" fn cuPointerGetAttribute(value: Out<c_void>, attribute: i32, address: DevicePointer) -> CUresult {
-    within(|cx| {
-        let on_device = cx.driver.machine.allocation(address);
-        if on_device.is_none() && !cx.state().pinned.contains(address as usize) {
-            return Err(Code::InvalidValue.into());
-        }
-        let owner = on_device.and_then(|(base, _)| cx.state().allocations.get(&base).copied());
-        let device = on_device.ok_or(Code::InvalidValue);
-        match attribute {
-            1 => untyped(value).put(owner.map_or(cx.context, |allocation| allocation.context)),
-            2 => untyped(value).put(if on_device.is_some() { MEMORY_TYPE_DEVICE } else { MEMORY_TYPE_HOST }),
-            3 => device.map_err(Into::into).and_then(|_| untyped(value).put(address)),
-            4 if on_device.is_none() => untyped(value).put(address),
-            7 => device.map_err(Into::into).and_then(|(base, _)| untyped(value).put(base)),
-            8 => untyped(value).put(0u32),
-            9 => untyped(value).put(0i32),
-            11 => device.map_err(Into::into).and_then(|(base, _)| untyped(value).put(base)),
-            12 => device.map_err(Into::into).and_then(|(_, bytes)| untyped(value).put(bytes)),
-            13 => untyped(value).put(1u32),
-            4 | 10 | 15 => Err(Code::InvalidValue.into()),
-            _ => Err(Code::NotSupported.because(format!("attribute {attribute} of a pointer"))),
-        }
     })
 }

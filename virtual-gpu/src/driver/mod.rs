@@ -27,10 +27,11 @@
 //! # Order and errors
 //!
 //! The calling thread executes work when it is enqueued, one operation at a time. This satisfies every order that
-//! streams and events can ask for, and `NOT_READY` never occurs. Errors are reported late nevertheless, as on a card. A
-//! launch that traps returns success, prints its diagnosis on stderr and marks the context as failed. Work enqueued
-//! after it is dropped. The next call that waits for the device reports the trap's code. From then on every call in
-//! this context does, until the context is destroyed (or the primary one reset).
+//! streams and events can ask for. A host function is the exception: it runs on a thread of its stream, and what is
+//! ordered behind it waits there too (see `queue`), for which queries return `NOT_READY`. Errors are reported late, as
+//! on a card. A launch that traps returns success, prints its diagnosis on stderr and marks the context as failed. Work
+//! enqueued after it is dropped. The next call that waits for the device reports the trap's code. From then on every
+//! call in this context does, until the context is destroyed (or the primary one reset).
 //!
 //! A handle is a number looked up in a table, never an address, and no number is issued twice. A foreign, stale or
 //! doubly destroyed handle is therefore `CUDA_ERROR_INVALID_HANDLE`. The driver's other functions are exported by
@@ -40,8 +41,8 @@
 //!
 //! `abi` holds all unsafe code and states the contract with the C caller. `boundary` is the entry of every exported
 //! function: it finds driver and context, catches panics and prints explanations. `state` holds the driver's tables.
-//! `work` holds the operations that can be enqueued; `capture` decides whether one is executed or recorded. The other
-//! files are groups of functions, as in NVIDIA's reference.
+//! `work` holds the operations that can be enqueued; `capture` decides whether one is executed or recorded, `queue`
+//! holds what is executed later. The other files are groups of functions, as in NVIDIA's reference.
 
 // Functions and types of the interface keep their names in C.
 #![allow(non_snake_case)]
@@ -58,11 +59,14 @@ mod graph;
 mod host;
 mod launch;
 mod library;
+mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod pointer;
 mod pool;
 mod proc_address;
+mod queue;
 mod refusal;
 mod settings;
 mod state;

@@ -222,6 +222,7 @@ extern "C" fn cuModuleLoadFatBinary(module: Out<Handle>, image: In<u8>) -> CUres
 /// Unloads a module and its functions. Captured graphs keep the kernels that they launch.
 pub fn unload(cx: &Current, module: Handle, library: bool) -> Outcome {
     cx.unsafe_while_capturing()?;
+    cx.driver.settle_context(cx.context);
     let mut state = cx.state();
     if find(&state.modules, module)?.library != library {
         return Err(Code::InvalidHandle.into());
@@ -230,7 +231,7 @@ pub fn unload(cx: &Current, module: Handle, library: bool) -> Outcome {
     state.functions.retain(|_, function| function.module != module);
     drop(state);
     drop(removed);
-    cx.wait()
+    cx.report()
 }
 
 #[unsafe(no_mangle)]

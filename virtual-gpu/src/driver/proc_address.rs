@@ -29,8 +29,8 @@ const FORMS: &[(&str, &[(i32, &str)])] = &[
 const FOUND: i32 = 0;
 const NOT_FOUND: i32 = 1;
 
-/// Per-thread default stream variants are the same functions: work is executed when it is enqueued, so both default
-/// streams order it alike.
+/// Per-thread default stream variants are the same functions: the legacy stream, which they use instead, is ordered with
+/// more streams and with all that its own thread does.
 fn find(name: &str, version: i32) -> Outcome<usize> {
     let get = |name: &str| -> Outcome<usize> { Ok(exported(&CString::new(name).map_err(|_| Code::InvalidValue)?)) };
     if let Some((_, forms)) = FORMS.iter().find(|(plain, _)| *plain == name) {

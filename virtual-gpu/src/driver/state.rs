@@ -1,15 +1,17 @@
 //! The driver's state: one device, and a table for each kind of handle.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::abi::Handle;
 use super::boundary::Outcome;
-use super::capture::Capture;
+use super::capture::{Capture, StreamKey};
 use super::error::{Code, Fault};
 use super::graph::Graph;
+use super::managed::Advice;
 use super::pool::Pool;
+use super::queue::{Queue, Ticket, Unfinished};
 use super::settings::Settings;
 use crate::machine::{Config, Kernel, Machine, Module};
 
@@ -20,6 +22,8 @@ pub struct Driver {
     /// Held while the device executes: threads that use several streams take turns.
     pub device: Mutex<()>,
     state: Mutex<State>,
+    /// Signalled when a queued operation has been executed.
+    pub finished: Condvar,
     /// The process that called `cuInit`.
     process: u32,
 }
@@ -44,7 +48,13 @@ pub struct State {
     pub current_pool: Handle,
     /// The program's device allocations, by address.
     pub allocations: HashMap<u64, Allocation>,
+    /// The advice for each page of a managed allocation, by address; empty until there is any.
+    pub managed: HashMap<u64, Vec<Advice>>,
     pub pinned: super::host::Pinned,
+    pub tickets: Ticket,
+    /// The queued operations that have not ended.
+    pub unfinished: BTreeMap<Ticket, Unfinished>,
+    pub queues: HashMap<(Handle, StreamKey), Queue>,
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +92,8 @@ pub struct Event {
 pub enum Moment {
     Never,
     At(Instant),
+    /// Recorded behind queued work, in the operation of this ticket.
+    Pending(Ticket),
     /// A point in a capture: the nodes that precede it.
     Captured {
         capture: u64,
@@ -121,6 +133,8 @@ pub struct Allocation {
 pub enum Owner {
     /// `cuMemAlloc`.
     Program,
+    /// `cuMemAllocManaged`.
+    Managed,
     /// `cuMemAllocAsync`, `cuMemAllocFromPoolAsync`.
     Pool(Handle),
     /// Allocated while a stream was captured; freed with the graph.
@@ -178,7 +192,11 @@ impl Driver {
             default_pool: 0,
             current_pool: 0,
             allocations: HashMap::new(),
+            managed: HashMap::new(),
             pinned: Default::default(),
+            tickets: 0,
+            unfinished: BTreeMap::new(),
+            queues: HashMap::new(),
         };
         state.default_pool = state.handle();
         state.current_pool = state.default_pool;
@@ -188,6 +206,7 @@ impl Driver {
             machine: Machine::new(config),
             device: Mutex::new(()),
             state: Mutex::new(state),
+            finished: Condvar::new(),
             process: std::process::id(),
         }
     }
@@ -230,6 +249,7 @@ impl State {
             }
             keep
         });
+        self.managed.retain(|address, _| !freed.contains(address));
         freed
     }
 }

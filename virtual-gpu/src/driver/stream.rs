@@ -47,7 +47,8 @@ extern "C" fn cuStreamDestroy_v2(stream: Handle) -> CUresult {
 fn wait(cx: &Current, stream: Handle) -> Outcome {
     let key = cx.stream(stream)?;
     cx.state().wait_for_stream(cx.context, key)?;
-    cx.wait()
+    cx.settle(key);
+    cx.report()
 }
 
 #[unsafe(no_mangle)]
@@ -55,10 +56,17 @@ extern "C" fn cuStreamSynchronize(stream: Handle) -> CUresult {
     within(|cx| wait(cx, stream))
 }
 
-/// Never `CUDA_ERROR_NOT_READY`: work is executed when it is enqueued.
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamQuery(stream: Handle) -> CUresult {
-    within(|cx| wait(cx, stream))
+    within(|cx| {
+        let key = cx.stream(stream)?;
+        let mut state = cx.state();
+        state.wait_for_stream(cx.context, key)?;
+        let ready = state.before(cx.context, key).is_empty();
+        drop(state);
+        cx.report()?;
+        if ready { Ok(()) } else { Err(Code::NotReady.into()) }
+    })
 }
 
 #[unsafe(no_mangle)]

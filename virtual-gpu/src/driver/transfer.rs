@@ -23,6 +23,11 @@ fn copy_op(cx: &Current, to: Place, from: Place, bytes: usize) -> Outcome<Option
     if bytes == 0 {
         return Ok(None);
     }
+    // Managed memory named as host memory is the device's all the same.
+    let [to, from] = [to, from].map(|end| match end {
+        Place::Host(address) => place(cx, address as u64),
+        device => device,
+    });
     check(cx, to, bytes)?;
     check(cx, from, bytes)?;
     Ok(Some(Op::Copy { to, from, bytes }))

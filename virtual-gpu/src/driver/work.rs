@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use super::abi::{self, Handle, HostFunction, StreamCallback, UserData};
 use super::boundary::{Outcome, say};
@@ -9,7 +10,8 @@ use super::capture::StreamKey;
 use super::error::Code;
 use super::graph::Graph;
 use super::host::run_host_function;
-use super::state::{Driver, Failure, State, lock};
+use super::queue::Ticket;
+use super::state::{Driver, Failure, Moment, State, lock};
 use crate::machine::{Counts, Kernel, Launch, Machine, TrapKind};
 
 /// The driver and the current context of a call in progress.
@@ -30,13 +32,42 @@ pub enum Place {
 #[derive(Clone)]
 pub enum Op {
     Launch(Arc<LaunchOp>),
-    Copy { to: Place, from: Place, bytes: usize },
-    Fill { to: u64, pattern: [u8; 4], width: usize, count: usize },
-    Call { function: HostFunction, data: UserData },
-    CallBack { function: StreamCallback, data: UserData, stream: Handle },
+    Copy {
+        to: Place,
+        from: Place,
+        bytes: usize,
+    },
+    /// A copy from pageable memory, which the caller may change as soon as the call has returned.
+    Write {
+        to: u64,
+        from: Arc<[u8]>,
+    },
+    Fill {
+        to: u64,
+        pattern: [u8; 4],
+        width: usize,
+        count: usize,
+    },
+    Call {
+        function: HostFunction,
+        data: UserData,
+    },
+    CallBack {
+        function: StreamCallback,
+        data: UserData,
+        stream: Handle,
+    },
     Graph(Arc<Graph>),
     Alloc(Arc<GraphMemory>),
     Free,
+    /// `cuMemFreeAsync` behind queued work.
+    Release(u64),
+    Record {
+        event: Handle,
+        ticket: Ticket,
+    },
+    /// Executes nothing. The stream's later work waits for it.
+    Wait,
 }
 
 pub struct LaunchOp {
@@ -63,12 +94,23 @@ impl Op {
     pub fn node_type(&self) -> i32 {
         match self {
             Op::Launch(_) => 0,
-            Op::Copy { .. } => 1,
+            Op::Copy { .. } | Op::Write { .. } => 1,
             Op::Fill { .. } => 2,
             Op::Call { .. } | Op::CallBack { .. } => 3,
             Op::Graph(_) => 4,
             Op::Alloc(_) => 10,
-            Op::Free => 11,
+            Op::Free | Op::Release(_) => 11,
+            Op::Wait => 6,
+            Op::Record { .. } => 7,
+        }
+    }
+
+    /// Whether the program's own code runs in it.
+    fn calls_host(&self) -> bool {
+        match self {
+            Op::Call { .. } | Op::CallBack { .. } => true,
+            Op::Graph(graph) => graph.nodes.iter().any(|node| node.op.calls_host()),
+            _ => false,
         }
     }
 }
@@ -78,21 +120,48 @@ impl Current {
         self.driver.state()
     }
 
-    /// Enqueues an operation: records it if the stream is being captured, else executes it, unless the context has
-    /// failed.
+    /// Enqueues an operation: records it if the stream is being captured; queues it if it runs the program's code or
+    /// comes after such an operation; else executes it, unless the context has failed.
     pub fn enqueue(&self, stream: Handle, op: Op) -> Outcome {
         let key = self.stream(stream)?;
-        if self.state().record(self.context, key, &op)? {
+        let mut state = self.state();
+        if state.record(self.context, key, &op)? {
             return Ok(());
         }
-        self.execute(&op)
+        let before = state.before(self.context, key);
+        if before.is_empty() && !op.calls_host() {
+            drop(state);
+            return self.execute(&op);
+        }
+        // As the manual says of pageable memory: a copy from it has left it when the call returns, and a copy to it is
+        // complete.
+        let pageable = |place: &Place| matches!(place, Place::Host(at) if !state.pinned.contains(*at));
+        match op {
+            Op::Copy { ref to, .. } if pageable(to) => {
+                drop(state);
+                self.driver.settle(&before);
+                self.execute(&op)
+            }
+            Op::Copy { to: Place::Device(to), from: from @ Place::Host(at), bytes } if pageable(&from) => {
+                let from = abi::host(at, bytes)?.into();
+                state.defer(self.context, key, [], |_| Op::Write { to, from }).map(drop)
+            }
+            op => state.defer(self.context, key, [], |_| op).map(drop),
+        }
     }
 
-    /// Executes the operation of a blocking call.
+    /// Executes the operation of a blocking call, on the legacy stream.
     pub fn perform(&self, op: Op) -> Outcome {
         self.before_blocking()?;
+        self.settle(StreamKey::Legacy);
         self.execute(&op)?;
-        self.wait()
+        self.report()
+    }
+
+    /// Waits for a stream's queued work.
+    pub fn settle(&self, key: StreamKey) {
+        let before = self.state().before(self.context, key);
+        self.driver.settle(&before);
     }
 
     /// The check for every blocking call on the legacy stream: fails if a capture in progress forbids it.
@@ -106,8 +175,14 @@ impl Current {
         self.state().unsafe_call()
     }
 
-    /// Reports a failure of the context, as every call does that waits for the device.
+    /// Waits for all work of the context.
     pub fn wait(&self) -> Outcome {
+        self.driver.settle_context(self.context);
+        self.report()
+    }
+
+    /// Reports a failure of the context, as every call does that waits for the device.
+    pub fn report(&self) -> Outcome {
         match &mut self.state().context(self.context)?.failure {
             None => Ok(()),
             Some(failure) => {
@@ -121,7 +196,15 @@ impl Current {
         Ok(self.state().context(self.context)?.failure.is_some())
     }
 
-    fn execute(&self, op: &Op) -> Outcome {
+    pub fn execute(&self, op: &Op) -> Outcome {
+        if let Op::Record { event, ticket } = op {
+            if let Some(event) = self.state().events.get_mut(event)
+                && matches!(event.state, Moment::Pending(latest) if latest == *ticket)
+            {
+                event.state = Moment::At(Instant::now());
+            }
+            return Ok(());
+        }
         // Like a card after a fault, a failed context executes nothing more.
         if self.failed()? {
             return Ok(());
@@ -139,6 +222,10 @@ impl Current {
                 }
                 Ok(())
             }
+            Op::Write { to, from } => {
+                let _device = lock(&self.driver.device);
+                Ok(machine.write(*to, from)?)
+            }
             Op::Fill { to, pattern, width, count } => {
                 let _device = lock(&self.driver.device);
                 Ok(machine.fill(*to, &pattern[..*width], *count)?)
@@ -152,7 +239,8 @@ impl Current {
                 Ok(())
             }
             Op::Graph(graph) => graph.nodes.iter().try_for_each(|node| self.execute(&node.op)),
-            Op::Alloc(_) | Op::Free => Ok(()),
+            Op::Release(address) => Ok(machine.free(*address)?),
+            Op::Alloc(_) | Op::Free | Op::Record { .. } | Op::Wait => Ok(()),
         }
     }
 

@@ -1,8 +1,12 @@
 //! Global memory: allocations, their contents, and shadow words that record which bytes were written, and by which
 //! block.
 //!
-//! Addresses are never reused, so a use after free cannot hit a newer allocation. A gap follows each allocation, so an
-//! index slightly out of bounds hits no other allocation.
+//! Addresses of device memory are never reused, so a use after free cannot hit a newer allocation. A gap follows each
+//! allocation, so an index slightly out of bounds hits no other allocation.
+//!
+//! Managed memory is the exception: its address is the host's own, so that both sides use the same bytes with no copies.
+//! The host may give that address away again after a free. Managed memory counts as written from the start, because
+//! the host's writes are ordinary stores that nothing here sees. Races between blocks are still found in it.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
@@ -30,6 +34,8 @@ const FIRST: u64 = 0x7f_0000_0000;
 const ALIGN: u64 = 256;
 /// The unused space after each allocation, in bytes.
 const GAP: u64 = 4096;
+/// The alignment of managed memory.
+const PAGE: usize = 4096;
 /// The number of freed allocations remembered for error messages.
 const REMEMBERED: usize = 1 << 12;
 
@@ -49,6 +55,10 @@ pub(super) struct Allocation {
     pub base: u64,
     pub size: usize,
     words: Box<[AtomicU64]>,
+    /// The bytes of `words` before the allocation's first: none, but for managed memory, which begins with a page.
+    skip: usize,
+    /// Whether the host reads and writes the same bytes.
+    pub managed: bool,
     /// Empty without checks.
     shadow: Box<[AtomicU64]>,
 }
@@ -70,7 +80,18 @@ fn zeroed(words: usize) -> Option<Box<[AtomicU64]>> {
 impl Allocation {
     fn new(base: u64, size: usize, checks: bool) -> Option<Self> {
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
-        Some(Allocation { base, size, words: zeroed(size.div_ceil(8))?, shadow })
+        Some(Allocation { base, size, words: zeroed(size.div_ceil(8))?, skip: 0, managed: false, shadow })
+    }
+
+    /// Memory at its real address, in whole pages of its own. An unused page follows it.
+    fn managed(size: usize, checks: bool) -> Option<Self> {
+        let words = zeroed(size.div_ceil(8).checked_add(3 * PAGE / 8)?)?;
+        let start = words.as_ptr().expose_provenance();
+        let first = start.next_multiple_of(PAGE);
+        let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
+        let made = Allocation { base: first as u64, size, words, skip: first - start, managed: true, shadow };
+        made.mark(0, size);
+        Some(made)
     }
 
     pub fn contains(&self, address: u64, bytes: usize) -> bool {
@@ -79,10 +100,10 @@ impl Allocation {
     }
 
     fn at<T>(&self, offset: usize) -> &T {
-        assert!(offset + size_of::<T>() <= self.words.len() * 8 && offset.is_multiple_of(align_of::<T>()));
-        // SAFETY: in bounds and aligned by the line above. `T` is always an atomic, valid for every bit pattern and
-        // under concurrent access.
-        unsafe { &*(self.words.as_ptr() as *const u8).add(offset).cast::<T>() }
+        assert!(offset + size_of::<T>() <= self.size.next_multiple_of(8) && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: aligned by the line above, since `skip` is a multiple of 8, and in bounds, since `words` has that many
+        // bytes after `skip`. `T` is always an atomic, valid for every bit pattern and under concurrent access.
+        unsafe { &*(self.words.as_ptr() as *const u8).add(self.skip + offset).cast::<T>() }
     }
 
     pub fn u8(&self, offset: usize) -> &AtomicU8 {
@@ -181,16 +202,26 @@ impl Memory {
         self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub fn alloc(&self, bytes: usize) -> Result<u64, MemoryError> {
+    /// Allocates device memory, or with `managed` memory that the host uses at the same address.
+    pub fn alloc(&self, bytes: usize, managed: bool) -> Result<u64, MemoryError> {
         let mut table = self.table();
         let free = self.total - table.used;
-        if bytes > free {
-            return Err(MemoryError::OutOfMemory { wanted: bytes, free, total: self.total });
-        }
-        let base = table.next;
         let full = MemoryError::OutOfMemory { wanted: bytes, free, total: self.total };
-        let made = Allocation::new(base, bytes, self.checks).ok_or(full)?;
-        table.next = (base + bytes as u64 + GAP).next_multiple_of(ALIGN);
+        if bytes > free {
+            return Err(full);
+        }
+        let made = match managed {
+            true => Allocation::managed(bytes, self.checks),
+            false => Allocation::new(table.next, bytes, self.checks),
+        };
+        let made = made.ok_or(full)?;
+        let base = made.base;
+        if managed {
+            // The host has given these addresses out again, so they are not those that were freed.
+            table.freed.retain(|start, size| start + *size as u64 <= base || *start >= base + bytes as u64);
+        } else {
+            table.next = (base + bytes as u64 + GAP).next_multiple_of(ALIGN);
+        }
         table.used += bytes;
         table.live.insert(base, Arc::new(made));
         table.snapshot = None;
@@ -290,7 +321,7 @@ impl Memory {
             Vec::new()
         };
         target.write(into, &data);
-        for (i, _) in written.iter().enumerate().filter(|(_, written)| !**written) {
+        for (i, _) in written.iter().enumerate().filter(|(_, written)| !**written && !target.managed) {
             target.shadow[(into + i) / 4].fetch_and(!(1 << ((into + i) % 4)), Relaxed);
         }
         Ok(())
@@ -336,8 +367,8 @@ mod tests {
     fn allocations_beyond_the_hosts_memory_fail_with_out_of_memory() {
         let memory = Memory::new(usize::MAX, true);
         for bytes in [usize::MAX, usize::MAX / 2, 1 << 60] {
-            assert!(matches!(memory.alloc(bytes), Err(MemoryError::OutOfMemory { .. })), "{bytes}");
+            assert!(matches!(memory.alloc(bytes, false), Err(MemoryError::OutOfMemory { .. })), "{bytes}");
         }
-        assert!(memory.alloc(0).is_ok() && memory.alloc(16).is_ok());
+        assert!(memory.alloc(0, false).is_ok() && memory.alloc(16, true).is_ok());
     }
 }

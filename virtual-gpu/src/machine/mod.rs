@@ -102,7 +102,13 @@ impl Machine {
 
     /// Allocates `bytes` bytes that count as unwritten; returns their address, a multiple of 256.
     pub fn alloc(&self, bytes: usize) -> Result<u64, MemoryError> {
-        self.memory.alloc(bytes)
+        self.memory.alloc(bytes, false)
+    }
+
+    /// Allocates `bytes` bytes that the host may access at the returned address, a multiple of 4096, until they are
+    /// freed. They are zero, and count as written.
+    pub fn alloc_managed(&self, bytes: usize) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes, true)
     }
 
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
@@ -154,7 +160,7 @@ impl Machine {
             }
             let bytes = variable.bytes().max(variable.initial.len());
             let failed = |error: MemoryError| LoadError::new(variable.line, format!("`{}`: {error}", variable.name));
-            let address = self.memory.alloc(bytes).map_err(failed)?;
+            let address = self.memory.alloc(bytes, false).map_err(failed)?;
             module.globals.push((variable.name.clone(), address, bytes));
             names.globals.insert(variable.name.clone(), address);
             // Bytes without an initializer are zero.
