@@ -74,15 +74,17 @@ fn launch(
     cx: &Current,
     function: Handle,
     launch: Launch,
-    stream: Handle,
+    (stream, programmatic): (Handle, bool),
     params: In<usize>,
     extra: In<usize>,
 ) -> Outcome {
     let function = lookup(cx, function)?;
-    cx.stream(stream)?;
+    let key = cx.stream(stream)?;
     check(&function, &launch)?;
     let params = gather(&function, params, extra)?;
-    cx.enqueue(stream, Op::Launch(LaunchOp { kernel: function.kernel, launch, params }.into()))
+    let programmatic = programmatic && cx.state().after_kernel.contains(&(cx.context, key));
+    let op = LaunchOp { kernel: function.kernel, launch, params, stream: key, programmatic };
+    cx.enqueue(stream, Op::Launch(op.into()))
 }
 
 #[unsafe(no_mangle)]
@@ -104,7 +106,7 @@ extern "C" fn cuLaunchKernel(
         block: [block_x, block_y, block_z],
         dynamic_shared: dynamic_shared as usize,
     };
-    within(|cx| launch(cx, function, shape, stream, params, extra))
+    within(|cx| launch(cx, function, shape, (stream, false), params, extra))
 }
 
 /// `CUlaunchConfig`.
@@ -129,8 +131,10 @@ struct Attribute {
 }
 
 /// Attributes without effect here, because every launch satisfies them or they concern only speed: none, caching,
-/// waiting policy, overlap with the previous launch, priority, memory domains, carveout.
-const HARMLESS: [i32; 8] = [0, 1, 3, 6, 8, 9, 10, 14];
+/// waiting policy, priority, memory domains, carveout.
+const HARMLESS: [i32; 7] = [0, 1, 3, 8, 9, 10, 14];
+/// Programmatic stream serialization: overlap with the kernel before, which the checks of reads know of.
+const PROGRAMMATIC: i32 = 6;
 const COOPERATIVE: i32 = 2;
 const CLUSTER: i32 = 4;
 
@@ -138,7 +142,7 @@ fn check_attribute(attribute: &Attribute) -> Outcome {
     match attribute.id {
         COOPERATIVE if attribute.value[0] == 0 => Ok(()),
         CLUSTER if attribute.value[..3].iter().all(|n| *n <= 1) => Ok(()),
-        id if HARMLESS.contains(&id) => Ok(()),
+        id if id == PROGRAMMATIC || HARMLESS.contains(&id) => Ok(()),
         id => Err(Code::NotSupported.because(format!("launch attribute {id}"))),
     }
 }
@@ -147,10 +151,13 @@ fn check_attribute(attribute: &Attribute) -> Outcome {
 extern "C" fn cuLaunchKernelEx(config: In<Config>, function: Handle, params: In<usize>, extra: In<usize>) -> CUresult {
     within(|cx| {
         let config = config.get()?;
+        let mut programmatic = false;
         for index in 0..config.attribute_count as usize {
-            check_attribute(&array::<Attribute>(config.attributes).at(index)?)?;
+            let attribute = array::<Attribute>(config.attributes).at(index)?;
+            check_attribute(&attribute)?;
+            programmatic |= attribute.id == PROGRAMMATIC && attribute.value[0] != 0;
         }
         let shape = Launch { grid: config.grid, block: config.block, dynamic_shared: config.dynamic_shared as usize };
-        launch(cx, function, shape, config.stream, params, extra)
+        launch(cx, function, shape, (config.stream, programmatic), params, extra)
     })
 }

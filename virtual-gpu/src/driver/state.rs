@@ -1,6 +1,6 @@
 //! The driver's state: one device, and a table for each kind of handle.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -51,6 +51,9 @@ pub struct State {
     /// The advice for each page of a managed allocation, by address; empty until there is any.
     pub managed: HashMap<u64, Vec<Advice>>,
     pub pinned: super::host::Pinned,
+    /// The streams on which a kernel was enqueued last, and the number of each stream's last launch.
+    pub after_kernel: HashSet<(Handle, StreamKey)>,
+    pub launched: HashMap<(Handle, StreamKey), u64>,
     pub tickets: Ticket,
     /// The queued operations that have not ended.
     pub unfinished: BTreeMap<Ticket, Unfinished>,
@@ -194,6 +197,8 @@ impl Driver {
             allocations: HashMap::new(),
             managed: HashMap::new(),
             pinned: Default::default(),
+            after_kernel: HashSet::new(),
+            launched: HashMap::new(),
             tickets: 0,
             unfinished: BTreeMap::new(),
             queues: HashMap::new(),

@@ -12,7 +12,7 @@ use super::graph::Graph;
 use super::host::run_host_function;
 use super::queue::Ticket;
 use super::state::{Driver, Failure, Moment, State, lock};
-use crate::machine::{Counts, Kernel, Launch, Machine, TrapKind};
+use crate::machine::{Counts, Kernel, Launch, Machine, TrapKind, launch_number};
 
 /// The driver and the current context of a call in progress.
 pub struct Current {
@@ -74,6 +74,9 @@ pub struct LaunchOp {
     pub kernel: Arc<Kernel>,
     pub launch: Launch,
     pub params: Vec<u8>,
+    pub stream: StreamKey,
+    /// Whether it may begin ahead of the end of the kernel before it on its stream (programmatic stream serialization).
+    pub programmatic: bool,
 }
 
 /// Memory that a capture allocated. It keeps its address as long as a graph of that capture exists.
@@ -125,6 +128,11 @@ impl Current {
     pub fn enqueue(&self, stream: Handle, op: Op) -> Outcome {
         let key = self.stream(stream)?;
         let mut state = self.state();
+        if matches!(op, Op::Launch(_)) {
+            state.after_kernel.insert((self.context, key));
+        } else {
+            state.after_kernel.remove(&(self.context, key));
+        }
         if state.record(self.context, key, &op)? {
             return Ok(());
         }
@@ -245,8 +253,11 @@ impl Current {
     }
 
     fn launch(&self, op: &LaunchOp) -> Outcome {
+        let number = launch_number();
+        let before = self.state().launched.insert((self.context, op.stream), number);
         let device = lock(&self.driver.device);
-        let outcome = self.driver.machine.launch(&op.kernel, &op.launch, &op.params);
+        let ahead = before.filter(|_| op.programmatic);
+        let outcome = self.driver.machine.launch_as(number, ahead, &op.kernel, &op.launch, &op.params);
         drop(device);
         match outcome {
             Ok(counts) => self.write_counts(op, &counts),

@@ -50,3 +50,27 @@ fn a_dependent_launch_reads_what_the_first_has_written_after_its_wait() {
         assert!((0..n as usize).all(|i| y[i] == wanted(i)), "{n}");
     }
 }
+
+/// Only the virtual GPU tells: on a card this is a race.
+#[test]
+fn a_dependent_launch_without_its_wait_is_caught_unless_a_copy_came_between() {
+    if real() {
+        return;
+    }
+    let ptx = include_str!("../kernels/hopper/dependent.ptx").replace("griddepcontrol.wait;", "");
+    let n = 200u32;
+    for (between, attribute, caught) in [(false, true, true), (false, false, false), (true, true, false)] {
+        let Some(_context) = hopper() else { return };
+        let module = compile(&older(&ptx));
+        let [x, bias, y] = [0, 1, 2].map(|_| upload(&vec![1f32; n as usize]));
+        ok(launch(function(module, "first"), 4, &[pointer(&x), pointer(&n)], false));
+        if between {
+            ok(unsafe { sys::cuMemsetD32Async(bias, 0, n as usize, null_mut()) });
+        }
+        let reads = [pointer(&x), pointer(&bias), pointer(&y), pointer(&n)];
+        ok(launch(function(module, "second"), 4, &reads, attribute));
+        let ended = unsafe { sys::cuCtxSynchronize() };
+        let wanted = if caught { CUresult::CUDA_ERROR_LAUNCH_FAILED } else { CUresult::CUDA_SUCCESS };
+        assert_eq!(ended, wanted, "a copy between: {between}, the attribute: {attribute}");
+    }
+}
