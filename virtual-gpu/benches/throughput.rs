@@ -6,6 +6,7 @@ mod common;
 use std::time::Instant;
 
 use common::machine::*;
+use common::tensor::{Kind, Tensor};
 use common::{Args, Rng};
 use virtual_gpu::machine::{Config, Machine};
 
@@ -49,6 +50,29 @@ fn main() {
             let rate = counts.thread_instructions as f64 / seconds / 1e6;
             let sums = if ordered_sums { "in order" } else { "as a card's" };
             println!("checks {checks}: bf16 mma 512^3, sums {sums} {seconds:.3} s, {rate:.0} M thread instructions/s");
+        }
+        for ordered_sums in [false, true] {
+            let config = Config { compute_capability: (9, 0), checks, ordered_sums, ..Config::default() };
+            let machine = Machine::new(config);
+            let (m, n, k) = (1024, 1024, 1024);
+            let mut half =
+                |count: usize| -> Vec<u16> { (0..count).map(|_| (rng.float().to_bits() >> 16) as u16).collect() };
+            let maps = [(upload(&machine, &half(m * k)), m, k, 128), (upload(&machine, &half(n * k)), n, k, 64)]
+                .into_iter()
+                .chain([(machine.alloc(m * n * 2).expect("memory"), m, n, 64)])
+                .map(|(at, rows, columns, tall)| {
+                    let dims = [columns as u64, rows as u64];
+                    Tensor::tiled(Kind::Bf16, at, &dims, &[64, tall]).swizzled(128).on(&machine)
+                });
+            let args = maps.fold(Args::default(), |args, map| args.map(&map)).int(k);
+            let module = machine.load(include_str!("../tests/kernels/hopper/gemm.ptx")).expect("loads");
+            let grid = [(n / 64) as u32, (m / 128) as u32, 1];
+            let start = Instant::now();
+            run(&machine, &module, "gemm_bf16", grid, [384, 1, 1], 114_752, args).expect("runs");
+            let seconds = start.elapsed().as_secs_f64();
+            let rate = 2e-9 * (m * n * k) as f64 / seconds;
+            let sums = if ordered_sums { "in order" } else { "as a card's" };
+            println!("checks {checks}: bf16 wgmma 1024^3, sums {sums} {seconds:.3} s, {rate:.1} GFLOP/s");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Loads, stores, atomics and asynchronous copies, with their checks.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::counts::Counts;
@@ -7,7 +8,7 @@ use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
 use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN};
 use super::program::*;
-use super::shared::{Actor, Fault, Touch};
+use super::shared::{Actor, Alike, Fault, Touch};
 use super::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use super::trap::TrapKind;
 use super::warp::{Copying, Warp};
@@ -30,6 +31,9 @@ fn store(found: &Allocation, at: usize, size: usize, value: u64) {
         _ => found.u64(at).store(value, Relaxed),
     }
 }
+
+/// Bytes from which on a read is first looked at as a whole: one of bulk copies.
+const LONG: usize = 32;
 
 /// For each shadow word of an access: the byte offset of its four bytes, and the mask of those accessed.
 fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
@@ -309,6 +313,17 @@ impl<'a> Env<'a> {
         lane: usize,
         verb: &str,
     ) -> Done {
+        if bytes >= LONG && at.is_multiple_of(4) && bytes.is_multiple_of(4) {
+            let old = |shadow: &AtomicU64| {
+                let shadow = shadow.load(Relaxed);
+                let launch = shadow & LAUNCH;
+                let ahead = self.unwaited != 0 && launch == self.unwaited;
+                shadow & WRITTEN == WRITTEN && launch != self.tag & LAUNCH && !ahead
+            };
+            if found.shadows(at, bytes).iter().all(old) {
+                return Ok(());
+            }
+        }
         for (word, mask) in shadow_words(at, bytes) {
             let Some(shadow) = found.shadow(word) else { return Ok(()) };
             let shadow = shadow.load(Relaxed);
@@ -463,7 +478,7 @@ impl<'a> Env<'a> {
                 let at = self.shared_bounds(address, 16, lane, "ldmatrix")?;
                 // A race is reported for the lane that supplied the address; other lanes receive the values as well.
                 let actor = Actor { alone: false, ..self.actor(warp, lane) };
-                self.shared.touch(at, 16, actor, Touch::Read)?;
+                self.shared.touch_alike(at, 16, actor, Touch::Read, &mut Alike::default())?;
                 for (value, bytes) in row.iter_mut().zip(self.shared.slice(at, 16).as_chunks().0) {
                     *value = u16::from_le_bytes(*bytes);
                 }

@@ -171,17 +171,18 @@ impl Env<'_> {
                 return wrong(format!("no wgmma.fence since another instruction touched its {what}"));
             }
         }
-        for matrix in pending.iter() {
+        // A chain of products on one set of accumulators is the usual case, and needs no look at each.
+        for matrix in pending.iter().filter(|matrix| matrix.columns != wgmma.n || matrix.d != wgmma.d) {
             let shares = wgmma.d.iter().any(|row| matrix.d.contains(row));
-            if shares && (matrix.columns != wgmma.n || matrix.d != wgmma.d) {
+            if shares {
                 return wrong(format!(
                     "its accumulators are those of a wgmma of {} columns in flight, which has another shape",
                     matrix.columns
                 ));
             }
-            if wgmma.d.iter().any(|row| matrix.a.contains(row)) {
-                return wrong("its accumulators are registers of A of a wgmma in flight".into());
-            }
+        }
+        if pending.iter().any(|matrix| matrix.a.iter().any(|row| wgmma.d.contains(row))) {
+            return wrong("its accumulators are registers of A of a wgmma in flight".into());
         }
         let a: Vec<R> = a.iter().filter(is_register).copied().collect();
         for row in wgmma.d.iter().chain(&a) {

@@ -55,8 +55,10 @@ pub(super) struct Allocation {
     pub base: u64,
     pub size: usize,
     words: Box<[AtomicU64]>,
-    /// The bytes of `words` before the allocation's first: none, but for managed memory, which begins with a page.
+    /// The bytes of `words` before the allocation's first: none, but for managed memory, which begins with a page. And how many
+    /// follow that may be accessed.
     skip: usize,
+    room: usize,
     /// Whether the host reads and writes the same bytes.
     pub managed: bool,
     /// Empty without checks.
@@ -80,7 +82,8 @@ fn zeroed(words: usize) -> Option<Box<[AtomicU64]>> {
 impl Allocation {
     fn new(base: u64, size: usize, checks: bool) -> Option<Self> {
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
-        Some(Allocation { base, size, words: zeroed(size.div_ceil(8))?, skip: 0, managed: false, shadow })
+        let (words, room) = (zeroed(size.div_ceil(8))?, size.div_ceil(8) * 8);
+        Some(Allocation { base, size, words, skip: 0, room, managed: false, shadow })
     }
 
     /// Memory at its real address, in whole pages of its own. An unused page follows it.
@@ -89,7 +92,8 @@ impl Allocation {
         let start = words.as_ptr().expose_provenance();
         let first = start.next_multiple_of(PAGE);
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
-        let made = Allocation { base: first as u64, size, words, skip: first - start, managed: true, shadow };
+        let (base, skip, room) = (first as u64, first - start, size.next_multiple_of(8));
+        let made = Allocation { base, size, words, skip, room, managed: true, shadow };
         made.mark(0, size);
         Some(made)
     }
@@ -100,7 +104,7 @@ impl Allocation {
     }
 
     fn at<T>(&self, offset: usize) -> &T {
-        assert!(offset + size_of::<T>() <= self.size.next_multiple_of(8) && offset.is_multiple_of(align_of::<T>()));
+        assert!(offset + size_of::<T>() <= self.room && offset.is_multiple_of(align_of::<T>()));
         // SAFETY: aligned by the line above, since `skip` is a multiple of 8, and in bounds, since `words` has that many
         // bytes after `skip`. `T` is always an atomic, valid for every bit pattern and under concurrent access.
         unsafe { &*(self.words.as_ptr() as *const u8).add(self.skip + offset).cast::<T>() }
@@ -125,6 +129,11 @@ impl Allocation {
     /// The shadow word of the four bytes that hold `offset`; `None` without checks.
     pub fn shadow(&self, offset: usize) -> Option<&AtomicU64> {
         self.shadow.get(offset / 4)
+    }
+
+    /// The shadow words of a run of whole words; none without checks.
+    pub fn shadows(&self, offset: usize, bytes: usize) -> &[AtomicU64] {
+        self.shadow.get(offset / 4..(offset + bytes) / 4).unwrap_or_default()
     }
 
     /// Marks bytes as written by the host.

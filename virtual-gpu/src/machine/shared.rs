@@ -105,11 +105,11 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Alike(Option<(Cell, Cell)>);
 
-/// The time of an access, and the addresses of the mbarriers by their slots.
-#[derive(Clone, Copy)]
+/// The time of an access, and what a cell refers to: the addresses of the mbarriers by their slots, and lists of readers.
 struct Now<'a> {
     generation: u32,
     slots: &'a [usize],
+    readers: &'a mut Readers,
 }
 
 impl Shared {
@@ -155,13 +155,13 @@ impl Shared {
             return Ok(());
         }
         let mut from = at;
-        let now = Now { generation: self.generation, slots: self.mbarriers.slots() };
         while from < at + size {
             let word = from / 4;
             let until = (at + size).min(word * 4 + 4);
             let cell = &mut self.cells[word];
             if cell.flags & SPLIT == 0 && until - from == 4 {
-                check(cell, from, actor, touch, now, &mut self.readers)?;
+                let (generation, slots) = (self.generation, self.mbarriers.slots());
+                check(cell, from, actor, touch, &mut Now { generation, slots, readers: &mut self.readers })?;
             } else {
                 self.touch_bytes(from, until, actor, touch)?;
                 return self.touch(until, at + size - until, actor, touch);
@@ -195,7 +195,7 @@ impl Shared {
                 _ => {
                     self.touch(word * 4, 4, actor, touch)?;
                     let after = self.cells[word];
-                    if (before.flags | after.flags) & (SPLIT | MANY) == 0 {
+                    if (before.flags | after.flags) & SPLIT == 0 {
                         alike.0 = Some((before, after));
                     }
                 }
@@ -221,14 +221,12 @@ impl Shared {
         if self.cells[word].flags & SPLIT == 0 {
             let cell = &mut self.cells[word];
             self.bytes[word] = [*cell; 4];
-            if cell.flags & MANY != 0 {
-                self.bytes[word][1..].iter_mut().for_each(|byte| byte.readers = self.readers.copy(cell.readers));
-            }
-            cell.flags = cell.flags & !MANY | SPLIT;
+            cell.flags |= SPLIT;
         }
-        let now = Now { generation: self.generation, slots: self.mbarriers.slots() };
+        let (generation, slots) = (self.generation, self.mbarriers.slots());
         for at in from..until {
-            check(&mut self.bytes[word][at % 4], at, actor, touch, now, &mut self.readers)?;
+            let now = &mut Now { generation, slots, readers: &mut self.readers };
+            check(&mut self.bytes[word][at % 4], at, actor, touch, now)?;
         }
         if self.bytes[word] == [self.bytes[word][0]; 4] {
             self.cells[word] = self.bytes[word][0];
@@ -247,14 +245,7 @@ fn fault(kind: TrapKind, actor: Actor, message: String) -> Result<(), Box<Fault>
 }
 
 #[inline]
-fn check(
-    cell: &mut Cell,
-    at: usize,
-    actor: Actor,
-    touch: Touch,
-    now: Now,
-    readers: &mut Readers,
-) -> Result<(), Box<Fault>> {
+fn check(cell: &mut Cell, at: usize, actor: Actor, touch: Touch, now: &mut Now) -> Result<(), Box<Fault>> {
     if touch == Touch::Arrive {
         (cell.written, cell.flags) = (now.generation, cell.flags & !PENDING);
         return Ok(());
@@ -283,7 +274,7 @@ fn check(
             if touch == Touch::AsyncPeek {
                 return Ok(());
             }
-            note_read(cell, actor, now.generation, strong, readers);
+            note_read(cell, actor, strong, now);
         }
         _ => {
             let changes = !matches!(touch, Touch::Write(false) | Touch::StrongWrite(false));
@@ -291,8 +282,8 @@ fn check(
                 return unordered_write(at, actor, touch, now, (cell.writer, "wrote"));
             }
             let read_excused = cell.reader == Agent::NOBODY || strong && cell.flags & READ_STRONG != 0;
-            if !read_excused && changes && !readers_ordered(cell, actor, readers) {
-                return unordered_write(at, actor, touch, now, (unordered_reader(cell, actor, readers), "read"));
+            if !read_excused && changes && !readers_ordered(cell, actor, now.readers) {
+                return unordered_write(at, actor, touch, now, (unordered_reader(cell, actor, now.readers), "read"));
             }
             if touch == Touch::Atomic && cell.writer == Agent::NOBODY {
                 let message = format!("shared address {at:#x} is updated, but was never written");
@@ -305,9 +296,6 @@ fn check(
             };
             // A write of the same value keeps the readers: a later change may still race with them.
             if changes {
-                if cell.flags & MANY != 0 {
-                    readers.drop(cell.readers);
-                }
                 *cell = Cell { written: now.generation, writer: actor.agent, flags, ..UNTOUCHED };
             } else if writer_ordered {
                 (cell.written, cell.writer) = (now.generation, actor.agent);
@@ -320,7 +308,7 @@ fn check(
 
 /// An access to what no access may touch now.
 #[cold]
-fn busy(cell: &Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Result<(), Box<Fault>> {
+fn busy(cell: &Cell, at: usize, actor: Actor, touch: Touch, now: &Now) -> Result<(), Box<Fault>> {
     let reads = matches!(touch, Touch::Read | Touch::StrongRead | Touch::AsyncRead | Touch::AsyncPeek);
     let verb = if reads { "read" } else { "overwritten" };
     if cell.flags & MBARRIER != 0 {
@@ -336,7 +324,7 @@ fn busy(cell: &Cell, at: usize, actor: Actor, touch: Touch, now: Now) -> Result<
 }
 
 #[cold]
-fn unordered_read(cell: &Cell, at: usize, actor: Actor, now: Now) -> Result<(), Box<Fault>> {
+fn unordered_read(cell: &Cell, at: usize, actor: Actor, now: &Now) -> Result<(), Box<Fault>> {
     let (kind, why) = match cell.writer.who() {
         Who::Copies(_) => (
             TrapKind::AsyncCopy,
@@ -356,7 +344,7 @@ fn unordered_read(cell: &Cell, at: usize, actor: Actor, now: Now) -> Result<(), 
 
 /// Checks that a proxy fence has shown the word to the async proxy.
 #[inline]
-fn fenced(cell: &Cell, at: usize, actor: Actor, now: Now) -> Result<(), Box<Fault>> {
+fn fenced(cell: &Cell, at: usize, actor: Actor, now: &Now) -> Result<(), Box<Fault>> {
     if !matches!(cell.writer.who(), Who::Thread(_))
         || actor.knowledge.has_fenced(actor.thread % 32, cell.writer, cell.written)
     {
@@ -375,7 +363,7 @@ fn unordered_write(
     at: usize,
     actor: Actor,
     touch: Touch,
-    now: Now,
+    now: &Now,
     (other, verb): (Agent, &str),
 ) -> Result<(), Box<Fault>> {
     let by = if touch == Touch::AsyncWrite { format!(" by {}", now.name(actor.agent)) } else { String::new() };
@@ -392,7 +380,7 @@ fn unordered_write(
 }
 
 impl Now<'_> {
-    fn name(self, agent: Agent) -> String {
+    fn name(&self, agent: Agent) -> String {
         match agent.who() {
             Who::Nobody => "nobody".to_string(),
             Who::Thread(thread) => format!("thread {thread}"),
@@ -440,13 +428,15 @@ fn unordered_reader(cell: &Cell, actor: Actor, readers: &Readers) -> Agent {
 }
 
 #[inline]
-fn note_read(cell: &mut Cell, actor: Actor, now: u32, strong: bool, readers: &mut Readers) {
-    let me = actor.agent;
+fn note_read(cell: &mut Cell, actor: Actor, strong: bool, now: &mut Now) {
+    let (me, readers, now) = (actor.agent, &mut *now.readers, now.generation);
+    // Lanes of a warp mostly read what others of it do.
+    if cell.read == now && cell.flags & (MANY | READ_STRONG) == 0 && cell.readers >> me.column() & 1 == 1 {
+        cell.reader = me;
+        return;
+    }
     let several = cell.readers != 0 || cell.flags & MANY != 0;
     if cell.reader == me && !several || cell.reader == Agent::NOBODY || readers_ordered(cell, actor, readers) {
-        if cell.flags & MANY != 0 {
-            readers.drop(cell.readers);
-        }
         (cell.reader, cell.read, cell.readers) = (me, now, 0);
         cell.flags = cell.flags & !(READ_STRONG | MANY) | if strong { READ_STRONG } else { 0 };
         return;
@@ -458,7 +448,7 @@ fn note_read(cell: &mut Cell, actor: Actor, now: u32, strong: bool, readers: &mu
         (cell.readers, cell.flags) = (readers.list(cell.readers, cell.read), cell.flags | MANY);
     }
     if cell.flags & MANY != 0 {
-        readers.note(cell.readers, me, now);
+        cell.readers = readers.with(cell.readers, me, now);
     } else {
         cell.readers |= 1 << me.column();
     }
