@@ -42,7 +42,10 @@ fn attribute(cx: &Current, value: Out<c_void>, attribute: i32, address: DevicePo
         HOST_POINTER if managed || on_device.is_none() => untyped(value).put(address),
         BUFFER_ID | RANGE_START => device.map_err(Into::into).and_then(|(base, _)| untyped(value).put(base)),
         IS_MANAGED => untyped(value).put(u32::from(managed)),
-        DEVICE_ORDINAL => untyped(value).put(0i32),
+        DEVICE_ORDINAL => {
+            let home = cx.driver.machine.home(address).map(|home| home.device);
+            untyped(value).put(home.map_or_else(|| cx.device(), Ok)? as i32)
+        }
         RANGE_SIZE => device.map_err(Into::into).and_then(|(_, bytes)| untyped(value).put(bytes)),
         MAPPED => untyped(value).put(1u32),
         HOST_POINTER | 10 | 15 => Err(Code::InvalidValue.into()),

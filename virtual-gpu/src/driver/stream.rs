@@ -107,7 +107,7 @@ extern "C" fn cuStreamGetCtx(stream: Handle, context: Out<Handle>) -> CUresult {
 extern "C" fn cuStreamGetDevice(stream: Handle, device: Out<i32>) -> CUresult {
     within(|cx| {
         described(cx, stream)?;
-        device.put(0)
+        device.put(cx.device()? as i32)
     })
 }
 

@@ -19,7 +19,7 @@ fn check(cx: &Current, place: Place, bytes: usize) -> Outcome {
     Ok(())
 }
 
-fn copy_op(cx: &Current, to: Place, from: Place, bytes: usize) -> Outcome<Option<Op>> {
+pub fn copy_op(cx: &Current, to: Place, from: Place, bytes: usize) -> Outcome<Option<Op>> {
     if bytes == 0 {
         return Ok(None);
     }
@@ -101,47 +101,6 @@ extern "C" fn cuMemcpyAsync(to: DevicePointer, from: DevicePointer, bytes: usize
     within(|cx| {
         cx.stream(stream)?;
         match copy_op(cx, place(cx, to), place(cx, from), bytes)? {
-            Some(op) => cx.enqueue(stream, op),
-            None => Ok(()),
-        }
-    })
-}
-
-/// Checks that both contexts exist; both are on the only device.
-fn check_peers(cx: &Current, contexts: [Handle; 2]) -> Outcome {
-    contexts.into_iter().try_for_each(|context| cx.state().context(context).map(|_| ()))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuMemcpyPeer(
-    to: DevicePointer,
-    to_context: Handle,
-    from: DevicePointer,
-    from_context: Handle,
-    bytes: usize,
-) -> CUresult {
-    within(|cx| {
-        check_peers(cx, [to_context, from_context])?;
-        match copy_op(cx, Place::Device(to), Place::Device(from), bytes)? {
-            Some(op) => cx.perform(op),
-            None => Ok(()),
-        }
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuMemcpyPeerAsync(
-    to: DevicePointer,
-    to_context: Handle,
-    from: DevicePointer,
-    from_context: Handle,
-    bytes: usize,
-    stream: Handle,
-) -> CUresult {
-    within(|cx| {
-        cx.stream(stream)?;
-        check_peers(cx, [to_context, from_context])?;
-        match copy_op(cx, Place::Device(to), Place::Device(from), bytes)? {
             Some(op) => cx.enqueue(stream, op),
             None => Ok(()),
         }

@@ -3,6 +3,7 @@
 mod capture;
 mod context;
 mod cudarc_safe;
+mod devices;
 mod failure;
 mod handles;
 mod launch;
