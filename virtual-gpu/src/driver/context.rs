@@ -44,6 +44,17 @@ impl Current {
     pub fn device(&self) -> Outcome<usize> {
         Ok(self.state().context(self.context)?.device)
     }
+
+    /// The call in the context of a stream, which need not be the current one: copies, fills and waits may name a stream
+    /// of another context, and then belong to that. Launches may not.
+    pub fn of(&self, stream: Handle) -> Outcome<Current> {
+        let mut state = self.state();
+        let context = state.streams.get(&stream).map_or(self.context, |stream| stream.context);
+        match state.context(context)?.failure {
+            Some(failure) if failure.reported => Err(failure.code.into()),
+            _ => Ok(Current { driver: self.driver, context }),
+        }
+    }
 }
 
 pub fn create(state: &mut State, device: usize, primary: bool, flags: u32) -> Handle {

@@ -115,6 +115,7 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
         return Err(Code::InvalidValue.into());
     }
     find(&cx.state().pools, pool)?;
+    let cx = &cx.of(stream)?;
     let key = cx.stream(stream)?;
     let status = cx.state().capture_status(cx.context, key);
     match status {
@@ -136,7 +137,7 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
 #[unsafe(no_mangle)]
 extern "C" fn cuMemAllocAsync(address: Out<DevicePointer>, bytes: usize, stream: Handle) -> CUresult {
     within(|cx| {
-        let device = cx.device()?;
+        let device = cx.of(stream)?.device()?;
         let pool = cx.state().devices[device].current_pool;
         allocate_async(cx, address, bytes, pool, stream)
     })
@@ -155,6 +156,7 @@ extern "C" fn cuMemAllocFromPoolAsync(
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFreeAsync(address: DevicePointer, stream: Handle) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         let key = cx.stream(stream)?;
         if address == 0 {
             return Ok(());

@@ -121,6 +121,7 @@ extern "C" fn cuMemcpyPeerAsync(
     stream: Handle,
 ) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         cx.stream(stream)?;
         check_ends(cx, [(to, to_context), (from, from_context)])?;
         match copy_op(cx, Place::Device(to), Place::Device(from), bytes)? {

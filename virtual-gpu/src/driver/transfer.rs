@@ -42,6 +42,7 @@ fn copy(to: Place, from: Place, bytes: usize) -> CUresult {
 
 fn copy_async(to: Place, from: Place, bytes: usize, stream: Handle) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         cx.stream(stream)?;
         match copy_op(cx, to, from, bytes)? {
             Some(op) => cx.enqueue(stream, op),
@@ -99,6 +100,7 @@ extern "C" fn cuMemcpyDtoDAsync_v2(to: DevicePointer, from: DevicePointer, bytes
 #[unsafe(no_mangle)]
 extern "C" fn cuMemcpyAsync(to: DevicePointer, from: DevicePointer, bytes: usize, stream: Handle) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         cx.stream(stream)?;
         match copy_op(cx, place(cx, to), place(cx, from), bytes)? {
             Some(op) => cx.enqueue(stream, op),
@@ -110,6 +112,7 @@ extern "C" fn cuMemcpyAsync(to: DevicePointer, from: DevicePointer, bytes: usize
 /// A fill of `count` elements of `width` bytes.
 fn fill(to: DevicePointer, value: u32, width: usize, count: usize, stream: Option<Handle>) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream.unwrap_or(0))?;
         stream.map(|stream| cx.stream(stream)).transpose()?;
         if count == 0 {
             return Ok(());
