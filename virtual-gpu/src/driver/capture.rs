@@ -33,7 +33,7 @@ impl StreamKey {
             0 | 1 => Ok(StreamKey::Legacy),
             2 => Ok(StreamKey::PerThread(std::thread::current().id())),
             _ if find(&state.streams, handle)?.context == context => Ok(StreamKey::Created(handle)),
-            // The real driver accepts some uses of another context's stream; refusing all of them is the safe choice.
+            // Calls that may name another context's stream have changed to that context before (`Current::of`).
             _ => Err(Code::InvalidHandle.because("the stream belongs to a context that is not current")),
         }
     }

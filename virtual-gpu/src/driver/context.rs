@@ -1,16 +1,17 @@
-//! Initialisation, primary contexts, and the context stack of each thread.
+//! Initialisation, and the context stack of each thread.
 //!
-//! All contexts share the one device and its address space. Destroying a context destroys everything created in it.
+//! All contexts share one address space. Destroying a context destroys everything created in it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::ManuallyDrop;
 
 use super::abi::{Handle, In, Out};
 use super::boundary::{Outcome, answer, call, say, within};
 use super::error::{CUresult, Code};
 use super::settings;
-use super::state::{Context, Driver, State, initialise, lock};
+use super::state::{Context, Driver, State, driver, initialise, lock};
+use super::work::Current;
 
 thread_local! {
     /// Never dropped: the destructor of a program's own thread-local may still free device memory.
@@ -32,15 +33,36 @@ extern "C" fn cuDriverGetVersion(version: Out<i32>) -> CUresult {
     answer(|| version.put(settings::driver_version().map_err(|why| Code::InvalidValue.because(why))?))
 }
 
-/// Checks a device ordinal: the only device is number 0.
-pub fn check_device(device: i32) -> Outcome {
-    if device == 0 { Ok(()) } else { Err(Code::InvalidDevice.into()) }
+/// Checks a device ordinal, and returns it as an index of the devices.
+pub fn check_device(device: i32) -> Outcome<usize> {
+    let devices = driver()?.settings.devices;
+    usize::try_from(device).ok().filter(|index| *index < devices).ok_or(Code::InvalidDevice.into())
 }
 
-fn create(state: &mut State, primary: bool, flags: u32) -> Handle {
+impl Current {
+    /// The current context's device.
+    pub fn device(&self) -> Outcome<usize> {
+        Ok(self.state().context(self.context)?.device)
+    }
+
+    /// The call in the context of a stream, which need not be the current one: copies, fills and waits may name a stream
+    /// of another context, and then belong to that. Launches may not.
+    pub fn of(&self, stream: Handle) -> Outcome<Current> {
+        let mut state = self.state();
+        let context = state.streams.get(&stream).map_or(self.context, |stream| stream.context);
+        match state.context(context)?.failure {
+            Some(failure) if failure.reported => Err(failure.code.into()),
+            _ => Ok(Current { driver: self.driver, context }),
+        }
+    }
+}
+
+pub fn create(state: &mut State, device: usize, primary: bool, flags: u32) -> Handle {
     let handle = state.handle();
     let context = Context {
         id: handle as u64 >> 4,
+        device,
+        peers: HashSet::new(),
         primary,
         flags,
         cache_config: 0,
@@ -52,7 +74,7 @@ fn create(state: &mut State, primary: bool, flags: u32) -> Handle {
     handle
 }
 
-fn destroy(driver: &Driver, context: Handle) {
+pub fn destroy(driver: &Driver, context: Handle) {
     driver.settle_context(context);
     // Another thread may be executing some work now.
     let _device = lock(&driver.device);
@@ -64,82 +86,13 @@ fn destroy(driver: &Driver, context: Handle) {
     }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn cuDevicePrimaryCtxRetain(context: Out<Handle>, device: i32) -> CUresult {
-    call(|driver| {
-        check_device(device)?;
-        if context.is_null() {
-            return Err(Code::InvalidValue.into());
-        }
-        // Locked throughout: threads that retain at the same time must all get the same context.
-        let mut state = driver.state();
-        let flags = state.primary_flags;
-        let (handle, count) = state.primary.unwrap_or_else(|| (create(&mut state, true, flags), 0));
-        state.primary = Some((handle, count + 1));
-        context.put(handle)
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> CUresult {
-    call(|driver| {
-        check_device(device)?;
-        let mut state = driver.state();
-        let (handle, count) = state.primary.ok_or(Code::InvalidContext)?;
-        state.primary = (count > 1).then_some((handle, count - 1));
-        drop(state);
-        if count == 1 {
-            destroy(driver, handle);
-        }
-        Ok(())
-    })
-}
-
-/// Destroys the contents of the primary context. The context stays, empty and under the same handle, as on a card.
-#[unsafe(no_mangle)]
-extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> CUresult {
-    call(|driver| {
-        check_device(device)?;
-        let known = driver.state().primary;
-        if let Some((handle, _)) = known {
-            destroy(driver, handle);
-            let mut state = driver.state();
-            let flags = state.primary_flags;
-            let fresh = create(&mut state, true, flags);
-            if let Some(context) = state.contexts.remove(&fresh) {
-                state.contexts.insert(handle, context);
-            }
-        }
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> CUresult {
-    call(|driver| {
-        check_device(device)?;
-        driver.state().primary_flags = flags;
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) -> CUresult {
-    call(|driver| {
-        check_device(device)?;
-        let state = driver.state();
-        flags.put(state.primary_flags)?;
-        active.put(state.primary.is_some() as i32)
-    })
-}
-
 fn create_and_push(context: Out<Handle>, flags: u32, device: i32) -> CUresult {
     call(|driver| {
-        check_device(device)?;
+        let device = check_device(device)?;
         if context.is_null() {
             return Err(Code::InvalidValue.into());
         }
-        let handle = create(&mut driver.state(), false, flags);
+        let handle = create(&mut driver.state(), device, false, flags);
         STACK.with_borrow_mut(|stack| stack.push(handle));
         context.put(handle)
     })
@@ -230,7 +183,7 @@ extern "C" fn cuCtxGetCurrent(context: Out<Handle>) -> CUresult {
 
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxGetDevice(device: Out<i32>) -> CUresult {
-    within(|_| device.put(0))
+    within(|cx| device.put(cx.device()? as i32))
 }
 
 #[unsafe(no_mangle)]
@@ -376,21 +329,5 @@ mod tests {
         });
         assert!(thread.join().is_ok());
         assert_eq!(receiver.recv(), Ok(Some(7)));
-    }
-
-    #[test]
-    fn concurrent_retains_of_the_primary_context_return_one_handle() {
-        assert!(initialise().is_ok());
-        let retain = || {
-            let mut handle: Handle = 0;
-            let place = super::super::abi::buffer((&raw mut handle).expose_provenance());
-            assert_eq!(cuDevicePrimaryCtxRetain(place, 0), 0);
-            handle
-        };
-        let threads: Vec<_> = (0..16).map(|_| std::thread::spawn(retain)).collect();
-        let handles: Vec<Handle> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
-        assert!(handles.len() == 16 && handles.iter().all(|handle| *handle == handles[0]), "{handles:?}");
-        assert!((0..16).all(|_| cuDevicePrimaryCtxRelease_v2(0) == 0));
-        assert_eq!(cuDevicePrimaryCtxRelease_v2(0), Code::InvalidContext as CUresult);
     }
 }

@@ -1,4 +1,4 @@
-//! The device: its name, its limits and its attributes.
+//! The devices, all of one kind: names, limits and attributes.
 
 use std::ffi::c_char;
 
@@ -9,8 +9,31 @@ use super::error::{CUresult, Code};
 use super::state::Driver;
 use crate::machine::most_shared;
 
-pub const NAME: &str = "Virtual GPU (PTX interpreter)";
-const PCI_BUS_ID: &str = "0000:00:00.0";
+/// The name of a device. A program that knows one device finds the name that it always had.
+fn name(device: usize) -> String {
+    match device {
+        0 => "Virtual GPU (PTX interpreter)".into(),
+        _ => format!("Virtual GPU {device} (PTX interpreter)"),
+    }
+}
+
+/// The PCI address of a device: domain, bus, device, function. Each has a bus of its own.
+fn pci(device: usize) -> [u32; 4] {
+    [0, device as u32, 0, 0]
+}
+
+/// Parses `domain:bus:device.function`, `domain:bus:device` or `bus:device.function`, in hexadecimal.
+fn parse_pci(text: &str) -> Option<[u32; 4]> {
+    let (place, function) = text.split_once('.').map_or((text, None), |(place, function)| (place, Some(function)));
+    let number = |text: &str| u32::from_str_radix(text, 16).ok();
+    let parts: Vec<u32> = place.split(':').map(number).collect::<Option<_>>()?;
+    match (&parts[..], function) {
+        (&[domain, bus, device], None) => Some([domain, bus, device, 0]),
+        (&[domain, bus, device], Some(function)) => Some([domain, bus, device, number(function)?]),
+        (&[bus, device], Some(function)) => Some([0, bus, device, number(function)?]),
+        _ => None,
+    }
+}
 
 /// The limits of a compute capability (CUDA programming guide, "Compute capabilities"). The number of multiprocessors
 /// is that of the largest card of this capability, for programs that fill the card.
@@ -66,7 +89,7 @@ impl Driver {
 }
 
 /// The value of a `CUdevice_attribute`. An attribute not listed is a feature or a size that the device lacks: zero.
-fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
+fn attribute(driver: &Driver, number: i32, device: usize) -> Outcome<i32> {
     let (major, minor) = driver.settings.compute_capability;
     let limits = driver.limits();
     let value = match number {
@@ -82,7 +105,8 @@ fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
         14 => 512,       // texture alignment
         15 => 1,         // copies and kernels overlap
         16 => limits.sms,
-        31 => 1,         // concurrent kernels
+        31 => 1, // concurrent kernels
+        33 => pci(device)[1] as usize,
         36 => 1_215_000, // kHz of the memory
         37 => 5120,      // bits of its bus
         38 => limits.l2,
@@ -117,13 +141,13 @@ fn attribute(driver: &Driver, number: i32) -> Outcome<i32> {
 extern "C" fn cuDeviceGet(device: Out<i32>, ordinal: i32) -> CUresult {
     call(|_| {
         check_device(ordinal)?;
-        device.put(0)
+        device.put(ordinal)
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetCount(count: Out<i32>) -> CUresult {
-    call(|_| count.put(1))
+    call(|driver| count.put(driver.settings.devices as i32))
 }
 
 /// Writes a string into a buffer, truncated and zero-terminated.
@@ -133,17 +157,15 @@ fn put_text(buffer: Out<c_char>, length: i32, text: &str) -> Outcome {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuDeviceGetName(name: Out<c_char>, length: i32, device: i32) -> CUresult {
-    call(|_| {
-        check_device(device)?;
-        put_text(name, length, NAME)
-    })
+extern "C" fn cuDeviceGetName(to: Out<c_char>, length: i32, device: i32) -> CUresult {
+    call(|_| put_text(to, length, &name(check_device(device)?)))
 }
 
 fn uuid(uuid: Out<[u8; 16]>, device: i32) -> CUresult {
     call(|_| {
-        check_device(device)?;
-        uuid.put(*b"virtual-gpu-ptx0")
+        let mut value = *b"virtual-gpu-ptx0";
+        value[15] += check_device(device)? as u8;
+        uuid.put(value)
     })
 }
 
@@ -159,18 +181,12 @@ extern "C" fn cuDeviceGetUuid_v2(to: Out<[u8; 16]>, device: i32) -> CUresult {
 
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceTotalMem_v2(bytes: Out<usize>, device: i32) -> CUresult {
-    call(|driver| {
-        check_device(device)?;
-        bytes.put(driver.machine.memory().1)
-    })
+    call(|driver| bytes.put(driver.machine.memory(check_device(device)?).1))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetAttribute(value: Out<i32>, number: i32, device: i32) -> CUresult {
-    call(|driver| {
-        check_device(device)?;
-        value.put(attribute(driver, number)?)
-    })
+    call(|driver| value.put(attribute(driver, number, check_device(device)?)?))
 }
 
 #[unsafe(no_mangle)]
@@ -186,8 +202,8 @@ extern "C" fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetProperties(properties: Out<i32>, device: i32) -> CUresult {
     call(|driver| {
-        check_device(device)?;
-        let values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14].map(|number| attribute(driver, number));
+        let device = check_device(device)?;
+        let values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14].map(|number| attribute(driver, number, device));
         properties.put_all(values.into_iter().collect::<Outcome<Vec<i32>>>()?)
     })
 }
@@ -195,21 +211,32 @@ extern "C" fn cuDeviceGetProperties(properties: Out<i32>, device: i32) -> CUresu
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetPCIBusId(id: Out<c_char>, length: i32, device: i32) -> CUresult {
     call(|_| {
-        check_device(device)?;
-        put_text(id, length, PCI_BUS_ID)
+        let [domain, bus, device, function] = pci(check_device(device)?);
+        put_text(id, length, &format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetByPCIBusId(device: Out<i32>, id: In<c_char>) -> CUresult {
-    call(|_| if id.text()? == PCI_BUS_ID { device.put(0) } else { Err(Code::InvalidDevice.into()) })
+    call(|driver| {
+        let wanted = parse_pci(id.text()?).ok_or(Code::InvalidValue)?;
+        let found = (0..driver.settings.devices).find(|index| pci(*index) == wanted);
+        device.put(found.ok_or(Code::InvalidDevice)? as i32)
+    })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn cuDeviceCanAccessPeer(can: Out<i32>, device: i32, peer: i32) -> CUresult {
-    call(|_| {
-        check_device(device)?;
-        check_device(peer)?;
-        can.put(0)
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses_are_read_in_each_of_their_forms() {
+        for text in ["0000:01:00.0", "0:1:0", "01:00.0"] {
+            assert_eq!(parse_pci(text), Some(pci(1)), "{text}");
+        }
+        assert_eq!(parse_pci("ABCD:Ef:1F.7"), Some([0xabcd, 0xef, 0x1f, 7]));
+        for text in ["", ":", "1", "1:2", "1:2:3:4", "0:1:0.", "0:1:x.0", "01:00.0.0", "é:1:0"] {
+            assert_eq!(parse_pci(text), None, "{text}");
+        }
+    }
 }

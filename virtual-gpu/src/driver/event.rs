@@ -41,6 +41,7 @@ fn record(cx: &Current, event: Handle, stream: Handle, flags: u32) -> Outcome {
     if flags & !EXTERNAL != 0 {
         return Err(Code::InvalidValue.into());
     }
+    let cx = &cx.of(stream)?;
     let key = cx.stream(stream)?;
     let mut state = cx.state();
     if flags & EXTERNAL != 0 && state.capture_status(cx.context, key).number() != 0 {

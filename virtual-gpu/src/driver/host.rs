@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use super::abi::{DevicePointer, Out};
+use super::abi::{DevicePointer, Handle, Out};
 use super::boundary::within;
 use super::error::{CUresult, Code};
 use super::refusal;
@@ -18,8 +18,8 @@ struct Page([u8; PAGE]);
 
 const PAGE: usize = 4096;
 
-/// A pinned range: its length, its flags, and the memory if the driver allocated it.
-type Range = (usize, u32, Option<Vec<Page>>);
+/// A pinned range: its length, its flags, the memory if the driver allocated it, and the context in which it was pinned.
+type Range = (usize, u32, Option<Vec<Page>>, Handle);
 
 /// All pinned ranges of the process, by start address.
 #[derive(Default)]
@@ -34,6 +34,11 @@ impl Pinned {
     /// Whether an address is in pinned memory.
     pub fn contains(&self, address: usize) -> bool {
         self.holding(address).is_some()
+    }
+
+    /// The context in which the memory at an address was pinned.
+    pub fn context(&self, address: usize) -> Option<Handle> {
+        self.holding(address).map(|(_, range)| range.3)
     }
 }
 
@@ -53,7 +58,7 @@ fn allocate(to: Out<usize>, bytes: usize, flags: u32) -> CUresult {
         pages.try_reserve_exact(count).map_err(|_| Code::OutOfMemory)?;
         pages.resize(count, Page([0; PAGE]));
         let address = pages.as_mut_ptr().expose_provenance();
-        cx.state().pinned.0.insert(address, (bytes, flags, Some(pages)));
+        cx.state().pinned.0.insert(address, (bytes, flags, Some(pages), cx.context));
         to.put(address)
     })
 }
@@ -76,7 +81,7 @@ fn remove(address: usize, ours: bool, otherwise: Code) -> CUresult {
         cx.driver.settle_context(cx.context);
         let mut state = cx.state();
         match state.pinned.0.get(&address) {
-            Some((_, _, pages)) if pages.is_some() == ours => drop(state.pinned.0.remove(&address)),
+            Some((_, _, pages, _)) if pages.is_some() == ours => drop(state.pinned.0.remove(&address)),
             _ => {
                 let kind = if ours { "allocated by the driver" } else { "registered" };
                 return Err(otherwise.because(format!("{address:#x} is not pinned host memory {kind}")));
@@ -104,7 +109,7 @@ extern "C" fn cuMemHostRegister_v2(address: usize, bytes: usize, flags: u32) -> 
         if before.is_some_and(|(start, (length, ..))| start + length > address) {
             return Err(Code::HostMemoryAlreadyRegistered.into());
         }
-        state.pinned.0.insert(address, (bytes, flags, None));
+        state.pinned.0.insert(address, (bytes, flags, None, cx.context));
         Ok(())
     })
 }

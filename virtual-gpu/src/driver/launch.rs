@@ -5,7 +5,7 @@ use super::boundary::{Outcome, within};
 use super::device::{BLOCK, GRID, THREADS_PER_BLOCK};
 use super::error::{CUresult, Code, Fault};
 use super::function::lookup;
-use super::state::Function;
+use super::state::{Function, find};
 use super::work::{Current, LaunchOp, Op};
 use crate::machine::Launch;
 
@@ -27,6 +27,19 @@ fn check(function: &Function, launch: &Launch) -> Outcome {
             "{} bytes of dynamic shared memory: at most {} unless cuFuncSetAttribute allows more",
             launch.dynamic_shared, function.dynamic_shared_limit
         )));
+    }
+    Ok(())
+}
+
+/// Checks that a kernel was loaded on the current context's device.
+fn check_device(cx: &Current, function: &Function) -> Outcome {
+    let mut state = cx.state();
+    let owner = find(&state.modules, function.module)?.context;
+    let (loaded, current) = (state.context(owner)?.device, state.context(cx.context)?.device);
+    if loaded != current {
+        let name = function.kernel.name();
+        let why = format!("launch of {name}: it was loaded on device {loaded}, and the context is on device {current}");
+        return Err(Code::InvalidHandle.because(why));
     }
     Ok(())
 }
@@ -80,10 +93,11 @@ fn launch(
 ) -> Outcome {
     let function = lookup(cx, function)?;
     let key = cx.stream(stream)?;
+    check_device(cx, &function)?;
     check(&function, &launch)?;
     let params = gather(&function, params, extra)?;
     let programmatic = programmatic && cx.state().after_kernel.contains(&(cx.context, key));
-    let op = LaunchOp { kernel: function.kernel, launch, params, stream: key, programmatic };
+    let op = LaunchOp { kernel: function.kernel, launch, params, context: cx.context, stream: key, programmatic };
     cx.enqueue(stream, Op::Launch(op.into()))
 }
 

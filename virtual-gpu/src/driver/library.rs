@@ -1,6 +1,6 @@
 //! Libraries: modules that belong to no context, and their kernels.
 //!
-//! There is one device, so a library is loaded into the current context. A `CUkernel` is the `CUfunction` of the same
+//! A library is loaded into the context that is current, and its kernels can be launched on that context's device only. A `CUkernel` is the `CUfunction` of the same
 //! number, and is accepted by every call that takes either.
 
 use std::ffi::c_char;

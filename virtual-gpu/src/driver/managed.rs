@@ -12,6 +12,7 @@ use super::capture::StreamKey;
 use super::context::check_device;
 use super::error::{CUresult, Code, Fault};
 use super::memory::allocate;
+use super::settings::MOST_DEVICES;
 use super::state::Owner;
 use super::work::Current;
 
@@ -56,7 +57,7 @@ impl Location {
 
     fn check(self) -> Outcome {
         match self.kind {
-            DEVICE => check_device(self.id),
+            DEVICE => check_device(self.id).map(drop),
             HOST | HOST_NUMA_CURRENT => Ok(()),
             // The only node is the one that every machine has.
             HOST_NUMA if self.id == 0 => Ok(()),
@@ -70,13 +71,13 @@ impl Location {
 pub struct Advice {
     read_mostly: bool,
     preferred: Location,
-    /// Whether the device, and the CPU, were said to access it.
-    accessed_by: [bool; 2],
+    /// Whether each device, and at last the CPU, were said to access it.
+    accessed_by: [bool; MOST_DEVICES + 1],
     prefetched: Location,
 }
 
 const NO_ADVICE: Advice =
-    Advice { read_mostly: false, preferred: NOWHERE, accessed_by: [false; 2], prefetched: NOWHERE };
+    Advice { read_mostly: false, preferred: NOWHERE, accessed_by: [false; MOST_DEVICES + 1], prefetched: NOWHERE };
 
 /// The managed allocation that holds a range: its base, and the range's pages in it.
 fn pages(cx: &Current, address: DevicePointer, bytes: usize) -> Outcome<(u64, usize, std::ops::Range<usize>)> {
@@ -111,7 +112,7 @@ extern "C" fn cuMemAllocManaged(address: Out<DevicePointer>, bytes: usize, flags
             return Err(Code::InvalidValue.into());
         }
         cx.unsafe_while_capturing()?;
-        address.put(allocate(cx, bytes, Owner::Managed)?)
+        address.put(allocate(cx, bytes, Owner::Managed, None)?)
     })
 }
 
@@ -145,7 +146,7 @@ fn advise(address: DevicePointer, bytes: usize, advice: i32, location: Location)
         if matches!(advice, 5 | 6) && !matches!(location.kind, DEVICE | HOST) {
             return Err(Code::InvalidValue.into());
         }
-        let who = usize::from(location.kind == HOST);
+        let who = if location.kind == DEVICE { location.id as usize } else { MOST_DEVICES };
         match advice {
             1 | 2 => change(cx, address, bytes, |page| page.read_mostly = advice == 1),
             3 => change(cx, address, bytes, |page| page.preferred = location),
@@ -219,7 +220,7 @@ fn range_attribute(
             if size == 0 || !size.is_multiple_of(4) {
                 return Err(Code::InvalidValue.into());
             }
-            let named = [0, CPU].into_iter().enumerate();
+            let named = (0..MOST_DEVICES as i32).chain([CPU]).enumerate();
             let all = named.filter(|(who, _)| advice.iter().all(|page| page.accessed_by[*who])).map(|(_, id)| id);
             return untyped(data).put_all(all.chain(std::iter::repeat(NO_DEVICE)).take(size / 4));
         }

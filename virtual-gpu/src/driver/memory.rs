@@ -7,15 +7,21 @@ use super::error::{CUresult, Code};
 use super::refusal;
 use super::state::{Allocation, Owner, find};
 use super::work::{Current, GraphMemory, Op};
+use crate::machine::Home;
 
-pub fn allocate(cx: &Current, bytes: usize, owner: Owner) -> Outcome<DevicePointer> {
+/// Allocates on the context's device, or if `pool` is given from that pool, on its device.
+pub fn allocate(cx: &Current, bytes: usize, owner: Owner, pool: Option<Handle>) -> Outcome<DevicePointer> {
     if bytes == 0 {
         return Err(Code::InvalidValue.because("an allocation of no bytes"));
     }
     refusal::request()?;
+    let device = match pool {
+        Some(pool) => find(&cx.state().pools, pool)?.device,
+        None => cx.device()?,
+    };
     let address = match owner {
-        Owner::Managed => cx.driver.machine.alloc_managed(bytes)?,
-        _ => cx.driver.machine.alloc(bytes)?,
+        Owner::Managed => cx.driver.machine.alloc_managed(device, bytes)?,
+        _ => cx.driver.machine.alloc_at(Home { device, pool: pool.map(|pool| pool as u64) }, bytes)?,
     };
     cx.state().allocations.insert(address, Allocation { context: cx.context, bytes, owner });
     Ok(address)
@@ -61,7 +67,7 @@ extern "C" fn cuMemAlloc_v2(address: Out<DevicePointer>, bytes: usize) -> CUresu
             return Err(Code::InvalidValue.into());
         }
         cx.unsafe_while_capturing()?;
-        address.put(allocate(cx, bytes, Owner::Program)?)
+        address.put(allocate(cx, bytes, Owner::Program, None)?)
     })
 }
 
@@ -81,7 +87,7 @@ extern "C" fn cuMemAllocPitch_v2(
         cx.unsafe_while_capturing()?;
         let row = width.checked_next_multiple_of(512).ok_or(Code::OutOfMemory)?;
         let bytes = row.checked_mul(height).ok_or(Code::OutOfMemory)?;
-        address.put(allocate(cx, bytes, Owner::Program)?)?;
+        address.put(allocate(cx, bytes, Owner::Program, None)?)?;
         pitch.put(row)
     })
 }
@@ -92,6 +98,10 @@ extern "C" fn cuMemFree_v2(address: DevicePointer) -> CUresult {
     within(|cx| {
         cx.unsafe_while_capturing()?;
         cx.driver.settle_context(cx.context);
+        let owner = cx.state().allocations.get(&address).map(|allocation| allocation.context);
+        if let Some(other) = owner.filter(|owner| *owner != cx.context) {
+            cx.driver.settle_context(other);
+        }
         if address != 0 {
             release(cx, address)?;
         }
@@ -105,12 +115,13 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
         return Err(Code::InvalidValue.into());
     }
     find(&cx.state().pools, pool)?;
+    let cx = &cx.of(stream)?;
     let key = cx.stream(stream)?;
     let status = cx.state().capture_status(cx.context, key);
     match status {
         Status::Invalidated(_) => Err(Code::CaptureInvalidated.into()),
         Status::Active(_) => {
-            let at = allocate(cx, bytes, Owner::Graph)?;
+            let at = allocate(cx, bytes, Owner::Graph, Some(pool))?;
             cx.enqueue(stream, Op::Alloc(GraphMemory { machine: &cx.driver.machine, address: at }.into()))?;
             address.put(at)
         }
@@ -118,7 +129,7 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
             if key == StreamKey::Legacy {
                 cx.state().use_legacy(cx.context)?;
             }
-            address.put(allocate(cx, bytes, Owner::Pool(pool))?)
+            address.put(allocate(cx, bytes, Owner::Pool(pool), Some(pool))?)
         }
     }
 }
@@ -126,7 +137,8 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
 #[unsafe(no_mangle)]
 extern "C" fn cuMemAllocAsync(address: Out<DevicePointer>, bytes: usize, stream: Handle) -> CUresult {
     within(|cx| {
-        let pool = cx.state().current_pool;
+        let device = cx.of(stream)?.device()?;
+        let pool = cx.state().devices[device].current_pool;
         allocate_async(cx, address, bytes, pool, stream)
     })
 }
@@ -144,6 +156,7 @@ extern "C" fn cuMemAllocFromPoolAsync(
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFreeAsync(address: DevicePointer, stream: Handle) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         let key = cx.stream(stream)?;
         if address == 0 {
             return Ok(());
@@ -168,7 +181,7 @@ extern "C" fn cuMemFreeAsync(address: DevicePointer, stream: Handle) -> CUresult
 #[unsafe(no_mangle)]
 extern "C" fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) -> CUresult {
     within(|cx| {
-        let (left, all) = cx.driver.machine.memory();
+        let (left, all) = cx.driver.machine.memory(cx.device()?);
         free.put(left)?;
         total.put(all)
     })

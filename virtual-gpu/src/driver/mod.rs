@@ -1,4 +1,4 @@
-//! The C interface of the CUDA driver, on top of one [`Machine`](crate::machine::Machine).
+//! The C interface of the CUDA driver, on top of a [`Machine`](crate::machine::Machine).
 //!
 //! # Loading
 //!
@@ -16,7 +16,8 @@
 //! | `VIRTUAL_GPU_SM` | compute capability: `8.0`, `80`, `sm_90a` | `8.0` |
 //! | `VIRTUAL_GPU_CHECKS` | `off`: execute without checks | `on` |
 //! | `VIRTUAL_GPU_SUMS` | `ordered`: matrix products are summed in the order of k, not as tensor cores sum them | `card` |
-//! | `VIRTUAL_GPU_MEMORY` | device memory: bytes, or with `K`, `M`, `G` | `8G` |
+//! | `VIRTUAL_GPU_MEMORY` | memory of each device: bytes, or with `K`, `M`, `G` | `8G` |
+//! | `VIRTUAL_GPU_DEVICES` | number of devices, at most 8 | `1` |
 //! | `VIRTUAL_GPU_COUNTS` | file to which each launch appends one line of JSON | none |
 //! | `VIRTUAL_GPU_DRIVER_VERSION` | CUDA version that the driver reports: `12.4`, `12040` | `13.0` |
 //!
@@ -63,8 +64,10 @@ mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod peer;
 mod pointer;
 mod pool;
+mod primary;
 mod proc_address;
 mod queue;
 mod refusal;

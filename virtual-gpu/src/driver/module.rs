@@ -143,7 +143,7 @@ pub fn load(cx: &Current, image: &[u8], logs: &Logs, library: bool) -> Outcome<H
             return Err(fault);
         }
     };
-    match cx.driver.machine.load(&text) {
+    match cx.driver.machine.load_on(cx.device()?, &text) {
         Ok(module) => {
             logs.tell("")?;
             let names = module.kernels().map(str::to_owned).collect();

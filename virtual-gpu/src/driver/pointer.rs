@@ -32,17 +32,22 @@ fn attribute(cx: &Current, value: Out<c_void>, attribute: i32, address: DevicePo
         return Err(Code::InvalidValue.into());
     }
     let owner = on_device.and_then(|(base, _)| state.allocations.get(&base).copied());
+    let context = owner.map(|owner| owner.context).or_else(|| state.pinned.context(address as usize));
+    // The memory of a module's variable is in no table, and pinned memory may outlive its context.
+    let context = context.filter(|context| state.contexts.contains_key(context)).unwrap_or(cx.context);
+    let home = cx.driver.machine.home(address).map(|home| home.device);
+    let ordinal = home.or_else(|| state.contexts.get(&context).map(|context| context.device)).unwrap_or(0);
     drop(state);
     let managed = owner.is_some_and(|allocation| allocation.owner == Owner::Managed);
     let device = on_device.ok_or(Code::InvalidValue);
     match attribute {
-        CONTEXT => untyped(value).put(owner.map_or(cx.context, |allocation| allocation.context)),
+        CONTEXT => untyped(value).put(context),
         MEMORY_TYPE => untyped(value).put(if on_device.is_some() { MEMORY_TYPE_DEVICE } else { MEMORY_TYPE_HOST }),
         DEVICE_POINTER => device.map_err(Into::into).and_then(|_| untyped(value).put(address)),
         HOST_POINTER if managed || on_device.is_none() => untyped(value).put(address),
         BUFFER_ID | RANGE_START => device.map_err(Into::into).and_then(|(base, _)| untyped(value).put(base)),
         IS_MANAGED => untyped(value).put(u32::from(managed)),
-        DEVICE_ORDINAL => untyped(value).put(0i32),
+        DEVICE_ORDINAL => untyped(value).put(ordinal as i32),
         RANGE_SIZE => device.map_err(Into::into).and_then(|(_, bytes)| untyped(value).put(bytes)),
         MAPPED => untyped(value).put(1u32),
         HOST_POINTER | 10 | 15 => Err(Code::InvalidValue.into()),

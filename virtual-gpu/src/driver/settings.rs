@@ -11,7 +11,11 @@ pub struct Settings {
     pub ordered_sums: bool,
     pub memory: usize,
     pub counts: Option<(PathBuf, File)>,
+    pub devices: usize,
 }
+
+/// The most devices that a process may have.
+pub const MOST_DEVICES: usize = 8;
 
 /// Parses `8.0`, `80`, `120`, `sm_90`, `compute_90a`. The last digit is the minor number.
 fn compute_capability(text: &str) -> Option<(u32, u32)> {
@@ -42,6 +46,10 @@ fn version(text: &str) -> Option<i32> {
         Some((major, minor)) => Some(major.parse::<u16>().ok()? as i32 * 1000 + minor.parse::<u8>().ok()? as i32 * 10),
         None => text.parse().ok().filter(|number| (1000..100_000).contains(number)),
     }
+}
+
+fn devices(text: &str) -> Option<usize> {
+    text.trim().parse().ok().filter(|count| (1..=MOST_DEVICES).contains(count))
 }
 
 fn read<T>(name: &str, default: T, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
@@ -78,6 +86,7 @@ impl Settings {
             })?,
             memory: read("VIRTUAL_GPU_MEMORY", 8 << 30, bytes)?,
             counts,
+            devices: read("VIRTUAL_GPU_DEVICES", 1, devices)?,
         })
     }
 }
@@ -123,6 +132,7 @@ mod tests {
         assert_eq!(version("12.4"), Some(12040));
         assert_eq!(version("12040"), Some(12040));
         assert_eq!(version("four"), None);
+        assert_eq!(["1", " 8 ", "0", "9", "-1", "two"].map(devices), [Some(1), Some(8), None, None, None, None]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The driver's state: one device, and a table for each kind of handle.
+//! The driver's state: its devices, and a table for each kind of handle.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,10 +31,8 @@ pub struct Driver {
 /// The tables. Locked only briefly, never while the device executes or a host function runs.
 pub struct State {
     last: Handle,
+    pub devices: Vec<Device>,
     pub contexts: HashMap<Handle, Context>,
-    /// The primary context, and its reference count.
-    pub primary: Option<(Handle, u32)>,
-    pub primary_flags: u32,
     pub streams: HashMap<Handle, Stream>,
     pub events: HashMap<Handle, Event>,
     pub modules: HashMap<Handle, Loaded>,
@@ -44,8 +42,9 @@ pub struct State {
     pub captures: HashMap<u64, Capture>,
     pub captures_begun: u64,
     pub pools: HashMap<Handle, Pool>,
-    pub default_pool: Handle,
-    pub current_pool: Handle,
+    /// Pools, and the devices besides their own that may access their memory. Kept when a pool is destroyed, because its
+    /// memory stays.
+    pub opened: HashSet<(Handle, usize)>,
     /// The program's device allocations, by address.
     pub allocations: HashMap<u64, Allocation>,
     /// The advice for each page of a managed allocation, by address; empty until there is any.
@@ -60,6 +59,15 @@ pub struct State {
     pub queues: HashMap<(Handle, StreamKey), Queue>,
 }
 
+/// What a device has by itself.
+pub struct Device {
+    /// The primary context, and its reference count.
+    pub primary: Option<(Handle, u32)>,
+    pub primary_flags: u32,
+    pub default_pool: Handle,
+    pub current_pool: Handle,
+}
+
 #[derive(Clone, Copy)]
 pub struct Failure {
     pub code: Code,
@@ -69,6 +77,9 @@ pub struct Failure {
 
 pub struct Context {
     pub id: u64,
+    pub device: usize,
+    /// The contexts to which it has peer access.
+    pub peers: HashSet<Handle>,
     pub primary: bool,
     pub flags: u32,
     pub cache_config: i32,
@@ -176,13 +187,13 @@ impl Driver {
             ordered_sums: settings.ordered_sums,
             count: settings.counts.is_some(),
             memory: settings.memory,
+            devices: settings.devices,
         };
         let mut state = State {
             // Handles start well above the three numbers of the default streams.
             last: 0xC0DA_0000,
+            devices: Vec::new(),
             contexts: HashMap::new(),
-            primary: None,
-            primary_flags: 0,
             streams: HashMap::new(),
             events: HashMap::new(),
             modules: HashMap::new(),
@@ -192,8 +203,7 @@ impl Driver {
             captures: HashMap::new(),
             captures_begun: 0,
             pools: HashMap::new(),
-            default_pool: 0,
-            current_pool: 0,
+            opened: HashSet::new(),
             allocations: HashMap::new(),
             managed: HashMap::new(),
             pinned: Default::default(),
@@ -203,9 +213,11 @@ impl Driver {
             unfinished: BTreeMap::new(),
             queues: HashMap::new(),
         };
-        state.default_pool = state.handle();
-        state.current_pool = state.default_pool;
-        state.pools.insert(state.default_pool, Pool::default());
+        for device in 0..settings.devices {
+            let pool = state.handle();
+            state.pools.insert(pool, Pool::of(device));
+            state.devices.push(Device { primary: None, primary_flags: 0, default_pool: pool, current_pool: pool });
+        }
         Driver {
             settings,
             machine: Machine::new(config),
@@ -230,13 +242,16 @@ impl State {
 
     pub fn context(&mut self, handle: Handle) -> Outcome<&mut Context> {
         // A number up to the last one issued may have been a context; the real driver distinguishes the two cases.
-        let gone = if handle <= self.last { Code::ContextIsDestroyed } else { Code::InvalidContext };
+        let gone = if handle != 0 && handle <= self.last { Code::ContextIsDestroyed } else { Code::InvalidContext };
         self.contexts.get_mut(&handle).ok_or(gone.into())
     }
 
     /// Removes a context and everything created in it; returns the addresses to be freed on the device.
     pub fn remove_context(&mut self, context: Handle) -> Vec<u64> {
         self.contexts.remove(&context);
+        for other in self.contexts.values_mut() {
+            other.peers.remove(&context);
+        }
         self.streams.retain(|_, stream| stream.context != context);
         self.events.retain(|_, event| event.context != context);
         self.captures.retain(|_, capture| capture.context != context);

@@ -53,12 +53,13 @@ fn wait(cx: &Current, stream: Handle) -> Outcome {
 
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamSynchronize(stream: Handle) -> CUresult {
-    within(|cx| wait(cx, stream))
+    within(|cx| wait(&cx.of(stream)?, stream))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamQuery(stream: Handle) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         let key = cx.stream(stream)?;
         let mut state = cx.state();
         state.wait_for_stream(cx.context, key)?;
@@ -75,6 +76,7 @@ extern "C" fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: u32) -> CU
         if flags & !EXTERNAL != 0 {
             return Err(Code::InvalidValue.into());
         }
+        let cx = &cx.of(stream)?;
         let key = cx.stream(stream)?;
         cx.state().wait_event(cx.context, key, event)
     })
@@ -107,7 +109,7 @@ extern "C" fn cuStreamGetCtx(stream: Handle, context: Out<Handle>) -> CUresult {
 extern "C" fn cuStreamGetDevice(stream: Handle, device: Out<i32>) -> CUresult {
     within(|cx| {
         described(cx, stream)?;
-        device.put(0)
+        device.put(cx.device()? as i32)
     })
 }
 
@@ -126,7 +128,7 @@ extern "C" fn cuLaunchHostFunc(stream: Handle, function: HostFunction, data: Use
         if function.is_none() {
             return Err(Code::InvalidValue.into());
         }
-        cx.enqueue(stream, Op::Call { function, data })
+        cx.of(stream)?.enqueue(stream, Op::Call { function, data })
     })
 }
 

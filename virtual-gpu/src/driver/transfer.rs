@@ -19,7 +19,7 @@ fn check(cx: &Current, place: Place, bytes: usize) -> Outcome {
     Ok(())
 }
 
-fn copy_op(cx: &Current, to: Place, from: Place, bytes: usize) -> Outcome<Option<Op>> {
+pub fn copy_op(cx: &Current, to: Place, from: Place, bytes: usize) -> Outcome<Option<Op>> {
     if bytes == 0 {
         return Ok(None);
     }
@@ -42,6 +42,7 @@ fn copy(to: Place, from: Place, bytes: usize) -> CUresult {
 
 fn copy_async(to: Place, from: Place, bytes: usize, stream: Handle) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         cx.stream(stream)?;
         match copy_op(cx, to, from, bytes)? {
             Some(op) => cx.enqueue(stream, op),
@@ -99,49 +100,9 @@ extern "C" fn cuMemcpyDtoDAsync_v2(to: DevicePointer, from: DevicePointer, bytes
 #[unsafe(no_mangle)]
 extern "C" fn cuMemcpyAsync(to: DevicePointer, from: DevicePointer, bytes: usize, stream: Handle) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream)?;
         cx.stream(stream)?;
         match copy_op(cx, place(cx, to), place(cx, from), bytes)? {
-            Some(op) => cx.enqueue(stream, op),
-            None => Ok(()),
-        }
-    })
-}
-
-/// Checks that both contexts exist; both are on the only device.
-fn check_peers(cx: &Current, contexts: [Handle; 2]) -> Outcome {
-    contexts.into_iter().try_for_each(|context| cx.state().context(context).map(|_| ()))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuMemcpyPeer(
-    to: DevicePointer,
-    to_context: Handle,
-    from: DevicePointer,
-    from_context: Handle,
-    bytes: usize,
-) -> CUresult {
-    within(|cx| {
-        check_peers(cx, [to_context, from_context])?;
-        match copy_op(cx, Place::Device(to), Place::Device(from), bytes)? {
-            Some(op) => cx.perform(op),
-            None => Ok(()),
-        }
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuMemcpyPeerAsync(
-    to: DevicePointer,
-    to_context: Handle,
-    from: DevicePointer,
-    from_context: Handle,
-    bytes: usize,
-    stream: Handle,
-) -> CUresult {
-    within(|cx| {
-        cx.stream(stream)?;
-        check_peers(cx, [to_context, from_context])?;
-        match copy_op(cx, Place::Device(to), Place::Device(from), bytes)? {
             Some(op) => cx.enqueue(stream, op),
             None => Ok(()),
         }
@@ -151,6 +112,7 @@ extern "C" fn cuMemcpyPeerAsync(
 /// A fill of `count` elements of `width` bytes.
 fn fill(to: DevicePointer, value: u32, width: usize, count: usize, stream: Option<Handle>) -> CUresult {
     within(|cx| {
+        let cx = &cx.of(stream.unwrap_or(0))?;
         stream.map(|stream| cx.stream(stream)).transpose()?;
         if count == 0 {
             return Ok(());

@@ -74,6 +74,8 @@ pub struct LaunchOp {
     pub kernel: Arc<Kernel>,
     pub launch: Launch,
     pub params: Vec<u8>,
+    /// The context whose device executes it, also when a graph is launched in another.
+    pub context: Handle,
     pub stream: StreamKey,
     /// Whether it may begin ahead of the end of the kernel before it on its stream (programmatic stream serialization).
     pub programmatic: bool,
@@ -254,10 +256,13 @@ impl Current {
 
     fn launch(&self, op: &LaunchOp) -> Outcome {
         let number = launch_number();
-        let before = self.state().launched.insert((self.context, op.stream), number);
+        let mut state = self.state();
+        let before = state.launched.insert((self.context, op.stream), number);
+        let reach = state.reach(op.context)?;
+        drop(state);
         let device = lock(&self.driver.device);
         let ahead = before.filter(|_| op.programmatic);
-        let outcome = self.driver.machine.launch_as(number, ahead, &op.kernel, &op.launch, &op.params);
+        let outcome = self.driver.machine.launch_as(number, ahead, &reach, &op.kernel, &op.launch, &op.params);
         drop(device);
         match outcome {
             Ok(counts) => self.write_counts(op, &counts),

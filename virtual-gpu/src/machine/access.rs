@@ -66,7 +66,7 @@ impl<'a> Env<'a> {
                         found
                     }
                     _ => {
-                        let place = self.memory.describe(address);
+                        let place = self.memory.describe(address, allocations);
                         let message = format!("{verb} of {bytes} bytes at {address:#x}: {place}");
                         return Err(Fault::new(TrapKind::IllegalAddress, lane, message));
                     }

@@ -232,8 +232,8 @@ impl Env<'_> {
         let identity = map.allocation();
         let known = self.allocations.binary_search_by_key(&identity.base, |found| found.base);
         if known.is_err() {
-            let place = self.memory.describe(map.address());
-            return Err(format!("the tensor map's memory is gone: {:#x} is {place}", map.address()).into());
+            let place = self.memory.describe(map.address(), self.allocations);
+            return Err(format!("the tensor map's memory cannot be accessed: {:#x} is {place}", map.address()).into());
         }
         Ok(map)
     }

@@ -9,6 +9,7 @@ use super::exec::Env;
 use super::footprint::Footprint;
 use super::memory::tag;
 use super::program::*;
+use super::reach::Reach;
 use super::registers::Pool;
 use super::shared::{Fault, Shared};
 use super::trap::{Trap, TrapKind};
@@ -38,15 +39,17 @@ pub fn launch_number() -> u64 {
 impl Machine {
     /// Executes a kernel to its end and returns its counters.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<Counts, Trap> {
-        self.launch_as(launch_number(), None, kernel, launch, params)
+        self.launch_as(launch_number(), None, &Reach::default(), kernel, launch, params)
     }
 
     /// The same, as the launch of a number. `ahead` is the number of the launch before, if this one may begin ahead of its end, as
     /// a programmatic dependent launch may: what that one wrote, this one may read after `griddepcontrol.wait`.
+    /// `reach` is what it may access of several devices' memory.
     pub fn launch_as(
         &self,
         number: u64,
         ahead: Option<u64>,
+        reach: &Reach,
         kernel: &Kernel,
         launch: &Launch,
         params: &[u8],
@@ -56,7 +59,7 @@ impl Machine {
         let [gx, gy, gz] = launch.grid.map(u64::from);
         let blocks = gx * gy * gz;
         let launch_number = number;
-        let allocations = self.memory.snapshot();
+        let allocations = self.memory.snapshot(reach);
         let footprint = self.config.count.then(|| Footprint::new(allocations.len()));
         let next = AtomicU64::new(0);
         // Of several trapped blocks the one of the lowest number is reported, in whichever order they were found.

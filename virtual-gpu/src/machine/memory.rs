@@ -10,10 +10,13 @@
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use thiserror::Error;
+
+use super::reach::{Home, Reach};
 
 /// The errors of host calls on device memory.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -61,6 +64,7 @@ pub(super) struct Allocation {
     room: usize,
     /// Whether the host reads and writes the same bytes.
     pub managed: bool,
+    pub home: Home,
     /// Empty without checks.
     shadow: Box<[AtomicU64]>,
 }
@@ -80,20 +84,20 @@ fn zeroed(words: usize) -> Option<Box<[AtomicU64]>> {
 }
 
 impl Allocation {
-    fn new(base: u64, size: usize, checks: bool) -> Option<Self> {
+    fn new(base: u64, size: usize, home: Home, checks: bool) -> Option<Self> {
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
         let (words, room) = (zeroed(size.div_ceil(8))?, size.div_ceil(8) * 8);
-        Some(Allocation { base, size, words, skip: 0, room, managed: false, shadow })
+        Some(Allocation { base, size, words, skip: 0, room, managed: false, home, shadow })
     }
 
     /// Memory at its real address, in whole pages of its own. An unused page follows it.
-    fn managed(size: usize, checks: bool) -> Option<Self> {
+    fn managed(size: usize, home: Home, checks: bool) -> Option<Self> {
         let words = zeroed(size.div_ceil(8).checked_add(3 * PAGE / 8)?)?;
         let start = words.as_ptr().expose_provenance();
         let first = start.next_multiple_of(PAGE);
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
         let (base, skip, room) = (first as u64, first - start, size.next_multiple_of(8));
-        let made = Allocation { base, size, words, skip, room, managed: true, shadow };
+        let made = Allocation { base, size, words, skip, room, managed: true, home, shadow };
         made.mark(0, size);
         Some(made)
     }
@@ -192,19 +196,22 @@ struct Table {
     live: BTreeMap<u64, Arc<Allocation>>,
     freed: BTreeMap<u64, usize>,
     next: u64,
-    used: usize,
+    /// The bytes in use on each device.
+    used: Vec<usize>,
     snapshot: Option<Snapshot>,
 }
 
 pub(super) struct Memory {
     table: Mutex<Table>,
+    /// The bytes of each device.
     total: usize,
     checks: bool,
 }
 
 impl Memory {
-    pub fn new(total: usize, checks: bool) -> Self {
-        Memory { table: Mutex::new(Table { next: FIRST, ..Table::default() }), total, checks }
+    pub fn new(total: usize, devices: usize, checks: bool) -> Self {
+        let table = Table { next: FIRST, used: vec![0; devices], ..Table::default() };
+        Memory { table: Mutex::new(table), total, checks }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -212,16 +219,17 @@ impl Memory {
     }
 
     /// Allocates device memory, or with `managed` memory that the host uses at the same address.
-    pub fn alloc(&self, bytes: usize, managed: bool) -> Result<u64, MemoryError> {
+    pub fn alloc(&self, bytes: usize, home: Home, managed: bool) -> Result<u64, MemoryError> {
         let mut table = self.table();
-        let free = self.total - table.used;
+        // A device that does not exist has no memory.
+        let free = table.used.get(home.device).map_or(0, |used| self.total - used);
         let full = MemoryError::OutOfMemory { wanted: bytes, free, total: self.total };
         if bytes > free {
             return Err(full);
         }
         let made = match managed {
-            true => Allocation::managed(bytes, self.checks),
-            false => Allocation::new(table.next, bytes, self.checks),
+            true => Allocation::managed(bytes, home, self.checks),
+            false => Allocation::new(table.next, bytes, home, self.checks),
         };
         let made = made.ok_or(full)?;
         let base = made.base;
@@ -231,7 +239,9 @@ impl Memory {
         } else {
             table.next = (base + bytes as u64 + GAP).next_multiple_of(ALIGN);
         }
-        table.used += bytes;
+        if let Some(used) = table.used.get_mut(home.device) {
+            *used += bytes;
+        }
         table.live.insert(base, Arc::new(made));
         table.snapshot = None;
         Ok(base)
@@ -243,7 +253,9 @@ impl Memory {
             let freed = table.freed.contains_key(&address);
             return Err(if freed { MemoryError::DoubleFree { address } } else { MemoryError::Unknown { address } });
         };
-        table.used -= gone.size;
+        if let Some(used) = table.used.get_mut(gone.home.device) {
+            *used -= gone.size;
+        }
         table.freed.insert(address, gone.size);
         if table.freed.len() > REMEMBERED {
             table.freed.pop_first();
@@ -252,16 +264,23 @@ impl Memory {
         Ok(())
     }
 
-    pub fn usage(&self) -> (usize, usize) {
-        (self.total - self.table().used, self.total)
+    /// Free and total bytes of a device.
+    pub fn usage(&self, device: usize) -> (usize, usize) {
+        (self.total - self.table().used.get(device).unwrap_or(&self.total), self.total)
     }
 
-    pub fn snapshot(&self) -> Snapshot {
+    /// The live allocations within a launch's reach.
+    pub fn snapshot(&self, reach: &Reach) -> Snapshot {
         let mut table = self.table();
         if table.snapshot.is_none() {
             table.snapshot = Some(Arc::new(table.live.values().cloned().collect()));
         }
-        table.snapshot.clone().unwrap_or_default()
+        let all = table.snapshot.clone().unwrap_or_default();
+        let within = |found: &Allocation| found.managed || reach.covers(found.home);
+        match all.iter().all(|found| within(found)) {
+            true => all,
+            false => Arc::new(all.iter().filter(|found| within(found)).cloned().collect()),
+        }
     }
 
     /// The allocation that holds `address`. An empty allocation holds its base address.
@@ -336,8 +355,9 @@ impl Memory {
         Ok(())
     }
 
-    /// The position of `address` relative to live and freed allocations, in words for an error message.
-    pub fn describe(&self, address: u64) -> String {
+    /// The position of `address` relative to live and freed allocations, in words for an error message. `within` is the
+    /// launch's snapshot: an allocation of another device that is not in it is out of the launch's reach.
+    pub fn describe(&self, address: u64, within: &[Arc<Allocation>]) -> String {
         let table = self.table();
         if let Some((base, size)) = table.freed.range(..=address).next_back()
             && address - base < *size as u64
@@ -347,7 +367,10 @@ impl Memory {
         let below = table.live.range(..=address).next_back().map(|(_, found)| {
             let into = address - found.base;
             if into < found.size as u64 {
-                (0, format!("{into} bytes into the allocation of {} bytes at {:#x}", found.size, found.base))
+                let several = table.used.len() > 1;
+                let barred = several && within.binary_search_by_key(&found.base, |known| known.base).is_err();
+                let why = if barred { found.home.barred() } else { String::new() };
+                (0, format!("{into} bytes into the allocation of {} bytes at {:#x}{why}", found.size, found.base))
             } else {
                 let past = into - found.size as u64;
                 let text =
@@ -355,7 +378,7 @@ impl Memory {
                 (past, text)
             }
         });
-        let above = table.live.range(address..).next().map(|(base, found)| {
+        let above = table.live.range((Excluded(address), Unbounded)).next().map(|(base, found)| {
             (
                 base - address,
                 format!("{} bytes before the allocation of {} bytes at {base:#x}", base - address, found.size),
@@ -374,10 +397,13 @@ mod tests {
 
     #[test]
     fn allocations_beyond_the_hosts_memory_fail_with_out_of_memory() {
-        let memory = Memory::new(usize::MAX, true);
+        let memory = Memory::new(usize::MAX, 1, true);
         for bytes in [usize::MAX, usize::MAX / 2, 1 << 60] {
-            assert!(matches!(memory.alloc(bytes, false), Err(MemoryError::OutOfMemory { .. })), "{bytes}");
+            assert!(
+                matches!(memory.alloc(bytes, Home::default(), false), Err(MemoryError::OutOfMemory { .. })),
+                "{bytes}"
+            );
         }
-        assert!(memory.alloc(0, false).is_ok() && memory.alloc(16, true).is_ok());
+        assert!(memory.alloc(0, Home::default(), false).is_ok() && memory.alloc(16, Home::default(), true).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated device: its memory, the modules loaded on it, and the launches that it executes and checks.
+//! The simulated devices: their memory, the modules loaded on them, and the launches that they execute and check.
 
 mod access;
 mod barrier;
@@ -15,6 +15,7 @@ mod launch;
 mod mbarrier;
 mod memory;
 mod program;
+mod reach;
 mod readers;
 mod registers;
 mod rows;
@@ -34,9 +35,10 @@ pub use launch::launch_number;
 pub(crate) use launch::most_shared;
 use memory::Memory;
 pub use memory::MemoryError;
+pub use reach::{Home, Reach};
 pub use trap::{LoadError, Trap, TrapKind};
 
-/// The properties of a device.
+/// The properties of a machine's devices, which are all alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub compute_capability: (u32, u32),
@@ -46,8 +48,9 @@ pub struct Config {
     pub ordered_sums: bool,
     /// Whether launches are counted.
     pub count: bool,
-    /// Bytes of global memory.
+    /// Bytes of global memory of each device.
     pub memory: usize,
+    pub devices: usize,
 }
 
 impl Config {
@@ -58,7 +61,14 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { compute_capability: (8, 0), checks: true, ordered_sums: false, count: false, memory: 8 << 30 }
+        Config {
+            compute_capability: (8, 0),
+            checks: true,
+            ordered_sums: false,
+            count: false,
+            memory: 8 << 30,
+            devices: 1,
+        }
     }
 }
 
@@ -78,7 +88,8 @@ pub struct Param {
     pub align: usize,
 }
 
-/// A device. Every method may be called from any thread.
+/// One device or several, which share one space of addresses. What names no device concerns the first, or the device of the
+/// address. Every method may be called from any thread.
 pub struct Machine {
     config: Config,
     memory: Arc<Memory>,
@@ -87,7 +98,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(config: Config) -> Machine {
-        let memory = Arc::new(Memory::new(config.memory, config.checks));
+        let memory = Arc::new(Memory::new(config.memory, config.devices, config.checks));
         Machine { config, memory, instruction_limit: 1 << 31 }
     }
 
@@ -102,13 +113,17 @@ impl Machine {
 
     /// Allocates `bytes` bytes that count as unwritten; returns their address, a multiple of 256.
     pub fn alloc(&self, bytes: usize) -> Result<u64, MemoryError> {
-        self.memory.alloc(bytes, false)
+        self.alloc_at(Home::default(), bytes)
     }
 
-    /// Allocates `bytes` bytes that the host may access at the returned address, a multiple of 4096, until they are
-    /// freed. They are zero, and count as written.
-    pub fn alloc_managed(&self, bytes: usize) -> Result<u64, MemoryError> {
-        self.memory.alloc(bytes, true)
+    pub fn alloc_at(&self, home: Home, bytes: usize) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes, home, false)
+    }
+
+    /// Allocates `bytes` bytes that the host and every device may access at the returned address, a multiple of 4096,
+    /// until they are freed. They are zero, count as written, and are part of `device`'s memory.
+    pub fn alloc_managed(&self, device: usize, bytes: usize) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes, Home { device, pool: None }, true)
     }
 
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
@@ -120,9 +135,14 @@ impl Machine {
         self.memory.find(address).map(|found| (found.base, found.size))
     }
 
-    /// Free and total bytes of memory.
-    pub fn memory(&self) -> (usize, usize) {
-        self.memory.usage()
+    /// Where the allocation that holds `address` is.
+    pub fn home(&self, address: u64) -> Option<Home> {
+        self.memory.find(address).map(|found| found.home)
+    }
+
+    /// Free and total bytes of a device's memory.
+    pub fn memory(&self, device: usize) -> (usize, usize) {
+        self.memory.usage(device)
     }
 
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
@@ -144,6 +164,10 @@ impl Machine {
 
     /// Decodes every function of a module and allocates memory for its variables.
     pub fn load(&self, ptx: &str) -> Result<Module, LoadError> {
+        self.load_on(0, ptx)
+    }
+
+    pub fn load_on(&self, device: usize, ptx: &str) -> Result<Module, LoadError> {
         let tree = ptx::parse(ptx).map_err(|error| LoadError { line: error.line, message: error.message })?;
         let target = self.check_target(&tree)?;
         let mut module = Module { kernels: Vec::new(), globals: Vec::new(), memory: self.memory.clone() };
@@ -160,7 +184,7 @@ impl Machine {
             }
             let bytes = variable.bytes().max(variable.initial.len());
             let failed = |error: MemoryError| LoadError::new(variable.line, format!("`{}`: {error}", variable.name));
-            let address = self.memory.alloc(bytes, false).map_err(failed)?;
+            let address = self.alloc_at(Home { device, pool: None }, bytes).map_err(failed)?;
             module.globals.push((variable.name.clone(), address, bytes));
             names.globals.insert(variable.name.clone(), address);
             // Bytes without an initializer are zero.

@@ -50,15 +50,14 @@ fn destroying_a_handle_twice_is_an_error() {
 }
 
 #[test]
-fn a_stream_of_another_context_is_refused() {
-    if real() {
-        return;
-    }
+fn a_launch_on_a_stream_of_another_context_is_refused_and_a_wait_for_it_is_not() {
     let context = context();
     let foreign = stream(0);
     let mut other = null_mut();
     ok(unsafe { sys::cuCtxCreate_v2(&mut other, 0, 0) });
-    assert_eq!(unsafe { sys::cuStreamSynchronize(foreign) }, CUDA_ERROR_INVALID_HANDLE);
+    let to = upload(&[0u32]);
+    assert_eq!(add(adder(), foreign, to, 1, 1), CUDA_ERROR_INVALID_HANDLE);
+    ok(unsafe { sys::cuStreamSynchronize(foreign) });
     ok(unsafe { sys::cuCtxDestroy_v2(other) });
     ok(unsafe { sys::cuCtxSetCurrent(context.handle) });
     ok(unsafe { sys::cuStreamSynchronize(foreign) });

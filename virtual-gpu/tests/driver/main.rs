@@ -3,6 +3,7 @@
 mod capture;
 mod context;
 mod cudarc_safe;
+mod devices;
 mod failure;
 mod handles;
 mod launch;
@@ -10,6 +11,7 @@ mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod peers;
 mod pending;
 mod pool;
 mod program;
