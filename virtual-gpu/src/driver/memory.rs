@@ -9,13 +9,18 @@ use super::state::{Allocation, Owner, find};
 use super::work::{Current, GraphMemory, Op};
 
 pub fn allocate(cx: &Current, bytes: usize, owner: Owner) -> Outcome<DevicePointer> {
+    allocate_as(cx, bytes, owner, 0)
+}
+
+/// Allocates as the operation of a number.
+fn allocate_as(cx: &Current, bytes: usize, owner: Owner, number: u64) -> Outcome<DevicePointer> {
     if bytes == 0 {
         return Err(Code::InvalidValue.because("an allocation of no bytes"));
     }
     refusal::request()?;
     let address = match owner {
         Owner::Managed => cx.driver.machine.alloc_managed(bytes)?,
-        _ => cx.driver.machine.alloc(bytes)?,
+        _ => cx.driver.machine.alloc_as(bytes, number)?,
     };
     cx.state().allocations.insert(address, Allocation { context: cx.context, bytes, owner });
     Ok(address)
@@ -42,13 +47,16 @@ fn release_behind(cx: &Current, address: DevicePointer, key: StreamKey) -> Outco
             // No longer in the table, so that a second free is refused.
             state.allocations.remove(&address);
             state.managed.remove(&address);
-            state.defer(cx.context, key, [], |_| Op::Release(address)).map(drop)
+            let stamp = state.stamp(cx.context, key);
+            state.defer(key, [], stamp, |_| Op::Release(address)).map(drop)
         }
         None if !state.unfinished.is_empty() => {
             Err(Code::InvalidValue.because(format!("{address:#x} is no allocation, or is being freed")))
         }
         _ => {
+            let stamp = state.stamp(cx.context, key);
             drop(state);
+            cx.releasable(address, &stamp)?;
             release(cx, address)
         }
     }
@@ -93,6 +101,14 @@ extern "C" fn cuMemFree_v2(address: DevicePointer) -> CUresult {
         cx.unsafe_while_capturing()?;
         cx.driver.settle_context(cx.context);
         if address != 0 {
+            let owner = cx.state().allocations.get(&address).map(|allocation| allocation.owner);
+            if matches!(owner, Some(Owner::Pool(_))) {
+                // As the manual says, the call waits for nothing if the memory is of a pool.
+                let stamp = cx.state().host_stamp(cx.context);
+                cx.releasable(address, &stamp)?;
+            } else {
+                cx.learn_all();
+            }
             release(cx, address)?;
         }
         cx.report()
@@ -118,7 +134,11 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
             if key == StreamKey::Legacy {
                 cx.state().use_legacy(cx.context)?;
             }
-            address.put(allocate(cx, bytes, Owner::Pool(pool))?)
+            let mut state = cx.state();
+            let stamp = state.stamp(cx.context, key);
+            let number = state.order.number(&stamp, "an allocation");
+            drop(state);
+            address.put(allocate_as(cx, bytes, Owner::Pool(pool), number)?)
         }
     }
 }

@@ -11,9 +11,11 @@
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use thiserror::Error;
+
+use super::order::{NUMBER, Operation, Touch, Witness, raced};
 
 /// The errors of host calls on device memory.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -26,6 +28,9 @@ pub enum MemoryError {
     OutOfBounds { address: u64, bytes: usize, base: u64, size: usize },
     #[error("{address:#x} was freed before")]
     DoubleFree { address: u64 },
+    /// An operation of another stream, which nothing orders before this one, accessed the same memory.
+    #[error("race between streams: {0}")]
+    StreamRace(String),
 }
 
 /// The address of the first allocation. Far from 0, so that null pointers and small integers hit no allocation.
@@ -41,7 +46,8 @@ const REMEMBERED: usize = 1 << 12;
 
 /// A shadow word describes four bytes of memory. Bits 0-3: which bytes were ever written. Bits 4-7: which of them the
 /// last writing block wrote. Bits 8-11: which of those it changed. Bits 12-35: the number of that block. Bits 36-63:
-/// the number of its launch.
+/// the number of its launch, or of the copy or fill that wrote last. A launch with no byte in bits 4-7 wrote by a strong
+/// store or an atomic.
 pub(super) const WRITTEN: u64 = 0xf;
 pub(super) const BLOCK: u64 = 0xff_ffff << 12;
 pub(super) const LAUNCH: u64 = !0 << 36;
@@ -49,6 +55,15 @@ pub(super) const LAUNCH: u64 = !0 << 36;
 /// The launch and the block in the bits of a shadow word. Larger numbers are truncated, so a race may be overlooked.
 pub(super) fn tag(launch: u64, block: u64) -> u64 {
     launch << 36 | block << 12 & BLOCK
+}
+
+/// For each shadow word of an access: the byte offset of its four bytes, and the mask of those accessed.
+pub(super) fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
+    (at / 4..(at + size).div_ceil(4)).map(move |word| {
+        let low = at.max(word * 4) - word * 4;
+        let high = (at + size).min(word * 4 + 4) - word * 4;
+        (word * 4, (WRITTEN >> (4 - high)) & (WRITTEN << low))
+    })
 }
 
 pub(super) struct Allocation {
@@ -61,6 +76,10 @@ pub(super) struct Allocation {
     pub managed: bool,
     /// Empty without checks.
     shadow: Box<[AtomicU64]>,
+    /// The readers of every four bytes; see `order`.
+    readers: OnceLock<Box<[AtomicU64]>>,
+    /// The number of the operation that allocated it in a stream's order, or 0.
+    pub born: u64,
 }
 
 /// Zeroed words; `None` if the host lacks the memory, where `vec!` would abort the process.
@@ -80,7 +99,8 @@ fn zeroed(words: usize) -> Option<Box<[AtomicU64]>> {
 impl Allocation {
     fn new(base: u64, size: usize, checks: bool) -> Option<Self> {
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
-        Some(Allocation { base, size, words: zeroed(size.div_ceil(8))?, skip: 0, managed: false, shadow })
+        let (words, readers) = (zeroed(size.div_ceil(8))?, OnceLock::new());
+        Some(Allocation { base, size, words, skip: 0, managed: false, shadow, readers, born: 0 })
     }
 
     /// Memory at its real address, in whole pages of its own. An unused page follows it.
@@ -89,8 +109,9 @@ impl Allocation {
         let start = words.as_ptr().expose_provenance();
         let first = start.next_multiple_of(PAGE);
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
-        let made = Allocation { base: first as u64, size, words, skip: first - start, managed: true, shadow };
-        made.mark(0, size);
+        let (base, skip, readers) = (first as u64, first - start, OnceLock::new());
+        let made = Allocation { base, size, words, skip, managed: true, shadow, readers, born: 0 };
+        made.mark(0, size, 0);
         Some(made)
     }
 
@@ -127,21 +148,26 @@ impl Allocation {
         self.shadow.get(offset / 4)
     }
 
-    /// Marks bytes as written by the host.
-    fn mark(&self, offset: usize, bytes: usize) {
-        if self.shadow.is_empty() || bytes == 0 {
-            return;
-        }
-        let (first, last) = (offset / 4, (offset + bytes - 1) / 4);
-        for word in first..=last {
-            let low = if word == first { offset % 4 } else { 0 };
-            let high = if word == last { (offset + bytes - 1) % 4 } else { 3 };
-            let mask = (WRITTEN >> (3 - high)) & (WRITTEN << low);
-            self.shadow[word].fetch_or(mask, Relaxed);
+    /// The readers of every four bytes; `None` without checks, or if the host lacks the memory.
+    pub fn readers(&self) -> Option<&[AtomicU64]> {
+        let readers = self.readers.get_or_init(|| zeroed(self.shadow.len()).unwrap_or_default());
+        (!readers.is_empty()).then_some(readers)
+    }
+
+    /// Marks bytes as written by the copy or fill of a number.
+    fn mark(&self, offset: usize, bytes: usize, number: u64) {
+        for (word, mask) in shadow_words(offset, bytes) {
+            let Some(shadow) = self.shadow(word) else { return };
+            let written = |before: u64| number << 36 | mask << 4 | before & WRITTEN | mask;
+            if mask == WRITTEN {
+                shadow.store(written(0), Relaxed);
+            } else {
+                let _ = shadow.fetch_update(Relaxed, Relaxed, |before| Some(written(before)));
+            }
         }
     }
 
-    pub fn write(&self, offset: usize, from: &[u8]) {
+    pub fn write(&self, offset: usize, from: &[u8], number: u64) {
         let head = offset.next_multiple_of(8).min(offset + from.len()) - offset;
         for (i, byte) in from[..head].iter().enumerate() {
             self.u8(offset + i).store(*byte, Relaxed);
@@ -155,7 +181,7 @@ impl Allocation {
         for (i, byte) in chunks.remainder().iter().enumerate() {
             self.u8(at + i).store(*byte, Relaxed);
         }
-        self.mark(offset, from.len());
+        self.mark(offset, from.len(), number);
     }
 
     pub fn read(&self, offset: usize, into: &mut [u8]) {
@@ -203,7 +229,8 @@ impl Memory {
     }
 
     /// Allocates device memory, or with `managed` memory that the host uses at the same address.
-    pub fn alloc(&self, bytes: usize, managed: bool) -> Result<u64, MemoryError> {
+    /// `number` is the operation's that allocates in a stream's order, else 0.
+    pub fn alloc(&self, bytes: usize, managed: bool, number: u64) -> Result<u64, MemoryError> {
         let mut table = self.table();
         let free = self.total - table.used;
         let full = MemoryError::OutOfMemory { wanted: bytes, free, total: self.total };
@@ -214,7 +241,8 @@ impl Memory {
             true => Allocation::managed(bytes, self.checks),
             false => Allocation::new(table.next, bytes, self.checks),
         };
-        let made = made.ok_or(full)?;
+        let mut made = made.ok_or(full)?;
+        made.born = number & NUMBER;
         let base = made.base;
         if managed {
             // The host has given these addresses out again, so they are not those that were freed.
@@ -271,48 +299,70 @@ impl Memory {
         Ok((found, offset))
     }
 
-    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+    /// The place of an access by the operation, after its check against those of other streams.
+    fn place(
+        &self,
+        address: u64,
+        bytes: usize,
+        by: &Operation,
+        (touch, verb): (Touch, &str),
+    ) -> Result<(Arc<Allocation>, usize), MemoryError> {
+        let (found, offset) = self.locate(address, bytes)?;
+        let checked = Witness::of(by).check(&found, offset, bytes, touch);
+        checked.map_err(|race| MemoryError::StreamRace(raced(verb, bytes, &found, race)))?;
+        Ok((found, offset))
+    }
+
+    pub fn read(&self, address: u64, into: &mut [u8], by: &Operation) -> Result<(), MemoryError> {
         if into.is_empty() {
             return Ok(());
         }
-        let (found, offset) = self.locate(address, into.len())?;
+        let (found, offset) = self.place(address, into.len(), by, (Touch::Read, "read"))?;
         found.read(offset, into);
         Ok(())
     }
 
-    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
+    pub fn write(&self, address: u64, from: &[u8], by: &Operation) -> Result<(), MemoryError> {
         if from.is_empty() {
             return Ok(());
         }
-        let (found, offset) = self.locate(address, from.len())?;
-        found.write(offset, from);
+        let (found, offset) = self.place(address, from.len(), by, (Touch::Write, "write"))?;
+        found.write(offset, from, by.number);
         Ok(())
     }
 
-    pub fn fill(&self, address: u64, pattern: &[u8], count: usize) -> Result<(), MemoryError> {
+    /// Checks the release of an allocation against the operations that used it.
+    pub fn releasable(&self, address: u64, by: &Operation) -> Result<(), MemoryError> {
+        match self.find(address) {
+            Some(found) => self.place(found.base, found.size, by, (Touch::Free, "release")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    pub fn fill(&self, address: u64, pattern: &[u8], count: usize, by: &Operation) -> Result<(), MemoryError> {
         let bytes = pattern.len().saturating_mul(count);
         if bytes == 0 {
             return Ok(());
         }
-        let (found, offset) = self.locate(address, bytes)?;
+        let (found, offset) = self.place(address, bytes, by, (Touch::Write, "fill"))?;
         // Written in pieces of a few pages, so that a large fill needs no buffer of its size.
         let piece = pattern.repeat((16384 / pattern.len()).clamp(1, count));
         let mut done = 0;
         while done < bytes {
             let now = piece.len().min(bytes - done);
-            found.write(offset + done, &piece[..now]);
+            found.write(offset + done, &piece[..now], by.number);
             done += now;
         }
         Ok(())
     }
 
     /// Copies as `memmove` does. Bytes that were never written stay unwritten at the destination.
-    pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
+    pub fn copy(&self, to: u64, from: u64, bytes: usize, by: &Operation) -> Result<(), MemoryError> {
         if bytes == 0 {
             return Ok(());
         }
-        let (source, at) = self.locate(from, bytes)?;
-        let (target, into) = self.locate(to, bytes)?;
+        let (source, at) = self.place(from, bytes, by, (Touch::Read, "read"))?;
+        let (target, into) = self.place(to, bytes, by, (Touch::Write, "write"))?;
         let mut data = vec![0; bytes];
         source.read(at, &mut data);
         let written: Vec<bool> = if self.checks {
@@ -320,7 +370,7 @@ impl Memory {
         } else {
             Vec::new()
         };
-        target.write(into, &data);
+        target.write(into, &data, by.number);
         for (i, _) in written.iter().enumerate().filter(|(_, written)| !**written && !target.managed) {
             target.shadow[(into + i) / 4].fetch_and(!(1 << ((into + i) % 4)), Relaxed);
         }
@@ -367,7 +417,7 @@ mod tests {
     fn allocations_beyond_the_hosts_memory_fail_with_out_of_memory() {
         let memory = Memory::new(usize::MAX, true);
         for bytes in [usize::MAX, usize::MAX / 2, 1 << 60] {
-            assert!(matches!(memory.alloc(bytes, false), Err(MemoryError::OutOfMemory { .. })), "{bytes}");
+            assert!(matches!(memory.alloc(bytes, false, 0), Err(MemoryError::OutOfMemory { .. })), "{bytes}");
         }
         assert!(memory.alloc(0, false).is_ok() && memory.alloc(16, true).is_ok());
     }

@@ -14,6 +14,7 @@ mod footprint;
 mod launch;
 mod mbarrier;
 mod memory;
+mod order;
 mod program;
 mod readers;
 mod registers;
@@ -34,6 +35,7 @@ pub use launch::launch_number;
 pub(crate) use launch::most_shared;
 use memory::Memory;
 pub use memory::MemoryError;
+pub use order::{NUMBER, Operation, Question};
 pub use trap::{LoadError, Trap, TrapKind};
 
 /// The properties of a device.
@@ -102,13 +104,18 @@ impl Machine {
 
     /// Allocates `bytes` bytes that count as unwritten; returns their address, a multiple of 256.
     pub fn alloc(&self, bytes: usize) -> Result<u64, MemoryError> {
-        self.memory.alloc(bytes, false)
+        self.memory.alloc(bytes, false, 0)
+    }
+
+    /// The same, as an operation in a stream's order: an access that it did not happen before is a trap.
+    pub fn alloc_as(&self, bytes: usize, number: u64) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes, false, number)
     }
 
     /// Allocates `bytes` bytes that the host may access at the returned address, a multiple of 4096, until they are
     /// freed. They are zero, and count as written.
     pub fn alloc_managed(&self, bytes: usize) -> Result<u64, MemoryError> {
-        self.memory.alloc(bytes, true)
+        self.memory.alloc(bytes, true, 0)
     }
 
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
@@ -125,21 +132,34 @@ impl Machine {
         self.memory.usage()
     }
 
+    /// Checks that every operation that used an allocation happened before this one, which frees it.
+    pub fn releasable(&self, address: u64, by: &Operation) -> Result<(), MemoryError> {
+        self.memory.releasable(address, by)
+    }
+
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
-        self.memory.read(address, into)
+        self.read_as(address, into, &Operation::default())
+    }
+
+    pub fn read_as(&self, address: u64, into: &mut [u8], by: &Operation) -> Result<(), MemoryError> {
+        self.memory.read(address, into, by)
     }
 
     pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
-        self.memory.write(address, from)
+        self.write_as(address, from, &Operation::default())
+    }
+
+    pub fn write_as(&self, address: u64, from: &[u8], by: &Operation) -> Result<(), MemoryError> {
+        self.memory.write(address, from, by)
     }
 
     /// Writes `pattern` `count` times in a row.
-    pub fn fill(&self, address: u64, pattern: &[u8], count: usize) -> Result<(), MemoryError> {
-        self.memory.fill(address, pattern, count)
+    pub fn fill_as(&self, address: u64, pattern: &[u8], count: usize, by: &Operation) -> Result<(), MemoryError> {
+        self.memory.fill(address, pattern, count, by)
     }
 
-    pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
-        self.memory.copy(to, from, bytes)
+    pub fn copy_as(&self, to: u64, from: u64, bytes: usize, by: &Operation) -> Result<(), MemoryError> {
+        self.memory.copy(to, from, bytes, by)
     }
 
     /// Decodes every function of a module and allocates memory for its variables.
@@ -160,12 +180,13 @@ impl Machine {
             }
             let bytes = variable.bytes().max(variable.initial.len());
             let failed = |error: MemoryError| LoadError::new(variable.line, format!("`{}`: {error}", variable.name));
-            let address = self.memory.alloc(bytes, false).map_err(failed)?;
+            let address = self.memory.alloc(bytes, false, 0).map_err(failed)?;
             module.globals.push((variable.name.clone(), address, bytes));
             names.globals.insert(variable.name.clone(), address);
             // Bytes without an initializer are zero.
-            self.memory.fill(address, &[0], bytes).map_err(failed)?;
-            self.memory.write(address, &variable.initial).map_err(failed)?;
+            let host = Operation::default();
+            self.memory.fill(address, &[0], bytes, &host).map_err(failed)?;
+            self.memory.write(address, &variable.initial, &host).map_err(failed)?;
         }
         let files = Arc::new(tree.files);
         for function in tree.functions.iter().filter(|function| !function.entry && function.body.is_some()) {

@@ -10,6 +10,7 @@ mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod order;
 mod pending;
 mod pool;
 mod program;
