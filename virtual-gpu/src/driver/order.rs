@@ -88,6 +88,8 @@ pub struct Order {
     /// By number.
     operations: VecDeque<Operation>,
     pub buffers: Buffers,
+    /// For each executable graph: its last launch and what that happened after.
+    graphs: HashMap<Handle, Clock>,
 }
 
 fn in_words(key: StreamKey) -> String {
@@ -243,6 +245,24 @@ impl State {
             let blocking = key.blocking(self);
             self.order.line(context, key, blocking).clock.join(event);
         }
+    }
+
+    /// Lets a stream's further work happen after the last launch of an executable graph, of which one at a time runs.
+    pub fn after_graph(&mut self, context: Handle, key: StreamKey, exec: Handle) {
+        if let Some(clock) = self.order.graphs.get(&exec).cloned() {
+            self.after_event(context, key, &clock);
+        }
+    }
+
+    pub fn graph_launched(&mut self, context: Handle, key: StreamKey, exec: Handle) {
+        if self.order.checks {
+            let clock = self.clock(context, key);
+            self.order.graphs.insert(exec, clock);
+        }
+    }
+
+    pub fn graph_destroyed(&mut self, exec: Handle) {
+        self.order.graphs.remove(&exec);
     }
 
     /// A stream that may be used from now on.

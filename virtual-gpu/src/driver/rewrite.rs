@@ -5,7 +5,11 @@
 //! for. Two copies of streams that nothing orders are compared by their ranges.
 
 use super::abi::{self, Handle};
+use super::boundary::say;
 use super::order::{Clock, Stamp};
+use super::state::Failure;
+use super::work::{Current, Place};
+use crate::machine::TrapKind;
 
 /// A buffer that a copy reads or writes until it is waited for.
 pub struct Held {
@@ -107,5 +111,74 @@ impl Buffers {
 
     pub fn forget(&mut self, context: Handle) {
         self.0.retain(|held| held.context != context);
+    }
+}
+
+impl Current {
+    /// The host has waited for what happened before this.
+    pub fn learn(&self, clock: &Clock) {
+        let held = self.state().host_waited(clock);
+        self.verify(held);
+    }
+
+    /// The host has waited for all work of the context.
+    pub fn learn_all(&self) {
+        let held = self.state().host_waited_for_context(self.context);
+        self.verify(held);
+    }
+
+    /// Fails the contexts of copies whose buffers the host changed too early.
+    pub fn verify(&self, held: Vec<Held>) {
+        for (context, message) in held.iter().filter_map(Held::verify) {
+            self.lose(context, message);
+        }
+    }
+
+    /// Fails a context by a race between streams, as a trap of a kernel would.
+    pub fn lose(&self, context: Handle, message: impl std::fmt::Display) {
+        let mut state = self.state();
+        let Ok(context) = state.context(context) else { return };
+        if context.failure.is_none() {
+            context.failure = Some(Failure { code: TrapKind::StreamRace.into(), reported: false });
+            drop(state);
+            say(message);
+        }
+    }
+
+    /// The page-locked ends of a copy, and whether it writes there, after the check against other copies; `None`: this one fails.
+    /// There are none without checks, and pageable memory is free when the call returns.
+    pub fn host_buffers(&self, to: Place, from: Place, bytes: usize, stamp: &Stamp) -> Option<Vec<(usize, bool)>> {
+        if stamp.count == 0 {
+            return Some(Vec::new());
+        }
+        let (mut ends, mut overwritten, mut clash) = (Vec::new(), Vec::new(), None);
+        let mut state = self.state();
+        for (place, writes) in [(from, false), (to, true)] {
+            if let Place::Host(start) = place
+                && state.pinned.contains(start)
+            {
+                let (found, mut over) = state.order.buffers.access(stamp, start, bytes, writes);
+                ends.push((start, writes));
+                overwritten.append(&mut over);
+                clash = clash.or(found);
+            }
+        }
+        drop(state);
+        self.verify(overwritten);
+        match clash {
+            Some(clash) => {
+                self.lose(stamp.context, clash);
+                None
+            }
+            None => Some(ends),
+        }
+    }
+
+    /// Keeps the buffers of a copy that was executed, unless its call waits for it.
+    pub fn hold(&self, buffers: &[(usize, bool)], bytes: usize, stamp: &Stamp) {
+        let buffers = buffers.iter().filter(|_| !stamp.waited);
+        for held in buffers.filter_map(|(start, writes)| Held::of(stamp, *start, bytes, *writes)) {
+            self.state().order.buffers.hold(held);
+        }
     }
 }

@@ -10,9 +10,8 @@ use super::capture::StreamKey;
 use super::error::Code;
 use super::graph::Graph;
 use super::host::run_host_function;
-use super::order::{Clock, Stamp};
+use super::order::Stamp;
 use super::queue::Ticket;
-use super::rewrite::Held;
 use super::state::{Driver, Failure, Moment, State, lock};
 use crate::machine::{Counts, Kernel, Launch, Machine, MemoryError, Operation, Question, TrapKind};
 
@@ -196,36 +195,6 @@ impl Current {
         self.report()
     }
 
-    /// The host has waited for what happened before this.
-    pub fn learn(&self, clock: &Clock) {
-        let held = self.state().host_waited(clock);
-        self.verify(held);
-    }
-
-    /// The host has waited for all work of the context.
-    pub fn learn_all(&self) {
-        let held = self.state().host_waited_for_context(self.context);
-        self.verify(held);
-    }
-
-    /// Fails the contexts of copies whose buffers the host changed too early.
-    pub fn verify(&self, held: Vec<Held>) {
-        for (context, message) in held.iter().filter_map(Held::verify) {
-            self.lose(context, message);
-        }
-    }
-
-    /// Fails a context by a race between streams, as a trap of a kernel would.
-    fn lose(&self, context: Handle, message: impl std::fmt::Display) {
-        let mut state = self.state();
-        let Ok(context) = state.context(context) else { return };
-        if context.failure.is_none() {
-            context.failure = Some(Failure { code: TrapKind::StreamRace.into(), reported: false });
-            drop(state);
-            say(message);
-        }
-    }
-
     /// Checks that what used an allocation happened before its release.
     pub fn releasable(&self, address: u64, stamp: &Stamp) -> Outcome {
         self.as_operation(stamp, "its release", |operation| self.driver.machine.releasable(address, operation))
@@ -322,15 +291,7 @@ impl Current {
 
     fn copy(&self, to: Place, from: Place, bytes: usize, stamp: &Stamp) -> Outcome {
         let machine = &self.driver.machine;
-        let pinned = self.pinned_ends(to, from, stamp);
-        for (start, writes) in &pinned {
-            let (clash, overwritten) = self.state().order.buffers.access(stamp, *start, bytes, *writes);
-            self.verify(overwritten);
-            if let Some(clash) = clash {
-                self.lose(stamp.context, clash);
-                return Ok(());
-            }
-        }
+        let Some(buffers) = self.host_buffers(to, from, bytes, stamp) else { return Ok(()) };
         let device = lock(&self.driver.device);
         match (to, from) {
             (Place::Device(to), Place::Device(from)) => {
@@ -348,26 +309,8 @@ impl Current {
             (Place::Host(to), Place::Host(from)) => abi::host_to_host(to, from, bytes)?,
         }
         drop(device);
-        if !stamp.waited {
-            for held in pinned.iter().filter_map(|(start, writes)| Held::of(stamp, *start, bytes, *writes)) {
-                self.state().order.buffers.hold(held);
-            }
-        }
+        self.hold(&buffers, bytes, stamp);
         Ok(())
-    }
-
-    /// The page-locked ends of a copy, and whether it writes there; none without checks. Pageable memory is free when the call
-    /// returns.
-    fn pinned_ends(&self, to: Place, from: Place, stamp: &Stamp) -> Vec<(usize, bool)> {
-        if stamp.count == 0 {
-            return Vec::new();
-        }
-        let state = self.state();
-        let pinned = |place| match place {
-            Place::Host(at) => Some(at).filter(|at| state.pinned.contains(*at)),
-            Place::Device(_) => None,
-        };
-        [(pinned(from), false), (pinned(to), true)].into_iter().filter_map(|(at, writes)| Some((at?, writes))).collect()
     }
 
     fn launch(&self, op: &LaunchOp, stamp: &Stamp) -> Outcome {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use thiserror::Error;
 
-use super::order::{NUMBER, Operation, Touch, Witness, raced};
+use super::order::NUMBER;
 
 /// The errors of host calls on device memory.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -290,91 +290,13 @@ impl Memory {
         (address - found.base < found.size.max(1) as u64).then(|| found.clone())
     }
 
-    fn locate(&self, address: u64, bytes: usize) -> Result<(Arc<Allocation>, usize), MemoryError> {
+    pub fn locate(&self, address: u64, bytes: usize) -> Result<(Arc<Allocation>, usize), MemoryError> {
         let found = self.find(address).ok_or(MemoryError::Unknown { address })?;
         if !found.contains(address, bytes) {
             return Err(MemoryError::OutOfBounds { address, bytes, base: found.base, size: found.size });
         }
         let offset = (address - found.base) as usize;
         Ok((found, offset))
-    }
-
-    /// The place of an access by the operation, after its check against those of other streams.
-    fn place(
-        &self,
-        address: u64,
-        bytes: usize,
-        by: &Operation,
-        (touch, verb): (Touch, &str),
-    ) -> Result<(Arc<Allocation>, usize), MemoryError> {
-        let (found, offset) = self.locate(address, bytes)?;
-        let checked = Witness::of(by).check(&found, offset, bytes, touch);
-        checked.map_err(|race| MemoryError::StreamRace(raced(verb, bytes, &found, race)))?;
-        Ok((found, offset))
-    }
-
-    pub fn read(&self, address: u64, into: &mut [u8], by: &Operation) -> Result<(), MemoryError> {
-        if into.is_empty() {
-            return Ok(());
-        }
-        let (found, offset) = self.place(address, into.len(), by, (Touch::Read, "read"))?;
-        found.read(offset, into);
-        Ok(())
-    }
-
-    pub fn write(&self, address: u64, from: &[u8], by: &Operation) -> Result<(), MemoryError> {
-        if from.is_empty() {
-            return Ok(());
-        }
-        let (found, offset) = self.place(address, from.len(), by, (Touch::Write, "write"))?;
-        found.write(offset, from, by.number);
-        Ok(())
-    }
-
-    /// Checks the release of an allocation against the operations that used it.
-    pub fn releasable(&self, address: u64, by: &Operation) -> Result<(), MemoryError> {
-        match self.find(address) {
-            Some(found) => self.place(found.base, found.size, by, (Touch::Free, "release")).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    pub fn fill(&self, address: u64, pattern: &[u8], count: usize, by: &Operation) -> Result<(), MemoryError> {
-        let bytes = pattern.len().saturating_mul(count);
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (found, offset) = self.place(address, bytes, by, (Touch::Write, "fill"))?;
-        // Written in pieces of a few pages, so that a large fill needs no buffer of its size.
-        let piece = pattern.repeat((16384 / pattern.len()).clamp(1, count));
-        let mut done = 0;
-        while done < bytes {
-            let now = piece.len().min(bytes - done);
-            found.write(offset + done, &piece[..now], by.number);
-            done += now;
-        }
-        Ok(())
-    }
-
-    /// Copies as `memmove` does. Bytes that were never written stay unwritten at the destination.
-    pub fn copy(&self, to: u64, from: u64, bytes: usize, by: &Operation) -> Result<(), MemoryError> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (source, at) = self.place(from, bytes, by, (Touch::Read, "read"))?;
-        let (target, into) = self.place(to, bytes, by, (Touch::Write, "write"))?;
-        let mut data = vec![0; bytes];
-        source.read(at, &mut data);
-        let written: Vec<bool> = if self.checks {
-            (at..at + bytes).map(|i| source.shadow[i / 4].load(Relaxed) >> (i % 4) & 1 == 1).collect()
-        } else {
-            Vec::new()
-        };
-        target.write(into, &data, by.number);
-        for (i, _) in written.iter().enumerate().filter(|(_, written)| !**written && !target.managed) {
-            target.shadow[(into + i) / 4].fetch_and(!(1 << ((into + i) % 4)), Relaxed);
-        }
-        Ok(())
     }
 
     /// The position of `address` relative to live and freed allocations, in words for an error message.
@@ -419,6 +341,6 @@ mod tests {
         for bytes in [usize::MAX, usize::MAX / 2, 1 << 60] {
             assert!(matches!(memory.alloc(bytes, false, 0), Err(MemoryError::OutOfMemory { .. })), "{bytes}");
         }
-        assert!(memory.alloc(0, false).is_ok() && memory.alloc(16, true).is_ok());
+        assert!(memory.alloc(0, false, 0).is_ok() && memory.alloc(16, true, 0).is_ok());
     }
 }

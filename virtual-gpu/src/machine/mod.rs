@@ -5,6 +5,7 @@ mod barrier;
 mod bulk;
 mod clock;
 mod collective;
+mod copies;
 mod counts;
 mod decode;
 mod exec;

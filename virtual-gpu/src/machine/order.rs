@@ -16,7 +16,7 @@ use super::trap::TrapKind;
 pub const NUMBER: u64 = (1 << 28) - 1;
 
 /// Asks whether the operation of a number (its low 28 bits) happened before this one; `None`: it did. Otherwise the answer is a
-/// clause that names both. The text is what the other operation did to the memory ("wrote it").
+/// clause that names both. The text is what the other operation did to the memory ("wrote them").
 pub type Question<'a> = &'a (dyn Fn(u64, &str) -> Option<String> + Sync);
 
 /// An operation on global memory, as others find it.
@@ -98,9 +98,9 @@ impl<'a> Witness<'a> {
             let (writer, wrote) = (shadow & LAUNCH, shadow >> 4 & WRITTEN);
             let clash = if writer == 0 {
                 // Memory is allocated in the order of a stream, too.
-                if touch == Touch::Free { None } else { self.clash(found.born << 36, "allocated it") }
+                if touch == Touch::Free { None } else { self.clash(found.born << 36, "allocated them") }
             } else if wrote & mask != 0 || wrote == 0 && !strong {
-                self.clash(writer, "wrote it")
+                self.clash(writer, "wrote them")
             } else {
                 None
             };
@@ -115,7 +115,7 @@ impl<'a> Witness<'a> {
                     return None;
                 }
                 let overlapping = slots.into_iter().filter(|slot| slot & mask != 0);
-                overlapping.filter_map(|slot| self.clash(reader(slot), "read it")).next()
+                overlapping.filter_map(|slot| self.clash(reader(slot), "read them")).next()
             });
             clash.map_or(Ok(()), |clash| Err((word, clash)))?;
             // A strong read may overlap a strong write; which reads are strong is not recorded.
@@ -146,7 +146,7 @@ impl<'a> Witness<'a> {
         if other != 0 && self.apart.get() == other {
             return false;
         }
-        let follows = self.clash(other, "read it").is_none();
+        let follows = self.clash(other, "read them").is_none();
         if !follows {
             self.apart.set(other);
         }
@@ -159,12 +159,17 @@ fn reader(slot: u64) -> u64 {
     slot << 32 & LAUNCH
 }
 
-/// The message of a race, from the access's verb and what `Witness::check` found.
-pub(super) fn raced(verb: &str, bytes: usize, found: &Allocation, (at, clash): (usize, String)) -> String {
+/// The message of a race: the access, and what `Witness::check` found.
+pub(super) fn raced(
+    verb: &str,
+    (found, at): (&Allocation, usize),
+    bytes: usize,
+    (word, clash): (usize, String),
+) -> String {
     let (address, size, base) = (found.base + at as u64, found.size, found.base);
-    format!(
-        "{verb} of {bytes} bytes, of which those at {address:#x} ({at} bytes into the allocation of {size} bytes at {base:#x}): {clash}"
-    )
+    let from = if word > at { format!(", from {:#x} on", base + word as u64) } else { String::new() };
+    let place = format!("{at} bytes into the allocation of {size} bytes at {base:#x}{from}");
+    format!("{verb} of {bytes} bytes at {address:#x}, {place}: {clash}")
 }
 
 impl Env<'_> {
@@ -183,7 +188,7 @@ impl Env<'_> {
         }
         self.witness
             .check(found, at, bytes, touch)
-            .map_err(|race| Fault::new(TrapKind::StreamRace, lane, raced(verb, bytes, found, race)))
+            .map_err(|race| Fault::new(TrapKind::StreamRace, lane, raced(verb, (found, at), bytes, race)))
     }
 
     /// Names this launch as the last writer of a word that an atomic changes. The mask of written bytes stays empty, which tells an
