@@ -12,6 +12,7 @@ use super::abi::Handle;
 use super::boundary::Outcome;
 use super::error::Code;
 use super::graph::{Graph, Node};
+use super::order::Stamp;
 use super::state::{Event, Moment, State, find, find_mut};
 use super::work::Op;
 
@@ -256,28 +257,41 @@ impl State {
         }
         let state = match self.capture_status(context, key) {
             Status::None if self.before(context, key).is_empty() => Moment::At(std::time::Instant::now()),
-            Status::None => Moment::Pending(self.defer(context, key, [], |ticket| Op::Record { event, ticket })?),
+            Status::None => {
+                let stamp = Stamp { context, ..Stamp::default() };
+                Moment::Pending(self.defer(key, [], stamp, |ticket| Op::Record { event, ticket })?)
+            }
             Status::Invalidated(_) => return Err(Code::CaptureInvalidated.into()),
             Status::Active(capture) => Moment::Captured { capture, after: self.captures[&capture].tails[&key].clone() },
         };
+        if !matches!(state, Moment::Captured { .. }) {
+            let clock = self.clock(context, key);
+            find_mut(&mut self.events, event)?.clock = clock;
+        }
         find_mut(&mut self.events, event)?.state = state;
         Ok(())
     }
 
     /// `cuStreamWaitEvent`: adds a stream to a capture, or joins two streams of one capture.
     pub fn wait_event(&mut self, context: Handle, key: StreamKey, event: Handle) -> Outcome {
-        let Event { state, .. } = find(&self.events, event)?;
-        let state = state.clone();
+        let Event { state, clock, .. } = find(&self.events, event)?;
+        let (state, clock) = (state.clone(), clock.clone());
         if key == StreamKey::Legacy {
             self.use_legacy(context)?;
         }
         let own = self.capture_status(context, key);
         let (from, after) = match (state, own) {
             (_, Status::Invalidated(_)) => return Err(Code::CaptureInvalidated.into()),
-            // The event's work is already done, so there is nothing to wait for.
-            (Moment::Never, _) | (Moment::At(_), Status::None) => return Ok(()),
+            (Moment::Never, _) => return Ok(()),
+            // The event's work is already done, so there is nothing to wait for. On a card there may be.
+            (Moment::At(_), Status::None) => {
+                self.after_event(context, key, &clock);
+                return Ok(());
+            }
             (Moment::Pending(ticket), Status::None) => {
-                return self.defer(context, key, [ticket], |_| Op::Wait).map(drop);
+                self.after_event(context, key, &clock);
+                let stamp = Stamp { context, ..Stamp::default() };
+                return self.defer(key, [ticket], stamp, |_| Op::Wait).map(drop);
             }
             (Moment::At(_) | Moment::Pending(_), Status::Active(_)) => {
                 return self.forbid(Code::CaptureIsolation, |_, c| c.context == context && c.tails.contains_key(&key));

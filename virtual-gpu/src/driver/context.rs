@@ -78,7 +78,10 @@ pub fn destroy(driver: &Driver, context: Handle) {
     driver.settle_context(context);
     // Another thread may be executing some work now.
     let _device = lock(&driver.device);
-    let freed = driver.state().remove_context(context);
+    let mut state = driver.state();
+    state.forget_context(context);
+    let freed = state.remove_context(context);
+    drop(state);
     for address in freed {
         if let Err(error) = driver.machine.free(address) {
             say(error);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::abi::{Handle, Out};
 use super::boundary::{Outcome, call, within};
 use super::error::{CUresult, Code};
+use super::order::Clock;
 use super::state::{Event, Moment, find};
 use super::work::Current;
 
@@ -27,7 +28,9 @@ extern "C" fn cuEventCreate(event: Out<Handle>, flags: u32) -> CUresult {
         }
         let mut state = cx.state();
         let handle = state.handle();
-        state.events.insert(handle, Event { context: cx.context, flags, state: Moment::Never });
+        state
+            .events
+            .insert(handle, Event { context: cx.context, flags, state: Moment::Never, clock: Clock::default() });
         event.put(handle)
     })
 }
@@ -62,7 +65,7 @@ extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u32) 
 
 /// Waits for an event, or queries it. An event that was never recorded counts as reached.
 fn reached(cx: &Current, event: Handle, wait: bool) -> Outcome {
-    let state = find(&cx.state().events, event)?.state.clone();
+    let (state, clock) = find(&cx.state().events, event).map(|event| (event.state.clone(), event.clock.clone()))?;
     if matches!(state, Moment::Captured { .. }) {
         return Err(Code::CapturedEvent.into());
     }
@@ -74,6 +77,7 @@ fn reached(cx: &Current, event: Handle, wait: bool) -> Outcome {
             return cx.report().and(Err(Code::NotReady.into()));
         }
     }
+    cx.learn(&clock);
     cx.report()
 }
 
@@ -102,7 +106,12 @@ fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> CUresult {
                 Moment::Never => Err(Code::InvalidHandle.because("the event was never recorded")),
             }
         };
+        let mut clock = find(&state.events, start)?.clock.clone();
+        clock.join(&find(&state.events, end)?.clock);
         let (start, end) = (moment(start)?, moment(end)?);
+        // The time is known only when both have been reached.
+        drop(state);
+        cx.learn(&clock);
         // Negative if `end` was recorded before `start`.
         let span =
             end.saturating_duration_since(start).as_secs_f64() - start.saturating_duration_since(end).as_secs_f64();

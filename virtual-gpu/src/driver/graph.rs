@@ -99,8 +99,19 @@ extern "C" fn cuGraphInstantiate_v2(
 #[unsafe(no_mangle)]
 extern "C" fn cuGraphLaunch(exec: Handle, stream: Handle) -> CUresult {
     within(|cx| {
-        let graph = find(&cx.state().execs, exec)?.clone();
-        cx.enqueue(stream, Op::Graph(graph))
+        let key = cx.stream(stream)?;
+        let mut state = cx.state();
+        let graph = find(&state.execs, exec)?.clone();
+        let captured = state.capture_status(cx.context, key).number() != 0;
+        if !captured {
+            state.after_graph(cx.context, key, exec);
+        }
+        drop(state);
+        cx.enqueue(stream, Op::Graph(graph))?;
+        if !captured {
+            cx.state().graph_launched(cx.context, key, exec);
+        }
+        Ok(())
     })
 }
 
@@ -119,7 +130,10 @@ extern "C" fn cuGraphUpload(exec: Handle, stream: Handle) -> CUresult {
 #[unsafe(no_mangle)]
 extern "C" fn cuGraphExecDestroy(exec: Handle) -> CUresult {
     call(|driver| {
-        let removed = driver.state().execs.remove(&exec);
+        let mut state = driver.state();
+        let removed = state.execs.remove(&exec);
+        state.graph_destroyed(exec);
+        drop(state);
         removed.map(drop).ok_or(Code::InvalidHandle.into())
     })
 }

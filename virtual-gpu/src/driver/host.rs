@@ -79,6 +79,12 @@ fn remove(address: usize, ours: bool, otherwise: Code) -> CUresult {
     within(|cx| {
         cx.unsafe_while_capturing()?;
         cx.driver.settle_context(cx.context);
+        cx.learn_all();
+        let mut state = cx.state();
+        let bytes = state.pinned.0.get(&address).map_or(0, |(bytes, ..)| *bytes);
+        let held = state.order.buffers.freed(address, bytes);
+        drop(state);
+        cx.verify(held);
         let mut state = cx.state();
         match state.pinned.0.get(&address) {
             Some((_, _, pages, _)) if pages.is_some() == ours => drop(state.pinned.0.remove(&address)),

@@ -11,6 +11,11 @@ use crate::machine::Home;
 
 /// Allocates on the context's device, or if `pool` is given from that pool, on its device.
 pub fn allocate(cx: &Current, bytes: usize, owner: Owner, pool: Option<Handle>) -> Outcome<DevicePointer> {
+    allocate_as(cx, bytes, owner, pool, 0)
+}
+
+/// Allocates as the operation of a number.
+fn allocate_as(cx: &Current, bytes: usize, owner: Owner, pool: Option<Handle>, number: u64) -> Outcome<DevicePointer> {
     if bytes == 0 {
         return Err(Code::InvalidValue.because("an allocation of no bytes"));
     }
@@ -21,7 +26,7 @@ pub fn allocate(cx: &Current, bytes: usize, owner: Owner, pool: Option<Handle>) 
     };
     let address = match owner {
         Owner::Managed => cx.driver.machine.alloc_managed(device, bytes)?,
-        _ => cx.driver.machine.alloc_at(Home { device, pool: pool.map(|pool| pool as u64) }, bytes)?,
+        _ => cx.driver.machine.alloc_as(Home { device, pool: pool.map(|pool| pool as u64) }, bytes, number)?,
     };
     cx.state().allocations.insert(address, Allocation { context: cx.context, bytes, owner });
     Ok(address)
@@ -48,13 +53,16 @@ fn release_behind(cx: &Current, address: DevicePointer, key: StreamKey) -> Outco
             // No longer in the table, so that a second free is refused.
             state.allocations.remove(&address);
             state.managed.remove(&address);
-            state.defer(cx.context, key, [], |_| Op::Release(address)).map(drop)
+            let stamp = state.stamp(cx.context, key);
+            state.defer(key, [], stamp, |_| Op::Release(address)).map(drop)
         }
         None if !state.unfinished.is_empty() => {
             Err(Code::InvalidValue.because(format!("{address:#x} is no allocation, or is being freed")))
         }
         _ => {
+            let stamp = state.stamp(cx.context, key);
             drop(state);
+            cx.releasable(address, &stamp)?;
             release(cx, address)
         }
     }
@@ -98,11 +106,21 @@ extern "C" fn cuMemFree_v2(address: DevicePointer) -> CUresult {
     within(|cx| {
         cx.unsafe_while_capturing()?;
         cx.driver.settle_context(cx.context);
-        let owner = cx.state().allocations.get(&address).map(|allocation| allocation.context);
-        if let Some(other) = owner.filter(|owner| *owner != cx.context) {
-            cx.driver.settle_context(other);
+        let known = cx.state().allocations.get(&address).map(|allocation| (allocation.context, allocation.owner));
+        let other = known.map(|(context, _)| context).filter(|context| *context != cx.context);
+        let other = other.map(|context| Current { driver: cx.driver, context });
+        if let Some(other) = &other {
+            cx.driver.settle_context(other.context);
         }
         if address != 0 {
+            if let Some((_, Owner::Pool(_))) = known {
+                // As the manual says, the call waits for nothing if the memory is of a pool.
+                let stamp = cx.state().host_stamp(cx.context);
+                cx.releasable(address, &stamp)?;
+            } else {
+                cx.learn_all();
+                other.iter().for_each(Current::learn_all);
+            }
             release(cx, address)?;
         }
         cx.report()
@@ -129,7 +147,11 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
             if key == StreamKey::Legacy {
                 cx.state().use_legacy(cx.context)?;
             }
-            address.put(allocate(cx, bytes, Owner::Pool(pool), Some(pool))?)
+            let mut state = cx.state();
+            let stamp = state.stamp(cx.context, key);
+            let number = state.order.number(&stamp, "an allocation");
+            drop(state);
+            address.put(allocate_as(cx, bytes, Owner::Pool(pool), Some(pool), number)?)
         }
     }
 }

@@ -43,7 +43,8 @@
 //! `abi` holds all unsafe code and states the contract with the C caller. `boundary` is the entry of every exported
 //! function: it finds driver and context, catches panics and prints explanations. `state` holds the driver's tables.
 //! `work` holds the operations that can be enqueued; `capture` decides whether one is executed or recorded, `queue`
-//! holds what is executed later. The other files are groups of functions, as in NVIDIA's reference.
+//! holds what is executed later. `order` follows which operation happened before which, and `rewrite` the host's buffers
+//! of copies that were not waited for. The other files are groups of functions, as in NVIDIA's reference.
 
 // Functions and types of the interface keep their names in C.
 #![allow(non_snake_case)]
@@ -64,6 +65,7 @@ mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod order;
 mod peer;
 mod pointer;
 mod pool;
@@ -71,6 +73,7 @@ mod primary;
 mod proc_address;
 mod queue;
 mod refusal;
+mod rewrite;
 mod settings;
 mod state;
 mod stream;

@@ -17,6 +17,7 @@ use super::abi::Handle;
 use super::boundary::{Outcome, say};
 use super::capture::StreamKey;
 use super::error::Code;
+use super::order::Stamp;
 use super::state::{Driver, Failure, State, driver};
 use super::work::{Current, Op};
 
@@ -28,6 +29,7 @@ pub struct Entry {
     ticket: Ticket,
     after: Vec<Ticket>,
     op: Op,
+    stamp: Stamp,
 }
 
 /// The queued operations of one stream.
@@ -62,15 +64,16 @@ impl State {
     /// Queues the operation that `op` makes of its ticket, behind the stream's work and behind `after`.
     pub fn defer(
         &mut self,
-        context: Handle,
         key: StreamKey,
         after: impl IntoIterator<Item = Ticket>,
+        stamp: Stamp,
         op: impl FnOnce(Ticket) -> Op,
     ) -> Outcome<Ticket> {
+        let context = stamp.context;
         self.tickets += 1;
         let ticket = self.tickets;
         let after = self.before(context, key).into_iter().chain(after).collect();
-        let entry = Entry { ticket, after, op: op(ticket) };
+        let entry = Entry { ticket, after, op: op(ticket), stamp };
         if let Some(queue) = self.queues.get_mut(&(context, key)) {
             queue.push_back(entry);
         } else {
@@ -109,10 +112,11 @@ fn drain(context: Handle, key: StreamKey) {
             return;
         };
         drop(state);
-        let Entry { ticket, after, op } = entry;
+        let Entry { ticket, after, op, mut stamp } = entry;
         driver.settle(&after);
         let cx = Current { driver, context };
-        let executed = catch_unwind(AssertUnwindSafe(|| cx.execute(&op)));
+        driver.state().order.let_go(&mut stamp);
+        let executed = catch_unwind(AssertUnwindSafe(|| cx.execute(&op, &stamp)));
         drop(op);
         let mut state = driver.state();
         // The call that enqueued the operation has returned, so the context is what can fail.

@@ -10,6 +10,7 @@ use super::capture::{Capture, StreamKey};
 use super::error::{Code, Fault};
 use super::graph::Graph;
 use super::managed::Advice;
+use super::order::{Clock, Order};
 use super::pool::Pool;
 use super::queue::{Queue, Ticket, Unfinished};
 use super::settings::Settings;
@@ -57,6 +58,7 @@ pub struct State {
     /// The queued operations that have not ended.
     pub unfinished: BTreeMap<Ticket, Unfinished>,
     pub queues: HashMap<(Handle, StreamKey), Queue>,
+    pub order: Order,
 }
 
 /// What a device has by itself.
@@ -99,6 +101,8 @@ pub struct Event {
     pub context: Handle,
     pub flags: u32,
     pub state: Moment,
+    /// What happened before it was recorded.
+    pub clock: Clock,
 }
 
 /// The point in time at which an event was recorded.
@@ -212,6 +216,7 @@ impl Driver {
             tickets: 0,
             unfinished: BTreeMap::new(),
             queues: HashMap::new(),
+            order: Order::new(config.checks),
         };
         for device in 0..settings.devices {
             let pool = state.handle();

@@ -20,6 +20,7 @@ fn create(stream: Out<Handle>, flags: u32, priority: i32) -> CUresult {
         let mut state = cx.state();
         let handle = state.handle();
         state.streams.insert(handle, Stream { context: cx.context, flags, priority });
+        state.stream_created(cx.context, StreamKey::Created(handle));
         stream.put(handle)
     })
 }
@@ -38,7 +39,8 @@ extern "C" fn cuStreamCreateWithPriority(stream: Out<Handle>, flags: u32, priori
 extern "C" fn cuStreamDestroy_v2(stream: Handle) -> CUresult {
     call(|driver| {
         let mut state = driver.state();
-        state.streams.remove(&stream).ok_or(Code::InvalidHandle)?;
+        let Stream { context, .. } = state.streams.remove(&stream).ok_or(Code::InvalidHandle)?;
+        state.stream_destroyed(context, StreamKey::Created(stream));
         state.drop_from_captures(StreamKey::Created(stream));
         Ok(())
     })
@@ -46,8 +48,12 @@ extern "C" fn cuStreamDestroy_v2(stream: Handle) -> CUresult {
 
 fn wait(cx: &Current, stream: Handle) -> Outcome {
     let key = cx.stream(stream)?;
-    cx.state().wait_for_stream(cx.context, key)?;
+    let mut state = cx.state();
+    state.wait_for_stream(cx.context, key)?;
+    let clock = state.clock(cx.context, key);
+    drop(state);
     cx.settle(key);
+    cx.learn(&clock);
     cx.report()
 }
 
@@ -64,7 +70,11 @@ extern "C" fn cuStreamQuery(stream: Handle) -> CUresult {
         let mut state = cx.state();
         state.wait_for_stream(cx.context, key)?;
         let ready = state.before(cx.context, key).is_empty();
+        let clock = state.clock(cx.context, key);
         drop(state);
+        if ready {
+            cx.learn(&clock);
+        }
         cx.report()?;
         if ready { Ok(()) } else { Err(Code::NotReady.into()) }
     })

@@ -10,9 +10,10 @@ use super::capture::StreamKey;
 use super::error::Code;
 use super::graph::Graph;
 use super::host::run_host_function;
+use super::order::Stamp;
 use super::queue::Ticket;
 use super::state::{Driver, Failure, Moment, State, lock};
-use crate::machine::{Counts, Kernel, Launch, Machine, TrapKind, launch_number};
+use crate::machine::{Counts, Kernel, Launch, Machine, MemoryError, Operation, Question, TrapKind};
 
 /// The driver and the current context of a call in progress.
 pub struct Current {
@@ -138,33 +139,37 @@ impl Current {
         if state.record(self.context, key, &op)? {
             return Ok(());
         }
+        let mut stamp = state.stamp(self.context, key);
         let before = state.before(self.context, key);
-        if before.is_empty() && !op.calls_host() {
-            drop(state);
-            return self.execute(&op);
-        }
         // As the manual says of pageable memory: a copy from it has left it when the call returns, and a copy to it is
         // complete.
         let pageable = |place: &Place| matches!(place, Place::Host(at) if !state.pinned.contains(*at));
-        match op {
-            Op::Copy { ref to, .. } if pageable(to) => {
-                drop(state);
-                self.driver.settle(&before);
-                self.execute(&op)
+        stamp.waited = matches!(&op, Op::Copy { to, .. } if pageable(to));
+        if stamp.waited || before.is_empty() && !op.calls_host() {
+            drop(state);
+            self.driver.settle(&before);
+            self.execute(&op, &stamp)?;
+            if stamp.waited {
+                self.learn(&stamp.clock);
             }
+            return Ok(());
+        }
+        match op {
             Op::Copy { to: Place::Device(to), from: from @ Place::Host(at), bytes } if pageable(&from) => {
                 let from = abi::host(at, bytes)?.into();
-                state.defer(self.context, key, [], |_| Op::Write { to, from }).map(drop)
+                state.defer(key, [], stamp, |_| Op::Write { to, from }).map(drop)
             }
-            op => state.defer(self.context, key, [], |_| op).map(drop),
+            op => state.defer(key, [], stamp, |_| op).map(drop),
         }
     }
 
     /// Executes the operation of a blocking call, on the legacy stream.
     pub fn perform(&self, op: Op) -> Outcome {
         self.before_blocking()?;
+        let stamp = Stamp { waited: true, ..self.state().stamp(self.context, StreamKey::Legacy) };
         self.settle(StreamKey::Legacy);
-        self.execute(&op)?;
+        self.execute(&op, &stamp)?;
+        self.learn(&stamp.clock);
         self.report()
     }
 
@@ -188,7 +193,37 @@ impl Current {
     /// Waits for all work of the context.
     pub fn wait(&self) -> Outcome {
         self.driver.settle_context(self.context);
+        self.learn_all();
         self.report()
+    }
+
+    /// Checks that what used an allocation happened before its release.
+    pub fn releasable(&self, address: u64, stamp: &Stamp) -> Outcome {
+        self.as_operation(stamp, "its release", |operation| self.driver.machine.releasable(address, operation))
+    }
+
+    /// Executes an access of the driver itself as an operation of a stream.
+    fn as_operation(
+        &self,
+        stamp: &Stamp,
+        what: &str,
+        access: impl FnOnce(&Operation) -> Result<(), MemoryError>,
+    ) -> Outcome {
+        match self.numbered(stamp, what, access) {
+            Err(race @ MemoryError::StreamRace(_)) => {
+                self.lose(stamp.context, race);
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Gives an operation its number, and the machine an answer to what happened before it.
+    fn numbered<T>(&self, stamp: &Stamp, what: &str, run: impl FnOnce(&Operation) -> T) -> T {
+        let number = self.state().order.number(stamp, what);
+        let answer = |low: u64, did: &str| self.state().order.unordered(stamp, what, low, did);
+        let question: Question = &answer;
+        run(&Operation { number, ahead: None, question: stamp.watched.then_some(question) })
     }
 
     /// Reports a failure of the context, as every call does that waits for the device.
@@ -206,7 +241,7 @@ impl Current {
         Ok(self.state().context(self.context)?.failure.is_some())
     }
 
-    pub fn execute(&self, op: &Op) -> Outcome {
+    pub fn execute(&self, op: &Op, stamp: &Stamp) -> Outcome {
         if let Op::Record { event, ticket } = op {
             if let Some(event) = self.state().events.get_mut(event)
                 && matches!(event.state, Moment::Pending(latest) if latest == *ticket)
@@ -221,49 +256,73 @@ impl Current {
         }
         let machine = &self.driver.machine;
         match op {
-            Op::Launch(launch) => self.launch(launch),
-            Op::Copy { to, from, bytes } => {
-                let _device = lock(&self.driver.device);
-                match (*to, *from) {
-                    (Place::Device(to), Place::Device(from)) => machine.copy(to, from, *bytes)?,
-                    (Place::Device(to), Place::Host(from)) => machine.write(to, abi::host(from, *bytes)?)?,
-                    (Place::Host(to), Place::Device(from)) => machine.read(from, abi::host_mut(to, *bytes)?)?,
-                    (Place::Host(to), Place::Host(from)) => abi::host_to_host(to, from, *bytes)?,
-                }
-                Ok(())
-            }
+            Op::Launch(launch) => self.launch(launch, stamp),
+            Op::Copy { to, from, bytes } => self.copy(*to, *from, *bytes, stamp),
             Op::Write { to, from } => {
                 let _device = lock(&self.driver.device);
-                Ok(machine.write(*to, from)?)
+                self.as_operation(stamp, "a copy to the device", |operation| machine.write_as(*to, from, operation))
             }
             Op::Fill { to, pattern, width, count } => {
                 let _device = lock(&self.driver.device);
-                Ok(machine.fill(*to, &pattern[..*width], *count)?)
+                let fill = |operation: &Operation| machine.fill_as(*to, &pattern[..*width], *count, operation);
+                self.as_operation(stamp, "a memset", fill)
             }
             Op::Call { function, data } => {
-                run_host_function(|| function.iter().for_each(|function| data.call(*function)));
+                self.host_function(stamp, || function.iter().for_each(|function| data.call(*function)));
                 Ok(())
             }
             Op::CallBack { function, data, stream } => {
-                run_host_function(|| function.iter().for_each(|function| data.call_back(*function, *stream)));
+                self.host_function(stamp, || function.iter().for_each(|function| data.call_back(*function, *stream)));
                 Ok(())
             }
-            Op::Graph(graph) => graph.nodes.iter().try_for_each(|node| self.execute(&node.op)),
-            Op::Release(address) => Ok(machine.free(*address)?),
+            Op::Graph(graph) => graph.nodes.iter().try_for_each(|node| self.execute(&node.op, stamp)),
+            Op::Release(address) => {
+                self.releasable(*address, stamp)?;
+                Ok(machine.free(*address)?)
+            }
             Op::Alloc(_) | Op::Free | Op::Record { .. } | Op::Wait => Ok(()),
         }
     }
 
-    fn launch(&self, op: &LaunchOp) -> Outcome {
-        let number = launch_number();
-        let mut state = self.state();
-        let before = state.launched.insert((self.context, op.stream), number);
-        let reach = state.reach(op.context)?;
-        drop(state);
+    /// Runs the program's code. It may tell the host's threads what its stream has done.
+    fn host_function(&self, stamp: &Stamp, run: impl FnOnce()) {
+        self.learn(&stamp.clock);
+        run_host_function(run);
+        self.state().order.host_function_ended();
+    }
+
+    fn copy(&self, to: Place, from: Place, bytes: usize, stamp: &Stamp) -> Outcome {
+        let machine = &self.driver.machine;
+        let Some(buffers) = self.host_buffers(to, from, bytes, stamp) else { return Ok(()) };
         let device = lock(&self.driver.device);
-        let ahead = before.filter(|_| op.programmatic);
-        let outcome = self.driver.machine.launch_as(number, ahead, &reach, &op.kernel, &op.launch, &op.params);
+        match (to, from) {
+            (Place::Device(to), Place::Device(from)) => {
+                let copy = |operation: &Operation| machine.copy_as(to, from, bytes, operation);
+                self.as_operation(stamp, "a copy within the device", copy)?;
+            }
+            (Place::Device(to), Place::Host(from)) => {
+                let from = abi::host(from, bytes)?;
+                self.as_operation(stamp, "a copy to the device", |operation| machine.write_as(to, from, operation))?;
+            }
+            (Place::Host(to), Place::Device(from)) => {
+                let to = abi::host_mut(to, bytes)?;
+                self.as_operation(stamp, "a copy to the host", |operation| machine.read_as(from, to, operation))?;
+            }
+            (Place::Host(to), Place::Host(from)) => abi::host_to_host(to, from, bytes)?,
+        }
         drop(device);
+        self.hold(&buffers, bytes, stamp);
+        Ok(())
+    }
+
+    fn launch(&self, op: &LaunchOp, stamp: &Stamp) -> Outcome {
+        let reach = self.state().reach(op.context)?;
+        let outcome = self.numbered(stamp, &format!("kernel `{}`", op.kernel.name()), |operation| {
+            let before = self.state().launched.insert((self.context, op.stream), operation.number);
+            let operation = Operation { ahead: before.filter(|_| op.programmatic), ..*operation };
+            let _device = lock(&self.driver.device);
+            self.driver.machine.launch_as(&operation, &reach, &op.kernel, &op.launch, &op.params)
+        });
         match outcome {
             Ok(counts) => self.write_counts(op, &counts),
             // A launch refused before it began fails at once, and leaves the context intact.

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::counts::Counts;
 use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
-use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN};
+use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN, shadow_words};
+use super::order;
 use super::program::*;
 use super::shared::{Actor, Alike, Fault, Touch};
 use super::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
@@ -34,15 +35,6 @@ fn store(found: &Allocation, at: usize, size: usize, value: u64) {
 
 /// Bytes from which on a read is first looked at as a whole: one of bulk copies.
 const LONG: usize = 32;
-
-/// For each shadow word of an access: the byte offset of its four bytes, and the mask of those accessed.
-fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
-    (at / 4..(at + size).div_ceil(4)).map(move |word| {
-        let low = at.max(word * 4) - word * 4;
-        let high = (at + size).min(word * 4 + 4) - word * 4;
-        (word * 4, (WRITTEN >> (4 - high)) & (WRITTEN << low))
-    })
-}
 
 impl<'a> Env<'a> {
     /// The allocation that holds the whole access, and the offset in it.
@@ -171,6 +163,8 @@ impl<'a> Env<'a> {
                     if self.checks {
                         self.acquired |= access.strong;
                         self.readable((found, at), bytes, access.fixed, lane, "read")?;
+                        let touch = if access.strong { order::Touch::StrongRead } else { order::Touch::Read };
+                        self.in_order((found, at), bytes, touch, lane, "read")?;
                     }
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         value[lane] = load(found, at + i * access.size, access.size);
@@ -256,13 +250,19 @@ impl<'a> Env<'a> {
             store(found, at, size, value);
             return Ok(());
         }
+        let touch = if strong { order::Touch::StrongWrite } else { order::Touch::Write };
+        self.in_order((found, at), size, touch, lane, "write")?;
         let old = load(found, at, size);
         let new = value & (u64::MAX >> (64 - 8 * size));
         store(found, at, size, new);
         for (word, mask) in shadow_words(at, size) {
             let Some(shadow) = found.shadow(word) else { continue };
             let changed = if old != new { mask << 8 } else { 0 };
-            let mine = if strong { 0 } else { self.tag | mask << 4 | changed };
+            let mine = match strong {
+                true if size < 4 => 0,
+                true => self.tag & LAUNCH,
+                false => self.tag | mask << 4 | changed,
+            };
             let kept = |before: u64| {
                 let same = before & (LAUNCH | BLOCK) == self.tag && !strong;
                 mine | (before & WRITTEN | mask) | if same { before & (WRITTEN << 4 | WRITTEN << 8) } else { 0 }
@@ -394,6 +394,8 @@ impl<'a> Env<'a> {
     ) -> Result<u64, Box<Fault>> {
         if self.checks {
             self.readable((found, at), size, false, lane, "atomic update")?;
+            self.in_order((found, at), size, order::Touch::StrongWrite, lane, "atomic update")?;
+            self.mark_atomic(found, at, size);
         }
         Ok(match size {
             2 => {
@@ -430,6 +432,7 @@ impl<'a> Env<'a> {
                 let (found, from) = self.global(source, bytes, lane, "cp.async")?;
                 if self.checks {
                     self.readable((found, from), bytes, false, lane, "cp.async")?;
+                    self.in_order((found, from), bytes, order::Touch::Read, lane, "cp.async")?;
                 }
                 read |= 1 << lane;
                 found.read(from, &mut data[..bytes]);

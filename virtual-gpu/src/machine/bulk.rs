@@ -8,6 +8,7 @@ use super::clock::Agent;
 use super::decode::bulk_function;
 use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
+use super::order;
 use super::program::*;
 use super::shared::{Actor, Alike, Fault, Touch};
 use super::trap::TrapKind;
@@ -219,6 +220,7 @@ impl Env<'_> {
                 let (found, at) = self.global(at, bytes.len(), lane, "read of a tensor map")?;
                 if self.checks {
                     self.readable((found, at), bytes.len(), false, lane, "read of a tensor map")?;
+                    self.in_order((found, at), bytes.len(), order::Touch::Read, lane, "read of a tensor map")?;
                 }
                 found.read(at, &mut bytes);
             }
@@ -251,6 +253,7 @@ impl Env<'_> {
         let (found, at) = self.global(from, bytes, lane, "bulk copy")?;
         if self.checks {
             self.readable((found, at), bytes, false, lane, "bulk copy")?;
+            self.in_order((found, at), bytes, order::Touch::Read, lane, "bulk copy")?;
         }
         let mut data = vec![0; bytes];
         found.read(at, &mut data);

@@ -9,6 +9,7 @@ use super::clock::Agent;
 use super::counts::{Class, Counts};
 use super::footprint::Footprint;
 use super::memory::{Allocation, Memory};
+use super::order::Witness;
 use super::program::*;
 use super::registers::Pool;
 use super::shared::{Actor, Fault, Shared};
@@ -29,6 +30,8 @@ pub(super) struct Env<'a> {
     pub last: usize,
     /// The launch and the block, as this block writes them into shadow words; see `memory::tag`.
     pub tag: u64,
+    /// The launch, as it asks which operations of other streams happened before it.
+    pub witness: Witness<'a>,
     /// Whether the block has executed an access to global memory that can synchronise with other blocks: an atomic
     /// whose result is kept, or a volatile or otherwise strong load.
     pub acquired: bool,

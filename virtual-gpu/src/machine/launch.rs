@@ -8,6 +8,7 @@ use super::counts::Counts;
 use super::exec::Env;
 use super::footprint::Footprint;
 use super::memory::tag;
+use super::order::{Operation, Witness};
 use super::program::*;
 use super::reach::Reach;
 use super::registers::Pool;
@@ -28,7 +29,7 @@ pub(crate) fn most_shared(capability: (u32, u32)) -> usize {
     }
 }
 
-/// Numbers the launches, so that shadow words of one launch are not mistaken for another's.
+/// Numbers the launches and copies, so that shadow words of one are not mistaken for another's.
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 
 /// The number of a launch to come.
@@ -39,16 +40,13 @@ pub fn launch_number() -> u64 {
 impl Machine {
     /// Executes a kernel to its end and returns its counters.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch, params: &[u8]) -> Result<Counts, Trap> {
-        self.launch_as(launch_number(), None, &Reach::default(), kernel, launch, params)
+        self.launch_as(&Operation::numbered(launch_number()), &Reach::default(), kernel, launch, params)
     }
 
-    /// The same, as the launch of a number. `ahead` is the number of the launch before, if this one may begin ahead of its end, as
-    /// a programmatic dependent launch may: what that one wrote, this one may read after `griddepcontrol.wait`.
-    /// `reach` is what it may access of several devices' memory.
+    /// The same, as an operation among others. `reach` is what it may access of several devices' memory.
     pub fn launch_as(
         &self,
-        number: u64,
-        ahead: Option<u64>,
+        operation: &Operation,
         reach: &Reach,
         kernel: &Kernel,
         launch: &Launch,
@@ -58,7 +56,6 @@ impl Machine {
             .map_err(|(kind, message)| unlocated(kernel, kind, message))?;
         let [gx, gy, gz] = launch.grid.map(u64::from);
         let blocks = gx * gy * gz;
-        let launch_number = number;
         let allocations = self.memory.snapshot(reach);
         let footprint = self.config.count.then(|| Footprint::new(allocations.len()));
         let next = AtomicU64::new(0);
@@ -80,9 +77,10 @@ impl Machine {
                     memory: &self.memory,
                     allocations: &allocations,
                     last: 0,
-                    tag: tag(launch_number, number),
+                    tag: tag(operation.number, number),
+                    witness: Witness::of(operation),
                     acquired: false,
-                    ahead: ahead.map_or(0, |ahead| tag(ahead, 0)),
+                    ahead: operation.ahead.map_or(0, |ahead| tag(ahead, 0)),
                     unwaited: 0,
                     checks: self.config.checks,
                     sums: self.config.sums(),

@@ -12,10 +12,11 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use thiserror::Error;
 
+use super::order::NUMBER;
 use super::reach::{Home, Reach};
 
 /// The errors of host calls on device memory.
@@ -29,6 +30,9 @@ pub enum MemoryError {
     OutOfBounds { address: u64, bytes: usize, base: u64, size: usize },
     #[error("{address:#x} was freed before")]
     DoubleFree { address: u64 },
+    /// An operation of another stream, which nothing orders before this one, accessed the same memory.
+    #[error("race between streams: {0}")]
+    StreamRace(String),
 }
 
 /// The address of the first allocation. Far from 0, so that null pointers and small integers hit no allocation.
@@ -44,7 +48,8 @@ const REMEMBERED: usize = 1 << 12;
 
 /// A shadow word describes four bytes of memory. Bits 0-3: which bytes were ever written. Bits 4-7: which of them the
 /// last writing block wrote. Bits 8-11: which of those it changed. Bits 12-35: the number of that block. Bits 36-63:
-/// the number of its launch.
+/// the number of its launch, or of the copy or fill that wrote last. A launch with no byte in bits 4-7 wrote by a strong
+/// store or an atomic.
 pub(super) const WRITTEN: u64 = 0xf;
 pub(super) const BLOCK: u64 = 0xff_ffff << 12;
 pub(super) const LAUNCH: u64 = !0 << 36;
@@ -52,6 +57,15 @@ pub(super) const LAUNCH: u64 = !0 << 36;
 /// The launch and the block in the bits of a shadow word. Larger numbers are truncated, so a race may be overlooked.
 pub(super) fn tag(launch: u64, block: u64) -> u64 {
     launch << 36 | block << 12 & BLOCK
+}
+
+/// For each shadow word of an access: the byte offset of its four bytes, and the mask of those accessed.
+pub(super) fn shadow_words(at: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
+    (at / 4..(at + size).div_ceil(4)).map(move |word| {
+        let low = at.max(word * 4) - word * 4;
+        let high = (at + size).min(word * 4 + 4) - word * 4;
+        (word * 4, (WRITTEN >> (4 - high)) & (WRITTEN << low))
+    })
 }
 
 pub(super) struct Allocation {
@@ -67,6 +81,10 @@ pub(super) struct Allocation {
     pub home: Home,
     /// Empty without checks.
     shadow: Box<[AtomicU64]>,
+    /// The readers of every four bytes; see `order`.
+    readers: OnceLock<Box<[AtomicU64]>>,
+    /// The number of the operation that allocated it in a stream's order, or 0.
+    pub born: u64,
 }
 
 /// Zeroed words; `None` if the host lacks the memory, where `vec!` would abort the process.
@@ -86,8 +104,8 @@ fn zeroed(words: usize) -> Option<Box<[AtomicU64]>> {
 impl Allocation {
     fn new(base: u64, size: usize, home: Home, checks: bool) -> Option<Self> {
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
-        let (words, room) = (zeroed(size.div_ceil(8))?, size.div_ceil(8) * 8);
-        Some(Allocation { base, size, words, skip: 0, room, managed: false, home, shadow })
+        let (words, room, readers) = (zeroed(size.div_ceil(8))?, size.div_ceil(8) * 8, OnceLock::new());
+        Some(Allocation { base, size, words, skip: 0, room, managed: false, home, shadow, readers, born: 0 })
     }
 
     /// Memory at its real address, in whole pages of its own. An unused page follows it.
@@ -97,8 +115,9 @@ impl Allocation {
         let first = start.next_multiple_of(PAGE);
         let shadow = if checks { zeroed(size.div_ceil(4))? } else { Box::default() };
         let (base, skip, room) = (first as u64, first - start, size.next_multiple_of(8));
-        let made = Allocation { base, size, words, skip, room, managed: true, home, shadow };
-        made.mark(0, size);
+        let readers = OnceLock::new();
+        let made = Allocation { base, size, words, skip, room, managed: true, home, shadow, readers, born: 0 };
+        made.mark(0, size, 0);
         Some(made)
     }
 
@@ -140,21 +159,26 @@ impl Allocation {
         self.shadow.get(offset / 4..(offset + bytes) / 4).unwrap_or_default()
     }
 
-    /// Marks bytes as written by the host.
-    fn mark(&self, offset: usize, bytes: usize) {
-        if self.shadow.is_empty() || bytes == 0 {
-            return;
-        }
-        let (first, last) = (offset / 4, (offset + bytes - 1) / 4);
-        for word in first..=last {
-            let low = if word == first { offset % 4 } else { 0 };
-            let high = if word == last { (offset + bytes - 1) % 4 } else { 3 };
-            let mask = (WRITTEN >> (3 - high)) & (WRITTEN << low);
-            self.shadow[word].fetch_or(mask, Relaxed);
+    /// The readers of every four bytes; `None` without checks, or if the host lacks the memory.
+    pub fn readers(&self) -> Option<&[AtomicU64]> {
+        let readers = self.readers.get_or_init(|| zeroed(self.shadow.len()).unwrap_or_default());
+        (!readers.is_empty()).then_some(readers)
+    }
+
+    /// Marks bytes as written by the copy or fill of a number.
+    fn mark(&self, offset: usize, bytes: usize, number: u64) {
+        for (word, mask) in shadow_words(offset, bytes) {
+            let Some(shadow) = self.shadow(word) else { return };
+            let written = |before: u64| number << 36 | mask << 4 | before & WRITTEN | mask;
+            if mask == WRITTEN {
+                shadow.store(written(0), Relaxed);
+            } else {
+                let _ = shadow.fetch_update(Relaxed, Relaxed, |before| Some(written(before)));
+            }
         }
     }
 
-    pub fn write(&self, offset: usize, from: &[u8]) {
+    pub fn write(&self, offset: usize, from: &[u8], number: u64) {
         let head = offset.next_multiple_of(8).min(offset + from.len()) - offset;
         for (i, byte) in from[..head].iter().enumerate() {
             self.u8(offset + i).store(*byte, Relaxed);
@@ -168,7 +192,7 @@ impl Allocation {
         for (i, byte) in chunks.remainder().iter().enumerate() {
             self.u8(at + i).store(*byte, Relaxed);
         }
-        self.mark(offset, from.len());
+        self.mark(offset, from.len(), number);
     }
 
     pub fn read(&self, offset: usize, into: &mut [u8]) {
@@ -219,7 +243,8 @@ impl Memory {
     }
 
     /// Allocates device memory, or with `managed` memory that the host uses at the same address.
-    pub fn alloc(&self, bytes: usize, home: Home, managed: bool) -> Result<u64, MemoryError> {
+    /// `number` is the operation's that allocates in a stream's order, else 0.
+    pub fn alloc(&self, bytes: usize, home: Home, managed: bool, number: u64) -> Result<u64, MemoryError> {
         let mut table = self.table();
         // A device that does not exist has no memory.
         let free = table.used.get(home.device).map_or(0, |used| self.total - used);
@@ -231,7 +256,8 @@ impl Memory {
             true => Allocation::managed(bytes, home, self.checks),
             false => Allocation::new(table.next, bytes, home, self.checks),
         };
-        let made = made.ok_or(full)?;
+        let mut made = made.ok_or(full)?;
+        made.born = number & NUMBER;
         let base = made.base;
         if managed {
             // The host has given these addresses out again, so they are not those that were freed.
@@ -290,69 +316,13 @@ impl Memory {
         (address - found.base < found.size.max(1) as u64).then(|| found.clone())
     }
 
-    fn locate(&self, address: u64, bytes: usize) -> Result<(Arc<Allocation>, usize), MemoryError> {
+    pub fn locate(&self, address: u64, bytes: usize) -> Result<(Arc<Allocation>, usize), MemoryError> {
         let found = self.find(address).ok_or(MemoryError::Unknown { address })?;
         if !found.contains(address, bytes) {
             return Err(MemoryError::OutOfBounds { address, bytes, base: found.base, size: found.size });
         }
         let offset = (address - found.base) as usize;
         Ok((found, offset))
-    }
-
-    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
-        if into.is_empty() {
-            return Ok(());
-        }
-        let (found, offset) = self.locate(address, into.len())?;
-        found.read(offset, into);
-        Ok(())
-    }
-
-    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
-        if from.is_empty() {
-            return Ok(());
-        }
-        let (found, offset) = self.locate(address, from.len())?;
-        found.write(offset, from);
-        Ok(())
-    }
-
-    pub fn fill(&self, address: u64, pattern: &[u8], count: usize) -> Result<(), MemoryError> {
-        let bytes = pattern.len().saturating_mul(count);
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (found, offset) = self.locate(address, bytes)?;
-        // Written in pieces of a few pages, so that a large fill needs no buffer of its size.
-        let piece = pattern.repeat((16384 / pattern.len()).clamp(1, count));
-        let mut done = 0;
-        while done < bytes {
-            let now = piece.len().min(bytes - done);
-            found.write(offset + done, &piece[..now]);
-            done += now;
-        }
-        Ok(())
-    }
-
-    /// Copies as `memmove` does. Bytes that were never written stay unwritten at the destination.
-    pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (source, at) = self.locate(from, bytes)?;
-        let (target, into) = self.locate(to, bytes)?;
-        let mut data = vec![0; bytes];
-        source.read(at, &mut data);
-        let written: Vec<bool> = if self.checks {
-            (at..at + bytes).map(|i| source.shadow[i / 4].load(Relaxed) >> (i % 4) & 1 == 1).collect()
-        } else {
-            Vec::new()
-        };
-        target.write(into, &data);
-        for (i, _) in written.iter().enumerate().filter(|(_, written)| !**written && !target.managed) {
-            target.shadow[(into + i) / 4].fetch_and(!(1 << ((into + i) % 4)), Relaxed);
-        }
-        Ok(())
     }
 
     /// The position of `address` relative to live and freed allocations, in words for an error message. `within` is the
@@ -400,10 +370,12 @@ mod tests {
         let memory = Memory::new(usize::MAX, 1, true);
         for bytes in [usize::MAX, usize::MAX / 2, 1 << 60] {
             assert!(
-                matches!(memory.alloc(bytes, Home::default(), false), Err(MemoryError::OutOfMemory { .. })),
+                matches!(memory.alloc(bytes, Home::default(), false, 0), Err(MemoryError::OutOfMemory { .. })),
                 "{bytes}"
             );
         }
-        assert!(memory.alloc(0, Home::default(), false).is_ok() && memory.alloc(16, Home::default(), true).is_ok());
+        assert!(
+            memory.alloc(0, Home::default(), false, 0).is_ok() && memory.alloc(16, Home::default(), true, 0).is_ok()
+        );
     }
 }

@@ -5,6 +5,7 @@ mod barrier;
 mod bulk;
 mod clock;
 mod collective;
+mod copies;
 mod counts;
 mod decode;
 mod exec;
@@ -14,6 +15,7 @@ mod footprint;
 mod launch;
 mod mbarrier;
 mod memory;
+mod order;
 mod program;
 mod reach;
 mod readers;
@@ -35,6 +37,7 @@ pub use launch::launch_number;
 pub(crate) use launch::most_shared;
 use memory::Memory;
 pub use memory::MemoryError;
+pub use order::{NUMBER, Operation, Question};
 pub use reach::{Home, Reach};
 pub use trap::{LoadError, Trap, TrapKind};
 
@@ -117,13 +120,18 @@ impl Machine {
     }
 
     pub fn alloc_at(&self, home: Home, bytes: usize) -> Result<u64, MemoryError> {
-        self.memory.alloc(bytes, home, false)
+        self.alloc_as(home, bytes, 0)
+    }
+
+    /// The same, as an operation in a stream's order: an access that it did not happen before is a trap.
+    pub fn alloc_as(&self, home: Home, bytes: usize, number: u64) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes, home, false, number)
     }
 
     /// Allocates `bytes` bytes that the host and every device may access at the returned address, a multiple of 4096,
     /// until they are freed. They are zero, count as written, and are part of `device`'s memory.
     pub fn alloc_managed(&self, device: usize, bytes: usize) -> Result<u64, MemoryError> {
-        self.memory.alloc(bytes, Home { device, pool: None }, true)
+        self.memory.alloc(bytes, Home { device, pool: None }, true, 0)
     }
 
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
@@ -145,21 +153,34 @@ impl Machine {
         self.memory.usage(device)
     }
 
+    /// Checks that every operation that used an allocation happened before this one, which frees it.
+    pub fn releasable(&self, address: u64, by: &Operation) -> Result<(), MemoryError> {
+        self.memory.releasable(address, by)
+    }
+
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
-        self.memory.read(address, into)
+        self.read_as(address, into, &Operation::default())
+    }
+
+    pub fn read_as(&self, address: u64, into: &mut [u8], by: &Operation) -> Result<(), MemoryError> {
+        self.memory.read(address, into, by)
     }
 
     pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
-        self.memory.write(address, from)
+        self.write_as(address, from, &Operation::default())
+    }
+
+    pub fn write_as(&self, address: u64, from: &[u8], by: &Operation) -> Result<(), MemoryError> {
+        self.memory.write(address, from, by)
     }
 
     /// Writes `pattern` `count` times in a row.
-    pub fn fill(&self, address: u64, pattern: &[u8], count: usize) -> Result<(), MemoryError> {
-        self.memory.fill(address, pattern, count)
+    pub fn fill_as(&self, address: u64, pattern: &[u8], count: usize, by: &Operation) -> Result<(), MemoryError> {
+        self.memory.fill(address, pattern, count, by)
     }
 
-    pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
-        self.memory.copy(to, from, bytes)
+    pub fn copy_as(&self, to: u64, from: u64, bytes: usize, by: &Operation) -> Result<(), MemoryError> {
+        self.memory.copy(to, from, bytes, by)
     }
 
     /// Decodes every function of a module and allocates memory for its variables.
@@ -188,8 +209,9 @@ impl Machine {
             module.globals.push((variable.name.clone(), address, bytes));
             names.globals.insert(variable.name.clone(), address);
             // Bytes without an initializer are zero.
-            self.memory.fill(address, &[0], bytes).map_err(failed)?;
-            self.memory.write(address, &variable.initial).map_err(failed)?;
+            let host = Operation::default();
+            self.memory.fill(address, &[0], bytes, &host).map_err(failed)?;
+            self.memory.write(address, &variable.initial, &host).map_err(failed)?;
         }
         let files = Arc::new(tree.files);
         for function in tree.functions.iter().filter(|function| !function.entry && function.body.is_some()) {

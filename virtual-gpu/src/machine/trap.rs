@@ -42,6 +42,9 @@ pub enum TrapKind {
     RegisterPool,
     /// A read of what the launch before wrote, ahead of `griddepcontrol.wait`.
     GridDependency,
+    /// An access to memory that an operation of another stream wrote, or a write of memory that one read, with nothing that orders
+    /// the two.
+    StreamRace,
     /// No warp can continue, or the block exceeds the instruction limit.
     Deadlock,
     /// A `trap` instruction, or an instruction with forbidden operands.
@@ -73,6 +76,7 @@ impl TrapKind {
             TrapKind::Wgmma => "wgmma misused",
             TrapKind::RegisterPool => "setmaxnreg misused",
             TrapKind::GridDependency => "read ahead of griddepcontrol.wait",
+            TrapKind::StreamRace => "race between streams",
             TrapKind::Deadlock => "deadlock",
             TrapKind::LaunchFailed => "launch failed",
             TrapKind::LaunchOutOfResources => "out of resources",

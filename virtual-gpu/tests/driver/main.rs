@@ -11,6 +11,7 @@ mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod order;
 mod peers;
 mod pending;
 mod pool;

@@ -1,7 +1,7 @@
 //! Reads of what the launch before wrote, ahead of `griddepcontrol.wait`: `kernels/hopper/dependent.cu`.
 
 use super::*;
-use virtual_gpu::machine::{Launch, Reach, launch_number};
+use virtual_gpu::machine::{Launch, Operation, Reach, launch_number};
 
 const PTX: &str = include_str!("../kernels/hopper/dependent.ptx");
 
@@ -14,9 +14,11 @@ fn pair(ptx: &str, programmatic: bool) -> Outcome {
     let shape = Launch { grid: [4, 1, 1], block: [64, 1, 1], dynamic_shared: 0 };
     let before = launch_number();
     let [first, second] = ["first", "second"].map(|name| module.kernel(name).expect("the kernel"));
-    machine.launch_as(before, None, &Reach::default(), &first, &shape, &Args::default().ptr(x).int(n).0)?;
+    let reach = Reach::default();
+    machine.launch_as(&Operation::numbered(before), &reach, &first, &shape, &Args::default().ptr(x).int(n).0)?;
     let args = Args::default().ptr(x).ptr(bias).ptr(y).int(n);
-    machine.launch_as(launch_number(), programmatic.then_some(before), &Reach::default(), &second, &shape, &args.0)
+    let operation = Operation { ahead: programmatic.then_some(before), ..Operation::numbered(launch_number()) };
+    machine.launch_as(&operation, &reach, &second, &shape, &args.0)
 }
 
 #[test]
