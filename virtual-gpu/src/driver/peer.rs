@@ -106,6 +106,7 @@ extern "C" fn cuMemcpyPeer(
         cx.before_blocking()?;
         for context in [to_context, from_context] {
             cx.driver.settle_context(context);
+            Current { driver: cx.driver, context }.learn_all();
         }
         cx.perform(op)
     })
