@@ -215,7 +215,7 @@ pub(super) enum Bulk {
         values: Vec<R>,
         bytes: usize,
     },
-    /// The same of a tensor map's box.
+    /// Loads, stores and prefetches of a tensor map's box.
     TensorLoad {
         map: (R, i64),
         coords: Vec<R>,

@@ -50,9 +50,9 @@ impl Env<'_> {
         let (held, changes) = warp.held;
         let held = if changes == 0 { entry } else { held };
         if more && count < held || !more && count > held {
-            let (verb, side) = if more { ("inc", "above") } else { ("dec", "below") };
+            let (verb, side) = if more { ("inc", "less") } else { ("dec", "more") };
             return wrong(format!(
-                "setmaxnreg.{verb} to {count} registers, which is not {side} the {held} that a thread has"
+                "setmaxnreg.{verb} to {count} registers, which is {side} than the {held} that a thread has"
             ));
         }
         let moved = 32 * count.abs_diff(held);
@@ -76,8 +76,8 @@ impl Env<'_> {
         for warpgroup in warps.chunks(4) {
             if let Some(odd) = warpgroup.iter().find(|warp| warp.held != warpgroup[0].held) {
                 let message = format!(
-                    "warp {} has executed {} setmaxnreg, and warp {} of the same warpgroup {}",
-                    warpgroup[0].index, warpgroup[0].held.1, odd.index, odd.held.1
+                    "warp {} has {} registers after {} setmaxnreg, and warp {} of the same warpgroup {} after {}",
+                    warpgroup[0].index, warpgroup[0].held.0, warpgroup[0].held.1, odd.index, odd.held.0, odd.held.1
                 );
                 return Err((odd.index, *Fault::new(TrapKind::RegisterPool, 0, message)));
             }
