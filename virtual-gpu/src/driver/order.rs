@@ -83,21 +83,13 @@ pub struct Order {
     host: Clock,
     /// The host's clock when the last host function ended. What was queued behind one may have been let go by the host.
     released: Clock,
-    /// The contexts that have had streams which nothing orders.
+    /// The contexts that have had a stream beside another, in no order.
     several: HashSet<Handle>,
     /// By number.
     operations: VecDeque<Operation>,
     pub buffers: Buffers,
     /// For each executable graph: its last launch and what that happened after.
     graphs: HashMap<Handle, Clock>,
-}
-
-fn in_words(key: StreamKey) -> String {
-    match key {
-        StreamKey::Legacy => "the legacy stream".to_string(),
-        StreamKey::PerThread(_) => "a per-thread default stream".to_string(),
-        StreamKey::Created(handle) => format!("stream {handle:#x}"),
-    }
 }
 
 impl Order {
@@ -116,23 +108,34 @@ impl Order {
         })
     }
 
-    /// Whether the context has had streams that nothing orders. The legacy stream and a single blocking one are always in order, so
-    /// a program with these pays nothing.
+    /// Whether streams that nothing orders have existed beside this context's. The legacy stream and a single blocking one of the
+    /// same context are always in order, so a program with these pays nothing. Another context's work may be on the same memory, by
+    /// peer access or a copy between devices.
     fn watches(&mut self, context: Handle) -> bool {
         if self.several.contains(&context) {
             return true;
         }
         let (mut legacy, mut others, mut apart) = (false, 0, false);
-        for ((_, key), line) in self.lines.iter().filter(|((owner, _), _)| *owner == context) {
+        for ((owner, key), line) in &self.lines {
             legacy |= *key == StreamKey::Legacy;
             others += usize::from(*key != StreamKey::Legacy);
-            apart |= !line.blocking;
+            apart |= !line.blocking || *owner != context;
         }
         let several = others > 1 || legacy && apart;
         if several {
             self.several.insert(context);
         }
         several
+    }
+
+    fn in_words(&self, context: Handle, key: StreamKey) -> String {
+        let alone = self.lines.keys().all(|(owner, _)| *owner == context);
+        let of = if alone { String::new() } else { format!(" of context {context:#x}") };
+        match key {
+            StreamKey::Legacy => format!("the legacy stream{of}"),
+            StreamKey::PerThread(_) => format!("a per-thread default stream{of}"),
+            StreamKey::Created(handle) => format!("stream {handle:#x}{of}"),
+        }
     }
 
     /// The clock of what happens next on a stream: after its own work, what the host knows, and by the legacy stream's rules.
@@ -219,8 +222,8 @@ impl State {
         let count = order.counts[stream];
         clock.set(stream, count);
         order.line(context, key, true).clock = clock.clone();
-        let watched = order.watches(context);
-        Stamp { context, stream, count, clock, place: in_words(key), watched, waited: false }
+        let (watched, place) = (order.watches(context), order.in_words(context, key));
+        Stamp { context, stream, count, clock, place, watched, waited: false }
     }
 
     /// The stamp of what the host does itself, with its own knowledge only.

@@ -54,13 +54,14 @@ fn two_devices_pass_their_tests_and_explain_each_trap() {
         .env("VIRTUAL_GPU_MEMORY", "1G");
     let output = command.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.contains("13 passed"), "{out}\n{err}");
+    assert!(output.status.success() && out.contains("14 passed"), "{out}\n{err}");
     for line in [
         " on device 1: the context has no peer access to it (cuCtxEnablePeerAccess) [kernel store",
         " in a memory pool of device 1: the kernel's device has no access to it, which peer access does not give \
          (cuMemPoolSetAccess) [kernel store",
         "launch of add: it was loaded on device 0, and the context is on device 1",
         " is on device 0, and its context is on device 1",
+        "kernel `add` on the legacy stream of context ",
     ] {
         assert!(err.lines().any(|found| found.contains(line)), "{line}\n{err}");
     }

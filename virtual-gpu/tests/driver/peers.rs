@@ -104,6 +104,38 @@ fn a_kernel_without_peer_access_traps() {
     assert_eq!(pair.on_one(|| download::<u32>(peers, 1)), [7]);
 }
 
+#[test]
+fn an_event_orders_the_kernels_of_two_devices() {
+    let Some(pair) = pair() else { return };
+    if real() {
+        return;
+    }
+    let peers = pair.on_one(|| upload(&[1u32, 2]));
+    // In a context of its own, because it fails.
+    let twice = |ordered: bool| {
+        let (mut context, mut event) = (null_mut(), null_mut());
+        ok(unsafe { sys::cuCtxCreate_v2(&mut context, 0, 0) });
+        ok(unsafe { sys::cuCtxEnablePeerAccess(pair.one, 0) });
+        let (first, second) = (pair.on_one(adder), adder());
+        pair.on_one(|| {
+            ok(unsafe { sys::cuEventCreate(&mut event, 0) });
+            ok(add(first, NO_STREAM, peers, 1, 2));
+            ok(unsafe { sys::cuEventRecord(event, NO_STREAM) });
+        });
+        if ordered {
+            ok(unsafe { sys::cuStreamWaitEvent(NO_STREAM, event, 0) });
+        }
+        ok(add(second, NO_STREAM, peers, 1, 2));
+        let result = wait();
+        ok(unsafe { sys::cuCtxDestroy_v2(context) });
+        pair.on_one(|| ok(wait()));
+        result
+    };
+    assert_eq!(twice(true), CUDA_SUCCESS);
+    assert_eq!(twice(false), CUDA_ERROR_LAUNCH_FAILED);
+    assert_eq!(pair.on_one(|| download::<u32>(peers, 2)), [4, 5]);
+}
+
 fn default_pool(device: i32) -> sys::CUmemoryPool {
     let mut pool = null_mut();
     ok(unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, device) });
@@ -119,7 +151,10 @@ fn a_pools_memory_is_opened_by_the_pool_and_not_by_peer_access() {
     use sys::CUmemAccess_flags_enum::{self as Flags, *};
     let (pool, mut address, mut access) = (default_pool(1), 0, CU_MEM_ACCESS_FLAGS_PROT_READ);
     assert_ne!(pool, default_pool(0));
-    pair.on_one(|| ok(unsafe { sys::cuMemAllocAsync(&mut address, 64, NO_STREAM) }));
+    pair.on_one(|| {
+        ok(unsafe { sys::cuMemAllocAsync(&mut address, 64, NO_STREAM) });
+        ok(wait());
+    });
     assert_eq!(ordinal(address), 1);
     let location = |id| sys::CUmemLocation { type_: sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id };
     let set = |id, flags: Flags| {
