@@ -123,8 +123,17 @@ impl<'a> Env<'a> {
         let bytes = access.size * access.lanes;
         let base = *warp.row(&self.program.constants, access.base);
         let mut values = [[0u64; 32]; 4];
+        // The lane before, and how many in a row have read from its address.
+        let (mut last, mut alike) = (0, 0);
         for lane in lanes(mask) {
+            alike = if alike > 0 && base[lane] == base[last] { alike + 1 } else { 1 };
+            let before = std::mem::replace(&mut last, lane);
             let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
+            // What two threads may read, and have been noted for, so may the others of their warp if they know the same.
+            if alike > 2 && area != Area::Local && warp.knowledge.is_common() {
+                values.iter_mut().take(access.lanes).for_each(|value| value[lane] = value[before]);
+                continue;
+            }
             Self::aligned(address, bytes, lane, "read")?;
             match area {
                 Area::Shared => {

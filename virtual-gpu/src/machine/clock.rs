@@ -259,6 +259,12 @@ impl Knowledge {
         }
     }
 
+    /// Whether all lanes know the same.
+    #[inline]
+    pub fn is_common(&self) -> bool {
+        self.some.is_empty()
+    }
+
     /// The clock of some lanes only.
     pub fn of_some(&mut self, mask: u32) -> &mut Clock {
         let at = self.some.iter().position(|(lanes, _)| *lanes == mask).unwrap_or_else(|| {

@@ -9,7 +9,7 @@ pub mod ptxas;
 pub mod tensor;
 
 /// The bytes of a kernel's arguments, each at a multiple of its size.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Args(pub Vec<u8>);
 
 impl Args {
