@@ -255,7 +255,7 @@ fn ptx() -> Reader {
         let Ok(module) = machine.load(&text) else { return false };
         let buffers = [0u8, 1, 2].map(|value| {
             let address = machine.alloc(BUFFER).unwrap();
-            machine.fill(address, &[value], BUFFER).unwrap();
+            machine.write(address, &[value; BUFFER]).unwrap();
             address
         });
         for kernel in module.kernels().filter_map(|name| module.kernel(name)).take(8) {
