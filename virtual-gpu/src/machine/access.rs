@@ -139,7 +139,7 @@ impl<'a> Env<'a> {
                 Area::Shared => {
                     let at = self.shared_bounds(address, bytes, lane, "read")?;
                     let touch = if access.strong { Touch::StrongRead } else { Touch::Read };
-                    self.shared.touch(at, bytes, self.actor(warp, lane), touch)?;
+                    self.shared.touch(at, bytes, Actor::thread(warp, lane), touch)?;
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         value[lane] = self.shared.load(at + i * access.size, access.size);
                     }
@@ -171,6 +171,7 @@ impl<'a> Env<'a> {
                     let (found, at) = self.global(address, bytes, lane, "read")?;
                     if self.checks {
                         self.acquired |= access.strong;
+                        self.polled |= access.strong;
                         self.readable((found, at), bytes, access.fixed, lane, "read")?;
                         let touch = if access.strong { order::Touch::StrongRead } else { order::Touch::Read };
                         self.in_order((found, at), bytes, touch, lane, "read")?;
@@ -218,7 +219,7 @@ impl<'a> Env<'a> {
                         let new = value & keep;
                         let changes = self.checks && self.shared.load(at, access.size) != new;
                         let touch = if access.strong { Touch::StrongWrite(changes) } else { Touch::Write(changes) };
-                        self.shared.touch(at, access.size, self.actor(warp, lane), touch)?;
+                        self.shared.touch(at, access.size, Actor::thread(warp, lane), touch)?;
                         self.shared.store(at, access.size, new);
                     }
                 }
@@ -369,7 +370,7 @@ impl<'a> Env<'a> {
             result[lane] = match area {
                 Area::Shared => {
                     let at = self.shared_bounds(address, size, lane, "atomic update")?;
-                    self.shared.touch(at, size, self.actor(warp, lane), Touch::Atomic)?;
+                    self.shared.touch(at, size, Actor::thread(warp, lane), Touch::Atomic)?;
                     let old = self.shared.load(at, size);
                     let new = on_shared.as_ref().map_or_else(|| update(old), |f| f(old, b[lane], c[lane]));
                     self.shared.store(at, size, new);
@@ -380,6 +381,7 @@ impl<'a> Env<'a> {
                     let old = self.update_global(found, at, size, lane, update)?;
                     // An old value that is kept may tell the block that another block has written its data.
                     self.acquired |= self.checks && access.regs[0] != NOWHERE;
+                    self.polled = true;
                     old
                 }
                 _ => return Err(Fault::new(TrapKind::IllegalAddress, lane, "atomic update of local memory")),
@@ -446,7 +448,7 @@ impl<'a> Env<'a> {
                 read |= 1 << lane;
                 found.read(from, &mut data[..bytes]);
             }
-            self.shared.touch(at, *size, self.actor(warp, lane), Touch::Issue)?;
+            self.shared.touch(at, *size, Actor::thread(warp, lane), Touch::Issue)?;
             warp.copies.push(Copying { lane, group: warp.groups[lane], to: at, size: *size, data });
         }
         if self.count {
@@ -463,7 +465,7 @@ impl<'a> Env<'a> {
             let ends = left.is_none_or(|left| u64::from(copy.group) + u64::from(left) < warp.groups[copy.lane].into());
             if mask >> copy.lane & 1 == 1 && ends {
                 self.shared.slice_mut(copy.to, copy.size).copy_from_slice(&copy.data[..copy.size]);
-                self.shared.touch(copy.to, copy.size, self.actor(warp, copy.lane), Touch::Arrive)?;
+                self.shared.touch(copy.to, copy.size, Actor::thread(warp, copy.lane), Touch::Arrive)?;
             } else {
                 warp.copies.push(copy);
             }
@@ -489,7 +491,7 @@ impl<'a> Env<'a> {
                 Self::aligned(address, 16, lane, "ldmatrix")?;
                 let at = self.shared_bounds(address, 16, lane, "ldmatrix")?;
                 // A race is reported for the lane that supplied the address; other lanes receive the values as well.
-                let actor = Actor { alone: false, ..self.actor(warp, lane) };
+                let actor = Actor { alone: false, ..Actor::thread(warp, lane) };
                 self.shared.touch_alike(at, 16, actor, Touch::Read, &mut Alike::default())?;
                 for (value, bytes) in row.iter_mut().zip(self.shared.slice(at, 16).as_chunks().0) {
                     *value = u16::from_le_bytes(*bytes);
@@ -532,7 +534,7 @@ impl<'a> Env<'a> {
                     *two = value.to_le_bytes();
                 }
                 let changes = self.shared.slice(at, 16) != bytes;
-                let actor = Actor { alone: false, ..self.actor(warp, lane) };
+                let actor = Actor { alone: false, ..Actor::thread(warp, lane) };
                 self.shared.touch(at, 16, actor, Touch::Write(changes))?;
                 self.shared.slice_mut(at, 16).copy_from_slice(&bytes);
             }

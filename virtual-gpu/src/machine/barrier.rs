@@ -1,6 +1,7 @@
 //! A block's sixteen barriers (PTX ISA 9.0, "bar, barrier").
 
 use super::clock::Clock;
+use super::warp::Warp;
 
 #[derive(Clone)]
 pub(super) struct Barrier {
@@ -44,7 +45,6 @@ impl Barrier {
 /// "barrier.cluster").
 #[derive(Default)]
 pub(super) struct ClusterBarrier {
-    pub arrived: usize,
     pub phase: u32,
     /// What the arrivals of this phase have published, and those of the last.
     pub arriving: Clock,
@@ -52,13 +52,15 @@ pub(super) struct ClusterBarrier {
 }
 
 impl ClusterBarrier {
-    /// Ends the phase when `threads` have arrived; returns whether it did.
-    pub fn settle(&mut self, threads: usize) -> bool {
-        let ends = self.arrived > 0 && self.arrived >= threads;
+    /// Ends the phase if all threads have arrived that have not returned; returns whether they have.
+    pub fn settle(&mut self, warps: &[Warp], generation: &mut u32) -> bool {
+        let mut live = warps.iter().filter(|warp| warp.live != 0).peekable();
+        let ends = live.peek().is_some() && live.all(|warp| warp.cluster == Some(self.phase));
         if ends {
-            self.arrived = 0;
             self.phase += 1;
             std::mem::swap(&mut self.complete, &mut self.arriving);
+            self.complete.inits = *generation;
+            *generation += 1;
             self.arriving.clear();
         }
         ends

@@ -4,7 +4,7 @@
 //! A copy is executed when it is issued, by an agent of its own: a load's writes are complete for those who have waited for its
 //! mbarrier's phase, a store's reads for those who have waited for its group.
 
-use super::clock::Agent;
+use super::agent::Agent;
 use super::decode::bulk_function;
 use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
@@ -41,6 +41,12 @@ impl From<Box<Fault>> for Failure {
 
 type Copied = Result<(), Failure>;
 
+/// A copy that writes shared memory: its agent, and what it did to the last word.
+struct Filling {
+    agent: Agent,
+    alike: Alike,
+}
+
 impl Env<'_> {
     pub(super) fn bulk_copy(&mut self, warp: &mut Warp, copy: &BulkCopy, mask: u32) -> Done {
         for lane in lanes(mask) {
@@ -72,7 +78,7 @@ impl Env<'_> {
                 let from = address(*from);
                 let to = self.plain(lane, shared, from, size)?;
                 let at = self.mbarrier_signalled(warp, lane, mbarrier)?;
-                self.load_run(warp, lane, at, (Swizzle::None, to), (from, size), None)?;
+                self.load_run(warp, lane, &mut self.filling(at), (Swizzle::None, to), (from, size), None)?;
                 Ok(self.complete_copy(warp, lane, at, size)?)
             }
             Bulk::Store { to } => {
@@ -83,7 +89,8 @@ impl Env<'_> {
                     _ => None,
                 };
                 let unit = function.map_or(8, |(_, bytes)| bytes);
-                self.store_run(warp, lane, (Swizzle::None, from), (to, size), unit, function.map(|it| it.0))?;
+                let alike = &mut Alike::default();
+                self.store_run(warp, lane, alike, (Swizzle::None, from), (to, size), unit, function.map(|it| it.0))?;
                 self.bulk_store_issued(warp, lane);
                 Ok(())
             }
@@ -100,10 +107,10 @@ impl Env<'_> {
                 let from = self.shared_bounds(from, size, lane, "bulk copy")?;
                 let at = self.mbarrier_signalled(warp, lane, mbarrier)?;
                 let agent = Agent::bulk(warp.index);
-                let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: true };
+                let actor = Actor { agent, ..Actor::thread(warp, lane) };
                 self.shared.touch(from, size, actor, Touch::AsyncPeek)?;
                 let data = self.shared.slice(from, size).to_vec();
-                self.write_run(warp, lane, at, (Swizzle::None, to), &data)?;
+                self.write_run(warp, lane, &mut self.filling(at), (Swizzle::None, to), &data)?;
                 Ok(self.complete_copy(warp, lane, at, size)?)
             }
             Bulk::Values { values, bytes } => {
@@ -113,7 +120,7 @@ impl Env<'_> {
                 Self::aligned(to, data.len(), lane, "st.async")?;
                 let to = self.shared_bounds(to, data.len(), lane, "st.async")?;
                 let at = self.mbarrier_signalled(warp, lane, mbarrier)?;
-                self.write_run(warp, lane, at, (Swizzle::None, to), &data)?;
+                self.write_run(warp, lane, &mut self.filling(at), (Swizzle::None, to), &data)?;
                 Ok(self.complete_copy(warp, lane, at, data.len())?)
             }
             Bulk::TensorLoad { map, coords: at, offsets: within } => {
@@ -121,12 +128,12 @@ impl Env<'_> {
                 let map = self.tensor_map(lane, address(*map))?;
                 let to = self.boxed(&map, shared)?;
                 let signalled = self.mbarrier_signalled(warp, lane, mbarrier)?;
-                let (mode, element) = (map.swizzle(), map.element());
+                let (mode, element, mut filling) = (map.swizzle(), map.element(), self.filling(signalled));
                 let visit = |offset: usize, bytes: usize, from: Option<u64>| {
                     let to = (mode, to + offset);
                     match from {
-                        Some(from) => self.load_run(warp, lane, signalled, to, (from, bytes), Some(element)),
-                        None => self.write_run(warp, lane, signalled, to, &vec![0; bytes]),
+                        Some(from) => self.load_run(warp, lane, &mut filling, to, (from, bytes), Some(element)),
+                        None => self.write_run(warp, lane, &mut filling, to, &vec![0; bytes]),
                     }
                 };
                 match &within {
@@ -150,9 +157,10 @@ impl Env<'_> {
                     },
                     _ => None,
                 };
+                let mut alike = Alike::default();
                 map.visit_store(&at, |offset, bytes, to| {
                     let from = (mode, from + offset);
-                    self.store_run(warp, lane, from, (to, bytes), element.bytes(), function.as_ref())
+                    self.store_run(warp, lane, &mut alike, from, (to, bytes), element.bytes(), function.as_ref())
                 })?;
                 self.bulk_store_issued(warp, lane);
                 Ok(())
@@ -240,12 +248,17 @@ impl Env<'_> {
         Ok(map)
     }
 
+    /// A copy that signals an mbarrier.
+    fn filling(&self, mbarrier: usize) -> Filling {
+        Filling { agent: self.copies_to(mbarrier), alike: Alike::default() }
+    }
+
     /// Loads a run of consecutive bytes.
     fn load_run(
         &mut self,
         warp: &Warp,
         lane: usize,
-        mbarrier: usize,
+        filling: &mut Filling,
         to: (Swizzle, usize),
         (from, bytes): (u64, usize),
         element: Option<Element>,
@@ -263,7 +276,7 @@ impl Env<'_> {
         if self.count {
             self.count_run(from, bytes, lane, false);
         }
-        self.write_run(warp, lane, mbarrier, to, &data)
+        self.write_run(warp, lane, filling, to, &data)
     }
 
     /// Writes a run of consecutive bytes, which a swizzle permutes by chunks.
@@ -271,15 +284,13 @@ impl Env<'_> {
         &mut self,
         warp: &Warp,
         lane: usize,
-        mbarrier: usize,
+        Filling { agent, alike }: &mut Filling,
         (mode, to): (Swizzle, usize),
         data: &[u8],
     ) -> Copied {
-        let agent = self.copies_to(mbarrier);
-        let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: true };
-        let mut alike = Alike::default();
+        let actor = Actor { agent: *agent, ..Actor::thread(warp, lane) };
         for (at, from, bytes) in pieces(mode, to, data.len()) {
-            self.shared.touch_alike(at, bytes, actor, Touch::AsyncWrite, &mut alike)?;
+            self.shared.touch_alike(at, bytes, actor, Touch::AsyncWrite, alike)?;
             self.shared.slice_mut(at, bytes).copy_from_slice(&data[from..from + bytes]);
         }
         Ok(())
@@ -290,16 +301,17 @@ impl Env<'_> {
         &mut self,
         warp: &Warp,
         lane: usize,
+        alike: &mut Alike,
         (mode, from): (Swizzle, usize),
         (to, bytes): (u64, usize),
         unit: usize,
         function: Option<&Atomic>,
     ) -> Copied {
         let agent = Agent::bulk(warp.index);
-        let actor = Actor { agent, thread: warp.index * 32 + lane, knowledge: &warp.knowledge, alone: true };
-        let (mut data, mut alike) = (vec![0; bytes], Alike::default());
+        let actor = Actor { agent, ..Actor::thread(warp, lane) };
+        let mut data = vec![0; bytes];
         for (at, into, bytes) in pieces(mode, from, bytes) {
-            self.shared.touch_alike(at, bytes, actor, Touch::AsyncRead, &mut alike)?;
+            self.shared.touch_alike(at, bytes, actor, Touch::AsyncRead, alike)?;
             data[into..into + bytes].copy_from_slice(self.shared.slice(at, bytes));
         }
         let (found, at) = self.global(to, bytes, lane, "bulk store")?;

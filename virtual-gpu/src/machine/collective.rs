@@ -29,7 +29,8 @@ impl Env<'_> {
             | Op::WgmmaFence
             | Op::WgmmaCommit
             | Op::WgmmaWait { .. }
-            | Op::Registers { .. } => u32::MAX,
+            | Op::Registers { .. }
+            | Op::ClusterBarrier { .. } => u32::MAX,
             Op::Shuffle { mask, .. }
             | Op::Vote { mask, .. }
             | Op::Match { mask, .. }
@@ -255,7 +256,6 @@ impl Env<'_> {
                 );
             }
             warp.cluster = Some(self.cluster.phase);
-            self.cluster.arrived += mask.count_ones() as usize;
             if !relaxed {
                 let clock = self.release(warp, mask);
                 self.cluster.arriving.merge(&clock);

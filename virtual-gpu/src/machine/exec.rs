@@ -5,17 +5,16 @@ use std::sync::Arc;
 use crate::arith::tensor_core::Sums;
 
 use super::barrier::{Barrier, ClusterBarrier};
-use super::clock::Agent;
+use super::clock::Clock;
 use super::counts::{Class, Counts};
 use super::footprint::Footprint;
 use super::memory::{Allocation, Memory};
 use super::order::Witness;
 use super::program::*;
 use super::registers::Pool;
-use super::shared::{Actor, Fault, Shared};
+use super::shared::{Fault, Shared};
 use super::trap::TrapKind;
 use super::warp::{State, Wait, Warp};
-use super::wgmma;
 
 /// The number of instructions that a warp executes before the next warp's turn.
 const TURN: usize = 20_000;
@@ -35,6 +34,8 @@ pub(super) struct Env<'a> {
     /// Whether the block has executed an access to global memory that can synchronise with other blocks: an atomic
     /// whose result is kept, or a volatile or otherwise strong load.
     pub acquired: bool,
+    /// Whether it has executed one since warps that wait for mbarriers were last let go.
+    pub polled: bool,
     /// The launch whose end this one did not wait for, as shadow words have it, or 0; and the same as long as the current warp has
     /// not executed `griddepcontrol.wait`.
     pub ahead: u64,
@@ -69,11 +70,6 @@ pub(super) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
 pub(super) type Done = Result<(), Box<Fault>>;
 
 impl<'a> Env<'a> {
-    pub fn actor<'w>(&self, warp: &'w Warp, lane: usize) -> Actor<'w> {
-        let thread = warp.index * 32 + lane;
-        Actor { agent: Agent::thread(thread), thread, knowledge: &warp.knowledge, alone: true }
-    }
-
     fn tally(&mut self, instr: &Instr, mask: u32) {
         let threads = u64::from(mask.count_ones());
         self.counts.classes[instr.class as usize] += threads;
@@ -84,7 +80,6 @@ impl<'a> Env<'a> {
     /// Executes one turn of a warp.
     pub fn run(&mut self, warp: &mut Warp) -> Done {
         let program = self.program;
-        self.unwaited = if warp.waited { 0 } else { self.ahead };
         for _ in 0..TURN {
             if !warp.settle() {
                 warp.state = State::Done;
@@ -114,6 +109,9 @@ impl<'a> Env<'a> {
                 continue;
             }
             if mask != 0 {
+                if self.ahead != 0 {
+                    self.unwaited = if warp.knowledge.has_grid() { 0 } else { self.ahead };
+                }
                 if program.has_wgmma && self.checks {
                     self.note_rows(warp, instr, mask)?;
                 }
@@ -230,9 +228,9 @@ impl<'a> Env<'a> {
             Op::Barrier { .. } => self.barrier(warp, &instr.op, mask)?,
             Op::Mbarrier { .. } => self.mbarrier(warp, &instr.op, mask)?,
             Op::ProxyFence => {
-                let (now, whole) = (self.shared.generation, mask == warp.live);
                 let mut clock = warp.knowledge.common(mask);
-                clock.fence(warp.index, mask, whole, now);
+                clock.fence();
+                clock.fence_own(warp.index, warp.publishing(mask), self.shared.generation);
                 warp.knowledge.acquire(mask, warp.live, &clock);
                 self.shared.generation += 1;
             }
@@ -240,23 +238,28 @@ impl<'a> Env<'a> {
             Op::BulkCommit => warp.bulk.commit(mask),
             Op::BulkWait { left, reads } => self.bulk_wait(warp, *left, *reads, mask),
             Op::Wgmma(_) => {
-                wgmma::check_warp(warp, mask)?;
+                self.whole_warp(mask)?;
                 warp.state = State::Waiting(Wait::Warpgroup);
             }
             Op::WgmmaFence => {
-                wgmma::check_warp(warp, mask)?;
+                self.whole_warp(mask)?;
                 warp.matrices.fence();
             }
             Op::WgmmaCommit => {
-                wgmma::check_warp(warp, mask)?;
+                self.whole_warp(mask)?;
                 warp.matrices.commit();
             }
             Op::WgmmaWait { left } => {
-                wgmma::check_warp(warp, mask)?;
+                self.whole_warp(mask)?;
                 self.wgmma_wait(warp, *left);
             }
             Op::Registers { more, count } => self.set_registers(warp, *more, *count, mask)?,
-            Op::GridWait => (warp.waited, self.unwaited) = (true, 0),
+            Op::InitFence => self.mbarriers_published(warp, mask),
+            Op::GridWait => {
+                let mut known = Clock::default();
+                known.grid = true;
+                warp.knowledge.acquire(mask, warp.live, &known);
+            }
             Op::ClusterBarrier { arrives, relaxed } => self.cluster_barrier(warp, *arrives, *relaxed, mask)?,
             Op::MapToRank { d, address, rank } => {
                 let (address, ranks) = (*warp.row(constants, *address), *warp.row(constants, *rank));

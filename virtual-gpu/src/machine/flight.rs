@@ -2,13 +2,14 @@
 //!
 //! Both are executed when they are issued. What remains in flight is their claim on memory and registers.
 
-use super::clock::Agent;
+use super::agent::Agent;
 use super::exec::{Done, Env, lanes};
 use super::program::*;
 use super::rows::rows;
 use super::shared::Fault;
 use super::trap::TrapKind;
 use super::warp::Warp;
+use crate::arith::tensor_core::Output;
 
 /// A bulk store whose group was not yet waited for.
 struct BulkStore {
@@ -39,34 +40,40 @@ impl BulkStores {
     }
 }
 
-/// One `wgmma` that was not yet waited for.
-struct Matrix {
-    group: u32,
-    generation: u32,
-    columns: usize,
-    d: Vec<R>,
-    a: Vec<R>,
+/// What a register is to the `wgmma` that used it last.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    A,
+    /// An accumulator: which one of a matrix of so many columns, with two in a register or one.
+    D {
+        at: usize,
+        columns: usize,
+        output: Output,
+    },
 }
 
-/// The `wgmma` of a warp's warpgroup, as this warp sees them.
+/// The `wgmma` of a warp's warpgroup, as this warp sees them, in groups.
 #[derive(Default)]
 pub(super) struct Matrices {
-    pending: Vec<Matrix>,
-    groups: u32,
-    /// For each register: whether one in flight uses it, and whether another instruction has touched it since the last
-    /// `wgmma.fence`.
-    locked: Vec<bool>,
+    /// The groups that were committed, and those that were waited for.
+    committed: u32,
+    complete: u32,
+    /// For each group in flight, and the one that is not committed, the generation of its first `wgmma`.
+    pending: Vec<(u32, u32)>,
+    /// For each register: the last group that used it, from 1, and how; and whether another instruction has touched it since the
+    /// last `wgmma.fence`.
+    used: Vec<(u32, Role)>,
     touched: Vec<bool>,
 }
 
 impl Matrices {
     pub fn clear(&mut self, program: &Program) {
+        (self.committed, self.complete) = (0, 0);
         self.pending.clear();
-        self.groups = 0;
-        self.locked.clear();
+        self.used.clear();
         self.touched.clear();
         if program.has_wgmma {
-            self.locked.resize(program.rows, false);
+            self.used.resize(program.rows, (0, Role::A));
             // The first `wgmma` needs a fence in any case.
             self.touched.resize(program.rows, true);
         }
@@ -77,16 +84,13 @@ impl Matrices {
     }
 
     pub fn commit(&mut self) {
-        self.groups += 1;
+        self.committed += 1;
     }
 
-    fn lock(&mut self) {
-        self.locked.fill(false);
-        for matrix in &self.pending {
-            for row in matrix.d.iter().chain(&matrix.a) {
-                self.locked[*row as usize] = true;
-            }
-        }
+    /// What the register is to a `wgmma` in flight.
+    fn in_flight(&self, row: R) -> Option<Role> {
+        let (group, role) = self.used[row as usize];
+        (group > self.complete).then_some(role)
     }
 }
 
@@ -131,23 +135,22 @@ impl Env<'_> {
     }
 
     pub(super) fn wgmma_wait(&mut self, warp: &mut Warp, left: u32) {
-        let Matrices { pending, groups, .. } = &mut warp.matrices;
-        pending.retain(|matrix| u64::from(matrix.group) + u64::from(left) >= u64::from(*groups));
-        let oldest = pending.iter().map(|matrix| matrix.generation).min();
-        warp.matrices.lock();
-        let until = oldest.map_or(self.shared.generation, |oldest| oldest - 1);
+        let matrices = &mut warp.matrices;
+        matrices.complete = matrices.complete.max(matrices.committed.saturating_sub(left));
+        matrices.pending.retain(|(group, _)| *group > matrices.complete);
+        let until = matrices.pending.first().map_or(self.shared.generation, |(_, oldest)| oldest - 1);
         warp.knowledge.all.learn(Agent::matrix(warp.index / 4), until);
         self.shared.generation += 1;
     }
 
     /// Notes which registers an instruction touches, and checks that no `wgmma` in flight uses them.
     pub(super) fn note_rows(&self, warp: &mut Warp, instr: &Instr, mask: u32) -> Done {
-        let Matrices { locked, touched, .. } = &mut warp.matrices;
+        let matrices = &mut warp.matrices;
         let mut wrong = false;
         rows(&instr.op, |row| {
             if row & CONSTANT == 0 {
-                wrong |= locked[row as usize];
-                touched[row as usize] = true;
+                wrong |= matrices.in_flight(row).is_some();
+                matrices.touched[row as usize] = true;
             }
         });
         if !wrong {
@@ -157,39 +160,49 @@ impl Env<'_> {
         Err(Fault::new(TrapKind::Wgmma, mask.trailing_zeros() as usize, message))
     }
 
-    /// A warp issues its part of a `wgmma`: checks its registers, and locks them.
+    /// A warp issues its part of a `wgmma`: checks its registers, and notes what they are used for.
     pub(super) fn wgmma_issued(&self, warp: &mut Warp, wgmma: &Wgmma) -> Done {
-        let a = match wgmma.a {
-            MatrixA::Registers(rows) => rows.to_vec(),
-            MatrixA::Descriptor(_) => Vec::new(),
+        let a = match &wgmma.a {
+            MatrixA::Registers(rows) => &rows[..],
+            MatrixA::Descriptor(_) => &[],
         };
+        let a = || a.iter().copied().filter(|row| row & CONSTANT == 0);
         let wrong = |message: String| Err(Fault::new(TrapKind::Wgmma, 0, message));
-        let Matrices { pending, groups, locked, touched } = &mut warp.matrices;
-        let is_register = |row: &&R| **row & CONSTANT == 0;
-        for (rows, what) in [(&wgmma.d, "accumulators"), (&a, "registers of A")] {
-            if rows.iter().filter(is_register).any(|row| touched[*row as usize]) {
+        let matrices = &mut warp.matrices;
+        let touched = |row: &R| matrices.touched[*row as usize];
+        for (found, what) in
+            [(wgmma.d.iter().any(touched), "accumulators"), (a().any(|row| touched(&row)), "registers of A")]
+        {
+            if found {
                 return wrong(format!("no wgmma.fence since another instruction touched its {what}"));
             }
         }
-        // A chain of products on one set of accumulators is the usual case, and needs no look at each.
-        for matrix in pending.iter().filter(|matrix| matrix.columns != wgmma.n || matrix.d != wgmma.d) {
-            let shares = wgmma.d.iter().any(|row| matrix.d.contains(row));
-            if shares {
-                return wrong(format!(
-                    "its accumulators are those of a wgmma of {} columns in flight, which has another shape",
-                    matrix.columns
-                ));
+        let (columns, output) = (wgmma.n, wgmma.output);
+        for (at, row) in wgmma.d.iter().enumerate() {
+            match matrices.in_flight(*row) {
+                Some(Role::A) => return wrong("its accumulators are registers of A of a wgmma in flight".into()),
+                Some(Role::D { columns: others, .. }) if others != columns => {
+                    return wrong(format!(
+                        "its accumulators are those of a wgmma of {others} columns in flight, which has another shape"
+                    ));
+                }
+                Some(role) if role != (Role::D { at, columns, output }) => {
+                    return wrong("its accumulators are those of a wgmma in flight in another order or type".into());
+                }
+                _ => {}
             }
         }
-        if pending.iter().any(|matrix| matrix.a.iter().any(|row| wgmma.d.contains(row))) {
-            return wrong("its accumulators are registers of A of a wgmma in flight".into());
+        if a().any(|row| matches!(matrices.in_flight(row), Some(Role::D { .. }))) {
+            return wrong("its registers of A are accumulators of a wgmma in flight".into());
         }
-        let a: Vec<R> = a.iter().filter(is_register).copied().collect();
-        for row in wgmma.d.iter().chain(&a) {
-            locked[*row as usize] = true;
+        let group = matrices.committed + 1;
+        for (at, row) in wgmma.d.iter().enumerate() {
+            matrices.used[*row as usize] = (group, Role::D { at, columns, output });
         }
-        let (group, generation) = (*groups, self.shared.generation);
-        pending.push(Matrix { group, generation, columns: wgmma.n, d: wgmma.d.clone(), a });
+        a().for_each(|row| matrices.used[row as usize] = (group, Role::A));
+        if matrices.pending.last().is_none_or(|(last, _)| *last != group) {
+            matrices.pending.push((group, self.shared.generation));
+        }
         Ok(())
     }
 

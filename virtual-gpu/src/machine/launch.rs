@@ -90,7 +90,8 @@ impl Machine {
                     shared: std::mem::take(&mut worker.shared),
                     barriers: vec![Barrier::default(); 16],
                     cluster: ClusterBarrier::default(),
-                    pool: Pool::of(&kernel.program, launch.block.iter().product::<u32>() as usize),
+                    pool: Pool::of(&kernel.program),
+                    polled: false,
                     threads: launch.block.iter().product::<u32>() as usize,
                     local_bytes: kernel.local_bytes,
                     executed: 0,
@@ -200,7 +201,8 @@ fn run_block(
             env.run(warp).map_err(|fault| trap(warp, *fault))?;
         }
         release(env, warps);
-        resume(env, warps).map_err(|(index, fault)| trap(&warps[index], *fault))?;
+        resume(env, warps);
+        multiply(env, warps).map_err(|(index, fault)| trap(&warps[index], *fault))?;
         if warps.iter().all(|warp| warp.state == State::Done) {
             let ended = env.mbarriers_at_end(warps).and_then(|()| env.registers_at_end(warps));
             return if env.checks { ended.map_err(|(index, fault)| trap(&warps[index], fault)) } else { Ok(()) };
@@ -221,11 +223,10 @@ fn run_block(
     }
 }
 
-/// Lets warps go on whose wait is over, and executes the `wgmma` at which whole warpgroups have met.
-fn resume(env: &mut Env, warps: &mut [Warp]) -> Result<(), (usize, Box<Fault>)> {
+/// Lets warps go on whose wait is over.
+fn resume(env: &mut Env, warps: &mut [Warp]) {
     let freed = env.pool.take_freed();
-    let live: usize = warps.iter().map(|warp| warp.live.count_ones() as usize).sum();
-    let met = env.cluster.settle(live);
+    let met = env.cluster.settle(warps, &mut env.shared.generation);
     for warp in warps.iter_mut() {
         let goes_on = match warp.state {
             State::Waiting(Wait::Mbarrier) => env.is_over(warp),
@@ -238,6 +239,10 @@ fn resume(env: &mut Env, warps: &mut [Warp]) -> Result<(), (usize, Box<Fault>)> 
             warp.state = State::Ready;
         }
     }
+}
+
+/// Executes the `wgmma` at which whole warpgroups have met.
+fn multiply(env: &mut Env, warps: &mut [Warp]) -> Result<(), (usize, Box<Fault>)> {
     for (number, warpgroup) in warps.chunks_mut(4).enumerate() {
         let waits = |warp: &Warp| warp.state == State::Waiting(Wait::Warpgroup);
         if !warpgroup.iter().all(waits) {
@@ -261,17 +266,22 @@ fn resume(env: &mut Env, warps: &mut [Warp]) -> Result<(), (usize, Box<Fault>)> 
 
 /// Lets the waits for mbarriers return false, as their time limit does, where no warp can go on otherwise. `false`: there are
 /// none, or this did not help before.
-fn time_out(env: &Env, warps: &mut [Warp], stalled: &mut (u64, usize)) -> bool {
+fn time_out(env: &mut Env, warps: &mut [Warp], stalled: &mut (u64, usize)) -> bool {
     /// A kernel may look at several mbarriers in turn.
     const MOST: usize = 16;
     let events = env.shared.mbarriers.events;
-    *stalled = if stalled.0 == events { (events, stalled.1 + 1) } else { (events, 0) };
+    // Who looks at global memory in between may wait for another block.
+    let again = !std::mem::take(&mut env.polled) && stalled.0 == events;
+    *stalled = (events, if again { stalled.1 + 1 } else { 0 });
     let mut waiting = warps.iter_mut().filter(|warp| warp.state == State::Waiting(Wait::Mbarrier)).peekable();
     if stalled.1 > MOST || waiting.peek().is_none() {
         return false;
     }
     for warp in waiting {
         (warp.state, warp.timed_out) = (State::Ready, true);
+        if warp.parked().is_some() {
+            warp.switch();
+        }
     }
     true
 }

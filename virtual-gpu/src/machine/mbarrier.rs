@@ -8,14 +8,15 @@
 //! A failed `try_wait` suspends its warp until the phase completes. Where no warp can go on otherwise, it returns false, as its
 //! time limit lets it; if nothing arrives from then on, that is a deadlock.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use super::clock::{Agent, Clock, MOST_SLOTS};
+use super::agent::{Agent, MOST_SLOTS};
+use super::clock::Clock;
 use super::exec::{Done, Env, lanes};
 use super::program::*;
-use super::shared::{Fault, Touch};
+use super::shared::{Actor, Fault, Touch};
 use super::trap::TrapKind;
-use super::warp::{State, Wait, Warp};
+use super::warp::{Frame, State, Wait, Warp};
 
 /// The largest number of arrivals of a phase, and of bytes in flight.
 const MOST: u64 = (1 << 20) - 1;
@@ -28,16 +29,17 @@ pub(super) struct Mbarrier {
     /// Bytes that the current phase expects and that have not come, negative if they came first.
     pub bytes: i64,
     pub phase: u32,
-    /// Who initialised it, and when.
+    /// Who initialised it, when, and whether a `fence.mbarrier_init` followed.
     maker: (Agent, u32),
+    published: bool,
     /// What the arrivals of the current phase have published, and those of the last complete one.
     arriving: Clock,
     complete: Clock,
     /// The generation of the last copy, and of the last that somebody has waited for.
     copied: u32,
     awaited: u32,
-    /// The warp and the address of the instruction of the last copy.
-    copier: (usize, u32),
+    /// The warp, the lane and the address of the instruction of the last copy.
+    copier: (usize, usize, u32),
     /// Lines of the current phase's arrivals.
     lines: Vec<u32>,
 }
@@ -98,7 +100,7 @@ enum Phase {
 /// The mbarriers of a block.
 #[derive(Default)]
 pub(super) struct Mbarriers {
-    live: HashMap<usize, Mbarrier>,
+    live: BTreeMap<usize, Mbarrier>,
     /// The address of each slot. One that is initialised anew keeps its slot.
     slots: Vec<usize>,
     /// Arrivals, copies and initialisations so far: what may let a waiting warp go on.
@@ -118,7 +120,7 @@ impl Mbarriers {
 
     /// Whether one lies in these bytes.
     pub fn lie_in(&self, at: usize, bytes: usize) -> bool {
-        self.live.keys().any(|mbarrier| *mbarrier < at + bytes && at < mbarrier + 8)
+        self.live.range(at.saturating_sub(7)..at + bytes).next().is_some()
     }
 }
 
@@ -146,7 +148,7 @@ impl Env<'_> {
                         return Err(Fault::new(kind, lane, message));
                     }
                     self.shared.mark_mbarrier(places[lane], false);
-                    self.shared.touch(places[lane], 8, self.actor(warp, lane), Touch::Write(true))?;
+                    self.shared.touch(places[lane], 8, Actor::thread(warp, lane), Touch::Write(true))?;
                 }
                 Ok(())
             }
@@ -199,7 +201,8 @@ impl Env<'_> {
         };
         let (maker, born) = found.maker;
         let own = maker == Agent::thread(warp.index * 32 + lane);
-        if self.checks && !own && !warp.knowledge.has(lane, maker, born) {
+        let published = || found.published && warp.knowledge.has_init(1 << lane, born);
+        if self.checks && !own && !warp.knowledge.has(1 << lane, maker, born) && !published() {
             return wrong(" yet for this thread: no barrier orders it after mbarrier.init");
         }
         Ok(self.program.code[warp.at as usize].line)
@@ -219,7 +222,7 @@ impl Env<'_> {
             if self.shared.mbarriers.lie_in(at, 8) {
                 return wrong(format!("mbarrier.init at shared address {at:#x} overlaps a live mbarrier"));
             }
-            self.shared.touch(at, 8, self.actor(warp, lane), Touch::Write(true))?;
+            self.shared.touch(at, 8, Actor::thread(warp, lane), Touch::Write(true))?;
             self.shared.mark_mbarrier(at, true);
             let known = self.shared.mbarriers.slots.iter().position(|known| *known == at);
             let slot = known.unwrap_or_else(|| {
@@ -236,17 +239,26 @@ impl Env<'_> {
                 bytes: 0,
                 phase: 0,
                 maker: (Agent::thread(warp.index * 32 + lane), self.shared.generation),
+                published: false,
                 arriving: Clock::default(),
                 complete: Clock::default(),
                 copied: 0,
                 awaited: 0,
-                copier: (0, 0),
+                copier: (0, 0, 0),
                 lines: Vec::new(),
             };
             self.shared.mbarriers.live.insert(at, made);
             self.shared.mbarriers.events += 1;
         }
         Ok(())
+    }
+
+    /// `fence.mbarrier_init`: the initialisations by these lanes are known wherever a cluster's barrier was waited for, even if
+    /// nothing else is.
+    pub(super) fn mbarriers_published(&mut self, warp: &Warp, mask: u32) {
+        for found in self.shared.mbarriers.live.values_mut() {
+            found.published |= lanes(mask).any(|lane| found.maker.0 == Agent::thread(warp.index * 32 + lane));
+        }
     }
 
     /// What the lanes publish by a release: what they know, and their own accesses up to here.
@@ -259,10 +271,9 @@ impl Env<'_> {
     /// Adds the lanes' accesses up to here.
     fn tell_own(&mut self, clock: &mut Clock, warp: &Warp, mask: u32) {
         let now = self.shared.generation;
-        if mask & warp.live == warp.live {
-            clock.learn_warp(warp.index, now);
-        } else {
-            lanes(mask).for_each(|lane| clock.learn(Agent::thread(warp.index * 32 + lane), now));
+        match warp.publishing(mask) {
+            u32::MAX => clock.learn_warp(warp.index, now),
+            some => lanes(some).for_each(|lane| clock.learn(Agent::thread(warp.index * 32 + lane), now)),
         }
         self.shared.generation += 1;
     }
@@ -340,7 +351,7 @@ impl Env<'_> {
     pub(super) fn complete_copy(&mut self, warp: &Warp, lane: usize, at: usize, bytes: usize) -> Done {
         if let Some(found) = self.shared.mbarriers.live.get_mut(&at) {
             found.copied = self.shared.generation;
-            found.copier = (warp.index, warp.at);
+            found.copier = (warp.index, lane, warp.at);
         }
         self.expect_bytes(lane, at, -(bytes as i64))
     }
@@ -394,7 +405,7 @@ impl Env<'_> {
         }
         if done == 0 && *blocks && !std::mem::take(&mut warp.timed_out) {
             // Other lanes of the warp may be those that are waited for.
-            if !(mask != warp.live && warp.defer()) {
+            if !warp.park(self.shared.mbarriers.events) {
                 warp.state = State::Waiting(Wait::Mbarrier);
             }
             warp.again = true;
@@ -416,15 +427,27 @@ impl Env<'_> {
         Ok(())
     }
 
-    /// Whether the wait at which a warp is suspended would return true for a lane.
-    pub(super) fn is_over(&self, warp: &Warp) -> bool {
-        let instr = &self.program.code[warp.at as usize];
+    /// Whether the wait at which a warp is suspended is over, on either side of a branch. The warp goes on with that side.
+    pub(super) fn is_over(&self, warp: &mut Warp) -> bool {
+        if self.returns_true(warp, &warp.now) {
+            return true;
+        }
+        let over = warp.parked().is_some_and(|other| self.returns_true(warp, other));
+        if over {
+            warp.switch();
+        }
+        over
+    }
+
+    /// Whether the wait at which the lanes of a frame are suspended would return true for one of them.
+    fn returns_true(&self, warp: &Warp, frame: &Frame) -> bool {
+        let instr = &self.program.code[frame.pc as usize];
         let Op::Mbarrier { area, base, offset, kind: MbarrierOp::Wait { phase, parity, .. } } = &instr.op else {
             return true;
         };
         let constants = &self.program.constants;
         let (base, phases) = (warp.row(constants, *base), warp.row(constants, *phase));
-        lanes(warp.now.mask & instr.guard.lanes(&warp.predicates)).any(|lane| {
+        lanes(frame.mask & instr.guard.lanes(&warp.predicates)).any(|lane| {
             let (_, at) = Self::resolve(*area, base[lane].wrapping_add_signed(*offset));
             let phase =
                 if *parity { Phase::Parity(phases[lane] as u32) } else { Phase::Number((phases[lane] >> 32) as u32) };
@@ -445,14 +468,12 @@ impl Env<'_> {
 
     /// At the block's end no copy may be in flight, and no bytes out of balance.
     pub(super) fn mbarriers_at_end(&self, warps: &mut [Warp]) -> Result<(), (usize, Fault)> {
-        let mut all: Vec<_> = self.shared.mbarriers.live.iter().collect();
-        all.sort_unstable_by_key(|(at, _)| **at);
-        for (at, found) in all {
+        for (at, found) in &self.shared.mbarriers.live {
             if let Some((kind, why)) = found.unfinished() {
-                let (warp, pc) = found.copier;
+                let (warp, lane, pc) = found.copier;
                 warps[warp].at = pc;
                 let message = format!("the block ends with this copy to the mbarrier at {at:#x}: {why}");
-                return Err((warp, *Fault::new(kind, 0, message)));
+                return Err((warp, *Fault::new(kind, lane, message)));
             }
         }
         Ok(())

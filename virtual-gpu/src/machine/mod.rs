@@ -1,6 +1,7 @@
 //! The simulated devices: their memory, the modules loaded on them, and the launches that they execute and check.
 
 mod access;
+mod agent;
 mod barrier;
 mod bulk;
 mod clock;
@@ -12,6 +13,7 @@ mod exec;
 mod flight;
 mod flow;
 mod footprint;
+mod knowledge;
 mod launch;
 mod mbarrier;
 mod memory;
@@ -39,6 +41,7 @@ use memory::Memory;
 pub use memory::MemoryError;
 pub use order::{NUMBER, Operation, Question};
 pub use reach::{Home, Reach};
+use registers::entry_registers;
 pub use trap::{LoadError, Trap, TrapKind};
 
 /// The properties of a machine's devices, which are all alike.
@@ -222,9 +225,9 @@ impl Machine {
             let mut decoded = decode::decode(function, &names, inlined)?;
             inlined = decoded.inlined;
             // Otherwise ptxas does not know how many registers a block has, and ignores `setmaxnreg`.
-            if function.max_threads.is_none() || function.min_blocks.is_none() {
-                decoded.program.most_registers = None;
-            }
+            let bounds = function.max_threads.zip(function.min_blocks).zip(decoded.program.most_registers);
+            decoded.program.entry_registers =
+                bounds.map(|((threads, blocks), most)| entry_registers(most, threads as u32, blocks as u32));
             if function.entry {
                 module.kernels.push(Arc::new(Kernel {
                     name: function.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::clock::Agent;
+use super::agent::Agent;
 
 /// Lists of columns, each with the generation of its last read. Cells of shared memory hold the index of theirs; equal lists have
 /// one index, because whole tiles are read alike.

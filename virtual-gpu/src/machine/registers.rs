@@ -8,10 +8,15 @@ use super::program::Program;
 use super::shared::Fault;
 use super::trap::TrapKind;
 use super::warp::{State, Wait, Warp};
-use super::wgmma;
 
 /// The registers of a multiprocessor.
-const ALL: usize = 65536;
+const ALL: u32 = 65536;
+
+/// The registers of a thread at the start, of a kernel of at most `threads` threads of which `blocks` blocks shall fit, whose largest
+/// `setmaxnreg` is of `most`.
+pub(super) fn entry_registers(most: u32, threads: u32, blocks: u32) -> u32 {
+    most.min(ALL / (threads * blocks).max(1) / 8 * 8)
+}
 
 /// The registers that a block has beyond those that its threads hold.
 #[derive(Default)]
@@ -24,13 +29,10 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub fn of(program: &Program, threads: usize) -> Pool {
-        let entry = program.most_registers.map(|most| most.min((ALL / threads / 8 * 8) as u32));
-        Pool { free: 0, freed: false, entry }
+    pub fn of(program: &Program) -> Pool {
+        Pool { free: 0, freed: false, entry: program.entry_registers }
     }
-}
 
-impl Pool {
     /// Whether registers were freed since this was asked.
     pub fn take_freed(&mut self) -> bool {
         std::mem::take(&mut self.freed)
@@ -39,7 +41,7 @@ impl Pool {
 
 impl Env<'_> {
     pub(super) fn set_registers(&mut self, warp: &mut Warp, more: bool, count: u32, mask: u32) -> Done {
-        wgmma::check_warp(warp, mask)?;
+        self.whole_warp(mask)?;
         let wrong = |message: String| Err(Fault::new(TrapKind::RegisterPool, 0, message));
         let Some(entry) = self.pool.entry else {
             return wrong(
@@ -74,6 +76,10 @@ impl Env<'_> {
     /// Every warp of a warpgroup executes the same `setmaxnreg`.
     pub(super) fn registers_at_end(&self, warps: &[Warp]) -> Result<(), (usize, Fault)> {
         for warpgroup in warps.chunks(4) {
+            if let ([Warp { index, held: (_, 1..), .. }, ..], 1..4) = (warpgroup, warpgroup.len()) {
+                let message = format!("a setmaxnreg by {} warps, where a warpgroup has four", warpgroup.len());
+                return Err((*index, *Fault::new(TrapKind::RegisterPool, 0, message)));
+            }
             if let Some(odd) = warpgroup.iter().find(|warp| warp.held != warpgroup[0].held) {
                 let message = format!(
                     "warp {} has {} registers after {} setmaxnreg, and warp {} of the same warpgroup {} after {}",

@@ -95,6 +95,7 @@ pub(super) fn rows(op: &Op, mut f: impl FnMut(R)) {
         | Op::AsyncCommit
         | Op::AsyncWait { .. }
         | Op::ProxyFence
+        | Op::InitFence
         | Op::BulkCommit
         | Op::BulkWait { .. }
         | Op::WgmmaFence

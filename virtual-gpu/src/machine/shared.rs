@@ -15,10 +15,12 @@
 //!
 //! A word has one shadow cell as long as it is accessed as a whole, then one for each byte.
 
-use super::clock::{Agent, Knowledge, Who};
+use super::agent::{Agent, Who};
+use super::knowledge::Knowledge;
 use super::mbarrier::Mbarriers;
 use super::readers::Readers;
 use super::trap::TrapKind;
+use super::warp::Warp;
 
 /// The error of one lane, which stops its warp.
 pub(super) struct Fault {
@@ -33,20 +35,20 @@ impl Fault {
     }
 }
 
-const WRITE_STRONG: u8 = 1;
-const READ_STRONG: u8 = 2;
+const WRITE_STRONG: u32 = 1;
+const READ_STRONG: u32 = 2;
 /// The target of a `cp.async` that was not yet waited for.
-const PENDING: u8 = 4;
+const PENDING: u32 = 4;
 /// Last written by a `cp.async`.
-const ASYNC: u8 = 8;
+const ASYNC: u32 = 8;
 /// The word's bytes have shadow cells of their own.
-const SPLIT: u8 = 16;
+const SPLIT: u32 = 16;
 /// Part of a live mbarrier.
-const MBARRIER: u8 = 32;
+const MBARRIER: u32 = 32;
 /// The readers have read at different times.
-const MANY: u8 = 64;
+const MANY: u32 = 64;
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Cell {
     /// The columns of those that have read since `reader` was the only reader, all at `read`; 0 while it is. With `MANY` the index
     /// of their list.
@@ -55,11 +57,25 @@ struct Cell {
     read: u32,
     writer: Agent,
     reader: Agent,
-    flags: u8,
+    flags: u32,
 }
 
 const UNTOUCHED: Cell =
     Cell { written: 0, read: 0, readers: 0, writer: Agent::NOBODY, reader: Agent::NOBODY, flags: 0 };
+
+impl PartialEq for Cell {
+    /// Without branches: of many cells each is compared with the one before.
+    #[inline(always)]
+    fn eq(&self, other: &Cell) -> bool {
+        let bits = |cell: &Cell| {
+            let times = u64::from(cell.written) | u64::from(cell.read) << 32;
+            let agents = u64::from(cell.writer.bits()) | u64::from(cell.reader.bits()) << 16;
+            [cell.readers, times, agents | u64::from(cell.flags) << 32]
+        };
+        let ([a, b, c], [x, y, z]) = (bits(self), bits(other));
+        (a ^ x) | (b ^ y) | (c ^ z) == 0
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Touch {
@@ -79,15 +95,33 @@ pub(super) enum Touch {
     AsyncPeek,
 }
 
-/// Who makes an access, for which thread, and what that thread knows.
+/// Who makes an access, for which threads, and what they know.
 #[derive(Clone, Copy)]
 pub(super) struct Actor<'a> {
     pub agent: Agent,
+    /// The thread to name, and the lanes of its warp that make the access together.
     pub thread: usize,
+    pub lanes: u32,
     pub knowledge: &'a Knowledge,
+    /// The other warps that make it with this one, which must know as much.
+    pub beside: &'a [Warp],
     /// Whether the thread's own earlier accesses are ordered before. `false` for `ldmatrix`, whose lanes read for each other, and
     /// for `wgmma`.
     pub alone: bool,
+}
+
+impl<'a> Actor<'a> {
+    #[inline]
+    pub fn thread(warp: &'a Warp, lane: usize) -> Actor<'a> {
+        let thread = warp.index * 32 + lane;
+        let (agent, lanes, knowledge) = (Agent::thread(thread), 1 << lane, &warp.knowledge);
+        Actor { agent, thread, lanes, knowledge, beside: &[], alone: true }
+    }
+
+    #[inline]
+    fn all(&self, know: impl Fn(&Knowledge) -> bool) -> bool {
+        know(self.knowledge) && self.beside.iter().all(|warp| know(&warp.knowledge))
+    }
 }
 
 #[derive(Default)]
@@ -144,6 +178,12 @@ impl Shared {
         &self.data[at..at + size]
     }
 
+    /// Sixteen bytes, within bounds.
+    #[inline]
+    pub fn chunk(&self, at: usize) -> &[u8; 16] {
+        self.data[at..].first_chunk().expect("the bounds were checked")
+    }
+
     pub fn slice_mut(&mut self, at: usize, size: usize) -> &mut [u8] {
         &mut self.data[at..at + size]
     }
@@ -188,18 +228,24 @@ impl Shared {
         if !at.is_multiple_of(4) || !size.is_multiple_of(4) {
             return self.touch(at, size, actor, touch);
         }
-        for word in at / 4..(at + size) / 4 {
-            let before = self.cells[word];
-            match alike.0 {
-                Some((known, after)) if known == before => self.cells[word] = after,
-                _ => {
-                    self.touch(word * 4, 4, actor, touch)?;
-                    let after = self.cells[word];
-                    if (before.flags | after.flags) & SPLIT == 0 {
-                        alike.0 = Some((before, after));
-                    }
+        let (mut word, end) = (at / 4, (at + size) / 4);
+        while word < end {
+            if let Some((known, after)) = alike.0 {
+                let cells = &mut self.cells[word..end];
+                let same = cells.iter().take_while(|cell| **cell == known).count();
+                cells[..same].fill(after);
+                word += same;
+                if word == end {
+                    break;
                 }
             }
+            let before = self.cells[word];
+            self.touch(word * 4, 4, actor, touch)?;
+            let after = self.cells[word];
+            if (before.flags | after.flags) & SPLIT == 0 {
+                alike.0 = Some((before, after));
+            }
+            word += 1;
         }
         Ok(())
     }
@@ -237,7 +283,8 @@ impl Shared {
 
 #[inline]
 fn ordered(actor: Actor, agent: Agent, generation: u32) -> bool {
-    actor.alone && agent == Agent::thread(actor.thread) || actor.knowledge.has(actor.thread % 32, agent, generation)
+    actor.alone && agent == Agent::thread(actor.thread)
+        || actor.all(|knowledge| knowledge.has(actor.lanes, agent, generation))
 }
 
 fn fault(kind: TrapKind, actor: Actor, message: String) -> Result<(), Box<Fault>> {
@@ -345,9 +392,8 @@ fn unordered_read(cell: &Cell, at: usize, actor: Actor, now: &Now) -> Result<(),
 /// Checks that a proxy fence has shown the word to the async proxy.
 #[inline]
 fn fenced(cell: &Cell, at: usize, actor: Actor, now: &Now) -> Result<(), Box<Fault>> {
-    if !matches!(cell.writer.who(), Who::Thread(_))
-        || actor.knowledge.has_fenced(actor.thread % 32, cell.writer, cell.written)
-    {
+    let Who::Thread(writer) = cell.writer.who() else { return Ok(()) };
+    if actor.all(|knowledge| knowledge.has_fenced(actor.lanes, writer, cell.written)) {
         return Ok(());
     }
     let message = format!(
@@ -404,7 +450,7 @@ fn readers_ordered(cell: &Cell, actor: Actor, readers: &Readers) -> bool {
 
 /// Of several readers the column of one that is not ordered.
 fn unordered_column(cell: &Cell, actor: Actor, readers: &Readers) -> Option<usize> {
-    let has = |column, generation| actor.knowledge.has_column(actor.thread % 32, column, generation);
+    let has = |column, generation| actor.all(|knowledge| knowledge.has_column(actor.lanes, column, generation));
     if cell.flags & MANY != 0 {
         return readers.of(cell.readers).find(|(column, read)| !has(*column, *read)).map(|(column, _)| column);
     }

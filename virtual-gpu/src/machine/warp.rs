@@ -1,7 +1,7 @@
 //! A warp: its registers, its active lanes, and the divergence stack with the lanes that wait to reconverge.
 
-use super::clock::Knowledge;
 use super::flight::{BulkStores, Matrices};
+use super::knowledge::Knowledge;
 use super::program::{CONSTANT, END, NOWHERE, P, Program, R, Row};
 
 /// An entry of the divergence stack: the lanes `mask` continue at `pc` and reconverge with the entry below at `meet`.
@@ -12,6 +12,8 @@ pub(super) struct Frame {
     pub mask: u32,
     /// The lanes have reached a warp-wide instruction that needs others, and yielded to the other side of their branch.
     pub held: bool,
+    /// The lanes wait for an mbarrier, and have yielded as well: how many events there had been.
+    pub parked: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +74,6 @@ pub(super) struct Warp {
     pub matrices: Matrices,
     /// The phase of the cluster's barrier at which it has arrived and not yet waited.
     pub cluster: Option<u32>,
-    /// Whether it has executed `griddepcontrol.wait`.
-    pub waited: bool,
     /// Registers of each thread, as `setmaxnreg` changes them, and how often it did.
     pub held: (u32, u32),
     /// The address of the last instruction executed.
@@ -87,7 +87,7 @@ impl Warp {
             registers: Vec::new(),
             predicates: Vec::new(),
             carry: 0,
-            now: Frame { pc: 0, meet: END, mask: 0, held: false },
+            now: Frame { pc: 0, meet: END, mask: 0, held: false, parked: None },
             stack: Vec::new(),
             lanes: 0,
             live: 0,
@@ -102,7 +102,6 @@ impl Warp {
             bulk: BulkStores::default(),
             matrices: Matrices::default(),
             cluster: None,
-            waited: false,
             held: (0, 0),
             at: 0,
         }
@@ -115,7 +114,7 @@ impl Warp {
         self.predicates.resize(program.predicates, 0);
         self.predicates[0] = u32::MAX;
         self.carry = 0;
-        self.now = Frame { pc: 0, meet: END, mask: lanes, held: false };
+        self.now = Frame { pc: 0, meet: END, mask: lanes, held: false, parked: None };
         self.stack.clear();
         (self.lanes, self.live) = (lanes, lanes);
         self.state = State::Ready;
@@ -130,9 +129,13 @@ impl Warp {
         self.bulk.clear();
         self.matrices.clear(program);
         self.cluster = None;
-        self.waited = false;
         self.held = (0, 0);
         self.at = 0;
+    }
+
+    /// The lanes whose accesses these lanes publish: all if none is missing. What those did that have returned, nobody publishes.
+    pub fn publishing(&self, mask: u32) -> u32 {
+        if mask & self.lanes == self.lanes { u32::MAX } else { mask }
     }
 
     #[inline(always)]
@@ -169,8 +172,8 @@ impl Warp {
         if meet != END {
             self.stack.push(Frame { pc: meet, ..self.now });
         }
-        self.stack.push(Frame { pc: pc + 1, meet, mask: mask & !taken, held: false });
-        self.now = Frame { pc: target, meet, mask: taken, held: false };
+        self.stack.push(Frame { pc: pc + 1, meet, mask: mask & !taken, held: false, parked: None });
+        self.now = Frame { pc: target, meet, mask: taken, held: false, parked: None };
     }
 
     /// Yields to the other side of a branch, so that a warp-wide instruction can run with the lanes of both. If both
@@ -193,6 +196,36 @@ impl Warp {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Lets the other side of a branch run while these lanes wait for an mbarrier. `false`: there is none, or it waits too, and no
+    /// event has come since.
+    #[cold]
+    pub fn park(&mut self, events: u64) -> bool {
+        match self.stack.last_mut() {
+            Some(other)
+                if other.meet == self.now.meet && other.mask != 0 && !other.held && other.parked != Some(events) =>
+            {
+                self.now.parked = Some(events);
+                std::mem::swap(&mut self.now, other);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The other side of a branch, if it waits for an mbarrier.
+    pub fn parked(&self) -> Option<&Frame> {
+        let other = self.stack.last()?;
+        (other.meet == self.now.meet && other.mask != 0 && !other.held && other.parked.is_some()).then_some(other)
+    }
+
+    /// Goes on with the other side of a branch.
+    pub fn switch(&mut self) {
+        if let Some(other) = self.stack.last_mut() {
+            self.now.parked.get_or_insert(0);
+            std::mem::swap(&mut self.now, other);
         }
     }
 

@@ -4,8 +4,8 @@
 //! The four warps of a warpgroup meet at the instruction, which is then executed for all. D has 64 rows, 16 for each warp, and
 //! lies in the registers as that of `mma.m16n8` does, eight columns after eight. A descriptor says where A or B lies.
 
-use super::clock::{Agent, Knowledge};
-use super::exec::{Done, Env};
+use super::agent::Agent;
+use super::exec::Env;
 use super::program::*;
 use super::shared::{Actor, Alike, Fault, Touch};
 use super::trap::TrapKind;
@@ -15,8 +15,6 @@ use crate::arith::half::{f16_to_f32, f32_to_f16};
 use crate::arith::mma;
 use crate::arith::tensor_core::{Input, Left, M, N, Output, Right, Sums};
 
-/// Rows of a warpgroup's A and D.
-const ROWS: usize = 64;
 /// Bytes that are contiguous wherever the matrix lies.
 const CHUNK: usize = 16;
 
@@ -74,13 +72,30 @@ impl Descriptor {
     }
 }
 
-/// A matrix as it is read: a row for each row of A or column of B.
-type Rows<const K: usize> = Vec<[f32; K]>;
+/// Where elements go that are read together: the row of A, or the column of B, and the `k` of the first, and whether the next one
+/// is of the next row or of the next `k`.
+struct Run {
+    row: usize,
+    k: usize,
+    down: bool,
+}
+
+/// A warp's part of eight columns of C and D: of each of the 16 rows two adjacent elements for each of four lanes.
+type Pairs = [[f32; 2]; M * N / 2];
+
+/// An error comes with the warp's number among the four.
+type Executed<T> = Result<T, (usize, Box<Fault>)>;
 
 impl Env<'_> {
-    /// Executes the instruction at which the four warps of a warpgroup have met. An error comes with the warp's number among them.
-    pub(super) fn wgmma(&mut self, warps: &mut [Warp], wgmma: &Wgmma) -> Result<(), (usize, Box<Fault>)> {
+    /// Executes the instruction at which the four warps of a warpgroup have met.
+    pub(super) fn wgmma(&mut self, warps: &mut [Warp], wgmma: &Wgmma) -> Executed<()> {
+        let adds = wgmma.adds.lanes(&warps[0].predicates);
         for (index, warp) in warps.iter_mut().enumerate() {
+            let mixed = if matches!(adds, 0 | u32::MAX) { adds ^ wgmma.adds.lanes(&warp.predicates) } else { adds };
+            if mixed != 0 {
+                let message = "the predicate that adds C (scale-d) differs among the threads of the warpgroup";
+                return Err((index, Fault::new(TrapKind::Wgmma, mixed.trailing_zeros() as usize, message)));
+            }
             if self.checks {
                 self.wgmma_issued(warp, wgmma).map_err(|fault| (index, fault))?;
             }
@@ -97,193 +112,227 @@ impl Env<'_> {
         Ok(())
     }
 
-    fn wgmma_of<const K: usize>(&mut self, warps: &mut [Warp], wgmma: &Wgmma) -> Result<(), (usize, Box<Fault>)> {
-        let mut common = Knowledge::of(warps[0].knowledge.all.clone());
-        if self.checks {
-            warps[1..].iter().for_each(|warp| common.all.meet(&warp.knowledge.all));
-        }
-        let mut a: Rows<K> = Vec::new();
-        if let MatrixA::Descriptor(descriptor) = wgmma.a {
-            a = self.matrix(warps, &common, (descriptor, "A"), ROWS, wgmma, 0)?;
-        }
-        let b: Rows<K> = self.matrix(warps, &common, (wgmma.b, "B"), wgmma.n, wgmma, 1)?;
-        let right = |columns: &[[f32; K]]| std::array::from_fn(|k| std::array::from_fn(|n| columns[n][k]));
-        let b: Vec<[[f32; N]; K]> = b.chunks(N).map(right).collect();
-        match self.sums {
-            Sums::Core(core) => {
-                let b: Vec<Right<K>> = b.iter().map(|b| Right::new(wgmma.input, *b)).collect();
-                for (index, warp) in warps.iter_mut().enumerate() {
-                    let left = Left::new(wgmma.input, self.left(warp, wgmma, &a, index));
-                    for (tile, b) in b.iter().enumerate() {
-                        let mut sums = self.sums_of(warp, wgmma, tile);
-                        core.accumulate(wgmma.output, &left, b, &mut sums);
-                        put_sums(warp, wgmma, tile, &sums);
-                    }
-                }
+    fn wgmma_of<const K: usize>(&mut self, warps: &mut [Warp], wgmma: &Wgmma) -> Executed<()> {
+        let mut b = vec![[[0.0; N]; K]; wgmma.n / N];
+        let found = self.descriptor(warps, wgmma.b, "B")?;
+        // Of B each warp reads all, so each must know that it may.
+        self.read(warps, (0, &warps[1..]), &found, 0..wgmma.n, wgmma, 1, |Run { row, k, down }, values| {
+            if down {
+                b[row / N][k][row % N..][..values.len()].copy_from_slice(values);
+            } else {
+                let tile = &mut b[row / N][k..];
+                tile.iter_mut().zip(values).for_each(|(to, value)| to[row % N] = *value);
             }
-            Sums::Ordered => {
-                for (index, warp) in warps.iter_mut().enumerate() {
-                    let left = self.left(warp, wgmma, &a, index);
-                    for (tile, b) in b.iter().enumerate() {
-                        let mut sums = self.sums_of(warp, wgmma, tile);
-                        for (left, sums) in left.as_chunks().0.iter().zip(sums.as_chunks_mut().0) {
-                            mma::accumulate(left, b, sums);
-                        }
-                        put_sums(warp, wgmma, tile, &sums);
-                    }
+        })?;
+        let a = match wgmma.a {
+            MatrixA::Descriptor(descriptor) => Some(self.descriptor(warps, descriptor, "A")?),
+            MatrixA::Registers(_) => None,
+        };
+        let core = match self.sums {
+            Sums::Core(core) => Some((core, b.iter().map(|b| Right::new(wgmma.input, *b)).collect::<Vec<Right<K>>>())),
+            Sums::Ordered => None,
+        };
+        for index in 0..warps.len() {
+            let left = self.left(warps, index, wgmma, a.as_ref())?;
+            let warp = &mut warps[index];
+            match &core {
+                Some((core, b)) => {
+                    let left = Left::new(wgmma.input, left);
+                    accumulate(warp, wgmma, |tile, sums| core.accumulate(wgmma.output, &left, &b[tile], sums));
                 }
+                None => accumulate(warp, wgmma, |tile, sums| {
+                    for (left, sums) in left.as_chunks().0.iter().zip(sums.as_chunks_mut().0) {
+                        mma::accumulate(left, &b[tile], sums);
+                    }
+                }),
             }
         }
         Ok(())
     }
 
     /// The 16 rows of A of one warp.
-    fn left<const K: usize>(&self, warp: &Warp, wgmma: &Wgmma, a: &[[f32; K]], index: usize) -> [[f32; K]; M] {
-        match wgmma.a {
-            MatrixA::Descriptor(_) => std::array::from_fn(|row| a[index * M + row]),
-            MatrixA::Registers(registers) => {
-                let mut values = [[0.0; K]; M];
-                for (i, register) in registers.iter().enumerate() {
-                    let register = warp.row(&self.program.constants, *register);
-                    for (lane, bits) in register.iter().enumerate() {
-                        let (row, quarter) = (lane / 4 + i % 2 * 8, lane % 4);
-                        let bits = *bits as u32;
-                        if K == 8 {
-                            values[row][quarter + i / 2 * 4] = element(wgmma, 0, bits);
-                        } else {
-                            let k = 2 * quarter + i / 2 * 8;
-                            values[row][k] = element(wgmma, 0, bits & 0xffff);
-                            values[row][k + 1] = element(wgmma, 0, bits >> 16);
-                        }
-                    }
-                }
-                values
-            }
-        }
-    }
-
-    /// The warp's 16 rows of eight columns of C, zero unless C is added.
-    fn sums_of(&self, warp: &Warp, wgmma: &Wgmma, tile: usize) -> [[f32; N]; M] {
-        let mut sums = [[0.0; N]; M];
-        // The predicate is the same in all threads.
-        if wgmma.adds.lanes(&warp.predicates) == 0 {
-            return sums;
-        }
-        for half in 0..2 {
-            for lane in 0..32 {
-                let at = &mut sums[lane / 4 + half * 8][lane % 4 * 2..][..2];
-                if wgmma.output == Output::F16 {
-                    let bits = warp.registers[wgmma.d[tile * 2 + half] as usize][lane];
-                    (at[0], at[1]) = (f16_to_f32(bits as u16), f16_to_f32((bits >> 16) as u16));
-                } else {
-                    for (i, at) in at.iter_mut().enumerate() {
-                        let register = wgmma.d[tile * 4 + half * 2 + i];
-                        *at = f32::from_bits(warp.registers[register as usize][lane] as u32);
-                    }
-                }
-            }
-        }
-        sums
-    }
-
-    /// Reads `rows` rows of A, or columns of B, with their checks.
-    fn matrix<const K: usize>(
+    fn left<const K: usize>(
         &mut self,
         warps: &[Warp],
-        common: &Knowledge,
-        (descriptor, name): (R, &str),
-        rows: usize,
+        index: usize,
         wgmma: &Wgmma,
-        operand: usize,
-    ) -> Result<Rows<K>, (usize, Box<Fault>)> {
+        descriptor: Option<&Operand>,
+    ) -> Executed<[[f32; K]; M]> {
+        let mut rows = [[0.0; K]; M];
+        if let Some(found) = descriptor {
+            let first = index * M;
+            self.read(warps, (index, &[]), found, first..first + M, wgmma, 0, |Run { row, k, down }, values| {
+                if down {
+                    let rows = &mut rows[row - first..];
+                    rows.iter_mut().zip(values).for_each(|(to, value)| to[k] = *value);
+                } else {
+                    rows[row - first][k..][..values.len()].copy_from_slice(values);
+                }
+            })?;
+        }
+        if let MatrixA::Registers(registers) = wgmma.a {
+            for (i, register) in registers.iter().enumerate() {
+                let register = warps[index].row(&self.program.constants, *register);
+                for (lane, bits) in register.iter().enumerate() {
+                    let (row, quarter) = (lane / 4 + i % 2 * 8, lane % 4);
+                    let mut chunk = [0; CHUNK];
+                    chunk[..4].copy_from_slice(&(*bits as u32).to_le_bytes());
+                    let values = widen(wgmma.input, &chunk, wgmma.negate[0]);
+                    if K == 8 {
+                        rows[row][quarter + i / 2 * 4] = values[0];
+                    } else {
+                        rows[row][2 * quarter + i / 2 * 8..][..2].copy_from_slice(&values[..2]);
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The matrix of a descriptor, which is the same in all threads.
+    fn descriptor(&self, warps: &[Warp], register: R, name: &'static str) -> Executed<Operand> {
         let wrong = |warp: usize, message: String| {
             Err((warp, Fault::new(TrapKind::Wgmma, 0, format!("{message} (of {name})"))))
         };
         let constants = &self.program.constants;
-        let bits = warps[0].row(constants, descriptor)[0];
+        let bits = warps[0].row(constants, register)[0];
         for (index, warp) in warps.iter().enumerate() {
-            if let Some(other) = warp.row(constants, descriptor).iter().find(|other| **other != bits) {
+            let rest = warp.row(constants, register);
+            // Without an early exit it is a few comparisons of vectors.
+            if rest.iter().fold(0, |all, other| all | other ^ bits) != 0 {
+                let other = rest.iter().find(|other| **other != bits).unwrap_or(&bits);
                 return wrong(index, format!("the descriptor differs among the threads: {bits:#018x}, {other:#018x}"));
             }
         }
-        let found = match Descriptor::decode(bits) {
-            Ok(found) => found,
-            Err(message) => return wrong(0, message),
-        };
-        let (warpgroup, thread) = (warps[0].index / 4, warps[0].index * 32);
-        let actor = Actor { agent: Agent::matrix(warpgroup), thread, knowledge: common, alone: false };
-        let transposed = wgmma.transposed[operand];
-        let size = if K == 8 { 4 } else { 2 };
+        match Descriptor::decode(bits) {
+            Ok(descriptor) => Ok(Operand { descriptor, bits, name }),
+            Err(message) => wrong(0, message),
+        }
+    }
+
+    /// Reads rows of A, or columns of B, with their checks: by one of the warps, and others beside it.
+    #[allow(clippy::too_many_arguments)] // A matrix, who reads it, and what for.
+    fn read(
+        &mut self,
+        warps: &[Warp],
+        (index, beside): (usize, &[Warp]),
+        Operand { descriptor, bits, name }: &Operand,
+        rows: std::ops::Range<usize>,
+        wgmma: &Wgmma,
+        operand: usize,
+        mut put: impl FnMut(Run, &[f32]),
+    ) -> Executed<()> {
+        let warp = &warps[index];
+        let (agent, thread) = (Agent::matrix(warp.index / 4), warp.index * 32);
+        let actor = Actor { agent, thread, lanes: u32::MAX, knowledge: &warp.knowledge, beside, alone: false };
+        let (down, negate) = (wgmma.transposed[operand], wgmma.negate[operand]);
+        let (size, depth) = if wgmma.input == Input::Tf32 { (4, 8) } else { (2, 16) };
         let elements = CHUNK / size;
-        let mut values = vec![[0.0; K]; rows];
         let mut alike = Alike::default();
-        let (outer, inner) = if transposed { (K, rows) } else { (rows, K) };
-        for i in 0..outer {
-            for j in (0..inner).step_by(elements) {
-                let (row, k) = if transposed { (j, i) } else { (i, j) };
-                let at = found.swizzled(found.chunk(row, k, size, transposed));
-                if at + CHUNK > self.shared.size() {
-                    let has = self.shared.size();
-                    return wrong(
-                        0,
-                        format!("the descriptor {bits:#018x} leads to {at:#x}, beyond the block's {has} bytes"),
-                    );
+        let mut chunk = |row: usize, k: usize| {
+            let at = descriptor.swizzled(descriptor.chunk(row, k, size, down));
+            if at + CHUNK > self.shared.size() {
+                let has = self.shared.size();
+                let message =
+                    format!("the descriptor {bits:#018x} leads to {at:#x}, beyond the block's {has} bytes (of {name})");
+                return Err((0, Fault::new(TrapKind::Wgmma, 0, message)));
+            }
+            let touched = self.shared.touch_alike(at, CHUNK, actor, Touch::AsyncRead, &mut alike);
+            touched.map_err(|fault| (index, fault))?;
+            let values = widen(wgmma.input, self.shared.chunk(at), negate);
+            put(Run { row, k, down }, &values[..elements]);
+            Ok(())
+        };
+        if down {
+            (0..depth).try_for_each(|k| rows.clone().step_by(elements).try_for_each(|row| chunk(row, k)))
+        } else {
+            rows.clone().try_for_each(|row| (0..depth).step_by(elements).try_for_each(|k| chunk(row, k)))
+        }
+    }
+}
+
+/// A matrix in shared memory.
+struct Operand {
+    descriptor: Descriptor,
+    bits: u64,
+    name: &'static str,
+}
+
+/// The elements of 16 bytes, four of TF32 or eight, negated if asked.
+#[inline(always)]
+fn widen(input: Input, chunk: &[u8; CHUNK], negate: bool) -> [f32; 8] {
+    let sign = u32::from(negate) << 31;
+    let half = |e: usize| u16::from_le_bytes([chunk[2 * e], chunk[2 * e + 1]]);
+    match input {
+        Input::Bf16 => std::array::from_fn(|e| f32::from_bits(u32::from(half(e)) << 16 ^ sign)),
+        Input::F16 => std::array::from_fn(|e| f32::from_bits(f16_to_f32(half(e)).to_bits() ^ sign)),
+        Input::Tf32 => {
+            let mut values = [0.0; 8];
+            for (value, bytes) in values.iter_mut().zip(chunk.as_chunks().0) {
+                // The lower bits are not read.
+                *value = f32::from_bits(u32::from_le_bytes(*bytes) & 0xffff_e000 ^ sign);
+            }
+            values
+        }
+    }
+}
+
+/// Adds to a warp's rows of D, eight columns at a time. Without C they begin as zero.
+fn accumulate(warp: &mut Warp, wgmma: &Wgmma, mut add: impl FnMut(usize, &mut [[f32; N]; M])) {
+    let adds = wgmma.adds.lanes(&warp.predicates) != 0;
+    let registers = if wgmma.output == Output::F16 { 2 } else { 4 };
+    for (tile, d) in wgmma.d.chunks_exact(registers).enumerate() {
+        let mut pairs: Pairs = [[0.0; 2]; M * N / 2];
+        if adds {
+            load_sums(warp, d, &mut pairs);
+        }
+        let mut sums = [[0.0; N]; M];
+        sums.as_flattened_mut().copy_from_slice(pairs.as_flattened());
+        add(tile, &mut sums);
+        pairs.as_flattened_mut().copy_from_slice(sums.as_flattened());
+        keep_sums(warp, d, &pairs);
+    }
+}
+
+/// Lane 4r + c holds the pair of row r and of columns 2c and 2c + 1, and that of row r + 8: in a register for each element, or in
+/// one for a pair of f16.
+fn load_sums(warp: &Warp, d: &[R], pairs: &mut Pairs) {
+    let bits = |register: R| &warp.registers[register as usize];
+    for (half, pairs) in pairs.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        match *d {
+            [a, b, c, d] => {
+                let (first, second) = if half == 0 { (bits(a), bits(b)) } else { (bits(c), bits(d)) };
+                for (pair, (first, second)) in pairs.iter_mut().zip(first.iter().zip(second)) {
+                    *pair = [f32::from_bits(*first as u32), f32::from_bits(*second as u32)];
                 }
-                let touched = self.shared.touch_alike(at, CHUNK, actor, Touch::AsyncRead, &mut alike);
-                touched.map_err(|fault| (0, fault))?;
-                for (e, bytes) in self.shared.slice(at, CHUNK).chunks_exact(size).enumerate() {
-                    let bits = bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
-                    let value = element(wgmma, operand, bits);
-                    if transposed {
-                        values[row + e][k] = value;
-                    } else {
-                        values[row][k + e] = value;
-                    }
+            }
+            _ => {
+                for (pair, bits) in pairs.iter_mut().zip(bits(d[half])) {
+                    *pair = [f16_to_f32(*bits as u16), f16_to_f32((*bits >> 16) as u16)];
                 }
             }
         }
-        Ok(values)
     }
 }
 
-/// The value of an element of A (0) or B (1).
-#[inline(always)]
-fn element(wgmma: &Wgmma, operand: usize, bits: u32) -> f32 {
-    let value = match wgmma.input {
-        Input::Bf16 => f32::from_bits(bits << 16),
-        Input::F16 => f16_to_f32(bits as u16),
-        // The lower bits are not read.
-        Input::Tf32 => f32::from_bits(bits & 0xffff_e000),
-    };
-    if wgmma.negate[operand] { -value } else { value }
-}
-
-fn put_sums(warp: &mut Warp, wgmma: &Wgmma, tile: usize, sums: &[[f32; N]; M]) {
+fn keep_sums(warp: &mut Warp, d: &[R], pairs: &Pairs) {
     let half_bits = |value: f32| u64::from(f32_to_f16(value, Rounding::Nearest));
-    for half in 0..2 {
-        if wgmma.output == Output::F16 {
-            let row = std::array::from_fn(|lane| {
-                let at = &sums[lane / 4 + half * 8][lane % 4 * 2..];
-                half_bits(at[0]) | half_bits(at[1]) << 16
-            });
-            warp.registers[wgmma.d[tile * 2 + half] as usize] = row;
-            continue;
-        }
-        for i in 0..2 {
-            let row = std::array::from_fn(|lane| sums[lane / 4 + half * 8][lane % 4 * 2 + i].to_bits().into());
-            warp.registers[wgmma.d[tile * 4 + half * 2 + i] as usize] = row;
+    for (half, pairs) in pairs.as_chunks::<32>().0.iter().enumerate() {
+        match *d {
+            [a, b, c, d] => {
+                for (i, register) in (if half == 0 { [a, b] } else { [c, d] }).into_iter().enumerate() {
+                    let row = &mut warp.registers[register as usize];
+                    row.iter_mut().zip(pairs).for_each(|(bits, pair)| *bits = pair[i].to_bits().into());
+                }
+            }
+            _ => {
+                let row = &mut warp.registers[d[half] as usize];
+                row.iter_mut()
+                    .zip(pairs)
+                    .for_each(|(bits, pair)| *bits = half_bits(pair[0]) | half_bits(pair[1]) << 16);
+            }
         }
     }
-}
-
-/// A warp alone cannot execute a `wgmma`.
-pub(super) fn check_warp(warp: &Warp, mask: u32) -> Done {
-    if mask == u32::MAX {
-        return Ok(());
-    }
-    let lane = (!mask & warp.lanes).trailing_zeros() as usize % 32;
-    let message = format!("only lanes {mask:#010x} execute this, which all threads of the warpgroup must");
-    Err(Fault::new(TrapKind::MissingLanes, lane, message))
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use super::*;
 use Type::{B, U};
 
 impl Decoder {
-    /// `fence.proxy`, and `fence.mbarrier_init`, which other blocks of a cluster need.
+    /// `fence.proxy` and `fence.mbarrier_init`.
     pub(super) fn proxy_fence(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
         form.take("proxy");
         if form.take("mbarrier_init") {
             self.operands::<0>(form, operands)?;
             let whole = form.take("release") & form.take("cluster");
-            return if whole { made(Op::Nothing, Class::Barrier) } else { form.unsupported() };
+            return if whole { made(Op::InitFence, Class::Barrier) } else { form.unsupported() };
         }
         if form.take("tensormap::generic") {
             // Of a map that the device has changed, which none is: the copies check it.
