@@ -227,6 +227,96 @@ fn lanes_of_one_warp_may_wait_for_each_other() {
     fine("the others wait for lane 0", &other, 32);
 }
 
+/// Two lanes wait for two mbarriers in loops of their own, whichever completes first.
+#[test]
+fn lanes_of_one_warp_may_wait_for_different_mbarriers() {
+    let loop_of = |name: &str, at: u32| {
+        format!("{name}:\nmbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1+{at}], 0;\n@!%p1 bra {name};\n")
+    };
+    for (first, second) in [(0, 8), (8, 0)] {
+        let arrive = |at: u32| format!("@%p4 mbarrier.arrive.shared::cta.b64 _, [%r1+{at}];\n");
+        // The second warp arrives at one, and at the other only when lane 0 or 1 of the first has seen that.
+        let body = format!(
+            "@%p0 mbarrier.init.shared::cta.b64 [%r1+8], 1;\n@%p0 mbarrier.init.shared::cta.b64 [%r1+16], 1;\n{}\
+             setp.eq.u32 %p3, %r0, 1;\nsetp.eq.u32 %p4, %r0, 32;\n@!%p9 bra OTHER;\n@%p0 bra ZERO;\n@%p3 bra ONE;\nbra JOIN;\n\
+             ZERO:\n{}@%p5 mbarrier.arrive.shared::cta.b64 _, [%r1+16];\nbra JOIN;\nONE:\n{}\
+             @!%p5 mbarrier.arrive.shared::cta.b64 _, [%r1+16];\nJOIN:\nbar.warp.sync -1;\nret;\nOTHER:\n{}{}{}",
+            init(1),
+            loop_of("WAIT0", 0),
+            loop_of("WAIT1", 8),
+            arrive(first),
+            loop_of("SEEN", 16),
+            arrive(second),
+        );
+        let told = format!("setp.{}.u32 %p5, %r0, %r0;\n", if first == 0 { "eq" } else { "ne" });
+        fine(&format!("{first} first"), &format!("{told}{body}"), 64);
+        let never = body.replace(&arrive(second), "");
+        bug("the second never arrives", &format!("{told}{never}"), 64, TrapKind::Deadlock, "try_wait");
+    }
+}
+
+/// Who looks at a flag in global memory between two tries waits for another block, however often.
+#[test]
+fn a_wait_may_be_interrupted_by_looks_at_another_block() {
+    let spin = "mov.u32 %r8, 0;\nSPIN:\nadd.u32 %r8, %r8, 1;\nsetp.lt.u32 %p10, %r8, 100000;\n@%p10 bra SPIN;\n";
+    let body = format!(
+        "mov.u32 %r9, %ctaid.x;\nsetp.eq.u32 %p5, %r9, 1;\n@%p5 bra LATE;\n{}LOOK:\n\
+         mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 0;\n@%p1 bra OUT;\nld.acquire.gpu.global.u32 %r5, [%rd0];\n\
+         setp.eq.u32 %p2, %r5, 7;\nand.pred %p2, %p2, %p0;\n@%p2 mbarrier.arrive.shared::cta.b64 _, [%r1];\nbra LOOK;\n\
+         LATE:\n{spin}mov.u32 %r6, 7;\n@%p0 st.release.gpu.global.u32 [%rd0], %r6;\nOUT:\n",
+        init(1)
+    );
+    passes("a flag of a later block", hand(&module("", &body), 2, 32));
+    let alone = body.replace("ld.acquire.gpu.global.u32 %r5, [%rd0];", "mov.u32 %r5, 0;");
+    bug("nobody arrives, and nothing is looked at", &alone, 32, TrapKind::Deadlock, "try_wait");
+}
+
+/// Threads that arrive one by one publish for themselves, and all of a warp for the warp: also what they have read.
+#[test]
+fn threads_may_release_what_they_have_read_one_by_one() {
+    let one_by_one = "mov.u32 %r8, 0;\nNEXT:\nsetp.eq.u32 %p3, %r7, %r8;\n\
+        @%p3 mbarrier.arrive.shared::cta.b64 _, [%r1];\nadd.u32 %r8, %r8, 1;\nsetp.lt.u32 %p4, %r8, 32;\n@%p4 bra NEXT;\n";
+    let body = |one_by_one: &str, count: u32| {
+        format!(
+            "@%p0 st.shared.u32 [%r2], %r0;\n{}and.b32 %r7, %r0, 31;\n@!%p9 bra FILL;\nld.shared.u32 %r5, [%r2];\n{one_by_one}\
+             bra OUT;\nFILL:\n{WAIT}mov.u32 %r6, 5;\nst.shared.u32 [%r2], %r6;\nOUT:\n",
+            init(count)
+        )
+    };
+    fine("each by itself", &body(one_by_one, 32), 64);
+    let some = one_by_one.replace("%r8, 32;", "%r8, 31;");
+    bug("all but one", &body(&some, 31), 64, TrapKind::SharedRace, "st.shared.u32 [%r2], %r6");
+}
+
+/// What threads have read that returned, nobody has published.
+#[test]
+fn a_thread_publishes_nothing_for_others_that_have_returned() {
+    let body = |leave: &str| {
+        format!(
+            "@%p0 st.shared.u32 [%r2], %r0;\n{}@!%p9 bra FILL;\nld.shared.u32 %r5, [%r2];\n{leave}\
+             @%p0 mbarrier.arrive.shared::cta.b64 _, [%r1];\nbra OUT;\nFILL:\n{WAIT}mov.u32 %r6, 5;\n\
+             st.shared.u32 [%r2], %r6;\nOUT:\n",
+            init(1)
+        )
+    };
+    fine("in step, then returned", &body("bar.warp.sync -1;\n@!%p0 ret;\n"), 64);
+    bug("returned", &body("@!%p0 ret;\n"), 64, TrapKind::SharedRace, "st.shared.u32 [%r2], %r6");
+}
+
+/// `fence.mbarrier_init` publishes mbarriers through a cluster's barrier that publishes nothing else.
+#[test]
+fn initialisations_may_be_published_by_a_relaxed_arrival() {
+    let body = format!(
+        "@%p0 mbarrier.init.shared::cta.b64 [%r1], 64;\nfence.mbarrier_init.release.cluster;\n\
+         barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;\nmbarrier.arrive.shared::cta.b64 _, [%r1];\n{WAIT}"
+    );
+    let fence = "fence.mbarrier_init.release.cluster;\n";
+    needs("a fence of inits", &body, fence, 64, TrapKind::Mbarrier, "mbarrier.arrive");
+    let early =
+        body.replacen("barrier.cluster.wait;\n", "", 1).replace(WAIT, &format!("barrier.cluster.wait;\n{WAIT}"));
+    bug("used before the wait", &early, 64, TrapKind::Mbarrier, "mbarrier.arrive");
+}
+
 /// Two warpgroups multiply by one stage, the second long after the first has released it; then it is filled again.
 #[test]
 fn warpgroups_may_release_a_stage_at_different_times() {

@@ -21,6 +21,34 @@ fn pair(ptx: &str, programmatic: bool) -> Outcome {
     machine.launch_as(&operation, &reach, &second, &shape, &args.0)
 }
 
+/// One warp waits for the launch before, and a barrier tells the others.
+#[test]
+fn one_warp_may_wait_for_its_block() {
+    let second = |one: &str, barrier: &str| {
+        module("", &format!("{one}griddepcontrol.wait;\n{barrier}ld.global.u32 %r3, [%rd0];\n"))
+    };
+    let first = module("", "@%p0 st.global.u32 [%rd0], 7;\n").replace(", 7;", ", %r0;");
+    let run = |second: &str| -> Outcome {
+        let machine = hopper();
+        let out = upload(&machine, &[1u32; 1024]);
+        let numbers = upload(&machine, &[0x3f80u16; 64 * 64]);
+        let map = Tensor::tiled(Kind::Bf16, numbers, &[64, 64], &[64, 8]).swizzled(128).on(&machine);
+        let args = Args::default().map(&map).ptr(out).0;
+        let shape = Launch { grid: [1, 1, 1], block: [64, 1, 1], dynamic_shared: 0 };
+        let (before, reach) = (launch_number(), Reach::default());
+        let of = |ptx: &str| machine.load(ptx).expect("loads").kernel("k").expect("the kernel");
+        machine.launch_as(&Operation::numbered(before), &reach, &of(&first), &shape, &args)?;
+        let operation = Operation { ahead: Some(before), ..Operation::numbered(launch_number()) };
+        machine.launch_as(&operation, &reach, &of(second), &shape, &args)
+    };
+    passes("all wait", run(&second("", "")));
+    for one in ["@%p9 ", "@%p0 "] {
+        passes("one waits, then a barrier", run(&second(one, "bar.sync 0;\n")));
+        let alone = second(one, "");
+        trapped("one waits", &alone, run(&alone), TrapKind::GridDependency, "ld.global");
+    }
+}
+
 #[test]
 fn reads_ahead_of_the_wait_are_caught() {
     passes("waits", pair(PTX, true));

@@ -55,7 +55,23 @@ fn register_counts_of_a_part_of_a_warpgroup_are_caught() {
     trapped("different numbers", &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "");
     let ptx = module(bounds, "@!%p0 bra OUT;\nsetmaxnreg.dec.sync.aligned.u32 40;\nOUT:");
     trapped("one lane", &ptx, hand(&ptx, 1, 128), TrapKind::MissingLanes, "setmaxnreg");
+    let ptx = module(".maxntid 192, 1, 1 .minnctapersm 1", "setmaxnreg.dec.sync.aligned.u32 40;");
+    trapped("half a warpgroup at the end", &ptx, hand(&ptx, 1, 192), TrapKind::RegisterPool, "");
 }
+
+/// What a thread has at the start follows from the bounds that ptxas sees, not from the threads of the launch.
+#[test]
+fn the_pool_follows_the_bounds() {
+    let body = "setmaxnreg.inc.sync.aligned.u32 240;";
+    let of = |bounds: &str| module(bounds, body);
+    passes("240 registers fit from the start", hand(&of(".maxntid 256, 1, 1 .minnctapersm 1"), 1, 128));
+    for bounds in [".maxntid 384, 1, 1 .minnctapersm 1", ".maxntid 128, 1, 1 .minnctapersm 4"] {
+        let ptx = of(bounds);
+        trapped(bounds, &ptx, hand(&ptx, 1, 128), TrapKind::RegisterPool, "setmaxnreg");
+    }
+}
+
+const SPIN: &str = "mov.u32 %r8, 0;\nSPIN:\nadd.u32 %r8, %r8, 1;\nsetp.lt.u32 %p10, %r8, 30000;\n@%p10 bra SPIN;\n";
 
 #[test]
 fn elections_and_cluster_barriers_of_too_few_are_caught() {
@@ -78,6 +94,17 @@ fn elections_and_cluster_barriers_of_too_few_are_caught() {
     );
     let part = "@%p9 bra OUT;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;\nOUT:\nbar.sync 0;";
     bug("cluster's barrier that a warp has not reached", part, 64, Deadlock, "");
+    let gone =
+        "@%p9 barrier.cluster.arrive;\n@%p9 ret;\nbar.arrive 1, 64;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;";
+    fine("cluster's barrier at which a warp has arrived before it returned", gone, 96);
+    // Two arrivals before a return are no substitute for those who are on their way.
+    let late = format!(
+        "setp.lt.u32 %p3, %r0, 64;\n@%p9 barrier.cluster.arrive;\n@%p9 ret;\n@!%p3 bra LATE;\nbarrier.cluster.arrive;\n\
+         barrier.cluster.wait;\n{read}\nret;\nLATE:\n{SPIN}{write}barrier.cluster.arrive;\nbarrier.cluster.wait;\n"
+    )
+    .replace("xor.b32 %r3, %r3, 252;", "shl.b32 %r3, %r0, 2;\nadd.u32 %r3, %r3, %r2;\nadd.u32 %r3, %r3, 128;");
+    fine("a late arrival is waited for", &late, 96);
+    bug("one lane at the cluster's barrier", "@%p0 barrier.cluster.arrive;", 64, PartialBarrier, "barrier.cluster");
     fine(
         "cluster's barrier after a warp has returned",
         "@%p9 ret;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;",

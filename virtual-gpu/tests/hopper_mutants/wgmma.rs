@@ -70,6 +70,68 @@ fn missing_fences_are_caught() {
     let wider = "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3, %f5, %f6, %f7, %f8}, %rd5, \
         %rd5, 1, 1, 1, 0, 0;\n";
     bug("another shape on sums in flight", &with(&format!("{MULTIPLY}{wider}"), ""), 128, Wgmma, "m64n16k16");
+    let shifted = MULTIPLY.replace("{%f0, %f1, %f2, %f3}", "{%f1, %f2, %f3, %f0}");
+    bug("sums in flight in another order", &with(&format!("{MULTIPLY}{shifted}"), ""), 128, Wgmma, "{%f1, ");
+    fine("in another order after the wait", &with(&format!("{MULTIPLY}{COMMIT}{AWAIT}{shifted}"), ""), 128);
+}
+
+/// Registers that are the sums of one product and A of another.
+#[test]
+fn sums_in_flight_are_no_operands() {
+    use TrapKind::*;
+    let other = "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f10, %f11, %f12, %f13}, {%r10, %r11, %r12, %r13}, %rd5, \
+        1, 1, 1, 0;\n";
+    let sums = "wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {%r10, %r11}, %rd5, %rd5, 1, 1, 1, 0, 0;\n";
+    let waits = format!("{COMMIT}{AWAIT}");
+    bug("sums in flight as A", &with(&format!("{sums}{other}"), ""), 128, Wgmma, "{%f10, ");
+    fine("sums as A after the wait", &with(&format!("{sums}{waits}{other}"), ""), 128);
+    bug("A in flight as sums", &with(&format!("{other}{sums}"), ""), 128, Wgmma, "{%r10, %r11}, %rd5");
+    fine("A as sums after the wait", &with(&format!("{other}{waits}{sums}"), ""), 128);
+    fine("A twice", &with(&format!("{other}{FROM_REGISTERS}"), ""), 128);
+}
+
+/// scale-d is one for the warpgroup.
+#[test]
+fn a_predicate_that_adds_for_some_threads_only_is_caught() {
+    let adds = |set: &str| {
+        with(&MULTIPLY.replace("%rd5, 1, 1, 1", "%rd5, %p4, 1, 1"), "").replace(FENCE, &format!("{set}\n{FENCE}"))
+    };
+    fine("in all threads", &adds("setp.lt.u32 %p4, %r0, 1000;"), 128);
+    fine("in none", &adds("setp.gt.u32 %p4, %r0, 1000;"), 128);
+    for (name, set) in [("in one lane", "setp.eq.u32 %p4, %r0, 5;"), ("in one warp", "setp.lt.u32 %p4, %r0, 32;")] {
+        bug(name, &adds(set), 128, TrapKind::Wgmma, "wgmma.mma_async");
+    }
+}
+
+/// A warp's 16 rows of A are read by this warp alone: what it wrote itself needs its own fence and no barrier of the warpgroup, as
+/// in attention, where the probabilities go through shared memory.
+#[test]
+fn a_warp_may_write_its_own_rows_of_a() {
+    use TrapKind::*;
+    // A lies behind B: each thread writes half a row of its warp, with a pitch of 128 bytes.
+    let body = |row: &str| {
+        format!(
+            "{FILL}{PUBLISH}{DESCRIBE}add.u64 %rd7, %rd5, 512;\nand.b32 %r20, %r0, 31;\nshr.u32 %r21, %r0, 5;\n{row}\
+             shl.b32 %r21, %r21, 4;\nshr.u32 %r22, %r20, 1;\nadd.u32 %r21, %r21, %r22;\nshl.b32 %r21, %r21, 7;\n\
+             and.b32 %r20, %r20, 1;\nshl.b32 %r20, %r20, 6;\nadd.u32 %r21, %r21, %r20;\nadd.u32 %r21, %r21, %r2;\n\
+             st.shared.v4.u32 [%r21+8192], {{%r4, %r4, %r4, %r4}};\nst.shared.v4.u32 [%r21+8208], {{%r4, %r4, %r4, %r4}};\n\
+             st.shared.v4.u32 [%r21+8224], {{%r4, %r4, %r4, %r4}};\nst.shared.v4.u32 [%r21+8240], {{%r4, %r4, %r4, %r4}};\n\
+             fence.proxy.async;\nbar.warp.sync -1;\n{FENCE}{}{COMMIT}{AWAIT}{USE}",
+            MULTIPLY.replace("%rd5, %rd5", "%rd7, %rd5")
+        )
+    };
+    let own = body("");
+    fine("own rows", &own, 128);
+    let at = own.rfind("bar.warp.sync -1;\n").expect("it is there");
+    let apart = format!("{}{}", &own[..at], &own[at + 18..]);
+    bug("own rows, the warp's lanes not in step", &apart, 128, SharedRace, "wgmma.mma_async");
+    let at = own.rfind("fence.proxy.async;\n").expect("it is there");
+    let unfenced = format!("{}{}", &own[..at], &own[at + 19..]);
+    bug("own rows, not fenced", &unfenced, 128, ProxyFence, "wgmma.mma_async");
+    let others = body("xor.b32 %r21, %r21, 1;\n");
+    bug("rows of the warp beside", &others, 128, SharedRace, "wgmma.mma_async");
+    let barrier = others.replace("bar.warp.sync -1;", "bar.sync 1;");
+    fine("rows of the warp beside, behind a barrier", &barrier, 128);
 }
 
 #[test]
