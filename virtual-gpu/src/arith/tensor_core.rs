@@ -120,19 +120,27 @@ struct Parts<const COLUMNS: usize, const ROWS: usize> {
     significands: [[i32; COLUMNS]; ROWS],
     exponents: [[i32; COLUMNS]; ROWS],
     finite: bool,
+    /// Whether those that are not zero are neither very small nor very large.
+    moderate: bool,
 }
+
+/// The largest exponent of a moderate number, with either sign: products of two, and these in units of a sum's last bit, are normal
+/// `f32`, or so small that they are cut off.
+const MODERATE: i32 = 50;
 
 impl<const COLUMNS: usize, const ROWS: usize> Parts<COLUMNS, ROWS> {
     #[inline(always)]
     fn of(values: &[[f32; COLUMNS]; ROWS], fraction: u32, least: i32) -> Self {
         let (mut significands, mut exponents) = ([[0; COLUMNS]; ROWS], [[0; COLUMNS]; ROWS]);
-        let mut largest = 0;
+        let (mut largest, mut least_found) = (0, 0);
         let taken = significands.as_flattened_mut().iter_mut().zip(exponents.as_flattened_mut());
         for ((significand, exponent), &value) in taken.zip(values.as_flattened()) {
             (*significand, *exponent) = parts(value, fraction, least);
             largest = largest.max(*exponent);
+            least_found = least_found.min(if *exponent == NONE { 0 } else { *exponent });
         }
-        Parts { significands, exponents, finite: largest < 128 }
+        let moderate = largest <= MODERATE && least_found >= -MODERATE;
+        Parts { significands, exponents, finite: largest < 128, moderate }
     }
 }
 
@@ -246,7 +254,8 @@ impl<const K: usize> Product<'_, K> {
     /// With `AVX2` the processor has it.
     #[inline(always)]
     unsafe fn add_to_by<const AVX2: bool>(&self, sums: &mut [[f32; N]; M]) -> bool {
-        let Product { core, a: Left { input, parts: a, .. }, b: Right { parts: b, .. } } = *self;
+        let Product { core, a: Left { input, parts: a, values: a_values }, b: Right { parts: b, values: b_values } } =
+            *self;
         let once = (core.width / input.width()).min(K);
         let (fraction, left) = (core.fraction as i32, core.fraction - 2 * input.fraction());
         for first in (0..K).step_by(once) {
@@ -270,8 +279,20 @@ impl<const K: usize> Product<'_, K> {
                     subnormal |= *top < fraction - 126 && *top > NONE / 2;
                     *top = (*top).max(core.least(Output::F32));
                 }
+                let moderate = a.moderate && b.moderate;
+                let scales = tops[m].map(|top| scale(fraction - top.max(-2 * MODERATE)));
                 for (half, terms) in terms.iter_mut().enumerate().take(once.div_ceil(8)) {
-                    unsafe { factors(first + 8 * half, once.min(8)).add::<AVX2>(left, &tops[m], &mut terms[m]) };
+                    let (from, many) = (first + 8 * half, once.min(8));
+                    if moderate {
+                        add_moderate(
+                            &a_values[m][from..from + many],
+                            &b_values[from..from + many],
+                            &scales,
+                            &mut terms[m],
+                        );
+                    } else {
+                        unsafe { factors(from, many).add::<AVX2>(left, &tops[m], &mut terms[m]) };
+                    }
                 }
             }
             if subnormal {
@@ -295,6 +316,24 @@ impl<const K: usize> Product<'_, K> {
 #[inline(always)]
 fn power(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+/// The same as an `f32`.
+#[inline(always)]
+fn scale(exponent: i32) -> f32 {
+    f32::from_bits(((127 + exponent) as u32) << 23)
+}
+
+/// Adds the products of moderate numbers to eight sums, in units of their last bits: products are exact in `f32`, and so is a
+/// product with a power of two, whose conversion to an integer cuts off as the core does.
+#[inline(always)]
+fn add_moderate(a: &[f32], b: &[[f32; N]], scales: &[f32; N], terms: &mut [i32; N]) {
+    for (a, b) in a.iter().zip(b) {
+        for n in 0..N {
+            // SAFETY: a product's significand is less than 4, so this is finite and less than 2^(fraction + 2).
+            terms[n] += unsafe { (a * b[n] * scales[n]).to_int_unchecked::<i32>() };
+        }
+    }
 }
 
 /// The factors of eight sums: significands and exponents of a row of A, and of as many rows of B.

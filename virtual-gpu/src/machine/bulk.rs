@@ -168,11 +168,15 @@ impl Env<'_> {
             Bulk::TensorPrefetch { map, coords: at, offsets: within } => {
                 let (at, within) = (coords(at), offsets(within));
                 let map = self.tensor_map(lane, address(*map))?;
-                let nothing = |_: usize, _: usize, _: Option<u64>| Ok(());
-                match &within {
-                    Some(within) => map.visit_im2col(&at, within, nothing),
-                    None => map.visit_tile(&at, nothing),
+                // It moves nothing, so its box may be of any size: the first row tells whether the map takes the coordinates.
+                let enough = |_: usize, _: usize, _: Option<u64>| Err(None);
+                let refused: Option<String> = match &within {
+                    Some(within) => map.visit_im2col(&at, within, enough),
+                    None => map.visit_tile(&at, enough),
                 }
+                .err()
+                .flatten();
+                refused.map_or(Ok(()), |message| Err(message.into()))
             }
         }
     }

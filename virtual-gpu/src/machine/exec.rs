@@ -113,7 +113,7 @@ impl<'a> Env<'a> {
                     self.unwaited = if warp.knowledge.has_grid() { 0 } else { self.ahead };
                 }
                 if program.has_wgmma && self.checks {
-                    self.note_rows(warp, instr, mask)?;
+                    self.note_rows(warp, mask)?;
                 }
                 self.step(warp, instr, mask)?;
             }

@@ -5,7 +5,6 @@
 use super::agent::Agent;
 use super::exec::{Done, Env, lanes};
 use super::program::*;
-use super::rows::rows;
 use super::shared::Fault;
 use super::trap::TrapKind;
 use super::warp::Warp;
@@ -144,15 +143,13 @@ impl Env<'_> {
     }
 
     /// Notes which registers an instruction touches, and checks that no `wgmma` in flight uses them.
-    pub(super) fn note_rows(&self, warp: &mut Warp, instr: &Instr, mask: u32) -> Done {
+    pub(super) fn note_rows(&self, warp: &mut Warp, mask: u32) -> Done {
         let matrices = &mut warp.matrices;
         let mut wrong = false;
-        rows(&instr.op, |row| {
-            if row & CONSTANT == 0 {
-                wrong |= matrices.in_flight(row).is_some();
-                matrices.touched[row as usize] = true;
-            }
-        });
+        for row in &self.program.touched[warp.at as usize] {
+            wrong |= matrices.in_flight(*row).is_some();
+            matrices.touched[*row as usize] = true;
+        }
         if !wrong {
             return Ok(());
         }

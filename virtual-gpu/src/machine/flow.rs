@@ -5,20 +5,28 @@
 //! take one are not waited for. They are kept where no other path leads to the end, as in a loop that only a return
 //! leaves.
 
+use std::ops::Range;
+
 use super::program::{END, Guard, Instr, Op};
 
-/// Sets `meet`, the reconvergence point, of every branch.
-pub(super) fn reconverge(code: &mut [Instr]) {
-    let starts = block_starts(code);
-    let blocks = starts.len();
-    let ends: Vec<usize> = (0..blocks).map(|block| starts.get(block + 1).map_or(code.len(), |next| *next)).collect();
-    let block_of = |at: u32| starts.partition_point(|start| *start <= at as usize) - 1;
-    // The block of number `blocks` is the kernel's end.
-    let successors: Vec<Vec<usize>> = (0..blocks)
-        .map(|block| {
-            let last = &code[ends[block] - 1];
-            let always = last.guard == Guard::ALWAYS;
-            let next = if block + 1 < blocks { block + 1 } else { blocks };
+/// The control flow of a kernel.
+pub(super) struct Graph {
+    /// The instructions of each block: control enters at the first and leaves at the last.
+    pub ranges: Vec<Range<usize>>,
+    /// Where control may go from each block. The number of blocks stands for the kernel's end.
+    pub successors: Vec<Vec<usize>>,
+}
+
+impl Graph {
+    pub fn of(code: &[Instr]) -> Graph {
+        let starts = block_starts(code);
+        let blocks = starts.len();
+        let ends = starts.iter().skip(1).copied().chain([code.len()]);
+        let ranges: Vec<Range<usize>> = starts.iter().zip(ends).map(|(start, end)| *start..end).collect();
+        let block_of = |at: u32| starts.partition_point(|start| *start <= at as usize) - 1;
+        let leaving = |(block, range): (usize, &Range<usize>)| {
+            let last = &code[range.end - 1];
+            let (always, next) = (last.guard == Guard::ALWAYS, block + 1);
             match last.op {
                 Op::Branch { target } if always => vec![block_of(target)],
                 Op::Branch { target } => vec![block_of(target), next],
@@ -26,14 +34,21 @@ pub(super) fn reconverge(code: &mut [Instr]) {
                 Op::Exit | Op::Trap => vec![blocks, next],
                 _ => vec![next],
             }
-        })
-        .collect();
+        };
+        let successors = ranges.iter().enumerate().map(leaving).collect();
+        Graph { ranges, successors }
+    }
+}
+
+/// Sets `meet`, the reconvergence point, of every branch.
+pub(super) fn reconverge(code: &mut [Instr], Graph { ranges, successors }: &Graph) {
+    let blocks = ranges.len();
     let leaves = |block: usize| {
         block == blocks
-            || code[starts[block]..ends[block]]
+            || code[ranges[block].clone()]
                 .iter()
                 .all(|instr| matches!(instr.op, Op::Exit | Op::Trap | Op::Nothing) && instr.guard == Guard::ALWAYS)
-                && matches!(code[ends[block] - 1].op, Op::Exit | Op::Trap)
+                && matches!(code[ranges[block].end - 1].op, Op::Exit | Op::Trap)
     };
     let staying: Vec<Vec<usize>> = successors
         .iter()
@@ -43,10 +58,10 @@ pub(super) fn reconverge(code: &mut [Instr]) {
             next => next.to_vec(),
         })
         .collect();
-    let (post, full) = (post_dominators(&staying), post_dominators(&successors));
+    let (post, full) = (post_dominators(&staying), post_dominators(successors));
     for block in 0..blocks {
         let meet = post[block].or(full[block]).unwrap_or(blocks);
-        code[ends[block] - 1].meet = if meet >= blocks { END } else { starts[meet] as u32 };
+        code[ranges[block].end - 1].meet = if meet >= blocks { END } else { ranges[meet].start as u32 };
     }
 }
 

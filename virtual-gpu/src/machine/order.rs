@@ -52,7 +52,7 @@ pub(super) struct Witness<'a> {
     launch: u64,
     question: Option<Question<'a>>,
     /// Operations that happened before, as the `LAUNCH` bits of shadow words, each at the place of its number.
-    known: [Cell<u64>; 8],
+    known: [Cell<u64>; 32],
     /// The operation last found not to have happened before: two streams often read the same memory.
     apart: Cell<u64>,
 }
@@ -73,7 +73,7 @@ impl<'a> Witness<'a> {
         if other == 0 || other == self.launch {
             return None;
         }
-        let known = &self.known[(other >> 36) as usize % 8];
+        let known = &self.known[(other >> 36) as usize % 32];
         if known.get() == other {
             return None;
         }

@@ -501,6 +501,8 @@ pub(super) struct Program {
     pub specials: Vec<(Special, R)>,
     /// Whether there is a `wgmma`, for which the registers that an instruction touches are noted.
     pub has_wgmma: bool,
+    /// If so, for each instruction.
+    pub touched: Vec<Box<[R]>>,
     /// The largest number of registers that a `setmaxnreg` names, and how many a thread has before the first; none where ptxas
     /// ignores it.
     pub most_registers: Option<u32>,

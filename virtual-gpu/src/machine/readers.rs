@@ -10,12 +10,15 @@ use super::agent::Agent;
 pub(super) struct Readers {
     lists: Vec<Vec<(u8, u32)>>,
     known: HashMap<Vec<(u8, u32)>, u64>,
+    /// The last read: its list before and after. The words of a tile are read alike.
+    last: Option<((u64, Agent, u32), u64)>,
 }
 
 impl Readers {
     pub fn clear(&mut self) {
         self.lists.clear();
         self.known.clear();
+        self.last = None;
     }
 
     /// The list of the columns of `mask`, which have all read at one time.
@@ -26,13 +29,21 @@ impl Readers {
 
     /// The list with one read more.
     pub fn with(&mut self, list: u64, reader: Agent, generation: u32) -> u64 {
+        let read = (list, reader, generation);
+        if let Some((last, after)) = self.last
+            && last == read
+        {
+            return after;
+        }
         let mut list = self.lists[list as usize].clone();
         let column = reader.column() as u8;
         match list.binary_search_by_key(&column, |(column, _)| *column) {
             Ok(at) => list[at].1 = generation,
             Err(at) => list.insert(at, (column, generation)),
         }
-        self.index(list)
+        let after = self.index(list);
+        self.last = Some((read, after));
+        after
     }
 
     fn index(&mut self, list: Vec<(u8, u32)>) -> u64 {

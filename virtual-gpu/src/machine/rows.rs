@@ -1,10 +1,24 @@
-//! The registers that an instruction touches.
+//! The registers that an instruction reads and writes.
 
 use super::program::*;
 
-/// Calls `f` with each row of registers that the operation reads or writes, constants among them.
-pub(super) fn rows(op: &Op, mut f: impl FnMut(R)) {
-    let mut all = |rows: &[R]| rows.iter().copied().filter(|row| *row != NOWHERE).for_each(&mut f);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// Calls `f` with each row of registers that the operation reads or writes, but for constants.
+pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Access)) {
+    let mut all = |rows: &mut [R], access: Access| {
+        rows.iter_mut().filter(|row| **row != NOWHERE && **row & CONSTANT == 0).for_each(|row| f(row, access));
+    };
+    macro_rules! read {
+        ($($row:expr),*) => {{$( all(std::slice::from_mut($row), Access::Read); )*}};
+    }
+    macro_rules! write {
+        ($($row:expr),*) => {{$( all(std::slice::from_mut($row), Access::Write); )*}};
+    }
     match op {
         Op::Pure { f, d, s } => {
             let sources = match f {
@@ -13,78 +27,110 @@ pub(super) fn rows(op: &Op, mut f: impl FnMut(R)) {
                 Pure::Three(_) => 3,
                 Pure::Four(_) => 4,
             };
-            all(&[*d]);
-            all(&s[..sources]);
+            all(&mut s[..sources], Access::Read);
+            write!(d);
         }
-        Op::Compare { a, b, .. } => all(&[*a, *b]),
-        Op::CompareValue { a, b, d, .. } | Op::Select { d, a, b, .. } => all(&[*a, *b, *d]),
+        Op::Compare { a, b, .. } => read!(a, b),
+        Op::CompareValue { a, b, d, .. } | Op::Select { d, a, b, .. } => {
+            read!(a, b);
+            write!(d);
+        }
         Op::Unpack { a, parts, .. } => {
-            all(&[*a]);
-            parts.iter().for_each(|(d, _)| all(&[*d]));
+            read!(a);
+            parts.iter_mut().for_each(|(d, _)| all(std::slice::from_mut(d), Access::Write));
         }
         Op::Carry { d, s, .. } => {
-            all(&[*d]);
-            all(s);
+            all(s, Access::Read);
+            write!(d);
         }
-        Op::Clock { d } | Op::ActiveMask { d } => all(&[*d]),
-        Op::Load(access) | Op::Store(access) => {
-            all(&[access.base]);
-            all(&access.regs[..access.lanes]);
+        Op::Clock { d } | Op::ActiveMask { d } => write!(d),
+        Op::Load(access) => {
+            read!(&mut access.base);
+            all(&mut access.regs[..access.lanes], Access::Write);
         }
-        Op::Atomic { access, b, c, .. } => all(&[access.base, access.regs[0], *b, *c]),
-        Op::Shuffle { d, a, b, c, mask, .. } => all(&[*d, *a, *b, *c, *mask]),
-        Op::Vote { d, mask, .. } | Op::Elect { d, mask, .. } => all(&[*d, *mask]),
-        Op::Match { d, a, mask, .. } | Op::Reduce { d, a, mask, .. } => all(&[*d, *a, *mask]),
-        Op::WarpSync { mask } => all(&[*mask]),
-        Op::MapToRank { d, address, rank } => all(&[*d, *address, *rank]),
-        Op::Barrier { id, count, d, .. } => all(&[*id, *count, *d]),
-        Op::AsyncCopy { to, from, source_size, .. } => all(&[*to, *from, *source_size]),
+        Op::Store(access) => {
+            read!(&mut access.base);
+            all(&mut access.regs[..access.lanes], Access::Read);
+        }
+        Op::Atomic { access, b, c, .. } => {
+            read!(&mut access.base, b, c);
+            write!(&mut access.regs[0]);
+        }
+        Op::Shuffle { d, a, b, c, mask, .. } => {
+            read!(a, b, c, mask);
+            write!(d);
+        }
+        Op::Vote { d, mask, .. } | Op::Elect { d, mask, .. } => {
+            read!(mask);
+            write!(d);
+        }
+        Op::Match { d, a, mask, .. } | Op::Reduce { d, a, mask, .. } => {
+            read!(a, mask);
+            write!(d);
+        }
+        Op::WarpSync { mask } => read!(mask),
+        Op::MapToRank { d, address, rank } => {
+            read!(address, rank);
+            write!(d);
+        }
+        Op::Barrier { id, count, d, .. } => {
+            read!(id, count);
+            write!(d);
+        }
+        Op::AsyncCopy { to, from, source_size, .. } => read!(to, from, source_size),
         Op::LoadMatrix { base, d, count, .. } => {
-            all(&[*base]);
-            all(&d[..*count]);
+            read!(base);
+            all(&mut d[..*count], Access::Write);
         }
         Op::StoreMatrix { base, s, count, .. } => {
-            all(&[*base]);
-            all(&s[..*count]);
+            read!(base);
+            all(&mut s[..*count], Access::Read);
         }
         Op::Mma { d, a, b, c, .. } => {
-            [d, a, c].into_iter().for_each(|rows| all(rows));
-            all(b);
+            all(a, Access::Read);
+            all(b, Access::Read);
+            all(c, Access::Read);
+            all(d, Access::Write);
         }
         Op::Mbarrier { base, kind, .. } => {
-            all(&[*base]);
+            read!(base);
             match kind {
-                MbarrierOp::Init { count } => all(&[*count]),
-                MbarrierOp::ExpectBytes { bytes, .. } => all(&[*bytes]),
-                MbarrierOp::Arrive { d, count, bytes, .. } => all(&[*d, *count, bytes.unwrap_or(NOWHERE)]),
-                MbarrierOp::Wait { phase, .. } => all(&[*phase]),
+                MbarrierOp::Init { count } => read!(count),
+                MbarrierOp::ExpectBytes { bytes, .. } => read!(bytes),
+                MbarrierOp::Arrive { d, count, bytes, .. } => {
+                    read!(count);
+                    all(bytes.as_mut_slice(), Access::Read);
+                    write!(d);
+                }
+                MbarrierOp::Wait { phase, .. } => read!(phase),
                 MbarrierOp::Inval | MbarrierOp::CopiesArrive { .. } => {}
             }
         }
         Op::BulkCopy(copy) => {
-            all(&[copy.shared.0, copy.size, copy.mbarrier.0, copy.multicast.unwrap_or(NOWHERE)]);
-            match &copy.bulk {
+            read!(&mut copy.shared.0, &mut copy.size, &mut copy.mbarrier.0);
+            all(copy.multicast.as_mut_slice(), Access::Read);
+            match &mut copy.bulk {
                 Bulk::Load { from: (at, _) }
                 | Bulk::Store { to: (at, _) }
                 | Bulk::Within { from: (at, _) }
-                | Bulk::Prefetch { from: (at, _) } => all(&[*at]),
-                Bulk::Values { values, .. } => all(values),
+                | Bulk::Prefetch { from: (at, _) } => read!(at),
+                Bulk::Values { values, .. } => all(values, Access::Read),
                 Bulk::TensorLoad { map, coords, offsets } | Bulk::TensorPrefetch { map, coords, offsets } => {
-                    all(&[map.0]);
-                    all(coords);
-                    all(offsets.as_deref().unwrap_or_default());
+                    read!(&mut map.0);
+                    all(coords, Access::Read);
+                    all(offsets.as_deref_mut().unwrap_or_default(), Access::Read);
                 }
                 Bulk::TensorStore { map, coords, .. } => {
-                    all(&[map.0]);
-                    all(coords);
+                    read!(&mut map.0);
+                    all(coords, Access::Read);
                 }
             }
         }
-        // Its own registers are checked when it is issued; the descriptors are read at once.
+        // Its accumulators and registers of A are checked when it is issued; the descriptors are read at once.
         Op::Wgmma(wgmma) => {
-            all(&[wgmma.b]);
-            if let MatrixA::Descriptor(a) = wgmma.a {
-                all(&[a]);
+            read!(&mut wgmma.b);
+            if let MatrixA::Descriptor(a) = &mut wgmma.a {
+                read!(a);
             }
         }
         Op::Predicate { .. }

@@ -164,10 +164,15 @@ impl Shared {
         self.data.len()
     }
 
+    #[inline]
     pub fn load(&self, at: usize, size: usize) -> u64 {
-        let mut bytes = [0; 8];
-        bytes[..size].copy_from_slice(&self.data[at..at + size]);
-        u64::from_le_bytes(bytes)
+        let data = &self.data[at..at + size];
+        match *data {
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+            [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            [a, b] => u16::from_le_bytes([a, b]).into(),
+            _ => data[0].into(),
+        }
     }
 
     pub fn store(&mut self, at: usize, size: usize, value: u64) {

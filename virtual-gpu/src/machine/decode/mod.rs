@@ -20,8 +20,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::LoadError;
+use super::allocate::allocate;
 use super::counts::Class;
+use super::flow::{Graph, reconverge};
 use super::program::*;
+use super::rows::rows;
 use crate::ptx::ast::{Function, Instruction, Operand, Space, Statement, Type, Variable};
 pub(super) use bulk::bulk_function;
 use form::Form;
@@ -621,8 +624,19 @@ impl Decoder {
             };
             self.program.code[at].op = Op::Branch { target: *target };
         }
-        super::flow::reconverge(&mut self.program.code);
+        let graph = Graph::of(&self.program.code);
+        reconverge(&mut self.program.code, &graph);
         let registers = self.program.rows;
+        if self.program.has_wgmma {
+            // What touches the registers of a product in flight is told by their rows.
+            for instr in &mut self.program.code {
+                let mut touched = Vec::new();
+                rows(&mut instr.op, |row, _| touched.push(*row));
+                self.program.touched.push(touched.into());
+            }
+        } else {
+            allocate(&mut self.program, &graph);
+        }
         Ok(Decoding {
             program: self.program,
             params,
