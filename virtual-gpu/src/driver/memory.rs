@@ -4,6 +4,7 @@ use super::abi::{DevicePointer, Handle, Out};
 use super::boundary::{Outcome, within};
 use super::capture::{Status, StreamKey};
 use super::error::{CUresult, Code};
+use super::order::What;
 use super::refusal;
 use super::state::{Allocation, Owner, find};
 use super::work::{Current, GraphMemory, Op};
@@ -149,7 +150,7 @@ fn allocate_async(cx: &Current, address: Out<DevicePointer>, bytes: usize, pool:
             }
             let mut state = cx.state();
             let stamp = state.stamp(cx.context, key);
-            let number = state.order.number(&stamp, "an allocation");
+            let number = state.order.number(&stamp, &What::Other("an allocation"));
             drop(state);
             address.put(allocate_as(cx, bytes, Owner::Pool(pool), Some(pool), number)?)
         }

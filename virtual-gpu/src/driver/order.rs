@@ -6,12 +6,14 @@
 //! it is enqueued, so the verdict depends on what the program ordered, and not on when anything was executed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
 
 use super::abi::Handle;
 use super::capture::StreamKey;
 use super::rewrite::{Buffers, Held};
 use super::state::State;
-use crate::machine::{NUMBER, launch_number};
+use crate::machine::{Kernel, NUMBER, launch_number};
 
 /// For each stream, by its index: how many of its operations happened before.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +40,43 @@ impl Clock {
     }
 }
 
+/// Where an operation was enqueued, in words.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// `None`: the host itself.
+    stream: Option<StreamKey>,
+    /// Present if several contexts have streams.
+    context: Option<Handle>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.stream {
+            None => f.write_str("the host"),
+            Some(StreamKey::Legacy) => f.write_str("the legacy stream"),
+            Some(StreamKey::PerThread(_)) => f.write_str("a per-thread default stream"),
+            Some(StreamKey::Created(handle)) => write!(f, "stream {handle:#x}"),
+        }?;
+        self.context.map_or(Ok(()), |context| write!(f, " of context {context:#x}"))
+    }
+}
+
+/// What an operation is, in words. Thousands are remembered, none of which takes memory of its own.
+#[derive(Clone)]
+pub enum What {
+    Kernel(Arc<Kernel>),
+    Other(&'static str),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            What::Kernel(kernel) => write!(f, "kernel `{}`", kernel.name()),
+            What::Other(name) => f.write_str(name),
+        }
+    }
+}
+
 /// An operation's place in its stream, and its past.
 #[derive(Clone, Debug, Default)]
 pub struct Stamp {
@@ -45,8 +84,7 @@ pub struct Stamp {
     pub stream: usize,
     pub count: u64,
     pub clock: Clock,
-    /// The stream in words.
-    pub place: String,
+    pub place: Place,
     /// Whether races are looked for: with checks, if its context has streams that nothing orders.
     pub watched: bool,
     /// Whether the call that enqueues it waits for it.
@@ -65,8 +103,8 @@ struct Operation {
     number: u64,
     stream: usize,
     count: u64,
-    what: String,
-    place: String,
+    what: What,
+    place: Place,
 }
 
 /// How many operations are remembered that the host has not waited for. Older ones count as having happened before.
@@ -128,14 +166,9 @@ impl Order {
         several
     }
 
-    fn in_words(&self, context: Handle, key: StreamKey) -> String {
+    fn place(&self, context: Handle, key: StreamKey) -> Place {
         let alone = self.lines.keys().all(|(owner, _)| *owner == context);
-        let of = if alone { String::new() } else { format!(" of context {context:#x}") };
-        match key {
-            StreamKey::Legacy => format!("the legacy stream{of}"),
-            StreamKey::PerThread(_) => format!("a per-thread default stream{of}"),
-            StreamKey::Created(handle) => format!("stream {handle:#x}{of}"),
-        }
+        Place { stream: Some(key), context: (!alone).then_some(context) }
     }
 
     /// The clock of what happens next on a stream: after its own work, what the host knows, and by the legacy stream's rules.
@@ -154,21 +187,23 @@ impl Order {
     }
 
     /// A number for an operation, by which others find it.
-    pub fn number(&mut self, stamp: &Stamp, what: &str) -> u64 {
+    pub fn number(&mut self, stamp: &Stamp, what: &What) -> u64 {
         let number = launch_number();
         // A number is given within the lock of the state, so they are in order.
         if self.checks && !stamp.clock.0.is_empty() {
+            // All at once: a program's memory shall not seem to grow as it goes on.
+            self.operations.reserve(MOST - self.operations.len());
             if self.operations.len() >= MOST {
                 self.operations.pop_front();
             }
-            let (what, place) = (what.to_string(), stamp.place.clone());
-            self.operations.push_back(Operation { number, stream: stamp.stream, count: stamp.count, what, place });
+            let (Stamp { stream, count, place, .. }, what) = (stamp, what.clone());
+            self.operations.push_back(Operation { number, stream: *stream, count: *count, what, place: *place });
         }
         number
     }
 
     /// The answer to the machine's question about an operation of another stream.
-    pub fn unordered(&self, stamp: &Stamp, own: &str, low: u64, did: &str) -> Option<String> {
+    pub fn unordered(&self, stamp: &Stamp, own: &What, low: u64, did: &str) -> Option<String> {
         let last = self.operations.back()?.number;
         let number = last.checked_sub(last.wrapping_sub(low) & NUMBER)?;
         let at = self.operations.binary_search_by_key(&number, |operation| operation.number).ok()?;
@@ -222,7 +257,7 @@ impl State {
         let count = order.counts[stream];
         clock.set(stream, count);
         order.line(context, key, true).clock = clock.clone();
-        let (watched, place) = (order.watches(context), order.in_words(context, key));
+        let (watched, place) = (order.watches(context), order.place(context, key));
         Stamp { context, stream, count, clock, place, watched, waited: false }
     }
 
@@ -230,7 +265,7 @@ impl State {
     pub fn host_stamp(&self, context: Handle) -> Stamp {
         let watched = self.order.several.contains(&context);
         let clock = self.order.host.clone();
-        Stamp { context, clock, place: "the host".to_string(), watched, ..Stamp::default() }
+        Stamp { context, clock, watched, ..Stamp::default() }
     }
 
     /// What happened before a stream's next operation: the clock of an event recorded now.

@@ -6,7 +6,7 @@
 
 use super::abi::{self, Handle};
 use super::boundary::say;
-use super::order::{Clock, Stamp};
+use super::order::{self, Clock, Stamp};
 use super::state::Failure;
 use super::work::{Current, Place};
 use crate::machine::TrapKind;
@@ -21,7 +21,7 @@ pub struct Held {
     hash: u64,
     /// Whether the copy writes it.
     destination: bool,
-    place: String,
+    place: order::Place,
 }
 
 /// How many buffers are remembered. The oldest is forgotten first.
@@ -41,9 +41,9 @@ fn hash(start: usize, bytes: usize) -> Option<u64> {
 impl Held {
     /// A buffer as the copy left it.
     pub fn of(stamp: &Stamp, start: usize, bytes: usize, destination: bool) -> Option<Held> {
-        let Stamp { context, stream, count, ref place, .. } = *stamp;
+        let Stamp { context, stream, count, place, .. } = *stamp;
         let hash = hash(start, bytes)?;
-        Some(Held { context, stream, count, start, bytes, hash, destination, place: place.clone() })
+        Some(Held { context, stream, count, start, bytes, hash, destination, place })
     }
 
     fn overlaps(&self, start: usize, bytes: usize) -> bool {

@@ -10,7 +10,7 @@ use super::capture::StreamKey;
 use super::error::Code;
 use super::graph::Graph;
 use super::host::run_host_function;
-use super::order::Stamp;
+use super::order::{Stamp, What};
 use super::queue::Ticket;
 use super::state::{Driver, Failure, Moment, State, lock};
 use crate::machine::{Counts, Kernel, Launch, Machine, MemoryError, Operation, Question, TrapKind};
@@ -206,10 +206,10 @@ impl Current {
     fn as_operation(
         &self,
         stamp: &Stamp,
-        what: &str,
+        what: &'static str,
         access: impl FnOnce(&Operation) -> Result<(), MemoryError>,
     ) -> Outcome {
-        match self.numbered(stamp, what, access) {
+        match self.numbered(stamp, What::Other(what), access) {
             Err(race @ MemoryError::StreamRace(_)) => {
                 self.lose(stamp.context, race);
                 Ok(())
@@ -219,9 +219,9 @@ impl Current {
     }
 
     /// Gives an operation its number, and the machine an answer to what happened before it.
-    fn numbered<T>(&self, stamp: &Stamp, what: &str, run: impl FnOnce(&Operation) -> T) -> T {
-        let number = self.state().order.number(stamp, what);
-        let answer = |low: u64, did: &str| self.state().order.unordered(stamp, what, low, did);
+    fn numbered<T>(&self, stamp: &Stamp, what: What, run: impl FnOnce(&Operation) -> T) -> T {
+        let number = self.state().order.number(stamp, &what);
+        let answer = |low: u64, did: &str| self.state().order.unordered(stamp, &what, low, did);
         let question: Question = &answer;
         run(&Operation { number, ahead: None, question: stamp.watched.then_some(question) })
     }
@@ -317,7 +317,7 @@ impl Current {
 
     fn launch(&self, op: &LaunchOp, stamp: &Stamp) -> Outcome {
         let reach = self.state().reach(op.context)?;
-        let outcome = self.numbered(stamp, &format!("kernel `{}`", op.kernel.name()), |operation| {
+        let outcome = self.numbered(stamp, What::Kernel(op.kernel.clone()), |operation| {
             let before = self.state().launched.insert((self.context, op.stream), operation.number);
             let operation = Operation { ahead: before.filter(|_| op.programmatic), ..*operation };
             let _device = lock(&self.driver.device);
