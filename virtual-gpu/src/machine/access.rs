@@ -124,13 +124,14 @@ impl<'a> Env<'a> {
         let base = *warp.row(&self.program.constants, access.base);
         let mut values = [[0u64; 32]; 4];
         // The lane before, and how many in a row have read from its address.
-        let (mut last, mut alike) = (0, 0);
+        let (mut last, mut row) = (0, 0);
+        let mut alike = Alike::default();
         for lane in lanes(mask) {
-            alike = if alike > 0 && base[lane] == base[last] { alike + 1 } else { 1 };
+            row = if row > 0 && base[lane] == base[last] { row + 1 } else { 1 };
             let before = std::mem::replace(&mut last, lane);
             let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
             // What two threads may read, and have been noted for, so may the others of their warp if they know the same.
-            if alike > 2 && area != Area::Local && warp.knowledge.is_common() {
+            if row > 2 && area != Area::Local && warp.knowledge.is_common() {
                 values.iter_mut().take(access.lanes).for_each(|value| value[lane] = value[before]);
                 continue;
             }
@@ -138,8 +139,11 @@ impl<'a> Env<'a> {
             match area {
                 Area::Shared => {
                     let at = self.shared_bounds(address, bytes, lane, "read")?;
-                    let touch = if access.strong { Touch::StrongRead } else { Touch::Read };
-                    self.shared.touch(at, bytes, Actor::thread(warp, lane), touch)?;
+                    let actor = Actor::thread(warp, lane);
+                    match access.strong {
+                        true => self.shared.touch(at, bytes, actor, Touch::StrongRead)?,
+                        false => self.shared.touch_alike(at, bytes, actor, Touch::Read, &mut alike)?,
+                    }
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         value[lane] = self.shared.load(at + i * access.size, access.size);
                     }
@@ -203,6 +207,7 @@ impl<'a> Env<'a> {
     pub(super) fn store(&mut self, warp: &mut Warp, access: &Access, mask: u32) -> Done {
         let bytes = access.size * access.lanes;
         let base = *warp.row(&self.program.constants, access.base);
+        let mut alike = Alike::default();
         for lane in lanes(mask) {
             let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
             Self::aligned(address, bytes, lane, "write")?;
@@ -218,8 +223,12 @@ impl<'a> Env<'a> {
                         let keep = u64::MAX >> (64 - 8 * access.size);
                         let new = value & keep;
                         let changes = self.checks && self.shared.load(at, access.size) != new;
-                        let touch = if access.strong { Touch::StrongWrite(changes) } else { Touch::Write(changes) };
-                        self.shared.touch(at, access.size, Actor::thread(warp, lane), touch)?;
+                        let actor = Actor::thread(warp, lane);
+                        match (access.strong, changes) {
+                            (true, _) => self.shared.touch(at, access.size, actor, Touch::StrongWrite(changes))?,
+                            (_, false) => self.shared.touch(at, access.size, actor, Touch::Write(false))?,
+                            _ => self.shared.touch_alike(at, access.size, actor, Touch::Write(true), &mut alike)?,
+                        }
                         self.shared.store(at, access.size, new);
                     }
                 }
@@ -427,6 +436,7 @@ impl<'a> Env<'a> {
         let ignored = ignore.lanes(&warp.predicates);
         // The lanes that read at all. A lane that reads no bytes may have any source address.
         let mut read = 0;
+        let mut alike = Alike::default();
         for lane in lanes(mask) {
             let (target, source) =
                 (to[lane].wrapping_add_signed(*to_offset), from[lane].wrapping_add_signed(*from_offset));
@@ -448,7 +458,7 @@ impl<'a> Env<'a> {
                 read |= 1 << lane;
                 found.read(from, &mut data[..bytes]);
             }
-            self.shared.touch(at, *size, Actor::thread(warp, lane), Touch::Issue)?;
+            self.shared.touch_alike(at, *size, Actor::thread(warp, lane), Touch::Issue, &mut alike)?;
             warp.copies.push(Copying { lane, group: warp.groups[lane], to: at, size: *size, data });
         }
         if self.count {
@@ -483,6 +493,7 @@ impl<'a> Env<'a> {
     ) -> Done {
         self.whole_warp(mask)?;
         let base = *warp.row(&self.program.constants, base);
+        let mut alike = Alike::default();
         for (matrix, d) in d.iter().enumerate() {
             let mut rows = [[0u16; 8]; 8];
             for (i, row) in rows.iter_mut().enumerate() {
@@ -492,7 +503,7 @@ impl<'a> Env<'a> {
                 let at = self.shared_bounds(address, 16, lane, "ldmatrix")?;
                 // A race is reported for the lane that supplied the address; other lanes receive the values as well.
                 let actor = Actor { alone: false, ..Actor::thread(warp, lane) };
-                self.shared.touch_alike(at, 16, actor, Touch::Read, &mut Alike::default())?;
+                self.shared.touch_alike(at, 16, actor, Touch::Read, &mut alike)?;
                 for (value, bytes) in row.iter_mut().zip(self.shared.slice(at, 16).as_chunks().0) {
                     *value = u16::from_le_bytes(*bytes);
                 }

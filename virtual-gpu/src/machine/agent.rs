@@ -15,7 +15,8 @@ const MATRIX: usize = WARPS;
 const BULK: usize = 40;
 pub(super) const COLUMNS: usize = 64;
 
-/// Who made an access, in 16 bits: a thread, the agent of a column, or that of an mbarrier.
+/// Who made an access, in 16 bits: the column, or beyond these the slot of an mbarrier, and in the last five bits the lane of a
+/// thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Agent(u16);
 
@@ -32,11 +33,10 @@ pub(super) enum Who {
     Copies(usize),
 }
 
-const COLUMN_AGENTS: u16 = 1024;
-const SLOT_AGENTS: u16 = 2048;
+const LANE: u16 = 31;
 
-/// The most mbarriers that a block may initialise in its life.
-pub(super) const MOST_SLOTS: usize = 32_000;
+/// The most mbarriers that a block may initialise in its life, at different addresses.
+pub(super) const MOST_SLOTS: usize = 1900;
 
 impl Agent {
     pub const NOBODY: Agent = Agent(u16::MAX);
@@ -47,49 +47,48 @@ impl Agent {
     }
 
     pub fn matrix(warpgroup: usize) -> Agent {
-        Agent(COLUMN_AGENTS + (MATRIX + warpgroup) as u16)
+        Agent::of_column(MATRIX + warpgroup)
     }
 
     pub fn bulk(warp: usize) -> Agent {
-        Agent(COLUMN_AGENTS + (BULK + warp % (COLUMNS - BULK)) as u16)
+        Agent::of_column(BULK + warp % (COLUMNS - BULK))
     }
 
     /// The agent of a column; of a warp's threads the first.
     pub fn of_column(column: usize) -> Agent {
-        if column < WARPS { Agent::thread(column * 32) } else { Agent(COLUMN_AGENTS + column as u16) }
+        Agent((column * 32) as u16)
     }
 
     pub fn copies(slot: usize) -> Agent {
-        Agent(SLOT_AGENTS + slot as u16)
+        Agent::of_column(COLUMNS + slot)
     }
 
-    #[inline]
-    pub fn bits(self) -> u16 {
-        self.0
+    /// The same for all threads of a warp, and different for all others.
+    #[inline(always)]
+    pub fn kind(self) -> u16 {
+        self.0 & !LANE
     }
 
     #[inline]
     pub fn who(self) -> Who {
-        match self.0 {
-            u16::MAX => Who::Nobody,
-            thread @ 0..COLUMN_AGENTS => Who::Thread(thread.into()),
-            column @ COLUMN_AGENTS..SLOT_AGENTS => match usize::from(column - COLUMN_AGENTS) {
-                column @ MATRIX..BULK => Who::Matrix(column - MATRIX),
-                column => Who::Bulk(column.saturating_sub(BULK)),
-            },
-            slot => Who::Copies((slot - SLOT_AGENTS).into()),
+        match usize::from(self.0 / 32) {
+            _ if self == Agent::NOBODY => Who::Nobody,
+            0..WARPS => Who::Thread(self.0.into()),
+            column @ MATRIX..BULK => Who::Matrix(column - MATRIX),
+            column @ BULK..COLUMNS => Who::Bulk(column - BULK),
+            slot => Who::Copies(slot - COLUMNS),
         }
     }
 
     /// The column, of an agent that has one.
     #[inline]
     pub fn column(self) -> usize {
-        if self.0 < COLUMN_AGENTS { usize::from(self.0) / 32 } else { usize::from(self.0 - COLUMN_AGENTS) % COLUMNS }
+        usize::from(self.0 / 32) % COLUMNS
     }
 
     /// The slot of the mbarrier, of the agent of its copies.
     #[inline]
     pub fn slot(self) -> Option<usize> {
-        (self.0 >= SLOT_AGENTS && self != Agent::NOBODY).then(|| usize::from(self.0 - SLOT_AGENTS))
+        (self != Agent::NOBODY).then(|| usize::from(self.0 / 32).checked_sub(COLUMNS)).flatten()
     }
 }

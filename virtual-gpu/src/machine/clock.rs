@@ -148,7 +148,11 @@ impl Clock {
     /// Whether a proxy fence has shown a thread's writes of the generation to asynchronous operations.
     pub fn has_fenced(&self, thread: usize, generation: u32) -> bool {
         let shown = |of: &Threads| of.warp == thread / 32 && generation <= of.fenced[thread % 32];
-        generation <= self.fenced[thread / 32] || self.threads.iter().any(shown)
+        self.has_fenced_warp(thread / 32, generation) || self.threads.iter().any(shown)
+    }
+
+    pub fn has_fenced_warp(&self, warp: usize, generation: u32) -> bool {
+        generation <= self.fenced[warp]
     }
 }
 

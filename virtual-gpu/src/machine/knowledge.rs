@@ -84,6 +84,12 @@ impl Knowledge {
         self.all.has_fenced(thread, generation) || self.some_have(mask, |clock| clock.has_fenced(thread, generation))
     }
 
+    /// The same of all threads of a warp.
+    pub fn has_fenced_warp(&self, mask: u32, warp: usize, generation: u32) -> bool {
+        self.all.has_fenced_warp(warp, generation)
+            || self.some_have(mask, |clock| clock.has_fenced_warp(warp, generation))
+    }
+
     /// Whether the initialisations of mbarriers of the generation are published.
     pub fn has_init(&self, mask: u32, generation: u32) -> bool {
         generation <= self.all.inits || self.some_have(mask, |clock| generation <= clock.inits)

@@ -48,7 +48,8 @@ const MBARRIER: u32 = 32;
 /// The readers have read at different times.
 const MANY: u32 = 64;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
+#[repr(C)]
 struct Cell {
     /// The columns of those that have read since `reader` was the only reader, all at `read`; 0 while it is. With `MANY` the index
     /// of their list.
@@ -63,17 +64,28 @@ struct Cell {
 const UNTOUCHED: Cell =
     Cell { written: 0, read: 0, readers: 0, writer: Agent::NOBODY, reader: Agent::NOBODY, flags: 0 };
 
-impl PartialEq for Cell {
-    /// Without branches: of many cells each is compared with the one before.
+#[derive(Clone, Copy)]
+struct Key(u64, u64, u64);
+
+impl Key {
+    /// In registers: as an array the compiler compares it in memory, and waits for it to be written.
     #[inline(always)]
-    fn eq(&self, other: &Cell) -> bool {
-        let bits = |cell: &Cell| {
-            let times = u64::from(cell.written) | u64::from(cell.read) << 32;
-            let agents = u64::from(cell.writer.bits()) | u64::from(cell.reader.bits()) << 16;
-            [cell.readers, times, agents | u64::from(cell.flags) << 32]
-        };
-        let ([a, b, c], [x, y, z]) = (bits(self), bits(other));
-        (a ^ x) | (b ^ y) | (c ^ z) == 0
+    fn is(self, other: Key) -> bool {
+        (self.0 ^ other.0) | (self.1 ^ other.1) | (self.2 ^ other.2) == 0
+    }
+}
+
+impl Cell {
+    /// What an access's verdict depends on if it is the same for all threads of the warps that have written and read the word.
+    #[inline(always)]
+    fn key(&self) -> Key {
+        let times = u64::from(self.written) | u64::from(self.read) << 32;
+        let agents = u64::from(self.writer.kind()) | u64::from(self.reader.kind()) << 16;
+        Key(self.readers, times, agents | u64::from(self.flags) << 32)
+    }
+
+    fn several(&self) -> bool {
+        self.readers != 0 || self.flags & MANY != 0
     }
 }
 
@@ -135,9 +147,49 @@ pub(super) struct Shared {
     checks: bool,
 }
 
-/// A cell before and after an access, of [`Shared::touch_alike`].
+/// What an access did to a cell: it does the same to others that are alike. Of accesses of one kind, at one time, by one warp or by
+/// one agent that is none of its threads.
 #[derive(Default)]
-pub(super) struct Alike(Option<(Cell, Cell)>);
+pub(super) struct Alike(Option<Known>);
+
+#[derive(Clone, Copy)]
+struct Known {
+    key: Key,
+    after: Cell,
+    /// The lanes that made it, if others might not have been allowed to.
+    lanes: Option<u32>,
+}
+
+impl Known {
+    /// What the access did, if it is the same for each lane of the warp and for each thread of the warps that used the word before.
+    fn of(before: &Cell, after: &Cell, actor: Actor, touch: Touch) -> Option<Known> {
+        const SPECIAL: u32 = WRITE_STRONG | READ_STRONG | PENDING | MBARRIER | SPLIT;
+        let reads = matches!(touch, Touch::Read | Touch::AsyncRead);
+        let known = |agent: Agent, generation: u32| {
+            actor.all(|knowledge| match agent.who() {
+                Who::Thread(thread) => knowledge.has_column(actor.lanes, thread / 32, generation),
+                _ => knowledge.has(actor.lanes, agent, generation),
+            })
+        };
+        let shown = || match before.writer.who() {
+            Who::Thread(thread) if touch == Touch::AsyncRead => {
+                actor.all(|knowledge| knowledge.has_fenced_warp(actor.lanes, thread / 32, before.written))
+            }
+            _ => true,
+        };
+        let own = |agent: Agent| matches!((agent.who(), actor.agent.who()), (Who::Thread(a), Who::Thread(b)) if a / 32 == b / 32);
+        let repeats = (before.flags | after.flags) & SPECIAL & !PENDING == 0
+            && before.flags & PENDING == 0
+            && (before.writer == Agent::NOBODY || known(before.writer, before.written))
+            && shown()
+            && (before.reader == Agent::NOBODY
+                || before.several()
+                || reads && !own(before.reader)
+                || known(before.reader, before.read));
+        let common = actor.all(Knowledge::is_common);
+        repeats.then_some(Known { key: before.key(), after: *after, lanes: (!common).then_some(actor.lanes) })
+    }
+}
 
 /// The time of an access, and what a cell refers to: the addresses of the mbarriers by their slots, and lists of readers.
 struct Now<'a> {
@@ -216,8 +268,7 @@ impl Shared {
         Ok(())
     }
 
-    /// [`touch`](Shared::touch) of many words at one time by one agent. What it does to a cell, it does to the next one that is
-    /// alike.
+    /// [`touch`](Shared::touch) of many words at one time. What it does to a cell, it does to the next one that is alike.
     #[inline]
     pub fn touch_alike(
         &mut self,
@@ -234,25 +285,31 @@ impl Shared {
             return self.touch(at, size, actor, touch);
         }
         let (mut word, end) = (at / 4, (at + size) / 4);
-        while word < end {
-            if let Some((known, after)) = alike.0 {
-                let cells = &mut self.cells[word..end];
-                let same = cells.iter().take_while(|cell| **cell == known).count();
-                cells[..same].fill(after);
-                word += same;
-                if word == end {
-                    break;
+        loop {
+            if let Some(Known { key, after, lanes }) = alike.0
+                && lanes.is_none_or(|lanes| lanes == actor.lanes)
+            {
+                let reads = matches!(touch, Touch::Read | Touch::AsyncRead);
+                for cell in &mut self.cells[word..end] {
+                    if !key.is(cell.key()) {
+                        break;
+                    }
+                    *cell = if reads {
+                        Cell { writer: cell.writer, reader: actor.agent, ..after }
+                    } else {
+                        Cell { writer: actor.agent, ..after }
+                    };
+                    word += 1;
                 }
+            }
+            if word == end {
+                return Ok(());
             }
             let before = self.cells[word];
             self.touch(word * 4, 4, actor, touch)?;
-            let after = self.cells[word];
-            if (before.flags | after.flags) & SPLIT == 0 {
-                alike.0 = Some((before, after));
-            }
+            alike.0 = Known::of(&before, &self.cells[word], actor, touch);
             word += 1;
         }
-        Ok(())
     }
 
     /// Marks the eight bytes of an mbarrier as such, or no longer.
@@ -447,7 +504,7 @@ impl Now<'_> {
 
 #[inline]
 fn readers_ordered(cell: &Cell, actor: Actor, readers: &Readers) -> bool {
-    if cell.readers == 0 && cell.flags & MANY == 0 {
+    if !cell.several() {
         return ordered(actor, cell.reader, cell.read);
     }
     unordered_column(cell, actor, readers).is_none()
@@ -486,7 +543,7 @@ fn note_read(cell: &mut Cell, actor: Actor, strong: bool, now: &mut Now) {
         cell.reader = me;
         return;
     }
-    let several = cell.readers != 0 || cell.flags & MANY != 0;
+    let several = cell.several();
     if cell.reader == me && !several || cell.reader == Agent::NOBODY || readers_ordered(cell, actor, readers) {
         (cell.reader, cell.read, cell.readers) = (me, now, 0);
         cell.flags = cell.flags & !(READ_STRONG | MANY) | if strong { READ_STRONG } else { 0 };
