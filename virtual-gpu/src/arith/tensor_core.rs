@@ -276,7 +276,7 @@ impl<const K: usize> Product<'_, K> {
                 unsafe { factors(first, once).top::<AVX2>(&mut tops[m]) };
                 for top in &mut tops[m] {
                     // From this exponent on the last bit of a sum is a normal number.
-                    subnormal |= *top < fraction - 126 && *top > NONE / 2;
+                    subnormal |= (*top < fraction - 126) & (*top > NONE / 2);
                     *top = (*top).max(core.least(Output::F32));
                 }
                 let moderate = a.moderate && b.moderate;
@@ -328,10 +328,13 @@ fn scale(exponent: i32) -> f32 {
 /// product with a power of two, whose conversion to an integer cuts off as the core does.
 #[inline(always)]
 fn add_moderate(a: &[f32], b: &[[f32; N]], scales: &[f32; N], terms: &mut [i32; N]) {
-    for (a, b) in a.iter().zip(b) {
-        for n in 0..N {
-            // SAFETY: a product's significand is less than 4, so this is finite and less than 2^(fraction + 2).
-            terms[n] += unsafe { (a * b[n] * scales[n]).to_int_unchecked::<i32>() };
+    // One sum takes four products, or eight, or sixteen.
+    for (a, b) in a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0) {
+        for (a, b) in a.iter().zip(b) {
+            for n in 0..N {
+                // SAFETY: a product's significand is less than 4, so this is finite and less than 2^(fraction + 2).
+                terms[n] += unsafe { (a * b[n] * scales[n]).to_int_unchecked::<i32>() };
+            }
         }
     }
 }
