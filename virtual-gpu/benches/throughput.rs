@@ -72,7 +72,9 @@ fn wgmma(machine: &Machine) -> Case {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let cases: [(&str, (u32, u32), bool, fn(&Machine) -> Case); 6] = [
+    type Set = fn(&Machine) -> Case;
+    // Each with its compute capability, and whether products are summed in order.
+    let cases: [(&str, (u32, u32), bool, Set); 6] = [
         ("sgemm 256^3", (8, 0), false, sgemm),
         ("philox 2^18", (8, 0), false, philox),
         ("bf16 mma 512^3, sums as a card's", (8, 0), false, mma),

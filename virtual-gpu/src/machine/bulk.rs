@@ -90,7 +90,7 @@ impl Env<'_> {
                 };
                 let unit = function.map_or(8, |(_, bytes)| bytes);
                 let alike = &mut Alike::default();
-                self.store_run(warp, lane, alike, (Swizzle::None, from), (to, size), unit, function.map(|it| it.0))?;
+                self.store_run((warp, lane), alike, (Swizzle::None, from), (to, size), unit, function.map(|it| it.0))?;
                 self.bulk_store_issued(warp, lane);
                 Ok(())
             }
@@ -160,7 +160,7 @@ impl Env<'_> {
                 let mut alike = Alike::default();
                 map.visit_store(&at, |offset, bytes, to| {
                     let from = (mode, from + offset);
-                    self.store_run(warp, lane, &mut alike, from, (to, bytes), element.bytes(), function.as_ref())
+                    self.store_run((warp, lane), &mut alike, from, (to, bytes), element.bytes(), function.as_ref())
                 })?;
                 self.bulk_store_issued(warp, lane);
                 Ok(())
@@ -303,8 +303,7 @@ impl Env<'_> {
     /// Stores a run of consecutive bytes by elements of `unit` bytes, or updates the elements by `function`.
     fn store_run(
         &mut self,
-        warp: &Warp,
-        lane: usize,
+        (warp, lane): (&Warp, usize),
         alike: &mut Alike,
         (mode, from): (Swizzle, usize),
         (to, bytes): (u64, usize),

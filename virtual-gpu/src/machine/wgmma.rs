@@ -4,6 +4,8 @@
 //! The four warps of a warpgroup meet at the instruction, which is then executed for all. D has 64 rows, 16 for each warp, and
 //! lies in the registers as that of `mma.m16n8` does, eight columns after eight. A descriptor says where A or B lies.
 
+use std::ops::Range;
+
 use super::agent::Agent;
 use super::exec::Env;
 use super::program::*;
@@ -114,9 +116,9 @@ impl Env<'_> {
 
     fn wgmma_of<const K: usize>(&mut self, warps: &mut [Warp], wgmma: &Wgmma) -> Executed<()> {
         let mut b = vec![[[0.0; N]; K]; wgmma.n / N];
-        let found = self.descriptor(warps, wgmma.b, "B")?;
+        let found = self.descriptor(warps, wgmma.b, 1)?;
         // Of B each warp reads all, so each must know that it may.
-        self.read(warps, (0, &warps[1..]), &found, 0..wgmma.n, wgmma, 1, |Run { row, k, down }, values| {
+        self.read(warps, (0, &warps[1..]), &found, 0..wgmma.n, wgmma, |Run { row, k, down }, values| {
             if down {
                 b[row / N][k][row % N..][..values.len()].copy_from_slice(values);
             } else {
@@ -125,7 +127,7 @@ impl Env<'_> {
             }
         })?;
         let a = match wgmma.a {
-            MatrixA::Descriptor(descriptor) => Some(self.descriptor(warps, descriptor, "A")?),
+            MatrixA::Descriptor(descriptor) => Some(self.descriptor(warps, descriptor, 0)?),
             MatrixA::Registers(_) => None,
         };
         let core = match self.sums {
@@ -161,7 +163,7 @@ impl Env<'_> {
         let mut rows = [[0.0; K]; M];
         if let Some(found) = descriptor {
             let first = index * M;
-            self.read(warps, (index, &[]), found, first..first + M, wgmma, 0, |Run { row, k, down }, values| {
+            self.read(warps, (index, &[]), found, first..first + M, wgmma, |Run { row, k, down }, values| {
                 if down {
                     let rows = &mut rows[row - first..];
                     rows.iter_mut().zip(values).for_each(|(to, value)| to[k] = *value);
@@ -190,9 +192,9 @@ impl Env<'_> {
     }
 
     /// The matrix of a descriptor, which is the same in all threads.
-    fn descriptor(&self, warps: &[Warp], register: R, name: &'static str) -> Executed<Operand> {
+    fn descriptor(&self, warps: &[Warp], register: R, number: usize) -> Executed<Operand> {
         let wrong = |warp: usize, message: String| {
-            Err((warp, Fault::new(TrapKind::Wgmma, 0, format!("{message} (of {name})"))))
+            Err((warp, Fault::new(TrapKind::Wgmma, 0, format!("{message} (of {})", NAMES[number]))))
         };
         let constants = &self.program.constants;
         let bits = warps[0].row(constants, register)[0];
@@ -205,27 +207,25 @@ impl Env<'_> {
             }
         }
         match Descriptor::decode(bits) {
-            Ok(descriptor) => Ok(Operand { descriptor, bits, name }),
+            Ok(descriptor) => Ok(Operand { number, descriptor, bits }),
             Err(message) => wrong(0, message),
         }
     }
 
     /// Reads rows of A, or columns of B, with their checks: by one of the warps, and others beside it.
-    #[allow(clippy::too_many_arguments)] // A matrix, who reads it, and what for.
     fn read(
         &mut self,
         warps: &[Warp],
         (index, beside): (usize, &[Warp]),
-        Operand { descriptor, bits, name }: &Operand,
-        rows: std::ops::Range<usize>,
+        Operand { number, descriptor, bits }: &Operand,
+        rows: Range<usize>,
         wgmma: &Wgmma,
-        operand: usize,
         mut put: impl FnMut(Run, &[f32]),
     ) -> Executed<()> {
         let warp = &warps[index];
         let (agent, thread) = (Agent::matrix(warp.index / 4), warp.index * 32);
         let actor = Actor { agent, thread, lanes: u32::MAX, knowledge: &warp.knowledge, beside, alone: false };
-        let (down, negate) = (wgmma.transposed[operand], wgmma.negate[operand]);
+        let (down, negate, name) = (wgmma.transposed[*number], wgmma.negate[*number], NAMES[*number]);
         let (size, depth) = if wgmma.input == Input::Tf32 { (4, 8) } else { (2, 16) };
         let elements = CHUNK / size;
         let mut alike = Alike::default();
@@ -251,12 +251,14 @@ impl Env<'_> {
     }
 }
 
-/// A matrix in shared memory.
+/// A matrix in shared memory: the first operand or the second.
 struct Operand {
+    number: usize,
     descriptor: Descriptor,
     bits: u64,
-    name: &'static str,
 }
+
+const NAMES: [&str; 2] = ["A", "B"];
 
 /// The elements of 16 bytes, four of TF32 or eight, negated if asked.
 #[inline(always)]
