@@ -258,6 +258,7 @@ impl<const K: usize> Product<'_, K> {
             *self;
         let once = (core.width / input.width()).min(K);
         let (fraction, left) = (core.fraction as i32, core.fraction - 2 * input.fraction());
+        let moderate = a.moderate && b.moderate;
         for first in (0..K).step_by(once) {
             let c = Parts::of(sums, 23, -126);
             if !(a.finite && b.finite && c.finite) {
@@ -279,7 +280,6 @@ impl<const K: usize> Product<'_, K> {
                     subnormal |= (*top < fraction - 126) & (*top > NONE / 2);
                     *top = (*top).max(core.least(Output::F32));
                 }
-                let moderate = a.moderate && b.moderate;
                 let scales = tops[m].map(|top| scale(fraction - top.max(-2 * MODERATE)));
                 for (half, terms) in terms.iter_mut().enumerate().take(once.div_ceil(8)) {
                     let (from, many) = (first + 8 * half, once.min(8));

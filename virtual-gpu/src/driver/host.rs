@@ -81,19 +81,15 @@ fn remove(address: usize, ours: bool, otherwise: Code) -> CUresult {
         cx.driver.settle_context(cx.context);
         cx.learn_all();
         let mut state = cx.state();
-        let bytes = state.pinned.0.get(&address).map_or(0, |(bytes, ..)| *bytes);
-        let held = state.order.buffers.freed(address, bytes);
+        let found = state.pinned.0.get(&address).filter(|(_, _, pages, _)| pages.is_some() == ours);
+        let Some(bytes) = found.map(|(bytes, ..)| *bytes) else {
+            let kind = if ours { "allocated by the driver" } else { "registered" };
+            return Err(otherwise.because(format!("{address:#x} is not pinned host memory {kind}")));
+        };
+        let changed = state.order.buffers.freed(address, bytes);
+        state.pinned.0.remove(&address);
         drop(state);
-        cx.verify(held);
-        let mut state = cx.state();
-        match state.pinned.0.get(&address) {
-            Some((_, _, pages, _)) if pages.is_some() == ours => drop(state.pinned.0.remove(&address)),
-            _ => {
-                let kind = if ours { "allocated by the driver" } else { "registered" };
-                return Err(otherwise.because(format!("{address:#x} is not pinned host memory {kind}")));
-            }
-        }
-        drop(state);
+        cx.lose_changed(changed);
         cx.report()
     })
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::abi::Handle;
 use super::capture::StreamKey;
-use super::rewrite::{Buffers, Held};
+use super::rewrite::{Buffers, Changed};
 use super::state::State;
 use crate::machine::{Kernel, NUMBER, launch_number};
 
@@ -123,6 +123,8 @@ pub struct Order {
     released: Clock,
     /// The contexts that have had a stream beside another, in no order.
     several: HashSet<Handle>,
+    /// How many are executed now. Their questions need the operations before them.
+    pub executing: usize,
     /// By number.
     operations: VecDeque<Operation>,
     pub buffers: Buffers,
@@ -215,12 +217,12 @@ impl Order {
         })
     }
 
-    /// Adds to what the host knows. Returns the host's buffers whose copies it has now waited for.
-    fn learn(&mut self, clock: &Clock, idle: bool) -> Vec<Held> {
+    /// Adds to what the host knows. Returns those of the host's buffers whose copies it has now waited for and that have changed.
+    fn learn(&mut self, clock: &Clock, idle: bool) -> Vec<Changed> {
         self.host.join(clock);
-        let Order { host, operations, lines, counts, spare, .. } = self;
+        let Order { host, operations, lines, counts, spare, executing, .. } = self;
         // Queued work may have begun its wait before, and still has to be compared.
-        if idle {
+        if idle && *executing == 0 {
             operations.retain(|operation| !host.covers(operation.stream, operation.count));
         }
         lines.retain(|_, line| {
@@ -251,8 +253,7 @@ impl State {
         }
         let mut clock = self.clock(context, key);
         let order = &mut self.order;
-        let line = order.line(context, key, true);
-        let stream = line.stream;
+        let stream = order.line(context, key, true).stream;
         order.counts[stream] += 1;
         let count = order.counts[stream];
         clock.set(stream, count);
@@ -315,13 +316,13 @@ impl State {
     }
 
     /// The host has waited for this.
-    pub fn host_waited(&mut self, clock: &Clock) -> Vec<Held> {
+    pub fn host_waited(&mut self, clock: &Clock) -> Vec<Changed> {
         let idle = self.unfinished.is_empty();
         self.order.learn(clock, idle)
     }
 
     /// The host has waited for all work of a context.
-    pub fn host_waited_for_context(&mut self, context: Handle) -> Vec<Held> {
+    pub fn host_waited_for_context(&mut self, context: Handle) -> Vec<Changed> {
         let mut all = Clock::default();
         let lines = self.order.lines.iter().filter(|((owner, _), _)| *owner == context);
         lines.for_each(|(_, line)| all.join(&line.clock));

@@ -30,6 +30,9 @@ const MOST: usize = 1 << 10;
 #[derive(Default)]
 pub struct Buffers(Vec<Held>);
 
+/// A buffer that the host changed too early: the context of its copy, and what is wrong.
+pub type Changed = (Handle, String);
+
 /// Not for adversaries: a change of a bit anywhere changes the result.
 fn hash(start: usize, bytes: usize) -> Option<u64> {
     let (words, rest) = abi::host(start, bytes).ok()?.as_chunks::<8>();
@@ -54,8 +57,8 @@ impl Held {
         if self.destination { "destination" } else { "source" }
     }
 
-    /// What is wrong, if the buffer has changed since the copy.
-    pub fn verify(&self) -> Option<(Handle, String)> {
+    /// What is wrong, if the buffer has changed since the copy. Asked under the lock of the state, within which it is not freed.
+    fn changed(&self) -> Option<Changed> {
         let (start, bytes, role, place) = (self.start, self.bytes, self.role(), &self.place);
         let changed = hash(start, bytes) != Some(self.hash);
         let message = || {
@@ -77,8 +80,15 @@ impl Buffers {
         self.0.push(held);
     }
 
-    /// Checks a copy that accesses host memory against the others. A buffer that it overwrites in order is no longer held.
-    pub fn access(&mut self, stamp: &Stamp, start: usize, bytes: usize, writes: bool) -> (Option<String>, Vec<Held>) {
+    /// Checks a copy that accesses host memory against the others. A buffer that it overwrites in order is no longer held; of these
+    /// those that have changed.
+    pub fn access(
+        &mut self,
+        stamp: &Stamp,
+        start: usize,
+        bytes: usize,
+        writes: bool,
+    ) -> (Option<String>, Vec<Changed>) {
         let mut overwritten = Vec::new();
         let verb = if writes { "writes" } else { "reads" };
         let picked = |held: &mut Held| held.overlaps(start, bytes) && (writes || held.destination);
@@ -94,19 +104,20 @@ impl Buffers {
             )
         });
         if message.is_none() && writes {
-            overwritten.extend(self.0.extract_if(.., picked));
+            overwritten.extend(self.0.extract_if(.., picked).filter_map(|held| held.changed()));
         }
         (message, overwritten)
     }
 
-    /// Removes and returns the buffers of copies that happened before.
-    pub fn done(&mut self, clock: &Clock) -> Vec<Held> {
-        self.0.extract_if(.., |held| clock.covers(held.stream, held.count)).collect()
+    /// Removes the buffers of copies that happened before. Returns those that have changed.
+    pub fn done(&mut self, clock: &Clock) -> Vec<Changed> {
+        let done = self.0.extract_if(.., |held| clock.covers(held.stream, held.count));
+        done.filter_map(|held| held.changed()).collect()
     }
 
-    /// Removes and returns the buffers in a range that is freed.
-    pub fn freed(&mut self, start: usize, bytes: usize) -> Vec<Held> {
-        self.0.extract_if(.., |held| held.overlaps(start, bytes)).collect()
+    /// Removes the buffers in a range that is freed. Returns those that have changed.
+    pub fn freed(&mut self, start: usize, bytes: usize) -> Vec<Changed> {
+        self.0.extract_if(.., |held| held.overlaps(start, bytes)).filter_map(|held| held.changed()).collect()
     }
 
     pub fn forget(&mut self, context: Handle) {
@@ -117,21 +128,19 @@ impl Buffers {
 impl Current {
     /// The host has waited for what happened before this.
     pub fn learn(&self, clock: &Clock) {
-        let held = self.state().host_waited(clock);
-        self.verify(held);
+        let changed = self.state().host_waited(clock);
+        self.lose_changed(changed);
     }
 
     /// The host has waited for all work of the context.
     pub fn learn_all(&self) {
-        let held = self.state().host_waited_for_context(self.context);
-        self.verify(held);
+        let changed = self.state().host_waited_for_context(self.context);
+        self.lose_changed(changed);
     }
 
     /// Fails the contexts of copies whose buffers the host changed too early.
-    pub fn verify(&self, held: Vec<Held>) {
-        for (context, message) in held.iter().filter_map(Held::verify) {
-            self.lose(context, message);
-        }
+    pub fn lose_changed(&self, changed: Vec<Changed>) {
+        changed.into_iter().for_each(|(context, message)| self.lose(context, message));
     }
 
     /// Fails a context by a race between streams, as a trap of a kernel would.
@@ -164,7 +173,7 @@ impl Current {
             }
         }
         drop(state);
-        self.verify(overwritten);
+        self.lose_changed(overwritten);
         match clash {
             Some(clash) => {
                 self.lose(stamp.context, clash);

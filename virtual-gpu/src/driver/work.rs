@@ -148,6 +148,7 @@ impl Current {
         if stamp.waited || before.is_empty() && !op.calls_host() {
             drop(state);
             self.driver.settle(&before);
+            self.state().order.let_go(&mut stamp);
             self.execute(&op, &stamp)?;
             if stamp.waited {
                 self.learn(&stamp.clock);
@@ -166,8 +167,9 @@ impl Current {
     /// Executes the operation of a blocking call, on the legacy stream.
     pub fn perform(&self, op: Op) -> Outcome {
         self.before_blocking()?;
-        let stamp = Stamp { waited: true, ..self.state().stamp(self.context, StreamKey::Legacy) };
+        let mut stamp = Stamp { waited: true, ..self.state().stamp(self.context, StreamKey::Legacy) };
         self.settle(StreamKey::Legacy);
+        self.state().order.let_go(&mut stamp);
         self.execute(&op, &stamp)?;
         self.learn(&stamp.clock);
         self.report()
@@ -220,10 +222,16 @@ impl Current {
 
     /// Gives an operation its number, and the machine an answer to what happened before it.
     fn numbered<T>(&self, stamp: &Stamp, what: What, run: impl FnOnce(&Operation) -> T) -> T {
-        let number = self.state().order.number(stamp, &what);
+        let number = {
+            let order = &mut self.state().order;
+            order.executing += 1;
+            order.number(stamp, &what)
+        };
         let answer = |low: u64, did: &str| self.state().order.unordered(stamp, &what, low, did);
         let question: Question = &answer;
-        run(&Operation { number, ahead: None, question: stamp.watched.then_some(question) })
+        let result = run(&Operation { number, ahead: None, question: stamp.watched.then_some(question) });
+        self.state().order.executing -= 1;
+        result
     }
 
     /// Reports a failure of the context, as every call does that waits for the device.

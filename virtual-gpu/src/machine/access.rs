@@ -133,12 +133,14 @@ impl<'a> Env<'a> {
             // What two threads may read, and have been noted for, so may the others of their warp if they know the same.
             if row > 2 && area != Area::Local && warp.knowledge.is_common() {
                 values.iter_mut().take(access.lanes).for_each(|value| value[lane] = value[before]);
+                warp.open |= 1 << lane;
                 continue;
             }
             Self::aligned(address, bytes, lane, "read")?;
             match area {
                 Area::Shared => {
                     let at = self.shared_bounds(address, bytes, lane, "read")?;
+                    warp.open |= 1 << lane;
                     let actor = Actor::thread(warp, lane);
                     match access.strong {
                         true => self.shared.touch(at, bytes, actor, Touch::StrongRead)?,
@@ -173,9 +175,9 @@ impl<'a> Env<'a> {
                 }
                 _ => {
                     let (found, at) = self.global(address, bytes, lane, "read")?;
+                    self.polled |= access.strong;
                     if self.checks {
                         self.acquired |= access.strong;
-                        self.polled |= access.strong;
                         self.readable((found, at), bytes, access.fixed, lane, "read")?;
                         let touch = if access.strong { order::Touch::StrongRead } else { order::Touch::Read };
                         self.in_order((found, at), bytes, touch, lane, "read")?;
@@ -218,6 +220,7 @@ impl<'a> Env<'a> {
             match area {
                 Area::Shared => {
                     let at = self.shared_bounds(address, bytes, lane, "write")?;
+                    warp.open |= 1 << lane;
                     for (i, value) in values.iter().copied().enumerate().take(access.lanes) {
                         let at = at + i * access.size;
                         let keep = u64::MAX >> (64 - 8 * access.size);
@@ -379,6 +382,7 @@ impl<'a> Env<'a> {
             result[lane] = match area {
                 Area::Shared => {
                     let at = self.shared_bounds(address, size, lane, "atomic update")?;
+                    warp.open |= 1 << lane;
                     self.shared.touch(at, size, Actor::thread(warp, lane), Touch::Atomic)?;
                     let old = self.shared.load(at, size);
                     let new = on_shared.as_ref().map_or_else(|| update(old), |f| f(old, b[lane], c[lane]));
@@ -437,6 +441,7 @@ impl<'a> Env<'a> {
         // The lanes that read at all. A lane that reads no bytes may have any source address.
         let mut read = 0;
         let mut alike = Alike::default();
+        warp.open |= mask;
         for lane in lanes(mask) {
             let (target, source) =
                 (to[lane].wrapping_add_signed(*to_offset), from[lane].wrapping_add_signed(*from_offset));
@@ -494,6 +499,7 @@ impl<'a> Env<'a> {
         self.whole_warp(mask)?;
         let base = *warp.row(&self.program.constants, base);
         let mut alike = Alike::default();
+        warp.open |= mask;
         for (matrix, d) in d.iter().enumerate() {
             let mut rows = [[0u16; 8]; 8];
             for (i, row) in rows.iter_mut().enumerate() {
@@ -528,6 +534,7 @@ impl<'a> Env<'a> {
     ) -> Done {
         self.whole_warp(mask)?;
         let base = *warp.row(&self.program.constants, base);
+        warp.open |= mask;
         for (matrix, s) in s.iter().enumerate() {
             let rows = mma::stmatrix(&warp.row(&self.program.constants, *s).map(|value| value as u32), trans);
             for (i, row) in rows.iter().enumerate() {

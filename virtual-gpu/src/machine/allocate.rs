@@ -7,7 +7,7 @@
 
 use super::flow::Graph;
 use super::program::{Guard, Program, R};
-use super::rows::{Access, rows};
+use super::rows::{Use, rows};
 
 /// A set of registers.
 #[derive(Clone, PartialEq)]
@@ -86,10 +86,10 @@ fn intervals(program: &mut Program, graph: &Graph) -> Vec<(usize, usize)> {
             let instr = &mut program.code[at];
             // A guarded write leaves some lanes as they were.
             let whole = instr.guard == Guard::ALWAYS;
-            rows(&mut instr.op, |row, access| {
+            rows(&mut instr.op, |row, how| {
                 touch(*row as usize, at);
                 if !sets[block].has(*row) {
-                    let set = if access == Access::Write && whole { &mut sets } else { &mut needs };
+                    let set = if how == Use::Write && whole { &mut sets } else { &mut needs };
                     set[block].insert(*row);
                 }
             });

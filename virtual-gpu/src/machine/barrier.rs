@@ -31,12 +31,12 @@ impl Default for Barrier {
 }
 
 impl Barrier {
-    /// A warp of `threads` threads arrives; the predicate of `barrier.red` holds in `votes` of them.
-    pub fn arrive(&mut self, threads: usize, votes: u32, clock: &Clock) {
+    /// A warp arrives, which counts as `threads` threads; the predicate of `barrier.red` holds in `votes` of its `voters`.
+    pub fn arrive(&mut self, threads: usize, votes: u32, voters: u32, clock: &Clock) {
         self.arrived += threads;
         self.clock.merge(clock);
         self.count += votes;
-        self.all &= votes as usize == threads;
+        self.all &= votes == voters;
         self.any |= votes != 0;
     }
 }

@@ -139,6 +139,11 @@ impl Clock {
         generation <= self.seen[column]
     }
 
+    /// Whether it knows more of some threads of a warp than of all.
+    pub fn tells_threads_apart(&self, warp: usize) -> bool {
+        self.threads.iter().any(|threads| threads.warp == warp)
+    }
+
     fn has_thread(&self, agent: Agent, generation: u32) -> bool {
         let Who::Thread(thread) = agent.who() else { return false };
         let published = |of: &Threads| of.warp == thread / 32 && generation <= of.seen[thread % 32];

@@ -146,6 +146,9 @@ impl Env<'_> {
             Op::WarpSync { .. } => {
                 warp.knowledge.all.learn_warp(warp.index, self.shared.generation);
                 warp.knowledge.synchronise(active, warp.live);
+                if active == warp.live {
+                    warp.open = 0;
+                }
                 self.shared.generation += 1;
             }
             // Which lane is elected is left open: not the first, which a kernel might count on.
@@ -227,12 +230,13 @@ impl Env<'_> {
         barrier.expected = count;
         let live = warp.live;
         warp.knowledge.synchronise(live, live);
-        barrier.arrive(threads, votes, &warp.knowledge.all);
+        barrier.arrive(threads, votes, active.count_ones(), &warp.knowledge.all);
         if *kind == BarrierKind::Arrive {
             // The barrier does not order this warp's later accesses, so they belong to a new generation.
             barrier.clock.learn_warp(warp.index, self.shared.generation);
             self.shared.generation += 1;
         } else {
+            warp.open = 0;
             barrier.waiting.push(warp.index);
             warp.state = State::Waiting(Wait::Barrier(id as usize));
         }

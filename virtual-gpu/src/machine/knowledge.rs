@@ -90,6 +90,11 @@ impl Knowledge {
             || self.some_have(mask, |clock| clock.has_fenced_warp(warp, generation))
     }
 
+    /// Whether a lane knows more of some threads of a warp than of all.
+    pub fn tells_threads_apart(&self, warp: usize) -> bool {
+        self.all.tells_threads_apart(warp) || self.some.iter().any(|(_, clock)| clock.tells_threads_apart(warp))
+    }
+
     /// Whether the initialisations of mbarriers of the generation are published.
     pub fn has_init(&self, mask: u32, generation: u32) -> bool {
         generation <= self.all.inits || self.some_have(mask, |clock| generation <= clock.inits)

@@ -139,7 +139,8 @@ impl<'a> Witness<'a> {
         if reader(b) == self.launch {
             return a | (b | mask) << 32;
         }
-        if self.follows(reader(a)) { mine | b << 32 } else { a | mine << 32 }
+        // One that read other bytes as well stays in any case.
+        if a & 15 & !mask == 0 && self.follows(reader(a)) { mine | b << 32 } else { a | mine << 32 }
     }
 
     fn follows(&self, other: u64) -> bool {

@@ -81,10 +81,12 @@ impl Env<'_> {
                 return Err((*index, *Fault::new(TrapKind::RegisterPool, 0, message)));
             }
             if let Some(odd) = warpgroup.iter().find(|warp| warp.held != warpgroup[0].held) {
-                let message = format!(
-                    "warp {} has {} registers after {} setmaxnreg, and warp {} of the same warpgroup {} after {}",
-                    warpgroup[0].index, warpgroup[0].held.0, warpgroup[0].held.1, odd.index, odd.held.0, odd.held.1
-                );
+                let state = |warp: &Warp| {
+                    let (held, changes) = warp.held;
+                    let held = if changes == 0 { self.pool.entry.unwrap_or(held) } else { held };
+                    format!("warp {} has {held} registers after {changes} setmaxnreg", warp.index)
+                };
+                let message = format!("{}, and {} of the same warpgroup", state(&warpgroup[0]), state(odd));
                 return Err((odd.index, *Fault::new(TrapKind::RegisterPool, 0, message)));
             }
         }

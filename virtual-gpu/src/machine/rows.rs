@@ -3,21 +3,21 @@
 use super::program::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum Use {
     Read,
     Write,
 }
 
 /// Calls `f` with each row of registers that the operation reads or writes, but for constants.
-pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Access)) {
-    let mut all = |rows: &mut [R], access: Access| {
-        rows.iter_mut().filter(|row| **row != NOWHERE && **row & CONSTANT == 0).for_each(|row| f(row, access));
+pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Use)) {
+    let mut all = |rows: &mut [R], how: Use| {
+        rows.iter_mut().filter(|row| **row != NOWHERE && **row & CONSTANT == 0).for_each(|row| f(row, how));
     };
     macro_rules! read {
-        ($($row:expr),*) => {{$( all(std::slice::from_mut($row), Access::Read); )*}};
+        ($($row:expr),*) => {{$( all(std::slice::from_mut($row), Use::Read); )*}};
     }
     macro_rules! write {
-        ($($row:expr),*) => {{$( all(std::slice::from_mut($row), Access::Write); )*}};
+        ($($row:expr),*) => {{$( all(std::slice::from_mut($row), Use::Write); )*}};
     }
     match op {
         Op::Pure { f, d, s } => {
@@ -27,7 +27,7 @@ pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Access)) {
                 Pure::Three(_) => 3,
                 Pure::Four(_) => 4,
             };
-            all(&mut s[..sources], Access::Read);
+            all(&mut s[..sources], Use::Read);
             write!(d);
         }
         Op::Compare { a, b, .. } => read!(a, b),
@@ -37,20 +37,20 @@ pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Access)) {
         }
         Op::Unpack { a, parts, .. } => {
             read!(a);
-            parts.iter_mut().for_each(|(d, _)| all(std::slice::from_mut(d), Access::Write));
+            parts.iter_mut().for_each(|(d, _)| all(std::slice::from_mut(d), Use::Write));
         }
         Op::Carry { d, s, .. } => {
-            all(s, Access::Read);
+            all(s, Use::Read);
             write!(d);
         }
         Op::Clock { d } | Op::ActiveMask { d } => write!(d),
         Op::Load(access) => {
             read!(&mut access.base);
-            all(&mut access.regs[..access.lanes], Access::Write);
+            all(&mut access.regs[..access.lanes], Use::Write);
         }
         Op::Store(access) => {
             read!(&mut access.base);
-            all(&mut access.regs[..access.lanes], Access::Read);
+            all(&mut access.regs[..access.lanes], Use::Read);
         }
         Op::Atomic { access, b, c, .. } => {
             read!(&mut access.base, b, c);
@@ -80,17 +80,17 @@ pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Access)) {
         Op::AsyncCopy { to, from, source_size, .. } => read!(to, from, source_size),
         Op::LoadMatrix { base, d, count, .. } => {
             read!(base);
-            all(&mut d[..*count], Access::Write);
+            all(&mut d[..*count], Use::Write);
         }
         Op::StoreMatrix { base, s, count, .. } => {
             read!(base);
-            all(&mut s[..*count], Access::Read);
+            all(&mut s[..*count], Use::Read);
         }
         Op::Mma { d, a, b, c, .. } => {
-            all(a, Access::Read);
-            all(b, Access::Read);
-            all(c, Access::Read);
-            all(d, Access::Write);
+            all(a, Use::Read);
+            all(b, Use::Read);
+            all(c, Use::Read);
+            all(d, Use::Write);
         }
         Op::Mbarrier { base, kind, .. } => {
             read!(base);
@@ -99,7 +99,7 @@ pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Access)) {
                 MbarrierOp::ExpectBytes { bytes, .. } => read!(bytes),
                 MbarrierOp::Arrive { d, count, bytes, .. } => {
                     read!(count);
-                    all(bytes.as_mut_slice(), Access::Read);
+                    all(bytes.as_mut_slice(), Use::Read);
                     write!(d);
                 }
                 MbarrierOp::Wait { phase, .. } => read!(phase),
@@ -108,21 +108,21 @@ pub(super) fn rows(op: &mut Op, mut f: impl FnMut(&mut R, Access)) {
         }
         Op::BulkCopy(copy) => {
             read!(&mut copy.shared.0, &mut copy.size, &mut copy.mbarrier.0);
-            all(copy.multicast.as_mut_slice(), Access::Read);
+            all(copy.multicast.as_mut_slice(), Use::Read);
             match &mut copy.bulk {
                 Bulk::Load { from: (at, _) }
                 | Bulk::Store { to: (at, _) }
                 | Bulk::Within { from: (at, _) }
                 | Bulk::Prefetch { from: (at, _) } => read!(at),
-                Bulk::Values { values, .. } => all(values, Access::Read),
+                Bulk::Values { values, .. } => all(values, Use::Read),
                 Bulk::TensorLoad { map, coords, offsets } | Bulk::TensorPrefetch { map, coords, offsets } => {
                     read!(&mut map.0);
-                    all(coords, Access::Read);
-                    all(offsets.as_deref_mut().unwrap_or_default(), Access::Read);
+                    all(coords, Use::Read);
+                    all(offsets.as_deref_mut().unwrap_or_default(), Use::Read);
                 }
                 Bulk::TensorStore { map, coords, .. } => {
                     read!(&mut map.0);
-                    all(coords, Access::Read);
+                    all(coords, Use::Read);
                 }
             }
         }

@@ -117,8 +117,8 @@ pub(super) struct Actor<'a> {
     pub knowledge: &'a Knowledge,
     /// The other warps that make it with this one, which must know as much.
     pub beside: &'a [Warp],
-    /// Whether the thread's own earlier accesses are ordered before. `false` for `ldmatrix`, whose lanes read for each other, and
-    /// for `wgmma`.
+    /// Whether the accesses of `thread` itself are ordered before, as they are before its bulk copies. `false` for `ldmatrix` and
+    /// `stmatrix`, whose lanes access for each other, and for `wgmma`.
     pub alone: bool,
 }
 
@@ -177,15 +177,20 @@ impl Known {
             }
             _ => true,
         };
-        let own = |agent: Agent| matches!((agent.who(), actor.agent.who()), (Who::Thread(a), Who::Thread(b)) if a / 32 == b / 32);
-        let repeats = (before.flags | after.flags) & SPECIAL & !PENDING == 0
-            && before.flags & PENDING == 0
+        // One thread's own reads are known to it, and those that a thread has published alone to who has waited for it.
+        let apart = |thread: usize| {
+            thread / 32 == actor.thread / 32 || !actor.all(|knowledge| !knowledge.tells_threads_apart(thread / 32))
+        };
+        let read = match before.reader.who() {
+            Who::Thread(thread) if !before.several() => known(before.reader, before.read) || reads && !apart(thread),
+            Who::Nobody | Who::Thread(_) => true,
+            _ => before.several() || reads || known(before.reader, before.read),
+        };
+        let repeats = before.flags & SPECIAL == 0
+            && after.flags & SPECIAL & !PENDING == 0
             && (before.writer == Agent::NOBODY || known(before.writer, before.written))
             && shown()
-            && (before.reader == Agent::NOBODY
-                || before.several()
-                || reads && !own(before.reader)
-                || known(before.reader, before.read));
+            && read;
         let common = actor.all(Knowledge::is_common);
         repeats.then_some(Known { key: before.key(), after: *after, lanes: (!common).then_some(actor.lanes) })
     }

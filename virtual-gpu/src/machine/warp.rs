@@ -58,6 +58,10 @@ pub(super) struct Warp {
     /// The lanes that exist in the block, and those of them that have not returned.
     pub lanes: u32,
     pub live: u32,
+    /// The lanes that have accessed shared memory since the warp last waited as a whole, and those that have returned with that
+    /// unpublished.
+    pub open: u32,
+    lost: u32,
     pub state: State,
     pub knowledge: Knowledge,
     /// Whether the instruction is to be executed once more when the warp goes on.
@@ -91,6 +95,8 @@ impl Warp {
             stack: Vec::new(),
             lanes: 0,
             live: 0,
+            open: 0,
+            lost: 0,
             state: State::Done,
             knowledge: Knowledge::default(),
             again: false,
@@ -116,7 +122,7 @@ impl Warp {
         self.carry = 0;
         self.now = Frame { pc: 0, meet: END, mask: lanes, held: false, parked: None };
         self.stack.clear();
-        (self.lanes, self.live) = (lanes, lanes);
+        (self.lanes, self.live, self.open, self.lost) = (lanes, lanes, 0, 0);
         self.state = State::Ready;
         self.knowledge.clear();
         (self.again, self.timed_out) = (false, false);
@@ -133,9 +139,10 @@ impl Warp {
         self.at = 0;
     }
 
-    /// The lanes whose accesses these lanes publish: all if none is missing. What those did that have returned, nobody publishes.
+    /// The lanes of which all is known that they did when these lanes publish what they did: those that do not exist too, and those
+    /// that had nothing left to publish when they returned.
     pub fn publishing(&self, mask: u32) -> u32 {
-        if mask & self.lanes == self.lanes { u32::MAX } else { mask }
+        mask | !self.live & !self.lost
     }
 
     #[inline(always)]
@@ -230,6 +237,7 @@ impl Warp {
     }
 
     pub fn exit(&mut self, lanes: u32) {
+        self.lost |= lanes & self.open;
         self.live &= !lanes;
         self.now.mask &= !lanes;
         for frame in &mut self.stack {

@@ -267,6 +267,8 @@ fn a_wait_may_be_interrupted_by_looks_at_another_block() {
         init(1)
     );
     passes("a flag of a later block", hand(&module("", &body), 2, 32));
+    let config = Config { compute_capability: (9, 0), checks: false, ..Config::default() };
+    passes("the same without checks", hand_with(&Machine::new(config), &module("", &body), &[0; 128], 2, 32));
     let alone = body.replace("ld.acquire.gpu.global.u32 %r5, [%rd0];", "mov.u32 %r5, 0;");
     bug("nobody arrives, and nothing is looked at", &alone, 32, TrapKind::Deadlock, "try_wait");
 }
@@ -286,6 +288,65 @@ fn threads_may_release_what_they_have_read_one_by_one() {
     fine("each by itself", &body(one_by_one, 32), 64);
     let some = one_by_one.replace("%r8, 32;", "%r8, 31;");
     bug("all but one", &body(&some, 31), 64, TrapKind::SharedRace, "st.shared.u32 [%r2], %r6");
+}
+
+/// The threads that a block's last warp lacks have nothing to publish, nor have those that returned before they read.
+#[test]
+fn a_part_of_a_warp_may_release_what_it_has_read() {
+    let fill = format!("{WAIT}mov.u32 %r6, 5;\nst.shared.u32 [%r2], %r6;\nOUT:\n");
+    let begin = format!("@%p0 st.shared.u32 [%r2], %r0;\n{}and.b32 %r7, %r0, 31;\n", init(16));
+    let one_by_one = "mov.u32 %r8, 0;\nNEXT:\nsetp.eq.u32 %p3, %r7, %r8;\n\
+        @%p3 mbarrier.arrive.shared::cta.b64 _, [%r1];\nadd.u32 %r8, %r8, 1;\nsetp.lt.u32 %p4, %r8, 32;\n@%p4 bra NEXT;\n";
+    let last = format!("{begin}@%p9 bra FILL;\nld.shared.u32 %r5, [%r2];\n{one_by_one}bra OUT;\nFILL:\n{fill}");
+    fine("a warp of 16 threads", &last, 48);
+    let arrive = "mbarrier.arrive.shared::cta.b64 _, [%r1];\nbra OUT;\nFILL:\n";
+    let early = format!(
+        "{begin}@!%p9 bra FILL;\nsetp.ge.u32 %p3, %r7, 16;\n@%p3 ret;\nld.shared.u32 %r5, [%r2];\n{arrive}{fill}"
+    );
+    fine("half of the warp has returned before", &early, 64);
+    let late = format!(
+        "{begin}@!%p9 bra FILL;\nsetp.ge.u32 %p3, %r7, 16;\nld.shared.u32 %r5, [%r2];\n@%p3 ret;\n{arrive}{fill}"
+    );
+    bug("half of the warp has returned since", &late, 64, TrapKind::SharedRace, "st.shared.u32 [%r2], %r6");
+}
+
+/// A lane's bulk store, and another warp's reads, order nothing between the lanes of a warp.
+#[test]
+fn what_is_known_of_one_lane_says_nothing_of_the_next() {
+    use TrapKind::*;
+    let store = "@%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd0], [%r2], 512;\n\
+        @%p0 cp.async.bulk.commit_group;\n@%p0 cp.async.bulk.wait_group.read 0;\nmov.u32 %r6, 77;\n";
+    let begin = format!("{OWN}{WRITE}{FENCE}bar.sync 0;\nld.shared.u32 %r5, [%r4];\n");
+    let body = format!("{begin}bar.warp.sync -1;\n{store}@%p0 st.shared.u32 [%r2+16], %r6;\n");
+    needs("lane 1's word, stored by lane 0", &body, "bar.warp.sync -1;\n", 32, SharedRace, "st.shared.u32 [%r2+16]");
+    fine("lane 0's own word", &format!("{begin}{store}@%p0 st.shared.u32 [%r2], %r6;\n"), 32);
+    // Lanes 0 and 1 have read each other's words.
+    let crossed = format!("{OWN}{WRITE}{FENCE}bar.sync 0;\nxor.b32 %r8, %r4, 16;\nld.shared.u32 %r5, [%r8];\n{store}");
+    fine("a word that lane 0 alone has read", &format!("{crossed}@%p0 st.shared.u32 [%r2+16], %r6;\n"), 32);
+    bug(
+        "lane 1 has read it",
+        &format!("{crossed}@%p0 st.shared.u32 [%r2], %r6;\n"),
+        32,
+        SharedRace,
+        "st.shared.u32 [%r2]",
+    );
+    // The second warp reads the first one's words, of which lane 0 has released its own, and overwrites them.
+    let body = format!(
+        "{OWN}{WRITE}{}@!%p9 bra SECOND;\nld.shared.u32 %r5, [%r4];\nbar.warp.sync -1;\n\
+         @%p0 mbarrier.arrive.shared::cta.b64 _, [%r1];\nbra OUT;\nSECOND:\n{WAIT}sub.u32 %r8, %r4, 512;\n\
+         ld.shared.u32 %r5, [%r8];\nmov.u32 %r6, 77;\nst.shared.u32 [%r8], %r6;\nOUT:\n",
+        init(1)
+    );
+    needs("released by lane 0", &body, "bar.warp.sync -1;\n", 64, SharedRace, "st.shared.u32 [%r8]");
+}
+
+/// A barrier with a thread count counts whole warps, and votes by the threads that there are.
+#[test]
+fn all_threads_of_a_part_of_a_warp_can_vote() {
+    let body = "setp.lt.u32 %p4, %r0, 1000;\nbar.red.and.pred %p3, 1, 64, %p4;\n@!%p3 trap;\n";
+    fine("48 threads", body, 48);
+    fine("64 threads", body, 64);
+    bug("one votes against it", &body.replace("1000", "47"), 48, TrapKind::LaunchFailed, "trap");
 }
 
 /// What threads have read that returned, nobody has published.
