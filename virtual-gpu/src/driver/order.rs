@@ -42,14 +42,14 @@ impl Clock {
 
 /// Where an operation was enqueued, in words.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Place {
+pub struct Origin {
     /// `None`: the host itself.
     stream: Option<StreamKey>,
     /// Present if several contexts have streams.
     context: Option<Handle>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.stream {
             None => f.write_str("the host"),
@@ -84,7 +84,7 @@ pub struct Stamp {
     pub stream: usize,
     pub count: u64,
     pub clock: Clock,
-    pub place: Place,
+    pub place: Origin,
     /// Whether races are looked for: with checks, if its context has streams that nothing orders.
     pub watched: bool,
     /// Whether the call that enqueues it waits for it.
@@ -104,7 +104,7 @@ struct Operation {
     stream: usize,
     count: u64,
     what: What,
-    place: Place,
+    place: Origin,
 }
 
 /// How many operations are remembered that the host has not waited for. Older ones count as having happened before.
@@ -168,9 +168,9 @@ impl Order {
         several
     }
 
-    fn place(&self, context: Handle, key: StreamKey) -> Place {
+    fn place(&self, context: Handle, key: StreamKey) -> Origin {
         let alone = self.lines.keys().all(|(owner, _)| *owner == context);
-        Place { stream: Some(key), context: (!alone).then_some(context) }
+        Origin { stream: Some(key), context: (!alone).then_some(context) }
     }
 
     /// The clock of what happens next on a stream: after its own work, what the host knows, and by the legacy stream's rules.

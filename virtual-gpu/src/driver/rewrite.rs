@@ -6,7 +6,7 @@
 
 use super::abi::{self, Handle};
 use super::boundary::say;
-use super::order::{self, Clock, Stamp};
+use super::order::{Clock, Origin, Stamp};
 use super::state::Failure;
 use super::work::{Current, Place};
 use crate::machine::TrapKind;
@@ -21,7 +21,7 @@ pub struct Held {
     hash: u64,
     /// Whether the copy writes it.
     destination: bool,
-    place: order::Place,
+    place: Origin,
 }
 
 /// How many buffers are remembered. The oldest is forgotten first.

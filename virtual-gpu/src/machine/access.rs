@@ -3,13 +3,14 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::alike::Alike;
 use super::counts::Counts;
 use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
 use super::memory::{Allocation, BLOCK, LAUNCH, WRITTEN, shadow_words};
 use super::order;
 use super::program::*;
-use super::shared::{Actor, Alike, Fault, Touch};
+use super::shared::{Actor, Fault, Touch};
 use super::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
 use super::trap::TrapKind;
 use super::warp::{Copying, Warp};
@@ -123,15 +124,15 @@ impl<'a> Env<'a> {
         let bytes = access.size * access.lanes;
         let base = *warp.row(&self.program.constants, access.base);
         let mut values = [[0u64; 32]; 4];
-        // The lane before, and how many in a row have read from its address.
-        let (mut last, mut row) = (0, 0);
+        // The lane before, and how many in succession have read from its address.
+        let (mut last, mut same) = (0, 0);
         let mut alike = Alike::default();
         for lane in lanes(mask) {
-            row = if row > 0 && base[lane] == base[last] { row + 1 } else { 1 };
+            same = if same > 0 && base[lane] == base[last] { same + 1 } else { 1 };
             let before = std::mem::replace(&mut last, lane);
             let (area, address) = Self::resolve(access.area, base[lane].wrapping_add_signed(access.offset));
             // What two threads may read, and have been noted for, so may the others of their warp if they know the same.
-            if row > 2 && area != Area::Local && warp.knowledge.is_common() {
+            if same > 2 && area != Area::Local && warp.knowledge.is_common() {
                 values.iter_mut().take(access.lanes).for_each(|value| value[lane] = value[before]);
                 warp.open |= 1 << lane;
                 continue;
@@ -141,11 +142,8 @@ impl<'a> Env<'a> {
                 Area::Shared => {
                     let at = self.shared_bounds(address, bytes, lane, "read")?;
                     warp.open |= 1 << lane;
-                    let actor = Actor::thread(warp, lane);
-                    match access.strong {
-                        true => self.shared.touch(at, bytes, actor, Touch::StrongRead)?,
-                        false => self.shared.touch_alike(at, bytes, actor, Touch::Read, &mut alike)?,
-                    }
+                    let touch = if access.strong { Touch::StrongRead } else { Touch::Read };
+                    self.shared.touch_alike(at, bytes, Actor::thread(warp, lane), touch, &mut alike)?;
                     for (i, value) in values.iter_mut().enumerate().take(access.lanes) {
                         value[lane] = self.shared.load(at + i * access.size, access.size);
                     }
@@ -226,12 +224,8 @@ impl<'a> Env<'a> {
                         let keep = u64::MAX >> (64 - 8 * access.size);
                         let new = value & keep;
                         let changes = self.checks && self.shared.load(at, access.size) != new;
-                        let actor = Actor::thread(warp, lane);
-                        match (access.strong, changes) {
-                            (true, _) => self.shared.touch(at, access.size, actor, Touch::StrongWrite(changes))?,
-                            (_, false) => self.shared.touch(at, access.size, actor, Touch::Write(false))?,
-                            _ => self.shared.touch_alike(at, access.size, actor, Touch::Write(true), &mut alike)?,
-                        }
+                        let touch = if access.strong { Touch::StrongWrite(changes) } else { Touch::Write(changes) };
+                        self.shared.touch_alike(at, access.size, Actor::thread(warp, lane), touch, &mut alike)?;
                         self.shared.store(at, access.size, new);
                     }
                 }

@@ -10,7 +10,7 @@ use super::program::{Guard, Program, R};
 use super::rows::{Use, rows};
 
 /// A set of registers.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 struct Set(Vec<u64>);
 
 impl Set {

@@ -5,12 +5,13 @@
 //! mbarrier's phase, a store's reads for those who have waited for its group.
 
 use super::agent::Agent;
+use super::alike::Alike;
 use super::decode::bulk_function;
 use super::exec::{Done, Env, lanes};
 use super::footprint::SECTOR;
 use super::order;
 use super::program::*;
-use super::shared::{Actor, Alike, Fault, Touch};
+use super::shared::{Actor, Fault, Touch};
 use super::trap::TrapKind;
 use super::warp::Warp;
 use crate::ptx::ast::Type;

@@ -43,7 +43,7 @@ impl BulkStores {
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     A,
-    /// An accumulator: which one of a matrix of so many columns, with two in a register or one.
+    /// An accumulator: which one, of a matrix of so many columns and of this type.
     D {
         at: usize,
         columns: usize,

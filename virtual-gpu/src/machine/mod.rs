@@ -2,6 +2,7 @@
 
 mod access;
 mod agent;
+mod alike;
 mod allocate;
 mod barrier;
 mod bulk;

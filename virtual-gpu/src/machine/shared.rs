@@ -35,56 +35,37 @@ impl Fault {
     }
 }
 
-const WRITE_STRONG: u32 = 1;
-const READ_STRONG: u32 = 2;
+pub(super) const WRITE_STRONG: u32 = 1;
+pub(super) const READ_STRONG: u32 = 2;
 /// The target of a `cp.async` that was not yet waited for.
-const PENDING: u32 = 4;
+pub(super) const PENDING: u32 = 4;
 /// Last written by a `cp.async`.
 const ASYNC: u32 = 8;
 /// The word's bytes have shadow cells of their own.
-const SPLIT: u32 = 16;
+pub(super) const SPLIT: u32 = 16;
 /// Part of a live mbarrier.
-const MBARRIER: u32 = 32;
+pub(super) const MBARRIER: u32 = 32;
 /// The readers have read at different times.
 const MANY: u32 = 64;
 
 #[derive(Clone, Copy, PartialEq)]
 #[repr(C)]
-struct Cell {
+pub(super) struct Cell {
     /// The columns of those that have read since `reader` was the only reader, all at `read`; 0 while it is. With `MANY` the index
     /// of their list.
-    readers: u64,
-    written: u32,
-    read: u32,
-    writer: Agent,
-    reader: Agent,
-    flags: u32,
+    pub readers: u64,
+    pub written: u32,
+    pub read: u32,
+    pub writer: Agent,
+    pub reader: Agent,
+    pub flags: u32,
 }
 
 const UNTOUCHED: Cell =
     Cell { written: 0, read: 0, readers: 0, writer: Agent::NOBODY, reader: Agent::NOBODY, flags: 0 };
 
-#[derive(Clone, Copy)]
-struct Key(u64, u64, u64);
-
-impl Key {
-    /// In registers: as an array the compiler compares it in memory, and waits for it to be written.
-    #[inline(always)]
-    fn is(self, other: Key) -> bool {
-        (self.0 ^ other.0) | (self.1 ^ other.1) | (self.2 ^ other.2) == 0
-    }
-}
-
 impl Cell {
-    /// What an access's verdict depends on if it is the same for all threads of the warps that have written and read the word.
-    #[inline(always)]
-    fn key(&self) -> Key {
-        let times = u64::from(self.written) | u64::from(self.read) << 32;
-        let agents = u64::from(self.writer.kind()) | u64::from(self.reader.kind()) << 16;
-        Key(self.readers, times, agents | u64::from(self.flags) << 32)
-    }
-
-    fn several(&self) -> bool {
+    pub fn several(&self) -> bool {
         self.readers != 0 || self.flags & MANY != 0
     }
 }
@@ -131,7 +112,7 @@ impl<'a> Actor<'a> {
     }
 
     #[inline]
-    fn all(&self, know: impl Fn(&Knowledge) -> bool) -> bool {
+    pub fn all(&self, know: impl Fn(&Knowledge) -> bool) -> bool {
         know(self.knowledge) && self.beside.iter().all(|warp| know(&warp.knowledge))
     }
 }
@@ -139,61 +120,12 @@ impl<'a> Actor<'a> {
 #[derive(Default)]
 pub(super) struct Shared {
     data: Vec<u8>,
-    cells: Vec<Cell>,
+    pub(super) cells: Vec<Cell>,
     bytes: Vec<[Cell; 4]>,
     pub generation: u32,
     pub mbarriers: Mbarriers,
     readers: Readers,
-    checks: bool,
-}
-
-/// What an access did to a cell: it does the same to others that are alike. Of accesses of one kind, at one time, by one warp or by
-/// one agent that is none of its threads.
-#[derive(Default)]
-pub(super) struct Alike(Option<Known>);
-
-#[derive(Clone, Copy)]
-struct Known {
-    key: Key,
-    after: Cell,
-    /// The lanes that made it, if others might not have been allowed to.
-    lanes: Option<u32>,
-}
-
-impl Known {
-    /// What the access did, if it is the same for each lane of the warp and for each thread of the warps that used the word before.
-    fn of(before: &Cell, after: &Cell, actor: Actor, touch: Touch) -> Option<Known> {
-        const SPECIAL: u32 = WRITE_STRONG | READ_STRONG | PENDING | MBARRIER | SPLIT;
-        let reads = matches!(touch, Touch::Read | Touch::AsyncRead);
-        let known = |agent: Agent, generation: u32| {
-            actor.all(|knowledge| match agent.who() {
-                Who::Thread(thread) => knowledge.has_column(actor.lanes, thread / 32, generation),
-                _ => knowledge.has(actor.lanes, agent, generation),
-            })
-        };
-        let shown = || match before.writer.who() {
-            Who::Thread(thread) if touch == Touch::AsyncRead => {
-                actor.all(|knowledge| knowledge.has_fenced_warp(actor.lanes, thread / 32, before.written))
-            }
-            _ => true,
-        };
-        // One thread's own reads are known to it, and those that a thread has published alone to who has waited for it.
-        let apart = |thread: usize| {
-            thread / 32 == actor.thread / 32 || !actor.all(|knowledge| !knowledge.tells_threads_apart(thread / 32))
-        };
-        let read = match before.reader.who() {
-            Who::Thread(thread) if !before.several() => known(before.reader, before.read) || reads && !apart(thread),
-            Who::Nobody | Who::Thread(_) => true,
-            _ => before.several() || reads || known(before.reader, before.read),
-        };
-        let repeats = before.flags & SPECIAL == 0
-            && after.flags & SPECIAL & !PENDING == 0
-            && (before.writer == Agent::NOBODY || known(before.writer, before.written))
-            && shown()
-            && read;
-        let common = actor.all(Knowledge::is_common);
-        repeats.then_some(Known { key: before.key(), after: *after, lanes: (!common).then_some(actor.lanes) })
-    }
+    pub(super) checks: bool,
 }
 
 /// The time of an access, and what a cell refers to: the addresses of the mbarriers by their slots, and lists of readers.
@@ -271,50 +203,6 @@ impl Shared {
             from = until;
         }
         Ok(())
-    }
-
-    /// [`touch`](Shared::touch) of many words at one time. What it does to a cell, it does to the next one that is alike.
-    #[inline]
-    pub fn touch_alike(
-        &mut self,
-        at: usize,
-        size: usize,
-        actor: Actor,
-        touch: Touch,
-        alike: &mut Alike,
-    ) -> Result<(), Box<Fault>> {
-        if !self.checks {
-            return Ok(());
-        }
-        if !at.is_multiple_of(4) || !size.is_multiple_of(4) {
-            return self.touch(at, size, actor, touch);
-        }
-        let (mut word, end) = (at / 4, (at + size) / 4);
-        loop {
-            if let Some(Known { key, after, lanes }) = alike.0
-                && lanes.is_none_or(|lanes| lanes == actor.lanes)
-            {
-                let reads = matches!(touch, Touch::Read | Touch::AsyncRead);
-                for cell in &mut self.cells[word..end] {
-                    if !key.is(cell.key()) {
-                        break;
-                    }
-                    *cell = if reads {
-                        Cell { writer: cell.writer, reader: actor.agent, ..after }
-                    } else {
-                        Cell { writer: actor.agent, ..after }
-                    };
-                    word += 1;
-                }
-            }
-            if word == end {
-                return Ok(());
-            }
-            let before = self.cells[word];
-            self.touch(word * 4, 4, actor, touch)?;
-            alike.0 = Known::of(&before, &self.cells[word], actor, touch);
-            word += 1;
-        }
     }
 
     /// Marks the eight bytes of an mbarrier as such, or no longer.

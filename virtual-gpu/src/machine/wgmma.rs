@@ -7,9 +7,10 @@
 use std::ops::Range;
 
 use super::agent::Agent;
+use super::alike::Alike;
 use super::exec::Env;
 use super::program::*;
-use super::shared::{Actor, Alike, Fault, Touch};
+use super::shared::{Actor, Fault, Touch};
 use super::trap::TrapKind;
 use super::warp::Warp;
 use crate::arith::Rounding;
