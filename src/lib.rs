@@ -30,6 +30,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`error`], [`system`], `text`, [`shape`], [`rng`] | one error type; memory and threads that are asked for; settings as text; shapes as arithmetic; random numbers as functions of a counter |
+//! | [`ranks`] | processes that train together: their places, their calls, and what happens when one is lost |
 //! | [`data`] | data sets found, fetched and read; resizing as Pillow does; batches from a thread of their own |
 //! | [`device`] | memory, transfers and recordings on the CPU and on GPUs: the [`Device`] trait |
 //! | [`tape`] | reverse-mode differentiation: what ran is what runs backward |
@@ -40,7 +41,7 @@
 //! | [`weights`], [`export`], [`train`] | safetensors and `.pt` under PyTorch's names; networks for other programs, as ONNX, Python and NumPy; steps, runs and their folders |
 //!
 //! Dependencies point one way, and `tests/architecture.rs` holds every `use` to it:
-//! `error → system → text → shape → rng → data → device → tape → ops → backend → nn → optim → weights → export → train`.
+//! `error → system → text → shape → rng → ranks → data → device → tape → ops → backend → nn → optim → weights → export → train`.
 //!
 //! # What always holds
 //!
@@ -80,6 +81,7 @@ pub mod export;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod ranks;
 pub mod rng;
 pub mod shape;
 pub mod system;

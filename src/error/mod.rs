@@ -1,10 +1,11 @@
-//! The crate's error type, [`enum@Error`], and the nested types for GPUs and IDX files. Each variant names the thing
+//! The crate's error type, [`enum@Error`], and the nested types for GPUs, ranks and IDX files. Each variant names the thing
 //! that failed (op, file, option), the value found, and the remedy if there is one.
 
 #[cfg(feature = "cuda")]
 mod cuda;
 mod idx;
 mod not_finite;
+mod ranks;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub use cuda::CudaError;
 pub(crate) use cuda::describe;
 pub use idx::IdxError;
 pub use not_finite::{NotFinite, Place};
+pub use ranks::RanksError;
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -47,6 +49,10 @@ pub enum Error {
     #[cfg(feature = "cuda")]
     #[error("cuda: {0}")]
     Cuda(#[from] CudaError),
+
+    /// Ranks that do not meet, or a group of ranks that cannot go on.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
 
     /// A parameter cannot be written while a variable of some tape shares its data.
     #[error("{op}: parameter {name} is still borrowed by a live Var; drop the tape's variables before the update")]
