@@ -3,9 +3,10 @@
 //     meter->loss += sum over rows of -sum over classes of target * ln softmax(logits)
 //     meter->hits += rows whose first largest logit is their label's
 //     meter->flat += rows whose logits are all equal
-//     dlogits      = (softmax(logits) - target) / n      (overwrites; null: not wanted)
+//     dlogits      = (softmax(logits) - target) / batch  (overwrites; null: not wanted)
 //
-// where target = (1 - smoothing) * onehot(labels) + smoothing / classes.
+// where target = (1 - smoothing) * onehot(labels) + smoothing / classes, and `batch` is n, or more if the rows are a shard of a
+// batch. The sums of a shard overwrite those of the meter.
 //
 // A batch with a logit or a loss that is not finite is left out of the sums, if the meter's policy says so, and `now` tells
 // the update to leave the step out (guard.cuh).
@@ -29,7 +30,7 @@ static __device__ __forceinline__ float warp_sum(float value) {
 
 extern "C" __global__ void __launch_bounds__(1024)
     cross_entropy(Guard *meter, Storage *dlogits, const Storage *logits, const unsigned char *labels, unsigned n,
-                  unsigned classes, float smoothing) {
+                  unsigned classes, unsigned batch, float smoothing) {
     __shared__ float losses[WARP], hits[WARP], flats[WARP];
     __shared__ bool finites[WARP];
     const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
@@ -94,7 +95,7 @@ extern "C" __global__ void __launch_bounds__(1024)
             for (unsigned c = lane; c < classes; c += WARP) {
                 const float probability = expf(to_float(row[c]) - largest) / sum;
                 const float target = (c == label ? 1.0f - smoothing : 0.0f) + smoothing / float(classes);
-                dlogits[i * classes + c] = to_storage((probability - target) / float(n));
+                dlogits[i * classes + c] = to_storage((probability - target) / float(batch));
             }
         }
     }
@@ -115,18 +116,12 @@ extern "C" __global__ void __launch_bounds__(1024)
             whole = whole && finites[i];
         }
         Guard words = *meter;
-        words.steps_left_out += words.late;
-        words.late = 0.0f;
-        const bool stopped = words.policy == STOP && words.steps_left_out > 0.0f;
-        const bool left_out = words.policy != COUNT && (stopped || !whole || !finite(loss));
-        words.now = left_out ? 1.0f : 0.0f;
-        if (left_out) {
-            words.samples_left_out += float(n);
-            words.steps_left_out += 1.0f;
+        if (words.policy == SHARD) {
+            words.loss = whole ? loss : NAN;
+            words.hits = hit;
+            words.flat = flat;
         } else {
-            words.loss += loss;
-            words.hits += hit;
-            words.flat += flat;
+            settle(words, loss, hit, flat, float(n), whole);
         }
         *meter = words;
     }

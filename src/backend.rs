@@ -26,6 +26,7 @@ backend!(
     ops::flatten::Flatten,
     ops::cross_entropy::CrossEntropy,
     ops::gather::Gather,
+    ops::shards::Shards,
     ops::sgd::Sgd,
     ops::adamw::AdamW,
     ops::average::Average,

@@ -17,22 +17,25 @@ pub enum Purpose {
     Init { index: u32 },
     /// The order in which an epoch visits the training images.
     Shuffle,
-    /// The mask of the `index`-th dropout of a network.
-    Dropout { index: u32 },
+    /// The mask of the `index`-th dropout of a network, for a shard of a batch.
+    Dropout { index: u32, shard: u32 },
     /// What becomes of the training images of an epoch.
     Augment,
 }
 
 impl Purpose {
-    /// The counter's upper word: a tag in the top 8 bits, the index in the lower 24.
+    /// The counter's upper word: a tag in the top 8 bits, the index in the lower 24; for dropouts the shard in 12 of them.
     fn word(self) -> u32 {
         let (tag, index) = match self {
             Purpose::Init { index } => (1, index),
             Purpose::Shuffle => (2, 0),
-            Purpose::Dropout { index } => (3, index),
+            Purpose::Dropout { index, shard } => {
+                debug_assert!(index < 1 << 12, "a network has fewer than 2^12 dropouts");
+                (3, shard << 12 | index)
+            }
             Purpose::Augment => (4, 0),
         };
-        debug_assert!(index < 1 << 24, "a network has fewer than 2^24 parameters or dropouts");
+        debug_assert!(index < 1 << 24, "a network has fewer than 2^24 parameters, a batch fewer than 2^12 shards");
         (tag << 24) | index
     }
 }
@@ -152,8 +155,8 @@ mod tests {
             Stream::new(2, Purpose::Shuffle, 2, 3),
             Stream::new(1 << 32, Purpose::Shuffle, 2, 3),
             Stream::new(1, Purpose::Init { index: 0 }, 2, 3),
-            Stream::new(1, Purpose::Dropout { index: 0 }, 2, 3),
-            Stream::new(1, Purpose::Dropout { index: 1 }, 2, 3),
+            Stream::new(1, Purpose::Dropout { index: 0, shard: 0 }, 2, 3),
+            Stream::new(1, Purpose::Dropout { index: 1, shard: 0 }, 2, 3),
             Stream::new(1, Purpose::Augment, 2, 3),
             Stream::new(1, Purpose::Shuffle, 3, 3),
             Stream::new(1, Purpose::Shuffle, 2, 4),

@@ -99,6 +99,15 @@ pub enum Mode {
     Training { seed: u64, epoch: u32, step: u32 },
 }
 
+/// The shard of a batch that a tape is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Its number. Each shard draws dropout masks of its own.
+    pub index: u32,
+    /// Images of the whole batch, over which the loss is averaged.
+    pub batch: usize,
+}
+
 /// Identifies a tape, so that variables of another tape are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TapeId(u64);
@@ -126,6 +135,8 @@ pub struct Tape<B: Device> {
     params: HashMap<ParamId, Slot>,
     /// `None` unless the tape is checked.
     checks: Option<Checks>,
+    /// `None` for a whole batch.
+    shard: Option<Shard>,
     /// Dropouts run so far: the index of the next one's random stream.
     pub(crate) dropouts: u32,
 }
@@ -134,7 +145,8 @@ impl<B: Device> Tape<B> {
     /// An empty tape.
     pub fn new(backend: &B, mode: Mode) -> Self {
         let (id, backend) = (TapeId(unique()), backend.clone());
-        Tape { id, backend, mode, nodes: Vec::new(), slots: 0, params: HashMap::new(), checks: None, dropouts: 0 }
+        let (nodes, params) = (Vec::new(), HashMap::new());
+        Tape { id, backend, mode, nodes, slots: 0, params, checks: None, shard: None, dropouts: 0 }
     }
 
     /// An empty tape that looks at every value: its inputs and parameters, the output of each op, and each gradient that a
@@ -143,6 +155,16 @@ impl<B: Device> Tape<B> {
     /// values have the bits that an unchecked tape gives.
     pub fn checked(backend: &B, mode: Mode) -> Self {
         Tape { checks: Some(Checks::default()), ..Tape::new(backend, mode) }
+    }
+
+    /// The same tape for a shard of a batch.
+    pub fn of_shard(self, shard: Option<Shard>) -> Self {
+        Tape { shard, ..self }
+    }
+
+    /// The shard that the tape is for; `None` for a whole batch.
+    pub fn shard(&self) -> Option<Shard> {
+        self.shard
     }
 
     pub fn backend(&self) -> &B {
@@ -356,6 +378,23 @@ pub struct Grads<B: Device> {
 }
 
 impl<B: Device> Grads<B> {
+    /// Gradients of parameters that were computed elsewhere, such as the sums over the shards of a batch.
+    pub(crate) fn of_params(backend: &B, gradients: Vec<(&Param<B>, B::Buf)>, guard: Guard<B>) -> Self {
+        let tape = TapeId(unique());
+        let slot = |(id, param): (usize, &Param<B>)| {
+            let (shape, role) = (param.shape, Role::Parameter);
+            (param.id, Slot { tape, id, shape, role, needs_grad: true, relu: false })
+        };
+        let params = gradients.iter().map(|(param, _)| *param).enumerate().map(slot).collect();
+        let slots = gradients.into_iter().map(|(_, gradient)| Some(gradient)).collect();
+        Grads { tape, backend: backend.clone(), slots, params, guard: Some(guard), written: None }
+    }
+
+    /// The gradients of [`Grads::of_params`], in that order.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut B::Buf> {
+        self.slots.iter_mut().flatten()
+    }
+
     /// The guard of the loss that these are the gradients of, which the update heeds; `None` for those of
     /// [`Tape::backward_from`].
     pub fn guard(&self) -> Option<&Guard<B>> {

@@ -47,7 +47,7 @@ pub use dataset::{Dataset, Hashes};
 pub use fetch::Progress;
 pub use form::{Converted, Form, Invert};
 pub use load::Splits;
-pub use loader::{Batch, Batches, Loader, LoaderConfig, Order};
+pub use loader::{Batch, Batches, Loader, LoaderConfig, Order, Share};
 pub use name::DataName;
 pub(crate) use normalization::LEVELS;
 pub use normalization::Normalization;

@@ -9,7 +9,8 @@
 //! | 4 | loss | steps that were left out, wholly or in part |
 //! | 5 | loss | 1 if the update of the present step is to be left out, else 0 |
 //! | 6 | update | 1 if an element of the last update was left out, else 0; the next loss counts it in word 4 and clears it |
-//! | 7 | host | the policy: 0 leaves nothing out of the sums, 1 leaves out a batch that is not finite, 2 that batch and all later ones |
+//! | 7 | host | the policy: 0 leaves nothing out of the sums, 1 leaves out a batch that is not finite, 2 that batch and all later ones; 3 is for the words of a shard, whose sums overwrite |
+//! | 8 | loss | steps that were left out because a rank was lost |
 //!
 //! The update reads word 5 and writes word 6, so that no part of a launch sees what another part of it has found, and
 //! results do not depend on timing.
@@ -19,13 +20,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Device, Real};
 
 /// The number of words.
-pub const WORDS: usize = 8;
+pub const WORDS: usize = 9;
 
 pub(crate) const SAMPLES_LEFT_OUT: usize = 3;
 pub(crate) const STEPS_LEFT_OUT: usize = 4;
 pub(crate) const NOW: usize = 5;
 pub(crate) const LATE: usize = 6;
 pub(crate) const POLICY: usize = 7;
+pub(crate) const LOST: usize = 8;
 
 /// What the loss does about a batch whose logits or loss are not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) enum Policy {
     Skip,
     /// Leaves the step out, and all later ones.
     Stop,
+    /// Writes the sums of a shard, and NaN for the loss if a logit is not finite: all shards of the step are decided about together.
+    Shard,
 }
 
 impl Policy {
@@ -46,7 +50,10 @@ impl Policy {
 
     pub(crate) fn of(words: &[impl Real]) -> Self {
         let word = words[POLICY].to_f64();
-        [Policy::Count, Policy::Skip].into_iter().find(|policy| policy.word() == word).unwrap_or(Policy::Stop)
+        [Policy::Count, Policy::Skip, Policy::Shard]
+            .into_iter()
+            .find(|policy| policy.word() == word)
+            .unwrap_or(Policy::Stop)
     }
 }
 

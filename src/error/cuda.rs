@@ -52,6 +52,19 @@ pub enum CudaError {
     )]
     UnsettledBeforeRecording,
 
+    #[error(
+        "GPUs of several ranks are joined by NCCL, which was not found ({problem}); install it (Debian: libnccl2; PyPI: nvidia-nccl-cu13), \
+         name its file in $MLPCONV_NCCL, or train with one rank"
+    )]
+    NoNccl { problem: String },
+
+    #[error("NCCL 2.18 or newer is needed: {problem}; install a newer one, or name its file in $MLPCONV_NCCL")]
+    NcclTooOld { problem: String },
+
+    /// A call of NCCL failed, or work that it has begun.
+    #[error("{call} failed: {problem}")]
+    Nccl { call: &'static str, problem: String },
+
     /// A call of the driver failed. A GPU is asynchronous, so `call` may be a later call than the one whose work
     /// failed.
     #[error("{call} failed: {problem}")]

@@ -36,6 +36,8 @@ pub enum Place {
     Step,
     /// The logits or the loss of every step of an epoch.
     EveryStep,
+    /// What another rank has found, in its words.
+    Rank { rank: usize, found: String },
 }
 
 impl Place {
@@ -64,6 +66,9 @@ impl NotFinite {
 impl fmt::Display for NotFinite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NotFinite { place, nan, infinite, len } = self;
+        if let Place::Rank { .. } = place {
+            return write!(f, "{place}");
+        }
         match (nan, infinite, len) {
             (0, 0, _) => write!(f, "{place} is not finite"),
             (1, 0, 1) => write!(f, "{place} is NaN"),
@@ -89,6 +94,7 @@ impl fmt::Display for Place {
             Place::TestLoss => f.write_str("the loss of the test images"),
             Place::Update => f.write_str("the new value of a parameter or of the optimiser's state"),
             Place::Step => f.write_str("a logit, the loss, a gradient or a new value"),
+            Place::Rank { rank, found } => write!(f, "rank {rank}: {found}"),
             Place::EveryStep => f.write_str("the loss of every step of the epoch"),
         }
     }

@@ -50,6 +50,7 @@ pub mod pointwise_maxpool;
 pub mod pointwise_pair;
 pub mod relu;
 pub mod sgd;
+pub mod shards;
 #[cfg(feature = "cuda")]
 mod update;
 

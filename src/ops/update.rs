@@ -24,14 +24,50 @@ unsafe impl<const WORDS: usize, const ITEMS: usize> NoUninit for Rows<WORDS, ITE
 /// The words of a row without the addresses of states.
 const WORDS_WITHOUT_STATES: usize = 6;
 
-/// A parameter of an update, with its gradient and states.
+/// A parameter of an update, with its gradient and states: their addresses, where null is for none.
 pub(super) struct Entry<'a, const STATES: usize> {
-    pub(super) param: &'a Buf,
-    pub(super) grad: &'a Buf,
-    /// The optimiser's tensors of the parameter's shape; `None` is a null address in the kernel.
-    pub(super) states: [Option<&'a Buf>; STATES],
-    pub(super) rate_multiplier: f32,
-    pub(super) decay_multiplier: f32,
+    param: u64,
+    len: usize,
+    copy: u64,
+    grad: Summands<'a>,
+    states: [u64; STATES],
+    multipliers: [f32; 2],
+}
+
+impl<'a, const STATES: usize> Entry<'a, STATES> {
+    /// `states` are the optimiser's tensors of the parameter's shape, `multipliers` those of its rate and of its decay.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory) for a gradient that must be cast; errors of the device.
+    pub(super) fn new(
+        cuda: &Cuda,
+        param: &Buf,
+        grad: &'a Buf,
+        states: [Option<&Buf>; STATES],
+        multipliers: [f32; 2],
+    ) -> Result<Self> {
+        let optional = |buf: Option<&Buf>| buf.map_or(Ok(0), |buf| cuda.settled(buf));
+        let mut addresses = [0; STATES];
+        for (address, state) in addresses.iter_mut().zip(states) {
+            *address = optional(state)?;
+        }
+        let (copy, grad) = (optional(param.copy())?, Summands::new(cuda, grad)?);
+        Ok(Entry { param: cuda.settled(param)?, len: param.len(), copy, grad, states: addresses, multipliers })
+    }
+
+    /// A copy of `grad` to address `to`.
+    ///
+    /// # Errors
+    /// As [`Entry::new`].
+    pub(super) fn copy(cuda: &Cuda, to: u64, grad: &'a Buf) -> Result<Self> {
+        let (len, grad) = (grad.len(), Summands::new(cuda, grad)?);
+        Ok(Entry { param: to, len, copy: 0, grad, states: [0; STATES], multipliers: [0.0; 2] })
+    }
+
+    /// A copy of the `len` elements at address `from` to address `to`.
+    pub(super) fn copy_within(to: u64, len: usize, from: u64) -> Self {
+        Entry { param: to, len, copy: 0, grad: Summands::At(from), states: [0; STATES], multipliers: [0.0; 2] }
+    }
 }
 
 /// The parameters of one launch.
@@ -45,33 +81,18 @@ pub(super) struct Table<'a, const WORDS: usize, const ITEMS: usize> {
 
 impl<'a, const WORDS: usize, const ITEMS: usize> Table<'a, WORDS, ITEMS> {
     /// The table of at most `ITEMS` entries.
-    ///
-    /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory) for a gradient that must be cast; errors of the device.
-    pub(super) fn new<const STATES: usize>(
-        cuda: &Cuda,
-        entries: impl Iterator<Item = Entry<'a, STATES>>,
-    ) -> Result<Self> {
+    pub(super) fn new<const STATES: usize>(entries: Vec<Entry<'a, STATES>>) -> Self {
         const { assert!(STATES + WORDS_WITHOUT_STATES == WORDS, "a word for each state") };
-        let entries: Vec<_> = entries.collect();
-        let grads = entries.iter().map(|entry| Summands::new(cuda, entry.grad)).collect::<Result<Vec<_>>>()?;
-        let lens = entries.iter().map(|entry| entry.param.len());
-        let blocks = lens.zip(&grads).map(|(len, grad)| parts::blocks(len, grad.extents()[0]));
+        debug_assert!(entries.len() <= ITEMS, "{} entries for a table of {ITEMS}", entries.len());
+        let blocks = entries.iter().map(|entry| parts::blocks(entry.len, entry.grad.extents()[0]));
         let (first, blocks) = first_blocks(blocks);
         let mut rows = Rows([[0; WORDS]; ITEMS]);
-        for (((row, entry), grad), first) in rows.0.iter_mut().zip(&entries).zip(&grads).zip(first) {
-            let optional = |buf: Option<&Buf>| buf.map_or(Ok(0), |buf| cuda.settled(buf));
-            let mut states = [0; STATES];
-            for (address, state) in states.iter_mut().zip(entry.states) {
-                *address = optional(state)?;
-            }
-            let ends = [cuda.settled(entry.param)?, grad.address(), optional(entry.param.copy())?];
-            *row = {
-                let multipliers = [entry.rate_multiplier, entry.decay_multiplier];
-                self::row(ends, states, entry.param.len(), multipliers, first, grad.extents())
-            };
+        for ((row, entry), first) in rows.0.iter_mut().zip(&entries).zip(first) {
+            let ends = [entry.param, entry.grad.address(), entry.copy];
+            *row = self::row(ends, entry.states, entry.len, entry.multipliers, first, entry.grad.extents());
         }
-        Ok(Table { rows, len: entries.len(), blocks, _grads: grads })
+        let len = entries.len();
+        Table { rows, len, blocks, _grads: entries.into_iter().map(|entry| entry.grad).collect() }
     }
 
     pub(super) fn rows(&self) -> Rows<WORDS, ITEMS> {
@@ -113,6 +134,8 @@ enum Summands<'a> {
     Parts(Parts),
     /// A single tensor.
     Whole(Operand<'a>),
+    /// An address in memory that the caller keeps.
+    At(u64),
 }
 
 impl<'a> Summands<'a> {
@@ -128,6 +151,7 @@ impl<'a> Summands<'a> {
         match self {
             Summands::Parts(parts) => parts.address(),
             Summands::Whole(grad) => grad.address(),
+            Summands::At(address) => *address,
         }
     }
 
@@ -135,7 +159,7 @@ impl<'a> Summands<'a> {
     fn extents(&self) -> [usize; 2] {
         match self {
             Summands::Parts(parts) => [parts.count(), parts.stride()],
-            Summands::Whole(_) => [1, 0],
+            Summands::Whole(_) | Summands::At(_) => [1, 0],
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::data::{Augmentation, DataName, Dataset, Erasing, Flip, Loader, Loader
 use crate::device::Precision;
 use crate::nn::Module;
 use crate::ops::cross_entropy::require_smoothing;
+use crate::ops::shards::AllReduce;
 use crate::optim::adamw::{BETAS, EPS};
 use crate::optim::{
     AdamW, Average, Averaging, Optimizer, OptimizerKind, RateMultiplier, Schedule, Sgd, set_multipliers,
@@ -42,6 +43,13 @@ pub struct TrainConfig {
     pub epochs: u32,
     /// Images of a training step, at least 1. The last step of an epoch may have fewer.
     pub batch_size: usize,
+    /// Equal parts that the batch of a step is cut into, see [`Trainer::divide`]: weights depend on their number, and not on that of
+    /// the ranks. Older runs do not have this entry; they have one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shards: usize,
+    /// How the gradients of ranks are added.
+    #[serde(default, skip_serializing_if = "AllReduce::is_tree")]
+    pub allreduce: AllReduce,
     #[serde(default)]
     pub optimizer: OptimizerKind,
     /// The base learning rate; `schedule` gives its factor at each step.
@@ -151,6 +159,7 @@ impl TrainConfig {
             let problem = format!("{} is more than {MAX_BATCH}, the most that is supported", self.batch_size);
             return Err(Error::config("batch-size", problem));
         }
+        super::shards::require(self.shards)?;
         at_least_one("train-limit", self.train_limit)?;
         at_least_one("test-limit", self.test_limit)?;
         at_least_one("patience", self.patience.map(|epochs| epochs as usize))?;
@@ -306,6 +315,14 @@ impl TrainConfig {
             on_nan: self.on_nan,
         }
     }
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(shards: &usize) -> bool {
+    *shards == 1
 }
 
 fn fp32() -> Precision {

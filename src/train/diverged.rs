@@ -1,15 +1,14 @@
 //! Steps of which something is not finite: what the host learns of them, and which op is to blame.
 
-use super::feed::Batch;
-use super::trainer::{gradients, upload_labels};
+use super::source::Source;
+use super::trainer::gradients;
 use super::{Feed, OnNan, Position, Trainer};
 use crate::Backend;
-use crate::device::Role;
 use crate::device::guard::Policy;
 use crate::error::{NotFinite, Place};
 use crate::nn::Module;
 use crate::ops::cross_entropy::{Meter, Reading};
-use crate::tape::Tape;
+use crate::tape::{Shard, Tape};
 use crate::{Error, Result, Shape};
 
 impl<B: Backend, N: Module<B>> Trainer<B, N> {
@@ -43,7 +42,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
 
     /// Goes back to the first step of which something was not finite: position, optimiser's counters and running loss are
     /// those before it, as the weights are. Returns whether there was such a step.
-    fn go_back(&mut self) -> Result<bool> {
+    pub(super) fn go_back(&mut self) -> Result<bool> {
         let reading = self.meter.read(&self.backend)?;
         self.position.step = self.position.step.saturating_sub(reading.held as u32);
         self.optimizer.uncount(reading.held as u64);
@@ -58,26 +57,53 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn find_not_finite(&self, images: &[B::Scalar], shape: Shape, labels: &[u8]) -> Result<Option<NotFinite>> {
-        let x = self.backend.upload(Role::Activation, images)?;
-        self.look(x, shape, |backend, logits| upload_labels(backend, labels, logits.c()))
+        self.look(&Source::host(images, labels, shape))
     }
 
-    fn look(
-        &self,
-        x: B::Buf,
-        shape: Shape,
-        labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
-    ) -> Result<Option<NotFinite>> {
-        let tape = Tape::checked(&self.backend, self.mode());
-        let mut meter = Meter::with(&self.backend, Policy::Count)?;
+    /// [`Trainer::find_not_finite`], in the shards of this rank, one after the other.
+    fn look(&self, source: &Source<'_, B>) -> Result<Option<NotFinite>> {
+        let batch = source.batch();
+        let Some(shards) = &self.shards else { return self.look_at(source, None) };
+        for (index, ..) in
+            shards.order().leaves().filter(|(index, ..)| !shards.order().images(*index, batch).is_empty())
+        {
+            if let Some(found) = self.look_at(source, Some(Shard { index: index as u32, batch }))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn look_at(&self, source: &Source<'_, B>, shard: Option<Shard>) -> Result<Option<NotFinite>> {
+        let backend = &self.backend;
+        let (x, shape, labels) = match (shard, &self.shards) {
+            (Some(Shard { index, batch }), Some(shards)) => {
+                source.part(backend, shards.order().images(index as usize, batch))?
+            }
+            _ => source.whole(backend)?,
+        };
+        let tape = Tape::checked(backend, self.mode()).of_shard(shard);
+        let mut meter = Meter::with(backend, Policy::Count)?;
         match gradients(&self.net, tape, x, shape, labels, self.label_smoothing, &mut meter) {
             Ok(_) => {
-                let loss = meter.read(&self.backend)?.loss;
+                let loss = meter.read(backend)?.loss;
                 Ok((!loss.is_finite()).then(|| NotFinite::loss(loss, Place::Loss)))
             }
             Err(Error::NotFinite(found)) => Ok(Some(found)),
             Err(error) => Err(error),
         }
+    }
+
+    /// What the first rank with a finding has found: the own finding, or another rank's in its words.
+    fn first_finding(&self, own: Option<NotFinite>) -> Result<Option<NotFinite>> {
+        let Some(group) = self.shards.as_ref().and_then(|shards| shards.group()) else { return Ok(own) };
+        let said = group.exchange(own.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes())?;
+        let Some(rank) = said.iter().position(|said| !said.is_empty()) else { return Ok(None) };
+        if rank == group.rank() {
+            return Ok(own);
+        }
+        let found = String::from_utf8_lossy(&said[rank]).into_owned();
+        Ok(Some(NotFinite::uncounted(Place::Rank { rank, found })))
     }
 }
 
@@ -88,17 +114,12 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         *self.recorded.get_mut() = Default::default();
         let known = self.go_back()?;
         let Position { epoch, step } = self.position;
-        let batch = train.epoch_from(epoch, step as usize)?.next();
-        let found = match batch {
-            Some(Batch::Loaded(batch, shape)) if known => self.find_not_finite(&batch.images, shape, &batch.labels),
-            Some(Batch::Resident(data, step)) if known => {
-                let places = data.batch(step);
-                let shape = data.shape(places.len());
-                let gathered = data.gather(places);
-                gathered.and_then(|(x, labels)| self.look(x, shape, |_, _| Ok(labels)))
-            }
+        let mut batches = train.epoch_from(epoch, step as usize)?;
+        let found = match batches.next() {
+            Some(batch) if known => self.look(&batch.source()),
             _ => Ok(Some(NotFinite::uncounted(Place::Step))),
         };
+        let found = found.and_then(|found| self.first_finding(found));
         let found = match found {
             Ok(Some(found)) => found,
             // Every value of the passes is finite, so those of the update were not.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Resident;
+use super::source::Source;
 use crate::Backend;
 use crate::data::{self, Loader};
 use crate::{Result, Shape};
@@ -42,11 +43,23 @@ pub(super) enum Batch<'a, B: Backend> {
 }
 
 impl<B: Backend> Batch<'_, B> {
-    /// The number of images.
+    /// The number of images, those of other ranks included.
     pub(super) fn len(&self) -> usize {
         match self {
-            Batch::Loaded(batch, _) => batch.len(),
+            Batch::Loaded(batch, _) => batch.of,
             Batch::Resident(data, step) => data.batch(*step).len(),
+        }
+    }
+}
+
+impl<B: Backend<Scalar = f32>> Batch<'_, B> {
+    pub(super) fn source(&self) -> Source<'_, B> {
+        match self {
+            Batch::Loaded(batch, shape) => {
+                let (images, labels, shape) = (&batch.images[..], &batch.labels[..], shape.with_batch(batch.len()));
+                Source::Host { images, labels, shape, first: batch.first, batch: batch.of }
+            }
+            Batch::Resident(data, step) => Source::Resident { data, places: data.batch(*step) },
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{Feed, OnNan, Position, Trainer};
 use crate::Backend;
 use crate::error::{NotFinite, Place};
 use crate::nn::Module;
-use crate::ops::cross_entropy::{Pending, Reading};
+use crate::ops::cross_entropy::Reading;
 use crate::optim::{Schedule, require_rate};
 use crate::{Error, Result};
 
@@ -124,6 +124,9 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// [`Error::Data`] without training or without test images; [`Error::Config`] for a rate that is not positive and
     /// finite in f32, for a schedule that [`Schedule::validate`] refuses, and for a position beyond the epoch's last step.
     ///
+    /// [`Error::Ranks`] if the steps are [divided](Trainer::divide) over ranks of which one is lost. The trainer is that after the
+    /// last complete step then, and can be saved.
+    ///
     /// [`Error::Diverged`] as soon as the host learns that something of a step is not finite, which may be some steps later;
     /// it names the step and the op. The trainer has gone back to that step then: its weights, its optimiser, its position
     /// and its running loss are those before the step, so [`Run::save`](super::Run::save) saves what can be resumed. Where
@@ -142,6 +145,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         let (train, test) = (train.into(), test.into());
         self.set_on_nan(options.on_nan)?;
         match self.epochs(train, test, options, on_event) {
+            Err(error) if self.has_lost(&error) => Err(self.lost(error)),
             Err(Error::Diverged { found: NotFinite { place: Place::Step, .. }, .. }) => Err(self.diverged(train)?),
             ended => ended,
         }
@@ -175,6 +179,8 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         self.optimizer.set_updates(steps as u64 * u64::from(options.epochs));
         let mut first = true;
         let mut lag = Lag::new();
+        // Ranks have to do the same at the same step, so they do not ask whether a reading has arrived.
+        let alone = self.group().is_none();
         while self.position.epoch < options.epochs {
             let epoch = self.position.epoch;
             if self.position.step == 0 {
@@ -188,9 +194,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 let step = self.position.step as usize;
                 let images = batch.len();
                 match batch {
-                    Batch::Loaded(batch, shape) => {
-                        self.step(&batch.images, shape, &batch.labels, rate(epoch, step))?;
-                    }
+                    Batch::Loaded(..) => self.step_on(&batch.source(), rate(epoch, step))?,
                     Batch::Resident(data, _) => {
                         self.step_resident(data, rate(epoch, step))?;
                     }
@@ -203,7 +207,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                     let reading = self.reading_later()?;
                     arrived.extend(lag.ask(Awaited { step: self.position.step, told, reading }));
                 }
-                arrived.extend(lag.take(at_once, Pending::is_done)?);
+                arrived.extend(lag.take(at_once, |pending| if alone { pending.is_done() } else { Ok(false) })?);
                 let mut reading = None;
                 for Awaited { step, told, reading: pending } in arrived {
                     let read = self.require_finite(pending.wait()?, Position { epoch, step })?;
@@ -211,7 +215,9 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 }
                 self.epoch_time += started.elapsed();
                 let event = Event::Step { position: self.position, steps, images, reading };
-                if on_event(self, event)?.is_break() {
+                let wish = on_event(self, event)?.is_break();
+                let due = at_once || (step + 1).is_multiple_of(B::VOTES_EVERY);
+                if self.vote(wish, due)? {
                     let started = Instant::now();
                     // Waits for the device. A step that was not finite is named here, since there is no later reading.
                     self.reading()?;
@@ -247,7 +253,8 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             };
             self.position = Position { epoch: epoch + 1, step: 0 };
             let health = Health::of(&learned, &scored, test.loader().dataset().classes());
-            if on_event(self, Event::Epoch { metrics, health })?.is_break() {
+            let wish = on_event(self, Event::Epoch { metrics, health })?.is_break();
+            if self.vote(wish, true)? {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -264,21 +271,28 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         feed: impl Into<Feed<'a, B>>,
         on_batch: &mut dyn FnMut(&Self, usize) -> Result<ControlFlow<()>>,
     ) -> Result<Option<Reading>> {
+        let feed = feed.into();
+        if let Some(group) = self.group() {
+            return self.evaluate_divided(group, feed, on_batch);
+        }
         self.scores.borrow_mut().reset(&self.backend)?;
         let mut done = 0;
-        for batch in feed.into().epoch_from(0, 0)? {
+        for batch in feed.epoch_from(0, 0)? {
             done += batch.len();
-            match batch {
-                Batch::Loaded(batch, shape) => {
-                    self.score(&batch.images, shape, &batch.labels, &mut self.scores.borrow_mut())?;
-                }
-                Batch::Resident(data, step) => self.score_resident(data, step)?,
-            }
+            self.evaluate_batch(&batch)?;
             if on_batch(self, done)?.is_break() {
                 return Ok(None);
             }
         }
         self.scores.borrow().read(&self.backend).map(Some)
+    }
+
+    /// Adds a batch to the evaluation under way.
+    pub(super) fn evaluate_batch(&self, batch: &Batch<'_, B>) -> Result<()> {
+        match batch {
+            Batch::Loaded(..) => self.score_on(&batch.source(), &mut self.scores.borrow_mut()),
+            Batch::Resident(data, step) => self.score_resident(data, *step),
+        }
     }
 }
 

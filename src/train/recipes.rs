@@ -3,6 +3,7 @@
 use super::{OnNan, Preset, TrainConfig};
 use crate::data::{DataName, Flip, Normalization, known};
 use crate::device::Precision;
+use crate::ops::shards::AllReduce;
 use crate::optim::adamw::{BETAS, EPS, WEIGHT_DECAY};
 use crate::optim::{Average, OptimizerKind, Schedule};
 
@@ -17,6 +18,8 @@ impl Preset {
             precision: Precision::Fp32,
             epochs: 10,
             batch_size: 128,
+            shards: 1,
+            allreduce: AllReduce::Tree,
             optimizer: OptimizerKind::Sgd,
             learning_rate: 0.1,
             momentum: 0.0,

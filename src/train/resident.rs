@@ -96,9 +96,10 @@ impl<B: Backend> Resident<B> {
         Ok(())
     }
 
-    /// Gathers the images (NHWC) and labels at these positions of the present epoch's order.
-    pub(super) fn gather(&self, places: Range<usize>) -> Result<(B::Buf, B::Bytes)> {
-        let n = places.len();
+    /// Gathers the images (NHWC) and labels `part` of the batch whose first image is at position `first` of the present epoch's
+    /// order.
+    pub(super) fn gather(&self, first: usize, part: Range<usize>) -> Result<(B::Buf, B::Bytes)> {
+        let n = part.len();
         let mut x = self.backend.alloc(Role::Activation, self.shape(n).len())?;
         let mut labels = self.backend.alloc_bytes(n)?;
         let order = self.order();
@@ -107,7 +108,8 @@ impl<B: Backend> Resident<B> {
             labels: &self.labels,
             order: &order.bytes,
             transforms: order.transforms.as_ref(),
-            first: places.start,
+            first,
+            skipped: part.start,
         };
         self.resizer.gather(&self.backend, &selection, &mut x, &mut labels)?;
         Ok((x, labels))

@@ -1,18 +1,23 @@
 //! The trainer: one training step at a time, on arrays of the host or on a data set in device memory.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::recorded::{Recorded, Work};
+use super::shards::Shards;
+use super::source::{Labels, Source};
 use super::{OnNan, Resident};
 use crate::Backend;
-use crate::device::{Real, Role, StepScalars};
+use crate::device::{Real, StepScalars};
 use crate::nn::{Module, params_mut, predict};
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
+use crate::ops::shards::AllReduce;
 use crate::optim::{Optimizer, require_rate};
-use crate::tape::{Grads, Mode, Tape, Var};
+use crate::ranks::Group;
+use crate::tape::{Grads, Mode, Tape};
 use crate::{Error, Result, Shape};
 
 /// The position of a run: the epoch, from 0, and the number of steps done in it.
@@ -42,6 +47,8 @@ pub struct Trainer<B: Backend, N: Module<B>> {
     /// The meter of the evaluation under way. Its buffer never moves, because recordings contain its address.
     pub(super) scores: RefCell<Meter<B>>,
     pub(super) recorded: RefCell<Recorded<B>>,
+    /// `None` for whole batches on a single rank.
+    pub(super) shards: Option<Shards<B>>,
 }
 
 /// The counts before a step.
@@ -68,7 +75,30 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             meter: Meter::with(backend, OnNan::default().policy())?,
             scores: RefCell::new(Meter::new(backend)?),
             recorded: RefCell::default(),
+            shards: None,
         })
+    }
+
+    /// Cuts the batch of every step into `shards` parts, whose gradients are added in one order, so that the bits of the weights
+    /// depend on the number of shards alone, and not on the number of ranks that share them. On a single rank the parts are run one
+    /// after the other, which trains batches whose activations do not fit the device together.
+    ///
+    /// With `group` all of its ranks call this and then train alike: each step is one of all ranks, each of which runs its part.
+    /// Their networks, optimisers and positions must be the same.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for no shards, more than 4096, or fewer than ranks; [`Error::Ranks`] if a rank is lost, or if what joins
+    /// the devices cannot be used; [`Error::Memory`].
+    pub fn divide(&mut self, shards: usize, all_reduce: AllReduce, group: Option<&Arc<Group>>) -> Result<()> {
+        let alone = group.is_none_or(|group| group.ranks() == 1);
+        super::shards::require(shards)?;
+        self.shards = match shards {
+            1 if alone => None,
+            _ => Some(Shards::new(&self.backend, &self.net, &self.meter, shards, all_reduce, group)?),
+        };
+        // What is recorded has the work of the earlier division.
+        self.recorded = RefCell::default();
+        Ok(())
     }
 
     /// One training step at learning rate `rate`: forward, loss, backward, update. It advances `position.step` and adds
@@ -80,11 +110,15 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// below its number of classes; [`Error::Config`] as by [`Optimizer::step`] and
     /// [`params_mut`], and after step `u32::MAX` of an epoch. Nothing is updated or counted then.
     pub fn step(&mut self, images: &[B::Scalar], shape: Shape, labels: &[u8], rate: f64) -> Result<()> {
+        self.step_on(&Source::host(images, labels, shape), rate)
+    }
+
+    /// [`Trainer::step`] on a batch of which this rank may have its own part alone.
+    pub(super) fn step_on(&mut self, source: &Source<'_, B>, rate: f64) -> Result<()> {
         require_rate(rate)?;
         let next = self.next_step()?;
-        let x = self.backend.upload(Role::Activation, images)?;
         let mark = self.mark()?;
-        let learned = self.learn(x, shape, rate, |backend, logits| upload_labels(backend, labels, logits.c()));
+        let learned = self.learn(source, rate);
         if learned.is_err() {
             // The first error is the one to report.
             drop(self.back_to(mark));
@@ -127,8 +161,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let mark = if replays { None } else { Some(self.mark()?) };
         let mut recorded = std::mem::take(self.recorded.get_mut());
         let replayed = recorded.run(&backend, work, self.record.then_some(&scalars), &mut || {
-            let (x, labels) = data.gather(places.clone())?;
-            self.learn(x, data.shape(n), rate, |_, logits| data.require_classes(logits.c()).map(|()| labels))
+            self.learn(&Source::Resident { data, places: places.clone() }, rate)
         });
         *self.recorded.get_mut() = recorded;
         if let (Err(_), Some(mark)) = (&replayed, mark) {
@@ -166,17 +199,20 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         self.meter.back_to(&self.backend, mark.meter)
     }
 
-    /// Forward, loss, backward, update. `labels` gets the logits' shape and returns the labels on the device, checked.
-    fn learn(
-        &mut self,
-        x: B::Buf,
-        shape: Shape,
-        rate: f64,
-        labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
-    ) -> Result<()> {
-        let tape = Tape::new(&self.backend, self.mode());
-        let grads = gradients(&self.net, tape, x, shape, labels, self.label_smoothing, &mut self.meter)?;
-        self.optimizer.step(params_mut(&mut self.net)?, &grads, rate)
+    /// Forward, loss, backward, update.
+    fn learn(&mut self, source: &Source<'_, B>, rate: f64) -> Result<()> {
+        let (backend, smoothing, mode) = (&self.backend, self.label_smoothing, self.mode());
+        let whole;
+        let grads = match &mut self.shards {
+            Some(shards) => shards.gradients(backend, &self.net, mode, source, smoothing, &mut self.meter)?,
+            None => {
+                let (x, shape, labels) = source.whole(backend)?;
+                let tape = Tape::new(backend, mode);
+                whole = gradients(&self.net, tape, x, shape, labels, smoothing, &mut self.meter)?;
+                &whole
+            }
+        };
+        self.optimizer.step(params_mut(&mut self.net)?, grads, rate)
     }
 
     /// The mode of a training step at the present position.
@@ -201,8 +237,15 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn score(&self, images: &[B::Scalar], shape: Shape, labels: &[u8], meter: &mut Meter<B>) -> Result<()> {
-        let (tape, logits) = self.forward(self.backend.upload(Role::Activation, images)?, shape, Mode::Inference)?;
-        tape.score(&logits, &upload_labels(&self.backend, labels, logits.shape().c())?, meter)
+        self.score_on(&Source::host(images, labels, shape), meter)
+    }
+
+    pub(super) fn score_on(&self, source: &Source<'_, B>, meter: &mut Meter<B>) -> Result<()> {
+        let (x, shape, labels) = source.whole(&self.backend)?;
+        let mut tape = Tape::new(&self.backend, Mode::Inference);
+        let x = tape.constant(x, shape)?;
+        let logits = self.net.forward(&mut tape, x)?;
+        tape.score(&logits, &labels.checked(&self.backend, logits.shape().c())?, meter)
     }
 
     /// [`Trainer::score`] of step `step` of the epoch whose order is on the device, added to the evaluation under way.
@@ -214,22 +257,12 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let work = Work::scoring(data.id, n, &self.net);
         let scalars = self.record.then_some(&scalars);
         let replayed = self.recorded.borrow_mut().run(&self.backend, work, scalars, &mut || {
-            let (x, labels) = data.gather(places.clone())?;
-            let (tape, logits) = self.forward(x, data.shape(n), Mode::Inference)?;
-            data.require_classes(logits.shape().c())?;
-            tape.score(&logits, &labels, &mut self.scores.borrow_mut())
+            self.score_on(&Source::Resident { data, places: places.clone() }, &mut self.scores.borrow_mut())
         })?;
         if replayed {
             self.scores.borrow_mut().count(n);
         }
         Ok(())
-    }
-
-    fn forward(&self, x: B::Buf, shape: Shape, mode: Mode) -> Result<(Tape<B>, Var<B>)> {
-        let mut tape = Tape::new(&self.backend, mode);
-        let x = tape.constant(x, shape)?;
-        let logits = self.net.forward(&mut tape, x)?;
-        Ok((tape, logits))
     }
 
     /// Mean loss and accuracy of the steps since the last [`Trainer::reset_reading`], each before its update. Waits for
@@ -264,32 +297,20 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     }
 }
 
-/// The gradients of a training step: forward, loss, backward on `tape`. `labels` is as for `learn`.
+/// The gradients of a training step: forward, loss, backward on `tape`.
 pub(super) fn gradients<B: Backend>(
     net: &impl Module<B>,
     mut tape: Tape<B>,
     x: B::Buf,
     shape: Shape,
-    labels: impl FnOnce(&B, Shape) -> Result<B::Bytes>,
+    labels: Labels<'_, B>,
     smoothing: f64,
     meter: &mut Meter<B>,
 ) -> Result<Grads<B>> {
     let x = tape.constant(x, shape)?;
     let logits = net.forward(&mut tape, x)?;
-    let labels = labels(tape.backend(), logits.shape())?;
+    let labels = labels.checked(tape.backend(), logits.shape().c())?;
     let loss = tape.smoothed_cross_entropy(&logits, &labels, smoothing, meter)?;
     drop(logits);
     tape.backward(loss)
-}
-
-/// Uploads labels after checking on the host that each is below `classes`. A kernel could report an error only if the
-/// host waited for it.
-///
-/// # Errors
-/// [`Error::Label`] for the first label that is not.
-pub(super) fn upload_labels<B: Backend>(backend: &B, labels: &[u8], classes: usize) -> Result<B::Bytes> {
-    if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
-        return Err(Error::Label { op: "cross_entropy", label: labels[position], position, classes });
-    }
-    backend.upload_bytes(labels)
 }

@@ -76,7 +76,18 @@ impl Tensors {
     /// taken as the bytes come: about the file's size in f32.
     pub(super) fn read_safetensors(path: &Path, first: &[u8], rest: File) -> Result<Self> {
         let size = rest.metadata().map_err(Error::io("read", path))?.len();
-        let mut file = first.chain(rest);
+        Self::read(path, size, first.chain(rest))
+    }
+
+    /// The contents of a file that [`Tensors::save`] wrote elsewhere. Errors name it as if it lay at `path`.
+    ///
+    /// # Errors
+    /// As [`Tensors::load`].
+    pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        Self::read(path, bytes.len() as u64, bytes)
+    }
+
+    fn read(path: &Path, size: u64, mut file: impl Read) -> Result<Self> {
         let no_safetensors = |problem: String| Error::weights(path)(format!("not a safetensors file: {problem}"));
         let cut_short = |e: io::Error| match e.kind() {
             io::ErrorKind::UnexpectedEof => no_safetensors("it is cut short; get the file again".into()),

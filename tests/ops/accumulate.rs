@@ -142,7 +142,7 @@ fn gradients_of_weights_and_bias_are_the_same_alone_and_together<B: Backend>(bac
 fn mask(probability: f64) -> Mask {
     let Mode::Training { seed, epoch, step } = TRAINING else { unreachable!() };
     Mask {
-        stream: Stream::new(seed, Purpose::Dropout { index: 0 }, epoch, step),
+        stream: Stream::new(seed, Purpose::Dropout { index: 0, shard: 0 }, epoch, step),
         threshold: (probability * 2f64.powi(32)) as u32,
         scale: 1.0 / (1.0 - probability),
     }

@@ -98,7 +98,7 @@ pub fn check<B: Backend>(backend: &B, batches: &Batches) {
         let mut y = backend.alloc_bytes(batch.len()).unwrap();
         let first = batch.step * batches.batch;
         let transforms = transforms.as_ref();
-        let selection = Selection { images: &images, labels: &labels, order: &order, transforms, first };
+        let selection = Selection { images: &images, labels: &labels, order: &order, transforms, first, skipped: 0 };
         resizer.gather(backend, &selection, &mut x, &mut y).unwrap();
         let wanted: Vec<f64> = batch.images.iter().map(|&pixel| f64::from(pixel)).collect();
         let wanted = backend.upload(Role::Activation, &case::scalars(&wanted)).unwrap();
@@ -118,7 +118,8 @@ fn what_does_not_fit_is_refused() {
         let mut x = backend.alloc(Role::Activation, x).unwrap();
         let order = backend.upload_bytes(&order).unwrap();
         let transforms = None;
-        let selection = Selection { images: &bytes(images), labels: &bytes(labels), order: &order, transforms, first };
+        let selection =
+            Selection { images: &bytes(images), labels: &bytes(labels), order: &order, transforms, first, skipped: 0 };
         resizer.gather(&backend, &selection, &mut x, &mut bytes(y))
     };
     gather(1, 18, 3, &[2, 0, 1], 1, 40, 2).unwrap();

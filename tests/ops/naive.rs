@@ -203,7 +203,8 @@ fn pool_dx(dims: [usize; 4], window: usize, stride: usize, y: [usize; 4], x: &[f
 /// `value`, at `index`, after dropout. The mask is drawn by memory order.
 fn dropped(shape: Shape, probability: f64, value: f64, index: usize) -> Sum {
     let Mode::Training { seed, epoch, step } = TRAINING else { unreachable!() };
-    let word = Stream::new(seed, Purpose::Dropout { index: 0 }, epoch, step).word(layout::place(shape, index));
+    let word =
+        Stream::new(seed, Purpose::Dropout { index: 0, shard: 0 }, epoch, step).word(layout::place(shape, index));
     if f64::from(word) < (probability * 2f64.powi(32)).floor() {
         return Sum::default();
     }

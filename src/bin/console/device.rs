@@ -1,6 +1,7 @@
 //! The choice of a backend, which only this module makes.
 
 use clap::Args;
+use mlpconv::ranks::Place;
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Cpu, Error, Precision, Result};
 #[cfg(feature = "cuda")]
@@ -74,19 +75,53 @@ impl<'a> Earlier<'a> {
     }
 }
 
-/// Resolves the options. An option left out takes its value from what is `earlier`.
+/// The share of a machine that a process has where nothing names another: all of it, or that of a rank.
+#[derive(Clone, Copy, Default)]
+pub struct Share {
+    /// The GPU.
+    pub ordinal: usize,
+    /// Threads of the CPU backend; `None` for as many as there are cores.
+    pub threads: Option<usize>,
+    /// Whether there are other ranks. A GPU of an earlier process is then only a kind of device.
+    pub of_rank: bool,
+}
+
+impl Share {
+    /// The share of a rank: the ranks of a machine take its GPUs in turn, and an equal part of its cores each.
+    pub fn of(place: &Place) -> Self {
+        #[cfg(feature = "cuda")]
+        let gpus = mlpconv::device::cuda::devices().map_or(1, |devices| devices.len().max(1));
+        #[cfg(not(feature = "cuda"))]
+        let gpus = 1;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = Some((cores / place.local_ranks.max(1)).max(1));
+        Share { ordinal: place.local_rank % gpus, threads, of_rank: true }
+    }
+}
+
+/// Resolves the options for a process that has the machine to itself. An option left out takes its value from what is
+/// `earlier`.
 ///
 /// # Errors
 /// For an unknown device name, a GPU that cannot be used, or a precision that the device does not have.
 pub fn choose(args: &DeviceArgs, earlier: Option<&Earlier>) -> Result<Choice> {
+    choose_within(Share::default(), args, earlier)
+}
+
+/// [`choose`] for a process that has a share of the machine.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_within(share: Share, args: &DeviceArgs, earlier: Option<&Earlier>) -> Result<Choice> {
     let asked = args.device.as_deref().map(|device| (device, "as --device says"));
     let before = earlier.and_then(|earlier| Some((earlier.device?, earlier.why.as_str())));
     let precision = args.precision.or(earlier.and_then(|earlier| earlier.precision));
     match asked.or(before).unwrap_or(("auto", "")) {
-        ("auto", _) => auto(args, earlier, precision),
-        ("cpu", why) => cpu(args, earlier, precision, why.into()),
+        ("auto", _) => auto(share, args, earlier, precision),
+        ("cpu", why) => cpu(share, args, earlier, precision, why.into()),
         (device, why) if device == "cuda" || device.starts_with("cuda:") => {
-            let ordinal = device.strip_prefix("cuda:").map_or(Ok(0), str::parse);
+            let named = device.strip_prefix("cuda:").filter(|_| asked.is_some() || !share.of_rank);
+            let ordinal = named.map_or(Ok(share.ordinal), str::parse);
             let not_a_number = |_| {
                 let problem = "what follows the colon is not a number; --device takes cuda or cuda:N".into();
                 Error::Device { device: device.into(), problem }
@@ -104,7 +139,13 @@ pub fn choose(args: &DeviceArgs, earlier: Option<&Earlier>) -> Result<Choice> {
     }
 }
 
-fn cpu(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>, why: String) -> Result<Choice> {
+fn cpu(
+    share: Share,
+    args: &DeviceArgs,
+    earlier: Option<&Earlier>,
+    precision: Option<Precision>,
+    why: String,
+) -> Result<Choice> {
     if let Some(precision) = precision.filter(|precision| *precision != Precision::Fp32) {
         let remedy = match (args.precision, earlier) {
             (None, Some(earlier)) => format!(", {}; add --precision fp32", earlier.why),
@@ -113,7 +154,7 @@ fn cpu(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision
         let problem = format!("({why}) the CPU computes in fp32 alone, not in {precision}{remedy}, or use a GPU");
         return Err(Error::Device { device: "cpu".into(), problem });
     }
-    let backend = Chosen::Cpu(match args.threads {
+    let backend = Chosen::Cpu(match args.threads.or(share.threads) {
         Some(threads) => Cpu::with_threads(threads)?,
         None => Cpu::new(),
     });
@@ -139,12 +180,13 @@ fn cuda(ordinal: usize, _: Option<Precision>, _: String) -> Result<Choice> {
 
 /// A GPU if one can be used, else the CPU. The lack of a GPU is never an error.
 #[cfg(feature = "cuda")]
-fn auto(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>) -> Result<Choice> {
+fn auto(share: Share, args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>) -> Result<Choice> {
     // `--threads` is an option of the CPU backend, so it selects the CPU.
     if args.threads.is_some() {
-        return cpu(args, earlier, precision, "as --threads is an option of the CPU's".into());
+        return cpu(share, args, earlier, precision, "as --threads is an option of the CPU's".into());
     }
-    match cuda(0, precision, "the first GPU; --device cpu is the other choice".into()) {
+    let which = if share.of_rank { "this rank's GPU" } else { "the first GPU" };
+    match cuda(share.ordinal, precision, format!("{which}; --device cpu is the other choice")) {
         Ok(choice) => Ok(choice),
         Err(error) => {
             let why = match error {
@@ -155,12 +197,12 @@ fn auto(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precisio
                 }
                 other => other.to_string(),
             };
-            cpu(args, earlier, precision, why)
+            cpu(share, args, earlier, precision, why)
         }
     }
 }
 
 #[cfg(not(feature = "cuda"))]
-fn auto(args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>) -> Result<Choice> {
-    cpu(args, earlier, precision, "this build has no CUDA backend".into())
+fn auto(share: Share, args: &DeviceArgs, earlier: Option<&Earlier>, precision: Option<Precision>) -> Result<Choice> {
+    cpu(share, args, earlier, precision, "this build has no CUDA backend".into())
 }

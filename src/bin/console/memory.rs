@@ -1,6 +1,7 @@
 //! The batch that fits: what a training step takes by its size, against the memory that there is.
 
 use mlpconv::nn::Nin;
+use mlpconv::ops::shards::Order;
 use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Error, Result};
 
@@ -37,9 +38,10 @@ impl Steps {
         let mut sizes = Vec::new();
         let mut batch = config.batch_size;
         while batch > 0 {
-            let summary = summarize(config.preset, net, batch, channels, config.resize)?;
-            let step = summary.training_bytes(config.precision, state);
-            sizes.push((batch, step + batches * summary.input.len() * size_of::<f32>()));
+            // One shard of a batch is in memory at a time.
+            let summary = summarize(config.preset, net, batch.div_ceil(config.shards), channels, config.resize)?;
+            let step = summary.training_bytes(config.precision, state) + shards_bytes(config.shards, summary.params());
+            sizes.push((batch, step + batches * summary.input.with_batch(batch).len() * size_of::<f32>()));
             batch /= 2;
         }
         let spare = if batches > 0 { SPARE } else { 0 };
@@ -96,6 +98,11 @@ impl Steps {
     fn asked(&self) -> (usize, usize) {
         self.sizes.first().copied().unwrap_or_default()
     }
+}
+
+/// Bytes of the gradients that wait to be added, for a rank that runs all shards of a step, and of their sum.
+fn shards_bytes(shards: usize, params: usize) -> usize {
+    if shards == 1 { 0 } else { (Order::new(shards, 1, 0).room() + 1) * params * size_of::<f32>() }
 }
 
 fn too_large(problem: String) -> Error {

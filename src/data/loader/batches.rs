@@ -27,6 +27,10 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// The number of this batch in its epoch, from 0.
     pub step: usize,
+    /// Images of the whole batch before these: other than 0 where the loader has a [share](super::Loader::with_share).
+    pub first: usize,
+    /// Images of the whole batch.
+    pub of: usize,
     pub(super) spare: Arc<SpareBuffers>,
 }
 
@@ -36,7 +40,7 @@ impl Batch {
         self.labels.len()
     }
 
-    /// Never true of a loader's batch: an epoch has no batch without images.
+    /// True only where a loader's [share](super::Loader::with_share) has nothing of a small batch.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

@@ -2,6 +2,7 @@
 
 mod batches;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -50,6 +51,27 @@ pub struct Loader {
     /// `[channels, LEVELS]`: the number of each grey level.
     levels: Arc<[f32]>,
     spare: Arc<SpareBuffers>,
+    share: Share,
+}
+
+/// A share of every batch: of `of` equal parts those from `first` to before `last`. Part `i` of `n` images begins at image
+/// `⌊i · n / of⌋`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub first: usize,
+    pub last: usize,
+    pub of: usize,
+}
+
+impl Share {
+    /// All of a batch.
+    pub const WHOLE: Share = Share { first: 0, last: 1, of: 1 };
+
+    /// The images of a batch of `images`.
+    pub fn images(&self, images: usize) -> Range<usize> {
+        let start = |part: usize| (part as u128 * images as u128 / self.of as u128) as usize;
+        start(self.first)..start(self.last)
+    }
 }
 
 impl Loader {
@@ -90,7 +112,22 @@ impl Loader {
         let normalization = Normalization::default();
         let levels = normalization.levels(dataset.channels())?.into();
         let spare = Arc::default();
-        Ok(Loader { dataset, config, augmentation: None, resizer, normalization, levels, spare })
+        let share = Share::WHOLE;
+        Ok(Loader { dataset, config, augmentation: None, resizer, normalization, levels, spare, share })
+    }
+
+    /// The same loader with a share of every batch alone, as a rank runs it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a share of no parts, or beyond its parts.
+    pub fn with_share(mut self, share: Share) -> Result<Self> {
+        if share.first >= share.last || share.last > share.of {
+            let Share { first, last, of } = share;
+            return Err(Error::config("share", format!("parts {first} to {last} of {of}; it needs one at least")));
+        }
+        self.share = share;
+        Ok(self)
     }
 
     /// The same loader with every image changed by `augmentation`.
@@ -212,8 +249,11 @@ impl Worker {
         let extents = [dataset.height(), dataset.width(), dataset.channels()];
         let (mut changed, mut resized) = (vec![0; extents.iter().product()], vec![0; self.image]);
         let mut scratch = Vec::new();
-        for (step, indices) in self.order.chunks(config.batch_size).enumerate().skip(first_step) {
+        for (step, whole) in self.order.chunks(config.batch_size).enumerate().skip(first_step) {
+            let own = self.loader.share.images(whole.len());
+            let indices = &whole[own.clone()];
             let mut batch = self.batch(step, indices);
+            (batch.first, batch.of) = (own.start, whole.len());
             for (out, &index) in batch.images.chunks_exact_mut(self.image).zip(indices) {
                 let mut image = dataset.image(index as usize);
                 if let Some(transform) = self.loader.transform(self.epoch, index) {
@@ -244,7 +284,7 @@ impl Worker {
         labels.extend(indices.iter().map(|&index| dataset.labels()[index as usize]));
         kept.clear();
         kept.extend_from_slice(indices);
-        Batch { images, labels, indices: kept, step, spare: spare.clone() }
+        Batch { images, labels, indices: kept, step, first: 0, of: indices.len(), spare: spare.clone() }
     }
 }
 

@@ -93,10 +93,6 @@ impl Args {
         self.address(buf.map_or(0, Buf::overwritten))
     }
 
-    pub(crate) fn optional_bytes(self, bytes: Option<&Bytes>) -> Self {
-        self.address(bytes.map_or(0, Bytes::address))
-    }
-
     pub(crate) fn optional_bytes_mut(self, bytes: Option<&mut Bytes>) -> Self {
         self.address(bytes.map_or(0, |bytes| bytes.address()))
     }

@@ -12,14 +12,11 @@ impl AdamW for Cuda {
         let guard = guard.map_or(Ok(0), |words| self.changed(words))?;
         let scalars = self.rate_and_corrections(step.rate, step.corrections)?;
         for items in items.chunks(ADAMW_ITEMS) {
-            let entries = items.iter().map(|item| Entry {
-                param: item.param,
-                grad: item.grad,
-                states: [Some(item.exp_avg), Some(item.exp_avg_sq)],
-                rate_multiplier: item.rate_multiplier,
-                decay_multiplier: item.decay_multiplier,
+            let entries = items.iter().map(|item| {
+                let states = [Some(&*item.exp_avg), Some(&*item.exp_avg_sq)];
+                Entry::new(self, item.param, item.grad, states, [item.rate_multiplier, item.decay_multiplier])
             });
-            let table = Table::<8, ADAMW_ITEMS>::new(self, entries)?;
+            let table = Table::<8, ADAMW_ITEMS>::new(entries.collect::<Result<_>>()?);
             let Some(geometry) = table.geometry() else { continue };
             let args = Args::new().address(guard).address(scalars.address).value(table.rows()).int(table.len());
             let args = args.float(step.weight_decay).float(step.exp_avg_weight);

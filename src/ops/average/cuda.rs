@@ -13,14 +13,8 @@ impl Average for Cuda {
         let keep = self.keep(keep)?;
         for items in items.chunks(SGD_ITEMS) {
             // An average moves by its parameter as a parameter does by its gradient.
-            let entries = items.iter().map(|item| Entry {
-                param: item.average,
-                grad: item.param,
-                states: [None],
-                rate_multiplier: 1.0,
-                decay_multiplier: 1.0,
-            });
-            let table = Table::<7, SGD_ITEMS>::new(self, entries)?;
+            let entries = items.iter().map(|item| Entry::new(self, item.average, item.param, [None], [1.0; 2]));
+            let table = Table::<7, SGD_ITEMS>::new(entries.collect::<Result<_>>()?);
             let Some(geometry) = table.geometry() else { continue };
             let args = Args::new().address(guard).address(keep.address).value(table.rows()).int(table.len());
             self.launch("average", "average", geometry, args)?;

@@ -1,7 +1,7 @@
 //! Softmax cross-entropy on the CPU: on one thread, in order, in f64, because logits are a few thousand numbers.
 
-use super::CrossEntropy;
 use super::guard::{LATE, NOW, Policy, SAMPLES_LEFT_OUT, STEPS_LEFT_OUT};
+use super::{CrossEntropy, Extents};
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
 use crate::{Error, Result};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 impl<T: Real> CrossEntropy for Cpu<T> {
     fn cross_entropy(
         &self,
-        [n, classes]: [usize; 2],
+        Extents { classes, batch, n }: Extents,
         logits: &Buf<T>,
         labels: &Buf<u8>,
         smoothing: f64,
@@ -41,28 +41,41 @@ impl<T: Real> CrossEntropy for Cpu<T> {
                 for c in 0..classes {
                     let onehot = if c == label { 1.0 } else { 0.0 };
                     let target = (1.0 - smoothing) * onehot + smoothing / classes as f64;
-                    dlogits[i * classes + c] = T::from_f64((shifted(c).exp() / sum - target) / n as f64);
+                    dlogits[i * classes + c] = T::from_f64((shifted(c).exp() / sum - target) / batch as f64);
                 }
             }
         }
-        let late = meter[LATE];
-        meter[STEPS_LEFT_OUT] += late;
-        meter[LATE] = T::zero();
-        let finite = T::from_f64(loss).is_finite() && logits.iter().all(|logit| logit.is_finite());
-        let left_out = match Policy::of(meter) {
-            Policy::Count => false,
-            Policy::Skip => !finite,
-            Policy::Stop => !finite || meter[STEPS_LEFT_OUT] > T::zero(),
-        };
-        meter[NOW] = if left_out { T::one() } else { T::zero() };
-        if left_out {
-            meter[SAMPLES_LEFT_OUT] += T::from_f64(n as f64);
-            meter[STEPS_LEFT_OUT] += T::one();
+        let whole = logits.iter().all(|logit| logit.is_finite());
+        let sums = [T::from_f64(loss), T::from_f64(hits as f64), T::from_f64(flat as f64)];
+        if Policy::of(meter) == Policy::Shard {
+            meter[..3].copy_from_slice(&sums);
+            if !whole {
+                meter[0] = T::nan();
+            }
         } else {
-            meter[0] += T::from_f64(loss);
-            meter[1] += T::from_f64(hits as f64);
-            meter[2] += T::from_f64(flat as f64);
+            settle(meter, sums, n, whole);
         }
         Ok(())
+    }
+}
+
+/// Adds the sums of a step of so many samples, or leaves the step out; `whole` if none of its numbers but these may be other than
+/// finite.
+pub(crate) fn settle<T: Real>(meter: &mut [T], sums: [T; 3], samples: usize, whole: bool) {
+    let late = meter[LATE];
+    meter[STEPS_LEFT_OUT] += late;
+    meter[LATE] = T::zero();
+    let finite = whole && sums[0].is_finite();
+    let left_out = match Policy::of(meter) {
+        Policy::Count | Policy::Shard => false,
+        Policy::Skip => !finite,
+        Policy::Stop => !finite || meter[STEPS_LEFT_OUT] > T::zero(),
+    };
+    meter[NOW] = if left_out { T::one() } else { T::zero() };
+    if left_out {
+        meter[SAMPLES_LEFT_OUT] += T::from_f64(samples as f64);
+        meter[STEPS_LEFT_OUT] += T::one();
+    } else {
+        meter.iter_mut().zip(sums).for_each(|(meter, sum)| *meter += sum);
     }
 }

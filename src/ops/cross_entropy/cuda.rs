@@ -1,7 +1,7 @@
 //! Softmax cross-entropy on a GPU: one block, a warp to a row. Labels are not checked: a label beyond the classes makes
 //! the loss NaN.
 
-use super::CrossEntropy;
+use super::{CrossEntropy, Extents};
 use crate::Result;
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
 
@@ -15,7 +15,7 @@ fn geometry(n: usize) -> Geometry {
 impl CrossEntropy for Cuda {
     fn cross_entropy(
         &self,
-        [n, classes]: [usize; 2],
+        Extents { n, classes, batch }: Extents,
         logits: &Buf,
         labels: &Bytes,
         smoothing: f64,
@@ -24,7 +24,8 @@ impl CrossEntropy for Cuda {
     ) -> Result<()> {
         let logits = self.operand(logits)?;
         let args = Args::new().address(self.changed(meter)?).optional_output(dlogits).input(&logits).bytes(labels);
-        self.launch("cross_entropy", "cross_entropy", geometry(n), args.int(n).int(classes).float(smoothing as f32))
+        let args = args.int(n).int(classes).int(batch).float(smoothing as f32);
+        self.launch("cross_entropy", "cross_entropy", geometry(n), args)
     }
 }
 

@@ -12,9 +12,21 @@ use crate::device::{Buffer, Device, Download, Real, Role};
 use crate::tape::{Loss, Tape, Var};
 use crate::{Error, Result};
 
+pub(crate) use cpu::settle;
+
+/// The extents of a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extents {
+    /// Rows of logits.
+    pub n: usize,
+    pub classes: usize,
+    /// Rows that the mean is over: `n`, or more if the rows are a shard of a batch.
+    pub batch: usize,
+}
+
 /// The kernel of softmax cross-entropy.
 pub trait CrossEntropy: Device {
-    /// For logits `[n, classes]`, which are `extents`, and labels `[n]`, adds three sums over rows to `meter` `[8]`:
+    /// For logits `[n, classes]` and labels `[n]`, adds three sums over rows to `meter` `[9]`:
     ///
     /// * `meter[0]`: the losses, `Σ_n Σ_c −target[n, c] · ln softmax(logits[n])[c]`, where `target = (1 − smoothing) ·
     ///   onehot(labels) + smoothing / classes` (label smoothing as in PyTorch; 0 for none);
@@ -24,17 +36,18 @@ pub trait CrossEntropy: Device {
     /// The other words are the update's guard: with `late = meter[6]` and the policy `meter[7]`, `meter[4] += late` and
     /// `meter[6] = 0`. The batch is left out, `meter[5] = 1`, if the policy is not 0 and a logit or the batch's loss is not
     /// finite, or if the policy is 2 and `meter[4] > 0`; else `meter[5] = 0`. A batch that is left out adds nothing to the
-    /// sums, its `n` to `meter[3]`, and 1 to `meter[4]`.
+    /// sums, its `n` to `meter[3]`, and 1 to `meter[4]`. With policy 3 the sums are a shard's: they overwrite those of `meter`,
+    /// the loss is NaN if a logit is not finite, and the other words stay.
     ///
     /// `dlogits`, if wanted, is overwritten by the gradient of the *mean* loss,
-    /// `(softmax(logits) − target) / n`.
+    /// `(softmax(logits) − target) / batch`.
     ///
     /// # Errors
     /// [`Error::Label`] on the CPU if a label is not below `classes`. A GPU does not check labels; the loss is NaN
     /// then.
     fn cross_entropy(
         &self,
-        extents: [usize; 2],
+        extents: Extents,
         logits: &Self::Buf,
         labels: &Self::Bytes,
         smoothing: f64,
@@ -68,8 +81,8 @@ pub struct Reading {
     /// the elements of the update that would not have been.
     #[serde(default)]
     pub skipped: usize,
-    /// For a meter that stops: the steps since the first of which something was not finite, that step included. Nothing of
-    /// the later ones is in the means or in the weights.
+    /// The steps since the first that was not done, that step included: one of which something was not finite, for a meter that
+    /// stops, or one in which a rank was lost. Nothing of the later ones is in the means or in the weights.
     #[serde(skip)]
     pub held: usize,
 }
@@ -89,14 +102,22 @@ impl<B: Device> Pending<B> {
 
     /// Waits for the download and returns the reading.
     pub fn wait(self) -> Result<Reading> {
-        let words = self.words.wait()?;
+        let reading = Reading::of_sums(&self.words.wait()?, self.samples);
+        Ok(Reading { skipped: self.skipped.saturating_add(reading.skipped), ..reading })
+    }
+}
+
+impl Reading {
+    /// The means by a meter's words, over `samples` samples.
+    pub(crate) fn of_sums(words: &[impl Real], samples: usize) -> Self {
         let count = |word: usize| words[word].to_f64() as usize;
-        let samples = self.samples.saturating_sub(count(guard::SAMPLES_LEFT_OUT));
+        let samples = samples.saturating_sub(count(guard::SAMPLES_LEFT_OUT));
         let mean = |sum: usize| words[sum].to_f64() / samples.max(1) as f64;
         let (loss, accuracy, flat) = (mean(0), mean(1), mean(2));
         let left_out = count(guard::STEPS_LEFT_OUT).saturating_add(count(guard::LATE));
-        let (skipped, held) = if Policy::of(&words) == Policy::Stop { (0, left_out) } else { (left_out, 0) };
-        Ok(Reading { loss, accuracy, flat, samples, skipped: self.skipped.saturating_add(skipped), held })
+        let (skipped, held) = if Policy::of(words) == Policy::Stop { (0, left_out) } else { (left_out, 0) };
+        let held = held.saturating_add(count(guard::LOST));
+        Reading { loss, accuracy, flat, samples, skipped, held }
     }
 }
 
@@ -112,6 +133,11 @@ impl<B: Device> Meter<B> {
         let mut meter = Meter { words, policy, samples: 0, skipped: 0 };
         meter.reset(backend)?;
         Ok(meter)
+    }
+
+    /// The words, for kernels.
+    pub(crate) fn guard(&self) -> &Guard<B> {
+        &self.words
     }
 
     /// The policy from the next [`Meter::set`] or [`Meter::reset`] on.
@@ -170,7 +196,7 @@ impl<B: Device> Meter<B> {
 
 impl<B: CrossEntropy> Tape<B> {
     /// The mean cross-entropy of `logits` `[N, classes]` against `labels` `[N]`, for [`Tape::backward`]. Adds losses,
-    /// hits and flat rows to `meter`.
+    /// hits and flat rows to `meter`. On the tape of a [shard](Tape::of_shard) it is the shard's share of the batch's mean.
     ///
     /// # Errors
     /// [`Error::Shape`] if `logits` is not a non-empty matrix or there are not N labels. [`Error::Label`] on the CPU if
@@ -197,7 +223,8 @@ impl<B: CrossEntropy> Tape<B> {
         require_smoothing(smoothing)?;
         let backend = self.backend().clone();
         let mut gradient = backend.alloc(Role::Activation, logits.shape().len())?;
-        run(&backend, logits, labels, smoothing, Some(&mut gradient), meter)?;
+        let batch = self.shard().map(|shard| shard.batch);
+        run(&backend, logits, labels, smoothing, Some(&mut gradient), meter, batch)?;
         self.require_finite_loss("cross_entropy", &gradient)?;
         Ok(Loss { logits: logits.clone(), gradient, guard: meter.words.clone() })
     }
@@ -207,7 +234,7 @@ impl<B: CrossEntropy> Tape<B> {
     /// # Errors
     /// As [`Tape::cross_entropy`].
     pub fn score(&self, logits: &Var<B>, labels: &B::Bytes, meter: &mut Meter<B>) -> Result<()> {
-        run(self.backend(), logits, labels, 0.0, None, meter)
+        run(self.backend(), logits, labels, 0.0, None, meter, None)
     }
 }
 
@@ -227,6 +254,7 @@ fn run<B: CrossEntropy>(
     smoothing: f64,
     gradient: Option<&mut B::Buf>,
     meter: &mut Meter<B>,
+    batch: Option<usize>,
 ) -> Result<()> {
     let shape = logits.shape();
     let &[n, classes] = shape.dims() else {
@@ -235,7 +263,8 @@ fn run<B: CrossEntropy>(
     if n == 0 || classes == 0 || labels.len() != n {
         return Err(Error::shape("cross_entropy", format!("{} labels for logits {shape}", labels.len())));
     }
-    backend.cross_entropy([n, classes], &logits.data, labels, smoothing, gradient, &mut meter.words.words())?;
+    let extents = Extents { n, classes, batch: batch.unwrap_or(n) };
+    backend.cross_entropy(extents, &logits.data, labels, smoothing, gradient, &mut meter.words.words())?;
     meter.count(n);
     Ok(())
 }

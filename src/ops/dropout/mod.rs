@@ -46,8 +46,9 @@ impl<B: Dropout> Tape<B> {
         if probability == 0.0 {
             return Ok(x.clone());
         }
+        let shard = self.shard().map_or(0, |shard| shard.index);
         let mask = Mask {
-            stream: Stream::new(seed, Purpose::Dropout { index }, epoch, step),
+            stream: Stream::new(seed, Purpose::Dropout { index, shard }, epoch, step),
             threshold: (probability * 2f64.powi(32)) as u32,
             scale: 1.0 / (1.0 - probability),
         };

@@ -16,7 +16,8 @@ impl<T: Real> Gather for Cpu<T> {
         x: &mut Buf<T>,
         y: &mut Buf<u8>,
     ) -> Result<()> {
-        let Selection { images, labels, order, transforms, first } = *selection;
+        let Selection { images, labels, order, transforms, first, skipped } = *selection;
+        let first = first + skipped;
         let ([h, w], [p, q], channels) = (resizer.from, resizer.to, resizer.resizer.channels());
         let (from, to) = (h * w * channels, p * q * channels);
         let (words, _) = order.as_chunks::<4>();

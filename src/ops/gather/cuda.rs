@@ -1,6 +1,7 @@
 //! Gather on a GPU: launches of `kernels/gather.cu`.
 
 use super::{DeviceResizer, Gather, Selection};
+use crate::data::Transform;
 use crate::device::Buffer;
 use crate::device::cuda::tiles::{GATHER_SHARED, THREADS};
 use crate::device::cuda::{Args, Buf, Bytes, Cuda, Geometry};
@@ -53,10 +54,17 @@ impl Gather for Cuda {
         let too_far = || Error::shape("gather", format!("images of {h}x{w} cannot be shrunk to {p}x{q} on a GPU"));
         let tile = tile(&rows.first, rows.taps, q * channels).ok_or_else(too_far)?;
         let n = y.len();
-        let Selection { images, labels, order, transforms, first } = *selection;
+        let Selection { images, labels, order, transforms, first, skipped } = *selection;
         let first = self.first(first as u32)?;
-        let args = Args::new().output(x).bytes_mut(y).bytes(images).bytes(labels).bytes(order);
-        let args = args.optional_bytes(transforms).bytes(&resizer.level_table).bytes(&rows.table).bytes(&columns.table);
+        let args = Args::new().output(x).bytes_mut(y).bytes(images).bytes(labels);
+        // The kernel adds `first`, which lies in device memory.
+        let args = args.address(order.address() + (skipped * size_of::<u32>()) as u64);
+        let skip = |transforms: &Bytes| transforms.address() + (skipped * Transform::WORDS * size_of::<i32>()) as u64;
+        let args = args
+            .address(transforms.map_or(0, skip))
+            .bytes(&resizer.level_table)
+            .bytes(&rows.table)
+            .bytes(&columns.table);
         let args = args.address(first.address).value(labels.len() as u32);
         let args = args.int(h).int(w).int(p).int(q).int(rows.taps).int(columns.taps);
         let args = args.int(tile.rows).int(tile.columns).int(tile.stride).int(channels);

@@ -9,7 +9,7 @@ use crate::data::{Filters, Normalization, Resizer, Transform};
 use crate::device::{Buffer, Device};
 use crate::{Error, Result};
 
-/// The selection of a batch from a data set: image `b` of the batch is image number `order[first + b]`.
+/// The selection of a batch, or of a part of it, from a data set: image `b` of the part is image number `order[first + skipped + b]`.
 pub struct Selection<'a, D: Device> {
     /// The images of the data set, NHWC, a byte a channel.
     pub images: &'a D::Bytes,
@@ -22,12 +22,14 @@ pub struct Selection<'a, D: Device> {
     pub transforms: Option<&'a D::Bytes>,
     /// The index in `order` of the batch's first image.
     pub first: usize,
+    /// Images of the batch before those that are wanted: others may gather these. Unlike `first` it is baked into a recording.
+    pub skipped: usize,
 }
 
 /// The kernel of gather.
 pub trait Gather: Device {
-    /// For each `b < n`, where `n` is the length of `y`, and `i = order[first + b]`:
-    /// `x[b] = level(resize(change(images[i])))` and `y[b] = labels[i]`, where `change` is what `transforms[first + b]` says
+    /// For each `b < n`, where `n` is the length of `y`, and `i = order[first + skipped + b]`:
+    /// `x[b] = level(resize(change(images[i])))` and `y[b] = labels[i]`, where `change` is what `transforms[first + skipped + b]` says
     /// and `level` is value / 255, normalised. `x` is NHWC. The caller has checked that lengths agree with each other and with
     /// the resizer.
     ///
@@ -105,7 +107,8 @@ impl<D: Gather> DeviceResizer<D> {
     /// # Errors
     /// [`Error::Shape`] if lengths do not agree with each other or with the resizer; otherwise as [`Gather::gather`].
     pub fn gather(&self, device: &D, selection: &Selection<'_, D>, x: &mut D::Buf, y: &mut D::Bytes) -> Result<()> {
-        let Selection { images, labels, order, transforms, first } = *selection;
+        let Selection { images, labels, order, transforms, first, skipped } = *selection;
+        let first = first.saturating_add(skipped);
         let ([h, w], [p, q], n) = (self.from, self.to, y.len());
         let channels = self.resizer.channels();
         let agree = labels.len().checked_mul(h * w * channels) == Some(images.len())

@@ -12,14 +12,11 @@ impl Sgd for Cuda {
         let guard = guard.map_or(Ok(0), |words| self.changed(words))?;
         let rate = self.rate(step.rate)?;
         for items in items.chunks(SGD_ITEMS) {
-            let entries = items.iter().map(|item| Entry {
-                param: item.param,
-                grad: item.grad,
-                states: [item.velocity.as_deref()],
-                rate_multiplier: item.rate_multiplier,
-                decay_multiplier: item.decay_multiplier,
+            let entries = items.iter().map(|item| {
+                let multipliers = [item.rate_multiplier, item.decay_multiplier];
+                Entry::new(self, item.param, item.grad, [item.velocity.as_deref()], multipliers)
             });
-            let table = Table::<7, SGD_ITEMS>::new(self, entries)?;
+            let table = Table::<7, SGD_ITEMS>::new(entries.collect::<Result<_>>()?);
             let Some(geometry) = table.geometry() else { continue };
             let args = Args::new().address(guard).address(rate.address).value(table.rows()).int(table.len());
             let args = args.float(step.momentum).float(step.weight_decay).flag(step.nesterov);

@@ -44,6 +44,7 @@ use history::{METRICS, RESULTS};
 use lock::Lock;
 use scores::SCORES;
 pub use scores::Score;
+pub use state::restore;
 use tensorboard::EVENTS;
 pub use tensorboard::EventFile;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -83,11 +83,29 @@ impl Run {
     /// Reads the state file, and checks it by itself; `None` if there is none.
     pub(super) fn read_state(&self) -> Result<Option<Saved>> {
         let path = self.state();
-        let tensors = match Tensors::load(&path) {
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
-            tensors => tensors?,
-        };
-        let problem = |problem: String| Error::weights(&path)(problem);
+        match Tensors::load(&path) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            tensors => Saved::of(&path, tensors?).map(Some),
+        }
+    }
+
+    /// The state file as it was last saved, for [`restore`] on other machines; `None` if nothing was saved yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read.
+    pub fn state_bytes(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.state();
+        match fs::read(&path) {
+            Err(source) if source.kind() == ErrorKind::NotFound => Ok(None),
+            bytes => bytes.map(Some).map_err(Error::io("read", path)),
+        }
+    }
+}
+
+impl Saved {
+    /// The state in the tensors of a file, checked by itself.
+    fn of(path: &Path, tensors: Tensors) -> Result<Self> {
+        let problem = |problem: String| Error::weights(path)(problem);
         let text = tensors.note().ok_or_else(|| problem("it does not say how far the run had come".into()))?;
         #[derive(Deserialize)]
         struct Format {
@@ -106,9 +124,67 @@ impl Run {
         if note.format >= 2 && !tensors.is_sealed() {
             return Err(problem("its checksum is missing: the file is damaged".into()));
         }
-        Ok(Some(Saved { tensors, note }))
+        Ok(Saved { tensors, note })
     }
 
+    /// Gives the state to a new trainer. Errors name it as that of the file at `path`.
+    fn give_to<B: Backend, N: Module<B>>(self, path: &Path, trainer: &mut Trainer<B, N>) -> Result<()> {
+        let Saved { tensors, note } = self;
+        let optimizer = &mut trainer.optimizer;
+        if note.optimizer != optimizer.name() {
+            let (saved, present) = (note.optimizer, optimizer.name());
+            return Err(Error::OtherOptimizer { path: path.into(), saved, present });
+        }
+        let known: Vec<_> = optimizer.counters().into_iter().map(|(name, _)| name).collect();
+        let mut counters = Vec::new();
+        for name in known {
+            match note.counters.get(name) {
+                Some(value) => counters.push((name, *value)),
+                // What an older version did not count begins at zero.
+                None if note.format < FORMAT && !note.counters.is_empty() => {}
+                None => return Err(Error::weights(path)(format!("it lacks the optimiser's number {name}"))),
+            }
+        }
+        let names = optimizer.tensor_names();
+        let prefixes: Vec<String> = names.iter().map(|name| prefix(name)).collect();
+        let mut state = Vec::new();
+        for (name, prefix) in names.iter().zip(&prefixes) {
+            let tensors = tensors.beside(&trainer.net, prefix, path)?;
+            if tensors.is_empty() && note.position != Position::default() {
+                return Err(Error::weights(path)(format!("it lacks the optimiser's tensors {prefix}*")));
+            }
+            state.push((name, tensors));
+        }
+        tensors.give_to(&trainer.backend, &mut trainer.net, &prefixes, path)?;
+        let params = trainer.net.params();
+        for (name, tensors) in &state {
+            for (owner, values) in tensors {
+                if let Some((_, param)) = params.iter().find(|(known, _)| known == owner) {
+                    optimizer.set_tensor(name, param, values)?;
+                }
+            }
+        }
+        drop(params);
+        for (name, value) in counters {
+            optimizer.set_counter(name, value)?;
+        }
+        trainer.position = note.position;
+        trainer.epoch_time = Duration::try_from_secs_f64(note.seconds).unwrap_or_default();
+        trainer.set_reading(note.reading)
+    }
+}
+
+/// Restores the state of another process's run, its file's bytes as [`Run::state_bytes`] gives them, into a new trainer. `origin`
+/// names it in errors.
+///
+/// # Errors
+/// [`Error::Weights`] if the state is damaged, does not fit the network or lacks a part; [`Error::OtherOptimizer`].
+pub fn restore<B: Backend, N: Module<B>>(bytes: &[u8], origin: &str, trainer: &mut Trainer<B, N>) -> Result<()> {
+    let path = Path::new(origin);
+    Saved::of(path, Tensors::of_bytes(path, bytes)?)?.give_to(path, trainer)
+}
+
+impl Run {
     /// Reads the state file of a run that goes on, and settles what differs in the files beside it; `None` if nothing
     /// was saved yet, so that the run begins anew from its settings.
     pub(super) fn saved(&mut self) -> Result<Option<Saved>> {
@@ -249,48 +325,7 @@ impl Run {
             );
             return Err(Error::run(&self.folder, problem));
         }
-        let path = self.state();
-        let optimizer = &mut trainer.optimizer;
-        if note.optimizer != optimizer.name() {
-            let (saved, present) = (note.optimizer, optimizer.name());
-            return Err(Error::OtherOptimizer { path, saved, present });
-        }
-        let known: Vec<_> = optimizer.counters().into_iter().map(|(name, _)| name).collect();
-        let mut counters = Vec::new();
-        for name in known {
-            match note.counters.get(name) {
-                Some(value) => counters.push((name, *value)),
-                // What an older version did not count begins at zero.
-                None if note.format < FORMAT && !note.counters.is_empty() => {}
-                None => return Err(Error::weights(&path)(format!("it lacks the optimiser's number {name}"))),
-            }
-        }
-        let names = optimizer.tensor_names();
-        let prefixes: Vec<String> = names.iter().map(|name| prefix(name)).collect();
-        let mut state = Vec::new();
-        for (name, prefix) in names.iter().zip(&prefixes) {
-            let tensors = tensors.beside(&trainer.net, prefix, &path)?;
-            if tensors.is_empty() && note.position != Position::default() {
-                return Err(Error::weights(&path)(format!("it lacks the optimiser's tensors {prefix}*")));
-            }
-            state.push((name, tensors));
-        }
-        tensors.give_to(&trainer.backend, &mut trainer.net, &prefixes, &path)?;
-        let params = trainer.net.params();
-        for (name, tensors) in &state {
-            for (owner, values) in tensors {
-                if let Some((_, param)) = params.iter().find(|(known, _)| known == owner) {
-                    optimizer.set_tensor(name, param, values)?;
-                }
-            }
-        }
-        drop(params);
-        for (name, value) in counters {
-            optimizer.set_counter(name, value)?;
-        }
-        trainer.position = note.position;
-        trainer.epoch_time = Duration::try_from_secs_f64(note.seconds).unwrap_or_default();
-        trainer.set_reading(note.reading)?;
+        Saved { tensors, note }.give_to(&self.state(), trainer)?;
         self.settle_best(trainer)
     }
 }

@@ -7,7 +7,7 @@ use mlpconv::device::{Grad, Memory, Role, StepScalars};
 use mlpconv::ops::adamw::{self, AdamW, AdamWStep};
 use mlpconv::ops::average::{self, Average};
 use mlpconv::ops::conv2d::Conv2d;
-use mlpconv::ops::cross_entropy::CrossEntropy;
+use mlpconv::ops::cross_entropy::{CrossEntropy, Extents};
 use mlpconv::ops::dropout::{Dropout, Mask};
 use mlpconv::ops::flatten::Flatten;
 use mlpconv::ops::fusion::{Fuse, Fusion, Verdict};
@@ -19,7 +19,9 @@ use mlpconv::ops::pointwise_maxpool::PointwiseMaxPool;
 use mlpconv::ops::pointwise_pair::{PairShape, PointwisePair};
 use mlpconv::ops::relu::Relu;
 use mlpconv::ops::sgd::{self, Sgd, SgdStep};
+use mlpconv::ops::shards::{Addition, Shards};
 use mlpconv::ops::{Affine, ChainWanted, Params, Wanted};
+use mlpconv::ranks::Group;
 use mlpconv::shape::{ConvShape, PoolShape};
 use mlpconv::{Backend, Device, Result, Shape};
 
@@ -208,7 +210,7 @@ impl<B: Backend<Scalar = f32>> Flatten for Faulty<B> {
 impl<B: Backend<Scalar = f32>> CrossEntropy for Faulty<B> {
     fn cross_entropy(
         &self,
-        extents: [usize; 2],
+        extents: Extents,
         logits: &B::Buf,
         labels: &B::Bytes,
         smoothing: f64,
@@ -344,6 +346,44 @@ impl<B: Backend<Scalar = f32>> Average for Faulty<B> {
     fn average(&self, keep: f32, items: &mut [average::Item<'_, Self>], guard: Option<&mut B::Buf>) -> Result<()> {
         let inner = items.iter_mut().map(|item| average::Item { param: item.param, average: &mut *item.average });
         self.inner.average(keep, &mut inner.collect::<Vec<_>>(), guard)
+    }
+}
+
+impl<B: Backend<Scalar = f32>> Shards for Faulty<B> {
+    type Communicator = B::Communicator;
+
+    const VOTES_EVERY: usize = B::VOTES_EVERY;
+
+    fn join(&self, group: &Arc<Group>) -> Result<B::Communicator> {
+        self.inner.join(group)
+    }
+    fn shard_pack(&self, gradients: &[(&B::Buf, usize)], nodes: &mut B::Buf) -> Result<()> {
+        self.inner.shard_pack(gradients, nodes)
+    }
+    fn shard_unpack(&self, nodes: &B::Buf, gradients: &mut [(&mut B::Buf, usize)]) -> Result<()> {
+        self.inner.shard_unpack(nodes, gradients)
+    }
+    fn shard_add(&self, nodes: &mut B::Buf, addition: Addition, len: usize) -> Result<()> {
+        self.inner.shard_add(nodes, addition, len)
+    }
+    fn shard_clear(&self, nodes: &mut B::Buf, at: usize, len: usize) -> Result<()> {
+        self.inner.shard_clear(nodes, at, len)
+    }
+    fn all_gather(&self, with: &B::Communicator, own: &B::Buf, len: usize, all: &mut B::Buf) -> Result<()> {
+        self.inner.all_gather(with, own, len, all)
+    }
+    fn all_reduce(&self, with: &B::Communicator, nodes: &mut B::Buf, len: usize) -> Result<()> {
+        self.inner.all_reduce(with, nodes, len)
+    }
+    fn shard_count(
+        &self,
+        with: Option<&B::Communicator>,
+        nodes: &B::Buf,
+        at: usize,
+        samples: usize,
+        meter: &mut B::Buf,
+    ) -> Result<()> {
+        self.inner.shard_count(with, nodes, at, samples, meter)
     }
 }
 

@@ -16,7 +16,7 @@ use super::stop::Stop;
 use crate::console::memory::Steps;
 use crate::console::report::Renewal;
 use crate::console::view::{End, View};
-use crate::console::{output, say, say_in_one, signals};
+use crate::console::{note, output, say, say_in_one, signals};
 
 /// What an end needs besides the run.
 pub struct Ending<'a> {
@@ -66,15 +66,22 @@ impl Ending<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Says where a run was saved that has lost a rank; the error follows.
+    pub fn lost(&self, run: &Run, position: Position) {
+        note(format_args!("a rank was lost {}; saved to {}", place(position), run.weights().display()));
+        note(format_args!(
+            "go on with any number of ranks, up to {}: {}",
+            run.config().shards,
+            resumption(self.args, run.folder())
+        ));
+    }
+
     /// Ends the process of a run that is saved and not done.
     pub fn interrupted(&self, run: &Run, position: Position, stop: Option<Stop>, view: &mut View) -> ExitCode {
-        let Position { epoch, step } = position;
-        let place = match step {
-            0 => format!("after epoch {epoch}"),
-            _ => format!("in epoch {}, after step {step}", epoch + 1),
-        };
+        let place = place(position);
         let what = match stop {
             Some(Stop::Time(limit)) => format!("time limit of {limit} reached"),
+            Some(Stop::Rank) => "interrupted on another rank".into(),
             _ => "interrupted".into(),
         };
         let (weights, resume) = (run.weights(), resumption(self.args, run.folder()));
@@ -86,6 +93,14 @@ impl Ending<'_> {
             Some(Stop::Output(error)) => output::failed(error),
             _ => ExitCode::SUCCESS,
         }
+    }
+}
+
+/// The place of a run that is not done, in words.
+fn place(Position { epoch, step }: Position) -> String {
+    match step {
+        0 => format!("after epoch {epoch}"),
+        _ => format!("in epoch {}, after step {step}", epoch + 1),
     }
 }
 

@@ -8,6 +8,7 @@ mod init;
 mod options;
 mod overfit;
 mod prepared;
+mod ranks;
 mod scores;
 mod settings;
 mod settings_file;
@@ -16,12 +17,14 @@ mod stop;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use mlpconv::train::{Change, DataHashes, Event, Position, Run};
-use mlpconv::{Backend, Result};
+use mlpconv::ranks::{Group, Place};
+use mlpconv::train::{Change, DataHashes, Event, Position, Run, TrainConfig};
+use mlpconv::{Backend, Error, Result};
 
 use super::data::limited;
-use super::device::{Choice, Earlier, on_device};
+use super::device::{Choice, Earlier, Share, on_device};
 use super::report::Renewal;
 use super::saving::Saving;
 use super::view::{About, End, Progress, View};
@@ -42,17 +45,44 @@ use stop::{Limits, Stalled, Stop};
 /// # Errors
 /// [`Error`](mlpconv::Error) for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
-    let progress = args.process.progress.settle();
-    let resumed = args.run.resume.as_ref().map(|folder| resume(folder, &args)).transpose()?;
+    let alone = args.run.dry_run || args.run.overfit_batch.is_some();
+    let group = if alone { None } else { ranks::meet()? };
+    let ended = train_as_rank(args, group.as_ref());
+    if let Some(group) = group {
+        group.leave(ended.as_ref().err().map(ToString::to_string).as_deref());
+    }
+    ended
+}
+
+fn train_as_rank(args: TrainArgs, group: Option<&Arc<Group>>) -> Result<ExitCode> {
+    let first = group.is_none_or(|group| group.rank() == 0);
+    // One rank is enough to tell of the training that is common to all.
+    let progress = if first { args.process.progress } else { Progress::None };
+    let progress = progress.settle();
+    let resumed = args.run.resume.as_ref().filter(|_| first);
+    let resumed = resumed.map(|folder| resume(folder, &args)).transpose()?;
+    let known = match group {
+        Some(group) => ranks::share_settings(group, resumed.as_ref().map(Run::config))?,
+        None => resumed.as_ref().map(|run| run.config().clone()),
+    };
     let file = args.run.config.as_deref().map(SettingsFile::read).transpose()?;
-    let earlier = match &resumed {
-        Some(run) => Some(Earlier::of_run(run.config())),
+    let earlier = match &known {
+        Some(config) => Some(Earlier::of_run(config)),
         None => file.as_ref().map(SettingsFile::device),
     };
-    let device = super::device::choose(&args.device, earlier.as_ref())?;
-    on_device!(device.backend.clone(), backend => {
-        train_on(args, progress, resumed, file.as_ref(), &device, backend)
-    })
+    let share = group.map_or_else(Share::default, |group| Share::of(group.place()));
+    let device = super::device::choose_within(share, &args.device, earlier.as_ref())?;
+    let from = From { resumed, known, file: file.as_ref() };
+    on_device!(device.backend.clone(), backend => train_on(args, progress, from, group, &device, backend))
+}
+
+/// What the settings of a run come from besides the options.
+struct From<'a> {
+    /// The run that goes on, on the rank that has its folder.
+    resumed: Option<Run>,
+    /// The settings of that run, on all ranks.
+    known: Option<TrainConfig>,
+    file: Option<&'a SettingsFile>,
 }
 
 /// Opens the run of a folder to go on with it, with the settings that the options change.
@@ -76,27 +106,37 @@ fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
 fn train_on<B: Backend<Scalar = f32>>(
     args: TrainArgs,
     progress: Progress,
-    resumed: Option<Run>,
-    file: Option<&SettingsFile>,
+    From { resumed, known, file }: From<'_>,
+    group: Option<&Arc<Group>>,
     device: &Choice,
     backend: B,
 ) -> Result<ExitCode> {
-    let config = match &resumed {
-        Some(run) => run.config().clone(),
-        None => resolve(&args, file, device).map_err(|error| locate(error, &args, file))?,
+    let ranks = group.map_or(1, |group| group.ranks());
+    let goes_on = known.is_some();
+    let config = match known {
+        Some(config) => config,
+        None => resolve(&args, file, device, ranks).map_err(|error| locate(error, &args, file))?,
     };
-    let why = match (&resumed, args.network.preset, file.filter(|file| file.settings.contains_key("preset"))) {
-        (Some(_), ..) => "as the run began".into(),
-        (_, Some(_), _) => "as --preset says".into(),
-        (.., Some(file)) => file.why(),
-        _ if args.network.init.as_ref().is_some_and(|init| init.is_dir()) => "that of the weights".into(),
-        _ => device.why_preset.to_owned(),
-    };
+    if let Some(group) = group {
+        ranks::agree_on_settings(group, &config)?;
+    }
+    let why =
+        match (goes_on.then_some(()), args.network.preset, file.filter(|file| file.settings.contains_key("preset"))) {
+            (Some(_), ..) => "as the run began".into(),
+            (_, Some(_), _) => "as --preset says".into(),
+            (.., Some(file)) => file.why(),
+            _ if args.network.init.as_ref().is_some_and(|init| init.is_dir()) => "that of the weights".into(),
+            _ => device.why_preset.to_owned(),
+        };
     let prepared = Prepared::new(&config, device, &backend).map_err(|error| locate(error, &args, file))?;
     if args.run.dry_run {
         return dry_run(&config, prepared, device, &backend, &why);
     }
     prepared.lines(&config, device, &backend, &why).iter().for_each(say);
+    if let Some(group) = group {
+        let Place { launcher, address, .. } = group.place();
+        say(format_args!("ranks    {ranks} by {launcher}, joined at {address}; {} shards a step", config.shards));
+    }
     if config.erasing > 0.0 && config.erasing_rest >= config.epochs {
         let (rest, epochs) = (config.erasing_rest, config.epochs);
         note(format_args!(
@@ -111,10 +151,24 @@ fn train_on<B: Backend<Scalar = f32>>(
     let data = data.load()?;
     say(format_args!("data     {} in {}", data.title, data.source));
     let hashes = DataHashes::of(&data);
+    if let Some(group) = group {
+        ranks::agree_on_data(group, &hashes)?;
+    }
     let (title, train, test) = (data.title, data.train, data.test);
     let finally = limited(test, config.test_limit);
     let [train, test] = config.divided(train, finally.clone())?;
     let (train, test) = (config.train_loader(train)?, config.test_loader(test)?);
+
+    if let Some(group) = group.filter(|group| group.rank() > 0) {
+        return ranks::follow(
+            group,
+            &config,
+            [ranks::own_part(train, &config, Some(group))?, test],
+            net,
+            device,
+            &backend,
+        );
+    }
 
     // A run that goes on has its weights in its state; one that was never saved begins again.
     if resumed.as_ref().is_none_or(|run| !run.has_state()) {
@@ -122,7 +176,6 @@ fn train_on<B: Backend<Scalar = f32>>(
     }
     let mut trainer = config.trainer(&backend, net)?;
     signals::listen()?;
-    let goes_on = resumed.is_some();
     let mut run = match resumed {
         Some(run) => run,
         None => {
@@ -173,6 +226,9 @@ fn train_on<B: Backend<Scalar = f32>>(
             None => (epoch >= epochs).then(|| format!("all {epochs} epochs are done")),
         };
         if let Some(ended) = ended {
+            if let Some(group) = group {
+                ranks::share_start(group, None)?;
+            }
             say(ended);
             return ending.done(&mut run, &trainer, &mut report, &mut view);
         }
@@ -180,8 +236,13 @@ fn train_on<B: Backend<Scalar = f32>>(
 
         let config = run.config().clone();
         let options = config.fit_options(args.process.log_every.unwrap_or(progress.readings_every(train.steps())));
+        if let Some(group) = group {
+            let state = run.state_bytes()?.unwrap_or_default();
+            ranks::share_start(group, Some((state, options.report_every)))?;
+        }
+        trainer.divide(config.shards, config.allreduce, group)?;
         let mut saving = Saving::new(args.process.save_every);
-        let train = Images::new(train, device, &backend)?;
+        let train = Images::new(ranks::own_part(train, &config, group)?, device, &backend)?;
         let test = Images::new(test, device, &backend)?;
         let limits = Limits::new(&args, &config);
         let mut stop = None;
@@ -207,9 +268,14 @@ fn train_on<B: Backend<Scalar = f32>>(
             stop = limits.reached(&event, || run.metrics())?;
             Ok(if stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
+        if let Err(Error::Ranks(_)) = &ended {
+            run.save(&trainer)?;
+            ending.lost(&run, trainer.position);
+        }
         // A signal or a failed output after the last epoch changes nothing about the training, which is done.
         let stop = match ended.map_err(|error| steps.explain(&backend, error))? {
-            ControlFlow::Break(()) if trainer.position.epoch < epochs => stop,
+            // Another rank's reason is no less a reason.
+            ControlFlow::Break(()) if trainer.position.epoch < epochs => stop.or(group.map(|_| Stop::Rank)),
             _ => None,
         };
         if let None | Some(Stop::Patience(_)) = stop {

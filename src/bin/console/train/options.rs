@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mlpconv::data::{DataName, Flip, Normalization};
+use mlpconv::ops::shards::AllReduce;
 use mlpconv::optim::{Average, OptimizerKind, RateMultiplier, Schedule};
 use mlpconv::train::{OnNan, Preset};
 
@@ -83,6 +84,14 @@ pub struct CourseArgs {
     /// Images a step
     #[arg(long, value_name = "IMAGES")]
     pub batch_size: Option<usize>,
+    /// Cut the batch of a step into so many equal parts, run in turn or shared by ranks; the weights depend on the number of parts,
+    /// and not on that of ranks [default: one a rank]
+    #[arg(long, value_name = "PARTS")]
+    pub shards: Option<usize>,
+    /// How the gradients of ranks are added: tree, with the same bits for any number of ranks, or nccl, the library's fastest way
+    /// [default: tree]
+    #[arg(long, value_name = "tree|nccl")]
+    pub allreduce: Option<AllReduce>,
     /// Stop early, after this many epochs in a row that did not raise the best test accuracy
     #[arg(long, value_name = "EPOCHS")]
     pub patience: Option<u32>,

@@ -13,11 +13,11 @@ use super::options::TrainArgs;
 use super::settings_file::SettingsFile;
 use crate::console::device::Choice;
 
-/// The settings of the run.
+/// The settings of a run that `ranks` ranks begin.
 ///
 /// # Errors
 /// [`Error::Config`] for a setting out of its range, [`Error::Io`] where there is no working folder.
-pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice) -> Result<TrainConfig> {
+pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice, ranks: usize) -> Result<TrainConfig> {
     let of_weights = settings_of_weights(args, file)?;
     let own = || of_weights.get("preset")?.clone().try_into().ok();
     let preset = args.network.preset.or_else(|| file?.get("preset")).or_else(own).unwrap_or(device.preset);
@@ -31,6 +31,10 @@ pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice) -
         settings.extend(file.settings.clone());
     }
     settings.extend(of_options(args)?);
+    // A shard a rank. Those of another run's weights are not this run's.
+    if args.course.shards.is_none() && file.is_none_or(|file| !file.settings.contains_key("shards")) {
+        settings.insert("shards".into(), toml::Value::try_from(ranks).unwrap_or(toml::Value::Integer(1)));
+    }
     // They are the history of another run.
     settings.remove("changes");
     settings.remove("imported");
@@ -66,6 +70,8 @@ fn of_options(args: &TrainArgs) -> Result<Table> {
     set(entry("test_limit", network.test_limit)?);
     set(entry("epochs", course.epochs)?);
     set(entry("batch_size", course.batch_size)?);
+    set(entry("shards", course.shards)?);
+    set(entry("allreduce", course.allreduce)?);
     set(entry("patience", course.patience)?);
     set(entry("label_smoothing", course.label_smoothing)?);
     set(entry("lsuv", course.lsuv)?);

@@ -20,6 +20,8 @@ pub enum Stop {
     Time(TimeSpan),
     /// The accuracy rises no more.
     Patience(Stalled),
+    /// Another rank has a reason.
+    Rank,
 }
 
 /// Epochs in a row that did not raise the best test accuracy.

@@ -1,0 +1,34 @@
+// A step in shards (src/ops/shards/): the gradients of a shard, or what ranks have sent, as nodes.
+//
+//     shard_copy     param[i] = Σ grad[part · stride + i]         for each item of a table: from gradients to a node, or back
+//     shard_count    meter += sums of the step's shards, or the step is left out (guard.cuh)
+//
+// Nodes are added by `sum` (sum.cu).
+//
+// `shard_copy` has the grid of an update (update.cuh). Block: THREADS.
+// `shard_count`: one block of a warp, of which one thread works. `lost` is null, or a word of the host that is not 0 once a rank is
+// lost: what was gathered then, and is gathered after that, is not what the ranks have sent.
+#include "update.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    shard_copy(const __grid_constant__ Table<1, SGD_ITEMS> table, unsigned items) {
+    const Item<1> &item = own_item(table, items);
+    const Parts parts{item.grad, item.stride, item.parts};
+    const Share share(parts, blockIdx.x - item.first_block, item.len);
+    const float4 sum = sum_of(parts, share);
+    if (share.has_sum()) store_four(item.param + share.at, share.there, sum);
+}
+
+extern "C" __global__ void __launch_bounds__(32)
+    shard_count(Guard *meter, const float *sums, const volatile unsigned *lost, float samples) {
+    if (threadIdx.x != 0) return;
+    Guard words = *meter;
+    if (lost != nullptr && *lost != 0) {
+        words.now = 1.0f;
+        words.samples_left_out += samples;
+        words.lost += 1.0f;
+    } else {
+        settle(words, sums[0], sums[1], sums[2], samples, finite(sums[0]));
+    }
+    *meter = words;
+}

@@ -1,0 +1,135 @@
+//! The ranks of a run: what they agree on before the first step. Rank 0 reads and writes the run folder; the others follow it.
+
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use mlpconv::data::{Loader, Share};
+use mlpconv::nn::Nin;
+use mlpconv::ranks::{Group, Place, Timeouts};
+use mlpconv::train::{DataHashes, TrainConfig, Trainer, restore};
+use mlpconv::{Backend, Error, Result};
+use sha2::{Digest as _, Sha256};
+
+use super::images::Images;
+use crate::console::device::Choice;
+use crate::console::signals;
+
+/// Meets the other ranks, if a launcher has started any.
+///
+/// # Errors
+/// [`Error::Ranks`] for a launcher's variables that are incomplete, or ranks that do not come.
+pub fn meet() -> Result<Option<Arc<Group>>> {
+    match Place::from_environment()?.filter(|place| place.ranks > 1) {
+        Some(place) => Group::join(&place, Timeouts::default()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Settings that may differ from rank to rank: where things lie on a machine.
+const OWN: [&str; 3] = ["device", "data_dir", "init"];
+
+/// Checks that all ranks run this program with these settings.
+///
+/// # Errors
+/// [`Error::Ranks`] that names what differs, and on which rank.
+pub fn agree_on_settings(group: &Group, config: &TrainConfig) -> Result<()> {
+    let settings = toml::Table::try_from(config).unwrap_or_default();
+    let mut entries = vec![("program".to_owned(), program())];
+    let kind = config.device.split(':').next().unwrap_or_default();
+    entries.push(("device".into(), kind.into()));
+    let shared = settings.into_iter().filter(|(key, _)| !OWN.contains(&key.as_str()));
+    entries.extend(shared.map(|(key, value)| (key, value.to_string())));
+    group.agree("settings", &entries)
+}
+
+/// Checks that all ranks have the same data set.
+///
+/// # Errors
+/// As [`agree_on_settings`].
+pub fn agree_on_data(group: &Group, hashes: &DataHashes) -> Result<()> {
+    let DataHashes { train_images, train_labels, test_images, test_labels } = hashes;
+    let parts = [
+        ("training images", train_images),
+        ("training labels", train_labels),
+        ("test images", test_images),
+        ("test labels", test_labels),
+    ];
+    group.agree("data set", &parts.map(|(part, hash)| (part.to_owned(), hash.clone())))
+}
+
+/// The version of this program, and the SHA-256 of its file.
+fn program() -> String {
+    let hash = std::env::current_exe().and_then(std::fs::read).map(|bytes| Sha256::digest(bytes));
+    let hash = hash.map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let version = env!("CARGO_PKG_VERSION");
+    hash.map_or_else(|_| version.into(), |hash| format!("{version}, SHA-256 {hash}"))
+}
+
+/// Rank 0's settings of the run that goes on, for all ranks; `None` for a new run.
+///
+/// # Errors
+/// [`Error::Ranks`].
+pub fn share_settings(group: &Group, own: Option<&TrainConfig>) -> Result<Option<TrainConfig>> {
+    let unusable = |problem: String| Error::Config { what: "settings of rank 0".into(), problem };
+    let text = own.map(toml::to_string).transpose().map_err(|error| unusable(error.to_string()))?.unwrap_or_default();
+    let text = group.broadcast((group.rank() == 0).then_some(text.as_bytes()))?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let config = toml::from_str(&String::from_utf8_lossy(&text));
+    config.map(Some).map_err(|error| unusable(error.message().to_owned()))
+}
+
+/// The loader of the images that a rank prepares on its host: its part of each batch.
+///
+/// # Errors
+/// [`Error::Config`] for fewer shards than ranks.
+pub fn own_part(loader: Loader, config: &TrainConfig, group: Option<&Arc<Group>>) -> Result<Loader> {
+    let Some(group) = group.filter(|group| group.ranks() > 1) else { return Ok(loader) };
+    let (shards, ranks, rank) = (config.shards, group.ranks(), group.rank());
+    if shards < ranks {
+        let problem = format!("the run has {shards}, which {ranks} ranks cannot share; start at most {shards} ranks");
+        return Err(Error::Config { what: "shards".into(), problem });
+    }
+    loader.with_share(Share { first: rank * shards / ranks, last: (rank + 1) * shards / ranks, of: shards })
+}
+
+/// Rank 0's state and the steps between its readings of the loss, for all ranks, which read alike; `None` where nothing is left to be
+/// done.
+///
+/// # Errors
+/// [`Error::Ranks`].
+pub fn share_start(group: &Group, own: Option<(Vec<u8>, usize)>) -> Result<Option<(Vec<u8>, usize)>> {
+    let first = group.rank() == 0;
+    let bytes = own.map(|(state, every)| [&(every as u64).to_le_bytes(), &state[..]].concat()).unwrap_or_default();
+    let bytes = group.broadcast(first.then_some(&bytes[..]))?;
+    let Some((every, state)) = bytes.split_first_chunk() else { return Ok(None) };
+    Ok(Some((state.to_vec(), u64::from_le_bytes(*every) as usize)))
+}
+
+/// Trains as one of the ranks that follow rank 0, from the state that it sends, until it ends.
+///
+/// # Errors
+/// [`Error::Ranks`] if a rank is lost; as training.
+pub fn follow<B: Backend<Scalar = f32>>(
+    group: &Arc<Group>,
+    config: &TrainConfig,
+    [train, test]: [Loader; 2],
+    net: Nin<B>,
+    device: &Choice,
+    backend: &B,
+) -> Result<ExitCode> {
+    let mut trainer: Trainer<B, Nin<B>> = config.trainer(backend, net)?;
+    signals::listen()?;
+    let Some((state, report_every)) = share_start(group, None)? else { return Ok(ExitCode::SUCCESS) };
+    restore(&state, "of rank 0", &mut trainer)?;
+    trainer.divide(config.shards, config.allreduce, Some(group))?;
+    let (train, test) = (Images::new(train, device, backend)?, Images::new(test, device, backend)?);
+    let options = config.fit_options(report_every);
+    trainer
+        .fit(train.feed(), test.feed(), &options, &mut |_, _| {
+            Ok(if signals::received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+        .map(|_| signals::received().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(signals::code(signal) as u8)))
+}

@@ -1,0 +1,202 @@
+//! What joins the GPUs of ranks: NCCL's communicator, and a word by which the device learns that a rank is lost.
+//!
+//! NCCL's kernels wait for ever for a rank that is gone. The group notices that (`src/ranks/`), and aborts the communicator from a
+//! thread of its own; before that it sets the word. So whatever a gathering has left behind, the step that was to use it is left out
+//! by [`shard_count`](crate::ops::shards::Shards::shard_count), which reads the word after it, and the weights are those of the last
+//! complete step.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cudarc::driver::sys::{self, CUdeviceptr, CUstream};
+
+use super::arena::{Arena, Block};
+use super::download::Page;
+use super::nccl::{Comm, Nccl, UniqueId};
+use super::{Cuda, CudaError};
+use crate::ranks::Group;
+use crate::{Error, Result};
+
+/// The time that NCCL may take to make a communicator.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The time between two questions to NCCL whether something has failed.
+const QUESTIONS: Duration = Duration::from_millis(200);
+
+/// The GPU of this rank, joined to those of the others.
+pub struct Communicator {
+    cuda: Cuda,
+    group: Arc<Group>,
+    joined: Arc<Joined>,
+    /// The word on the device, which each gathering copies from the host.
+    lost: Block,
+}
+
+/// What the watching threads share with the communicator.
+struct Joined {
+    nccl: Arc<Nccl>,
+    /// `None` once it is aborted.
+    comm: Mutex<Option<Handle>>,
+    /// The word on the host, in page-locked memory: 1 once a rank is lost.
+    lost: Page,
+}
+
+/// NCCL's handle.
+struct Handle(Comm);
+
+// SAFETY: any thread may call NCCL with a handle, one at a time.
+unsafe impl Send for Handle {}
+
+impl Joined {
+    fn comm(&self) -> MutexGuard<'_, Option<Handle>> {
+        // A panic elsewhere leaves the handle, or none.
+        self.comm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the device, and then lets go of what waits.
+    fn abort(&self) {
+        self.word().store(1, Ordering::SeqCst);
+        if let Some(Handle(comm)) = self.comm().take() {
+            self.nccl.abort(comm);
+        }
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        self.lost.word()
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if let Some(Handle(comm)) = self.comm().take() {
+            self.nccl.end(comm);
+        }
+    }
+}
+
+impl Communicator {
+    /// Joins the GPU to those of the group's other ranks.
+    ///
+    /// # Errors
+    /// [`CudaError::NoNccl`], [`CudaError::NcclTooOld`]; [`CudaError::Nccl`] for what NCCL refuses, as two ranks on one GPU;
+    /// [`Error::Ranks`] if a rank is lost meanwhile.
+    pub(crate) fn join(cuda: &Cuda, group: &Arc<Group>) -> Result<Self> {
+        let nccl = Nccl::load()?;
+        // Each rank says whether it has the library before any waits for the others in it.
+        let own = if group.rank() == 0 { Some(nccl.unique_id()?.0) } else { None };
+        let id = group.broadcast(own.as_ref().map(|id| &id[..]))?;
+        let id = UniqueId(id[..].try_into().map_err(|_| CudaError::Nccl {
+            call: "ncclGetUniqueId",
+            problem: format!("rank 0 has sent an id of {} bytes", id.len()),
+        })?);
+        cuda.bind()?;
+        let lost = Page::new(&cuda.shared.context, size_of::<u32>())?;
+        let on_device = Arena::take(&cuda.shared.arena, size_of::<u32>())?;
+        cuda.set_bytes(on_device.address(), 0, size_of::<u32>())?;
+        let comm = nccl.begin(group.ranks(), id, group.rank())?;
+        let joined = Arc::new(Joined { nccl, comm: Mutex::new(Some(Handle(comm))), lost });
+        joined.word().store(0, Ordering::SeqCst);
+        let hook = Arc::downgrade(&joined);
+        group.on_failure(Box::new(move || {
+            if let Some(joined) = hook.upgrade() {
+                joined.abort();
+            }
+        }));
+        let communicator = Communicator { cuda: cuda.clone(), group: group.clone(), joined, lost: on_device };
+        communicator.wait_until_ready("ncclCommInitRankConfig")?;
+        communicator.watch()?;
+        Ok(communicator)
+    }
+
+    /// The address of the word that is not 0 once a rank is lost, as of the last gathering.
+    pub(crate) fn lost(&self) -> CUdeviceptr {
+        self.lost.address()
+    }
+
+    /// Gathers `len` floats of each rank: those at `from` of all ranks, to `to`.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`] if a rank was lost before; [`CudaError::Nccl`].
+    pub(crate) fn all_gather(&self, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<()> {
+        self.enqueue("ncclAllGather", |nccl, comm, stream| nccl.all_gather(comm, from, to, len, stream))
+    }
+
+    /// Adds up the `len` floats at `at` over all ranks.
+    ///
+    /// # Errors
+    /// As [`Communicator::all_gather`].
+    pub(crate) fn all_reduce(&self, at: CUdeviceptr, len: usize) -> Result<()> {
+        self.enqueue("ncclAllReduce", |nccl, comm, stream| nccl.all_reduce(comm, at, len, stream))
+    }
+
+    fn enqueue(&self, call: &'static str, work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>) -> Result<()> {
+        self.cuda.bind()?;
+        let stream = self.cuda.shared.stream.cu_stream();
+        {
+            let comm = self.joined.comm();
+            let Some(Handle(comm)) = *comm else { return Err(self.failure()) };
+            work(&self.joined.nccl, comm, stream)?;
+        }
+        self.wait_until_ready(call)?;
+        // SAFETY: both are four bytes, and the page lives as long as recordings that copy from it: it is the trainer's.
+        let copied = unsafe {
+            sys::cuMemcpyHtoDAsync_v2(self.lost.address(), self.joined.lost.address(), size_of::<u32>(), stream)
+        };
+        copied.result().map_err(CudaError::driver("cuMemcpyHtoDAsync"))
+    }
+
+    /// Waits until no call of the host is under way in NCCL. That is not the end of the work on the device.
+    fn wait_until_ready(&self, call: &'static str) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let ready = match &*self.joined.comm() {
+                Some(Handle(comm)) => self.joined.nccl.is_ready(*comm),
+                None => return Err(self.failure()),
+            };
+            // Of a lost rank the group tells more than NCCL does.
+            if let Some(failure) = self.group.failure() {
+                return Err(Error::Ranks(failure));
+            }
+            if ready? {
+                return Ok(());
+            }
+            if began.elapsed() > LIMIT {
+                let problem = format!("it is still under way after {} s", LIMIT.as_secs());
+                return Err(CudaError::Nccl { call, problem }.into());
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Asks NCCL on a thread whether something has failed, as long as there is the communicator. A failure ends the whole group.
+    fn watch(&self) -> Result<()> {
+        let (joined, group) = (Arc::downgrade(&self.joined), Arc::downgrade(&self.group));
+        let ask = move || {
+            while let (Some(joined), Some(group)) = (joined.upgrade(), group.upgrade()) {
+                let state = match &*joined.comm() {
+                    Some(Handle(comm)) => joined.nccl.is_ready(*comm),
+                    None => return,
+                };
+                if let Err(error) = state {
+                    // A rank that is gone is seen by the group as well, which knows which one it was.
+                    thread::sleep(2 * QUESTIONS);
+                    group.leave(Some(&error.to_string()));
+                    return joined.abort();
+                }
+                drop((joined, group));
+                thread::sleep(QUESTIONS);
+            }
+        };
+        let started = thread::Builder::new().name("mlpconv-nccl".into()).spawn(ask);
+        started.map(drop).map_err(|source| Error::config("ranks", format!("the system grants no thread: {source}")))
+    }
+
+    fn failure(&self) -> Error {
+        match self.group.failure() {
+            Some(failure) => Error::Ranks(failure),
+            None => CudaError::Nccl { call: "ncclCommAbort", problem: "the communicator was aborted".into() }.into(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Shards on a GPU: launches of `kernels/shards.cu`, and of the device's `sum`; NCCL moves nodes between GPUs.
+
+use std::sync::Arc;
+
+use super::{Addition, Shards};
+use crate::Result;
+use crate::device::Buffer;
+use crate::device::cuda::tiles::SGD_ITEMS;
+use crate::device::cuda::{Args, Buf, Communicator, Cuda, Geometry};
+use crate::ops::update::{Entry, Table};
+use crate::ranks::Group;
+
+/// The address of element `at`.
+fn element(base: u64, at: usize) -> u64 {
+    base + (at * size_of::<f32>()) as u64
+}
+
+impl Cuda {
+    /// Copies each entry's gradient, or the sum of its parts, to its parameter's place.
+    fn shard_copy<'a>(&self, entries: impl Iterator<Item = Result<Entry<'a, 1>>>) -> Result<()> {
+        let mut entries = entries.peekable();
+        while entries.peek().is_some() {
+            let some = entries.by_ref().take(SGD_ITEMS).collect::<Result<Vec<_>>>()?;
+            let table = Table::<7, SGD_ITEMS>::new(some);
+            let Some(geometry) = table.geometry() else { continue };
+            self.launch("shards", "shard_copy", geometry, Args::new().value(table.rows()).int(table.len()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Shards for Cuda {
+    type Communicator = Communicator;
+
+    const VOTES_EVERY: usize = 8;
+
+    fn join(&self, group: &Arc<Group>) -> Result<Communicator> {
+        Communicator::join(self, group)
+    }
+
+    fn shard_pack(&self, gradients: &[(&Buf, usize)], nodes: &mut Buf) -> Result<()> {
+        let base = self.changed(nodes)?;
+        self.shard_copy(gradients.iter().map(|&(gradient, place)| Entry::copy(self, element(base, place), gradient)))
+    }
+
+    fn shard_unpack(&self, nodes: &Buf, gradients: &mut [(&mut Buf, usize)]) -> Result<()> {
+        let base = self.settled(nodes)?;
+        self.shard_copy(gradients.iter_mut().map(|(gradient, place)| {
+            let len = gradient.len();
+            Ok(Entry::copy_within(gradient.overwritten(), len, element(base, *place)))
+        }))
+    }
+
+    fn shard_add(&self, nodes: &mut Buf, Addition { to, from }: Addition, len: usize) -> Result<()> {
+        let base = self.changed(nodes)?;
+        self.add_at(element(base, from), element(base, to), len)
+    }
+
+    fn shard_clear(&self, nodes: &mut Buf, at: usize, len: usize) -> Result<()> {
+        let base = self.changed(nodes)?;
+        self.clear_at(element(base, at), len)
+    }
+
+    fn all_gather(&self, communicator: &Communicator, own: &Buf, len: usize, all: &mut Buf) -> Result<()> {
+        communicator.all_gather(self.settled(own)?, all.overwritten(), len)
+    }
+
+    fn all_reduce(&self, communicator: &Communicator, nodes: &mut Buf, len: usize) -> Result<()> {
+        communicator.all_reduce(self.changed(nodes)?, len)
+    }
+
+    fn shard_count(
+        &self,
+        communicator: Option<&Communicator>,
+        nodes: &Buf,
+        at: usize,
+        samples: usize,
+        meter: &mut Buf,
+    ) -> Result<()> {
+        let sums = element(self.settled(nodes)?, at);
+        let lost = communicator.map_or(0, Communicator::lost);
+        let args = Args::new().address(self.changed(meter)?).address(sums).address(lost).float(samples as f32);
+        self.launch("shards", "shard_count", Geometry { grid: [1; 3], block: [32, 1, 1], shared: 0 }, args)
+    }
+}

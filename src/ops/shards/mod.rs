@@ -1,0 +1,133 @@
+//! Shards: the parts of a step's batch, each with a gradient of its own. One device runs its shards in turn; ranks, the processes
+//! that train one network together, run some each. The gradients are added in one [order](order::Order), a binary tree over the
+//! shards, so that their sum has the same bits for any number of ranks.
+//!
+//! A *node* is the sum over some neighbouring shards: the gradients of all parameters, one behind the other in fp32 ([`Layout`]),
+//! and behind them what the loss has found ([`SUMS`] words).
+
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod order;
+mod reduction;
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::device::Device;
+use crate::device::guard::WORDS;
+use crate::ranks::Group;
+pub use order::{Addition, Order};
+pub use reduction::AllReduce;
+
+/// The words behind a node's gradients: those of a running loss, of which the sums of losses, hits and flat rows count, and as many
+/// more as keep nodes at multiples of 16 bytes.
+pub const SUMS: usize = WORDS.next_multiple_of(4);
+
+/// Where the gradient of each parameter lies in a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The first element of each gradient, a multiple of four.
+    starts: Vec<usize>,
+    sums: usize,
+}
+
+impl Layout {
+    /// The layout for gradients of these lengths.
+    pub fn new(lens: impl IntoIterator<Item = usize>) -> Self {
+        let (mut starts, mut sums) = (Vec::new(), 0);
+        for len in lens {
+            starts.push(sums);
+            sums += len.next_multiple_of(4);
+        }
+        Layout { starts, sums }
+    }
+
+    /// The first element of each gradient.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// The first of the loss's [`SUMS`] words.
+    pub fn sums(&self) -> usize {
+        self.sums
+    }
+
+    /// The elements of a node.
+    pub fn len(&self) -> usize {
+        self.sums + SUMS
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+}
+
+/// The kernels of a step in shards.
+pub trait Shards: Device {
+    /// What joins the device to those of the other ranks.
+    type Communicator: Send + Sync;
+
+    /// The steps between two votes of the ranks on whether to stop: a host that runs ahead of its device asks seldom.
+    const VOTES_EVERY: usize;
+
+    /// Joins the devices of a group. All ranks call it.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`](crate::Error::Ranks) if a rank is lost meanwhile, or if what moves the data cannot be used.
+    fn join(&self, group: &Arc<Group>) -> Result<Self::Communicator>;
+
+    /// `nodes[place .. place + gradient.len()] = gradient` for each gradient and place. Places are multiples of four.
+    fn shard_pack(&self, gradients: &[(&Self::Buf, usize)], nodes: &mut Self::Buf) -> Result<()>;
+
+    /// `gradient = nodes[place .. place + gradient.len()]` for each gradient and place. Places are multiples of four.
+    fn shard_unpack(&self, nodes: &Self::Buf, gradients: &mut [(&mut Self::Buf, usize)]) -> Result<()>;
+
+    /// `nodes[to .. to + len] += nodes[from .. from + len]`, by elements; all are multiples of four.
+    fn shard_add(&self, nodes: &mut Self::Buf, addition: Addition, len: usize) -> Result<()>;
+
+    /// `nodes[at .. at + len] = 0`, all multiples of four.
+    fn shard_clear(&self, nodes: &mut Self::Buf, at: usize, len: usize) -> Result<()>;
+
+    /// Gathers from all ranks: `all[rank · len ..][.. len] = own[.. len]` of that rank.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`](crate::Error::Ranks) if a rank is lost. An asynchronous device may learn of it later; from then on
+    /// [`Shards::shard_count`] leaves every step out.
+    fn all_gather(
+        &self,
+        communicator: &Self::Communicator,
+        own: &Self::Buf,
+        len: usize,
+        all: &mut Self::Buf,
+    ) -> Result<()>;
+
+    /// Adds up over all ranks, in the order that the devices' library takes: `nodes[.. len] = Σ nodes[.. len]`.
+    ///
+    /// # Errors
+    /// As [`Shards::all_gather`]; [`Error::Config`](crate::Error::Config) for a device that has no such library.
+    fn all_reduce(&self, communicator: &Self::Communicator, nodes: &mut Self::Buf, len: usize) -> Result<()>;
+
+    /// Adds the sums of a step of `samples` samples, `nodes[at .. at + 3]`, to the running loss `meter`, or leaves the step out, as
+    /// [`cross_entropy`](crate::ops::cross_entropy::CrossEntropy::cross_entropy) does with those of a whole batch. A step that
+    /// misses what a lost rank was to send is left out in any case: `meter[5] = 1`, and `meter[8] += 1`.
+    fn shard_count(
+        &self,
+        communicator: Option<&Self::Communicator>,
+        nodes: &Self::Buf,
+        at: usize,
+        samples: usize,
+        meter: &mut Self::Buf,
+    ) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_begin_at_multiples_of_four() {
+        let layout = Layout::new([3, 8, 1]);
+        assert_eq!((layout.starts(), layout.sums(), layout.len()), (&[0, 4, 12][..], 16, 16 + SUMS));
+    }
+}

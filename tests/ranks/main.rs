@@ -1,0 +1,6 @@
+//! Training that several ranks share: the same bits for any number of them, and what is left when one is lost. Ranks are threads
+//! here, each with a backend of its own, joined over the loopback; `tests/programs/ranks.rs` has processes.
+
+mod lost;
+mod same_bits;
+mod team;

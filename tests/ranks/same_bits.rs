@@ -1,0 +1,159 @@
+//! The same bits for any number of ranks.
+
+use mlpconv::data::Flip;
+use mlpconv::nn::{Module, Nin};
+use mlpconv::ops::shards::AllReduce;
+use mlpconv::optim::{Average, OptimizerKind, Sgd};
+use mlpconv::train::{Event, OnNan, Position, Run, TrainConfig, Trainer, restore};
+use mlpconv::{Cpu, Error, Shape};
+
+use crate::team::{Left, config, fit, on_ranks, trainer, weights};
+
+/// Trains on one rank, and on as many as `ranks` says, and compares.
+fn same(config: &TrainConfig, ranks: &[usize]) -> Left {
+    let one = fit(&mut trainer(config, None), config, None, &mut |_| false).unwrap();
+    assert_eq!(one.1.len(), config.epochs as usize);
+    for &ranks in ranks {
+        let all = on_ranks(ranks, |group| {
+            fit(&mut trainer(config, Some(group)), config, Some(group), &mut |_| false).unwrap()
+        });
+        for (rank, left) in all.iter().enumerate() {
+            assert_eq!(left.1, one.1, "metrics of rank {rank} of {ranks}");
+            assert!(left.0 == one.0, "weights of rank {rank} of {ranks}");
+        }
+    }
+    one
+}
+
+#[test]
+fn weights_and_metrics_do_not_depend_on_the_number_of_ranks() {
+    same(&config(), &[2, 3, 4, 6]);
+}
+
+/// The last batch has four images, fewer than shards: some ranks have none of it.
+#[test]
+fn ranks_without_an_image_of_a_batch_take_part_all_the_same() {
+    same(&TrainConfig { shards: 8, epochs: 1, ..config() }, &[5, 8]);
+}
+
+#[test]
+fn what_is_random_is_a_function_of_the_image_not_of_the_rank() {
+    let settings = TrainConfig {
+        optimizer: OptimizerKind::AdamW,
+        momentum: 0.0,
+        nesterov: false,
+        learning_rate: 0.001,
+        fliplr: Flip::Random,
+        translate: 2,
+        erasing: 0.5,
+        label_smoothing: 0.1,
+        average: Average::Tail(0.5),
+        shards: 4,
+        ..config()
+    };
+    same(&settings, &[2, 4]);
+}
+
+/// Cutting a batch into shards changes the order of additions alone.
+#[test]
+fn the_gradient_of_shards_is_that_of_the_batch() {
+    let backend = Cpu::<f64>::new();
+    let shape = Shape::image(7, 1, 67, 67);
+    let images: Vec<f64> = (0..shape.len()).map(|i| (i * 37 % 101) as f64 / 101.0).collect();
+    let labels = [3, 1, 4, 1, 5, 9, 2];
+    // One step of plain SGD from the same weights: the difference is the gradient.
+    let step = |shards: usize| {
+        let net = Nin::d2l_with_channels(&backend, 1, [4, 6, 8], 0.0).unwrap();
+        let mut trainer = Trainer::new(&backend, net, Sgd::new(&backend), 1).unwrap();
+        trainer.divide(shards, AllReduce::Tree, None).unwrap();
+        trainer.step(&images, shape, &labels, 1.0).unwrap();
+        let reading = trainer.reading().unwrap();
+        let weights: Vec<f64> = trainer.net.params().into_iter().flat_map(|(_, param)| param.data().to_vec()).collect();
+        (weights, reading)
+    };
+    let (whole, of_whole) = step(1);
+    for shards in [2, 3, 7, 11] {
+        let (parts, of_parts) = step(shards);
+        let largest = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(largest <= 1e-13, "{shards} shards: {largest:e}");
+        assert!((of_whole.loss - of_parts.loss).abs() <= 1e-13, "{shards} shards: {} {}", of_whole.loss, of_parts.loss);
+        assert_eq!((of_whole.accuracy, of_whole.samples), (of_parts.accuracy, of_parts.samples));
+    }
+}
+
+/// One rank's wish stops all at the same step, and any other number of ranks goes on from there.
+#[test]
+fn a_run_goes_on_with_another_number_of_ranks() {
+    let config = config();
+    let whole = fit(&mut trainer(&config, None), &config, None, &mut |_| false).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let states = on_ranks(3, |group| {
+        let mut trainer = trainer(&config, Some(group));
+        let wish = |event: &Event| {
+            let Event::Step { position, .. } = event else { return false };
+            group.rank() == 1 && position.step == 2
+        };
+        fit(&mut trainer, &config, Some(group), &mut { wish }).unwrap();
+        assert_eq!(trainer.position, Position { epoch: 0, step: 2 });
+        if group.rank() > 0 {
+            return None;
+        }
+        let mut run = Run::create(folder.path().join("run"), config.clone()).unwrap();
+        run.save(&trainer).unwrap();
+        run.state_bytes().unwrap()
+    });
+    let state = states[0].as_ref().expect("it was saved");
+    for ranks in [1, 2, 6] {
+        let all = on_ranks(ranks, |group| {
+            let mut trainer = trainer(&config, Some(group));
+            restore(state, "of a test", &mut trainer).unwrap();
+            fit(&mut trainer, &config, Some(group), &mut |_| false).unwrap()
+        });
+        assert!(all.iter().all(|left| *left == whole), "on {ranks} ranks");
+    }
+}
+
+/// A weight that overflows at the second step, seen by all ranks at the same step and told in the words of the rank that has it.
+#[test]
+fn a_number_that_is_not_finite_ends_all_ranks_alike() {
+    let config = TrainConfig { learning_rate: 1e30, ..config() };
+    let one = fit(&mut trainer(&config, None), &config, None, &mut |_| false).unwrap_err().to_string();
+    let all = on_ranks(3, |group| {
+        let mut trainer = trainer(&config, Some(group));
+        let error = fit(&mut trainer, &config, Some(group), &mut |_| false).unwrap_err();
+        assert!(matches!(error, Error::Diverged { .. }), "{error}");
+        (error.to_string(), weights(&trainer), trainer.position)
+    });
+    assert_eq!(all[0].0, one, "rank 0 has the first shard");
+    for (error, weights, position) in &all[1..] {
+        assert_eq!(*error, one.replacen(": ", ": rank 0: ", 1));
+        assert_eq!((weights, position), (&all[0].1, &all[0].2));
+    }
+}
+
+/// A number that is not finite in one rank's shard has all ranks leave the step out.
+#[test]
+fn a_step_that_is_skipped_is_skipped_by_all_ranks() {
+    let config = config();
+    let shape = Shape::image(6, 1, 28, 28);
+    let images = vec![0.5; shape.len()];
+    let mut spoilt = images.clone();
+    spoilt[shape.len() - 1] = f32::NAN;
+    let steps = |group: Option<&_>, batches: &[&[f32]]| {
+        let mut trainer = trainer(&config, group);
+        trainer.set_on_nan(OnNan::Skip).unwrap();
+        for (step, batch) in batches.iter().enumerate() {
+            trainer.position.step = step as u32;
+            trainer.step(batch, shape, &[0, 1, 2, 3, 4, 5], 0.01).unwrap();
+        }
+        (weights(&trainer), trainer.reading().unwrap())
+    };
+    let (clean, _) = steps(None, &[&images]);
+    for ranks in [1, 2, 3] {
+        for (weights, reading) in on_ranks(ranks, |group| steps(Some(group), &[&images, &spoilt])) {
+            assert!(weights == clean, "on {ranks} ranks");
+            assert_eq!((reading.samples, reading.skipped), (6, 1), "on {ranks} ranks");
+            assert!(reading.loss.is_finite());
+        }
+    }
+}
