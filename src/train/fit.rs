@@ -179,7 +179,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         self.optimizer.set_updates(steps as u64 * u64::from(options.epochs));
         let mut first = true;
         let mut lag = Lag::new();
-        // Ranks have to do the same at the same step, so they do not ask whether a reading has arrived.
+        // Ranks have to do the same at the same step, so they do not ask whether a reading has arrived: a synchronous device has it.
         let alone = self.group().is_none();
         while self.position.epoch < options.epochs {
             let epoch = self.position.epoch;
@@ -207,7 +207,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                     let reading = self.reading_later()?;
                     arrived.extend(lag.ask(Awaited { step: self.position.step, told, reading }));
                 }
-                arrived.extend(lag.take(at_once, |pending| if alone { pending.is_done() } else { Ok(false) })?);
+                arrived.extend(lag.take(at_once, |pending| if alone { pending.is_done() } else { Ok(B::VOTES_EVERY == 1) })?);
                 let mut reading = None;
                 for Awaited { step, told, reading: pending } in arrived {
                     let read = self.require_finite(pending.wait()?, Position { epoch, step })?;
