@@ -22,23 +22,23 @@ use crate::{group, hub};
 const VERSION: c_int = 22809;
 
 /// A communicator's handle, `ncclComm_t`.
-pub type Handle = usize;
+type Handle = usize;
 
 /// `ncclUniqueId`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct UniqueId {
-    pub internal: [u8; ID_BYTES],
+struct UniqueId {
+    internal: [u8; ID_BYTES],
 }
 
 /// The beginning of `ncclConfig_t`, which is the same in all versions. The fields behind it are about speed.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Config {
-    pub size: usize,
-    pub magic: u32,
-    pub version: u32,
-    pub blocking: c_int,
+struct Config {
+    size: usize,
+    magic: u32,
+    version: u32,
+    blocking: c_int,
 }
 
 const CONFIG_MAGIC: u32 = 0xcafe_beef;
@@ -68,13 +68,13 @@ fn put<T>(to: *mut T, what: &str, value: T) -> Outcome<Code> {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclGetVersion(version: *mut c_int) -> c_int {
+extern "C" fn ncclGetVersion(version: *mut c_int) -> c_int {
     answer(|| put(version, "version", VERSION))
 }
 
 /// Opens a hub for one communicator. It lives in the calling process, which must not end before the communicator does.
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> c_int {
+extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> c_int {
     answer(|| {
         if id.is_null() {
             return Err(Code::InvalidArgument.because("uniqueId is null"));
@@ -107,12 +107,12 @@ fn init(to: *mut Handle, ranks: c_int, id: &UniqueId, rank: c_int, blocking: boo
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommInitRank(comm: *mut Handle, ranks: c_int, id: UniqueId, rank: c_int) -> c_int {
+extern "C" fn ncclCommInitRank(comm: *mut Handle, ranks: c_int, id: UniqueId, rank: c_int) -> c_int {
     answer(|| init(comm, ranks, &id, rank, true))
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommInitRankConfig(
+extern "C" fn ncclCommInitRankConfig(
     comm: *mut Handle,
     ranks: c_int,
     id: UniqueId,
@@ -144,7 +144,7 @@ pub extern "C" fn ncclCommInitRankConfig(
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommGetAsyncError(comm: Handle, error: *mut c_int) -> c_int {
+extern "C" fn ncclCommGetAsyncError(comm: Handle, error: *mut c_int) -> c_int {
     answer(|| {
         let comm = comm::find(comm)?;
         if error.is_null() {
@@ -155,14 +155,14 @@ pub extern "C" fn ncclCommGetAsyncError(comm: Handle, error: *mut c_int) -> c_in
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommFinalize(comm: Handle) -> c_int {
+extern "C" fn ncclCommFinalize(comm: Handle) -> c_int {
     answer(|| if comm == 0 { Ok(Code::Success) } else { comm::find(comm)?.finalize() })
 }
 
 /// Waits until the collectives on streams have ended and all ranks have finalized or destroyed their communicators. If it fails, the
 /// handle stays, for `ncclCommAbort`.
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
+extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
     answer(|| {
         if comm != 0 {
             comm::find(comm)?.destroy()?;
@@ -173,7 +173,7 @@ pub extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommAbort(comm: Handle) -> c_int {
+extern "C" fn ncclCommAbort(comm: Handle) -> c_int {
     answer(|| {
         if comm != 0 {
             comm::unregister(comm)?.end();
@@ -183,7 +183,7 @@ pub extern "C" fn ncclCommAbort(comm: Handle) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommCount(comm: Handle, count: *mut c_int) -> c_int {
+extern "C" fn ncclCommCount(comm: Handle, count: *mut c_int) -> c_int {
     answer(|| {
         let comm = comm::find(comm)?;
         comm.ready()?;
@@ -192,7 +192,7 @@ pub extern "C" fn ncclCommCount(comm: Handle, count: *mut c_int) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommUserRank(comm: Handle, rank: *mut c_int) -> c_int {
+extern "C" fn ncclCommUserRank(comm: Handle, rank: *mut c_int) -> c_int {
     answer(|| {
         let comm = comm::find(comm)?;
         comm.ready()?;
@@ -239,12 +239,12 @@ fn collective(comm: Handle, arguments: Arguments) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclAllGather(send: u64, recv: u64, count: usize, of: c_int, comm: Handle, stream: usize) -> c_int {
+extern "C" fn ncclAllGather(send: u64, recv: u64, count: usize, of: c_int, comm: Handle, stream: usize) -> c_int {
     collective(comm, Arguments { kind: Kind::AllGather, send, recv, count, of, op: 0, stream })
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclAllReduce(
+extern "C" fn ncclAllReduce(
     send: u64,
     recv: u64,
     count: usize,
@@ -257,7 +257,7 @@ pub extern "C" fn ncclAllReduce(
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclGroupStart() -> c_int {
+extern "C" fn ncclGroupStart() -> c_int {
     answer(|| {
         group::start();
         Ok(Code::Success)
@@ -265,19 +265,19 @@ pub extern "C" fn ncclGroupStart() -> c_int {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclGroupEnd() -> c_int {
+extern "C" fn ncclGroupEnd() -> c_int {
     answer(group::end)
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclGetErrorString(result: c_int) -> *const c_char {
+extern "C" fn ncclGetErrorString(result: c_int) -> *const c_char {
     fault::text(result).as_ptr()
 }
 
 /// Why a communicator has failed, or else the text of the last error of any function in the process. It may be read until the thread
 /// asks again.
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclGetLastError(comm: Handle) -> *const c_char {
+extern "C" fn ncclGetLastError(comm: Handle) -> *const c_char {
     let own = catch_unwind(|| comm::find(comm).ok().and_then(|comm| comm.failure()).map(|failure| failure.why));
     fault::last(own.unwrap_or_default())
 }

@@ -33,7 +33,7 @@
 // Functions and types of the interface keep their names in C.
 #![allow(non_snake_case)]
 
-pub mod abi;
+mod abi;
 mod call;
 mod comm;
 mod cuda;

@@ -40,7 +40,7 @@ impl Order {
     pub fn pieces(self, call: &Call, number: u64, rank: usize, ranks: usize) -> Vec<std::ops::Range<usize>> {
         let bytes = call.input();
         if call.kind == Kind::AllReduce {
-            return vec![0..bytes];
+            return std::iter::once(0..bytes).collect();
         }
         let mut from: Vec<usize> = (0..ranks).collect();
         match self {

@@ -11,7 +11,7 @@ const COUNT: usize = 33;
 
 /// A graph of two collectives: the sums, of which each rank then gathers everyone's.
 fn replays(world: &World) {
-    let comm = world.comm(world.ranks % 2 == 0);
+    let comm = world.comm(world.ranks.is_multiple_of(2));
     let (a, sum, all) = (world.room::<f32>(COUNT), world.room::<f32>(COUNT), world.room::<f32>(world.ranks * COUNT));
     let graph = world.capture(|| {
         world.all_reduce::<f32>(comm, a, sum, COUNT);

@@ -52,7 +52,8 @@ pub fn run_with_deaths<F: Fn(&World)>(ranks: usize, variables: &[(&str, &str)], 
     }
     // `body` is a closure in the test, whose path is its type's.
     let path = std::any::type_name::<F>();
-    let test = path.trim_end_matches("::{{closure}}").split_once("::").expect("a path in this crate").1;
+    let test =
+        path.strip_suffix("::{{closure}}").and_then(|path| path.split_once("::")).expect("a closure in a test").1;
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{run}", std::process::id()));
