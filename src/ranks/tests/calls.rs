@@ -108,7 +108,7 @@ fn a_rank_that_leaves_with_a_reason_fails_the_others() {
         let counted = hooks.clone();
         let said = ranks(3, short(), move |group| {
             let counted = counted.clone();
-            group.on_failure(Box::new(move || drop(counted.fetch_add(1, Ordering::SeqCst))));
+            group.on_failure(Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
             if group.rank() == leaver {
                 group.leave(Some("no memory for its batch"));
                 return None;
@@ -135,7 +135,7 @@ fn a_rank_that_leaves_with_a_reason_fails_the_others() {
 fn counted_by(group: &Group) -> usize {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
-    group.on_failure(Box::new(move || drop(counted.fetch_add(1, Ordering::SeqCst))));
+    group.on_failure(Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
     count.load(Ordering::SeqCst)
 }
 
