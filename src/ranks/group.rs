@@ -212,6 +212,11 @@ impl Group {
         Ok(done?)
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Why the group cannot be used any more, once it is so.
     pub fn failure(&self) -> Option<RanksError> {
         self.shared.lock().failure.clone()
@@ -346,17 +351,17 @@ impl Group {
         let mut asked = false;
         let mut state = shared.lock();
         loop {
-            shared.usable(&state)?;
             match state.inbox[0].pop_front() {
                 Some(frame) if (frame.call, frame.number) == (call as u8, number) => return Ok(frame.payload),
                 Some(frame) => {
                     let other = format!("{} (call {})", Call::name(frame.call), frame.number);
                     return Err(RanksError::Mismatch { problem: format!("rank 0 answers {other}, not {spoken}") });
                 }
-                None if state.left[0] => {
+                None if state.left[0] && state.failure.is_none() => {
                     return Err(RanksError::Left { rank: 0, why: format!("it was done before {spoken}") });
                 }
-                None => {}
+                // A call that was answered is done, whatever happens next.
+                None => shared.usable(&state)?,
             }
             if !patience.is_left() {
                 if asked {

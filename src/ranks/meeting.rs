@@ -16,6 +16,8 @@ use crate::error::RanksError;
 
 /// How much longer the others wait for rank 0's word than rank 0 waits for them.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long rank 0 waits for late ranks once there is no meeting, so that they learn why.
+const LATE: Duration = Duration::from_secs(2);
 /// How long rank 0 tries to get its port, which the job before may still hold.
 const PORT: Duration = Duration::from_secs(5);
 
@@ -80,7 +82,10 @@ fn receive(
         }
         let Some(arrival) = reception.next() else { continue };
         if let Some(error) = objection(&arrival.hello, own, &here) {
-            return Err(reject(here.into_iter().flatten().chain([arrival]), error));
+            let mut late = missing(&here);
+            late.retain(|&rank| rank != arrival.hello.rank);
+            let error = reject(here.into_iter().flatten().chain([arrival]), error);
+            return Err(reject_late(&reception, late, error));
         }
         let rank = arrival.hello.rank;
         here[rank] = Some(arrival);
@@ -139,6 +144,19 @@ fn reject(here: impl Iterator<Item = Arrival>, error: RanksError) -> RanksError 
         let end = Instant::now() + Duration::from_secs(1);
         let go_on = &mut |_| Instant::now() < end;
         let _ = wire::write(&mut &arrival.stream, (Kind::Rejected, 0, 0), &message, go_on);
+    }
+    error
+}
+
+/// Tells those who have not come yet as well, as they come. It waits for them, but not for long.
+fn reject_late(reception: &Reception, mut late: Vec<usize>, error: RanksError) -> RanksError {
+    let end = Instant::now() + LATE;
+    let mut error = error;
+    while !late.is_empty() && Instant::now() < end {
+        if let Some(arrival) = reception.next() {
+            late.retain(|&rank| rank != arrival.hello.rank);
+            error = reject([arrival].into_iter(), error);
+        }
     }
     error
 }

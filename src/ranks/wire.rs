@@ -118,7 +118,7 @@ pub(super) fn fill(
             }
             Err(error) => waited(&error)?,
         };
-        if !go_on(came) {
+        if !go_on(came) && done < into.len() {
             return Err(Trouble::Stalled);
         }
     }
@@ -137,7 +137,7 @@ pub(super) fn drain(stream: &mut impl Write, from: &[u8], go_on: &mut dyn FnMut(
             }
             Err(error) => waited(&error)?,
         };
-        if !go_on(went) {
+        if !go_on(went) && done < from.len() {
             return Err(Trouble::Stalled);
         }
     }

@@ -28,6 +28,10 @@ mod runs;
 #[cfg(unix)]
 mod interruption;
 
+/// Several processes on one host.
+#[cfg(unix)]
+mod launch;
+
 #[test]
 fn adamw_has_a_recipe_and_a_state_of_its_own() {
     let Some(place) = Place::new() else { return };

@@ -15,6 +15,8 @@ pub mod exercise;
 pub mod export;
 pub mod folder;
 pub mod import;
+#[cfg(unix)]
+pub mod launch;
 pub mod limits;
 pub mod man;
 pub mod memory;
@@ -54,6 +56,8 @@ use evaluate::{EvaluateArgs, evaluate};
 use exercise::{ExerciseArgs, exercise};
 use export::{ExportArgs, export};
 use import::{ImportArgs, import};
+#[cfg(unix)]
+use launch::{LaunchArgs, launch};
 use model::{ModelArgs, model};
 pub use output::{emit, note, say, say_in_one};
 use plan::plan;
@@ -75,6 +79,13 @@ struct Args {
 enum Command {
     /// Trains Network in Network, and leaves a run folder behind
     Train(Box<TrainArgs>),
+    /// Starts a command several times on this host, as ranks that train together
+    ///
+    /// Each rank is this program with RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them.
+    /// Rank 0 has this terminal; the lines of the others begin with their rank. If a rank fails, the others have 10 s to end, and the exit
+    /// code is that of the first that failed. On several hosts torchrun, mpirun, mpiexec or srun start the ranks.
+    #[cfg(unix)]
+    Launch(LaunchArgs),
     /// Shapes, parameters, multiply-adds and memory of a preset, layer by layer
     Summary {
         #[command(flatten)]
@@ -214,6 +225,8 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train(args) => return train(*args),
         Command::Exercise(args) => return exercise(*args),
+        #[cfg(unix)]
+        Command::Launch(args) => return launch(&args),
         Command::Predict(args) => return predict(args).map(|code| output::failure().map_or(code, output::failed)),
         Command::Summary { network, optimizer, momentum } => {
             let momentum = if momentum { 0.9 } else { 0.0 };

@@ -44,7 +44,7 @@ pub fn listen() -> Result<()> {
 
 /// Whether the signal is ignored.
 #[cfg(unix)]
-fn ignored(signal: i32) -> bool {
+pub fn ignored(signal: i32) -> bool {
     // SAFETY: with no new action `sigaction` only fills `action`, which all-zero bytes initialise: it is plain data.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

@@ -153,10 +153,15 @@ fn pair(variable: Variables, rank: &str, ranks: &str) -> Result<(usize, usize), 
     Ok((at, of))
 }
 
+/// A number of local ranks that cannot be.
+fn beyond(variable: &str, local_ranks: usize, ranks: usize) -> RanksError {
+    wrong(variable, format!("is {local_ranks}, but must be between 1 and the number of ranks, {ranks}"))
+}
+
 /// The local numbers, checked against the global ones.
 fn local(rank: (&str, usize), of: (&str, usize), ranks: usize) -> Result<(usize, usize), RanksError> {
     if of.1 == 0 || of.1 > ranks {
-        return Err(wrong(of.0, format!("is {}, but must be between 1 and the number of ranks, {ranks}", of.1)));
+        return Err(beyond(of.0, of.1, ranks));
     }
     if rank.1 >= of.1 {
         return Err(wrong(rank.0, format!("is {}, but {} is {}", rank.1, of.0, of.1)));
@@ -219,6 +224,9 @@ fn torchrun(variable: Variables) -> Result<Place, RanksError> {
         None if all_here => ranks,
         None => return Err(wrong("LOCAL_WORLD_SIZE", "is not set; set it to the number of ranks on this host")),
     };
+    if local_ranks == 0 || local_ranks > ranks {
+        return Err(beyond("LOCAL_WORLD_SIZE", local_ranks, ranks));
+    }
     let local_rank = match number(variable, "LOCAL_RANK")? {
         Some(local) => local,
         None if local_ranks == ranks => rank,
