@@ -40,6 +40,10 @@ pub enum RanksError {
     #[error("rank {rank} is lost: {why}")]
     Lost { rank: usize, why: String },
 
+    /// A rank on which something has failed that all depend on, such as its device.
+    #[error("rank {rank} has failed: {why}")]
+    Failed { rank: usize, why: String },
+
     /// A rank that has left the group, with its own reason.
     #[error("rank {rank} has left: {why}")]
     Left { rank: usize, why: String },

@@ -234,6 +234,12 @@ impl Group {
         }
     }
 
+    /// Makes the group fail on all ranks, because something outside of it has failed on this one, such as its device. Returns the
+    /// reason for which the group has failed, which may be an earlier one.
+    pub fn fail(&self, why: &str) -> RanksError {
+        self.shared.fail(RanksError::Failed { rank: self.rank(), why: why.into() }, false)
+    }
+
     /// Leaves the group, and tells the others: `None` if this rank is done, which is no failure for them unless they call
     /// again; else why, with which they fail. Calls of this rank fail from now on.
     pub fn leave(&self, why: Option<&str>) {

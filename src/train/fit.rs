@@ -207,7 +207,9 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                     let reading = self.reading_later()?;
                     arrived.extend(lag.ask(Awaited { step: self.position.step, told, reading }));
                 }
-                arrived.extend(lag.take(at_once, |pending| if alone { pending.is_done() } else { Ok(B::VOTES_EVERY == 1) })?);
+                arrived.extend(
+                    lag.take(at_once, |pending| if alone { pending.is_done() } else { Ok(B::VOTES_EVERY == 1) })?,
+                );
                 let mut reading = None;
                 for Awaited { step, told, reading: pending } in arrived {
                     let read = self.require_finite(pending.wait()?, Position { epoch, step })?;

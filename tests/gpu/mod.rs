@@ -63,7 +63,7 @@ fn start() {
             return;
         }
         // SAFETY: the library runs no code when it is loaded.
-        let library = unsafe { Library::open(Some(library()), RTLD_NOW | RTLD_GLOBAL) };
+        let library = unsafe { Library::open(Some(library("libvirtual_gpu.so")), RTLD_NOW | RTLD_GLOBAL) };
         // Never unloaded.
         std::mem::forget(library.expect("the virtual GPU's library can be loaded"));
     });
@@ -79,10 +79,10 @@ pub fn refuse_memory(granted: u64, refused: u64) -> u64 {
     }
 }
 
-/// The library that cargo has built in this test's target folder.
-pub fn library() -> PathBuf {
+/// The library of this name that cargo has built in this test's target folder.
+pub fn library(name: &str) -> PathBuf {
     let here = env::current_exe().unwrap();
     let deps = here.parent().unwrap();
-    let found = [deps, deps.parent().unwrap()].map(|folder| folder.join("libvirtual_gpu.so"));
-    found.into_iter().find(|path| path.exists()).expect("cargo builds libvirtual_gpu.so with the tests")
+    let found = [deps, deps.parent().unwrap()].map(|folder| folder.join(name));
+    found.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("cargo builds {name} with the tests"))
 }

@@ -7,7 +7,7 @@ use crate::gpu;
 
 fn with_gpu(mut command: Command) -> Finished {
     if !gpu::real() {
-        command.env("LD_PRELOAD", gpu::library());
+        command.env("LD_PRELOAD", gpu::library("libvirtual_gpu.so"));
     }
     command.env_remove("CUDA_VISIBLE_DEVICES");
     Finished::of(&mut command)

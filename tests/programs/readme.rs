@@ -91,7 +91,7 @@ fn every_command_of_the_readmes_runs() {
         let mut command = place.command(MLPCONV, "");
         command.args(&words).args(cut(&words));
         if on_gpu && !gpu::real() {
-            command.env("LD_PRELOAD", gpu::library()).env_remove("CUDA_VISIBLE_DEVICES");
+            command.env("LD_PRELOAD", gpu::library("libvirtual_gpu.so")).env_remove("CUDA_VISIBLE_DEVICES");
         }
         let done = Finished::of(&mut command);
         assert_eq!(done.code, Some(0), "{line}\n{}{}", done.stdout, done.stderr);

@@ -64,7 +64,8 @@ impl Bench {
         let mut command = self.place.command(program, line);
         command.env_remove("CUDA_VISIBLE_DEVICES").envs(driver.environment.iter().map(|(name, value)| (name, value)));
         if !driver.environment.iter().any(|(name, _)| *name == "LD_LIBRARY_PATH") {
-            let libraries = [&self.faulty, &gpu::library()].map(|path| path.to_str().unwrap().to_owned());
+            let libraries =
+                [&self.faulty, &gpu::library("libvirtual_gpu.so")].map(|path| path.to_str().unwrap().to_owned());
             command.env("LD_PRELOAD", libraries.join(":"));
         }
         command

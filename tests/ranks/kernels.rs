@@ -39,7 +39,9 @@ fn packs_adds_and_unpacks<B: Backend<Scalar = f32>>(backend: &B) {
     backend.shard_add(&mut nodes, Addition { to: 1, from: 2 }.times(node), node).unwrap();
     backend.shard_add(&mut nodes, Addition { to: 0, from: 1 }.times(node), node).unwrap();
     let mut sums: Vec<_> = LENS.iter().map(|&len| upload(&vec![f32::NAN; len])).collect();
-    backend.shard_unpack(&nodes, &mut sums.iter_mut().zip(layout.starts().iter().copied()).collect::<Vec<_>>()).unwrap();
+    backend
+        .shard_unpack(&nodes, &mut sums.iter_mut().zip(layout.starts().iter().copied()).collect::<Vec<_>>())
+        .unwrap();
     for ((sum, a), b) in sums.iter().zip(tensors(0)).zip(tensors(1000)) {
         let wanted: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
         assert_eq!(backend.download(sum).unwrap(), wanted);

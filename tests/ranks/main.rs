@@ -5,6 +5,8 @@
 #[path = "../gpu/mod.rs"]
 mod gpu;
 
+#[cfg(feature = "cuda")]
+mod gpus;
 mod kernels;
 mod lost;
 #[cfg(feature = "cuda")]

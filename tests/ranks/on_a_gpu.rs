@@ -22,7 +22,10 @@ fn train(cuda: &Cuda, shards: usize, record: bool) -> (Vec<u32>, f64) {
         while trainer.step_resident(&data, 0.05).unwrap() > 0 {}
     }
     let download = |buf| cuda.download(buf).unwrap().into_iter().map(f32::to_bits);
-    (trainer.net.params().into_iter().flat_map(|(_, param)| download(param.data())).collect(), trainer.reading().unwrap().loss)
+    (
+        trainer.net.params().into_iter().flat_map(|(_, param)| download(param.data())).collect(),
+        trainer.reading().unwrap().loss,
+    )
 }
 
 #[test]

@@ -55,10 +55,11 @@ impl Joined {
         self.comm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the device, and then lets go of what waits.
+    /// Tells the device, and then lets go of what waits. It is done only once all graphs with a gathering are destroyed.
     fn abort(&self) {
         self.word().store(1, Ordering::SeqCst);
-        if let Some(Handle(comm)) = self.comm().take() {
+        let taken = self.comm().take();
+        if let Some(Handle(comm)) = taken {
             self.nccl.abort(comm);
         }
     }
@@ -70,7 +71,8 @@ impl Joined {
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        if let Some(Handle(comm)) = self.comm().take() {
+        let taken = self.comm().take();
+        if let Some(Handle(comm)) = taken {
             self.nccl.end(comm);
         }
     }
@@ -99,9 +101,13 @@ impl Communicator {
         let joined = Arc::new(Joined { nccl, comm: Mutex::new(Some(Handle(comm))), lost });
         joined.word().store(0, Ordering::SeqCst);
         let hook = Arc::downgrade(&joined);
+        // On a thread of its own, for the group's threads have to go on. A machine without threads has the hook wait.
         group.on_failure(Box::new(move || {
-            if let Some(joined) = hook.upgrade() {
-                joined.abort();
+            let Some(joined) = hook.upgrade() else { return };
+            let again = joined.clone();
+            let started = thread::Builder::new().name("mlpconv-abort".into()).spawn(move || joined.abort());
+            if started.is_err() {
+                again.abort();
             }
         }));
         let communicator = Communicator { cuda: cuda.clone(), group: group.clone(), joined, lost: on_device };
@@ -182,8 +188,8 @@ impl Communicator {
                 if let Err(error) = state {
                     // A rank that is gone is seen by the group as well, which knows which one it was.
                     thread::sleep(2 * QUESTIONS);
-                    group.leave(Some(&error.to_string()));
-                    return joined.abort();
+                    group.fail(&error.to_string());
+                    return;
                 }
                 drop((joined, group));
                 thread::sleep(QUESTIONS);

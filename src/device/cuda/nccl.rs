@@ -133,7 +133,12 @@ impl Nccl {
             // SAFETY: NCCL's library runs no code that could do harm when it is loaded.
             match unsafe { Library::new(name) } {
                 Ok(library) => return Nccl::of(library).map(Arc::new),
-                Err(error) => problems.push(error.to_string()),
+                Err(error) => {
+                    let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                    let name = name.to_string_lossy();
+                    // The system's message names the file, as a rule.
+                    problems.push(if why.contains(&*name) { why } else { format!("{name}: {why}") });
+                }
             }
         }
         Err(CudaError::NoNccl { problem: problems.swap_remove(0) }.into())

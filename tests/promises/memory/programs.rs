@@ -122,7 +122,10 @@ fn a_batch_that_fits_the_gpu_is_named() {
     let line = "--device cuda --precision bf16 --preset small --epochs 1 --train-limit 40 --test-limit 8";
     let train = |batch: usize, out: &str| {
         let mut command = place.command(TRAIN, &format!("{line} --batch-size {batch} --out {out}"));
-        command.env("LD_PRELOAD", gpu::library()).env_remove("CUDA_VISIBLE_DEVICES").env("VIRTUAL_GPU_MEMORY", "12M");
+        command
+            .env("LD_PRELOAD", gpu::library("libvirtual_gpu.so"))
+            .env_remove("CUDA_VISIBLE_DEVICES")
+            .env("VIRTUAL_GPU_MEMORY", "12M");
         command.env("VIRTUAL_GPU_CHECKS", "off");
         Finished::of(&mut command)
     };

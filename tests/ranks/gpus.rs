@@ -1,0 +1,247 @@
+//! Ranks on GPUs: a process each, with a virtual GPU of its own, joined by `virtual-nccl`. Where `MLPCONV_TESTS=real` they take the
+//! machine's GPUs and its NCCL.
+
+use std::fs;
+use std::net::TcpListener;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mlpconv::nn::{Module, Nin};
+use mlpconv::ops::shards::AllReduce;
+use mlpconv::ranks::{Group, Place};
+use mlpconv::train::{Event, Resident, Run, TrainConfig, Trainer, restore};
+use mlpconv::{Cuda, Device, Precision};
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::{library, real};
+use crate::team::{TIMEOUTS, config, images};
+
+/// What a rank is to do.
+#[derive(Clone, Serialize, Deserialize)]
+struct Task {
+    shards: usize,
+    /// Whether steps are recorded and replayed.
+    record: bool,
+    nccl: bool,
+    /// The step of the first epoch after which rank 1 wishes to stop.
+    stop: Option<u32>,
+    /// The state to go on from.
+    state: Option<PathBuf>,
+    folder: PathBuf,
+}
+
+/// What a rank has left.
+#[derive(PartialEq, Serialize, Deserialize, Debug)]
+struct Done {
+    weights: Vec<u32>,
+    epochs: Vec<[u64; 4]>,
+    position: (u32, u32),
+    error: Option<String>,
+}
+
+const TASK: &str = "MLPCONV_TEST_RANK";
+
+#[test]
+#[ignore = "a rank, which the other tests of this file start"]
+fn rank() {
+    let task: Task = serde_json::from_str(&std::env::var(TASK).expect("a test starts this")).unwrap();
+    let place = Place::from_environment().unwrap();
+    let group = place.filter(|place| place.ranks > 1).map(|place| Group::join(&place, TIMEOUTS).unwrap());
+    let rank = group.as_ref().map_or(0, |group| group.rank());
+    let cuda = crate::gpu::gpu(Precision::Fp32).unwrap();
+    let shards = task.shards;
+    let config = TrainConfig { batch_size: 8, shards, resize: 67, learning_rate: 0.05, ..config() };
+    let net = Nin::d2l_with_channels(&*cuda, 1, [4, 6, 8], 0.5).unwrap();
+    let mut trainer: Trainer<Cuda, _> = config.trainer(&*cuda, net).unwrap();
+    trainer.record = task.record;
+    if let Some(state) = &task.state {
+        restore(&fs::read(state).unwrap(), "of a test", &mut trainer).unwrap();
+    }
+    // 19 images: two batches of 8, and one of 3, fewer than shards.
+    let [train, test] = [images(19), images(12)];
+    let train = Resident::new(&*cuda, config.train_loader(train).unwrap()).unwrap();
+    let test = Resident::new(&*cuda, config.test_loader(test).unwrap()).unwrap();
+    let mut epochs = Vec::new();
+    let all_reduce = if task.nccl { AllReduce::Nccl } else { AllReduce::Tree };
+    let ended = trainer.divide(shards, all_reduce, group.as_ref()).and_then(|()| {
+        trainer.fit(&train, &test, &config.fit_options(2), &mut |_, event| {
+            if let Event::Epoch { metrics, .. } = &event {
+                let numbers = [metrics.loss, metrics.train_accuracy, metrics.test_loss, metrics.test_accuracy];
+                epochs.push(numbers.map(f64::to_bits));
+            }
+            let at = |step| matches!(&event, Event::Step { position, .. } if position.step >= step);
+            let stop = task.stop.is_some_and(|step| rank == 1 && at(step));
+            Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+    });
+    let error = ended.err().map(|error| error.to_string());
+    if rank == 0 {
+        Run::create(task.folder.join("run"), config).unwrap().save(&trainer).unwrap();
+    }
+    let bits = |buf| cuda.download(buf).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    let weights = trainer.net.params().into_iter().flat_map(|(_, param)| bits(param.data())).collect();
+    let position = (trainer.position.epoch, trainer.position.step);
+    let done = Done { weights, epochs, position, error: error.clone() };
+    fs::write(task.folder.join(format!("rank-{rank}")), serde_json::to_vec(&done).unwrap()).unwrap();
+    if let Some(group) = group {
+        group.leave(error.as_deref());
+    }
+}
+
+/// Processes that do a task together, ended when this is dropped.
+struct Team(Vec<Child>);
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Team {
+    fn start(ranks: usize, task: &Task, variables: &[(&str, &str)]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let start = |rank: usize| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "gpus::rank", "--ignored", "--nocapture"]);
+            let numbers = [("RANK", rank), ("WORLD_SIZE", ranks), ("LOCAL_RANK", rank), ("LOCAL_WORLD_SIZE", ranks)];
+            command.envs(numbers.map(|(name, number)| (name, number.to_string())));
+            command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
+            command.env(TASK, serde_json::to_string(task).unwrap());
+            if !real() {
+                command.env("MLPCONV_NCCL", library("libvirtual_nccl.so"));
+            }
+            command.envs(variables.iter().copied());
+            command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+        };
+        Team((0..ranks).map(start).collect())
+    }
+
+    /// Waits for the ranks. Returns their exit codes, and what they have left: `None` of those that have left nothing.
+    fn wait(mut self, folder: &Path) -> Vec<(Option<i32>, Option<Done>)> {
+        let limit = Instant::now() + Duration::from_secs(120);
+        let mut left = Vec::new();
+        for (rank, child) in self.0.iter_mut().enumerate() {
+            let status = loop {
+                assert!(Instant::now() < limit, "rank {rank} does not end");
+                match child.try_wait().unwrap() {
+                    Some(status) => break status,
+                    None => std::thread::sleep(Duration::from_millis(10)),
+                }
+            };
+            let done = fs::read(folder.join(format!("rank-{rank}"))).ok();
+            left.push((status.code(), done.map(|done| serde_json::from_slice(&done).unwrap())));
+        }
+        left
+    }
+}
+
+fn task(folder: &Path, shards: usize) -> Task {
+    Task { shards, record: true, nccl: false, stop: None, state: None, folder: folder.into() }
+}
+
+/// What all ranks of a task have left, which is the same of all.
+fn together(ranks: usize, task: &Task, variables: &[(&str, &str)]) -> Done {
+    fs::create_dir_all(&task.folder).unwrap();
+    let mut left = Team::start(ranks, task, variables).wait(&task.folder).into_iter();
+    let (code, first) = left.next().unwrap();
+    let first = first.unwrap_or_else(|| panic!("rank 0 ended with {code:?}"));
+    assert_eq!(first.error, None);
+    for (rank, (code, done)) in left.enumerate() {
+        assert_eq!(code, Some(0), "rank {}", rank + 1);
+        assert!(done.as_ref() == Some(&first), "rank {} has other bits", rank + 1);
+    }
+    first
+}
+
+/// Whether there are kernels to test.
+fn kernels() -> bool {
+    crate::gpu::gpu(Precision::Fp32).is_some()
+}
+
+#[test]
+fn gpus_give_the_same_bits_in_any_number_recorded_or_not_and_in_any_order() {
+    if !kernels() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| task(&folder.path().join(name), 8);
+    let one = together(1, &at("one"), &[]);
+    assert_eq!((one.position, one.epochs.len()), ((2, 0), 2));
+    let same = |name: &str, ranks: usize, task: Task, variables: &[(&str, &str)]| {
+        assert!(together(ranks, &task, variables) == one, "{name}");
+    };
+    same("two", 2, at("two"), &[]);
+    same("eager", 2, Task { record: false, ..at("eager") }, &[]);
+    same("shuffled", 4, at("shuffled"), &[("VIRTUAL_NCCL_ORDER", "shuffled:7"), ("VIRTUAL_NCCL_DELAY", "5")]);
+    same("eight", 8, at("eight"), &[]);
+    // Rank 1 wishes to stop. Other numbers of ranks go on.
+    let stopped = together(3, &Task { stop: Some(2), ..at("stopped") }, &[]);
+    assert_eq!(stopped.position.0, 0, "within the first epoch");
+    for ranks in [1, 4] {
+        let state = Some(folder.path().join("stopped/run/state.safetensors"));
+        let name = format!("on {ranks}");
+        same(&name, ranks, Task { state, ..at(&name) }, &[]);
+    }
+}
+
+/// NCCL's own sums are the same on all ranks, and differ from the tree's by rounding.
+#[test]
+fn nccl_may_add_by_itself() {
+    if !kernels() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tree = together(1, &task(&folder.path().join("tree"), 3), &[]);
+    let by_itself = Task { nccl: true, ..task(&folder.path().join("nccl"), 3) };
+    let sums = together(3, &by_itself, &[("VIRTUAL_NCCL_ORDER", "ring")]);
+    let loss = |done: &Done| done.epochs.iter().map(|epoch| f64::from_bits(epoch[0])).collect::<Vec<_>>();
+    let close = |a: &f64, b: &f64| (a - b).abs() < 1e-3 * a;
+    assert!(loss(&tree).iter().zip(loss(&sums)).all(|(a, b)| close(a, &b)), "{:?} {:?}", loss(&tree), loss(&sums));
+}
+
+/// A process that dies in a collective, an error that NCCL reports, and ranks that do not make the same calls: the others end in
+/// seconds, with the weights after the last complete step, from which the run goes on to the same bits.
+#[test]
+fn a_rank_that_fails_ends_the_others_with_the_last_complete_step() {
+    if !kernels() || real() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let whole = together(1, &task(&folder.path().join("whole"), 2), &[]);
+    let faults = [("VIRTUAL_NCCL_DIE", "1:4"), ("VIRTUAL_NCCL_ERROR", "1:2"), ("VIRTUAL_NCCL_MISMATCH", "1:3")];
+    for (variable, value) in faults {
+        let task = task(&folder.path().join(variable), 2);
+        fs::create_dir_all(&task.folder).unwrap();
+        let began = Instant::now();
+        let left = Team::start(2, &task, &[(variable, value)]).wait(&task.folder);
+        let done = left[0].1.as_ref().unwrap_or_else(|| panic!("{variable}: rank 0 ended with {:?}", left[0].0));
+        let error = done.error.as_ref().unwrap_or_else(|| panic!("{variable}: no error"));
+        assert!(error.contains("rank 1") || error.contains("nccl"), "{variable}: {error}");
+        // The collective that failed was that of the step after the last complete one.
+        let steps: u32 = value.rsplit(':').next().unwrap().parse().unwrap();
+        assert_eq!(done.position, (steps / 3, steps % 3), "{variable}: {error}");
+        assert!(began.elapsed() < Duration::from_secs(30), "{variable}: {:?}", began.elapsed());
+        let state = Some(task.folder.join("run/state.safetensors"));
+        let resumed = together(1, &Task { state, folder: task.folder.join("again"), ..task }, &[]);
+        assert!(resumed.weights == whole.weights, "{variable}");
+    }
+}
+
+#[test]
+fn a_machine_without_nccl_is_told_what_to_do() {
+    if !kernels() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let task = task(folder.path(), 2);
+    for (_, done) in Team::start(2, &task, &[("MLPCONV_NCCL", "/nowhere/libnccl.so.2")]).wait(&task.folder) {
+        let error = done.expect("it ends in order").error.expect("it is an error");
+        assert!(error.contains("NCCL") && error.contains("/nowhere/libnccl.so.2"), "{error}");
+        assert!(error.contains("libnccl2") && error.contains("$MLPCONV_NCCL"), "{error}");
+    }
+}
