@@ -154,7 +154,6 @@ fn a_delay_holds_up_the_stream_and_changes_nothing() {
         for _ in 0..8 {
             world.all_reduce::<f32>(comm, a, a, 4);
         }
-        assert!(begun.elapsed() < Duration::from_millis(40), "the calls do not wait");
         world.wait();
         // 160 ms on average.
         assert!(begun.elapsed() > Duration::from_millis(30), "{:?}", begun.elapsed());

@@ -1,5 +1,7 @@
 //! How communicators are made, and how that fails.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -91,6 +93,29 @@ fn the_same_rank_twice_and_another_number_of_ranks_are_refused() {
             world.ok(result);
             world.destroy(comm);
         }
+    });
+}
+
+#[test]
+fn strangers_at_the_hubs_port_are_turned_away() {
+    run(2, &[], |world| {
+        let id = world.id("id");
+        if world.rank == 0 {
+            // The port is in the id.
+            let port = u16::from_le_bytes([id.0[8], id.0[9]]);
+            // A hello with a wrong token, a length that is none, nothing, and something else altogether.
+            let mut hello = vec![0, 37, 0, 0, 0, 0, 0, 0, 0];
+            hello.extend([0; 37]);
+            for bytes in [&hello[..], &[0, 255, 255, 255, 255, 255, 255, 255, 255], &[], b"GET / HTTP/1.1\r\n\r\n"] {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                stream.write_all(bytes).unwrap();
+            }
+            world.say("strangers", b"");
+        }
+        world.hear("strangers", 0);
+        let (comm, result) = world.begin(2, id, world.rank, 1);
+        world.ok(result);
+        world.destroy(comm);
     });
 }
 

@@ -1,4 +1,6 @@
 //! Work that nothing orders with a collective is a trap of the virtual GPU, as if the collective were one of the stream's kernels.
+//!
+//! With one rank: the stream of a context that has failed runs nothing more, so the others would wait for its collective.
 
 use std::ptr::null_mut;
 
@@ -19,22 +21,11 @@ fn verdict() -> CUresult {
 
 #[test]
 fn an_output_that_is_read_without_an_event_is_a_race() {
-    run(2, &[], |world| {
+    run(1, &[], |world| {
         let (comm, other) = (world.comm(true), another_stream());
         let (a, b, c) = (world.upload(&[1.0f32; 4]), world.room::<f32>(4), world.room::<f32>(4));
         world.all_reduce::<f32>(comm, a, b, 4);
         ok(unsafe { sys::cuMemcpyDtoDAsync_v2(c, b, 16, other) });
-        assert_eq!(verdict(), CUresult::CUDA_ERROR_LAUNCH_FAILED);
-    });
-}
-
-#[test]
-fn an_input_that_is_overwritten_without_an_event_is_a_race() {
-    run(2, &[], |world| {
-        let (comm, other) = (world.comm(true), another_stream());
-        let (a, b) = (world.upload(&[1.0f32; 4]), world.room::<f32>(4));
-        world.all_reduce::<f32>(comm, a, b, 4);
-        ok(unsafe { sys::cuMemsetD32Async(a, 0, 4, other) });
         assert_eq!(verdict(), CUresult::CUDA_ERROR_LAUNCH_FAILED);
     });
 }
