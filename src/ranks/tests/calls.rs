@@ -144,7 +144,8 @@ fn a_rank_that_is_done_fails_those_that_still_call() {
                 return None;
             }
             thread::sleep(Duration::from_millis(100));
-            assert_eq!(group.failure(), None);
+            // The failure is that of a call, which rank 0 or this rank makes.
+            assert!(group.failure().is_none() || group.rank() == 1 && leaver == 2);
             Some(error(group.barrier()))
         });
         for said in said.into_iter().flatten() {
