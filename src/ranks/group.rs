@@ -261,7 +261,11 @@ impl Group {
         }
         let mut state = self.shared.lock();
         let waits = |rank: usize, heard: &[bool], left: &[bool]| !heard[rank] && !left[rank];
-        while self.shared.peers().any(|(rank, _)| waits(rank, &state.heard, &state.left)) && Instant::now() < end {
+        // After a failure all know that the group has ended, and a rank that is lost hears nothing.
+        while state.failure.is_none()
+            && self.shared.peers().any(|(rank, _)| waits(rank, &state.heard, &state.left))
+            && Instant::now() < end
+        {
             state = self.shared.wait(state);
         }
     }

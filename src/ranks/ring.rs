@@ -123,6 +123,6 @@ impl Ring {
         let mut go_on = |_| patience.is_left() && shared.goes_on();
         let mut send = |piece: &[u8]| wire::drain(&mut &self.successor, piece, &mut go_on);
         send(own)?;
-        forwarded.iter().try_for_each(|piece| send(piece))
+        forwarded.iter().try_for_each(send)
     }
 }

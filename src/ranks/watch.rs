@@ -159,7 +159,9 @@ fn watch(shared: &Shared) {
             state = shared.wait(state);
         }
         if state.closing {
-            return;
+            let hooks = if state.failure.is_some() { std::mem::take(&mut state.hooks) } else { Vec::new() };
+            drop(state);
+            return call(hooks);
         }
         let mut hooks: Vec<Hook> = Vec::new();
         if let (None, Some(error)) = (&message, &state.failure) {
@@ -180,15 +182,20 @@ fn watch(shared: &Shared) {
                 thread::sleep(Duration::from_millis(5));
             }
         }
-        for hook in hooks {
-            let _ = catch_unwind(AssertUnwindSafe(hook));
-        }
+        call(hooks);
         if beaten.elapsed() >= tick {
             beaten = Instant::now();
             for (_, link) in shared.peers() {
                 link.try_send((Kind::Beat, 0, 0), &[]);
             }
         }
+    }
+}
+
+/// Calls hooks. One that panics does not keep the others from being called.
+fn call(hooks: Vec<Hook>) {
+    for hook in hooks {
+        let _ = catch_unwind(AssertUnwindSafe(hook));
     }
 }
 

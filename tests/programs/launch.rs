@@ -27,17 +27,21 @@ fn children(id: u32) -> Vec<i32> {
     all
 }
 
-/// Starts [`LONG`], with its ranks.
-fn long(place: &Place) -> (Child, Vec<i32>) {
+/// Starts [`LONG`].
+fn long(place: &Place) -> Child {
     let mut command = place.command(MLPCONV, LONG);
-    let launcher = command.env("RAYON_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.env("RAYON_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The ranks of [`LONG`], once they run.
+fn ranks(launcher: &Child) -> Vec<i32> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let ranks = children(launcher.id());
         if ranks.len() == 3 {
             // They are this program by then, and no copies of the launcher.
             sleep(Duration::from_millis(300));
-            return (launcher, ranks);
+            return ranks;
         }
         assert!(Instant::now() < end, "{ranks:?}");
         sleep(Duration::from_millis(10));
@@ -106,7 +110,8 @@ fn a_rank_launches_no_ranks() {
 fn a_signal_to_the_launcher_ends_all_ranks() {
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
         let place = place();
-        let (mut launcher, ranks) = long(&place);
+        let mut launcher = long(&place);
+        let ranks = ranks(&launcher);
         let began = Instant::now();
         kill(launcher.id() as i32, signal);
         assert_eq!(launcher.wait().unwrap().code(), Some(code));
@@ -119,7 +124,8 @@ fn a_signal_to_the_launcher_ends_all_ranks() {
 #[test]
 fn if_a_rank_is_killed_the_others_are_ended() {
     let place = place();
-    let (launcher, ranks) = long(&place);
+    let launcher = long(&place);
+    let ranks = ranks(&launcher);
     let began = Instant::now();
     kill(ranks[1], libc::SIGKILL);
     let output = launcher.wait_with_output().unwrap();

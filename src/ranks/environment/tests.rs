@@ -8,7 +8,7 @@ use crate::error::RanksError;
 fn place(lines: &str) -> Result<Option<Place>, RanksError> {
     let variable = |name: &str| {
         let lines = lines.lines().map(str::trim).filter_map(|line| line.split_once('='));
-        lines.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).last()
+        lines.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).next_back()
     };
     Place::of(&variable).map_err(|error| match error {
         Error::Ranks(error) => error,

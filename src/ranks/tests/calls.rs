@@ -116,11 +116,7 @@ fn a_rank_that_leaves_with_a_reason_fails_the_others() {
             let said = error(group.barrier());
             assert_eq!(group.failure().as_ref(), Some(&said));
             assert_eq!(error(group.all_gather(&[1], &mut [0; 3])), said);
-            // The hook may be under way.
-            let end = Instant::now() + Duration::from_secs(2);
-            while counted_by(group) < 1 && Instant::now() < end {
-                thread::sleep(Duration::from_millis(5));
-            }
+            assert_eq!(counted_by(group), 1, "at once");
             Some(said)
         });
         let expected = RanksError::Left { rank: leaver, why: "no memory for its batch".into() };
@@ -148,7 +144,8 @@ fn a_rank_that_is_done_fails_those_that_still_call() {
                 return None;
             }
             thread::sleep(Duration::from_millis(100));
-            assert_eq!(group.failure(), None);
+            // The failure is that of a call, which rank 0 or this rank makes.
+            assert!(group.failure().is_none() || group.rank() == 1 && leaver == 2);
             Some(error(group.barrier()))
         });
         for said in said.into_iter().flatten() {
