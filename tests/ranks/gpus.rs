@@ -2,21 +2,19 @@
 //! machine's GPUs and its NCCL.
 
 use std::fs;
-use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mlpconv::nn::{Module, Nin};
 use mlpconv::ops::shards::AllReduce;
-use mlpconv::ranks::{Group, Place};
 use mlpconv::train::{Event, Resident, Run, TrainConfig, Trainer, restore};
 use mlpconv::{Cuda, Device, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::{library, real};
-use crate::team::{TIMEOUTS, config, images};
+use crate::processes::{self, Done, Team};
+use crate::team::{config, images};
 
 /// What a rank is to do.
 #[derive(Clone, Serialize, Deserialize)]
@@ -32,23 +30,11 @@ struct Task {
     folder: PathBuf,
 }
 
-/// What a rank has left.
-#[derive(PartialEq, Serialize, Deserialize, Debug)]
-struct Done {
-    weights: Vec<u32>,
-    epochs: Vec<[u64; 4]>,
-    position: (u32, u32),
-    error: Option<String>,
-}
-
-const TASK: &str = "MLPCONV_TEST_RANK";
-
 #[test]
 #[ignore = "a rank, which the other tests of this file start"]
 fn rank() {
-    let task: Task = serde_json::from_str(&std::env::var(TASK).expect("a test starts this")).unwrap();
-    let place = Place::from_environment().unwrap();
-    let group = place.filter(|place| place.ranks > 1).map(|place| Group::join(&place, TIMEOUTS).unwrap());
+    let task: Task = processes::task();
+    let group = processes::group();
     let rank = group.as_ref().map_or(0, |group| group.rank());
     let cuda = crate::gpu::gpu(Precision::Fp32).unwrap();
     let shards = task.shards;
@@ -83,61 +69,15 @@ fn rank() {
     let bits = |buf| cuda.download(buf).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
     let weights = trainer.net.params().into_iter().flat_map(|(_, param)| bits(param.data())).collect();
     let position = (trainer.position.epoch, trainer.position.step);
-    let done = Done { weights, epochs, position, error: error.clone() };
-    fs::write(task.folder.join(format!("rank-{rank}")), serde_json::to_vec(&done).unwrap()).unwrap();
-    if let Some(group) = group {
-        group.leave(error.as_deref());
-    }
+    let done = Done { weights, epochs, position, error };
+    done.write(&task.folder, group.as_deref());
 }
 
-/// Processes that do a task together, ended when this is dropped.
-struct Team(Vec<Child>);
-
-impl Drop for Team {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Team {
-    fn start(ranks: usize, task: &Task, variables: &[(&str, &str)]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let start = |rank: usize| {
-            let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["--exact", "gpus::rank", "--ignored", "--nocapture"]);
-            let numbers = [("RANK", rank), ("WORLD_SIZE", ranks), ("LOCAL_RANK", rank), ("LOCAL_WORLD_SIZE", ranks)];
-            command.envs(numbers.map(|(name, number)| (name, number.to_string())));
-            command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
-            command.env(TASK, serde_json::to_string(task).unwrap());
-            if !real() {
-                command.env("MLPCONV_NCCL", library("libvirtual_nccl.so"));
-            }
-            command.envs(variables.iter().copied());
-            command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
-        };
-        Team((0..ranks).map(start).collect())
-    }
-
-    /// Waits for the ranks. Returns their exit codes, and what they have left: `None` of those that have left nothing.
-    fn wait(mut self, folder: &Path) -> Vec<(Option<i32>, Option<Done>)> {
-        let limit = Instant::now() + Duration::from_secs(120);
-        let mut left = Vec::new();
-        for (rank, child) in self.0.iter_mut().enumerate() {
-            let status = loop {
-                assert!(Instant::now() < limit, "rank {rank} does not end");
-                match child.try_wait().unwrap() {
-                    Some(status) => break status,
-                    None => std::thread::sleep(Duration::from_millis(10)),
-                }
-            };
-            let done = fs::read(folder.join(format!("rank-{rank}"))).ok();
-            left.push((status.code(), done.map(|done| serde_json::from_slice(&done).unwrap())));
-        }
-        left
-    }
+/// Starts the ranks of a task.
+fn start(ranks: usize, task: &Task, variables: &[(&str, &str)]) -> Team {
+    let nccl = (!real()).then(|| library("libvirtual_nccl.so").into_os_string().into_string().unwrap());
+    let nccl = nccl.as_deref().map(|path| ("MLPCONV_NCCL", path));
+    Team::start("gpus::rank", ranks, task, &nccl.into_iter().chain(variables.iter().copied()).collect::<Vec<_>>())
 }
 
 fn task(folder: &Path, shards: usize) -> Task {
@@ -147,7 +87,7 @@ fn task(folder: &Path, shards: usize) -> Task {
 /// What all ranks of a task have left, which is the same of all.
 fn together(ranks: usize, task: &Task, variables: &[(&str, &str)]) -> Done {
     fs::create_dir_all(&task.folder).unwrap();
-    let mut left = Team::start(ranks, task, variables).wait(&task.folder).into_iter();
+    let mut left = start(ranks, task, variables).wait(&task.folder).into_iter();
     let (code, first) = left.next().unwrap();
     let first = first.unwrap_or_else(|| panic!("rank 0 ended with {code:?}"));
     assert_eq!(first.error, None);
@@ -218,7 +158,7 @@ fn a_rank_that_fails_ends_the_others_with_the_last_complete_step() {
         let task = task(&folder.path().join(variable), 2);
         fs::create_dir_all(&task.folder).unwrap();
         let began = Instant::now();
-        let left = Team::start(2, &task, &[(variable, value)]).wait(&task.folder);
+        let left = start(2, &task, &[(variable, value)]).wait(&task.folder);
         let done = left[0].1.as_ref().unwrap_or_else(|| panic!("{variable}: rank 0 ended with {:?}", left[0].0));
         let error = done.error.as_ref().unwrap_or_else(|| panic!("{variable}: no error"));
         assert!(error.contains("rank 1") || error.contains("nccl"), "{variable}: {error}");
@@ -239,7 +179,7 @@ fn a_machine_without_nccl_is_told_what_to_do() {
     }
     let folder = tempfile::tempdir().unwrap();
     let task = task(folder.path(), 2);
-    for (_, done) in Team::start(2, &task, &[("MLPCONV_NCCL", "/nowhere/libnccl.so.2")]).wait(&task.folder) {
+    for (_, done) in start(2, &task, &[("MLPCONV_NCCL", "/nowhere/libnccl.so.2")]).wait(&task.folder) {
         let error = done.expect("it ends in order").error.expect("it is an error");
         assert!(error.contains("NCCL") && error.contains("/nowhere/libnccl.so.2"), "{error}");
         assert!(error.contains("libnccl2") && error.contains("$MLPCONV_NCCL"), "{error}");

@@ -1,4 +1,7 @@
-//! A backend whose kernels fail on demand: the kernel that is named writes one number that is not finite.
+//! A backend whose kernels fail on demand: the kernel that is named writes one number that is not finite, or ends the process.
+
+// Each test binary uses only a part of this module.
+#![allow(dead_code)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -38,6 +41,8 @@ pub struct Faulty<B> {
 struct Faults {
     /// The kernel's output that is spoilt, and the number that is written to it.
     armed: Option<(&'static str, f32)>,
+    /// The kernel at which the process ends.
+    fatal: Option<&'static str>,
     /// The outputs written so far.
     seen: BTreeSet<&'static str>,
 }
@@ -57,8 +62,21 @@ impl<B: Backend<Scalar = f32>> Faulty<B> {
         self.faults.lock().unwrap().seen.iter().copied().collect()
     }
 
+    /// From now on the process ends at this kernel.
+    pub fn kill(&self, kernel: &'static str) {
+        self.faults.lock().unwrap().fatal = Some(kernel);
+    }
+
+    /// Ends the process, if it is to end here.
+    fn reach(&self, kernel: &'static str) {
+        if self.faults.lock().unwrap().fatal == Some(kernel) {
+            std::process::abort();
+        }
+    }
+
     /// Replaces the largest element of `buf`, if `output` is to be spoilt. The largest is none that a mask zeroes.
     fn spoil(&self, output: &'static str, buf: &mut B::Buf) -> Result<()> {
+        self.reach(output);
         let armed = {
             let mut faults = self.faults.lock().unwrap();
             faults.seen.insert(output);
@@ -312,6 +330,7 @@ impl<B: Backend<Scalar = f32>> Fuse for Faulty<B> {
 
 impl<B: Backend<Scalar = f32>> Sgd for Faulty<B> {
     fn sgd(&self, step: &SgdStep<f32>, items: &mut [sgd::Item<'_, Self>], guard: Option<&mut B::Buf>) -> Result<()> {
+        self.reach("sgd");
         let inner = items.iter_mut().map(|item| sgd::Item {
             param: &mut *item.param,
             grad: item.grad,
@@ -358,6 +377,7 @@ impl<B: Backend<Scalar = f32>> Shards for Faulty<B> {
         self.inner.join(group)
     }
     fn shard_pack(&self, gradients: &[(&B::Buf, usize)], nodes: &mut B::Buf) -> Result<()> {
+        self.reach("shard_pack");
         self.inner.shard_pack(gradients, nodes)
     }
     fn shard_unpack(&self, nodes: &B::Buf, gradients: &mut [(&mut B::Buf, usize)]) -> Result<()> {
@@ -370,7 +390,10 @@ impl<B: Backend<Scalar = f32>> Shards for Faulty<B> {
         self.inner.shard_clear(nodes, at, len)
     }
     fn all_gather(&self, with: &B::Communicator, own: &B::Buf, len: usize, all: &mut B::Buf) -> Result<()> {
-        self.inner.all_gather(with, own, len, all)
+        self.reach("all_gather, before");
+        self.inner.all_gather(with, own, len, all)?;
+        self.reach("all_gather, after");
+        Ok(())
     }
     fn all_reduce(&self, with: &B::Communicator, nodes: &mut B::Buf, len: usize) -> Result<()> {
         self.inner.all_reduce(with, nodes, len)
@@ -383,6 +406,7 @@ impl<B: Backend<Scalar = f32>> Shards for Faulty<B> {
         samples: usize,
         meter: &mut B::Buf,
     ) -> Result<()> {
+        self.reach("shard_count");
         self.inner.shard_count(with, nodes, at, samples, meter)
     }
 }
