@@ -83,9 +83,6 @@ impl Ring {
     pub(super) fn all_gather(&self, shared: &Shared, own: &[u8], all: &mut [u8]) -> Result<(), Torn> {
         let (rank, ranks) = (shared.rank, shared.ranks);
         let mut blocks: Vec<Option<&mut [u8]>> = all.chunks_exact_mut(own.len()).map(Some).collect();
-        if let Some(block) = blocks[rank].take() {
-            block.copy_from_slice(own);
-        }
         thread::scope(|scope| {
             let (forward, forwarded) = channel::<&[u8]>();
             let send = move || self.send(shared, own, forwarded);
@@ -106,6 +103,10 @@ impl Ring {
                 }
                 Ok(())
             });
+            // While the sender is still at work.
+            if let Some(block) = blocks[rank].take() {
+                block.copy_from_slice(own);
+            }
             // The sender ends when it has sent what there is.
             drop(forward);
             let sent = match sender.join() {
