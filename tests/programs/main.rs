@@ -32,6 +32,9 @@ mod interruption;
 #[cfg(unix)]
 mod launch;
 
+#[cfg(unix)]
+mod ranks;
+
 #[test]
 fn adamw_has_a_recipe_and_a_state_of_its_own() {
     let Some(place) = Place::new() else { return };

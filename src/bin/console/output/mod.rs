@@ -59,8 +59,9 @@ pub fn emit(line: impl Display) {
 
 /// Prints a line to standard error, which wraps at words on a terminal. If that fails there is nowhere left to tell it.
 pub fn note(line: impl Display) {
-    let line = wrapped(line.to_string(), &Term::stderr());
-    let _ = block::aside(|| writeln!(io::stderr(), "{line}"));
+    let line = wrapped(line.to_string(), &Term::stderr()) + "\n";
+    // In one write, so that no other process writes in between.
+    let _ = block::aside(|| io::stderr().write_all(line.as_bytes()));
 }
 
 /// The line with breaks at words, as wide as the terminal. Several lines, and what has colours, are laid out already.
