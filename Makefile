@@ -7,7 +7,7 @@ PYTHON ?= target/peer/bin/python
 MEASURED = $(CURDIR)/kernels/measured
 
 .PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors sass counters choices bench compare tables recipes parity pictures \
-	event-files export-check ptx ptx-check peer-tests lint
+	event-files export-check ptx ptx-check peer-tests nccl-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -30,6 +30,7 @@ help:
 	@echo "make export-check run exported networks in onnxruntime and PyTorch, from PyPI, compare the logits, and read the files with netron"
 	@echo "make ptx-check   check that the virtual GPU's test kernels are what nvcc (from PyPI) makes of their sources"
 	@echo "make peer-tests  run cudarc's own tests on the virtual GPU, with NVRTC from PyPI"
+	@echo "make nccl-check  look up NCCL's functions in the library from PyPI (300 MB), and have it tell that there is no GPU"
 	@echo "make lint        rustfmt, clippy and rustdoc, warnings being errors"
 	@echo "make fuzz        fuzz each format that is read for FUZZ_SECONDS (60), from the committed corpora"
 	@echo "make data        get Fashion-MNIST"
@@ -203,6 +204,16 @@ peer-tests: target/peers/installed
 target/peers/installed: virtual-gpu/tests/peers/requirements.txt
 	python3 -m venv target/peers/venv
 	target/peers/venv/bin/pip install --quiet --requirement $<
+	touch $@
+
+# NVIDIA's library itself, of which tests have a stand-in.
+nccl-check: target/nccl/installed target/nvcc/installed
+	library=$$(ls $(CURDIR)/target/nccl/lib/python3*/site-packages/nvidia/nccl/lib/libnccl.so.2) && \
+		MLPCONV_NCCL=$$library MLPCONV_REQUIRE_CUDA=1 $(CARGO) test --test ranks -- --ignored --exact gpus::nccls_own_library_is_understood
+
+target/nccl/installed: virtual-nccl/requirements.txt
+	python3 -m venv target/nccl
+	target/nccl/bin/pip install --quiet --no-deps --requirement $<
 	touch $@
 
 # The compiler runs without a GPU and without a CUDA toolkit.

@@ -48,6 +48,8 @@
 //! * **Logical NCHW, memory NHWC.** A 1×1 convolution is a GEMM as it stands. Weights lie KRSC. Shapes print as
 //!   `[N, C, H, W]`, and files carry PyTorch's layout.
 //! * **The same bits from any number of threads.** Work is cut by shape, partial sums are added in a fixed order.
+//! * **The same bits from any number of ranks.** A step's batch is cut into shards, and their gradients are added in one tree
+//!   ([`ops::shards`]).
 //! * **Random numbers are functions of (seed, purpose, epoch, step, element).** There is no generator to save, so a run
 //!   that was interrupted goes on exactly as if it had not been.
 //! * **Once every batch size has been seen, a step takes no buffer from the system:** they come from an arena and go back
@@ -69,7 +71,7 @@
 //! # What is deliberately absent
 //!
 //! Broadcasting, strided views, graph rewriting beyond the one plan, a type for every dtype, batch norm, atomics in sums, more
-//! than one device at a time. A NiN needs none of them, and each would stand between a reader and the kernels.
+//! than one device in a process, networks that are divided over devices. A NiN needs none of them, and each would stand between a reader and the kernels.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

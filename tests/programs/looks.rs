@@ -11,7 +11,8 @@ fn mlpconv(line: &str) -> Finished {
 #[test]
 fn the_doctor_has_a_line_for_everything() {
     let said = mlpconv("doctor").stdout;
-    for what in ["kernels", "data", "cpu"] {
+    let nccl = if cfg!(feature = "cuda") { "nccl" } else { "kernels" };
+    for what in [nccl, "kernels", "data", "cpu"] {
         let line = said.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}"));
         assert!(line.len() > what.len() + 10, "{said}");
     }

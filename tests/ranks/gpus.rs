@@ -185,3 +185,29 @@ fn a_machine_without_nccl_is_told_what_to_do() {
         assert!(error.contains("libnccl2") && error.contains("$MLPCONV_NCCL"), "{error}");
     }
 }
+
+/// NVIDIA's own library: it has every function that is called, takes our configuration, and its refusal of a GPU that is none is told.
+#[test]
+#[ignore = "needs NCCL's library, which `make nccl-check` gets"]
+fn nccls_own_library_is_understood() {
+    use mlpconv::device::cuda::nccl::{FUNCTIONS, Nccl, VARIABLE};
+    let path = std::env::var(VARIABLE).expect("the library's path");
+    let version = Nccl::load().unwrap().version();
+    assert!(version.starts_with("2."), "{version}");
+    // SAFETY: NCCL's library runs no code that could do harm when it is loaded.
+    let library = unsafe { libloading::Library::new(&path) }.unwrap();
+    for function in FUNCTIONS {
+        // SAFETY: the function is only looked up.
+        let found = unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) };
+        assert!(found.is_ok(), "{function} is not in NCCL {version}");
+    }
+    if !kernels() || real() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let task = task(folder.path(), 2);
+    for (_, done) in Team::start("gpus::rank", 2, &task, &[(VARIABLE, &path)]).wait(&task.folder) {
+        let error = done.expect("it ends in order").error.expect("the virtual GPU is none of NCCL's");
+        assert!(error.contains("failed: ") && !error.contains("not found"), "{error}");
+    }
+}

@@ -94,6 +94,13 @@ fn cuda() {
             Err(error) => line("devices", error),
         }
     }
+    match cuda::nccl::Nccl::load() {
+        Ok(nccl) => line("nccl", format_args!("{}, which joins the GPUs of several ranks", nccl.version())),
+        Err(_) => line(
+            "nccl",
+            "not found; training on several GPUs needs it (Debian: libnccl2, PyPI: nvidia-nccl-cu13, or $MLPCONV_NCCL)",
+        ),
+    }
     match cuda::missing() {
         Some(why) => line("kernels", format_args!("not in this build: {why}")),
         None => {

@@ -8,7 +8,7 @@ use crate::console::device::Choice;
 
 /// Images for training or for testing.
 pub enum Images<B: Backend> {
-    Host(Loader),
+    Host(Box<Loader>),
     Device(Box<Resident<B>>),
 }
 
@@ -20,13 +20,13 @@ impl<B: Backend> Images<B> {
     pub fn new(loader: Loader, device: &Choice, backend: &B) -> Result<Self> {
         Ok(match device.resident {
             true => Images::Device(Box::new(Resident::new(backend, loader)?)),
-            false => Images::Host(loader),
+            false => Images::Host(Box::new(loader)),
         })
     }
 
     pub fn feed(&self) -> Feed<'_, B> {
         match self {
-            Images::Host(loader) => loader.into(),
+            Images::Host(loader) => (&**loader).into(),
             Images::Device(resident) => (&**resident).into(),
         }
     }

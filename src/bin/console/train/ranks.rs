@@ -60,7 +60,7 @@ pub fn agree_on_data(group: &Group, hashes: &DataHashes) -> Result<()> {
 
 /// The version of this program, and the SHA-256 of its file.
 fn program() -> String {
-    let hash = std::env::current_exe().and_then(std::fs::read).map(|bytes| Sha256::digest(bytes));
+    let hash = std::env::current_exe().and_then(std::fs::read).map(Sha256::digest);
     let hash = hash.map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let version = env!("CARGO_PKG_VERSION");
     hash.map_or_else(|_| version.into(), |hash| format!("{version}, SHA-256 {hash}"))
