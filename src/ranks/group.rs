@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::agreement;
-use super::environment::Place;
+use super::environment::{MOST, Place};
 use super::meeting::meet;
 use super::ring::{Ring, Torn};
 use super::state::{Link, Shared, lock};
@@ -78,6 +78,10 @@ impl Group {
         let group = |shared, ring, threads: Vec<JoinHandle<()>>| {
             Arc::new(Group { place: place.clone(), shared, ring, number: Mutex::new(0), threads: Mutex::new(threads) })
         };
+        if place.ranks > MOST || place.rank >= place.ranks.max(1) {
+            let problem = format!("there is no rank {} of {}, of at most {MOST}", place.rank, place.ranks);
+            return Err(RanksError::Mismatch { problem }.into());
+        }
         if place.ranks <= 1 {
             return Ok(group(Arc::new(Shared::new(0, timeouts, vec![None])), None, Vec::new()));
         }
@@ -108,6 +112,11 @@ impl Group {
     /// The number of ranks.
     pub fn ranks(&self) -> usize {
         self.shared.ranks
+    }
+
+    /// The times that this rank waits.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.shared.timeouts
     }
 
     /// The place with which this rank has joined.

@@ -11,7 +11,7 @@ use crate::data::{Augmentation, DataName, Dataset, Erasing, Flip, Loader, Loader
 use crate::device::Precision;
 use crate::nn::Module;
 use crate::ops::cross_entropy::require_smoothing;
-use crate::ops::shards::AllReduce;
+use crate::ops::shards::{self, AllReduce};
 use crate::optim::adamw::{BETAS, EPS};
 use crate::optim::{
     AdamW, Average, Averaging, Optimizer, OptimizerKind, RateMultiplier, Schedule, Sgd, set_multipliers,
@@ -159,7 +159,10 @@ impl TrainConfig {
             let problem = format!("{} is more than {MAX_BATCH}, the most that is supported", self.batch_size);
             return Err(Error::config("batch-size", problem));
         }
-        super::shards::require(self.shards)?;
+        shards::Order::require(self.shards)?;
+        if self.allreduce == AllReduce::Nccl && self.device == "cpu" {
+            return Err(Error::config("allreduce", "nccl adds on GPUs alone; leave it out, or train on GPUs"));
+        }
         at_least_one("train-limit", self.train_limit)?;
         at_least_one("test-limit", self.test_limit)?;
         at_least_one("patience", self.patience.map(|epochs| epochs as usize))?;
@@ -296,7 +299,9 @@ impl TrainConfig {
     /// # Errors
     /// As [`Loader::new`] and [`Loader::with_normalization`].
     pub fn test_loader(&self, images: Arc<Dataset>) -> Result<Loader> {
-        self.loader(images, Order::Sequential)
+        // No more at once than a shard has, which is what the device has room for.
+        let config = TrainConfig { batch_size: self.batch_size.div_ceil(self.shards), ..self.clone() };
+        config.loader(images, Order::Sequential)
     }
 
     fn loader(&self, images: Arc<Dataset>, order: Order) -> Result<Loader> {

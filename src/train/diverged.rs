@@ -109,7 +109,9 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
 
 impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// The error for a run that the guard has stopped. Goes back to the step, and repeats it on a checked tape.
-    pub(super) fn diverged(&mut self, train: Feed<'_, B>) -> Result<Error> {
+    ///
+    /// With other ranks, they look in their shards as well, unless this one is `alone` with the error.
+    pub(super) fn diverged(&mut self, train: Feed<'_, B>, alone: bool) -> Result<Error> {
         // A recording's memory is free for the step that is repeated.
         *self.recorded.get_mut() = Default::default();
         let known = self.go_back()?;
@@ -119,7 +121,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             Some(batch) if known => self.look(&batch.source()),
             _ => Ok(Some(NotFinite::uncounted(Place::Step))),
         };
-        let found = found.and_then(|found| self.first_finding(found));
+        let found = found.and_then(|found| if alone { Ok(found) } else { self.first_finding(found) });
         let found = match found {
             Ok(Some(found)) => found,
             // Every value of the passes is finite, so those of the update were not.

@@ -144,9 +144,16 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     ) -> Result<ControlFlow<()>> {
         let (train, test) = (train.into(), test.into());
         self.set_on_nan(options.on_nan)?;
-        match self.epochs(train, test, options, on_event) {
+        // The caller's own errors, as of a save, come on one rank alone, so no other rank looks for a number with it.
+        let mut own = false;
+        let ended = self
+            .epochs(train, test, options, &mut |trainer, event| on_event(trainer, event).inspect_err(|_| own = true));
+        let alone = own && self.group().is_some();
+        match ended {
             Err(error) if self.has_lost(&error) => Err(self.lost(error)),
-            Err(Error::Diverged { found: NotFinite { place: Place::Step, .. }, .. }) => Err(self.diverged(train)?),
+            Err(Error::Diverged { found: NotFinite { place: Place::Step, .. }, .. }) => {
+                Err(self.diverged(train, alone)?)
+            }
             ended => ended,
         }
     }
@@ -181,6 +188,8 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         let mut lag = Lag::new();
         // Ranks have to do the same at the same step, so they do not ask whether a reading has arrived: a synchronous device has it.
         let alone = self.group().is_none();
+        // Whether a step's event has asked to stop since the last vote.
+        let mut wish = false;
         while self.position.epoch < options.epochs {
             let epoch = self.position.epoch;
             if self.position.step == 0 {
@@ -217,7 +226,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
                 }
                 self.epoch_time += started.elapsed();
                 let event = Event::Step { position: self.position, steps, images, reading };
-                let wish = on_event(self, event)?.is_break();
+                wish |= on_event(self, event)?.is_break();
                 let due = at_once || (step + 1).is_multiple_of(B::VOTES_EVERY);
                 if self.vote(wish, due)? {
                     let started = Instant::now();
@@ -264,7 +273,8 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     }
 
     /// Evaluates the network on all images of a loader or a resident data set, without dropout: mean loss and accuracy.
-    /// `on_batch` is called with the number of images done. If it breaks off, the result is `None`.
+    /// `on_batch` is called with the number of images done. If it breaks off, the result is `None`. Ranks that share the steps
+    /// ([`Trainer::divide`]) share the batches too, so all of them call this.
     ///
     /// # Errors
     /// As [`Trainer::score`], and the errors of `on_batch`.

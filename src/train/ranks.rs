@@ -20,10 +20,18 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
 
     /// Whether a rank wishes to stop. Where it is not due, ranks go on, and their wishes are counted at the next vote.
     pub(super) fn vote(&self, wish: bool, due: bool) -> Result<bool> {
+        self.goes_on();
         match self.group() {
             Some(group) if due => group.any(wish),
             Some(_) => Ok(false),
             None => Ok(wish),
+        }
+    }
+
+    /// Tells what joins the devices that this rank does not hang.
+    fn goes_on(&self) {
+        if let Some(communicator) = self.shards.as_ref().and_then(|shards| shards.communicator()) {
+            self.backend.goes_on(communicator);
         }
     }
 
@@ -67,6 +75,7 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             if number % group.ranks() != group.rank() {
                 continue;
             }
+            self.goes_on();
             self.scores.borrow_mut().reset(&self.backend)?;
             self.evaluate_batch(&batch)?;
             sums.push(self.backend.download_later(&self.scores.borrow().guard().words())?);
@@ -86,10 +95,12 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         }
         let mut words = [0.0f32; WORDS];
         for number in 0..feed.loader().steps() {
-            let of_rank = &all[number % group.ranks()][1..];
-            let sums = of_rank.as_chunks::<4>().0.get(number / group.ranks() * 3..).unwrap_or_default();
-            let added = words.iter_mut().zip(sums).take(3);
-            added.for_each(|(word, sum)| *word += f32::from_le_bytes(*sum));
+            let rank = number % group.ranks();
+            let sums = all[rank][1..].as_chunks::<12>().0.get(number / group.ranks());
+            let none =
+                || Error::data("test images", format!("rank {rank} has no batch {number}; all ranks need the same"));
+            let sums = sums.ok_or_else(none)?.as_chunks::<4>().0;
+            words.iter_mut().zip(sums).for_each(|(word, sum)| *word += f32::from_le_bytes(*sum));
         }
         Ok(Some(Reading::of_sums(&words, feed.loader().dataset().len())))
     }

@@ -14,9 +14,6 @@ use crate::ranks::Group;
 use crate::tape::{Grads, Mode, Param, ParamId, Shard, Tape};
 use crate::{Backend, Error, Result};
 
-/// The most shards of a batch: dropout has as many masks ([`Purpose::Dropout`](crate::rng::Purpose::Dropout)).
-pub(super) const MOST: usize = 1 << 12;
-
 /// The division of a trainer's steps, with the memory that it takes. No buffer moves, because recordings have their addresses.
 pub(super) struct Shards<B: Backend> {
     order: Order,
@@ -55,13 +52,8 @@ impl<B: Backend> Shards<B> {
         all_reduce: AllReduce,
         group: Option<&Arc<Group>>,
     ) -> Result<Self> {
-        require(shards)?;
         let (rank, ranks) = group.map_or((0, 1), |group| (group.rank(), group.ranks()));
-        if shards < ranks {
-            let problem = format!("{shards} cannot be shared by {ranks} ranks; start at most as many ranks as shards");
-            return Err(Error::config("shards", problem));
-        }
-        let order = Order::new(shards, ranks, rank);
+        let order = Order::new(shards, ranks, rank)?;
         let params: Vec<_> = net.params().into_iter().map(|(_, param)| param).collect();
         let layout = Layout::new(params.iter().map(|param| param.shape().len()));
         // Every element is there before something is added to it.
@@ -76,6 +68,15 @@ impl<B: Backend> Shards<B> {
         let gradient = |param: &&Param<B>| backend.alloc(Role::Parameter, param.shape().len());
         let gradients = params.iter().map(gradient).collect::<Result<Vec<_>>>()?;
         let sum = Grads::of_params(backend, params.iter().copied().zip(gradients).collect(), meter.guard().clone());
+        if let Some(group) = group {
+            let entries = [("shards", shards.to_string()), ("allreduce", all_reduce.to_string())];
+            let lens = params.iter().map(|param| param.shape().to_string()).collect::<Vec<_>>().join(", ");
+            let entries = entries.into_iter().chain([("parameters", lens)]);
+            group.agree(
+                "the division of steps",
+                &entries.map(|(name, value)| (name.into(), value)).collect::<Vec<_>>(),
+            )?;
+        }
         let params = params.iter().map(|param| param.id()).collect();
         let words = Meter::with(backend, Policy::Shard)?;
         let join = |group: &Arc<Group>| -> Result<Ranks<B>> {
@@ -92,6 +93,10 @@ impl<B: Backend> Shards<B> {
     /// The ranks that share the steps; `None` for a single one.
     pub(super) fn group(&self) -> Option<&Arc<Group>> {
         self.ranks.as_ref().map(|ranks| &ranks.group)
+    }
+
+    pub(super) fn communicator(&self) -> Option<&B::Communicator> {
+        self.ranks.as_ref().map(|ranks| &ranks.communicator)
     }
 
     /// The gradients of a step, summed over all shards. It adds the step to `meter`.
@@ -114,6 +119,9 @@ impl<B: Backend> Shards<B> {
             return Err(Error::config("shards", problem));
         }
         let (node, batch) = (self.layout.len(), source.batch());
+        if batch == 0 {
+            return Err(Error::shape("shards", "a step needs an image at least"));
+        }
         for (index, place, additions) in self.order.leaves() {
             let images = self.order.images(index, batch);
             if images.is_empty() {
@@ -156,13 +164,4 @@ impl<B: Backend> Shards<B> {
         meter.count(batch);
         Ok(&self.sum)
     }
-}
-
-/// # Errors
-/// [`Error::Config`] for a number of shards out of its range.
-pub(super) fn require(shards: usize) -> Result<()> {
-    if (1..=MOST).contains(&shards) {
-        return Ok(());
-    }
-    Err(Error::config("shards", format!("{shards} must be between 1 and {MOST}")))
 }

@@ -17,7 +17,8 @@ pub(super) enum Source<'a, B: Backend> {
 
 /// The labels of a part of a batch, before they are checked.
 pub(super) enum Labels<'a, B: Backend> {
-    Host(&'a [u8]),
+    /// Those of the batch from this image on.
+    Host(&'a [u8], usize),
     Device(B::Bytes, &'a Resident<B>),
 }
 
@@ -42,7 +43,7 @@ impl<'a, B: Backend> Source<'a, B> {
     pub(super) fn whole(&self, backend: &B) -> Result<(B::Buf, Shape, Labels<'a, B>)> {
         match self {
             Source::Host { images, labels, shape, .. } => {
-                Ok((backend.upload(Role::Activation, images)?, *shape, Labels::Host(labels)))
+                Ok((backend.upload(Role::Activation, images)?, *shape, Labels::Host(labels, 0)))
             }
             Source::Resident { places, .. } => self.part(backend, 0..places.len()),
         }
@@ -70,7 +71,7 @@ impl<'a, B: Backend> Source<'a, B> {
                 }
                 let (own, image) = (part.start - first..part.end - first, images.len() / n);
                 let x = backend.upload(Role::Activation, &images[own.start * image..own.end * image])?;
-                Ok((x, shape.with_batch(own.len()), Labels::Host(&labels[own])))
+                Ok((x, shape.with_batch(own.len()), Labels::Host(&labels[own], part.start)))
             }
             Source::Resident { data, places } => {
                 let (x, labels) = data.gather(places.start, part.clone())?;
@@ -88,9 +89,10 @@ impl<B: Backend> Labels<'_, B> {
     /// [`Error::Label`] for the first label that is not.
     pub(super) fn checked(self, backend: &B, classes: usize) -> Result<B::Bytes> {
         match self {
-            Labels::Host(labels) => {
-                if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes) {
-                    return Err(Error::Label { op: "cross_entropy", label: labels[position], position, classes });
+            Labels::Host(labels, first) => {
+                if let Some(at) = labels.iter().position(|&label| usize::from(label) >= classes) {
+                    let (label, position) = (labels[at], first + at);
+                    return Err(Error::Label { op: "cross_entropy", label, position, classes });
                 }
                 backend.upload_bytes(labels)
             }

@@ -91,13 +91,13 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// the devices cannot be used; [`Error::Memory`].
     pub fn divide(&mut self, shards: usize, all_reduce: AllReduce, group: Option<&Arc<Group>>) -> Result<()> {
         let alone = group.is_none_or(|group| group.ranks() == 1);
-        super::shards::require(shards)?;
+        // What is recorded has the work of the earlier division. NCCL ends a communicator once no recording has work of it.
+        self.recorded = RefCell::default();
+        self.shards = None;
         self.shards = match shards {
             1 if alone => None,
             _ => Some(Shards::new(&self.backend, &self.net, &self.meter, shards, all_reduce, group)?),
         };
-        // What is recorded has the work of the earlier division.
-        self.recorded = RefCell::default();
         Ok(())
     }
 

@@ -76,7 +76,8 @@ fn a_run_stops_and_goes_on_with_another_number_of_ranks() {
     assert!(said.line("run ").contains("from epoch 1, after step "), "{}", said.stdout);
     let said = place.mlpconv("launch -n 5 -- train --resume parts");
     assert_eq!(said.code, Some(1), "{}", said.stderr);
-    assert!(said.stderr.contains("shards: the run has 4, which 5 ranks cannot share"), "{}", said.stderr);
+    assert!(said.stderr.contains("shards: 4 cannot be shared by 5 ranks"), "{}", said.stderr);
+    place.train("--resume parts --shards 2").bad(&["--shards"]);
     place.mlpconv("launch -n 2 -- train --resume parts").good();
     assert!(place.weights("parts") == place.weights("whole"));
     assert_eq!(metrics(&place, "parts"), metrics(&place, "whole"));
@@ -97,6 +98,9 @@ fn ranks_that_differ_are_refused_and_told_in_what() {
     refused([&with("--lr 0.1"), &with("--lr 0.2")], &says);
     refused([&with("--momentum 0.1"), &with("--momentum 0.2")], &["momentum is 0.1 on rank 0, 0.2 on rank 1"]);
     refused([&with(""), &with("--data nowhere")], &["rank 1"]);
+    refused([&with("--allreduce nccl"), &with("--allreduce nccl")], &["allreduce: nccl adds on GPUs alone"]);
+    let few = with("").replace("--shards 4", "--shards 1");
+    refused([&few, &few], &["shards: 1 cannot be shared by 2 ranks"]);
 
     // The same data set by its name, with other contents on one of the machines.
     for folder in ["here", "there"] {

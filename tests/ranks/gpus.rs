@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mlpconv::nn::{Module, Nin};
 use mlpconv::ops::shards::AllReduce;
+use mlpconv::optim::{Average, OptimizerKind};
 use mlpconv::train::{Event, Resident, Run, TrainConfig, Trainer, restore};
 use mlpconv::{Cuda, Device, Precision};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ struct Task {
     nccl: bool,
     /// The step of the first epoch after which rank 1 wishes to stop.
     stop: Option<u32>,
+    /// Seconds that a collective may take; rank 1 hangs for longer after the second step.
+    patience: Option<u64>,
     /// The state to go on from.
     state: Option<PathBuf>,
     folder: PathBuf,
@@ -34,11 +37,14 @@ struct Task {
 #[ignore = "a rank, which the other tests of this file start"]
 fn rank() {
     let task: Task = processes::task();
-    let group = processes::group();
+    let group = processes::group(task.patience);
     let rank = group.as_ref().map_or(0, |group| group.rank());
     let cuda = crate::gpu::gpu(Precision::Fp32).unwrap();
     let shards = task.shards;
-    let config = TrainConfig { batch_size: 8, shards, resize: 67, learning_rate: 0.05, ..config() };
+    // Its counters, moments and average are to go back with a step that is lost.
+    let adamw = TrainConfig { optimizer: OptimizerKind::AdamW, momentum: 0.0, nesterov: false, ..config() };
+    let average = Average::Tail(0.6);
+    let config = TrainConfig { batch_size: 8, shards, resize: 67, learning_rate: 0.005, average, ..adamw };
     let net = Nin::d2l_with_channels(&*cuda, 1, [4, 6, 8], 0.5).unwrap();
     let mut trainer: Trainer<Cuda, _> = config.trainer(&*cuda, net).unwrap();
     trainer.record = task.record;
@@ -57,7 +63,13 @@ fn rank() {
                 let numbers = [metrics.loss, metrics.train_accuracy, metrics.test_loss, metrics.test_accuracy];
                 epochs.push(numbers.map(f64::to_bits));
             }
-            let at = |step| matches!(&event, Event::Step { position, .. } if position.step >= step);
+            if let (Some(seconds), 1, Event::Step { position, .. }) = (task.patience, rank, &event)
+                && (position.epoch, position.step) == (0, 2)
+            {
+                std::thread::sleep(Duration::from_secs(3 * seconds));
+            }
+            // Once, and not at the step of a vote.
+            let at = |step| matches!(&event, Event::Step { position, .. } if position.step == step);
             let stop = task.stop.is_some_and(|step| rank == 1 && at(step));
             Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
@@ -81,7 +93,7 @@ fn start(ranks: usize, task: &Task, variables: &[(&str, &str)]) -> Team {
 }
 
 fn task(folder: &Path, shards: usize) -> Task {
-    Task { shards, record: true, nccl: false, stop: None, state: None, folder: folder.into() }
+    Task { shards, record: true, nccl: false, stop: None, patience: None, state: None, folder: folder.into() }
 }
 
 /// What all ranks of a task have left, which is the same of all.
@@ -121,7 +133,7 @@ fn gpus_give_the_same_bits_in_any_number_recorded_or_not_and_in_any_order() {
     same("eight", 8, at("eight"), &[]);
     // Rank 1 wishes to stop. Other numbers of ranks go on.
     let stopped = together(3, &Task { stop: Some(2), ..at("stopped") }, &[]);
-    assert_eq!(stopped.position.0, 0, "within the first epoch");
+    assert_eq!(stopped.position, (0, 3), "at the next vote, that of the epoch's last step");
     for ranks in [1, 4] {
         let state = Some(folder.path().join("stopped/run/state.safetensors"));
         let name = format!("on {ranks}");
@@ -153,7 +165,7 @@ fn a_rank_that_fails_ends_the_others_with_the_last_complete_step() {
     }
     let folder = tempfile::tempdir().unwrap();
     let whole = together(1, &task(&folder.path().join("whole"), 2), &[]);
-    let faults = [("VIRTUAL_NCCL_DIE", "1:4"), ("VIRTUAL_NCCL_ERROR", "1:2"), ("VIRTUAL_NCCL_MISMATCH", "1:3")];
+    let faults = [("VIRTUAL_NCCL_DIE", "1:5"), ("VIRTUAL_NCCL_ERROR", "1:2"), ("VIRTUAL_NCCL_MISMATCH", "1:3")];
     for (variable, value) in faults {
         let task = task(&folder.path().join(variable), 2);
         fs::create_dir_all(&task.folder).unwrap();
@@ -169,6 +181,22 @@ fn a_rank_that_fails_ends_the_others_with_the_last_complete_step() {
         let state = Some(task.folder.join("run/state.safetensors"));
         let resumed = together(1, &Task { state, folder: task.folder.join("again"), ..task }, &[]);
         assert!(resumed.weights == whole.weights, "{variable}");
+    }
+}
+
+/// A rank that lives and does not go on: the others' GPUs wait for it, and their hosts for their GPUs.
+#[test]
+fn a_rank_that_hangs_ends_all() {
+    if !kernels() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let task = Task { patience: Some(4), ..task(folder.path(), 2) };
+    for (rank, (_, done)) in start(2, &task, &[]).wait(&task.folder).into_iter().enumerate() {
+        let done = done.expect("it ends in order");
+        let error = done.error.expect("it is an error");
+        assert!(error.contains("no step was done within 4 s"), "rank {rank}: {error}");
+        assert_eq!(done.position, (0, 2), "rank {rank}");
     }
 }
 

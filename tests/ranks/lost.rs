@@ -1,12 +1,13 @@
 //! A rank that is lost while it trains.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlpconv::Error;
 use mlpconv::ranks::RanksError;
-use mlpconv::train::{Event, Position};
+use mlpconv::train::{Event, Position, TrainConfig};
 
-use crate::team::{config, fit, on_ranks, trainer, weights};
+use crate::team::{config, fit, loaders, on_ranks, trainer, weights};
 
 /// The others end with an error that names it, at the end of the last complete step.
 #[test]
@@ -37,4 +38,27 @@ fn the_others_have_the_weights_of_the_last_complete_step() {
         assert_eq!(*position, at);
         assert!(*of_rank == weights(&one));
     }
+}
+
+/// Rank 0 alone finds a step that was not finite, in a save of its own: it ends with the error that names it, and the others with its
+/// reason, in order.
+#[test]
+fn a_save_that_finds_a_number_that_is_not_finite_ends_all() {
+    let config = TrainConfig { learning_rate: 1e30, ..config() };
+    let errors = on_ranks(2, |group| {
+        let mut trainer = trainer(&config, Some(group));
+        let [train, test] = loaders(&config, Some(group));
+        // No reading is asked for before.
+        let ended = trainer.fit(&train, &test, &config.fit_options(1000), &mut |trainer, _| {
+            if group.rank() == 0 {
+                trainer.reading()?;
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        let error = ended.unwrap_err();
+        group.leave(Some(&error.to_string()));
+        error.to_string()
+    });
+    assert!(errors[0].starts_with("epoch 1, step "), "{}", errors[0]);
+    assert!(errors[1].contains(&errors[0]) || errors[1].starts_with("epoch 1, step "), "{}", errors[1]);
 }

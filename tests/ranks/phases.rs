@@ -50,7 +50,7 @@ const KERNELS: [&str; 8] = [
 #[ignore = "a rank, which the other test of this file starts"]
 fn rank() {
     let task: Task = processes::task();
-    let group = processes::group();
+    let group = processes::group(None);
     let rank = group.as_ref().map_or(0, |group| group.rank());
     let death = task.death.filter(|(who, _)| *who == rank).map(|(_, death)| death);
     let config = TrainConfig { epochs: 2, shards: 4, ..config() };

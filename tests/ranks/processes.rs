@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlpconv::ranks::{Group, Place};
+use mlpconv::ranks::{Group, Place, Timeouts};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -41,10 +41,12 @@ pub fn task<T: DeserializeOwned>() -> T {
     serde_json::from_str(&std::env::var(TASK).expect("a test starts this")).unwrap()
 }
 
-/// The group of this rank; `None` for one that is alone.
-pub fn group() -> Option<Arc<Group>> {
+/// The group of this rank, whose collectives may take so many seconds, or as many as usual; `None` for a rank that is alone.
+pub fn group(patience: Option<u64>) -> Option<Arc<Group>> {
     let place = Place::from_environment().unwrap();
-    place.filter(|place| place.ranks > 1).map(|place| Group::join(&place, TIMEOUTS).unwrap())
+    let collective = patience.map_or(TIMEOUTS.collective, Duration::from_secs);
+    let timeouts = Timeouts { collective, ..TIMEOUTS };
+    place.filter(|place| place.ranks > 1).map(|place| Group::join(&place, timeouts).unwrap())
 }
 
 /// Processes that do a task together, ended when this is dropped.

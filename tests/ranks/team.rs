@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mlpconv::data::{Dataset, Loader, Share};
 use mlpconv::nn::{Module, Nin};
+use mlpconv::ops::shards::Order;
 use mlpconv::ranks::{Group, Place, Timeouts};
 use mlpconv::train::{Event, FitOptions, Preset, TrainConfig, Trainer};
 use mlpconv::{Cpu, Result};
@@ -69,8 +70,8 @@ pub fn trainer(config: &TrainConfig, group: Option<&Arc<Group>>) -> Trainer<Cpu3
 pub fn loaders(config: &TrainConfig, group: Option<&Arc<Group>>) -> [Loader; 2] {
     let mut train = config.train_loader(images(IMAGES)).unwrap();
     if let Some(group) = group {
-        let (rank, ranks, of) = (group.rank(), group.ranks(), config.shards);
-        train = train.with_share(Share { first: rank * of / ranks, last: (rank + 1) * of / ranks, of }).unwrap();
+        let order = Order::new(config.shards, group.ranks(), group.rank()).unwrap();
+        train = train.with_share(Share::new(order.own(), config.shards).unwrap());
     }
     [train, config.test_loader(images(40)).unwrap()]
 }

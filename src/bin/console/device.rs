@@ -93,10 +93,26 @@ impl Share {
         let gpus = mlpconv::device::cuda::devices().map_or(1, |devices| devices.len().max(1));
         #[cfg(not(feature = "cuda"))]
         let gpus = 1;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = Some((cores / place.local_ranks.max(1)).max(1));
-        Share { ordinal: place.local_rank % gpus, threads, of_rank: true }
+        Share { ordinal: place.local_rank % gpus, threads: threads(place.local_ranks), of_rank: true }
     }
+}
+
+/// The threads of one of several ranks on a machine; `None` where somebody has said it: the user by a variable, or the launcher, which
+/// has given each rank cores of its own.
+fn threads(local_ranks: usize) -> Option<usize> {
+    let granted = std::thread::available_parallelism().map_or(1, usize::from);
+    let said = std::env::var_os("RAYON_NUM_THREADS").is_some_and(|value| !value.is_empty());
+    (!said && granted >= all_cores()).then(|| (granted / local_ranks.max(1)).max(1))
+}
+
+/// The cores of the machine, whether this process may use them or not; 1 if the system does not tell.
+fn all_cores() -> usize {
+    #[cfg(unix)]
+    // SAFETY: it reads a number of the system.
+    let cores = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    #[cfg(not(unix))]
+    let cores = 1;
+    usize::try_from(cores).unwrap_or(1)
 }
 
 /// Resolves the options for a process that has the machine to itself. An option left out takes its value from what is

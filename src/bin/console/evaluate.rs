@@ -115,7 +115,7 @@ fn classify<B: Backend<Scalar = f32>>(
     config.validate()?;
     let mut net = config.preset.net_for(backend, config.seed, data.channels, data.classes)?;
     weights::load(backend, &mut net, file)?;
-    let steps = Steps::of(backend, &net, &config, data.channels, Loader::BATCHES, 0)?;
+    let steps = Steps::of(backend, &net, &config, data.channels, Loader::BATCHES, 0, None)?;
     let data = data.load()?;
     let limit = limit.or(config.test_limit);
     if limit == Some(0) {

@@ -22,7 +22,7 @@ const SPARE: usize = 24 << 20;
 
 impl Steps {
     /// The steps of a configuration on images of so many channels, where so many batches (of floats) lie beside the step, and
-    /// a data set of `data` bytes.
+    /// a data set of `data` bytes. Training has an order of its shards.
     ///
     /// # Errors
     /// As [`summarize`].
@@ -33,14 +33,16 @@ impl Steps {
         channels: usize,
         batches: usize,
         data: usize,
+        order: Option<&Order>,
     ) -> Result<Self> {
         let state = config.optimizer(backend).tensor_names().len();
         let mut sizes = Vec::new();
         let mut batch = config.batch_size;
         while batch > 0 {
-            // One shard of a batch is in memory at a time.
-            let summary = summarize(config.preset, net, batch.div_ceil(config.shards), channels, config.resize)?;
-            let step = summary.training_bytes(config.precision, state) + shards_bytes(config.shards, summary.params());
+            // One shard of a batch is in memory at a time, beside the nodes that wait to be added.
+            let (shards, nodes) = order.map_or((1, 0), |order| (order.shards(), nodes(order)));
+            let summary = summarize(config.preset, net, batch.div_ceil(shards), channels, config.resize)?;
+            let step = summary.training_bytes(config.precision, state) + nodes * summary.params() * size_of::<f32>();
             sizes.push((batch, step + batches * summary.input.with_batch(batch).len() * size_of::<f32>()));
             batch /= 2;
         }
@@ -100,9 +102,13 @@ impl Steps {
     }
 }
 
-/// Bytes of the gradients that wait to be added, for a rank that runs all shards of a step, and of their sum.
-fn shards_bytes(shards: usize, params: usize) -> usize {
-    if shards == 1 { 0 } else { (Order::new(shards, 1, 0).room() + 1) * params * size_of::<f32>() }
+/// The nodes that a rank has room for: its own, those of all ranks, and the sum.
+fn nodes(order: &Order) -> usize {
+    match (order.shards(), order.ranks()) {
+        (1, 1) => 0,
+        (_, 1) => order.room() + 1,
+        (_, ranks) => order.room() + ranks * order.sent() + 1,
+    }
 }
 
 fn too_large(problem: String) -> Error {

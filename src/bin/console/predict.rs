@@ -199,7 +199,7 @@ impl<B: Backend<Scalar = f32>> Predictor<'_, B> {
 
     /// The error of a batch that found no memory names one that fits.
     fn explain(&self, error: Error) -> Error {
-        match Steps::of(self.backend, &self.net, self.config, self.form.channels, Loader::BATCHES, 0) {
+        match Steps::of(self.backend, &self.net, self.config, self.form.channels, Loader::BATCHES, 0, None) {
             Ok(steps) => steps.explain(self.backend, error),
             Err(_) => error,
         }

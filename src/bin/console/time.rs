@@ -97,7 +97,7 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
     let config = TrainConfig { batch_size: batch, precision: device.precision, ..preset.config() };
     config.validate()?;
     let net = preset.net(backend, 0)?;
-    let fits = Steps::of(backend, &net, &config, images(&config).channels, 1, 0)?;
+    let fits = Steps::of(backend, &net, &config, images(&config).channels, 1, 0, None)?;
     fits.require(backend)?;
     let trainer = config.trainer(backend, net)?;
     let Measured { times, eager, memory, loss } = match device.resident {

@@ -54,23 +54,33 @@ pub struct Loader {
     share: Share,
 }
 
-/// A share of every batch: of `of` equal parts those from `first` to before `last`. Part `i` of `n` images begins at image
-/// `⌊i · n / of⌋`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A share of every batch: some neighbouring ones of its equal parts. Part `i` of `of` of `n` images begins at image `⌊i · n / of⌋`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
-    pub first: usize,
-    pub last: usize,
-    pub of: usize,
+    parts: Range<usize>,
+    of: usize,
 }
 
 impl Share {
     /// All of a batch.
-    pub const WHOLE: Share = Share { first: 0, last: 1, of: 1 };
+    pub const WHOLE: Share = Share { parts: 0..1, of: 1 };
+
+    /// These parts of `of`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a share of no parts, or beyond its parts.
+    pub fn new(parts: Range<usize>, of: usize) -> Result<Self> {
+        if parts.is_empty() || parts.end > of {
+            return Err(Error::config("share", format!("parts {parts:?} of {of}; it needs one of them at least")));
+        }
+        Ok(Share { parts, of })
+    }
 
     /// The images of a batch of `images`.
     pub fn images(&self, images: usize) -> Range<usize> {
         let start = |part: usize| (part as u128 * images as u128 / self.of as u128) as usize;
-        start(self.first)..start(self.last)
+        start(self.parts.start)..start(self.parts.end)
     }
 }
 
@@ -117,17 +127,8 @@ impl Loader {
     }
 
     /// The same loader with a share of every batch alone, as a rank runs it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] for a share of no parts, or beyond its parts.
-    pub fn with_share(mut self, share: Share) -> Result<Self> {
-        if share.first >= share.last || share.last > share.of {
-            let Share { first, last, of } = share;
-            return Err(Error::config("share", format!("parts {first} to {last} of {of}; it needs one at least")));
-        }
-        self.share = share;
-        Ok(self)
+    pub fn with_share(self, share: Share) -> Self {
+        Loader { share, ..self }
     }
 
     /// The same loader with every image changed by `augmentation`.

@@ -41,6 +41,8 @@ struct Joined {
     comm: Mutex<Option<Handle>>,
     /// The word on the host, in page-locked memory: 1 once a rank is lost.
     lost: Page,
+    /// When the host last went on.
+    went_on: Mutex<Instant>,
 }
 
 /// NCCL's handle.
@@ -78,6 +80,15 @@ impl Drop for Joined {
     }
 }
 
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        // The other ranks of a group that has failed do not end it together with this one.
+        if self.group.failure().is_some() {
+            self.joined.abort();
+        }
+    }
+}
+
 impl Communicator {
     /// Joins the GPU to those of the group's other ranks.
     ///
@@ -98,7 +109,8 @@ impl Communicator {
         let on_device = Arena::take(&cuda.shared.arena, size_of::<u32>())?;
         cuda.set_bytes(on_device.address(), 0, size_of::<u32>())?;
         let comm = nccl.begin(group.ranks(), id, group.rank())?;
-        let joined = Arc::new(Joined { nccl, comm: Mutex::new(Some(Handle(comm))), lost });
+        let (comm, went_on) = (Mutex::new(Some(Handle(comm))), Mutex::new(Instant::now()));
+        let joined = Arc::new(Joined { nccl, comm, lost, went_on });
         joined.word().store(0, Ordering::SeqCst);
         let hook = Arc::downgrade(&joined);
         // On a thread of its own, for the group's threads have to go on. A machine without threads has the hook wait.
@@ -114,6 +126,11 @@ impl Communicator {
         communicator.wait_until_ready("ncclCommInitRankConfig")?;
         communicator.watch()?;
         Ok(communicator)
+    }
+
+    /// Notes that the host goes on.
+    pub(crate) fn goes_on(&self) {
+        *self.joined.went_on.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// The address of the word that is not 0 once a rank is lost, as of the last gathering.
@@ -140,11 +157,12 @@ impl Communicator {
     fn enqueue(&self, call: &'static str, work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>) -> Result<()> {
         self.cuda.bind()?;
         let stream = self.cuda.shared.stream.cu_stream();
-        {
+        let done = {
             let comm = self.joined.comm();
             let Some(Handle(comm)) = *comm else { return Err(self.failure()) };
-            work(&self.joined.nccl, comm, stream)?;
-        }
+            work(&self.joined.nccl, comm, stream)
+        };
+        done.map_err(|error| self.reason(error))?;
         self.wait_until_ready(call)?;
         // SAFETY: both are four bytes, and the page lives as long as recordings that copy from it: it is the trainer's.
         let copied = unsafe {
@@ -165,7 +183,7 @@ impl Communicator {
             if let Some(failure) = self.group.failure() {
                 return Err(Error::Ranks(failure));
             }
-            if ready? {
+            if ready.map_err(|error| self.reason(error))? {
                 return Ok(());
             }
             if began.elapsed() > LIMIT {
@@ -185,6 +203,12 @@ impl Communicator {
                     Some(Handle(comm)) => joined.nccl.is_ready(*comm),
                     None => return,
                 };
+                let limit = group.timeouts().collective;
+                let stands = joined.went_on.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                if stands > limit {
+                    group.fail(&format!("no step was done within {} s; a rank hangs, or its GPU", limit.as_secs()));
+                    return;
+                }
                 if let Err(error) = state {
                     // A rank that is gone is seen by the group as well, which knows which one it was.
                     thread::sleep(2 * QUESTIONS);
@@ -197,6 +221,15 @@ impl Communicator {
         };
         let started = thread::Builder::new().name("mlpconv-nccl".into()).spawn(ask);
         started.map(drop).map_err(|source| Error::config("ranks", format!("the system grants no thread: {source}")))
+    }
+
+    /// The error to tell for one of NCCL's: that of the group, which knows of a rank that is gone, or fails with NCCL's.
+    fn reason(&self, error: Error) -> Error {
+        let end = Instant::now() + 2 * QUESTIONS;
+        while self.group.failure().is_none() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Error::Ranks(self.group.fail(&error.to_string()))
     }
 
     fn failure(&self) -> Error {

@@ -3,8 +3,10 @@
 //! Source: `nccl.h` of NCCL 2.18 and later.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cudarc::driver::sys::{CUdeviceptr, CUstream};
 use libloading::Library;
@@ -20,6 +22,9 @@ const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
 
 /// NCCL 2.18: the configuration of a communicator has the fields of [`Config`] then.
 const OLDEST: c_int = 21800;
+
+/// The time that ranks may take to end a communicator together.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// `ncclUniqueId`.
 #[derive(Clone, Copy)]
@@ -114,7 +119,8 @@ table! {
 pub struct Nccl {
     table: Table,
     version: c_int,
-    _library: Library,
+    /// Never unloaded: threads of its own may still run its code.
+    _library: ManuallyDrop<Library>,
 }
 
 impl Nccl {
@@ -154,7 +160,7 @@ impl Nccl {
             let problem = format!("it is {}", numbered(version));
             return Err(CudaError::NcclTooOld { problem }.into());
         }
-        Ok(Nccl { table, version, _library: library })
+        Ok(Nccl { table, version, _library: ManuallyDrop::new(library) })
     }
 
     /// The version, as in `2.27.3`.
@@ -215,13 +221,22 @@ impl Nccl {
         self.require("ncclAllReduce", answer, comm)
     }
 
-    /// Ends a communicator whose work is done. Waits for the other ranks no longer than they take to do the same.
-    pub(super) fn end(&self, comm: Comm) {
-        // SAFETY: the communicator is given up. What these answer changes nothing any more.
-        unsafe {
-            (self.table.finalize)(comm);
-            (self.table.destroy)(comm);
+    /// Ends a communicator whose work is done, and whose graphs are destroyed; waits for the other ranks to do the same, but not for
+    /// long. One that does not end so is given up. Returns whether it has ended in order.
+    pub(super) fn end(&self, comm: Comm) -> bool {
+        let ready = || self.is_ready(comm).unwrap_or(false);
+        // SAFETY: the communicator is given up, and no call of it is under way.
+        let finalizes = ready() && matches!(unsafe { (self.table.finalize)(comm) }, SUCCESS | IN_PROGRESS);
+        let end = Instant::now() + FAREWELL;
+        while finalizes && !ready() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
+        // SAFETY: as above.
+        if finalizes && ready() && unsafe { (self.table.destroy)(comm) } == SUCCESS {
+            return true;
+        }
+        self.abort(comm);
+        false
     }
 
     /// Gives up a communicator. A kernel of it that waits for another rank ends.
@@ -257,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_configuration_lies_as_in_the_header() {
-        assert_eq!(size_of::<Config>(), 56);
+        assert_eq!(size_of::<Config>(), 48);
         assert_eq!(std::mem::offset_of!(Config, net_name), 32);
         assert_eq!(numbered(22703), "2.27.3");
     }

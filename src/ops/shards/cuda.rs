@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Addition, Shards};
 use crate::Result;
 use crate::device::Buffer;
+use crate::device::cuda::nccl::Nccl;
 use crate::device::cuda::tiles::SGD_ITEMS;
 use crate::device::cuda::{Args, Buf, Communicator, Cuda, Geometry};
 use crate::ops::update::{Entry, Table};
@@ -34,8 +35,16 @@ impl Shards for Cuda {
 
     const VOTES_EVERY: usize = 8;
 
+    fn can_join(&self) -> Result<()> {
+        Nccl::load().map(drop)
+    }
+
     fn join(&self, group: &Arc<Group>) -> Result<Communicator> {
         Communicator::join(self, group)
+    }
+
+    fn goes_on(&self, communicator: &Communicator) {
+        communicator.goes_on();
     }
 
     fn shard_pack(&self, gradients: &[(&Buf, usize)], nodes: &mut Buf) -> Result<()> {

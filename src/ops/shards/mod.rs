@@ -71,11 +71,23 @@ pub trait Shards: Device {
     /// The steps between two votes of the ranks on whether to stop: a host that runs ahead of its device asks seldom.
     const VOTES_EVERY: usize;
 
+    /// Checks what can be known of [`Shards::join`] beforehand: that what moves the data is on this machine.
+    ///
+    /// # Errors
+    /// As [`Shards::join`].
+    fn can_join(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Joins the devices of a group. All ranks call it.
     ///
     /// # Errors
     /// [`Error::Ranks`](crate::Error::Ranks) if a rank is lost meanwhile, or if what moves the data cannot be used.
     fn join(&self, group: &Arc<Group>) -> Result<Self::Communicator>;
+
+    /// Tells the communicator that this rank goes on. One that does not for as long as a collective may take fails the group: its
+    /// device waits for a rank that hangs.
+    fn goes_on(&self, _communicator: &Self::Communicator) {}
 
     /// `nodes[place .. place + gradient.len()] = gradient` for each gradient and place. Places are multiples of four.
     fn shard_pack(&self, gradients: &[(&Self::Buf, usize)], nodes: &mut Self::Buf) -> Result<()>;

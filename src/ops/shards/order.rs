@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::{Error, Result};
+
 /// An addition of two nodes, by the places at which they lie: the node at `to` becomes the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addition {
@@ -71,10 +73,23 @@ pub struct Order {
 }
 
 impl Order {
-    /// The order of `shards` shards on rank `rank` of `ranks`, of which there are at most as many as shards. Each rank runs
-    /// neighbouring shards, as many as the others or one more.
-    pub fn new(shards: usize, ranks: usize, rank: usize) -> Self {
-        assert!(rank < ranks && ranks <= shards, "rank {rank} of {ranks} has a share of {shards} shards");
+    /// The most shards of a batch: dropout has as many masks ([`Purpose::Dropout`](crate::rng::Purpose::Dropout)).
+    pub const MOST: usize = 1 << 12;
+
+    /// The order of `shards` shards on rank `rank` of `ranks`. Each rank runs neighbouring shards, as many as the others or one
+    /// more.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for no shards, more than [`Order::MOST`] or fewer than ranks, and for a rank that is none of them.
+    pub fn new(shards: usize, ranks: usize, rank: usize) -> Result<Self> {
+        Self::require(shards)?;
+        if rank >= ranks {
+            return Err(Error::config("ranks", format!("there is no rank {rank} of {ranks}")));
+        }
+        if shards < ranks {
+            let problem = format!("{shards} cannot be shared by {ranks} ranks; start at most as many ranks as shards");
+            return Err(Error::config("shards", problem));
+        }
         let range = |rank: usize| rank * shards / ranks..(rank + 1) * shards / ranks;
         let own = range(rank);
         let (leaves, room, left) = Self::of(own.clone());
@@ -89,7 +104,16 @@ impl Order {
             }
         }
         merges.extend(all.close());
-        Order { shards, ranks, own, leaves, folds, room: room.max(sent), sent, merges }
+        Ok(Order { shards, ranks, own, leaves, folds, room: room.max(sent), sent, merges })
+    }
+
+    /// # Errors
+    /// [`Error::Config`] for a number of shards out of its range.
+    pub(crate) fn require(shards: usize) -> Result<()> {
+        if (1..=Self::MOST).contains(&shards) {
+            return Ok(());
+        }
+        Err(Error::config("shards", format!("{shards} must be between 1 and {}", Self::MOST)))
     }
 
     /// The places and additions of some shards, the places that they need, and the nodes that are left.
@@ -147,11 +171,6 @@ impl Order {
     pub fn images(&self, shard: usize, images: usize) -> Range<usize> {
         shard * images / self.shards..(shard + 1) * images / self.shards
     }
-
-    /// The images of all own shards in a batch of `images`.
-    pub fn own_images(&self, images: usize) -> Range<usize> {
-        self.images(self.own.start, images).start..self.images(self.own.end - 1, images).end
-    }
 }
 
 #[cfg(test)]
@@ -168,7 +187,7 @@ mod tests {
 
     /// The sum as text, by `ranks` ranks.
     fn sum(shards: usize, ranks: usize) -> String {
-        let orders: Vec<_> = (0..ranks).map(|rank| Order::new(shards, ranks, rank)).collect();
+        let orders: Vec<_> = (0..ranks).map(|rank| Order::new(shards, ranks, rank).unwrap()).collect();
         let mut all = Vec::new();
         for order in &orders {
             let mut own = vec![String::new(); order.room()];
@@ -199,22 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_shared_is_refused() {
+        for (shards, ranks, rank) in [(0, 1, 0), (4097, 1, 0), (2, 3, 0), (4, 2, 2), (1, 0, 0)] {
+            let error = Order::new(shards, ranks, rank).unwrap_err();
+            assert!(matches!(error, Error::Config { .. }), "{shards} {ranks} {rank}: {error}");
+        }
+    }
+
+    #[test]
     fn memory_grows_with_the_logarithm() {
-        let order = Order::new(1024, 1, 0);
+        let order = Order::new(1024, 1, 0).unwrap();
         assert_eq!((order.room(), order.sent()), (11, 1));
-        let of_eight = Order::new(8, 8, 3);
+        let of_eight = Order::new(8, 8, 3).unwrap();
         assert_eq!((of_eight.room(), of_eight.sent(), of_eight.merges().len()), (1, 1, 7));
-        assert_eq!(Order::new(6, 4, 1).sent(), 2);
+        assert_eq!(Order::new(6, 4, 1).unwrap().sent(), 2);
     }
 
     #[test]
     fn every_image_is_in_one_shard() {
         for (shards, images) in [(1, 7), (3, 7), (8, 128), (8, 3), (5, 0)] {
-            let order = Order::new(shards, 1, 0);
+            let order = Order::new(shards, 1, 0).unwrap();
             let all: Vec<_> = (0..shards).flat_map(|shard| order.images(shard, images)).collect();
             assert_eq!(all, (0..images).collect::<Vec<_>>());
-            assert_eq!(order.own_images(images), 0..images);
         }
-        assert_eq!(Order::new(8, 4, 1).own_images(128), 32..64);
+        assert_eq!(Order::new(8, 4, 1).unwrap().own(), 2..4);
     }
 }

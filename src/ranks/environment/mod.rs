@@ -94,7 +94,9 @@ impl Place {
         let variable: Variables = &|name| variable(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let has = |name: &str| variable(name).is_some();
         let srun = has("SLURM_PROCID") && has("SLURM_STEP_NUM_TASKS");
-        let place = if has("RANK") || has("WORLD_SIZE") {
+        // One of them alone may be left over in a script that another launcher runs in.
+        let others = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_NUM_TASKS"].iter().any(|name| has(name));
+        let place = if has("RANK") && has("WORLD_SIZE") || !others && (has("RANK") || has("WORLD_SIZE")) {
             torchrun(variable)?
         } else if has("OMPI_COMM_WORLD_RANK") || has("OMPI_COMM_WORLD_SIZE") {
             open_mpi(variable)?
@@ -124,6 +126,9 @@ impl Place {
     }
 }
 
+/// The most ranks. A larger number is a typing error.
+pub(super) const MOST: usize = 1 << 16;
+
 fn wrong(variable: &str, problem: impl Into<String>) -> RanksError {
     RanksError::Environment { variable: variable.into(), problem: problem.into() }
 }
@@ -146,6 +151,9 @@ fn pair(variable: Variables, rank: &str, ranks: &str) -> Result<(usize, usize), 
     let (at, of) = (needed(variable, rank, ranks)?, needed(variable, ranks, rank)?);
     if of == 0 {
         return Err(wrong(ranks, "0 processes are none; 1 is the least"));
+    }
+    if of > MOST {
+        return Err(wrong(ranks, format!("is {of}, beyond the {MOST} that are supported")));
     }
     if at >= of {
         return Err(wrong(rank, format!("is {at}, but {ranks} is {of}, so ranks go from 0 to {}", of - 1)));

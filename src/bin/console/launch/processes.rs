@@ -14,6 +14,8 @@ use super::{forwarding, lines};
 const BY_THEMSELVES: Duration = Duration::from_secs(10);
 /// How long they have after TERM.
 const AFTER_TERM: Duration = Duration::from_secs(5);
+/// How long ranks have that were asked to end: they save.
+const SAVING: Duration = Duration::from_secs(120);
 /// How often signals are looked for.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the last lines are waited for. A rank may have left processes behind that keep its output open.
@@ -103,11 +105,13 @@ impl Processes {
                 self.signal(signal);
             }
             if let Some((_, since)) = failed {
-                if !told && since.elapsed() >= BY_THEMSELVES {
+                // Ranks that were all asked to end are saving; a second signal would have them end without.
+                if !told && !forwarding::any() && since.elapsed() >= BY_THEMSELVES {
                     told = true;
                     self.signal(libc::SIGTERM);
                 }
-                if !killed && since.elapsed() >= BY_THEMSELVES + AFTER_TERM {
+                let patience = if forwarding::any() { SAVING } else { BY_THEMSELVES + AFTER_TERM };
+                if !killed && since.elapsed() >= patience {
                     killed = true;
                     self.signal(libc::SIGKILL);
                 }

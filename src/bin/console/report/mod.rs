@@ -72,7 +72,7 @@ fn anew<B: Backend<Scalar = f32>>(
     let mut net = config.preset.net_for(backend, config.seed, channels, classes)?;
     weights::load(backend, &mut net, file)?;
     let network = super::summarize(config.preset, &net, 1, channels, config.resize)?;
-    let steps = Steps::of(backend, &net, config, channels, Loader::BATCHES, 0)?;
+    let steps = Steps::of(backend, &net, config, channels, Loader::BATCHES, 0, None)?;
     let data = data.load()?;
     let test = config.test_loader(super::data::limited(data.test, config.test_limit))?;
     let began = Instant::now();

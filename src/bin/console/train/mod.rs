@@ -62,7 +62,7 @@ fn train_as_rank(args: TrainArgs, group: Option<&Arc<Group>>) -> Result<ExitCode
     let resumed = args.run.resume.as_ref().filter(|_| first);
     let resumed = resumed.map(|folder| resume(folder, &args)).transpose()?;
     let known = match group {
-        Some(group) => ranks::share_settings(group, resumed.as_ref().map(Run::config))?,
+        Some(group) => ranks::share_settings(group, resumed.as_ref().map(Run::config), args.network.data_dir.clone())?,
         None => resumed.as_ref().map(|run| run.config().clone()),
     };
     let file = args.run.config.as_deref().map(SettingsFile::read).transpose()?;
@@ -118,7 +118,7 @@ fn train_on<B: Backend<Scalar = f32>>(
         None => resolve(&args, file, device, ranks).map_err(|error| locate(error, &args, file))?,
     };
     if let Some(group) = group {
-        ranks::agree_on_settings(group, &config)?;
+        ranks::agree_on_settings(group, &config, &backend)?;
     }
     let why =
         match (goes_on.then_some(()), args.network.preset, file.filter(|file| file.settings.contains_key("preset"))) {
@@ -128,7 +128,7 @@ fn train_on<B: Backend<Scalar = f32>>(
             _ if args.network.init.as_ref().is_some_and(|init| init.is_dir()) => "that of the weights".into(),
             _ => device.why_preset.to_owned(),
         };
-    let prepared = Prepared::new(&config, device, &backend).map_err(|error| locate(error, &args, file))?;
+    let prepared = Prepared::new(&config, device, &backend, group).map_err(|error| locate(error, &args, file))?;
     if args.run.dry_run {
         return dry_run(&config, prepared, device, &backend, &why);
     }

@@ -190,7 +190,7 @@ pub struct RunArgs {
     /// precision, unless --device or --precision names another, which has to be repeated at each resume. --epochs, --lr,
     /// --schedule, --weight-decay, --on-nan and --patience change the run from there on
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "config", "preset", "init", "reset_head", "data", "batch_size", "optimizer", "momentum", "nesterov", "beta1", "beta2", "eps", "resize", "seed",
+        "config", "preset", "init", "reset_head", "data", "batch_size", "shards", "allreduce", "optimizer", "momentum", "nesterov", "beta1", "beta2", "eps", "resize", "seed",
         "train_limit", "test_limit", "normalize", "label_smoothing", "average", "decay_weights_only", "rate_multipliers", "fliplr", "tta", "holdout", "lsuv",
         "translate", "erasing", "erasing_rest", "out", "dry_run", "overfit_batch",
     ])]

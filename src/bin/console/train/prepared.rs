@@ -1,8 +1,12 @@
 //! A run before its first step: the data set that it asks for, its network, its costs and its memory.
 
+use std::sync::Arc;
+
 use mlpconv::data::Loader;
 use mlpconv::nn::{Nin, Summary};
+use mlpconv::ops::shards::Order;
 use mlpconv::optim::require_fit;
+use mlpconv::ranks::Group;
 use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Result};
 
@@ -24,7 +28,7 @@ impl<'a, B: Backend> Prepared<'a, B> {
     /// # Errors
     /// [`Error::Config`](mlpconv::Error::Config) for images too small for the network, a step too large for the device, or a
     /// setting that does not fit the images or the network; as [`Requested::new`].
-    pub fn new(config: &'a TrainConfig, device: &Choice, backend: &B) -> Result<Self> {
+    pub fn new(config: &'a TrainConfig, device: &Choice, backend: &B, group: Option<&Arc<Group>>) -> Result<Self> {
         let size = config.resize;
         let data = Requested::new(&config.data, config.data_dir.as_deref(), size)?;
         let (channels, classes) = (data.channels, data.classes);
@@ -37,7 +41,9 @@ impl<'a, B: Backend> Prepared<'a, B> {
         let precise = TrainConfig { precision: device.precision, ..config.clone() };
         // On a CPU the batches of two loaders and the data set lie beside the steps.
         let (batches, bytes) = if device.resident { (0, 0) } else { (2 * Loader::BATCHES, data.bytes()) };
-        let steps = Steps::of(backend, &net, &precise, channels, batches, bytes)?;
+        let (rank, ranks) = group.map_or((0, 1), |group| (group.rank(), group.ranks()));
+        let order = Order::new(config.shards, ranks, rank)?;
+        let steps = Steps::of(backend, &net, &precise, channels, batches, bytes, Some(&order))?;
         steps.require(backend)?;
         Ok(Prepared { data, net, summary, steps })
     }

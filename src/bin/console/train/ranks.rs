@@ -1,11 +1,13 @@
 //! The ranks of a run: what they agree on before the first step. Rank 0 reads and writes the run folder; the others follow it.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use mlpconv::data::{Loader, Share};
 use mlpconv::nn::Nin;
+use mlpconv::ops::shards::Order;
 use mlpconv::ranks::{Group, Place, Timeouts};
 use mlpconv::train::{DataHashes, TrainConfig, Trainer, restore};
 use mlpconv::{Backend, Error, Result};
@@ -29,14 +31,19 @@ pub fn meet() -> Result<Option<Arc<Group>>> {
 /// Settings that may differ from rank to rank: where things lie on a machine.
 const OWN: [&str; 3] = ["device", "data_dir", "init"];
 
-/// Checks that all ranks run this program with these settings.
+/// Checks that all ranks run this program with these settings, on devices of one kind, and that there is a shard for each.
 ///
 /// # Errors
-/// [`Error::Ranks`] that names what differs, and on which rank.
-pub fn agree_on_settings(group: &Group, config: &TrainConfig) -> Result<()> {
+/// [`Error::Ranks`] that names what differs, and on which rank; [`Error::Config`] for fewer shards than ranks; as
+/// [`Shards::can_join`](mlpconv::ops::shards::Shards::can_join).
+pub fn agree_on_settings<B: Backend>(group: &Group, config: &TrainConfig, backend: &B) -> Result<()> {
+    order(config, group)?;
+    backend.can_join()?;
     let settings = toml::Table::try_from(config).unwrap_or_default();
     let mut entries = vec![("program".to_owned(), program())];
-    let kind = config.device.split(':').next().unwrap_or_default();
+    // Without its number: GPUs of another kind would divide their sums otherwise. Threads change no bits.
+    let name = backend.name();
+    let kind = if name.starts_with("CPU") { "CPU" } else { name.split_once(", ").map_or(&*name, |(_, kind)| kind) };
     entries.push(("device".into(), kind.into()));
     let shared = settings.into_iter().filter(|(key, _)| !OWN.contains(&key.as_str()));
     entries.extend(shared.map(|(key, value)| (key, value.to_string())));
@@ -66,19 +73,28 @@ fn program() -> String {
     hash.map_or_else(|_| version.into(), |hash| format!("{version}, SHA-256 {hash}"))
 }
 
-/// Rank 0's settings of the run that goes on, for all ranks; `None` for a new run.
+/// Rank 0's settings of the run that goes on, for all ranks; `None` for a new run. `data_dir` is this rank's option.
 ///
 /// # Errors
 /// [`Error::Ranks`].
-pub fn share_settings(group: &Group, own: Option<&TrainConfig>) -> Result<Option<TrainConfig>> {
+pub fn share_settings(
+    group: &Group,
+    own: Option<&TrainConfig>,
+    data_dir: Option<PathBuf>,
+) -> Result<Option<TrainConfig>> {
     let unusable = |problem: String| Error::Config { what: "settings of rank 0".into(), problem };
     let text = own.map(toml::to_string).transpose().map_err(|error| unusable(error.to_string()))?.unwrap_or_default();
     let text = group.broadcast((group.rank() == 0).then_some(text.as_bytes()))?;
     if text.is_empty() {
         return Ok(None);
     }
-    let config = toml::from_str(&String::from_utf8_lossy(&text));
-    config.map(Some).map_err(|error| unusable(error.message().to_owned()))
+    let config = toml::from_str::<TrainConfig>(&String::from_utf8_lossy(&text));
+    let mut config = config.map_err(|error| unusable(error.message().to_owned()))?;
+    // The data lies where this machine has it: where an option says, or where rank 0's does if that is here as well.
+    if group.rank() > 0 {
+        config.data_dir = data_dir.or(config.data_dir.filter(|folder| folder.is_dir()));
+    }
+    Ok(Some(config))
 }
 
 /// The loader of the images that a rank prepares on its host: its part of each batch.
@@ -86,13 +102,18 @@ pub fn share_settings(group: &Group, own: Option<&TrainConfig>) -> Result<Option
 /// # Errors
 /// [`Error::Config`] for fewer shards than ranks.
 pub fn own_part(loader: Loader, config: &TrainConfig, group: Option<&Arc<Group>>) -> Result<Loader> {
-    let Some(group) = group.filter(|group| group.ranks() > 1) else { return Ok(loader) };
-    let (shards, ranks, rank) = (config.shards, group.ranks(), group.rank());
-    if shards < ranks {
-        let problem = format!("the run has {shards}, which {ranks} ranks cannot share; start at most {shards} ranks");
-        return Err(Error::Config { what: "shards".into(), problem });
+    match group {
+        Some(group) => Ok(loader.with_share(Share::new(order(config, group)?.own(), config.shards)?)),
+        None => Ok(loader),
     }
-    loader.with_share(Share { first: rank * shards / ranks, last: (rank + 1) * shards / ranks, of: shards })
+}
+
+/// The order in which this rank's shards are added to the others'.
+///
+/// # Errors
+/// [`Error::Config`] for fewer shards than ranks.
+fn order(config: &TrainConfig, group: &Group) -> Result<Order> {
+    Order::new(config.shards, group.ranks(), group.rank())
 }
 
 /// Rank 0's state and the steps between its readings of the loss, for all ranks, which read alike; `None` where nothing is left to be
