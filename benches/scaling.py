@@ -66,13 +66,19 @@ def steps_of(process, log, command):
     return [later - earlier for earlier, later in zip(stamps, stamps[1:])]
 
 
+def deviation(values):
+    """Of the normal distribution whose values differ as much, in the mean over all pairs, as these: what two ranks wait for each other."""
+    pairs = [abs(one - other) for i, one in enumerate(values) for other in values[:i]]
+    return statistics.mean(pairs) * math.sqrt(math.pi) / 2
+
+
 def measured(args, preset, kind, folder):
     """A run's mean step in milliseconds, and the deviation of its steps as a share of it."""
     threads, ranks, processes = {"alone": (1, 1, 1), "beside": (1, 1, 2), "threads": (2, 1, 1), "ranks": (1, 2, 1)}[kind]
     runs = [start(args, preset, threads, ranks, folder, f"{kind}{number}") for number in range(processes)]
     steps = [steps_of(*run) for run in runs]
     mean = statistics.mean(step for run in steps for step in run)
-    variance = statistics.mean(statistics.pvariance(run) for run in steps)
+    variance = statistics.mean(deviation(run) ** 2 for run in steps)
     # Rounding a stamp to a whole millisecond adds 1/12 to its variance.
     return {"step_ms": mean, "spread": math.sqrt(max(0.0, variance - 1 / 6)) / mean}
 
