@@ -101,6 +101,7 @@ compare: peer
 # On a quiet machine of at least two cores: a quarter of an hour. It fails where the simulation is off by more than 15 %.
 scaling: data
 	$(CARGO) build --release --bin mlpconv
+	python3 benches/scaling.py --simulated
 	python3 benches/scaling.py --record
 
 tables:

@@ -36,7 +36,7 @@ LIMIT = 0.15
 KINDS = {"alone": "1 process, 1 thread", "beside": "the same, beside another", "threads": "1 process, 2 threads",
          "ranks": "2 ranks, 1 thread each"}
 SIMULATED = {"gpus": [], "tcp": ["--over", "tcp", "--preset", "small", "--batch-size", "128", "--total", "128", "--step-ms", "100",
-                                 "--spread", "3"]}
+                                 "--spread", "3", "--steps", "100"]}
 
 
 # Measuring.

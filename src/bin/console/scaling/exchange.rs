@@ -2,6 +2,7 @@
 
 use super::events::{Events, Job, Resource};
 use super::links::{Links, NIC};
+use super::trees::trees;
 
 /// How ranks get the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,8 @@ pub struct Messages<'a> {
 }
 
 impl Messages<'_> {
-    fn send(&mut self, from: usize, to: usize, bytes: f64, latency: f64, after: &[Job]) -> Job {
+    /// A message, over the way that leads there.
+    pub fn send(&mut self, from: usize, to: usize, bytes: f64, latency: f64, after: &[Job]) -> Job {
         let busy = self.links.link(from, to).busy(bytes);
         self.events.job(self.on.way(self.links, from, to), busy, latency, after)
     }
@@ -102,9 +104,9 @@ impl Messages<'_> {
     }
 
     /// The sum of all ranks' `bytes`, around a ring or up and down trees.
-    pub fn all_reduce(&mut self, bytes: f64, begin: &[Job], trees: bool) -> Vec<Job> {
+    pub fn all_reduce(&mut self, bytes: f64, begin: &[Job], up_and_down: bool) -> Vec<Job> {
         let begin = self.begin(begin);
-        if trees { self.trees(bytes, &begin) } else { self.ring(bytes / begin.len() as f64, 2, &begin) }
+        if up_and_down { trees(self, bytes, &begin) } else { self.ring(bytes / begin.len() as f64, 2, &begin) }
     }
 
     /// Each rank's part of all ranks' `bytes` to it: an Nth from each other rank. Returns for each rank what it waits for.
@@ -133,63 +135,5 @@ impl Messages<'_> {
         let base = self.links.base;
         let start = |(rank, &job): (usize, &Job)| self.events.job(self.on.device(rank), base, 0.0, &[job]);
         begin.iter().enumerate().map(start).collect()
-    }
-
-    /// NCCL's two trees, half of the bytes by each: a chain in each host, whose first rank is the host's node in a binary tree of
-    /// hosts; the second tree has the hosts the other way round.
-    fn trees(&mut self, bytes: f64, begin: &[Job]) -> Vec<Job> {
-        /// Bytes that go on as one.
-        const CHUNK: f64 = 131072.0;
-        let (ranks, per_host) = (begin.len(), self.links.per_host);
-        let hosts = ranks.div_ceil(per_host);
-        let chunks = (bytes / 2.0 / CHUNK).ceil().max(1.0) as usize;
-        // A slower link is a longer message.
-        let chunk = bytes / 2.0 / chunks as f64 / self.links.tree_share;
-        let turned = |host: usize, tree: usize| if tree == 0 { host } else { hosts - 1 - host };
-        let parent = |rank: usize, tree: usize| match (rank % per_host, turned(rank / per_host, tree)) {
-            (0, 0) => None,
-            (0, at) => Some(turned((at - 1) / 2, tree) * per_host),
-            _ => Some(rank - 1),
-        };
-        let latency =
-            |from: usize, to: usize| self.links.tree[usize::from(self.links.host(from) != self.links.host(to))];
-        // Children before parents: the ends of chains first, then hosts from the leaves of their tree.
-        let order = |tree: usize| {
-            let mut order: Vec<usize> = (0..ranks).collect();
-            order.sort_by_key(|&rank| {
-                std::cmp::Reverse((usize::from(rank % per_host > 0), turned(rank / per_host, tree), rank))
-            });
-            order
-        };
-        let mut last: Vec<Vec<Job>> = vec![Vec::new(); ranks];
-        for tree in 0..2 {
-            let order = order(tree);
-            // What each rank has to have before it sends a chunk up.
-            let mut sums: Vec<Vec<Vec<Job>>> = begin.iter().map(|&job| vec![vec![job]; chunks]).collect();
-            for &rank in &order {
-                let Some(to) = parent(rank, tree) else { continue };
-                for at in 0..chunks {
-                    let after = std::mem::take(&mut sums[rank][at]);
-                    let job = self.send(rank, to, chunk, latency(rank, to), &after);
-                    sums[to][at].push(job);
-                }
-            }
-            for &rank in order.iter().rev() {
-                let Some(from) = parent(rank, tree) else {
-                    last[rank].extend_from_slice(&sums[rank][chunks - 1]);
-                    continue;
-                };
-                let mut job = begin[rank];
-                for at in 0..chunks {
-                    let after = std::mem::take(&mut sums[from][at]);
-                    job = self.send(from, rank, chunk, latency(from, rank), &after);
-                    sums[from][at] = after;
-                    sums[rank][at] = vec![job];
-                }
-                last[rank].push(job);
-            }
-        }
-        let join = |(rank, last): (usize, &Vec<Job>)| self.events.job(self.on.device(rank), 0.0, 0.0, last);
-        last.iter().enumerate().map(join).collect()
     }
 }

@@ -57,12 +57,12 @@ struct Protocol {
     ring: [f64; 2],
     tree: [f64; 2],
     share: f64,
-    /// `treeCorrectionFactor` at 8 MB.
+    /// `treeCorrectionFactor` from 4 to 8 MB.
     tree_share: f64,
 }
 
-const LL128: Protocol = Protocol { base: 14.0, ring: [1.9, 4.0], tree: [1.25, 8.5], share: 0.92, tree_share: 0.6 };
-const SIMPLE: Protocol = Protocol { base: 8.4, ring: [3.4, 14.0], tree: [4.0, 14.0], share: 1.0, tree_share: 0.5 };
+const LL128: Protocol = Protocol { base: 14.0, ring: [1.9, 4.0], tree: [1.25, 8.5], share: 0.92, tree_share: 0.8 };
+const SIMPLE: Protocol = Protocol { base: 8.4, ring: [3.4, 14.0], tree: [4.0, 14.0], share: 1.0, tree_share: 0.7 };
 
 /// Where the figures of GPUs are from.
 pub const SOURCES: &str = "NVLink: NVIDIA's H200 data sheet, 900 GB/s in both directions, of which NCCL reaches 370 of one direction's 450 \

@@ -6,6 +6,7 @@ mod links;
 mod measure;
 mod spread;
 mod step;
+mod trees;
 
 use mlpconv::ops::shards::Layout;
 use mlpconv::train::Preset;
