@@ -39,8 +39,8 @@ pub struct Links {
 const PER_HOST: usize = 8;
 
 /// Bytes a microsecond of each direction of a GPU's NVLink, as NCCL reaches it. Of 900 GB/s (NVIDIA's H200 data sheet, both
-/// directions) 450 are one direction's; NCCL's protocol leaves 370: NVIDIA/nccl-tests, issue 212, by NCCL's author; measured by
-/// others as the bus bandwidth of `NCCL_ALGO=RING`.
+/// directions) 450 are one direction's; NCCL's protocol leaves 370, which nccl-tests shows as the bus bandwidth of
+/// `NCCL_ALGO=RING`: NCCL's author in NVIDIA/nccl-tests, issue 212.
 const NVLINK: f64 = 370e3;
 
 /// Bytes a microsecond of a network card. NDR InfiniBand has 400 Gbit/s; 46 to 48 GB/s are what NCCL reaches: NVIDIA/nccl-tests,
