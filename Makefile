@@ -6,8 +6,8 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors sass counters choices bench compare tables recipes parity pictures \
-	event-files export-check ptx ptx-check peer-tests nccl-check lint
+.PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors sass counters choices bench compare scaling tables recipes \
+	parity pictures event-files export-check ptx ptx-check peer-tests nccl-check lint
 
 help:
 	@echo "make train       get Fashion-MNIST and train a NiN on it (preset small on a CPU, d2l on a GPU)"
@@ -22,7 +22,8 @@ help:
 	@echo "make choices     write kernels/measured/CHOICES.md: the tiles and splits that the rules choose"
 	@echo "make bench       time each convolution, 1x1 against kxk, and whole steps: on a GPU if there is one"
 	@echo "make compare     time a training step of d2l's NiN beside PyTorch, and write the README's table"
-	@echo "make tables      write the README's tables anew from benches/results, measuring nothing"
+	@echo "make scaling     time two ranks on this machine beside the simulation of them, and write docs/scaling.md's table"
+	@echo "make tables      write the README's and docs/scaling.md's tables anew from benches/results, measuring nothing"
 	@echo "make recipes     train the recipes of benches/recipes.py, hours that may be interrupted, and write their table"
 	@echo "make pictures    train, do every exercise, and make the README's pictures of them"
 	@echo "make parity      train d2l's NiN for a moment and load its weights into PyTorch, and import weights of PyTorch's"
@@ -98,8 +99,15 @@ compare: peer
 	! command -v nvidia-smi >/dev/null || $(CARGO) bench --no-run --bench convolution
 	$(PYTHON) benches/compare.py --record
 
+# On a quiet machine of at least two cores: a quarter of an hour. It fails where the simulation is off by more than 15 %.
+scaling: data
+	$(CARGO) build --release --bin mlpconv
+	python3 benches/scaling.py --simulated
+	python3 benches/scaling.py --record
+
 tables:
 	python3 benches/compare.py --tables
+	python3 benches/scaling.py --tables
 
 # In the middle of a real run, of its report, and of every exercise: half an hour, unless target/pictures has the exercises already.
 pictures: target/pictures/venv/installed
@@ -141,6 +149,7 @@ lint test: export MLPCONV_REQUIRE_CUDA = 1
 lint: target/nvcc/installed
 	$(CARGO) fmt --all --check
 	python3 benches/compare.py --tables --check
+	python3 benches/scaling.py --tables --check
 	python3 tests/promises/table.py --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --tests --examples -- -D warnings

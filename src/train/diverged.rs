@@ -1,7 +1,7 @@
 //! Steps of which something is not finite: what the host learns of them, and which op is to blame.
 
+use super::gradients::gradients;
 use super::source::Source;
-use super::trainer::gradients;
 use super::{Feed, OnNan, Position, Trainer};
 use crate::Backend;
 use crate::device::guard::Policy;

@@ -5,6 +5,7 @@ mod config;
 mod diverged;
 mod feed;
 mod fit;
+mod gradients;
 mod lag;
 mod on_nan;
 mod preset;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use super::gradients::gradients;
 use super::source::Source;
-use super::trainer::gradients;
 use crate::device::Role;
 use crate::device::guard::Policy;
 use crate::nn::Module;

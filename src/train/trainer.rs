@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gradients::gradients;
 use super::recorded::{Recorded, Work};
 use super::shards::Shards;
-use super::source::{Labels, Source};
+use super::source::Source;
 use super::{OnNan, Resident};
 use crate::Backend;
 use crate::device::{Real, StepScalars};
@@ -17,7 +18,7 @@ use crate::ops::cross_entropy::{Meter, Pending, Reading};
 use crate::ops::shards::AllReduce;
 use crate::optim::{Optimizer, require_rate};
 use crate::ranks::Group;
-use crate::tape::{Grads, Mode, Tape};
+use crate::tape::{Mode, Tape};
 use crate::{Error, Result, Shape};
 
 /// The position of a run: the epoch, from 0, and the number of steps done in it.
@@ -295,22 +296,4 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     pub(super) fn set_reading(&mut self, reading: Reading) -> Result<()> {
         self.meter.set(&self.backend, reading)
     }
-}
-
-/// The gradients of a training step: forward, loss, backward on `tape`.
-pub(super) fn gradients<B: Backend>(
-    net: &impl Module<B>,
-    mut tape: Tape<B>,
-    x: B::Buf,
-    shape: Shape,
-    labels: Labels<'_, B>,
-    smoothing: f64,
-    meter: &mut Meter<B>,
-) -> Result<Grads<B>> {
-    let x = tape.constant(x, shape)?;
-    let logits = net.forward(&mut tape, x)?;
-    let labels = labels.checked(tape.backend(), logits.shape().c())?;
-    let loss = tape.smoothed_cross_entropy(&logits, &labels, smoothing, meter)?;
-    drop(logits);
-    tape.backward(loss)
 }

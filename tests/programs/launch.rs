@@ -58,6 +58,26 @@ fn runs(id: i32) -> bool {
     Path::new(&format!("/proc/{id}")).exists()
 }
 
+/// What it measures is what the simulation takes.
+#[test]
+fn ranks_measure_their_ring_for_the_simulation() {
+    let place = place();
+    let said = place.mlpconv("launch -n 2 -- scaling --measure --preset small --steps 3 --json").good().stdout;
+    let measured: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let of = |key: &str| measured[key].as_f64().unwrap();
+    assert!(of("bandwidth") > 0.0 && of("latency_us") >= 0.0 && of("call_us") > 0.0, "{said}");
+    let options = "scaling --over tcp --ranks 2 --preset small --step-ms 10 --json";
+    let line = format!(
+        "{options} --bandwidth {} --latency-us {} --call-us {}",
+        of("bandwidth"),
+        of("latency_us"),
+        of("call_us")
+    );
+    let rows = place.mlpconv(&line).good().stdout;
+    let first: serde_json::Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    assert!(first["step_us"].as_f64().unwrap() > 1e4, "{rows}");
+}
+
 #[test]
 fn lines_of_the_other_ranks_have_a_prefix() {
     let place = place();

@@ -27,6 +27,7 @@ pub mod plan;
 pub mod predict;
 pub mod report;
 pub mod saving;
+pub mod scaling;
 pub mod screen;
 pub mod signals;
 pub mod summary;
@@ -63,6 +64,7 @@ pub use output::{emit, note, say, say_in_one};
 use plan::plan;
 use predict::{PredictArgs, predict};
 use report::{ReportArgs, report};
+use scaling::{ScalingArgs, scaling};
 use summary::summary;
 use time::{Timing, time};
 use train::{TrainArgs, train};
@@ -108,6 +110,8 @@ enum Command {
     },
     /// An estimate of a training step of d2l's NiN on a GPU that is not at hand: each launch, and what binds it
     Model(ModelArgs),
+    /// A simulation of a training step on ranks that are not at hand: its time, what is exchanged, and how efficient it is
+    Scaling(ScalingArgs),
     /// Loss and accuracy of a run's weights on the test images, and how well they tell each class
     Evaluate(EvaluateArgs),
     /// What a run's network takes pictures of your own for: PNG or JPEG files of any size, colour and depth
@@ -234,6 +238,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Plan { network, device } => plan(&network.config(OptimizerKind::default()), &device)?,
         Command::Model(args) => model(&args)?,
+        Command::Scaling(args) => scaling(&args)?,
         Command::Evaluate(args) => evaluate(args)?,
         Command::Data { command: Some(DataCommand::Show(args)), .. } => show(args)?,
         Command::Data { args: DataArgs { data, data_dir }, .. } => data::describe(&data, data_dir.as_deref())?,

@@ -17,7 +17,8 @@ use super::exercise::findings::Table;
 use super::page::{self, Bar, Bars, Page, Scale};
 use super::say;
 use estimate::{Estimate, Pipe};
-use gpus::{ALONE, GAP, Gpu};
+use gpus::ALONE;
+pub use gpus::{GAP, Gpu, gpu};
 use tables::{Launch, code, launches};
 
 /// The arguments of `mlpconv model`.
@@ -42,7 +43,7 @@ pub struct ModelArgs {
 /// # Errors
 /// [`Error::Config`] for a GPU that is not in the list or a batch without images; [`Error::Io`] if the page cannot be written.
 pub fn model(args: &ModelArgs) -> Result<()> {
-    let (gpu, precision, batch) = (gpus::gpu(&args.gpu)?, args.precision, args.batch_size);
+    let (gpu, precision, batch) = (gpu(&args.gpu)?, args.precision, args.batch_size);
     if batch == 0 {
         return Err(Error::Config { what: "batch-size".into(), problem: "must be at least 1".into() });
     }
@@ -80,6 +81,18 @@ pub fn model(args: &ModelArgs) -> Result<()> {
         Some(path) => picture(&title, gpu, &estimates, &table, total).write(path),
         None => Ok(()),
     }
+}
+
+/// The estimate of a step of d2l in microseconds: of all launches but the update, and of that.
+pub fn step(gpu: &Gpu, precision: Precision, batch: usize) -> (f64, f64) {
+    let (mut rest, mut update) = (0.0, 0.0);
+    for launch in launches(precision) {
+        let Some(code) = code(&launch.kernel, precision, &gpu.architecture()) else { continue };
+        // The update is of parameters, whatever the batch.
+        let (sum, images) = if launch.kernel == "sgd" { (&mut update, launch.images) } else { (&mut rest, batch) };
+        *sum += Estimate::of(&launch, &code, gpu, precision, images).time;
+    }
+    (rest, update)
 }
 
 /// The time of the launches that each pipe binds, the longest first.

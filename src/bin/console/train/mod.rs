@@ -36,6 +36,7 @@ use init::begin_with;
 pub use options::TrainArgs;
 use overfit::overfit;
 use prepared::Prepared;
+pub use ranks::meet;
 use settings::{locate, resolve};
 use settings_file::SettingsFile;
 use stop::{Limits, Stalled, Stop};

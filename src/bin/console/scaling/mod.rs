@@ -1,0 +1,323 @@
+//! `mlpconv scaling`: a simulation of a training step on ranks that are not at hand, event by event, and what it exchanges.
+
+mod events;
+mod exchange;
+mod links;
+mod measure;
+mod spread;
+mod step;
+mod trees;
+
+use mlpconv::ops::shards::Layout;
+use mlpconv::train::Preset;
+use mlpconv::{Cpu, Error, Precision, Result};
+
+use super::exercise::findings::Table;
+use super::model::{gpu, step as estimate};
+use super::{emit, say};
+use exchange::Exchange;
+use links::{Links, SOURCES};
+use spread::Spread;
+use step::{Cluster, Times, Work};
+
+/// The most ranks: as many as shards.
+const MOST: usize = 1 << 12;
+
+/// What joins the ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Over {
+    /// H200s, eight a host: NVLink within a host, InfiniBand between hosts
+    Gpus,
+    /// CPUs: the TCP ring
+    Tcp,
+}
+
+/// The arguments of `mlpconv scaling`.
+#[derive(clap::Args)]
+pub struct ScalingArgs {
+    /// Ranks, as in 8,64,1024 [default: 8,64,1024; over TCP 2,4,8,16]
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    ranks: Vec<usize>,
+    /// What joins the ranks
+    #[arg(long, value_enum, default_value = "gpus")]
+    over: Over,
+    /// The network, whose gradients are exchanged
+    #[arg(long, default_value = "d2l")]
+    preset: Preset,
+    /// The precision of the estimate of a GPU's step: fp32, tf32 or bf16
+    #[arg(long, default_value = "bf16")]
+    precision: Precision,
+    /// Images of a rank where each has as many (weak scaling)
+    #[arg(long, default_value_t = 128)]
+    batch_size: usize,
+    /// Images of all ranks where they share them (strong scaling)
+    #[arg(long, default_value_t = 8192)]
+    total: usize,
+    /// Parts of a batch [default: one a rank]
+    #[arg(long, value_name = "PARTS")]
+    shards: Option<usize>,
+    /// Milliseconds of a step of one process with --batch-size images, measured [default: the estimate of `mlpconv model`, of d2l on
+    /// an H200]
+    #[arg(long, value_name = "MS")]
+    step_ms: Option<f64>,
+    /// Of --step-ms: the parts of the batch that was measured
+    #[arg(long, value_name = "PARTS", default_value_t = 1)]
+    step_shards: usize,
+    /// Standard deviation of a part's compute time, in percent of it: a guess
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    spread: f64,
+    /// Over TCP: microseconds of a hop of the ring
+    #[arg(long, value_name = "US", default_value_t = 50.0)]
+    latency_us: f64,
+    /// Over TCP: GB/s of a hop of the ring [default: 10 Gbit/s Ethernet at its line rate]
+    #[arg(long, value_name = "GB/S", default_value_t = 1.25)]
+    bandwidth: f64,
+    /// Microseconds of a small message between hosts [default: 10, a guess]
+    #[arg(long, value_name = "US", default_value_t = 10.0)]
+    call_us: f64,
+    /// Over TCP: GB/s at which a CPU adds and copies gradients: a guess
+    #[arg(long, value_name = "GB/S", default_value_t = 10.0)]
+    memory: f64,
+    /// Steps to simulate, of which the mean is told
+    #[arg(long, default_value_t = 4)]
+    steps: usize,
+    /// Simulate nothing: measure the ring and the calls of the ranks that `mlpconv launch` has started, as often as --steps says
+    #[arg(long)]
+    measure: bool,
+    /// A line of JSON for each row instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Microseconds in which a host queues a step that is recorded: a guess.
+const QUEUE: f64 = 10.0;
+
+/// What a row is of.
+#[derive(Clone, Copy)]
+struct Row {
+    ranks: usize,
+    /// Images of a rank.
+    images: f64,
+    exchange: Exchange,
+}
+
+fn refused(what: &str, problem: impl Into<String>) -> Error {
+    Error::Config { what: what.into(), problem: problem.into() }
+}
+
+/// Prints the tables, or measures.
+///
+/// # Errors
+/// [`Error::Config`] for an option out of its range; [`Error::Ranks`] if a rank is lost.
+pub fn scaling(args: &ScalingArgs) -> Result<()> {
+    let node = node(args.preset)?;
+    if args.measure {
+        return measure::measure(node, args.steps, args.json);
+    }
+    let ranks = match (&args.ranks[..], args.over) {
+        ([], Over::Gpus) => &[8, 64, 1024],
+        ([], Over::Tcp) => &[2, 4, 8, 16][..],
+        (ranks, _) => ranks,
+    };
+    if let Some(count) = ranks.iter().find(|&&count| !(1..=MOST).contains(&count)) {
+        return Err(refused("ranks", format!("{count} must be between 1 and {MOST}")));
+    }
+    if let Some(shards) = args.shards.filter(|shards| !(ranks.iter().max()..=Some(&MOST)).contains(&Some(shards))) {
+        return Err(refused("shards", format!("{shards} must be between the number of ranks and {MOST}")));
+    }
+    for (what, count) in [
+        ("batch-size", args.batch_size),
+        ("total", args.total),
+        ("steps", args.steps),
+        ("step-shards", args.step_shards),
+    ] {
+        if count == 0 {
+            return Err(refused(what, "must be at least 1"));
+        }
+    }
+    let numbers = [("latency-us", args.latency_us), ("call-us", args.call_us), ("spread", args.spread)];
+    if let Some((what, _)) = numbers.iter().find(|(_, number)| !number.is_finite() || *number < 0.0) {
+        return Err(refused(what, "must be a number that is not negative"));
+    }
+    let numbers = [("bandwidth", args.bandwidth), ("memory", args.memory), ("step-ms", args.step_ms.unwrap_or(1.0))];
+    if let Some((what, _)) = numbers.iter().find(|(_, number)| !number.is_finite() || *number <= 0.0) {
+        return Err(refused(what, "must be a positive number"));
+    }
+    if args.step_ms.is_none() && (args.over == Over::Tcp || args.preset != Preset::D2l) {
+        return Err(refused("step-ms", "must be given: only the step of d2l on GPUs is estimated"));
+    }
+    let exchanges = match args.over {
+        Over::Gpus => &[Exchange::Gather, Exchange::Nccl, Exchange::Scatter][..],
+        Over::Tcp => &[Exchange::Gather, Exchange::Scatter],
+    };
+    let rows = |images: &dyn Fn(usize) -> f64| -> Vec<Row> {
+        let of = |&ranks: &usize| exchanges.iter().map(move |&exchange| (ranks, exchange));
+        ranks.iter().flat_map(of).map(|(ranks, exchange)| Row { ranks, images: images(ranks), exchange }).collect()
+    };
+    let weak = rows(&|_| args.batch_size as f64);
+    let strong = rows(&|ranks| args.total as f64 / ranks as f64);
+    if !args.json {
+        say(format_args!("{}\n", title(args, node)));
+    }
+    told(args, node, "weak", &format!("Weak scaling: {} images a rank", args.batch_size), &weak)?;
+    told(args, node, "strong", &format!("Strong scaling: {} images on all ranks", args.total), &strong)?;
+    if !args.json {
+        say(format_args!(
+            "in: what comes in to each rank a step; wait: for the slowest rank; rest: additions, unpacking, update"
+        ));
+        say(format_args!("efficiency: of one rank with as many images (weak), or with all of them (strong)"));
+        say(format_args!("scattered tree: not built, see docs/scaling.md"));
+        if args.over == Over::Gpus {
+            say(format_args!("{SOURCES}"));
+        }
+    }
+    Ok(())
+}
+
+fn title(args: &ScalingArgs, node: usize) -> String {
+    let (preset, spread) = (args.preset, args.spread);
+    let what = match (args.over, args.step_ms) {
+        (Over::Gpus, None) => format!("a step of {preset} in {} on H200s, whose compute is estimated", args.precision),
+        (Over::Gpus, Some(ms)) => format!("a step of {preset} on H200s, whose compute is given: {ms} ms"),
+        (Over::Tcp, ms) => {
+            format!("a step of {preset} on CPUs over TCP, whose compute is given: {} ms", ms.unwrap_or_default())
+        }
+    };
+    format!(
+        "Simulation: {what}, {:.3} MB of gradients, spread {spread} % (a guess unless measured)\nNothing here was measured on such \
+         ranks.",
+        node as f64 / 1e6
+    )
+}
+
+/// Bytes of a node of a preset's network.
+fn node(preset: Preset) -> Result<usize> {
+    let net = preset.net(&Cpu::<f32>::new(), 0)?;
+    let lens: Vec<usize> = mlpconv::nn::Module::params(&net).iter().map(|(_, param)| param.shape().len()).collect();
+    Ok(Layout::new(lens).len() * size_of::<f32>())
+}
+
+/// The work of a rank with so many images.
+fn work(args: &ScalingArgs, node: usize, images: f64) -> Result<Work> {
+    let (call, bytes) = (args.call_us, node as f64);
+    match args.over {
+        Over::Gpus => {
+            let on = gpu("h200")?;
+            // A pass over nodes at the memory's rate, and the gap to the next launch.
+            let pass = |nodes: f64| nodes * bytes / (on.memory * 1e6) + super::model::GAP;
+            let (compute, update) = match args.step_ms {
+                Some(ms) => (ms * 1e3 * images / args.batch_size as f64, 0.0),
+                None => estimate(on, args.precision, images.round().max(1.0) as usize),
+            };
+            Ok(Work { compute, update, copy: pass(2.0), add: pass(3.0), queue: QUEUE, call, votes_every: 8 })
+        }
+        Over::Tcp => {
+            let pass = |nodes: f64| nodes * bytes / (args.memory * 1e3);
+            // Plain sgd reads parameters and gradients, and writes parameters.
+            let (copy, add, update) = (pass(2.0), pass(3.0), pass(3.0));
+            // What was measured has its own packing and additions.
+            let shards = args.step_shards as f64;
+            let apart = if args.step_shards > 1 { (shards + 1.0) * copy + (shards - 1.0) * add } else { 0.0 };
+            let step = args.step_ms.unwrap_or_default() * 1e3;
+            let compute = (step - apart - update).max(0.0) * images / args.batch_size as f64;
+            Ok(Work { compute, update, copy, add, queue: 0.0, call, votes_every: 1 })
+        }
+    }
+}
+
+/// The times of a row, and its efficiency.
+fn simulated(args: &ScalingArgs, node: usize, kind: &str, row: &Row) -> Result<(Cluster, Times, f64)> {
+    let &Row { ranks, images, exchange } = row;
+    let links = match args.over {
+        Over::Gpus => Links::gpus().to_vec(),
+        Over::Tcp => vec![Links::tcp(args.latency_us, args.bandwidth * 1e3)],
+    };
+    let spread = Spread { share: args.spread / 100.0, seed: 1 };
+    let shards = args.shards.unwrap_or(ranks);
+    let cluster =
+        Cluster { ranks, shards, node: node as f64, exchange, links, work: work(args, node, images)?, spread };
+    let times = cluster.simulate(args.steps);
+    let all = ranks as f64 * images;
+    let alone = if kind == "weak" { images } else { all };
+    let Work { compute, update, .. } = work(args, node, alone)?;
+    let efficiency = (compute + update) / alone / (ranks as f64 * times.step) * all;
+    Ok((cluster, times, efficiency))
+}
+
+/// Tells rows, as a table or as JSON.
+fn told(args: &ScalingArgs, node: usize, kind: &str, title: &str, rows: &[Row]) -> Result<()> {
+    let head = [
+        "ranks",
+        "exchange",
+        "images",
+        "in, MB",
+        "compute",
+        "wait",
+        "exchange",
+        "rest",
+        "step, ms",
+        "images/s",
+        "efficiency",
+    ];
+    let mut table = Table::new(head);
+    for row in rows {
+        let (cluster, times, efficiency) = simulated(args, node, kind, row)?;
+        let &Row { ranks, images, exchange } = row;
+        let (traffic, rate) = (cluster.traffic(), ranks as f64 * images / times.step * 1e6);
+        if args.json {
+            emit(serde_json::json!({
+                "scaling": kind, "ranks": ranks, "exchange": exchange.name(), "images": images, "in_bytes": traffic,
+                "compute_us": times.compute, "wait_us": times.straggling, "exchange_us": times.exchange,
+                "rest_us": times.finish, "host_us": times.host, "step_us": times.step, "img_s": rate, "efficiency": efficiency,
+            }));
+            continue;
+        }
+        let ms = |time: f64| format!("{:.3}", time / 1e3);
+        table.push([
+            ranks.to_string(),
+            exchange.name().into(),
+            format!("{images}"),
+            format!("{:.1}", traffic / 1e6),
+            ms(times.compute),
+            ms(times.straggling),
+            ms(times.exchange),
+            ms(times.finish),
+            ms(times.step),
+            format!("{rate:.0}"),
+            format!("{:.1} %", 100.0 * efficiency),
+        ]);
+    }
+    if !args.json {
+        say(format_args!("{title}; times in ms\n\n{}\n", table.text()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_the_gradients_and_the_sums_of_the_loss() {
+        // Each gradient begins at a multiple of four.
+        for (preset, parameters) in [(Preset::D2l, 1_992_166), (Preset::Small, 397_574)] {
+            let elements = node(preset).unwrap() / 4;
+            assert!((parameters..parameters + 128).contains(&elements), "{preset}: {elements}");
+        }
+    }
+
+    #[test]
+    fn the_update_of_a_step_is_the_same_for_any_batch() {
+        let on = gpu("h200").unwrap();
+        let [(few, update), (many, same)] = [16, 128].map(|images| estimate(on, Precision::Bf16, images));
+        assert!(few < many && many < 8.0 * few && update == same && update < 0.05 * many, "{few} {many} {update}");
+    }
+
+    #[test]
+    fn an_order_of_one_shard_a_rank_sends_one_node() {
+        for ranks in [2, 8, 64, 1024] {
+            let order = mlpconv::ops::shards::Order::new(ranks, ranks, 0);
+            assert_eq!((order.sent(), order.merges().len()), (1, ranks - 1));
+        }
+    }
+}
