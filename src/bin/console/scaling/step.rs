@@ -70,7 +70,7 @@ impl Cluster {
     }
 
     fn order(&self, rank: usize) -> Order {
-        Order::new(self.shards, self.ranks, rank)
+        Order::new(self.shards, self.ranks, rank).expect("a cluster has a shard for each rank")
     }
 
     /// The bytes that come in to each rank in a step.
