@@ -6,8 +6,8 @@
 // Nodes are added by `sum` (sum.cu).
 //
 // `shard_copy` has the grid of an update (update.cuh). Block: THREADS.
-// `shard_count`: one block of a warp, of which one thread works. `lost` is null, or a word of the host that is not 0 once a rank is
-// lost: what was gathered then, and is gathered after that, is not what the ranks have sent.
+// `shard_count`: one block of a warp, of which one thread works. `lost` is null, or a word of managed memory in which the host writes 1
+// once a rank is lost: what was gathered then, and is gathered after that, is not what the ranks have sent.
 #include "update.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS)

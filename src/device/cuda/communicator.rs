@@ -5,16 +5,15 @@
 //! by [`shard_count`](crate::ops::shards::Shards::shard_count), which reads the word after it, and the weights are those of the last
 //! complete step.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cudarc::driver::sys::{self, CUdeviceptr, CUstream};
+use cudarc::driver::sys::{CUdeviceptr, CUstream};
 
-use super::arena::{Arena, Block};
-use super::download::Page;
 use super::nccl::{Comm, Nccl, UniqueId};
+use super::word::Word;
 use super::{Cuda, CudaError};
 use crate::ranks::Group;
 use crate::{Error, Result};
@@ -30,8 +29,6 @@ pub struct Communicator {
     cuda: Cuda,
     group: Arc<Group>,
     joined: Arc<Joined>,
-    /// The word on the device, which each gathering copies from the host.
-    lost: Block,
 }
 
 /// What the watching threads share with the communicator.
@@ -39,8 +36,8 @@ struct Joined {
     nccl: Arc<Nccl>,
     /// `None` once it is aborted.
     comm: Mutex<Option<Handle>>,
-    /// The word on the host, in page-locked memory: 1 once a rank is lost.
-    lost: Page,
+    /// 1 once a rank is lost. Kernels read it, those of recordings too, which the trainer drops before this.
+    lost: Word,
     /// When the host last went on.
     went_on: Mutex<Instant>,
 }
@@ -59,15 +56,11 @@ impl Joined {
 
     /// Tells the device, and then lets go of what waits. It is done only once all graphs with a gathering are destroyed.
     fn abort(&self) {
-        self.word().store(1, Ordering::SeqCst);
+        self.lost.host().store(1, Ordering::SeqCst);
         let taken = self.comm().take();
         if let Some(Handle(comm)) = taken {
             self.nccl.abort(comm);
         }
-    }
-
-    fn word(&self) -> &AtomicU32 {
-        self.lost.word()
     }
 }
 
@@ -105,13 +98,10 @@ impl Communicator {
             problem: format!("rank 0 has sent an id of {} bytes", id.len()),
         })?);
         cuda.bind()?;
-        let lost = Page::new(&cuda.shared.context, size_of::<u32>())?;
-        let on_device = Arena::take(&cuda.shared.arena, size_of::<u32>())?;
-        cuda.set_bytes(on_device.address(), 0, size_of::<u32>())?;
+        let lost = Word::new(&cuda.shared.context)?;
         let comm = nccl.begin(group.ranks(), id, group.rank())?;
         let (comm, went_on) = (Mutex::new(Some(Handle(comm))), Mutex::new(Instant::now()));
         let joined = Arc::new(Joined { nccl, comm, lost, went_on });
-        joined.word().store(0, Ordering::SeqCst);
         let hook = Arc::downgrade(&joined);
         // On a thread of its own, for the group's threads have to go on. A machine without threads has the hook wait.
         group.on_failure(Box::new(move || {
@@ -122,7 +112,7 @@ impl Communicator {
                 again.abort();
             }
         }));
-        let communicator = Communicator { cuda: cuda.clone(), group: group.clone(), joined, lost: on_device };
+        let communicator = Communicator { cuda: cuda.clone(), group: group.clone(), joined };
         communicator.wait_until_ready("ncclCommInitRankConfig")?;
         communicator.watch()?;
         Ok(communicator)
@@ -133,9 +123,9 @@ impl Communicator {
         *self.joined.went_on.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// The address of the word that is not 0 once a rank is lost, as of the last gathering.
+    /// The address of the word that is not 0 once a rank is lost.
     pub(crate) fn lost(&self) -> CUdeviceptr {
-        self.lost.address()
+        self.joined.lost.address()
     }
 
     /// Gathers `len` floats of each rank: those at `from` of all ranks, to `to`.
@@ -163,12 +153,7 @@ impl Communicator {
             work(&self.joined.nccl, comm, stream)
         };
         done.map_err(|error| self.reason(error))?;
-        self.wait_until_ready(call)?;
-        // SAFETY: both are four bytes, and the page lives as long as recordings that copy from it: it is the trainer's.
-        let copied = unsafe {
-            sys::cuMemcpyHtoDAsync_v2(self.lost.address(), self.joined.lost.address(), size_of::<u32>(), stream)
-        };
-        copied.result().map_err(CudaError::driver("cuMemcpyHtoDAsync"))
+        self.wait_until_ready(call)
     }
 
     /// Waits until no call of the host is under way in NCCL. That is not the end of the work on the device.

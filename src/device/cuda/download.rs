@@ -1,7 +1,6 @@
 //! Asynchronous downloads: copies into page-locked memory of the host, ordered after all earlier work on the stream.
 
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
@@ -14,8 +13,8 @@ use super::{Buf, Cuda, CudaError, Storage};
 use crate::device::{Buffer, Download};
 use crate::{Error, Result};
 
-/// Page-locked memory of the host: the driver copies to it and from it asynchronously.
-pub(super) struct Page {
+/// Page-locked memory of the host: the driver copies to it asynchronously.
+struct Page {
     start: NonNull<u8>,
     bytes: usize,
     context: Arc<CudaContext>,
@@ -23,11 +22,9 @@ pub(super) struct Page {
 
 // SAFETY: it has one owner, and any thread may access the memory.
 unsafe impl Send for Page {}
-// SAFETY: shared, it is read after copies to it have ended, or by atomic accesses.
-unsafe impl Sync for Page {}
 
 impl Page {
-    pub(super) fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
+    fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
         // SAFETY: only bytes that a copy has written are read.
         let start = unsafe { result::malloc_host(bytes, 0) }.map_err(|error| match error {
@@ -36,18 +33,6 @@ impl Page {
         })?;
         let none = || CudaError::Driver { call: "cuMemHostAlloc", problem: "gave no memory".into() };
         Ok(Page { start: NonNull::new(start.cast()).ok_or_else(none)?, bytes, context: context.clone() })
-    }
-
-    /// The first word, which copies to the device read and any thread may write.
-    pub(super) fn word(&self) -> &AtomicU32 {
-        assert!(size_of::<u32>() <= self.bytes);
-        // SAFETY: in bounds and aligned to pages; all bits are a number, and only atomic accesses are made.
-        unsafe { self.start.cast().as_ref() }
-    }
-
-    /// The address of the first word.
-    pub(super) fn address(&self) -> *const std::ffi::c_void {
-        self.start.as_ptr().cast_const().cast()
     }
 
     /// The first `len` numbers, after the copy has ended.

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::error::describe;
 
 /// Every function of the driver that this crate calls, itself or through cudarc.
-const FUNCTIONS: [&str; 43] = [
+const FUNCTIONS: [&str; 44] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -34,6 +34,7 @@ const FUNCTIONS: [&str; 43] = [
     "cuFuncSetAttribute",
     "cuLaunchKernel",
     "cuMemAlloc_v2",
+    "cuMemAllocManaged",
     "cuMemFree_v2",
     "cuMemGetInfo_v2",
     "cuMemHostAlloc",

@@ -21,6 +21,7 @@ pub(crate) mod parts;
 mod sum;
 mod tf32;
 pub mod tiles;
+mod word;
 
 use std::sync::Arc;
 use std::time::Duration;
