@@ -29,7 +29,9 @@ fn cut(words: &[&str]) -> Vec<&'static str> {
     let sizes: &[[&str; 2]] = match words {
         ["train", ..] if words.contains(&"cuda") => &[["--train-limit", "1"], ["--test-limit", "1"], ["--epochs", "1"]],
         ["train", ..] if words.contains(&"--resume") => &[],
-        ["train", ..] => &[["--train-limit", "16"], ["--test-limit", "8"], ["--batch-size", "8"], ["--epochs", "1"]],
+        ["train", ..] | ["launch", "-n", _, "--", "train", ..] => {
+            &[["--train-limit", "16"], ["--test-limit", "8"], ["--batch-size", "8"], ["--epochs", "1"]]
+        }
         ["exercise", "heads" | "resources"] => &[],
         ["exercise", ..] => &[["--images", "64"], ["--test-images", "32"], ["--epochs", "1"]],
         _ => &[],
