@@ -29,7 +29,7 @@ ROOT = compare.ROOT
 DOC = os.path.join(ROOT, "docs/scaling.md")
 RESULTS = os.path.join(ROOT, "benches/results/scaling.json")
 # Images of a batch, and steps of a run.
-PRESETS = {"small": (64, 120), "d2l": (8, 24)}
+PRESETS = {"small": (128, 90), "d2l": (8, 24)}
 # Of each run, the share of steps that only warm up.
 WARM = 0.2
 LIMIT = 0.15
@@ -194,7 +194,7 @@ def simulations(args):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--rounds", type=int, default=5)
-    ap.add_argument("--steps", type=int, help="of each run (120; of d2l 24)")
+    ap.add_argument("--steps", type=int, help="of each run (90; of d2l 24)")
     ap.add_argument("--presets", type=lambda text: text.split(","), default=list(PRESETS))
     ap.add_argument("--mlpconv", metavar="FILE", help="the program")
     ap.add_argument("--commit", default=compare.commit(), help="what was built, where git cannot tell")
