@@ -44,7 +44,7 @@ use stop::{Limits, Stalled, Stop};
 /// Trains, from the beginning or from where a run was left.
 ///
 /// # Errors
-/// [`Error`](mlpconv::Error) for a setting out of range, a run folder, device or data set that cannot be used, and as training.
+/// [`Error`] for a setting out of range, a run folder, device or data set that cannot be used, and as training.
 pub fn train(args: TrainArgs) -> Result<ExitCode> {
     let alone = args.run.dry_run || args.run.overfit_batch.is_some();
     let group = if alone { None } else { ranks::meet()? };
