@@ -318,15 +318,9 @@ def gpu_table(data):
     return "\n".join(lines)
 
 
-def write_readme(path, kind, data, check=False):
-    """Writes a table between its markers. Returns whether the file had it already."""
-    if data is None:
-        text = UNMEASURED
-    elif data.get("interpreter"):
-        sys.exit("timings of an interpreter do not go into the README")
-    else:
-        text = gpu_table(data) if kind == "gpu" else cpu_table(data)
-    begin, end = (f"<!-- {MARKERS[kind]}: {which} -->" for which in ("begin", "end"))
+def write(path, marker, text, check=False):
+    """Writes a text between its markers. Returns whether the file had it already."""
+    begin, end = (f"<!-- {marker}: {which} -->" for which in ("begin", "end"))
     with open(path) as file:
         old = file.read()
     before, rest = old.split(begin)
@@ -335,6 +329,17 @@ def write_readme(path, kind, data, check=False):
         with open(path, "w") as file:
             file.write(new)
     return new == old
+
+
+def write_readme(path, kind, data, check=False):
+    """Writes a table between its markers. Returns whether the file had it already."""
+    if data is None:
+        text = UNMEASURED
+    elif data.get("interpreter"):
+        sys.exit("timings of an interpreter do not go into the README")
+    else:
+        text = gpu_table(data) if kind == "gpu" else cpu_table(data)
+    return write(path, MARKERS[kind], text, check)
 
 
 def tables(args):

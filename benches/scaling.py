@@ -157,25 +157,12 @@ def table(data):
     return "\n".join(lines)
 
 
-def write(path, marker, text, check=False):
-    """Writes a text between its markers. Returns whether the file had it already."""
-    begin, end = (f"<!-- {marker}: {which} -->" for which in ("begin", "end"))
-    with open(path) as file:
-        old = file.read()
-    before, rest = old.split(begin)
-    new = f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
-    if new != old and not check:
-        with open(path, "w") as file:
-            file.write(new)
-    return new == old
-
-
 def tables(args):
     text = compare.UNMEASURED
     if os.path.exists(RESULTS):
         with open(RESULTS) as file:
             text = table(json.load(file))
-    if not write(args.doc, "measured", text, args.check) and args.check:
+    if not compare.write(args.doc, "measured", text, args.check) and args.check:
         sys.exit(f"{args.doc}: its table is not that of {RESULTS}; run python3 benches/scaling.py --tables")
 
 
@@ -188,7 +175,7 @@ def find(args):
 def simulations(args):
     for marker, options in SIMULATED.items():
         said = compare.run([args.mlpconv, "scaling", *options])[0].rstrip("\n")
-        write(args.doc, marker, f"```text\n$ mlpconv {' '.join(['scaling', *options])}\n{said}\n```")
+        compare.write(args.doc, marker, f"```text\n$ mlpconv {' '.join(['scaling', *options])}\n{said}\n```")
 
 
 def main():
@@ -221,7 +208,7 @@ def main():
         with open(RESULTS, "w") as file:
             json.dump(data, file, indent=1)
             file.write("\n")
-        write(args.doc, "measured", table(data))
+        compare.write(args.doc, "measured", table(data))
 
 
 if __name__ == "__main__":

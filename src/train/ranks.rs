@@ -47,10 +47,10 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
 
     /// Goes back to the last complete step. Returns the error to tell.
     pub(super) fn lost(&mut self, error: Error) -> Error {
-        // A device that has failed as well has nothing to go back to.
         let gone_back = self.go_back();
         // NCCL gives a communicator up once no recording has work of it.
         *self.recorded.get_mut() = Default::default();
+        // A device that has failed as well has nothing to go back to.
         if let Err(of_device) = gone_back {
             return of_device;
         }

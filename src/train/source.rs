@@ -58,7 +58,7 @@ impl<'a, B: Backend> Source<'a, B> {
             &Source::Host { images, labels, shape, first, .. } => {
                 let n = labels.len();
                 if n == 0
-                    || shape.dims()[0] != n
+                    || shape.dims().first() != Some(&n)
                     || images.len() != shape.len()
                     || part.start < first
                     || part.end > first + n
