@@ -11,6 +11,7 @@ mod cuda;
 mod order;
 mod reduction;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::Result;
@@ -61,7 +62,34 @@ impl Layout {
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
+
+    /// The node cut into buckets, in the order in which a way back completes them: from the last parameters to the first ones. A
+    /// bucket takes parameters until it has `least` elements; the last bucket has what is left.
+    pub fn buckets(&self, least: usize) -> Vec<Bucket> {
+        let (mut buckets, mut end) = (Vec::new(), Bucket { params: 0..self.starts.len(), elements: 0..self.len() });
+        for (param, &start) in self.starts.iter().enumerate().skip(1).rev() {
+            if end.elements.end - start >= least {
+                buckets.push(Bucket { params: param..end.params.end, elements: start..end.elements.end });
+                end = Bucket { params: 0..param, elements: 0..start };
+            }
+        }
+        buckets.push(end);
+        buckets
+    }
 }
+
+/// A part of a node that ranks exchange as soon as the way back has completed it, while the rest is computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The parameters, by their numbers.
+    pub params: Range<usize>,
+    /// Where their gradients lie in a node. Those of the last parameter have the loss's words behind them.
+    pub elements: Range<usize>,
+}
+
+/// The least elements of a bucket by default, 2 MB: by the figures of `docs/scaling.md` the latency of an exchange is half of its
+/// time at that size, and `d2l` has three buckets, of which the last, and smallest, is all that is not hidden.
+pub const BUCKET: usize = 1 << 19;
 
 /// The kernels of a step in shards.
 pub trait Shards: Device {
@@ -141,5 +169,16 @@ mod tests {
     fn gradients_begin_at_multiples_of_four() {
         let layout = Layout::new([3, 8, 1]);
         assert_eq!((layout.starts(), layout.sums(), layout.len()), (&[0, 4, 12][..], 16, 16 + SUMS));
+    }
+
+    #[test]
+    fn buckets_begin_with_the_last_parameters() {
+        let layout = Layout::new([3, 8, 1, 20]);
+        let cut = |least| -> Vec<_> {
+            layout.buckets(least).into_iter().map(|Bucket { params, elements }| (params, elements)).collect()
+        };
+        assert_eq!(cut(usize::MAX), [(0..4, 0..36 + SUMS)]);
+        assert_eq!(cut(20 + SUMS + 1), [(2..4, 12..36 + SUMS), (0..2, 0..12)]);
+        assert_eq!(cut(1), [(3..4, 16..36 + SUMS), (2..3, 12..16), (1..2, 4..12), (0..1, 0..4)]);
     }
 }
