@@ -3,15 +3,17 @@
 //! there is no graph to sort.
 
 mod checks;
+mod grads;
 mod param;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::device::{Buffer, Device, Grad, Guard, Role, Write};
+use crate::device::{Buffer, Device, Guard, Role};
 use crate::{Error, Result, Shape};
-use checks::{Checks, Written};
+use checks::Checks;
+pub use grads::Grads;
 pub use param::{Param, ParamId};
 
 /// A variable: a value on the tape, with its slot and shared ownership of its data.
@@ -86,6 +88,12 @@ impl Slot {
 /// The backward half of an op. It owns the buffers that the forward half saved; `backward` consumes it, which frees
 /// them.
 pub(crate) trait Backward<B: Device>: Send {
+    /// Writes or adds to the gradients of its parameters, if it can before it does to those of its other inputs: an exchange of them
+    /// goes on meanwhile. Returns whether it has; otherwise [`backward`](Backward::backward) does.
+    fn parameters(&mut self, _backend: &B, _grads: &mut Grads<B>) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Takes the gradient of its output from `grads`, and writes or adds to the gradients of its inputs.
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()>;
 }
@@ -124,6 +132,14 @@ struct Node<B: Device> {
     half: Box<dyn Backward<B>>,
 }
 
+/// A parameter on a tape.
+#[derive(Clone, Copy)]
+struct Used {
+    slot: Slot,
+    /// The backward halves that were recorded before its first use: none of them adds to its gradient.
+    before: usize,
+}
+
 /// A tape: the recorded ops of one forward pass. (A device's [`Recording`](crate::device::Recording) is another thing.)
 pub struct Tape<B: Device> {
     id: TapeId,
@@ -132,7 +148,7 @@ pub struct Tape<B: Device> {
     nodes: Vec<Node<B>>,
     /// Slots given out so far.
     slots: usize,
-    params: HashMap<ParamId, Slot>,
+    params: HashMap<ParamId, Used>,
     /// `None` unless the tape is checked.
     checks: Option<Checks>,
     /// `None` for a whole batch.
@@ -207,12 +223,13 @@ impl<B: Device> Tape<B> {
     /// The variable of a parameter. A parameter used twice on one tape has one slot, so its gradients add up.
     pub fn param(&mut self, param: &Param<B>) -> Var<B> {
         let known = self.params.get(&param.id).copied();
-        let slot = known.unwrap_or_else(|| self.slot(param.shape, Role::Parameter, true, false));
+        let before = self.nodes.len();
+        let used = known.unwrap_or_else(|| Used { slot: self.slot(param.shape, Role::Parameter, true, false), before });
         if let (Some(checks), None) = (&mut self.checks, known) {
             checks.parameter(&self.backend, param.shape, &param.data);
         }
-        self.params.insert(param.id, slot);
-        Var { slot, data: param.data.clone() }
+        self.params.insert(param.id, used);
+        Var { slot: used.slot, data: param.data.clone() }
     }
 
     fn slot(&mut self, shape: Shape, role: Role, needs_grad: bool, relu: bool) -> Slot {
@@ -324,7 +341,13 @@ impl<B: Device> Tape<B> {
     /// # Errors
     /// As [`Tape::backward_from`], and as the kernels.
     pub fn backward(self, loss: Loss<B>) -> Result<Grads<B>> {
-        let grads = self.backward_from(&loss.logits, loss.gradient)?;
+        self.backward_by(loss, &mut |_| Ok(()))
+    }
+
+    /// [`Tape::backward`] that calls `each` after every backward half, and once a half has the gradients of its parameters, with the
+    /// gradients so far: some may be [complete](Grads::is_complete).
+    pub(crate) fn backward_by(self, loss: Loss<B>, each: &mut dyn FnMut(&Grads<B>) -> Result<()>) -> Result<Grads<B>> {
+        let grads = self.run_back(&loss.logits, loss.gradient, each)?;
         Ok(Grads { guard: Some(loss.guard), ..grads })
     }
 
@@ -334,7 +357,11 @@ impl<B: Device> Tape<B> {
     /// # Errors
     /// [`Error::Shape`] if `seed` has another length than `y`, or `y` belongs to another tape; [`Error::NotFinite`] on a
     /// checked tape.
-    pub fn backward_from(self, y: &Var<B>, mut seed: B::Buf) -> Result<Grads<B>> {
+    pub fn backward_from(self, y: &Var<B>, seed: B::Buf) -> Result<Grads<B>> {
+        self.run_back(y, seed, &mut |_| Ok(()))
+    }
+
+    fn run_back(self, y: &Var<B>, mut seed: B::Buf, each: &mut dyn FnMut(&Grads<B>) -> Result<()>) -> Result<Grads<B>> {
         self.require_own(y.slot)?;
         if seed.len() != y.data.len() {
             let problem = format!("a seed of {} elements for an output of shape {}", seed.len(), y.slot.shape);
@@ -347,13 +374,19 @@ impl<B: Device> Tape<B> {
         slots.resize_with(self.slots, || None);
         slots[y.slot.id] = Some(seed);
         let written = self.checks.is_some().then(Vec::new);
-        let (tape, backend, params) = (self.id, self.backend.clone(), self.params);
-        let mut grads = Grads { tape, backend, slots, params, guard: None, written };
-        for Node { output, half } in self.nodes.into_iter().rev() {
+        let (tape, backend, params, left) = (self.id, self.backend.clone(), self.params, self.nodes.len());
+        let mut grads = Grads { tape, backend, slots, params, left, guard: None, written };
+        for (before, Node { output, mut half }) in self.nodes.into_iter().enumerate().rev() {
+            if half.parameters(&self.backend, &mut grads)? {
+                grads.left = before;
+                each(&grads)?;
+            }
             half.backward(&self.backend, &mut grads)?;
+            grads.left = before;
             if let Some(checks) = &self.checks {
                 checks.gradients(&self.backend, output, &grads.slots, grads.written.replace(Vec::new()))?;
             }
+            each(&grads)?;
         }
         Ok(grads)
     }
@@ -364,106 +397,6 @@ pub struct Loss<B: Device> {
     pub(crate) logits: Var<B>,
     pub(crate) gradient: B::Buf,
     pub(crate) guard: Guard<B>,
-}
-
-/// Gradients by slot. Each has one owner: `take` and `open` move it out, so no two kernels write to the same buffer.
-pub struct Grads<B: Device> {
-    tape: TapeId,
-    backend: B,
-    slots: Vec<Option<B::Buf>>,
-    params: HashMap<ParamId, Slot>,
-    guard: Option<Guard<B>>,
-    /// The gradients that the backward half under way has written; `None` unless the tape is checked.
-    written: Option<Vec<Written>>,
-}
-
-impl<B: Device> Grads<B> {
-    /// Gradients of parameters that were computed elsewhere, such as the sums over the shards of a batch.
-    pub(crate) fn of_params(backend: &B, gradients: Vec<(&Param<B>, B::Buf)>, guard: Guard<B>) -> Self {
-        let tape = TapeId(unique());
-        let slot = |(id, param): (usize, &Param<B>)| {
-            let (shape, role) = (param.shape, Role::Parameter);
-            (param.id, Slot { tape, id, shape, role, needs_grad: true, relu: false })
-        };
-        let params = gradients.iter().map(|(param, _)| *param).enumerate().map(slot).collect();
-        let slots = gradients.into_iter().map(|(_, gradient)| Some(gradient)).collect();
-        Grads { tape, backend: backend.clone(), slots, params, guard: Some(guard), written: None }
-    }
-
-    /// The gradients of [`Grads::of_params`], in that order.
-    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut B::Buf> {
-        self.slots.iter_mut().flatten()
-    }
-
-    /// The guard of the loss that these are the gradients of, which the update heeds; `None` for those of
-    /// [`Tape::backward_from`].
-    pub fn guard(&self) -> Option<&Guard<B>> {
-        self.guard.as_ref()
-    }
-
-    /// For ops: moves the output's gradient out; `None` if no op contributed to it.
-    pub(crate) fn take(&mut self, slot: Slot) -> Option<B::Buf> {
-        self.slots[slot.id].take()
-    }
-
-    /// The gradient with respect to a leaf made by [`Tape::variable`], in memory order; `None` if the loss does not
-    /// depend on it. Gradients of ops' outputs are not kept: the backward pass consumes them.
-    pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
-        if var.slot.tape == self.tape { self.slots[var.slot.id].as_ref() } else { None }
-    }
-
-    /// The gradient with respect to a parameter, in memory order; `None` if the loss does not depend on it.
-    pub fn of_param(&self, param: &Param<B>) -> Option<&B::Buf> {
-        self.slots[self.params.get(&param.id)?.id].as_ref()
-    }
-
-    /// For ops: lends an input's gradient with its mask; `None` if no gradient is wanted. The first contributor gets a
-    /// new buffer to overwrite, later ones add. [`Grads::close`] takes it back.
-    pub(crate) fn open(&mut self, input: &Input<B>) -> Result<Option<Lent<B>>> {
-        let slot = input.slot;
-        if !slot.needs_grad {
-            return Ok(None);
-        }
-        let grad = match self.slots[slot.id].take() {
-            Some(buf) => Grad::new(buf, Write::Accumulate),
-            None => Grad::new(self.backend.alloc(slot.role, slot.shape.len())?, Write::Overwrite),
-        };
-        let grad = match &input.mask {
-            Some(value) => grad.masked_by(value.clone()),
-            None => grad,
-        };
-        Ok(Some(Lent { slot, grad }))
-    }
-
-    /// For ops: takes back the gradients that [`Grads::open`] lent. A mask that the kernel did not take is applied now,
-    /// so an op that ignores masks costs an extra pass and is still right.
-    pub(crate) fn close(&mut self, lent: impl IntoIterator<Item = Lent<B>>) -> Result<()> {
-        for Lent { slot: Slot { id, shape, role, .. }, grad } in lent {
-            self.slots[id] = Some(grad.finish(&self.backend)?);
-            if let Some(written) = &mut self.written {
-                written.push(Written { id, shape, role });
-            }
-        }
-        Ok(())
-    }
-
-    /// For ops: opens the gradient of one input, calls `write` with it, and closes it. Without a wanted gradient
-    /// `write` is not called.
-    pub(crate) fn update(
-        &mut self,
-        input: &Input<B>,
-        write: impl FnOnce(&mut Grad<B::Buf>) -> Result<()>,
-    ) -> Result<()> {
-        let Some(mut lent) = self.open(input)? else { return Ok(()) };
-        write(&mut lent.grad)?;
-        self.close([lent])
-    }
-}
-
-/// A gradient that [`Grads`] has lent to an op.
-pub(crate) struct Lent<B: Device> {
-    slot: Slot,
-    pub(crate) grad: Grad<B::Buf>,
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 
 mod agreement;
 mod environment;
+mod gatherer;
 mod group;
 mod meeting;
 mod reception;
@@ -29,6 +30,7 @@ mod watch;
 mod wire;
 
 pub use environment::{Launcher, Place};
+pub(crate) use gatherer::{Gatherer, Gathering};
 pub use group::Group;
 pub use timeouts::Timeouts;
 

@@ -11,7 +11,7 @@ use crate::data::{Augmentation, DataName, Dataset, Erasing, Flip, Loader, Loader
 use crate::device::Precision;
 use crate::nn::Module;
 use crate::ops::cross_entropy::require_smoothing;
-use crate::ops::shards::{self, AllReduce};
+use crate::ops::shards::{self, AllReduce, Division};
 use crate::optim::adamw::{BETAS, EPS};
 use crate::optim::{
     AdamW, Average, Averaging, Optimizer, OptimizerKind, RateMultiplier, Schedule, Sgd, set_multipliers,
@@ -307,6 +307,11 @@ impl TrainConfig {
     fn loader(&self, images: Arc<Dataset>, order: Order) -> Result<Loader> {
         let config = LoaderConfig { batch_size: self.batch_size, height: self.resize, width: self.resize, order };
         Loader::new(images, config)?.with_normalization(self.normalize.clone())
+    }
+
+    /// How [`Trainer::divide`](super::Trainer::divide) is to divide the steps.
+    pub fn division(&self) -> Division {
+        Division { shards: self.shards, all_reduce: self.allreduce, ..Division::default() }
     }
 
     /// The options for [`Trainer::fit`](super::Trainer::fit), which reports every `report_every` steps (at least 1).

@@ -3,6 +3,7 @@
 mod classified;
 mod config;
 mod diverged;
+mod exchange;
 mod feed;
 mod fit;
 mod gradients;

@@ -3,43 +3,48 @@
 
 use std::sync::Arc;
 
+use super::exchange::Exchange;
 use super::gradients::gradients;
 use super::source::Source;
 use crate::device::Role;
 use crate::device::guard::Policy;
 use crate::nn::Module;
 use crate::ops::cross_entropy::Meter;
-use crate::ops::shards::{AllReduce, Layout, Order};
+use crate::ops::shards::{Addition, Bucket, Division, Layout, Order};
 use crate::ranks::Group;
 use crate::tape::{Grads, Mode, Param, ParamId, Shard, Tape};
 use crate::{Backend, Error, Result};
 
 /// The division of a trainer's steps, with the memory that it takes. No buffer moves, because recordings have their addresses.
 pub(super) struct Shards<B: Backend> {
-    order: Order,
+    order: Arc<Order>,
     layout: Layout,
     /// The parameters of the network, in their order.
     params: Vec<ParamId>,
+    /// The whole node as a single bucket.
+    whole: Arc<[Bucket]>,
     /// The nodes of this rank's shards.
     own: B::Buf,
-    all_reduce: AllReduce,
-    /// What all ranks have sent; `None` for a single rank, and where a library adds.
-    all: Option<B::Buf>,
     /// The words of the shard that is run.
     words: Meter<B>,
     /// The sum.
     sum: Grads<B>,
-    ranks: Option<Ranks<B>>,
+    /// `None` for a single rank.
+    exchange: Option<Exchange<B>>,
 }
 
-struct Ranks<B: Backend> {
-    group: Arc<Group>,
-    communicator: B::Communicator,
+/// A shard of a step, as one of the ranks runs it.
+struct Leaf<'a> {
+    index: usize,
+    /// The place of its node, and the additions that follow.
+    place: usize,
+    additions: &'a [Addition],
+    /// Whether the rank has no further one, so that its nodes can go to the others.
+    last: bool,
 }
 
 impl<B: Backend> Shards<B> {
-    /// Divides the steps that train `net` into `shards` shards, over the ranks of `group`, whose devices it joins. The sum goes
-    /// with the guard of `meter`.
+    /// Divides the steps that train `net`, over the ranks of `group`, whose devices it joins. The sum goes with the guard of `meter`.
     ///
     /// # Errors
     /// [`Error::Config`] for no shards, too many, or fewer than ranks; as [`Shards::join`](crate::ops::shards::Shards::join);
@@ -48,42 +53,32 @@ impl<B: Backend> Shards<B> {
         backend: &B,
         net: &impl Module<B>,
         meter: &Meter<B>,
-        shards: usize,
-        all_reduce: AllReduce,
+        division: &Division,
         group: Option<&Arc<Group>>,
     ) -> Result<Self> {
         let (rank, ranks) = group.map_or((0, 1), |group| (group.rank(), group.ranks()));
-        let order = Order::new(shards, ranks, rank)?;
+        let order = Arc::new(Order::new(division.shards, ranks, rank)?);
         let params: Vec<_> = net.params().into_iter().map(|(_, param)| param).collect();
         let layout = Layout::new(params.iter().map(|param| param.shape().len()));
-        // Every element is there before something is added to it.
-        let zeros = |nodes: usize| -> Result<B::Buf> {
-            let len = nodes.checked_mul(layout.len()).ok_or_else(|| Error::memory(usize::MAX))?;
-            let mut zeros = backend.alloc(Role::Parameter, len)?;
-            backend.fill(&mut zeros, num_traits::Zero::zero())?;
-            Ok(zeros)
-        };
-        let own = zeros(order.room())?;
-        let all = (ranks > 1 && all_reduce == AllReduce::Tree).then(|| zeros(ranks * order.sent())).transpose()?;
+        let own = backend.shard_nodes(order.room(), layout.len())?;
         let gradient = |param: &&Param<B>| backend.alloc(Role::Parameter, param.shape().len());
         let gradients = params.iter().map(gradient).collect::<Result<Vec<_>>>()?;
         let sum = Grads::of_params(backend, params.iter().copied().zip(gradients).collect(), meter.guard().clone());
         if let Some(group) = group {
-            let entries = [("shards", shards.to_string()), ("allreduce", all_reduce.to_string())];
             let lens = params.iter().map(|param| param.shape().to_string()).collect::<Vec<_>>().join(", ");
-            let entries = entries.into_iter().chain([("parameters", lens)]);
-            group.agree(
-                "the division of steps",
-                &entries.map(|(name, value)| (name.into(), value)).collect::<Vec<_>>(),
-            )?;
+            let entries = [
+                ("shards", division.shards.to_string()),
+                ("allreduce", division.all_reduce.to_string()),
+                ("bucket", division.bucket.to_string()),
+                ("parameters", lens),
+            ];
+            group.agree("the division of steps", &entries.map(|(name, value)| (name.into(), value)))?;
         }
         let params = params.iter().map(|param| param.id()).collect();
         let words = Meter::with(backend, Policy::Shard)?;
-        let join = |group: &Arc<Group>| -> Result<Ranks<B>> {
-            Ok(Ranks { group: group.clone(), communicator: backend.join(group)? })
-        };
-        let ranks = group.filter(|_| ranks > 1).map(join).transpose()?;
-        Ok(Shards { order, layout, params, own, all_reduce, all, words, sum, ranks })
+        let exchange = group.filter(|_| ranks > 1);
+        let exchange = exchange.map(|group| Exchange::new(backend, &layout, &order, division, group)).transpose()?;
+        Ok(Shards { order, whole: layout.buckets(usize::MAX).into(), layout, params, own, words, sum, exchange })
     }
 
     pub(super) fn order(&self) -> &Order {
@@ -92,11 +87,11 @@ impl<B: Backend> Shards<B> {
 
     /// The ranks that share the steps; `None` for a single one.
     pub(super) fn group(&self) -> Option<&Arc<Group>> {
-        self.ranks.as_ref().map(|ranks| &ranks.group)
+        self.exchange.as_ref().map(Exchange::group)
     }
 
     pub(super) fn communicator(&self) -> Option<&B::Communicator> {
-        self.ranks.as_ref().map(|ranks| &ranks.communicator)
+        self.exchange.as_ref().map(Exchange::communicator)
     }
 
     /// The gradients of a step, summed over all shards. It adds the step to `meter`.
@@ -113,55 +108,91 @@ impl<B: Backend> Shards<B> {
         smoothing: f64,
         meter: &mut Meter<B>,
     ) -> Result<&Grads<B>> {
-        let params = net.params();
-        if !params.iter().map(|(_, param)| param.id()).eq(self.params.iter().copied()) {
+        if !net.params().iter().map(|(_, param)| param.id()).eq(self.params.iter().copied()) {
             let problem = "the network has other parameters than when the steps were divided; divide them again";
             return Err(Error::config("shards", problem));
         }
-        let (node, batch) = (self.layout.len(), source.batch());
+        let batch = source.batch();
         if batch == 0 {
             return Err(Error::shape("shards", "a step needs an image at least"));
         }
-        for (index, place, additions) in self.order.leaves() {
-            let images = self.order.images(index, batch);
-            if images.is_empty() {
-                backend.shard_clear(&mut self.own, place * node, node)?;
-            } else {
-                let (x, shape, labels) = source.part(backend, images)?;
-                let tape = Tape::new(backend, mode).of_shard(Some(Shard { index: index as u32, batch }));
-                let grads = gradients(net, tape, x, shape, labels, smoothing, &mut self.words)?;
-                let words = self.words.guard().words();
-                let mut tensors = Vec::with_capacity(params.len() + 1);
-                for ((name, param), start) in params.iter().zip(self.layout.starts()) {
-                    let none = || Error::config("shards", format!("the loss does not depend on parameter {name}"));
-                    tensors.push((grads.of_param(param).ok_or_else(none)?, place * node + start));
-                }
-                tensors.push((&*words, place * node + self.layout.sums()));
-                backend.shard_pack(&tensors, &mut self.own)?;
-            }
-            for addition in additions {
-                backend.shard_add(&mut self.own, addition.times(node), node)?;
+        let order = self.order.clone();
+        let mut leaves = order.leaves().map(|(index, place, additions)| {
+            let last = index + 1 == order.own().end;
+            Leaf { index, place, additions, last }
+        });
+        let ran = leaves.try_for_each(|leaf| self.run(backend, net, mode, source, smoothing, &leaf));
+        match &mut self.exchange {
+            Some(exchange) => exchange.finish(backend, &mut self.own, ran)?,
+            None => {
+                ran?;
+                backend.shard_add(&mut self.own, self.whole[0].of_nodes(self.layout.len()), self.order.folds())?;
             }
         }
-        let (sum, merges) = match (&self.ranks, &mut self.all) {
-            (Some(ranks), Some(all)) => {
-                backend.all_gather(&ranks.communicator, &self.own, self.order.sent() * node, all)?;
-                (all, self.order.merges())
-            }
-            _ => (&mut self.own, self.order.folds()),
-        };
-        for addition in merges {
-            backend.shard_add(sum, addition.times(node), node)?;
-        }
-        if let (Some(ranks), AllReduce::Nccl) = (&self.ranks, self.all_reduce) {
-            backend.all_reduce(&ranks.communicator, sum, node)?;
-        }
-        let mut gradients: Vec<_> = self.sum.all_mut().zip(self.layout.starts().iter().copied()).collect();
-        backend.shard_unpack(sum, &mut gradients)?;
-        let communicator = self.ranks.as_ref().map(|ranks| &ranks.communicator);
-        let sums = self.layout.sums();
+        let place = |at: usize| self.exchange.as_ref().map_or(at, |exchange| exchange.place(at));
+        let sum = self.exchange.as_ref().map_or(&self.own, |exchange| exchange.sum(&self.own));
+        let places = self.layout.starts().iter().map(|&start| place(start));
+        backend.shard_unpack(sum, &mut self.sum.all_mut().zip(places).collect::<Vec<_>>())?;
+        let (communicator, sums) = (self.exchange.as_ref().map(Exchange::communicator), place(self.layout.sums()));
         backend.shard_count(communicator, sum, sums, batch, &mut meter.guard().words())?;
         meter.count(batch);
         Ok(&self.sum)
+    }
+
+    /// Runs a shard. Each bucket of its node is packed and added as soon as the way back has it; those of the last shard go to the
+    /// other ranks at once.
+    fn run(
+        &mut self,
+        backend: &B,
+        net: &impl Module<B>,
+        mode: Mode,
+        source: &Source<'_, B>,
+        smoothing: f64,
+        leaf: &Leaf<'_>,
+    ) -> Result<()> {
+        let Shards { order, layout, whole, own, words, exchange, .. } = self;
+        let (node, batch) = (layout.len(), source.batch());
+        let mut exchange = exchange.as_mut().filter(|_| leaf.last);
+        let buckets = exchange.as_ref().map_or(&*whole, |exchange| exchange.buckets()).clone();
+        let mut left = buckets.iter().enumerate().peekable();
+        let mut complete = |own: &mut B::Buf, (number, bucket): (usize, &Bucket)| {
+            backend.shard_add(own, bucket.of_nodes(node), leaf.additions)?;
+            exchange.as_mut().map_or(Ok(()), |exchange| exchange.begin(backend, number, own))
+        };
+        let images = order.images(leaf.index, batch);
+        if images.is_empty() {
+            backend.shard_clear(own, leaf.place * node, node)?;
+            return left.try_for_each(|bucket| complete(own, bucket));
+        }
+        let params = net.params();
+        let none = |param: usize| {
+            let name = params.get(param).map_or("", |(name, _)| name);
+            Error::config("shards", format!("the loss does not depend on parameter {name}"))
+        };
+        let tape = Tape::new(backend, mode).of_shard(Some(Shard { index: leaf.index as u32, batch }));
+        let (part, guard) = (source.part(backend, images)?, words.guard().clone());
+        let grads = gradients(net, tape, part, smoothing, words, &mut |grads| {
+            let done =
+                |bucket: &Bucket| params[bucket.params.clone()].iter().all(|(_, param)| grads.is_complete(param));
+            while let Some((number, bucket)) = left.next_if(|(_, bucket)| done(bucket)) {
+                let sums = guard.words();
+                let mut tensors = Vec::with_capacity(bucket.params.len() + 1);
+                for param in bucket.params.clone() {
+                    let gradient = grads.of_param(params[param].1).ok_or_else(|| none(param))?;
+                    tensors.push((gradient, leaf.place * node + layout.starts()[param]));
+                }
+                if bucket.elements.contains(&layout.sums()) {
+                    tensors.push((&*sums, leaf.place * node + layout.sums()));
+                }
+                backend.shard_pack(&tensors, own)?;
+                complete(own, (number, bucket))?;
+            }
+            Ok(())
+        })?;
+        // What is never complete was never used.
+        match (0..params.len()).find(|&param| !grads.is_complete(params[param].1)) {
+            Some(param) => Err(none(param)),
+            None => Ok(()),
+        }
     }
 }

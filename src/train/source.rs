@@ -74,7 +74,7 @@ impl<'a, B: Backend> Source<'a, B> {
                 Ok((x, shape.with_batch(own.len()), Labels::Host(&labels[own], part.start)))
             }
             Source::Resident { data, places } => {
-                let (x, labels) = data.gather(places.start, part.clone())?;
+                let (x, labels) = data.gather(places.clone(), part.clone())?;
                 Ok((x, data.shape(part.len()), Labels::Device(labels, data)))
             }
         }

@@ -15,7 +15,7 @@ use crate::Backend;
 use crate::device::{Real, StepScalars};
 use crate::nn::{Module, params_mut, predict};
 use crate::ops::cross_entropy::{Meter, Pending, Reading};
-use crate::ops::shards::AllReduce;
+use crate::ops::shards::Division;
 use crate::optim::{Optimizer, require_rate};
 use crate::ranks::Group;
 use crate::tape::{Mode, Tape};
@@ -80,24 +80,25 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         })
     }
 
-    /// Cuts the batch of every step into `shards` parts, whose gradients are added in one order, so that the bits of the weights
-    /// depend on the number of shards alone, and not on the number of ranks that share them. On a single rank the parts are run one
-    /// after the other, which trains batches whose activations do not fit the device together.
+    /// Cuts the batch of every step into [`Division::shards`] parts, whose gradients are added in one order, so that the bits of the
+    /// weights depend on the number of shards alone, and not on the number of ranks that share them. On a single rank the parts are
+    /// run one after the other, which trains batches whose activations do not fit the device together.
     ///
     /// With `group` all of its ranks call this and then train alike: each step is one of all ranks, each of which runs its part.
-    /// Their networks, optimisers and positions must be the same.
+    /// Their networks, optimisers and positions must be the same. Gradients are exchanged in [buckets](Division::bucket), while the
+    /// way back goes on.
     ///
     /// # Errors
     /// [`Error::Config`] for no shards, more than 4096, or fewer than ranks; [`Error::Ranks`] if a rank is lost, or if what joins
     /// the devices cannot be used; [`Error::Memory`].
-    pub fn divide(&mut self, shards: usize, all_reduce: AllReduce, group: Option<&Arc<Group>>) -> Result<()> {
+    pub fn divide(&mut self, division: &Division, group: Option<&Arc<Group>>) -> Result<()> {
         let alone = group.is_none_or(|group| group.ranks() == 1);
         // What is recorded has the work of the earlier division. NCCL ends a communicator once no recording has work of it.
         self.recorded = RefCell::default();
         self.shards = None;
-        self.shards = match shards {
+        self.shards = match division.shards {
             1 if alone => None,
-            _ => Some(Shards::new(&self.backend, &self.net, &self.meter, shards, all_reduce, group)?),
+            _ => Some(Shards::new(&self.backend, &self.net, &self.meter, division, group)?),
         };
         Ok(())
     }
@@ -207,9 +208,8 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let grads = match &mut self.shards {
             Some(shards) => shards.gradients(backend, &self.net, mode, source, smoothing, &mut self.meter)?,
             None => {
-                let (x, shape, labels) = source.whole(backend)?;
-                let tape = Tape::new(backend, mode);
-                whole = gradients(&self.net, tape, x, shape, labels, smoothing, &mut self.meter)?;
+                let (images, tape) = (source.whole(backend)?, Tape::new(backend, mode));
+                whole = gradients(&self.net, tape, images, smoothing, &mut self.meter, &mut |_| Ok(()))?;
                 &whole
             }
         };

@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mlpconv::data::Share;
 use mlpconv::nn::{Module, Nin};
-use mlpconv::ops::shards::AllReduce;
+use mlpconv::ops::shards::{AllReduce, Division, Layout, Order};
 use mlpconv::optim::{Average, OptimizerKind};
 use mlpconv::train::{Event, Resident, Run, TrainConfig, Trainer, restore};
 use mlpconv::{Cuda, Device, Precision};
@@ -17,6 +18,10 @@ use crate::gpu::{library, real};
 use crate::processes::{self, Done, Team};
 use crate::team::{config, images};
 
+/// The least elements of a bucket: the network here has three, so that a step has as many collectives.
+const BUCKET: usize = 900;
+const COLLECTIVES: u32 = 3;
+
 /// What a rank is to do.
 #[derive(Clone, Serialize, Deserialize)]
 struct Task {
@@ -24,6 +29,8 @@ struct Task {
     /// Whether steps are recorded and replayed.
     record: bool,
     nccl: bool,
+    /// The least elements of a bucket.
+    bucket: usize,
     /// The step of the first epoch after which rank 1 wishes to stop.
     stop: Option<u32>,
     /// Seconds that a collective may take; rank 1 hangs for longer after the second step.
@@ -46,6 +53,8 @@ fn rank() {
     let average = Average::Tail(0.6);
     let config = TrainConfig { batch_size: 8, shards, resize: 67, learning_rate: 0.005, average, ..adamw };
     let net = Nin::d2l_with_channels(&*cuda, 1, [4, 6, 8], 0.5).unwrap();
+    let layout = Layout::new(net.params().iter().map(|(_, param)| param.shape().len()));
+    assert_eq!(layout.buckets(BUCKET).len(), COLLECTIVES as usize);
     let mut trainer: Trainer<Cuda, _> = config.trainer(&*cuda, net).unwrap();
     trainer.record = task.record;
     if let Some(state) = &task.state {
@@ -53,11 +62,19 @@ fn rank() {
     }
     // 19 images: two batches of 8, and one of 3, fewer than shards.
     let [train, test] = [images(19), images(12)];
-    let train = Resident::new(&*cuda, config.train_loader(train).unwrap()).unwrap();
+    let train = config.train_loader(train).unwrap();
+    let train = match &group {
+        // Each rank holds what it has room for: here every other one its share alone.
+        Some(group) if rank % 2 == 1 => {
+            let own = Order::new(shards, group.ranks(), rank).unwrap().own();
+            Resident::of_share(&*cuda, train.with_share(Share::new(own, shards).unwrap())).unwrap()
+        }
+        _ => Resident::new(&*cuda, train).unwrap(),
+    };
     let test = Resident::new(&*cuda, config.test_loader(test).unwrap()).unwrap();
     let mut epochs = Vec::new();
     let all_reduce = if task.nccl { AllReduce::Nccl } else { AllReduce::Tree };
-    let ended = trainer.divide(shards, all_reduce, group.as_ref()).and_then(|()| {
+    let ended = trainer.divide(&Division { shards, all_reduce, bucket: task.bucket }, group.as_ref()).and_then(|()| {
         trainer.fit(&train, &test, &config.fit_options(2), &mut |_, event| {
             if let Event::Epoch { metrics, .. } = &event {
                 let numbers = [metrics.loss, metrics.train_accuracy, metrics.test_loss, metrics.test_accuracy];
@@ -93,7 +110,16 @@ fn start(ranks: usize, task: &Task, variables: &[(&str, &str)]) -> Team {
 }
 
 fn task(folder: &Path, shards: usize) -> Task {
-    Task { shards, record: true, nccl: false, stop: None, patience: None, state: None, folder: folder.into() }
+    Task {
+        shards,
+        record: true,
+        nccl: false,
+        bucket: BUCKET,
+        stop: None,
+        patience: None,
+        state: None,
+        folder: folder.into(),
+    }
 }
 
 /// What all ranks of a task have left, which is the same of all.
@@ -131,6 +157,8 @@ fn gpus_give_the_same_bits_in_any_number_recorded_or_not_and_in_any_order() {
     same("eager", 2, Task { record: false, ..at("eager") }, &[]);
     same("shuffled", 4, at("shuffled"), &[("VIRTUAL_NCCL_ORDER", "shuffled:7"), ("VIRTUAL_NCCL_DELAY", "5")]);
     same("eight", 8, at("eight"), &[]);
+    same("one bucket", 2, Task { bucket: usize::MAX, ..at("one bucket") }, &[]);
+    same("a bucket each", 4, Task { bucket: 1, ..at("a bucket each") }, &[("VIRTUAL_NCCL_DELAY", "5")]);
     // Rank 1 wishes to stop. Other numbers of ranks go on.
     let stopped = together(3, &Task { stop: Some(2), ..at("stopped") }, &[]);
     assert_eq!(stopped.position, (0, 3), "at the next vote, that of the epoch's last step");
@@ -165,7 +193,8 @@ fn a_rank_that_fails_ends_the_others_with_the_last_complete_step() {
     }
     let folder = tempfile::tempdir().unwrap();
     let whole = together(1, &task(&folder.path().join("whole"), 2), &[]);
-    let faults = [("VIRTUAL_NCCL_DIE", "1:5"), ("VIRTUAL_NCCL_ERROR", "1:2"), ("VIRTUAL_NCCL_MISMATCH", "1:3")];
+    // In the second bucket of the last step, in the first of another, and in the last.
+    let faults = [("VIRTUAL_NCCL_DIE", "1:16"), ("VIRTUAL_NCCL_ERROR", "1:6"), ("VIRTUAL_NCCL_MISMATCH", "1:11")];
     for (variable, value) in faults {
         let task = task(&folder.path().join(variable), 2);
         fs::create_dir_all(&task.folder).unwrap();
@@ -174,8 +203,8 @@ fn a_rank_that_fails_ends_the_others_with_the_last_complete_step() {
         let done = left[0].1.as_ref().unwrap_or_else(|| panic!("{variable}: rank 0 ended with {:?}", left[0].0));
         let error = done.error.as_ref().unwrap_or_else(|| panic!("{variable}: no error"));
         assert!(error.contains("rank 1") || error.contains("nccl"), "{variable}: {error}");
-        // The collective that failed was that of the step after the last complete one.
-        let steps: u32 = value.rsplit(':').next().unwrap().parse().unwrap();
+        // The collective that failed was of the step after the last complete one.
+        let steps = value.rsplit(':').next().unwrap().parse::<u32>().unwrap() / COLLECTIVES;
         assert_eq!(done.position, (steps / 3, steps % 3), "{variable}: {error}");
         assert!(began.elapsed() < Duration::from_secs(30), "{variable}: {:?}", began.elapsed());
         let state = Some(task.folder.join("run/state.safetensors"));

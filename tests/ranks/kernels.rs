@@ -3,7 +3,7 @@
 #[cfg(feature = "cuda")]
 use mlpconv::Precision;
 use mlpconv::device::Role;
-use mlpconv::ops::shards::{Addition, Layout, SUMS};
+use mlpconv::ops::shards::{Addition, Layout, SUMS, Span};
 use mlpconv::{Backend, Cpu};
 
 const LENS: [usize; 5] = [1, 7, 1030, 64, 4099];
@@ -36,8 +36,12 @@ fn packs_adds_and_unpacks<B: Backend<Scalar = f32>>(backend: &B) {
             assert!(all[first + gap.start..first + gap.end].iter().all(|value| *value == 0.0), "gaps stay zero");
         }
     }
-    backend.shard_add(&mut nodes, Addition { to: 1, from: 2 }.times(node), node).unwrap();
-    backend.shard_add(&mut nodes, Addition { to: 0, from: 1 }.times(node), node).unwrap();
+    // In two buckets, of which the first begins within the node.
+    let additions = [Addition { to: 1, from: 2 }, Addition { to: 0, from: 1 }];
+    let cut = layout.starts()[3];
+    for (first, len) in [(cut, node - cut), (0, cut)] {
+        backend.shard_add(&mut nodes, Span { first, stride: node, len }, &additions).unwrap();
+    }
     let mut sums: Vec<_> = LENS.iter().map(|&len| upload(&vec![f32::NAN; len])).collect();
     backend
         .shard_unpack(&nodes, &mut sums.iter_mut().zip(layout.starts().iter().copied()).collect::<Vec<_>>())
@@ -50,6 +54,24 @@ fn packs_adds_and_unpacks<B: Backend<Scalar = f32>>(backend: &B) {
     let all = backend.download(&nodes).unwrap();
     assert!(all[node..2 * node].iter().all(|value| *value == 0.0));
     assert!(all[2 * node..].iter().any(|value| *value != 0.0), "nothing else is cleared");
+}
+
+/// More additions than a launch has room for, each of which needs the one before it.
+fn adds_in_order<B: Backend<Scalar = f32>>(backend: &B) {
+    const NODES: usize = 150;
+    let value = |place: usize, i: usize| (place * 31 + i * 17) as f32 * 0.013 - 1.0 / (1 + place) as f32;
+    let (stride, len) = (24, 20);
+    let mut nodes = vec![7.0; 4 + NODES * stride];
+    for place in 0..NODES {
+        (0..len).for_each(|i| nodes[4 + place * stride + i] = value(place, i));
+    }
+    let mut on_device = backend.upload(Role::Parameter, &nodes).unwrap();
+    let chain: Vec<_> = (0..NODES - 1).rev().map(|to| Addition { to, from: to + 1 }).collect();
+    backend.shard_add(&mut on_device, Span { first: 4, stride, len }, &chain).unwrap();
+    for Addition { to, from } in chain {
+        (0..len).for_each(|i| nodes[4 + to * stride + i] += nodes[4 + from * stride + i]);
+    }
+    assert!(backend.download(&on_device).unwrap() == nodes);
 }
 
 /// The words of a running loss: sums, left out, now, late, policy, lost (`src/device/guard.rs`).
@@ -72,10 +94,12 @@ fn counts_or_leaves_out<B: Backend<Scalar = f32>>(backend: &B) {
 #[test]
 fn nodes_hold_what_was_packed() {
     packs_adds_and_unpacks(&Cpu::<f32>::new());
+    adds_in_order(&Cpu::<f32>::new());
     #[cfg(feature = "cuda")]
     for precision in Precision::ALL {
         let Some(gpu) = crate::gpu::gpu(precision) else { return };
         packs_adds_and_unpacks(&*gpu);
+        adds_in_order(&*gpu);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Steps in shards on one GPU: recorded and replayed they have the bits of steps that are run call by call.
 
 use mlpconv::nn::{Module, Nin};
-use mlpconv::ops::shards::AllReduce;
+use mlpconv::ops::shards::Division;
 use mlpconv::optim::Sgd;
 use mlpconv::train::{Resident, TrainConfig, Trainer};
 use mlpconv::{Cuda, Device, Precision};
@@ -14,7 +14,7 @@ fn train(cuda: &Cuda, shards: usize, record: bool) -> (Vec<u32>, f64) {
     let config = TrainConfig { batch_size: 5, shards, resize: 67, ..config() };
     let net = Nin::d2l_with_channels(cuda, 1, [4, 6, 8], 0.5).unwrap();
     let mut trainer = Trainer::new(cuda, net, Sgd::new(cuda).with_momentum(0.9), 1).unwrap();
-    trainer.divide(shards, AllReduce::Tree, None).unwrap();
+    trainer.divide(&Division { shards, ..Division::default() }, None).unwrap();
     trainer.record = record;
     let data = Resident::new(cuda, config.train_loader(images(12)).unwrap()).unwrap();
     for epoch in 0..2 {

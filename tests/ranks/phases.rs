@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::faulty::Faulty;
 use crate::processes::{self, Done, Team};
-use crate::team::{config, loaders};
+use crate::team::{config, division, loaders};
 
 /// What a rank is to do.
 #[derive(Clone, Serialize, Deserialize)]
@@ -35,13 +35,14 @@ enum Death {
 }
 
 /// The kernels of a step, in their order.
-const KERNELS: [&str; 8] = [
+const KERNELS: [&str; 9] = [
     "conv2d forward",
     "cross_entropy forward",
     "conv2d parameter",
     "shard_pack",
-    "all_gather, before",
-    "all_gather, after",
+    "all_gather",
+    "complete, before",
+    "complete, after",
     "shard_count",
     "sgd",
 ];
@@ -71,7 +72,7 @@ fn rank() {
         let state = group.broadcast(state.as_deref()).unwrap();
         restore(&state, "of rank 0", &mut trainer).unwrap();
     }
-    trainer.divide(config.shards, config.allreduce, group.as_ref()).unwrap();
+    trainer.divide(&division(&config), group.as_ref()).unwrap();
     let [train, test] = loaders(&config, group.as_ref());
     let ended = trainer.fit(&train, &test, &config.fit_options(1), &mut |trainer, event| {
         let last = matches!(&event, Event::Step { position, steps, .. } if position.step as usize == *steps);

@@ -1,13 +1,15 @@
 //! The same bits for any number of ranks.
 
-use mlpconv::data::Flip;
+use std::ops::ControlFlow;
+
+use mlpconv::data::{Flip, Share};
 use mlpconv::nn::{Module, Nin};
-use mlpconv::ops::shards::AllReduce;
+use mlpconv::ops::shards::Division;
 use mlpconv::optim::{Average, OptimizerKind, Sgd};
-use mlpconv::train::{Event, OnNan, Position, Run, TrainConfig, Trainer, restore};
+use mlpconv::train::{Event, OnNan, Position, Resident, Run, TrainConfig, Trainer, restore};
 use mlpconv::{Cpu, Error, Shape};
 
-use crate::team::{Left, config, fit, on_ranks, trainer, weights};
+use crate::team::{IMAGES, Left, config, fit, images, loaders, on_ranks, trainer, weights};
 
 /// Trains on one rank, and on as many as `ranks` says, and compares.
 fn same(config: &TrainConfig, ranks: &[usize]) -> Left {
@@ -54,6 +56,56 @@ fn what_is_random_is_a_function_of_the_image_not_of_the_rank() {
     same(&settings, &[2, 4]);
 }
 
+/// Ranks of one node each, and of several, in one bucket, in a few, and in one for each parameter.
+#[test]
+fn buckets_change_no_bits() {
+    let config = TrainConfig { epochs: 1, ..config() };
+    let one = fit(&mut trainer(&config, None), &config, None, &mut |_| false).unwrap();
+    for (ranks, bucket) in [(2, usize::MAX), (2, 100_000), (4, 1)] {
+        let all = on_ranks(ranks, |group| {
+            let mut trainer = trainer(&config, None);
+            trainer.divide(&Division { bucket, ..config.division() }, Some(group)).unwrap();
+            fit(&mut trainer, &config, Some(group), &mut |_| false).unwrap()
+        });
+        assert!(all.iter().all(|left| *left == one), "{ranks} ranks, buckets of {bucket}");
+    }
+}
+
+/// Images that differ from epoch to epoch, and batches of which some ranks have nothing.
+#[test]
+fn a_rank_may_hold_its_share_of_the_images_alone() {
+    let config = TrainConfig { shards: 8, fliplr: Flip::Random, translate: 2, ..config() };
+    let one = fit(&mut trainer(&config, None), &config, None, &mut |_| false).unwrap();
+    for ranks in [2, 5] {
+        let all = on_ranks(ranks, |group| {
+            let mut trainer = trainer(&config, Some(group));
+            let [train, test] = loaders(&config, Some(group));
+            let (dataset, backend) = (train.dataset().clone(), trainer.backend.clone());
+            let train = Resident::of_share(&backend, train).unwrap();
+            // Nobody else's images are there.
+            let whole = Resident::of_share(&backend, config.train_loader(dataset).unwrap()).unwrap();
+            assert!(whole.bytes() >= 28 * 784 && train.bytes() <= (28 / ranks + 3) * 785, "{}", train.bytes());
+            let _ =
+                trainer.fit(&train, &test, &config.fit_options(2), &mut |_, _| Ok(ControlFlow::Continue(()))).unwrap();
+            weights(&trainer)
+        });
+        assert!(all.iter().all(|weights| *weights == one.0), "{ranks} ranks");
+    }
+}
+
+#[test]
+fn images_of_other_ranks_are_refused() {
+    let config = config();
+    let loader = config.train_loader(images(IMAGES)).unwrap();
+    let loader = loader.with_share(Share::new(0..3, config.shards).unwrap());
+    // A single rank needs all of a batch.
+    let mut trainer = trainer(&config, None);
+    let data = Resident::of_share(&trainer.backend, loader).unwrap();
+    let error = trainer.step_resident(&data, 0.1).unwrap_err();
+    assert!(matches!(error, Error::Config { .. }), "{error}");
+    assert!(error.to_string().contains("share"), "{error}");
+}
+
 /// Cutting a batch into shards changes the order of additions alone.
 #[test]
 fn the_gradient_of_shards_is_that_of_the_batch() {
@@ -65,7 +117,7 @@ fn the_gradient_of_shards_is_that_of_the_batch() {
     let step = |shards: usize| {
         let net = Nin::d2l_with_channels(&backend, 1, [4, 6, 8], 0.0).unwrap();
         let mut trainer = Trainer::new(&backend, net, Sgd::new(&backend), 1).unwrap();
-        trainer.divide(shards, AllReduce::Tree, None).unwrap();
+        trainer.divide(&Division { shards, ..Division::default() }, None).unwrap();
         trainer.step(&images, shape, &labels, 1.0).unwrap();
         let reading = trainer.reading().unwrap();
         let weights: Vec<f64> = trainer.net.params().into_iter().flat_map(|(_, param)| param.data().to_vec()).collect();

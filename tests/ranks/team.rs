@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mlpconv::data::{Dataset, Loader, Share};
 use mlpconv::nn::{Module, Nin};
-use mlpconv::ops::shards::Order;
+use mlpconv::ops::shards::{Division, Order};
 use mlpconv::ranks::{Group, Place, Timeouts};
 use mlpconv::train::{Event, FitOptions, Preset, TrainConfig, Trainer};
 use mlpconv::{Cpu, Result};
@@ -57,12 +57,17 @@ pub fn images(count: usize) -> Arc<Dataset> {
 
 pub type Cpu32 = Cpu<f32>;
 
+/// As the settings say, with buckets so small that `small` has four.
+pub fn division(config: &TrainConfig) -> Division {
+    Division { bucket: 60_000, ..config.division() }
+}
+
 /// A trainer with these settings, for one rank or a group's.
 pub fn trainer(config: &TrainConfig, group: Option<&Arc<Group>>) -> Trainer<Cpu32, Nin<Cpu32>> {
     let backend = Cpu::with_threads(1).unwrap();
     let net = config.preset.net_for(&backend, config.seed, 1, 10).unwrap();
     let mut trainer = config.trainer(&backend, net).unwrap();
-    trainer.divide(config.shards, config.allreduce, group).unwrap();
+    trainer.divide(&division(config), group).unwrap();
     trainer
 }
 

@@ -131,6 +131,25 @@ impl Loader {
         Loader { share, ..self }
     }
 
+    /// The share of every batch that it prepares.
+    pub fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// The places in an epoch's order whose images step `step` takes; none beyond the epoch's last step.
+    pub(crate) fn places(&self, step: usize) -> Range<usize> {
+        let (size, len) = (self.config.batch_size, self.dataset.len());
+        let place = |step: usize| step.saturating_mul(size).min(len);
+        place(step)..place(step.saturating_add(1))
+    }
+
+    /// Those of [`places`](Self::places) that are of the share.
+    pub(crate) fn own_places(&self, step: usize) -> Range<usize> {
+        let places = self.places(step);
+        let own = self.share.images(places.len());
+        places.start + own.start..places.start + own.end
+    }
+
     /// The same loader with every image changed by `augmentation`.
     ///
     /// # Errors

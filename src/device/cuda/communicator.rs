@@ -1,5 +1,8 @@
 //! What joins the GPUs of ranks: NCCL's communicator, and a word by which the device learns that a rank is lost.
 //!
+//! NCCL works on a stream of its own, beside the kernels of the way back. Events order the two: an exchange begins after what the
+//! device's stream has by then, and the device's stream goes on after it where it is completed. A recording takes both streams in.
+//!
 //! NCCL's kernels wait for ever for a rank that is gone. The group notices that (`src/ranks/`), and aborts the communicator from a
 //! thread of its own; before that it sets the word. So whatever a gathering has left behind, the step that was to use it is left out
 //! by [`shard_count`](crate::ops::shards::Shards::shard_count), which reads the word after it, and the weights are those of the last
@@ -11,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cudarc::driver::sys::{CUdeviceptr, CUstream};
+use cudarc::driver::{CudaEvent, CudaStream};
 
 use super::nccl::{Comm, Nccl, UniqueId};
 use super::word::Word;
@@ -29,7 +33,12 @@ pub struct Communicator {
     cuda: Cuda,
     group: Arc<Group>,
     joined: Arc<Joined>,
+    /// NCCL's.
+    stream: Arc<CudaStream>,
 }
+
+/// An exchange on its way: the event at its end.
+pub struct Joining(CudaEvent);
 
 /// What the watching threads share with the communicator.
 struct Joined {
@@ -112,7 +121,8 @@ impl Communicator {
                 again.abort();
             }
         }));
-        let communicator = Communicator { cuda: cuda.clone(), group: group.clone(), joined };
+        let stream = cuda.shared.context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
+        let communicator = Communicator { cuda: cuda.clone(), group: group.clone(), joined, stream };
         communicator.wait_until_ready("ncclCommInitRankConfig")?;
         communicator.watch()?;
         Ok(communicator)
@@ -128,32 +138,51 @@ impl Communicator {
         self.joined.lost.address()
     }
 
-    /// Gathers `len` floats of each rank: those at `from` of all ranks, to `to`.
+    /// Begins to gather `len` floats of each rank: those at `from` of all ranks, to `to`.
     ///
     /// # Errors
     /// [`Error::Ranks`] if a rank was lost before; [`CudaError::Nccl`].
-    pub(crate) fn all_gather(&self, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<()> {
-        self.enqueue("ncclAllGather", |nccl, comm, stream| nccl.all_gather(comm, from, to, len, stream))
+    pub(crate) fn all_gather(&self, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<Joining> {
+        self.begin("ncclAllGather", |nccl, comm, stream| nccl.all_gather(comm, from, to, len, stream))
     }
 
-    /// Adds up the `len` floats at `at` over all ranks.
+    /// Begins to add up the `len` floats at `at` over all ranks.
     ///
     /// # Errors
     /// As [`Communicator::all_gather`].
-    pub(crate) fn all_reduce(&self, at: CUdeviceptr, len: usize) -> Result<()> {
-        self.enqueue("ncclAllReduce", |nccl, comm, stream| nccl.all_reduce(comm, at, len, stream))
+    pub(crate) fn all_reduce(&self, at: CUdeviceptr, len: usize) -> Result<Joining> {
+        self.begin("ncclAllReduce", |nccl, comm, stream| nccl.all_reduce(comm, at, len, stream))
     }
 
-    fn enqueue(&self, call: &'static str, work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>) -> Result<()> {
+    fn begin(&self, call: &'static str, work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>) -> Result<Joining> {
         self.cuda.bind()?;
-        let stream = self.cuda.shared.stream.cu_stream();
+        self.after(&self.stream, &self.event(&self.cuda.shared.stream)?)?;
         let done = {
             let comm = self.joined.comm();
             let Some(Handle(comm)) = *comm else { return Err(self.failure()) };
-            work(&self.joined.nccl, comm, stream)
+            work(&self.joined.nccl, comm, self.stream.cu_stream())
         };
         done.map_err(|error| self.reason(error))?;
-        self.wait_until_ready(call)
+        self.wait_until_ready(call)?;
+        Ok(Joining(self.event(&self.stream)?))
+    }
+
+    /// Has the device's stream go on after an exchange.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`].
+    pub(crate) fn complete(&self, Joining(event): Joining) -> Result<()> {
+        self.after(&self.cuda.shared.stream, &event)
+    }
+
+    /// The present end of a stream's work.
+    fn event(&self, stream: &CudaStream) -> Result<CudaEvent> {
+        Ok(stream.record_event(None).map_err(CudaError::driver("cuEventRecord"))?)
+    }
+
+    /// What `stream` gets from now on comes after `event`.
+    fn after(&self, stream: &CudaStream, event: &CudaEvent) -> Result<()> {
+        Ok(stream.wait(event).map_err(CudaError::driver("cuStreamWaitEvent"))?)
     }
 
     /// Waits until no call of the host is under way in NCCL. That is not the end of the work on the device.

@@ -22,13 +22,6 @@ impl Cuda {
         self.launch("sum", "sum", geometry, args.flag(write == Write::Accumulate))
     }
 
-    /// The `len` elements at `from` are added to those at `to`.
-    pub(crate) fn add_at(&self, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<()> {
-        let args = Args::new().address(to).address(from).int(len).int(0).int(1).flag(true);
-        let geometry = Geometry { grid: [blocks(len, 1), 1, 1], block: [THREADS, 1, 1], shared: 0 };
-        self.launch("sum", "sum", geometry, args)
-    }
-
     /// The `len` elements at `at` become zero.
     pub(crate) fn clear_at(&self, at: CUdeviceptr, len: usize) -> Result<()> {
         self.set_bytes(at, 0, len * size_of::<f32>())

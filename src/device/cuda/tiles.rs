@@ -18,6 +18,9 @@ pub const FLATTEN_TILE: usize = 32;
 pub const SGD_ITEMS: usize = 64;
 pub const ADAMW_ITEMS: usize = 60;
 
+/// Additions of nodes in one launch: those of 64 ranks.
+pub const SHARD_ADDITIONS: usize = 63;
+
 /// The most bytes of shared memory of a block of the gather: few enough for several blocks on a multiprocessor.
 pub const GATHER_SHARED: usize = 32 << 10;
 
@@ -140,6 +143,7 @@ pub fn defines() -> Vec<(String, String)> {
         ("FLATTEN_TILE", FLATTEN_TILE),
         ("SGD_ITEMS", SGD_ITEMS),
         ("ADAMW_ITEMS", ADAMW_ITEMS),
+        ("SHARD_ADDITIONS", SHARD_ADDITIONS),
         ("TILE_BYTES", TILE_BYTES),
         ("MLPCONV_CHANNELS", MLPCONV_CHANNELS),
         ("MLPCONV_WARPS", MLPCONV_WARPS),

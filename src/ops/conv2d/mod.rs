@@ -72,7 +72,7 @@ impl<B: Conv2d> Tape<B> {
 
 /// Adds the backward half of a convolution with output `y` to the tape.
 pub(super) fn record<B: Conv2d>(tape: &mut Tape<B>, shape: ConvShape, x: &Var<B>, affine: Affine<'_, Var<B>>, y: Slot) {
-    tape.record(y, || Node { shape, x: x.clone(), w: affine.w.clone(), bias: affine.bias.cloned(), y });
+    tape.record(y, || Node { shape, x: x.clone(), w: affine.w.clone(), bias: affine.bias.cloned(), y, dy: None });
 }
 
 /// The gradients of a convolution that are wanted, its output's being `dy`: those of the parameters, then that of its input.
@@ -97,11 +97,13 @@ struct Node<B: Device> {
     w: Var<B>,
     bias: Option<Var<B>>,
     y: Slot,
+    /// The output's gradient, from the parameters' gradients to the input's.
+    dy: Option<B::Buf>,
 }
 
 impl<B: Conv2d> Backward<B> for Node<B> {
-    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
-        let Some(dy) = grads.take(self.y) else { return Ok(()) };
+    fn parameters(&mut self, backend: &B, grads: &mut Grads<B>) -> Result<bool> {
+        let Some(dy) = grads.take(self.y) else { return Ok(true) };
         let mut dw = grads.open(&self.w.input())?;
         let mut db = self.bias.as_ref().map(|bias| grads.open(&bias.input())).transpose()?.flatten();
         let wanted = Wanted { dw: dw.as_mut().map(|dw| &mut dw.grad), db: db.as_mut().map(|db| &mut db.grad) };
@@ -109,6 +111,12 @@ impl<B: Conv2d> Backward<B> for Node<B> {
             backend.conv2d_wgrad(&self.shape, self.x.data(), &dy, wanted)?;
         }
         grads.close(dw.into_iter().chain(db))?;
-        grads.update(&self.x.input(), |dx| backend.conv2d_dgrad(&self.shape, &dy, self.w.data(), dx))
+        self.dy = Some(dy);
+        Ok(true)
+    }
+
+    fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {
+        let Some(dy) = &self.dy else { return Ok(()) };
+        grads.update(&self.x.input(), |dx| backend.conv2d_dgrad(&self.shape, dy, self.w.data(), dx))
     }
 }

@@ -1,21 +1,30 @@
 //! Shards on the CPU.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Addition, Shards};
+use super::{Addition, Shards, Span};
 use crate::device::Real;
 use crate::device::cpu::{Buf, Cpu};
 use crate::ops::cross_entropy::settle;
-use crate::ranks::Group;
+use crate::ranks::{Gatherer, Gathering, Group};
 use crate::{Error, Result};
 
+/// A gathering that has begun, and the first element of those that it fills.
+pub struct Request {
+    gathering: Gathering,
+    to: usize,
+}
+
 impl<T: Real> Shards for Cpu<T> {
-    type Communicator = Arc<Group>;
+    type Communicator = Gatherer;
+
+    type Request = Request;
 
     const VOTES_EVERY: usize = 1;
 
-    fn join(&self, group: &Arc<Group>) -> Result<Arc<Group>> {
-        Ok(group.clone())
+    fn join(&self, group: &Arc<Group>) -> Result<Gatherer> {
+        Gatherer::new(group)
     }
 
     fn shard_pack(&self, gradients: &[(&Buf<T>, usize)], nodes: &mut Buf<T>) -> Result<()> {
@@ -33,11 +42,14 @@ impl<T: Real> Shards for Cpu<T> {
         Ok(())
     }
 
-    fn shard_add(&self, nodes: &mut Buf<T>, Addition { to, from }: Addition, len: usize) -> Result<()> {
-        let (low, high) = nodes.split_at_mut(to.max(from));
-        let (to, from) =
-            if to < from { (&mut low[to..][..len], &high[..len]) } else { (&mut high[..len], &low[from..][..len]) };
-        self.zip(to, from, |to, from| *to += from);
+    fn shard_add(&self, nodes: &mut Buf<T>, span: Span, additions: &[Addition]) -> Result<()> {
+        for &Addition { to, from } in additions {
+            let (to, from, len) = (span.at(to), span.at(from), span.len);
+            let (low, high) = nodes.split_at_mut(to.max(from));
+            let (to, from) =
+                if to < from { (&mut low[to..][..len], &high[..len]) } else { (&mut high[..len], &low[from..][..len]) };
+            self.zip(to, from, |to, from| *to += from);
+        }
         Ok(())
     }
 
@@ -46,17 +58,30 @@ impl<T: Real> Shards for Cpu<T> {
         Ok(())
     }
 
-    fn all_gather(&self, group: &Arc<Group>, own: &Buf<T>, len: usize, all: &mut Buf<T>) -> Result<()> {
-        group.all_gather(bytemuck::cast_slice(&own[..len]), bytemuck::cast_slice_mut(all))
+    fn all_gather(
+        &self,
+        gatherer: &Gatherer,
+        own: &Buf<T>,
+        from: Range<usize>,
+        _all: &mut Buf<T>,
+        to: usize,
+    ) -> Result<Request> {
+        Ok(Request { gathering: gatherer.begin(bytemuck::cast_slice(&own[from])), to })
     }
 
-    fn all_reduce(&self, _group: &Arc<Group>, _nodes: &mut Buf<T>, _len: usize) -> Result<()> {
+    fn all_reduce(&self, _gatherer: &Gatherer, _nodes: &mut Buf<T>, _part: Range<usize>) -> Result<Request> {
         Err(Error::config("allreduce", "nccl adds on GPUs alone; leave it out, or train on GPUs"))
+    }
+
+    fn complete(&self, _gatherer: &Gatherer, Request { gathering, to }: Request, all: &mut Buf<T>) -> Result<()> {
+        let gathered = gathering.wait()?;
+        bytemuck::cast_slice_mut(&mut all[to..])[..gathered.len()].copy_from_slice(&gathered);
+        Ok(())
     }
 
     fn shard_count(
         &self,
-        _group: Option<&Arc<Group>>,
+        _gatherer: Option<&Gatherer>,
         nodes: &Buf<T>,
         at: usize,
         samples: usize,

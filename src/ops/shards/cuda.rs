@@ -1,15 +1,26 @@
-//! Shards on a GPU: launches of `kernels/shards.cu`, and of the device's `sum`; NCCL moves nodes between GPUs.
+//! Shards on a GPU: launches of `kernels/shards.cu`; NCCL moves nodes between GPUs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Addition, Shards};
+use bytemuck::NoUninit;
+
+use super::{Addition, Shards, Span};
 use crate::Result;
 use crate::device::Buffer;
 use crate::device::cuda::nccl::Nccl;
-use crate::device::cuda::tiles::SGD_ITEMS;
-use crate::device::cuda::{Args, Buf, Communicator, Cuda, Geometry};
+use crate::device::cuda::tiles::{SGD_ITEMS, SHARD_ADDITIONS};
+use crate::device::cuda::{Args, Buf, Communicator, Cuda, Geometry, Joining};
 use crate::ops::update::{Entry, Table};
 use crate::ranks::Group;
+
+/// The kernel's `Additions`: places `to` and `from`; those beyond their number are zero.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Additions([[u32; 2]; SHARD_ADDITIONS]);
+
+// SAFETY: an array of integers has no padding bytes.
+unsafe impl NoUninit for Additions {}
 
 /// The address of element `at`.
 fn element(base: u64, at: usize) -> u64 {
@@ -32,6 +43,8 @@ impl Cuda {
 
 impl Shards for Cuda {
     type Communicator = Communicator;
+
+    type Request = Joining;
 
     const VOTES_EVERY: usize = 8;
 
@@ -60,9 +73,17 @@ impl Shards for Cuda {
         }))
     }
 
-    fn shard_add(&self, nodes: &mut Buf, Addition { to, from }: Addition, len: usize) -> Result<()> {
-        let base = self.changed(nodes)?;
-        self.add_at(element(base, from), element(base, to), len)
+    fn shard_add(&self, nodes: &mut Buf, span: Span, additions: &[Addition]) -> Result<()> {
+        let first = element(self.changed(nodes)?, span.first);
+        for some in additions.chunks(SHARD_ADDITIONS) {
+            let mut pairs = [[0; 2]; SHARD_ADDITIONS];
+            let places = some.iter().map(|addition| [addition.to as u32, addition.from as u32]);
+            pairs.iter_mut().zip(places).for_each(|(pair, places)| *pair = places);
+            let args =
+                Args::new().value(Additions(pairs)).int(some.len()).address(first).int(span.stride).int(span.len);
+            self.launch("shards", "shard_add", Geometry::linear(span.len.div_ceil(4)), args)?;
+        }
+        Ok(())
     }
 
     fn shard_clear(&self, nodes: &mut Buf, at: usize, len: usize) -> Result<()> {
@@ -70,12 +91,24 @@ impl Shards for Cuda {
         self.clear_at(element(base, at), len)
     }
 
-    fn all_gather(&self, communicator: &Communicator, own: &Buf, len: usize, all: &mut Buf) -> Result<()> {
-        communicator.all_gather(self.settled(own)?, all.overwritten(), len)
+    fn all_gather(
+        &self,
+        communicator: &Communicator,
+        own: &Buf,
+        from: Range<usize>,
+        all: &mut Buf,
+        to: usize,
+    ) -> Result<Joining> {
+        let (own, all) = (element(self.settled(own)?, from.start), element(self.changed(all)?, to));
+        communicator.all_gather(own, all, from.len())
     }
 
-    fn all_reduce(&self, communicator: &Communicator, nodes: &mut Buf, len: usize) -> Result<()> {
-        communicator.all_reduce(self.changed(nodes)?, len)
+    fn all_reduce(&self, communicator: &Communicator, nodes: &mut Buf, part: Range<usize>) -> Result<Joining> {
+        communicator.all_reduce(element(self.changed(nodes)?, part.start), part.len())
+    }
+
+    fn complete(&self, communicator: &Communicator, joining: Joining, _nodes: &mut Buf) -> Result<()> {
+        communicator.complete(joining)
     }
 
     fn shard_count(

@@ -8,18 +8,20 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod division;
 mod order;
-mod reduction;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::Result;
-use crate::device::Device;
+use num_traits::Zero;
+
 use crate::device::guard::WORDS;
+use crate::device::{Device, Role};
 use crate::ranks::Group;
+use crate::{Error, Result};
+pub use division::{AllReduce, BUCKET, Division};
 pub use order::{Addition, Order};
-pub use reduction::AllReduce;
 
 /// The words behind a node's gradients: those of a running loss, of which the sums of losses, hits and flat rows count, and as many
 /// more as keep nodes at multiples of 16 bytes.
@@ -87,14 +89,35 @@ pub struct Bucket {
     pub elements: Range<usize>,
 }
 
-/// The least elements of a bucket by default, 2 MB: by the figures of `docs/scaling.md` the latency of an exchange is half of its
-/// time at that size, and `d2l` has three buckets, of which the last, and smallest, is all that is not hidden.
-pub const BUCKET: usize = 1 << 19;
+impl Bucket {
+    /// The bucket of nodes of `node` elements that lie one behind the other.
+    pub fn of_nodes(&self, node: usize) -> Span {
+        Span { first: self.elements.start, stride: node, len: self.elements.len() }
+    }
+}
+
+/// The same elements of several nodes: those of the node at place `n` begin at element `first + n · stride`. All are multiples of four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub first: usize,
+    pub stride: usize,
+    pub len: usize,
+}
+
+impl Span {
+    /// The first element of the node at a place.
+    pub fn at(self, place: usize) -> usize {
+        self.first + place * self.stride
+    }
+}
 
 /// The kernels of a step in shards.
 pub trait Shards: Device {
     /// What joins the device to those of the other ranks.
     type Communicator: Send + Sync;
+
+    /// An exchange that has begun.
+    type Request: Send;
 
     /// The steps between two votes of the ranks on whether to stop: a host that runs ahead of its device asks seldom.
     const VOTES_EVERY: usize;
@@ -110,12 +133,23 @@ pub trait Shards: Device {
     /// Joins the devices of a group. All ranks call it.
     ///
     /// # Errors
-    /// [`Error::Ranks`](crate::Error::Ranks) if a rank is lost meanwhile, or if what moves the data cannot be used.
+    /// [`Error::Ranks`] if a rank is lost meanwhile, or if what moves the data cannot be used.
     fn join(&self, group: &Arc<Group>) -> Result<Self::Communicator>;
 
     /// Tells the communicator that this rank goes on. One that does not for as long as a collective may take fails the group: its
     /// device waits for a rank that hangs.
     fn goes_on(&self, _communicator: &Self::Communicator) {}
+
+    /// Room for `count` nodes of `len` elements, all 0: each is there before something is added to it.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the device has too little free memory.
+    fn shard_nodes(&self, count: usize, len: usize) -> Result<Self::Buf> {
+        let len = count.checked_mul(len).ok_or_else(|| Error::memory(usize::MAX))?;
+        let mut nodes = self.alloc(Role::Parameter, len)?;
+        self.fill(&mut nodes, Zero::zero())?;
+        Ok(nodes)
+    }
 
     /// `nodes[place .. place + gradient.len()] = gradient` for each gradient and place. Places are multiples of four.
     fn shard_pack(&self, gradients: &[(&Self::Buf, usize)], nodes: &mut Self::Buf) -> Result<()>;
@@ -123,30 +157,45 @@ pub trait Shards: Device {
     /// `gradient = nodes[place .. place + gradient.len()]` for each gradient and place. Places are multiples of four.
     fn shard_unpack(&self, nodes: &Self::Buf, gradients: &mut [(&mut Self::Buf, usize)]) -> Result<()>;
 
-    /// `nodes[to .. to + len] += nodes[from .. from + len]`, by elements; all are multiples of four.
-    fn shard_add(&self, nodes: &mut Self::Buf, addition: Addition, len: usize) -> Result<()>;
+    /// Adds nodes in `span` of each, one addition after the other: that at place `to` becomes its sum with the one at place `from`.
+    fn shard_add(&self, nodes: &mut Self::Buf, span: Span, additions: &[Addition]) -> Result<()>;
 
     /// `nodes[at .. at + len] = 0`, all multiples of four.
     fn shard_clear(&self, nodes: &mut Self::Buf, at: usize, len: usize) -> Result<()>;
 
-    /// Gathers from all ranks: `all[rank · len ..][.. len] = own[.. len]` of that rank.
+    /// Begins to gather from all ranks: `all[to + rank · len ..][.. len] = own[from ..][.. len]` of that rank. Until it is
+    /// [complete](Shards::complete) the device may go on with all that leaves these elements alone. All ranks begin the same
+    /// exchanges in the same order, and complete them in it.
     ///
     /// # Errors
-    /// [`Error::Ranks`](crate::Error::Ranks) if a rank is lost. An asynchronous device may learn of it later; from then on
-    /// [`Shards::shard_count`] leaves every step out.
+    /// [`Error::Ranks`] if a rank is lost, here or in [`Shards::complete`]. An asynchronous device may learn of
+    /// it later; from then on [`Shards::shard_count`] leaves every step out.
     fn all_gather(
         &self,
         communicator: &Self::Communicator,
         own: &Self::Buf,
-        len: usize,
+        from: Range<usize>,
         all: &mut Self::Buf,
-    ) -> Result<()>;
+        to: usize,
+    ) -> Result<Self::Request>;
 
-    /// Adds up over all ranks, in the order that the devices' library takes: `nodes[.. len] = Σ nodes[.. len]`.
+    /// Begins to add up over all ranks, in the order that the devices' library takes: `nodes[part] = Σ nodes[part]`.
     ///
     /// # Errors
-    /// As [`Shards::all_gather`]; [`Error::Config`](crate::Error::Config) for a device that has no such library.
-    fn all_reduce(&self, communicator: &Self::Communicator, nodes: &mut Self::Buf, len: usize) -> Result<()>;
+    /// As [`Shards::all_gather`]; [`Error::Config`] for a device that has no such library.
+    fn all_reduce(
+        &self,
+        communicator: &Self::Communicator,
+        nodes: &mut Self::Buf,
+        part: Range<usize>,
+    ) -> Result<Self::Request>;
+
+    /// Completes an exchange that was to write `nodes`: what the device does from now on sees what was exchanged. Every exchange that
+    /// has begun has to be completed before its buffers go, for it uses them until then.
+    ///
+    /// # Errors
+    /// As [`Shards::all_gather`].
+    fn complete(&self, communicator: &Self::Communicator, request: Self::Request, nodes: &mut Self::Buf) -> Result<()>;
 
     /// Adds the sums of a step of `samples` samples, `nodes[at .. at + 3]`, to the running loss `meter`, or leaves the step out, as
     /// [`cross_entropy`](crate::ops::cross_entropy::CrossEntropy::cross_entropy) does with those of a whole batch. A step that

@@ -15,13 +15,6 @@ pub struct Addition {
     pub from: usize,
 }
 
-impl Addition {
-    /// The addition by elements, for nodes of `len` elements.
-    pub fn times(self, len: usize) -> Self {
-        Addition { to: self.to * len, from: self.from * len }
-    }
-}
-
 /// A node of the tree: the sum over the shards from `first` on, `1 << level` of them; it lies at `place`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Node {
@@ -100,7 +93,7 @@ impl Order {
         let mut merges = Vec::new();
         for (rank, open) in open.iter().enumerate() {
             for (at, node) in open.0.iter().enumerate() {
-                merges.extend(all.take(Node { place: rank * sent + at, ..*node }));
+                merges.extend(all.take(Node { place: at * ranks + rank, ..*node }));
             }
         }
         merges.extend(all.close());
@@ -161,7 +154,7 @@ impl Order {
         &self.folds
     }
 
-    /// The additions of what all ranks have sent, where node `n` of rank `r` lies at place `r · sent + n`. The sum is at place 0.
+    /// The additions of what all ranks have sent, where node `n` of rank `r` lies at place `n · ranks + r`. The sum is at place 0.
     pub fn merges(&self) -> &[Addition] {
         &self.merges
     }
@@ -188,8 +181,8 @@ mod tests {
     /// The sum as text, by `ranks` ranks.
     fn sum(shards: usize, ranks: usize) -> String {
         let orders: Vec<_> = (0..ranks).map(|rank| Order::new(shards, ranks, rank).unwrap()).collect();
-        let mut all = Vec::new();
-        for order in &orders {
+        let mut all = vec![String::new(); ranks * orders[0].sent()];
+        for (rank, order) in orders.iter().enumerate() {
             let mut own = vec![String::new(); order.room()];
             for (shard, place, additions) in order.leaves() {
                 assert!(own[place].is_empty(), "nothing is overwritten");
@@ -197,7 +190,9 @@ mod tests {
                 add(&mut own, additions);
             }
             assert!(own[order.sent()..].iter().all(String::is_empty), "all that is left is sent");
-            all.extend_from_slice(&own[..order.sent()]);
+            for (node, sum) in own[..order.sent()].iter_mut().enumerate() {
+                all[node * ranks + rank] = std::mem::take(sum);
+            }
             assert_eq!((order.merges(), order.sent()), (orders[0].merges(), orders[0].sent()));
         }
         add(&mut all, orders[0].merges());

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use mlpconv::device::{Grad, Memory, Role, StepScalars};
@@ -22,7 +23,7 @@ use mlpconv::ops::pointwise_maxpool::PointwiseMaxPool;
 use mlpconv::ops::pointwise_pair::{PairShape, PointwisePair};
 use mlpconv::ops::relu::Relu;
 use mlpconv::ops::sgd::{self, Sgd, SgdStep};
-use mlpconv::ops::shards::{Addition, Shards};
+use mlpconv::ops::shards::{Addition, Shards, Span};
 use mlpconv::ops::{Affine, ChainWanted, Params, Wanted};
 use mlpconv::ranks::Group;
 use mlpconv::shape::{ConvShape, PoolShape};
@@ -371,6 +372,8 @@ impl<B: Backend<Scalar = f32>> Average for Faulty<B> {
 impl<B: Backend<Scalar = f32>> Shards for Faulty<B> {
     type Communicator = B::Communicator;
 
+    type Request = B::Request;
+
     const VOTES_EVERY: usize = B::VOTES_EVERY;
 
     fn join(&self, group: &Arc<Group>) -> Result<B::Communicator> {
@@ -383,20 +386,31 @@ impl<B: Backend<Scalar = f32>> Shards for Faulty<B> {
     fn shard_unpack(&self, nodes: &B::Buf, gradients: &mut [(&mut B::Buf, usize)]) -> Result<()> {
         self.inner.shard_unpack(nodes, gradients)
     }
-    fn shard_add(&self, nodes: &mut B::Buf, addition: Addition, len: usize) -> Result<()> {
-        self.inner.shard_add(nodes, addition, len)
+    fn shard_add(&self, nodes: &mut B::Buf, span: Span, additions: &[Addition]) -> Result<()> {
+        self.inner.shard_add(nodes, span, additions)
     }
     fn shard_clear(&self, nodes: &mut B::Buf, at: usize, len: usize) -> Result<()> {
         self.inner.shard_clear(nodes, at, len)
     }
-    fn all_gather(&self, with: &B::Communicator, own: &B::Buf, len: usize, all: &mut B::Buf) -> Result<()> {
-        self.reach("all_gather, before");
-        self.inner.all_gather(with, own, len, all)?;
-        self.reach("all_gather, after");
-        Ok(())
+    fn all_gather(
+        &self,
+        with: &B::Communicator,
+        own: &B::Buf,
+        from: Range<usize>,
+        all: &mut B::Buf,
+        to: usize,
+    ) -> Result<B::Request> {
+        self.reach("all_gather");
+        self.inner.all_gather(with, own, from, all, to)
     }
-    fn all_reduce(&self, with: &B::Communicator, nodes: &mut B::Buf, len: usize) -> Result<()> {
-        self.inner.all_reduce(with, nodes, len)
+    fn all_reduce(&self, with: &B::Communicator, nodes: &mut B::Buf, part: Range<usize>) -> Result<B::Request> {
+        self.inner.all_reduce(with, nodes, part)
+    }
+    fn complete(&self, with: &B::Communicator, request: B::Request, nodes: &mut B::Buf) -> Result<()> {
+        self.reach("complete, before");
+        self.inner.complete(with, request, nodes)?;
+        self.reach("complete, after");
+        Ok(())
     }
     fn shard_count(
         &self,

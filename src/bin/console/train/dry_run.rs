@@ -75,7 +75,7 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     comment(&format!("memory   {} {free}", bytes(memory.needed())));
 
     let trainer = config.trainer(backend, net)?;
-    let images = [Images::new(train, device, backend)?, Images::new(test, device, backend)?];
+    let images = Images::of_run([train, test], device, backend, &memory)?;
     let timed = Timed::new(trainer, config, &images, steps.min(STEPS), if device.resident { 3 } else { 1 });
     let Timed { steps: counted, step, test_image } = timed.map_err(|error| memory.explain(backend, error))?;
     let kind = if here { "the data set's images" } else { "random images" };

@@ -166,8 +166,8 @@ fn train_on<B: Backend<Scalar = f32>>(
             &config,
             [ranks::own_part(train, &config, Some(group))?, test],
             net,
-            device,
-            &backend,
+            (device, &backend),
+            &steps,
         );
     }
 
@@ -241,10 +241,10 @@ fn train_on<B: Backend<Scalar = f32>>(
             let state = run.state_bytes()?.unwrap_or_default();
             ranks::share_start(group, Some((state, options.report_every)))?;
         }
-        trainer.divide(config.shards, config.allreduce, group)?;
+        trainer.divide(&config.division(), group)?;
         let mut saving = Saving::new(args.process.save_every);
-        let train = Images::new(ranks::own_part(train, &config, group)?, device, &backend)?;
-        let test = Images::new(test, device, &backend)?;
+        let loaders = [ranks::own_part(train, &config, group)?, test];
+        let [train, test] = Images::of_run(loaders, device, &backend, &steps)?;
         let limits = Limits::new(&args, &config);
         let mut stop = None;
         let ended = trainer.fit(train.feed(), test.feed(), &options, &mut |trainer, event| {

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::images::Images;
 use crate::console::device::Choice;
+use crate::console::memory::Steps;
 use crate::console::signals;
 
 /// Meets the other ranks, if a launcher has started any.
@@ -136,17 +137,17 @@ pub fn share_start(group: &Group, own: Option<(Vec<u8>, usize)>) -> Result<Optio
 pub fn follow<B: Backend<Scalar = f32>>(
     group: &Arc<Group>,
     config: &TrainConfig,
-    [train, test]: [Loader; 2],
+    loaders: [Loader; 2],
     net: Nin<B>,
-    device: &Choice,
-    backend: &B,
+    (device, backend): (&Choice, &B),
+    steps: &Steps,
 ) -> Result<ExitCode> {
     let mut trainer: Trainer<B, Nin<B>> = config.trainer(backend, net)?;
     signals::listen()?;
     let Some((state, report_every)) = share_start(group, None)? else { return Ok(ExitCode::SUCCESS) };
     restore(&state, "of rank 0", &mut trainer)?;
-    trainer.divide(config.shards, config.allreduce, Some(group))?;
-    let (train, test) = (Images::new(train, device, backend)?, Images::new(test, device, backend)?);
+    trainer.divide(&config.division(), Some(group))?;
+    let [train, test] = Images::of_run(loaders, device, backend, steps)?;
     let options = config.fit_options(report_every);
     trainer
         .fit(train.feed(), test.feed(), &options, &mut |_, _| {
