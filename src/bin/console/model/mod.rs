@@ -83,16 +83,34 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     }
 }
 
-/// The estimate of a step of d2l in microseconds: of all launches but the update, and of that.
-pub fn step(gpu: &Gpu, precision: Precision, batch: usize) -> (f64, f64) {
-    let (mut rest, mut update) = (0.0, 0.0);
-    for launch in launches(precision) {
-        let Some(code) = code(&launch.kernel, precision, &gpu.architecture()) else { continue };
-        // The update is of parameters, whatever the batch.
-        let (sum, images) = if launch.kernel == "sgd" { (&mut update, launch.images) } else { (&mut rest, batch) };
-        *sum += Estimate::of(&launch, &code, gpu, precision, images).time;
+/// The estimate of a step of d2l.
+#[derive(Debug)]
+pub struct Step {
+    /// The launches of both ways, in their order: kernels, and microseconds.
+    pub launches: Vec<(String, f64)>,
+    /// Microseconds of the update.
+    pub update: f64,
+}
+
+impl Step {
+    pub fn of(gpu: &Gpu, precision: Precision, batch: usize) -> Self {
+        let mut step = Step { launches: Vec::new(), update: 0.0 };
+        for launch in launches(precision) {
+            let Some(code) = code(&launch.kernel, precision, &gpu.architecture()) else { continue };
+            let time = |images: usize| Estimate::of(&launch, &code, gpu, precision, images).time;
+            // The update is of parameters, whatever the batch.
+            match launch.kernel == "sgd" {
+                true => step.update += time(launch.images),
+                false => step.launches.push((launch.kernel.clone(), time(batch))),
+            }
+        }
+        step
     }
-    (rest, update)
+
+    /// Microseconds of both ways.
+    pub fn compute(&self) -> f64 {
+        self.launches.iter().map(|(_, time)| time).sum()
+    }
 }
 
 /// The time of the launches that each pipe binds, the longest first.

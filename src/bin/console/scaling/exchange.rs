@@ -35,7 +35,7 @@ impl Exchange {
     }
 }
 
-/// Devices, the ways out of them, and hosts, as resources.
+/// Devices, the ways out of them, hosts, and communicators, as resources.
 pub struct Resources {
     pub ranks: usize,
 }
@@ -57,6 +57,11 @@ impl Resources {
 
     pub fn host(&self, rank: usize) -> Resource {
         4 * self.ranks + rank
+    }
+
+    /// What exchanges beside the device: a stream of its own, or a thread.
+    pub fn communicator(&self, rank: usize) -> Resource {
+        5 * self.ranks + rank
     }
 }
 
@@ -130,10 +135,10 @@ impl Messages<'_> {
         arrived
     }
 
-    /// The work of a device before its first message.
+    /// What a collective takes before its first message.
     fn begin(&mut self, begin: &[Job]) -> Vec<Job> {
         let base = self.links.base;
-        let start = |(rank, &job): (usize, &Job)| self.events.job(self.on.device(rank), base, 0.0, &[job]);
+        let start = |(rank, &job): (usize, &Job)| self.events.job(self.on.communicator(rank), base, 0.0, &[job]);
         begin.iter().enumerate().map(start).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! `mlpconv scaling`: a simulation of a training step on ranks that are not at hand, event by event, and what it exchanges.
 
+mod buckets;
 mod events;
 mod exchange;
 mod links;
@@ -8,13 +9,14 @@ mod spread;
 mod step;
 mod trees;
 
-use mlpconv::ops::shards::Layout;
+use mlpconv::ops::shards::BUCKET;
 use mlpconv::train::Preset;
-use mlpconv::{Cpu, Error, Precision, Result};
+use mlpconv::{Error, Precision, Result};
 
 use super::exercise::findings::Table;
-use super::model::{gpu, step as estimate};
+use super::model::{GAP, Step, gpu};
 use super::{emit, say};
+use buckets::{Bucket, Node};
 use exchange::Exchange;
 use links::{Links, SOURCES};
 use spread::Spread;
@@ -56,6 +58,10 @@ pub struct ScalingArgs {
     /// Parts of a batch [default: one a rank]
     #[arg(long, value_name = "PARTS")]
     shards: Option<usize>,
+    /// The least MB of gradients that are exchanged by themselves, while the way back goes on [default: the engine's 2.1]; a large
+    /// number for one exchange after it
+    #[arg(long, value_name = "MB")]
+    bucket: Option<f64>,
     /// Milliseconds of a step of one process with --batch-size images, measured [default: the estimate of `mlpconv model`, of d2l on
     /// an H200]
     #[arg(long, value_name = "MS")]
@@ -110,9 +116,9 @@ fn refused(what: &str, problem: impl Into<String>) -> Error {
 /// # Errors
 /// [`Error::Config`] for an option out of its range; [`Error::Ranks`] if a rank is lost.
 pub fn scaling(args: &ScalingArgs) -> Result<()> {
-    let node = node(args.preset)?;
+    let node = Node::of(args.preset)?;
     if args.measure {
-        return measure::measure(node, args.steps, args.json);
+        return measure::measure(node.bytes(), args.steps, args.json);
     }
     let ranks = match (&args.ranks[..], args.over) {
         ([], Over::Gpus) => &[8, 64, 1024],
@@ -139,7 +145,8 @@ pub fn scaling(args: &ScalingArgs) -> Result<()> {
     if let Some((what, _)) = numbers.iter().find(|(_, number)| !number.is_finite() || *number < 0.0) {
         return Err(refused(what, "must be a number that is not negative"));
     }
-    let numbers = [("bandwidth", args.bandwidth), ("memory", args.memory), ("step-ms", args.step_ms.unwrap_or(1.0))];
+    let [step_ms, bucket] = [args.step_ms, args.bucket].map(|number| number.unwrap_or(1.0));
+    let numbers = [("bandwidth", args.bandwidth), ("memory", args.memory), ("step-ms", step_ms), ("bucket", bucket)];
     if let Some((what, _)) = numbers.iter().find(|(_, number)| !number.is_finite() || *number <= 0.0) {
         return Err(refused(what, "must be a positive number"));
     }
@@ -157,13 +164,14 @@ pub fn scaling(args: &ScalingArgs) -> Result<()> {
     let weak = rows(&|_| args.batch_size as f64);
     let strong = rows(&|ranks| args.total as f64 / ranks as f64);
     if !args.json {
-        say(format_args!("{}\n", title(args, node)));
+        say(format_args!("{}\n", title(args, &node)));
     }
-    told(args, node, "weak", &format!("Weak scaling: {} images a rank", args.batch_size), &weak)?;
-    told(args, node, "strong", &format!("Strong scaling: {} images on all ranks", args.total), &strong)?;
+    told(args, &node, "weak", &format!("Weak scaling: {} images a rank", args.batch_size), &weak)?;
+    told(args, &node, "strong", &format!("Strong scaling: {} images on all ranks", args.total), &strong)?;
     if !args.json {
         say(format_args!(
-            "in: what comes in to each rank a step; wait: for the slowest rank; rest: additions, unpacking, update"
+            "in: what comes in to each rank a step; wait: for the slowest rank; exchange: what the way back does not hide; rest: \
+             additions, unpacking, update"
         ));
         say(format_args!("efficiency: of one rank with as many images (weak), or with all of them (strong)"));
         say(format_args!("scattered tree: not built, see docs/scaling.md"));
@@ -174,7 +182,7 @@ pub fn scaling(args: &ScalingArgs) -> Result<()> {
     Ok(())
 }
 
-fn title(args: &ScalingArgs, node: usize) -> String {
+fn title(args: &ScalingArgs, node: &Node) -> String {
     let (preset, spread) = (args.preset, args.spread);
     let what = match (args.over, args.step_ms) {
         (Over::Gpus, None) => format!("a step of {preset} in {} on H200s, whose compute is estimated", args.precision),
@@ -183,36 +191,44 @@ fn title(args: &ScalingArgs, node: usize) -> String {
             format!("a step of {preset} on CPUs over TCP, whose compute is given: {} ms", ms.unwrap_or_default())
         }
     };
+    let parts = match node.buckets(least(args), |_| 0.0).len() {
+        1 => "one bucket".into(),
+        count => format!("{count} buckets"),
+    };
     format!(
-        "Simulation: {what}, {:.3} MB of gradients, spread {spread} % (a guess unless measured)\nNothing here was measured on such \
-         ranks.",
-        node as f64 / 1e6
+        "Simulation: {what}, {:.3} MB of gradients in {parts}, spread {spread} % (a guess unless measured)\nNothing here was measured \
+         on such ranks.",
+        node.bytes() as f64 / 1e6
     )
 }
 
-/// Bytes of a node of a preset's network.
-fn node(preset: Preset) -> Result<usize> {
-    let net = preset.net(&Cpu::<f32>::new(), 0)?;
-    let lens: Vec<usize> = mlpconv::nn::Module::params(&net).iter().map(|(_, param)| param.shape().len()).collect();
-    Ok(Layout::new(lens).len() * size_of::<f32>())
+/// The least elements of a bucket.
+fn least(args: &ScalingArgs) -> usize {
+    args.bucket.map_or(BUCKET, |megabytes| (megabytes * 1e6 / size_of::<f32>() as f64) as usize)
 }
 
-/// The work of a rank with so many images.
-fn work(args: &ScalingArgs, node: usize, images: f64) -> Result<Work> {
-    let (call, bytes) = (args.call_us, node as f64);
+/// The work of a rank with so many images, and the buckets of its gradients.
+fn work(args: &ScalingArgs, node: &Node, images: f64) -> Result<(Work, Vec<Bucket>)> {
+    let (call, bytes) = (args.call_us, node.bytes() as f64);
+    let cut = |left: &dyn Fn(usize) -> f64| node.buckets(least(args), left);
+    let by_macs = || cut(&|depth| node.left_of_macs(depth));
     match args.over {
         Over::Gpus => {
             let on = gpu("h200")?;
-            // A pass over nodes at the memory's rate, and the gap to the next launch.
-            let pass = |nodes: f64| nodes * bytes / (on.memory * 1e6) + super::model::GAP;
-            let (compute, update) = match args.step_ms {
-                Some(ms) => (ms * 1e3 * images / args.batch_size as f64, 0.0),
-                None => estimate(on, args.precision, images.round().max(1.0) as usize),
+            let (compute, update, buckets) = match args.step_ms {
+                Some(ms) => (ms * 1e3 * images / args.batch_size as f64, 0.0, by_macs()),
+                None => {
+                    let step = Step::of(on, args.precision, images.round().max(1.0) as usize);
+                    let buckets = cut(&|depth| Node::left_of_launches(&step.launches, depth));
+                    (step.compute(), step.update, buckets)
+                }
             };
-            Ok(Work { compute, update, copy: pass(2.0), add: pass(3.0), queue: QUEUE, call, votes_every: 8 })
+            let memory = on.memory * 1e6;
+            Ok((Work { compute, update, memory, gap: GAP, queue: QUEUE, call, votes_every: 8 }, buckets))
         }
         Over::Tcp => {
-            let pass = |nodes: f64| nodes * bytes / (args.memory * 1e3);
+            let memory = args.memory * 1e3;
+            let pass = |nodes: f64| nodes * bytes / memory;
             // Plain sgd reads parameters and gradients, and writes parameters.
             let (copy, add, update) = (pass(2.0), pass(3.0), pass(3.0));
             // What was measured has its own packing and additions.
@@ -220,13 +236,13 @@ fn work(args: &ScalingArgs, node: usize, images: f64) -> Result<Work> {
             let apart = if args.step_shards > 1 { (shards + 1.0) * copy + (shards - 1.0) * add } else { 0.0 };
             let step = args.step_ms.unwrap_or_default() * 1e3;
             let compute = (step - apart - update).max(0.0) * images / args.batch_size as f64;
-            Ok(Work { compute, update, copy, add, queue: 0.0, call, votes_every: 1 })
+            Ok((Work { compute, update, memory, gap: 0.0, queue: 0.0, call, votes_every: 1 }, by_macs()))
         }
     }
 }
 
 /// The times of a row, and its efficiency.
-fn simulated(args: &ScalingArgs, node: usize, kind: &str, row: &Row) -> Result<(Cluster, Times, f64)> {
+fn simulated(args: &ScalingArgs, node: &Node, kind: &str, row: &Row) -> Result<(Cluster, Times, f64)> {
     let &Row { ranks, images, exchange } = row;
     let links = match args.over {
         Over::Gpus => Links::gpus().to_vec(),
@@ -234,18 +250,22 @@ fn simulated(args: &ScalingArgs, node: usize, kind: &str, row: &Row) -> Result<(
     };
     let spread = Spread { share: args.spread / 100.0, seed: 1 };
     let shards = args.shards.unwrap_or(ranks);
-    let cluster =
-        Cluster { ranks, shards, node: node as f64, exchange, links, work: work(args, node, images)?, spread };
+    let (each, mut buckets) = work(args, node, images)?;
+    if ranks == 1 {
+        // There is nothing to hide.
+        buckets = node.buckets(usize::MAX, |_| 0.0);
+    }
+    let cluster = Cluster { ranks, shards, buckets, exchange, links, work: each, spread };
     let times = cluster.simulate(args.steps);
     let all = ranks as f64 * images;
     let alone = if kind == "weak" { images } else { all };
-    let Work { compute, update, .. } = work(args, node, alone)?;
+    let (Work { compute, update, .. }, _) = work(args, node, alone)?;
     let efficiency = (compute + update) / alone / (ranks as f64 * times.step) * all;
     Ok((cluster, times, efficiency))
 }
 
 /// Tells rows, as a table or as JSON.
-fn told(args: &ScalingArgs, node: usize, kind: &str, title: &str, rows: &[Row]) -> Result<()> {
+fn told(args: &ScalingArgs, node: &Node, kind: &str, title: &str, rows: &[Row]) -> Result<()> {
     let head = [
         "ranks",
         "exchange",
@@ -298,19 +318,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_the_gradients_and_the_sums_of_the_loss() {
-        // Each gradient begins at a multiple of four.
-        for (preset, parameters) in [(Preset::D2l, 1_992_166), (Preset::Small, 397_574)] {
-            let elements = node(preset).unwrap() / 4;
-            assert!((parameters..parameters + 128).contains(&elements), "{preset}: {elements}");
-        }
-    }
-
-    #[test]
     fn the_update_of_a_step_is_the_same_for_any_batch() {
         let on = gpu("h200").unwrap();
-        let [(few, update), (many, same)] = [16, 128].map(|images| estimate(on, Precision::Bf16, images));
-        assert!(few < many && many < 8.0 * few && update == same && update < 0.05 * many, "{few} {many} {update}");
+        let [few, many] = [16, 128].map(|images| Step::of(on, Precision::Bf16, images));
+        let (time, longer, update) = (few.compute(), many.compute(), few.update);
+        assert!(time < longer && longer < 8.0 * time, "{time} {longer}");
+        assert!(update == many.update && update < 0.05 * longer, "{update} {longer}");
     }
 
     #[test]

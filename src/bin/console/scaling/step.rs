@@ -2,6 +2,7 @@
 
 use mlpconv::ops::shards::Order;
 
+use super::buckets::Bucket;
 use super::events::{Events, Job};
 use super::exchange::{Exchange, Messages, Resources};
 use super::links::Links;
@@ -14,10 +15,10 @@ pub struct Work {
     pub compute: f64,
     /// The update.
     pub update: f64,
-    /// A node packed, or unpacked.
-    pub copy: f64,
-    /// A node added to another.
-    pub add: f64,
+    /// Bytes a microsecond at which gradients are packed, added and unpacked.
+    pub memory: f64,
+    /// From the end of a launch to the next one.
+    pub gap: f64,
     /// The host queues a step.
     pub queue: f64,
     /// A host sends a small message, or takes one.
@@ -26,13 +27,25 @@ pub struct Work {
     pub votes_every: usize,
 }
 
+impl Work {
+    /// A launch that packs or unpacks so many bytes.
+    fn copy(&self, bytes: f64) -> f64 {
+        2.0 * bytes / self.memory + self.gap
+    }
+
+    /// A launch with so many additions of parts of nodes; without any there is none.
+    fn add(&self, bytes: f64, additions: usize) -> f64 {
+        if additions == 0 { 0.0 } else { 3.0 * bytes * additions as f64 / self.memory + self.gap }
+    }
+}
+
 /// Ranks that train.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub ranks: usize,
     pub shards: usize,
-    /// Bytes of a node.
-    pub node: f64,
+    /// What a node is cut into, in the order of the exchange.
+    pub buckets: Vec<Bucket>,
     pub exchange: Exchange,
     /// The sets of links of which the fastest is taken.
     pub links: Vec<Links>,
@@ -49,9 +62,9 @@ pub struct Times {
     pub compute: f64,
     /// By how much the slowest rank's exceeds that.
     pub straggling: f64,
-    /// From then on until all ranks have everything.
+    /// From then on until all ranks have everything: what is not hidden behind the way back.
     pub exchange: f64,
-    /// Additions after the exchange (or between its halves), unpacking, update.
+    /// What is left of the additions, unpacking, update.
     pub finish: f64,
     /// What hosts take for themselves.
     pub host: f64,
@@ -69,24 +82,29 @@ impl Cluster {
         self.ranks > 1 || self.shards > 1
     }
 
+    /// Bytes of a node.
+    fn node(&self) -> f64 {
+        self.buckets.iter().map(|bucket| bucket.bytes).sum()
+    }
+
     fn order(&self, rank: usize) -> Order {
         Order::new(self.shards, self.ranks, rank).expect("a cluster has a shard for each rank")
     }
 
     /// The bytes that come in to each rank in a step.
     pub fn traffic(&self) -> f64 {
-        self.exchange.traffic(self.ranks, self.node, self.order(0).sent())
+        self.exchange.traffic(self.ranks, self.node(), self.order(0).sent())
     }
 
-    /// The fastest way, by estimates as NCCL makes them.
-    fn way(&self, sent: usize) -> Way<'_> {
-        let (ranks, bytes) = (self.ranks, self.node * sent as f64);
+    /// The fastest way for a bucket of so many bytes, of which each rank sends `sent`, by estimates as NCCL makes them.
+    fn way(&self, bytes: f64, sent: usize) -> Way<'_> {
+        let (ranks, part) = (self.ranks, bytes / self.ranks as f64);
         let ways = self.links.iter().flat_map(|links| [false, true].map(|trees| Way { links, trees }));
         let time = |way: &Way<'_>| match (self.exchange, way.trees) {
-            (Exchange::Gather, false) => way.links.ring(ranks, bytes, 1),
-            (Exchange::Nccl, false) => way.links.ring(ranks, self.node / ranks as f64, 2),
-            (Exchange::Nccl, true) => way.links.trees(ranks, self.node),
-            (Exchange::Scatter, false) => way.links.ring(ranks, self.node / ranks as f64, 1),
+            (Exchange::Gather, false) => way.links.ring(ranks, bytes * sent as f64, 1),
+            (Exchange::Nccl, false) => way.links.ring(ranks, part, 2),
+            (Exchange::Nccl, true) => way.links.trees(ranks, bytes),
+            (Exchange::Scatter, false) => way.links.ring(ranks, part, 1),
             (_, true) => f64::INFINITY,
         };
         ways.min_by(|one, other| time(one).total_cmp(&time(other))).expect("a cluster has links")
@@ -125,68 +143,111 @@ impl Cluster {
     /// One step of all devices, which are ready at `ready`, and then again.
     fn step(&self, step: usize, orders: &[Order], ready: &mut [f64]) -> Times {
         let on = Resources { ranks: self.ranks };
-        let Work { compute, update, copy, add, votes_every, .. } = self.work;
         let mut events = Events::default();
+        // By buckets and ranks: when the gradients are packed, and when those of all ranks are there.
+        let mut packed = vec![Vec::with_capacity(self.ranks); self.buckets.len()];
         let mut computed = Vec::with_capacity(self.ranks);
         for (rank, order) in orders.iter().enumerate() {
-            let device = on.device(rank);
-            let mut job = events.start(ready[rank]);
-            // A rank of more shards than others has more images.
-            let each = compute * self.ranks as f64 / self.shards as f64;
-            for (shard, _, additions) in order.leaves() {
-                job = events.job(device, each * self.spread.factor(step, rank, shard), 0.0, &[job]);
-                if self.divided() {
-                    job = events.job(device, copy + add * additions.len() as f64, 0.0, &[job]);
-                }
-            }
-            if self.exchange == Exchange::Nccl || self.ranks == 1 {
-                job = events.job(device, add * order.folds().len() as f64, 0.0, &[job]);
-            }
-            computed.push(job);
+            let start = events.start(ready[rank]);
+            computed.push(self.compute(&mut events, start, step, rank, order, &mut packed));
         }
-        let order = &orders[0];
-        let (sent, merges) = (order.sent(), order.merges().len() as f64);
-        let mut got = computed.clone();
-        let mut between = 0.0;
+        let mut got: Vec<Vec<Job>> = Vec::with_capacity(self.buckets.len());
         if self.ranks > 1 {
-            let Way { links, trees } = self.way(sent);
-            // On a CPU the ranks agree on the lengths first.
-            let begin = if votes_every == 1 { self.call(&mut events, &on, &computed) } else { computed.clone() };
-            let mut messages = Messages { events: &mut events, links, on: &on };
-            let bytes = self.node * sent as f64;
-            got = match self.exchange {
-                Exchange::Gather => messages.all_gather(bytes, &begin),
-                Exchange::Nccl => messages.all_reduce(bytes, &begin, trees),
-                Exchange::Scatter => {
-                    let parts = messages.scatter(bytes, &begin);
-                    // All additions of a part are one pass over it.
-                    between = add * merges / self.ranks as f64;
-                    let sum =
-                        |(rank, part): (usize, &Vec<Job>)| messages.events.job(on.device(rank), between, 0.0, part);
-                    let sums: Vec<Job> = parts.iter().enumerate().map(sum).collect();
-                    messages.all_gather(self.node / self.ranks as f64, &sums)
-                }
-            };
+            for (bucket, packed) in self.buckets.iter().zip(&packed) {
+                // One bucket after the other.
+                let begin = |(rank, &packed): (usize, &Job)| {
+                    let before = got.last().map(|before| before[rank]);
+                    let after: Vec<Job> = before.into_iter().chain([packed]).collect();
+                    events.job(on.communicator(rank), 0.0, 0.0, &after)
+                };
+                let begin: Vec<Job> = packed.iter().enumerate().map(begin).collect();
+                got.push(self.exchange(&mut events, &on, &orders[0], bucket.bytes, &begin));
+            }
         }
-        let additions = if self.exchange == Exchange::Gather && self.ranks > 1 { add * merges } else { 0.0 };
-        let finish = additions + update + if self.divided() { copy } else { 0.0 };
-        let finish = |(rank, &job): (usize, &Job)| events.job(on.device(rank), finish, 0.0, &[job]);
-        let done: Vec<Job> = got.iter().enumerate().map(finish).collect();
+        let mut done = computed.clone();
+        for (rank, done) in done.iter_mut().enumerate() {
+            for (bucket, got) in self.buckets.iter().zip(&got) {
+                let additions = match self.exchange {
+                    Exchange::Gather => orders[0].merges().len(),
+                    _ => 0,
+                };
+                let add = self.work.add(bucket.bytes, additions);
+                *done = events.job(on.device(rank), add, 0.0, &[*done, got[rank]]);
+            }
+            let unpack = if self.divided() { self.work.copy(self.node()) } else { 0.0 };
+            *done = events.job(on.device(rank), unpack + self.work.update, 0.0, &[*done]);
+        }
 
         let times = events.run();
         let at = |jobs: &[Job]| -> Vec<f64> { jobs.iter().map(|&job| times[job]).collect() };
-        let (computed, got, done) = (at(&computed), at(&got), at(&done));
         let last = |values: &[f64]| values.iter().copied().fold(f64::MIN, f64::max);
+        let (computed, done) = (at(&computed), at(&done));
+        let end = last(&computed);
+        let got = got.last().map_or(end, |got| end.max(last(&at(got))));
         let took = computed.iter().zip(&*ready).map(|(computed, ready)| computed - ready);
         let compute = took.sum::<f64>() / self.ranks as f64;
-        let straggling = last(&computed) - last(ready) - compute;
+        let straggling = end - last(ready) - compute;
         ready.copy_from_slice(&done);
-        Times {
-            compute,
-            straggling,
-            exchange: last(&got) - last(&computed) - between,
-            finish: last(&done) - last(&got) + between,
-            ..Times::default()
+        Times { compute, straggling, exchange: got - end, finish: last(&done) - got, ..Times::default() }
+    }
+
+    /// Both ways of a rank's shards, and packing: each bucket of the last shard as soon as its gradients are there, other shards
+    /// as a whole. Returns the end.
+    fn compute(
+        &self,
+        events: &mut Events,
+        start: Job,
+        step: usize,
+        rank: usize,
+        order: &Order,
+        packed: &mut [Vec<Job>],
+    ) -> Job {
+        let (work, device) = (&self.work, Resources { ranks: self.ranks }.device(rank));
+        // A rank of more shards than others has more images.
+        let each = work.compute * self.ranks as f64 / self.shards as f64;
+        // What a library adds, or one rank alone, are sums over all shards of a rank.
+        let folds = if self.exchange == Exchange::Nccl || self.ranks == 1 { order.folds().len() } else { 0 };
+        let mut job = start;
+        let mut leaves = order.leaves().peekable();
+        while let Some((shard, _, additions)) = leaves.next() {
+            let compute = each * self.spread.factor(step, rank, shard);
+            if leaves.peek().is_some() {
+                let node = self.node();
+                let nodes = work.copy(node) + additions.len() as f64 * work.add(node, 1);
+                job = events.job(device, compute + nodes, 0.0, &[job]);
+                continue;
+            }
+            let mut left = 1.0;
+            for (bucket, packed) in self.buckets.iter().zip(&mut *packed) {
+                let additions = work.add(bucket.bytes, additions.len() + folds);
+                let pack = if self.divided() { work.copy(bucket.bytes) + additions } else { 0.0 };
+                job = events.job(device, compute * (left - bucket.left) + pack, 0.0, &[job]);
+                left = bucket.left;
+                packed.push(job);
+            }
+            job = events.job(device, compute * left, 0.0, &[job]);
+        }
+        job
+    }
+
+    /// The exchange of a bucket. Returns for each rank when it has everything.
+    fn exchange(&self, events: &mut Events, on: &Resources, order: &Order, bytes: f64, begin: &[Job]) -> Vec<Job> {
+        let (sent, merges) = (order.sent(), order.merges().len());
+        let Way { links, trees } = self.way(bytes, sent);
+        // On a CPU the ranks agree on the lengths first.
+        let agreed = if self.work.votes_every == 1 { self.call(events, on, begin) } else { begin.to_vec() };
+        let mut messages = Messages { events, links, on };
+        match self.exchange {
+            Exchange::Gather => messages.all_gather(bytes * sent as f64, &agreed),
+            Exchange::Nccl => messages.all_reduce(bytes, &agreed, trees),
+            Exchange::Scatter => {
+                let (parts, part) = (messages.scatter(bytes * sent as f64, &agreed), bytes / self.ranks as f64);
+                let add = self.work.add(part, merges);
+                let sum =
+                    |(rank, parts): (usize, &Vec<Job>)| messages.events.job(on.communicator(rank), add, 0.0, parts);
+                let sums: Vec<Job> = parts.iter().enumerate().map(sum).collect();
+                messages.all_gather(part, &sums)
+            }
         }
     }
 
@@ -221,12 +282,17 @@ mod tests {
     use super::*;
 
     const WORK: Work =
-        Work { compute: 1000.0, update: 10.0, copy: 3.0, add: 5.0, queue: 0.0, call: 2.0, votes_every: 8 };
+        Work { compute: 1000.0, update: 10.0, memory: 2e6, gap: 1.0, queue: 0.0, call: 2.0, votes_every: 8 };
 
     fn cluster(ranks: usize, exchange: Exchange) -> Cluster {
         let links = vec![Links::tcp(20.0, 1000.0)];
         let spread = Spread { share: 0.0, seed: 0 };
-        Cluster { ranks, shards: ranks, node: 4e6, exchange, links, work: WORK, spread }
+        Cluster { ranks, shards: ranks, buckets: whole(4e6), exchange, links, work: WORK, spread }
+    }
+
+    /// A node of so many bytes in one bucket.
+    fn whole(bytes: f64) -> Vec<Bucket> {
+        vec![Bucket { bytes, left: 0.0 }]
     }
 
     fn close(one: f64, other: f64) {
@@ -250,7 +316,7 @@ mod tests {
             let (times, others) = (cluster.simulate(2), (ranks - 1) as f64);
             close(times.exchange, others * (20.0 + 4000.0));
             close(times.exchange, cluster.links[0].ring(ranks, 4e6, 1));
-            close(times.step, 1000.0 + 3.0 + times.exchange + others * 5.0 + 10.0 + 3.0);
+            close(times.step, 1000.0 + 5.0 + times.exchange + (others * 6.0 + 1.0) + 5.0 + 10.0);
             close(cluster.traffic(), others * 4e6);
         }
     }
@@ -271,9 +337,9 @@ mod tests {
     fn parts_and_their_sums_are_two_halves() {
         let cluster = cluster(4, Exchange::Scatter);
         let times = cluster.simulate(2);
-        // Three parts of a quarter one after the other, and a ring of three hops.
-        close(times.exchange, 3.0 * 1000.0 + 20.0 + 3.0 * 1020.0);
-        close(times.finish, 3.0 * 5.0 / 4.0 + 10.0 + 3.0);
+        // Three parts of a quarter one after the other, their addition, and a ring of three hops.
+        close(times.exchange, 3.0 * 1000.0 + 20.0 + (3.0 * 6.0 / 4.0 + 1.0) + 3.0 * 1020.0);
+        close(times.finish, 5.0 + 10.0);
         close(cluster.traffic(), 2.0 * 3.0 / 4.0 * 4e6);
     }
 
@@ -282,7 +348,7 @@ mod tests {
         for ranks in [8, 64, 256] {
             let [links, _] = Links::gpus();
             let estimate = links.trees(ranks, 8e6);
-            let mut cluster = Cluster { node: 8e6, links: vec![links], ..cluster(ranks, Exchange::Nccl) };
+            let mut cluster = Cluster { buckets: whole(8e6), links: vec![links], ..cluster(ranks, Exchange::Nccl) };
             // So slow a ring that it is not taken.
             cluster.links[0].inside.latency = 1e3;
             let ratio = cluster.simulate(1).exchange / estimate;
@@ -295,7 +361,8 @@ mod tests {
         for links in Links::gpus() {
             for ranks in [8, 32] {
                 let estimate = links.ring(ranks, 8e6, 1);
-                let cluster = Cluster { node: 8e6, links: vec![links.clone()], ..cluster(ranks, Exchange::Gather) };
+                let cluster =
+                    Cluster { buckets: whole(8e6), links: vec![links.clone()], ..cluster(ranks, Exchange::Gather) };
                 let ratio = cluster.simulate(1).exchange / estimate;
                 assert!((0.98..1.02).contains(&ratio), "{ranks} ranks: {ratio} of {estimate}");
             }
@@ -327,7 +394,7 @@ mod tests {
         };
         for exchange in [Exchange::Gather, Exchange::Nccl, Exchange::Scatter] {
             let least = time(&|_| {}, exchange);
-            assert!(time(&|cluster| cluster.node *= 2.0, exchange) > least);
+            assert!(time(&|cluster| cluster.buckets[0].bytes *= 2.0, exchange) > least);
             assert!(time(&|cluster| cluster.links[0] = Links::tcp(40.0, 1000.0), exchange) > least);
             assert!(time(&|cluster| cluster.links[0] = Links::tcp(20.0, 900.0), exchange) > least);
             assert!(time(&|cluster| cluster.work.compute += 1.0, exchange) > least);
@@ -353,5 +420,81 @@ mod tests {
     fn shards_that_ranks_do_not_share_evenly_send_more_nodes() {
         let cluster = Cluster { shards: 6, ..cluster(4, Exchange::Gather) };
         close(cluster.traffic(), 3.0 * 2.0 * 4e6);
+    }
+
+    /// A node of 4 MB in two buckets, of which the first has `left` of the compute before it.
+    fn two(left: f64, exchange: Exchange, ranks: usize) -> Cluster {
+        let buckets = vec![Bucket { bytes: 3e6, left }, Bucket { bytes: 1e6, left: 0.0 }];
+        Cluster { buckets, ..cluster(ranks, exchange) }
+    }
+
+    #[test]
+    fn a_bucket_is_hidden_whose_exchange_is_shorter_than_what_is_left() {
+        for ranks in [2, 4] {
+            let mut cluster = two(0.5, Exchange::Gather, ranks);
+            // So fast a link that all that is left of the exchange is that of the last bucket.
+            cluster.links = vec![Links::tcp(20.0, 1e5)];
+            let (times, others) = (cluster.simulate(2), (ranks - 1) as f64);
+            close(times.exchange, others * (20.0 + 10.0));
+            // Packing in two launches, and the additions of the last bucket behind the exchange: those of the first are beside it.
+            close(times.compute, 1000.0 + (3.0 + 1.0) + (1.0 + 1.0));
+            let first = others * 4.5 + 1.0;
+            close(times.finish, others * 1.5 + 1.0 + (first - times.exchange).max(0.0) + 5.0 + 10.0);
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_longer_exchange_shows() {
+        for (ranks, left) in [(2, 0.25), (8, 0.25), (8, 0.6)] {
+            let (times, others) = (two(left, Exchange::Gather, ranks).simulate(2), (ranks - 1) as f64);
+            // From the first bucket to the end of compute there is what is left, and the packing of the last bucket.
+            let hidden = 1000.0 * left + 2.0;
+            close(times.exchange, others * (20.0 + 3000.0) - hidden + others * (20.0 + 1000.0));
+            // The first bucket's additions are done meanwhile.
+            close(times.finish, others * 1.5 + 1.0 + 5.0 + 10.0);
+        }
+    }
+
+    #[test]
+    fn buckets_change_no_traffic() {
+        for exchange in [Exchange::Gather, Exchange::Nccl, Exchange::Scatter] {
+            close(two(0.3, exchange, 6).traffic(), cluster(6, exchange).traffic());
+        }
+    }
+
+    /// With latency they may be: each bucket has its own.
+    #[test]
+    fn buckets_without_latency_are_never_slower_than_one() {
+        for exchange in [Exchange::Gather, Exchange::Nccl, Exchange::Scatter] {
+            for (ranks, left, share) in [(2, 0.0, 0.0), (5, 0.1, 0.05), (8, 0.4, 0.0), (16, 0.6, 0.02)] {
+                let time = |mut cluster: Cluster| {
+                    cluster.links = vec![Links::tcp(0.0, 1000.0)];
+                    cluster.work.gap = 0.0;
+                    cluster.spread.share = share;
+                    cluster.simulate(3).step
+                };
+                let (cut, whole) = (time(two(left, exchange, ranks)), time(cluster(ranks, exchange)));
+                assert!(cut <= whole + 1e-6, "{} on {ranks} ranks: {cut} for {whole}", exchange.name());
+                assert!(left == 0.0 || cut < whole - 1.0, "{} on {ranks} ranks: {cut} for {whole}", exchange.name());
+            }
+        }
+    }
+
+    #[test]
+    fn cpus_agree_before_each_bucket() {
+        let mut cluster = two(0.0, Exchange::Gather, 3);
+        let beside = cluster.simulate(2);
+        cluster.work.votes_every = 1;
+        close(cluster.simulate(2).exchange, beside.exchange + 2.0 * 6.0);
+    }
+
+    #[test]
+    fn only_the_last_shard_of_a_rank_is_in_buckets() {
+        let cluster = Cluster { shards: 8, ..two(0.5, Exchange::Gather, 2) };
+        let times = cluster.simulate(1);
+        // Three nodes packed whole, 5 each, and one addition of 7 behind the second; the last one's buckets, 4 and 2, each added twice.
+        close(times.compute, 1000.0 + 15.0 + 7.0 + 6.0 + (2.0 * 4.5 + 1.0) + (2.0 * 1.5 + 1.0));
+        // Of the last of four shards half is left, and the last bucket's packing and additions.
+        close(times.exchange, 3020.0 - (125.0 + 6.0) + 1020.0);
     }
 }

@@ -54,8 +54,10 @@ pub fn trees(messages: &mut Messages<'_>, bytes: f64, begin: &[Job]) -> Vec<Job>
         let mut held: Vec<Vec<Vec<Job>>> = begin.iter().map(|&job| vec![vec![job]; chunks]).collect();
         for &rank in &order {
             let Some(to) = tree.parent(rank) else { continue };
-            for (at, after) in take(&mut held[rank]).iter().enumerate() {
-                let job = messages.send(rank, to, chunk, latency(rank, to), after);
+            for (at, mut after) in take(&mut held[rank]).into_iter().enumerate() {
+                // The receiver has to be there.
+                after.push(begin[to]);
+                let job = messages.send(rank, to, chunk, latency(rank, to), &after);
                 held[to][at].push(job);
             }
         }
@@ -69,7 +71,7 @@ pub fn trees(messages: &mut Messages<'_>, bytes: f64, begin: &[Job]) -> Vec<Job>
             last[rank].extend(held[rank].last().into_iter().flatten());
         }
     }
-    let done = |(rank, last): (usize, &Vec<Job>)| messages.events.job(messages.on.device(rank), 0.0, 0.0, last);
+    let done = |(rank, last): (usize, &Vec<Job>)| messages.events.job(messages.on.communicator(rank), 0.0, 0.0, last);
     last.iter().enumerate().map(done).collect()
 }
 
