@@ -25,8 +25,8 @@ pub struct Links {
     pub between: Link,
     /// The latencies of a hop up or down a tree, inside and between.
     pub tree: [f64; 2],
-    /// The share of the bandwidth that trees reach.
-    pub tree_share: f64,
+    /// The share of the bandwidth that trees reach, from 64 KB on for each doubling of the bytes.
+    pub tree_shares: &'static [f64],
     /// Microseconds before the first byte moves.
     pub base: f64,
     /// What a rank pays for each message that it sends to another host by itself, in microseconds.
@@ -51,18 +51,43 @@ pub const NIC: f64 = 47e3;
 const POST: f64 = 1.0;
 
 /// A protocol of NCCL: the constants of its own cost model, NVIDIA/nccl v2.28, `src/graph/tuning.cc`: `baseLatencies` and
-/// `hwLatencies` of rings and trees, over NVLink and the network, and the share of the bandwidth that is left for data.
+/// `hwLatencies` of rings and trees, over NVLink and the network, and the bandwidth that is left for data, of a GPU's NVLink and
+/// of all cards of a host.
 struct Protocol {
     base: f64,
     ring: [f64; 2],
     tree: [f64; 2],
-    share: f64,
-    /// `treeCorrectionFactor` from 4 to 8 MB.
-    tree_share: f64,
+    bandwidth: [f64; 2],
+    /// `treeCorrectionFactor` from 64 KB to 32 MB.
+    tree_shares: &'static [f64],
 }
 
-const LL128: Protocol = Protocol { base: 14.0, ring: [1.9, 4.0], tree: [1.25, 8.5], share: 0.92, tree_share: 0.8 };
-const SIMPLE: Protocol = Protocol { base: 8.4, ring: [3.4, 14.0], tree: [4.0, 14.0], share: 1.0, tree_share: 0.7 };
+/// All cards of a host.
+const NICS: f64 = NIC * PER_HOST as f64;
+
+/// For few bytes: half of what it sends are flags, and hosts wait for them. The bandwidth is that of trees in a host (`1 / 3.8`; a
+/// ring has up to 141 GB/s), and `llMaxBws` of more than two hosts.
+const LL: Protocol = Protocol {
+    base: 6.8,
+    ring: [0.6, 2.7],
+    tree: [0.6, 5.0],
+    bandwidth: [NVLINK / 3.8, 20.4e3],
+    tree_shares: &[0.6, 0.5, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+};
+const LL128: Protocol = Protocol {
+    base: 14.0,
+    ring: [1.9, 4.0],
+    tree: [1.25, 8.5],
+    bandwidth: [0.92 * NVLINK, 0.92 * NICS],
+    tree_shares: &[0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.8, 0.9, 0.9],
+};
+const SIMPLE: Protocol = Protocol {
+    base: 8.4,
+    ring: [3.4, 14.0],
+    tree: [4.0, 14.0],
+    bandwidth: [NVLINK, NICS],
+    tree_shares: &[0.6, 0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.7],
+};
 
 /// Where the figures of GPUs are from.
 pub const SOURCES: &str = "NVLink: NVIDIA's H200 data sheet, 900 GB/s in both directions, of which NCCL reaches 370 of one direction's 450 \
@@ -70,14 +95,16 @@ pub const SOURCES: &str = "NVLink: NVIDIA's H200 data sheet, 900 GB/s in both di
                            290); latencies: the constants of NCCL's own cost model (NVIDIA/nccl v2.28, src/graph/tuning.cc)";
 
 impl Links {
-    /// H200s in hosts of eight, by the protocols of which NCCL takes the faster one.
-    pub fn gpus() -> [Links; 2] {
-        [LL128, SIMPLE].map(|Protocol { base, ring: [inside, between], tree, share, tree_share }| Links {
+    /// So many H200s in hosts of eight, by the protocols of which NCCL takes the fastest one.
+    pub fn gpus(ranks: usize) -> [Links; 3] {
+        // A ring that leaves its host posts each hop.
+        let least = if ranks > PER_HOST { POST } else { 0.0 };
+        [LL, LL128, SIMPLE].map(|Protocol { base, ring: [inside, between], tree, bandwidth, tree_shares }| Links {
             per_host: PER_HOST,
-            inside: Link { latency: inside, bandwidth: share * NVLINK },
-            between: Link { latency: between, bandwidth: share * NIC * PER_HOST as f64 },
+            inside: Link { latency: inside.max(least), bandwidth: bandwidth[0] },
+            between: Link { latency: between, bandwidth: bandwidth[1] },
             tree,
-            tree_share,
+            tree_shares,
             base,
             overhead: POST,
             piece: f64::INFINITY,
@@ -94,7 +121,7 @@ impl Links {
             inside: link,
             between: link,
             tree: [latency; 2],
-            tree_share: 1.0,
+            tree_shares: &[],
             base: 0.0,
             overhead: 0.0,
             piece,
@@ -108,6 +135,12 @@ impl Links {
     /// The link from a rank to another.
     pub fn link(&self, from: usize, to: usize) -> &Link {
         if self.host(from) == self.host(to) { &self.inside } else { &self.between }
+    }
+
+    /// The share of the bandwidth that trees reach with so many bytes.
+    pub fn tree_share(&self, bytes: f64) -> f64 {
+        let doublings = (bytes / f64::from(64 << 10)).max(1.0).log2() as usize;
+        self.tree_shares.get(doublings).or(self.tree_shares.last()).copied().unwrap_or(1.0)
     }
 
     /// The time of messages of `bytes` that go around the ring `times` times, all hops but one each, without waiting for ranks.
@@ -129,7 +162,7 @@ impl Links {
         let (hosts, within) = (ranks.div_ceil(self.per_host), self.per_host.min(ranks) - 1);
         let up = within as f64 * self.tree[0] + f64::from(hosts.ilog2()) * self.tree[1];
         let link = if hosts > 1 { &self.between } else { &self.inside };
-        self.base + 2.0 * (up + link.busy(bytes) / self.tree_share)
+        self.base + 2.0 * (up + link.busy(bytes) / self.tree_share(bytes))
     }
 }
 
@@ -144,7 +177,7 @@ mod tests {
     fn rings_of_eight_gpus_are_within_15_percent_of_published_times() {
         for (size, published) in PUBLISHED {
             let part = size * f64::from(1 << 20) / 8.0;
-            let time = Links::gpus().iter().map(|links| links.ring(8, part, 2)).fold(f64::INFINITY, f64::min);
+            let time = Links::gpus(8).iter().map(|links| links.ring(8, part, 2)).fold(f64::INFINITY, f64::min);
             assert!((0.85..1.15).contains(&(time / published)), "{size} MiB: {time} for {published} us");
         }
     }

@@ -245,7 +245,7 @@ fn work(args: &ScalingArgs, node: &Node, images: f64) -> Result<(Work, Vec<Bucke
 fn simulated(args: &ScalingArgs, node: &Node, kind: &str, row: &Row) -> Result<(Cluster, Times, f64)> {
     let &Row { ranks, images, exchange } = row;
     let links = match args.over {
-        Over::Gpus => Links::gpus().to_vec(),
+        Over::Gpus => Links::gpus(ranks).to_vec(),
         Over::Tcp => vec![Links::tcp(args.latency_us, args.bandwidth * 1e3)],
     };
     let spread = Spread { share: args.spread / 100.0, seed: 1 };

@@ -345,21 +345,32 @@ mod tests {
 
     #[test]
     fn trees_are_near_the_estimate_of_nccl() {
-        for ranks in [8, 64, 256] {
-            let [links, _] = Links::gpus();
-            let estimate = links.trees(ranks, 8e6);
-            let mut cluster = Cluster { buckets: whole(8e6), links: vec![links], ..cluster(ranks, Exchange::Nccl) };
+        for (ranks, protocol, bytes) in
+            [(8, 1, 8e6), (64, 1, 8e6), (256, 1, 8e6), (8, 0, 1e5), (64, 0, 1e5), (256, 0, 1e5)]
+        {
+            let links = Links::gpus(ranks)[protocol].clone();
+            let estimate = links.trees(ranks, bytes);
+            let mut cluster = Cluster { buckets: whole(bytes), links: vec![links], ..cluster(ranks, Exchange::Nccl) };
             // So slow a ring that it is not taken.
             cluster.links[0].inside.latency = 1e3;
             let ratio = cluster.simulate(1).exchange / estimate;
-            assert!((0.5..1.2).contains(&ratio), "{ranks} ranks: {ratio} of {estimate}");
+            assert!((0.5..1.2).contains(&ratio), "{ranks} ranks, {bytes} bytes: {ratio} of {estimate}");
+        }
+    }
+
+    #[test]
+    fn few_bytes_go_by_another_protocol_than_many() {
+        for (ranks, bytes, base) in [(8, 1.2e5, 6.8), (8, 8e6, 14.0), (1024, 1.2e5, 6.8), (1024, 8e6, 14.0)] {
+            let links = Links::gpus(ranks).to_vec();
+            let cluster = Cluster { links, ..cluster(ranks, Exchange::Nccl) };
+            assert_eq!(cluster.way(bytes, 1).links.base, base, "{ranks} ranks, {bytes} bytes");
         }
     }
 
     #[test]
     fn hosts_of_gpus_have_the_closed_form_of_a_ring() {
-        for links in Links::gpus() {
-            for ranks in [8, 32] {
+        for ranks in [8, 32] {
+            for links in Links::gpus(ranks) {
                 let estimate = links.ring(ranks, 8e6, 1);
                 let cluster =
                     Cluster { buckets: whole(8e6), links: vec![links.clone()], ..cluster(ranks, Exchange::Gather) };

@@ -6,8 +6,9 @@ use std::mem::take;
 use super::events::Job;
 use super::exchange::Messages;
 
-/// Bytes that go on as one.
+/// Bytes that go on as one, and the fewest such parts of a tree's bytes.
 const CHUNK: f64 = 131072.0;
+const FEWEST: f64 = 8.0;
 
 /// Two trees of hosts, half of the bytes by each. A host is a chain of ranks, of which the first one is its node in a binary tree;
 /// the second tree has the hosts the other way round.
@@ -42,9 +43,9 @@ impl Tree {
 /// Chunks go up as soon as the children's are there, and down as soon as the parent has the sum. Returns when each rank has all.
 pub fn trees(messages: &mut Messages<'_>, bytes: f64, begin: &[Job]) -> Vec<Job> {
     let (ranks, links) = (begin.len(), messages.links);
-    let chunks = (bytes / 2.0 / CHUNK).ceil().max(1.0) as usize;
+    let chunks = (bytes / 2.0 / CHUNK).ceil().max(FEWEST) as usize;
     // A slower link is a longer message.
-    let chunk = bytes / 2.0 / chunks as f64 / links.tree_share;
+    let chunk = bytes / 2.0 / chunks as f64 / links.tree_share(bytes);
     let latency = |from: usize, to: usize| links.tree[usize::from(links.host(from) != links.host(to))];
     let mut last: Vec<Vec<Job>> = vec![Vec::new(); ranks];
     for turned in [false, true] {
