@@ -9,7 +9,8 @@ use mlpconv::optim::{Average, OptimizerKind, Sgd};
 use mlpconv::train::{Event, OnNan, Position, Resident, Run, TrainConfig, Trainer, restore};
 use mlpconv::{Cpu, Error, Shape};
 
-use crate::team::{IMAGES, Left, config, fit, images, loaders, on_ranks, trainer, weights};
+use crate::faulty::Faulty;
+use crate::team::{IMAGES, Left, config, division, fit, images, loaders, on_ranks, trainer, weights};
 
 /// Trains on one rank, and on as many as `ranks` says, and compares.
 fn same(config: &TrainConfig, ranks: &[usize]) -> Left {
@@ -68,6 +69,36 @@ fn buckets_change_no_bits() {
             fit(&mut trainer, &config, Some(group), &mut |_| false).unwrap()
         });
         assert!(all.iter().all(|left| *left == one), "{ranks} ranks, buckets of {bucket}");
+    }
+}
+
+/// A bucket is on its way before the convolution that completes it has the gradient of its input.
+#[test]
+fn the_exchange_goes_on_beside_the_way_back() {
+    let config = TrainConfig { shards: 4, ..config() };
+    let images = images(8);
+    let calls = on_ranks(2, |group| {
+        let backend = Faulty::new(Cpu::<f32>::with_threads(1).unwrap(), false);
+        let net = Nin::small(&backend, config.seed).unwrap();
+        let mut trainer = Trainer::new(&backend, net, Sgd::new(&backend), 1).unwrap();
+        trainer.divide(&division(&config), Some(group)).unwrap();
+        let pixels: Vec<f32> = images.images().iter().map(|&grey| f32::from(grey) / 255.0).collect();
+        trainer.step(&pixels, Shape::image(8, 1, 28, 28), images.labels(), 0.1).unwrap();
+        backend.calls()
+    });
+    for calls in calls {
+        let at = |name: &str| {
+            calls.iter().enumerate().filter(|(_, call)| **call == name).map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        let [gathers, completed] = [at("all_gather"), at("complete, before")];
+        let [parameters, inputs] = [at("conv2d parameter"), at("conv2d input")];
+        assert_eq!((gathers.len(), completed.len()), (4, 4));
+        assert!(gathers[3] < completed[0], "all have begun before the first is waited for: {calls:?}");
+        for &gather in &gathers[..3] {
+            let written = parameters.iter().filter(|&&at| at < gather).max().unwrap();
+            assert!(inputs.iter().all(|input| !(*written..gather).contains(input)), "{calls:?}");
+            assert!(inputs.iter().any(|&input| input > gather), "there is a way back to hide behind: {calls:?}");
+        }
     }
 }
 

@@ -40,7 +40,7 @@ impl Steps {
         let mut batch = config.batch_size;
         while batch > 0 {
             // One shard of a batch is in memory at a time, beside the nodes that wait to be added.
-            let (shards, nodes) = order.map_or((1, 0), |order| (order.shards(), nodes(order)));
+            let (shards, nodes) = order.map_or((1, 0), |order| (order.shards(), nodes(order, batches > 0)));
             let summary = summarize(config.preset, net, batch.div_ceil(shards), channels, config.resize)?;
             let step = summary.training_bytes(config.precision, state) + nodes * summary.params() * size_of::<f32>();
             sizes.push((batch, step + batches * summary.input.with_batch(batch).len() * size_of::<f32>()));
@@ -102,12 +102,13 @@ impl Steps {
     }
 }
 
-/// The nodes that a rank has room for: its own, those of all ranks, and the sum.
-fn nodes(order: &Order) -> usize {
+/// The nodes that a rank has room for: its own, those of all ranks, and the sum. What goes over the network of CPUs, and what comes in,
+/// is there once more.
+fn nodes(order: &Order, on_host: bool) -> usize {
     match (order.shards(), order.ranks()) {
         (1, 1) => 0,
         (_, 1) => order.room() + 1,
-        (_, ranks) => order.room() + ranks * order.sent() + 1,
+        (_, ranks) => order.room() + ranks * order.sent() + 1 + if on_host { (1 + ranks) * order.sent() } else { 0 },
     }
 }
 

@@ -44,8 +44,8 @@ struct Faults {
     armed: Option<(&'static str, f32)>,
     /// The kernel at which the process ends.
     fatal: Option<&'static str>,
-    /// The outputs written so far.
-    seen: BTreeSet<&'static str>,
+    /// The kernels that have been called so far, by their outputs, in order.
+    calls: Vec<&'static str>,
 }
 
 impl<B: Backend<Scalar = f32>> Faulty<B> {
@@ -60,7 +60,12 @@ impl<B: Backend<Scalar = f32>> Faulty<B> {
 
     /// The outputs of kernels, by name, that have been written so far.
     pub fn seen(&self) -> Vec<&'static str> {
-        self.faults.lock().unwrap().seen.iter().copied().collect()
+        self.calls().into_iter().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The same, one for each call, in order.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.faults.lock().unwrap().calls.clone()
     }
 
     /// From now on the process ends at this kernel.
@@ -68,9 +73,11 @@ impl<B: Backend<Scalar = f32>> Faulty<B> {
         self.faults.lock().unwrap().fatal = Some(kernel);
     }
 
-    /// Ends the process, if it is to end here.
+    /// Notes a call, and ends the process if it is to end here.
     fn reach(&self, kernel: &'static str) {
-        if self.faults.lock().unwrap().fatal == Some(kernel) {
+        let mut faults = self.faults.lock().unwrap();
+        faults.calls.push(kernel);
+        if faults.fatal == Some(kernel) {
             std::process::abort();
         }
     }
@@ -78,11 +85,7 @@ impl<B: Backend<Scalar = f32>> Faulty<B> {
     /// Replaces the largest element of `buf`, if `output` is to be spoilt. The largest is none that a mask zeroes.
     fn spoil(&self, output: &'static str, buf: &mut B::Buf) -> Result<()> {
         self.reach(output);
-        let armed = {
-            let mut faults = self.faults.lock().unwrap();
-            faults.seen.insert(output);
-            faults.armed
-        };
+        let armed = self.faults.lock().unwrap().armed;
         let Some((_, number)) = armed.filter(|(armed, _)| *armed == output) else { return Ok(()) };
         let mut values = self.inner.download(buf)?;
         let largest = values.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())).expect("a value");
