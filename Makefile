@@ -54,6 +54,8 @@ train-cuda: target/nvcc/installed
 
 # `make test-release` has the sums of cards' tensor cores, as the virtual GPU has them unless it is told otherwise.
 test: export VIRTUAL_GPU_SUMS = ordered
+# One test more than processors: many wait for processes that they have started.
+test: export RUST_TEST_THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: target/nvcc/installed data ptx-check
 	$(CARGO) test --workspace
 

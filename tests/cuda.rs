@@ -190,10 +190,10 @@ fn sgd<B: Backend>(backend: &B) -> Sgd<B> {
 /// lets grow by about a third from step to step.
 #[test]
 fn small_learns_as_on_the_cpu() {
-    let steps = 20;
+    let steps = 14;
     let (want, _) = train(&Cpu::<f32>::new(), sgd(&Cpu::new()), steps);
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    assert!(mean(&want[15..]) < mean(&want[..5]) - 0.02, "there should be something to learn: {want:?}");
+    assert!(mean(&want[steps - 5..]) < mean(&want[..5]) - 0.02, "there should be something to learn: {want:?}");
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         let (got, _) = train(&*cuda, sgd(&*cuda), steps);
@@ -247,7 +247,7 @@ fn train_resident<B: Backend<Scalar = f32>>(
 fn replayed_steps_on_resident_data_have_the_bits_of_steps_from_the_host() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
-        assert!(train_resident(&*cuda, sgd(&*cuda), 7) == train(&*cuda, sgd(&*cuda), 7), "{precision}");
+        assert!(train_resident(&*cuda, sgd(&*cuda), 5) == train(&*cuda, sgd(&*cuda), 5), "{precision}");
     }
 }
 
@@ -257,7 +257,7 @@ fn replayed_steps_of_adamw_have_the_bits_of_steps_from_the_host() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         let adamw = || AdamW::new(&*cuda);
-        assert!(train_resident(&*cuda, adamw(), 7) == train(&*cuda, adamw(), 7), "{precision}");
+        assert!(train_resident(&*cuda, adamw(), 5) == train(&*cuda, adamw(), 5), "{precision}");
     }
 }
 

@@ -12,8 +12,8 @@ use mlpconv::{Backend, Cpu};
 use super::place::{self, Place};
 use super::promise::{kept, tries};
 
-/// The least mean test accuracy of seeds 0 to 2: a point below the measured mean. It was 0.8627; that of eight seeds was 0.8627,
-/// with a standard deviation of 0.003996, from 0.8561 to 0.8706.
+/// The least mean test accuracy of seeds 0 to 2, and of seed 0 in the short form: a point below the measured mean. It was 0.8627; that
+/// of eight seeds was 0.8627, with a standard deviation of 0.003996, from 0.8561 to 0.8706.
 const FLOOR: f64 = 0.8527;
 
 /// The same for three epochs of the recipe of preset `tuned`: its changes of images, smoothing, averages and mirror images. The
@@ -78,13 +78,19 @@ fn accuracy([train, test]: &[Arc<Dataset>; 2], seed: u64) -> f64 {
     last
 }
 
-#[test]
-fn three_seeds_reach_the_floor() {
-    let Some(images) = images() else { return };
-    let all = [0, 1, 2].map(|seed| accuracy(&images, seed));
+/// The mean over three seeds, or in the short form one seed's. Returns it as the figure of what was learned.
+fn mean(of: &str, floor: f64, accuracy: impl Fn(u64) -> f64) -> String {
+    let all: Vec<f64> = (0..tries(1, 3) as u64).map(accuracy).collect();
     let mean = all.iter().sum::<f64>() / all.len() as f64;
-    assert!(mean >= FLOOR, "a mean test accuracy of {mean:.4} ({all:?}), at least {FLOOR} is usual");
-    kept(16, format!("a mean test accuracy of {mean:.4} over three seeds (floor {FLOOR})"));
+    assert!(mean >= floor, "a mean test accuracy of {mean:.4} ({all:?}), at least {floor} is usual");
+    let over = if all.len() == 1 { "with one seed" } else { "over three seeds" };
+    format!("{of}a mean test accuracy of {mean:.4} {over} (floor {floor})")
+}
+
+#[test]
+fn seeds_reach_the_floor() {
+    let Some(images) = images() else { return };
+    kept(16, mean("", FLOOR, |seed| accuracy(&images, seed)));
 }
 
 /// The accuracy of the averaged weights on test images and their mirror images, after three epochs of the recipe.
@@ -113,18 +119,9 @@ fn accuracy_by_recipe([train, test]: &[Arc<Dataset>; 2], seed: u64) -> f64 {
 }
 
 #[test]
-fn three_seeds_of_the_recipe_reach_the_floor() {
+fn seeds_of_the_recipe_reach_the_floor() {
     let Some(images) = images() else { return };
-    let all = [0, 1, 2].map(|seed| accuracy_by_recipe(&images, seed));
-    let mean = all.iter().sum::<f64>() / all.len() as f64;
-    assert!(
-        mean >= FLOOR_OF_RECIPE,
-        "a mean test accuracy of {mean:.4} ({all:?}), at least {FLOOR_OF_RECIPE} is usual"
-    );
-    kept(
-        16,
-        format!("by the recipe of tuned a mean test accuracy of {mean:.4} over three seeds (floor {FLOOR_OF_RECIPE})"),
-    );
+    kept(16, mean("by the recipe of tuned ", FLOOR_OF_RECIPE, |seed| accuracy_by_recipe(&images, seed)));
 }
 
 /// The test accuracy that a run of the program says it has reached.
