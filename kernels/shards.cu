@@ -5,7 +5,7 @@
 //
 // `shard_copy` has the grid of an update (update.cuh). Block: THREADS.
 // `shard_add` adds `len` elements of each node, of which node n begins at `first + n · stride`; all are multiples of four. A thread has
-// the same four elements of all nodes, so that one launch adds a whole tree. Grid: ceil(len / (4 · THREADS)). Block: THREADS.
+// the same four elements of all nodes, so that one launch adds SHARD_ADDITIONS times. Grid: ceil(len / (4 · THREADS)). Block: THREADS.
 // `shard_count`: one block of a warp, of which one thread works. `lost` is null, or a word of managed memory in which the host writes 1
 // once a rank is lost: what was gathered then, and is gathered after that, is not what the ranks have sent.
 #include "update.cuh"

@@ -79,6 +79,11 @@ impl Slot {
         self.needs_grad
     }
 
+    /// Whether the value is a parameter, or has the role of one.
+    pub(crate) fn is_parameter(self) -> bool {
+        self.role == Role::Parameter
+    }
+
     /// Whether both are the same variable of the same tape.
     pub(crate) fn is(self, other: Slot) -> bool {
         self.tape == other.tape && self.id == other.id

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::Group;
 use crate::error::RanksError;
-use crate::system::allocation::reserve;
+use crate::system::allocation::{copied, reserve};
 use crate::{Error, Result};
 
 /// What is to be gathered, and who waits for it.
@@ -26,9 +26,11 @@ impl Gatherer {
     /// [`Error::Config`] where the system grants no thread.
     pub(crate) fn new(group: &Arc<Group>) -> Result<Self> {
         let (jobs, begun) = channel::<Job>();
-        let group = group.clone();
+        // Whoever drops the group ends this rank, whatever is left to be gathered.
+        let group = Arc::downgrade(group);
         let work = move || {
             for (own, waiting) in begun {
+                let Some(group) = group.upgrade() else { return };
                 // Nobody waits any more where training has failed.
                 let _ = waiting.send(gather(&group, &own));
             }
@@ -39,11 +41,15 @@ impl Gatherer {
     }
 
     /// Begins [`Group::all_gather`] of this rank's data.
-    pub(crate) fn begin(&self, own: &[u8]) -> Gathering {
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none for the data.
+    pub(crate) fn begin(&self, own: &[u8]) -> Result<Gathering> {
         let (waiting, done) = channel();
+        let own = copied(own).ok_or_else(|| Error::memory(own.len()))?;
         // A thread that has panicked is found by the wait.
-        let _ = self.jobs.send((own.to_vec(), waiting));
-        Gathering(done)
+        let _ = self.jobs.send((own, waiting));
+        Ok(Gathering(done))
     }
 }
 

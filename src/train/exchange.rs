@@ -90,13 +90,19 @@ impl<B: Backend> Exchange<B> {
         Ok(())
     }
 
-    /// Completes what has begun, and adds it. What `so_far` has failed completes as well, for it uses memory until then.
+    /// Completes what has begun, and adds it. Where `so_far` has failed it completes as well, for it uses memory until then. If the
+    /// others wait for the rest of it, the group fails: they would take what this rank sends next for that.
     ///
     /// # Errors
     /// That of `so_far`; as [`Shards::complete`](crate::ops::shards::Shards::complete).
     pub(super) fn finish(&mut self, backend: &B, own: &mut B::Buf, so_far: Result<()>) -> Result<()> {
         let each = if self.all.is_some() { self.order.sent() } else { 1 };
         let mut begun = std::mem::take(&mut self.begun).into_iter();
+        if let Err(error) = &so_far
+            && (1..each * self.buckets.len()).contains(&begun.len())
+        {
+            self.group.fail(&error.to_string());
+        }
         let mut done = so_far;
         for bucket in self.buckets.iter() {
             let span = self.span(bucket);

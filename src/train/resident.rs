@@ -56,8 +56,7 @@ impl<B: Backend> Resident<B> {
     /// # Errors
     /// As [`Resident::new`].
     pub fn of_share(backend: &B, loader: Loader) -> Result<Self> {
-        let dataset = loader.dataset();
-        let share: usize = (0..loader.steps()).map(|step| loader.own_places(step).len()).sum();
+        let (dataset, share) = (loader.dataset(), loader.own_images());
         let image = dataset.images().len() / dataset.len();
         // There is no empty buffer.
         let (images, labels) = (backend.alloc_bytes((share * image).max(1))?, backend.alloc_bytes(share.max(1))?);

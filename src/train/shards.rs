@@ -17,6 +17,8 @@ use crate::{Backend, Error, Result};
 
 /// The division of a trainer's steps, with the memory that it takes. No buffer moves, because recordings have their addresses.
 pub(super) struct Shards<B: Backend> {
+    /// `None` for a single rank. It goes first where all goes, so that nothing is exchanged any more when the memory goes.
+    exchange: Option<Exchange<B>>,
     order: Arc<Order>,
     layout: Layout,
     /// The parameters of the network, in their order.
@@ -29,8 +31,6 @@ pub(super) struct Shards<B: Backend> {
     words: Meter<B>,
     /// The sum.
     sum: Grads<B>,
-    /// `None` for a single rank.
-    exchange: Option<Exchange<B>>,
 }
 
 /// A shard of a step, as one of the ranks runs it.
@@ -47,7 +47,7 @@ impl<B: Backend> Shards<B> {
     /// Divides the steps that train `net`, over the ranks of `group`, whose devices it joins. The sum goes with the guard of `meter`.
     ///
     /// # Errors
-    /// [`Error::Config`] for no shards, too many, or fewer than ranks; as [`Shards::join`](crate::ops::shards::Shards::join);
+    /// [`Error::Config`] for no shards, too many, or fewer than ranks, and for a network without parameters; as [`Shards::join`](crate::ops::shards::Shards::join);
     /// [`Error::Memory`].
     pub(super) fn new(
         backend: &B,
@@ -59,6 +59,9 @@ impl<B: Backend> Shards<B> {
         let (rank, ranks) = group.map_or((0, 1), |group| (group.rank(), group.ranks()));
         let order = Arc::new(Order::new(division.shards, ranks, rank)?);
         let params: Vec<_> = net.params().into_iter().map(|(_, param)| param).collect();
+        if params.is_empty() {
+            return Err(Error::config("shards", "the network has no parameters, so there is nothing to be divided"));
+        }
         let layout = Layout::new(params.iter().map(|param| param.shape().len()));
         let own = backend.shard_nodes(order.room(), layout.len())?;
         let gradient = |param: &&Param<B>| backend.alloc(Role::Parameter, param.shape().len());

@@ -176,9 +176,10 @@ fn nccl_may_add_by_itself() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let tree = together(1, &task(&folder.path().join("tree"), 3), &[]);
-    let by_itself = Task { nccl: true, ..task(&folder.path().join("nccl"), 3) };
-    let sums = together(3, &by_itself, &[("VIRTUAL_NCCL_ORDER", "ring")]);
+    // Three shards a rank, of which each adds its own first.
+    let tree = together(1, &task(&folder.path().join("tree"), 6), &[]);
+    let by_itself = Task { nccl: true, ..task(&folder.path().join("nccl"), 6) };
+    let sums = together(2, &by_itself, &[("VIRTUAL_NCCL_ORDER", "ring")]);
     let loss = |done: &Done| done.epochs.iter().map(|epoch| f64::from_bits(epoch[0])).collect::<Vec<_>>();
     let close = |a: &f64, b: &f64| (a - b).abs() < 1e-3 * a;
     assert!(loss(&tree).iter().zip(loss(&sums)).all(|(a, b)| close(a, &b)), "{:?} {:?}", loss(&tree), loss(&sums));

@@ -55,6 +55,15 @@ impl Steps {
         self.asked().1 + self.data
     }
 
+    /// The same with a fourth of what a step takes, and the program's spare bytes: the device's working memory is not counted.
+    pub fn with_spare(&self) -> usize {
+        self.spared(self.asked().1) + self.data
+    }
+
+    fn spared(&self, step: usize) -> usize {
+        step + step / 4 + self.spare
+    }
+
     /// Checks that the device has enough memory for a step and the data set, where it can tell how much it has.
     ///
     /// # Errors
@@ -87,10 +96,9 @@ impl Steps {
         too_large(format!("a step of {batch} images finds no {refused} more on {device}; {remedy}"))
     }
 
-    /// The largest size up to `most` that fits `free` bytes with a fourth of what it takes, and the program's spare bytes, left:
-    /// the device's working memory is not counted.
+    /// The largest size up to `most` that fits `free` bytes, with what is [spared](Steps::with_spare).
     fn remedy(&self, free: usize, most: usize) -> String {
-        let fits = |&&(size, needed): &&(usize, usize)| size <= most && needed + needed / 4 + self.spare <= free;
+        let fits = |&&(size, needed): &&(usize, usize)| size <= most && self.spared(needed) <= free;
         match self.sizes.iter().find(fits) {
             Some((size, _)) => format!("--batch-size {size} would fit"),
             None => "not even one image fits; make --resize smaller".into(),

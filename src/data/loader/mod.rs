@@ -150,6 +150,11 @@ impl Loader {
         places.start + own.start..places.start + own.end
     }
 
+    /// The number of images that the share has of an epoch.
+    pub fn own_images(&self) -> usize {
+        (0..self.steps()).map(|step| self.own_places(step).len()).sum()
+    }
+
     /// The same loader with every image changed by `augmentation`.
     ///
     /// # Errors

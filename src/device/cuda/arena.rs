@@ -1,5 +1,6 @@
 //! The arena: device memory that is used again. In its steady state a program asks the driver for no memory. All work goes
-//! through one stream, so a block that is given back may be lent again at once: its next use comes later on the stream.
+//! through one stream, so a block that is given back may be lent again at once: its next use comes later on the stream. (NCCL has a
+//! stream of its own; what it reads and writes is kept until the device's stream has gone on after it.)
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

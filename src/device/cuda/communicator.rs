@@ -177,12 +177,12 @@ impl Communicator {
 
     /// The present end of a stream's work.
     fn event(&self, stream: &CudaStream) -> Result<CudaEvent> {
-        Ok(stream.record_event(None).map_err(CudaError::driver("cuEventRecord"))?)
+        stream.record_event(None).map_err(CudaError::driver("cuEventRecord"))
     }
 
     /// What `stream` gets from now on comes after `event`.
     fn after(&self, stream: &CudaStream, event: &CudaEvent) -> Result<()> {
-        Ok(stream.wait(event).map_err(CudaError::driver("cuStreamWaitEvent"))?)
+        stream.wait(event).map_err(CudaError::driver("cuStreamWaitEvent"))
     }
 
     /// Waits until no call of the host is under way in NCCL. That is not the end of the work on the device.

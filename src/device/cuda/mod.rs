@@ -1,4 +1,4 @@
-//! The CUDA backend: our kernels on one GPU, sequenced on one stream through cudarc.
+//! The CUDA backend: our kernels on one GPU, sequenced on one stream through cudarc. (NCCL's have another: `communicator.rs`.)
 //!
 //! A launch returns before its kernel has run. An error of the kernel surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.

@@ -103,7 +103,7 @@ struct Node<B: Device> {
 
 impl<B: Conv2d> Backward<B> for Node<B> {
     fn parameters(&mut self, backend: &B, grads: &mut Grads<B>) -> Result<bool> {
-        let Some(dy) = grads.take(self.y) else { return Ok(true) };
+        let Some(dy) = grads.take(self.y) else { return Ok(false) };
         let mut dw = grads.open(&self.w.input())?;
         let mut db = self.bias.as_ref().map(|bias| grads.open(&bias.input())).transpose()?.flatten();
         let wanted = Wanted { dw: dw.as_mut().map(|dw| &mut dw.grad), db: db.as_mut().map(|db| &mut db.grad) };
@@ -112,7 +112,8 @@ impl<B: Conv2d> Backward<B> for Node<B> {
         }
         grads.close(dw.into_iter().chain(db))?;
         self.dy = Some(dy);
-        Ok(true)
+        // A parameter that is convolved has a part of its gradient from dgrad.
+        Ok(!self.x.slot.is_parameter())
     }
 
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()> {

@@ -66,7 +66,7 @@ impl<T: Real> Shards for Cpu<T> {
         _all: &mut Buf<T>,
         to: usize,
     ) -> Result<Request> {
-        Ok(Request { gathering: gatherer.begin(bytemuck::cast_slice(&own[from])), to })
+        Ok(Request { gathering: gatherer.begin(bytemuck::cast_slice(&own[from]))?, to })
     }
 
     fn all_reduce(&self, _gatherer: &Gatherer, _nodes: &mut Buf<T>, _part: Range<usize>) -> Result<Request> {

@@ -26,8 +26,9 @@ impl Default for Division {
     }
 }
 
-/// The least elements of a bucket by default, 2 MB. By the figures of `docs/scaling.md` latency is half of the time of so small an
-/// exchange, so smaller ones do not pay; and `d2l` has three, of which the last, a fiftieth, is all that is not hidden.
+/// The least elements of a bucket by default, 2 MB. By the figures of `docs/scaling.md` two to four fifths of the time of so small an
+/// exchange on eight GPUs are latency, so smaller ones do not pay; and `d2l` has three, of which the last, a fiftieth, is all that is
+/// not hidden.
 pub const BUCKET: usize = 1 << 19;
 
 /// How the gradients of ranks are added.

@@ -1,6 +1,6 @@
 //! The images of a run where its device wants them: on the host, in a loader, or on the device.
 
-use mlpconv::data::{Dataset, Loader, Share};
+use mlpconv::data::Loader;
 use mlpconv::train::{Feed, Resident};
 use mlpconv::{Backend, Result};
 
@@ -14,20 +14,36 @@ pub enum Images<B: Backend> {
 }
 
 impl<B: Backend> Images<B> {
-    /// The images of a run's loaders, brought to the device if that prepares its batches. All of them lie there beside the `steps`,
-    /// if they fit; otherwise a rank has its share of the training images there.
+    /// The images of a run's loaders, brought to the device if that prepares its batches and has room for them beside the `steps`: all
+    /// of them, or else what this rank trains on. Where it has not even that, the host prepares the batches.
     ///
     /// # Errors
     /// As [`Resident::new`].
     pub fn of_run([train, test]: [Loader; 2], device: &Choice, backend: &B, steps: &Steps) -> Result<[Self; 2]> {
-        if !device.resident {
-            return Ok([train, test].map(|loader| Images::Host(Box::new(loader))));
-        }
-        let all = steps.needed() + [&train, &test].map(|loader| bytes(loader.dataset())).iter().sum::<usize>();
-        let fits = backend.free_memory()?.is_none_or(|free| all <= free);
-        let of_share = !fits && *train.share() != Share::WHOLE;
-        let train = if of_share { Resident::of_share(backend, train)? } else { Resident::new(backend, train)? };
-        Ok([train, Resident::new(backend, test)?].map(|resident| Images::Device(Box::new(resident))))
+        let mut room = match device.resident {
+            // What the trainer holds already is a part of what its steps take.
+            true => {
+                let free = backend.free_memory()?.unwrap_or(usize::MAX);
+                free.saturating_add(backend.memory().reserved).saturating_sub(steps.with_spare())
+            }
+            false => 0,
+        };
+        let mut place = |loader: Loader| -> Result<Self> {
+            let dataset = loader.dataset();
+            let image = (dataset.images().len() + dataset.labels().len()) / dataset.len();
+            let [all, share] = [dataset.len(), loader.own_images()].map(|images| images * image);
+            let mut takes = |bytes: usize| room.checked_sub(bytes).map(|left| room = left).is_some();
+            Ok(if takes(all) {
+                Images::Device(Box::new(Resident::new(backend, loader)?))
+            } else if takes(share) {
+                Images::Device(Box::new(Resident::of_share(backend, loader)?))
+            } else {
+                Images::Host(Box::new(loader))
+            })
+        };
+        // Of these each rank needs all, so they come first.
+        let test = place(test)?;
+        Ok([place(train)?, test])
     }
 
     pub fn feed(&self) -> Feed<'_, B> {
@@ -36,9 +52,4 @@ impl<B: Backend> Images<B> {
             Images::Device(resident) => (&**resident).into(),
         }
     }
-}
-
-/// The bytes of a data set's images and labels.
-fn bytes(dataset: &Dataset) -> usize {
-    dataset.images().len() + dataset.labels().len()
 }
