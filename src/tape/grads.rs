@@ -39,7 +39,7 @@ impl<B: Device> Grads<B> {
     }
 
     /// The guard of the loss that these are the gradients of, which the update heeds; `None` for those of
-    /// [`Tape::backward_from`].
+    /// [`Tape::backward_from`](super::Tape::backward_from).
     pub fn guard(&self) -> Option<&Guard<B>> {
         self.guard.as_ref()
     }
@@ -49,7 +49,7 @@ impl<B: Device> Grads<B> {
         self.slots[slot.id].take()
     }
 
-    /// The gradient with respect to a leaf made by [`Tape::variable`], in memory order; `None` if the loss does not
+    /// The gradient with respect to a leaf made by [`Tape::variable`](super::Tape::variable), in memory order; `None` if the loss does not
     /// depend on it. Gradients of ops' outputs are not kept: the backward pass consumes them.
     pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
         if var.slot.tape == self.tape { self.slots[var.slot.id].as_ref() } else { None }
