@@ -444,4 +444,53 @@ mod tests {
         let grads = tape.backward_from(&y, seed).unwrap();
         assert_eq!(grads.of(&x).unwrap().to_vec(), [0.0, 5.0, 0.0, 5.0]);
     }
+
+    /// Whether a parameter's gradient was complete, each time that the way back told of gradients.
+    fn completed(
+        param: &Param<Cpu<f32>>,
+        run: impl FnOnce(&mut Tape<Cpu<f32>>) -> Var<Cpu<f32>>,
+    ) -> (Vec<bool>, Grads<Cpu<f32>>) {
+        let cpu = Cpu::<f32>::new();
+        let mut tape = Tape::new(&cpu, Mode::Training { seed: 0, epoch: 0, step: 0 });
+        let y = run(&mut tape);
+        let seed = cpu.upload(Role::Activation, &vec![1.0; y.shape().len()]).unwrap();
+        let mut told = Vec::new();
+        let grads = tape.run_back(&y, seed, &mut |grads| {
+            told.push(grads.is_complete(param));
+            Ok(())
+        });
+        (told, grads.unwrap())
+    }
+
+    #[test]
+    fn a_gradient_is_complete_once_nothing_adds_to_it_any_more() {
+        let cpu = Cpu::<f32>::new();
+        let param = |shape, values: &[f32]| Param::new(&cpu, shape, values).unwrap();
+        let [image, filter] = [Shape::image(1, 1, 2, 2), Shape::weight(1, 1, 1, 1)];
+        let convolve = |tape: &mut Tape<_>, x: &Var<_>, w: &Var<_>| {
+            tape.conv2d(x, Affine { w, bias: None, relu: false }, Window::default()).unwrap()
+        };
+        // The filter of two convolutions: not after the last one's gradients, which come first. Each tells of its filter's gradient
+        // before it has that of its input.
+        let twice = param(filter, &[3.0]);
+        let (told, grads) = completed(&twice, |tape| {
+            let x = cpu.upload(Role::Activation, &[1.0, 2.0, 3.0, 4.0]).unwrap();
+            let x = tape.variable(x, image, Role::Activation).unwrap();
+            let w = tape.param(&twice);
+            let h = convolve(tape, &x, &w);
+            let w = tape.param(&twice);
+            convolve(tape, &h, &w)
+        });
+        assert_eq!(told, [false, false, true, true]);
+        assert_eq!(grads.of_param(&twice).unwrap().to_vec(), [2.0 * 3.0 * 10.0]);
+        // A parameter that is convolved: not before the gradient of the input, which is its own.
+        let convolved = param(image, &[1.0; 4]);
+        let (told, grads) = completed(&convolved, |tape| {
+            let (x, w) = (tape.param(&convolved), param(filter, &[2.0]));
+            let w = tape.param(&w);
+            convolve(tape, &x, &w)
+        });
+        assert_eq!(told, [true]);
+        assert_eq!(grads.of_param(&convolved).unwrap().to_vec(), [2.0; 4]);
+    }
 }
