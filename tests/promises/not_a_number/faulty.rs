@@ -44,7 +44,9 @@ struct Faults {
     armed: Option<(&'static str, f32)>,
     /// The kernel at which the process ends.
     fatal: Option<&'static str>,
-    /// The kernels that have been called so far, by their outputs, in order.
+    /// The outputs written so far.
+    seen: BTreeSet<&'static str>,
+    /// The same and the kernels that are not spoilt, one for each call, in order.
     calls: Vec<&'static str>,
 }
 
@@ -60,10 +62,10 @@ impl<B: Backend<Scalar = f32>> Faulty<B> {
 
     /// The outputs of kernels, by name, that have been written so far.
     pub fn seen(&self) -> Vec<&'static str> {
-        self.calls().into_iter().collect::<BTreeSet<_>>().into_iter().collect()
+        self.faults.lock().unwrap().seen.iter().copied().collect()
     }
 
-    /// The same, one for each call, in order.
+    /// The kernels that have been called so far, by their outputs, one for each call, in order.
     pub fn calls(&self) -> Vec<&'static str> {
         self.faults.lock().unwrap().calls.clone()
     }
@@ -85,7 +87,11 @@ impl<B: Backend<Scalar = f32>> Faulty<B> {
     /// Replaces the largest element of `buf`, if `output` is to be spoilt. The largest is none that a mask zeroes.
     fn spoil(&self, output: &'static str, buf: &mut B::Buf) -> Result<()> {
         self.reach(output);
-        let armed = self.faults.lock().unwrap().armed;
+        let armed = {
+            let mut faults = self.faults.lock().unwrap();
+            faults.seen.insert(output);
+            faults.armed
+        };
         let Some((_, number)) = armed.filter(|(armed, _)| *armed == output) else { return Ok(()) };
         let mut values = self.inner.download(buf)?;
         let largest = values.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())).expect("a value");
