@@ -22,6 +22,8 @@ pub struct Gatherer {
 pub struct Gathering(Receiver<Result<Vec<u8>>>);
 
 impl Gatherer {
+    /// A thread for the gatherings of `group`, which it does not keep.
+    ///
     /// # Errors
     /// [`Error::Config`] where the system grants no thread.
     pub(crate) fn new(group: &Arc<Group>) -> Result<Self> {

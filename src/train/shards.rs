@@ -33,6 +33,14 @@ pub(super) struct Shards<B: Backend> {
     sum: Grads<B>,
 }
 
+/// A step of the whole batch.
+pub(super) struct Step<'a, B: Backend, N> {
+    pub(super) net: &'a N,
+    pub(super) mode: Mode,
+    pub(super) source: &'a Source<'a, B>,
+    pub(super) smoothing: f64,
+}
+
 /// A shard of a step, as one of the ranks runs it.
 struct Leaf<'a> {
     index: usize,
@@ -105,17 +113,14 @@ impl<B: Backend> Shards<B> {
     pub(super) fn gradients(
         &mut self,
         backend: &B,
-        net: &impl Module<B>,
-        mode: Mode,
-        source: &Source<'_, B>,
-        smoothing: f64,
+        step: &Step<'_, B, impl Module<B>>,
         meter: &mut Meter<B>,
     ) -> Result<&Grads<B>> {
-        if !net.params().iter().map(|(_, param)| param.id()).eq(self.params.iter().copied()) {
+        if !step.net.params().iter().map(|(_, param)| param.id()).eq(self.params.iter().copied()) {
             let problem = "the network has other parameters than when the steps were divided; divide them again";
             return Err(Error::config("shards", problem));
         }
-        let batch = source.batch();
+        let batch = step.source.batch();
         if batch == 0 {
             return Err(Error::shape("shards", "a step needs an image at least"));
         }
@@ -124,7 +129,7 @@ impl<B: Backend> Shards<B> {
             let last = index + 1 == order.own().end;
             Leaf { index, place, additions, last }
         });
-        let ran = leaves.try_for_each(|leaf| self.run(backend, net, mode, source, smoothing, &leaf));
+        let ran = leaves.try_for_each(|leaf| self.run(backend, step, &leaf));
         match &mut self.exchange {
             Some(exchange) => exchange.finish(backend, &mut self.own, ran)?,
             None => {
@@ -144,28 +149,22 @@ impl<B: Backend> Shards<B> {
 
     /// Runs a shard. Each bucket of its node is packed and added as soon as the way back has it; those of the last shard go to the
     /// other ranks at once.
-    fn run(
-        &mut self,
-        backend: &B,
-        net: &impl Module<B>,
-        mode: Mode,
-        source: &Source<'_, B>,
-        smoothing: f64,
-        leaf: &Leaf<'_>,
-    ) -> Result<()> {
+    fn run(&mut self, backend: &B, step: &Step<'_, B, impl Module<B>>, leaf: &Leaf<'_>) -> Result<()> {
+        let &Step { net, mode, source, smoothing } = step;
         let Shards { order, layout, whole, own, words, exchange, .. } = self;
         let (node, batch) = (layout.len(), source.batch());
         let mut exchange = exchange.as_mut().filter(|_| leaf.last);
         let buckets = exchange.as_ref().map_or(&*whole, |exchange| exchange.buckets()).clone();
         let mut left = buckets.iter().enumerate().peekable();
-        let mut complete = |own: &mut B::Buf, (number, bucket): (usize, &Bucket)| {
+        // What is packed is added, and goes to the other ranks if nothing more is.
+        let mut hand_on = |own: &mut B::Buf, (number, bucket): (usize, &Bucket)| {
             backend.shard_add(own, bucket.of_nodes(node), leaf.additions)?;
             exchange.as_mut().map_or(Ok(()), |exchange| exchange.begin(backend, number, own))
         };
         let images = order.images(leaf.index, batch);
         if images.is_empty() {
             backend.shard_clear(own, leaf.place * node, node)?;
-            return left.try_for_each(|bucket| complete(own, bucket));
+            return left.try_for_each(|bucket| hand_on(own, bucket));
         }
         let params = net.params();
         let none = |param: usize| {
@@ -188,7 +187,7 @@ impl<B: Backend> Shards<B> {
                     tensors.push((&*sums, leaf.place * node + layout.sums()));
                 }
                 backend.shard_pack(&tensors, own)?;
-                complete(own, (number, bucket))?;
+                hand_on(own, (number, bucket))?;
             }
             Ok(())
         })?;

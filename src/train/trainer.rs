@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gradients::gradients;
 use super::recorded::{Recorded, Work};
-use super::shards::Shards;
+use super::shards::{Shards, Step};
 use super::source::Source;
 use super::{OnNan, Resident};
 use crate::Backend;
@@ -206,7 +206,10 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
         let (backend, smoothing, mode) = (&self.backend, self.label_smoothing, self.mode());
         let whole;
         let grads = match &mut self.shards {
-            Some(shards) => shards.gradients(backend, &self.net, mode, source, smoothing, &mut self.meter)?,
+            Some(shards) => {
+                let step = Step { net: &self.net, mode, source, smoothing };
+                shards.gradients(backend, &step, &mut self.meter)?
+            }
             None => {
                 let (images, tape) = (source.whole(backend)?, Tape::new(backend, mode));
                 whole = gradients(&self.net, tape, images, smoothing, &mut self.meter, &mut |_| Ok(()))?;

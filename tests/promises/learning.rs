@@ -78,8 +78,8 @@ fn accuracy([train, test]: &[Arc<Dataset>; 2], seed: u64) -> f64 {
     last
 }
 
-/// The mean over three seeds, or in the short form one seed's. Returns it as the figure of what was learned.
-fn mean(of: &str, floor: f64, accuracy: impl Fn(u64) -> f64) -> String {
+/// The figure of a mean accuracy over three seeds, in the short form of one seed's, which is at least `floor`.
+fn figure(of: &str, floor: f64, accuracy: impl Fn(u64) -> f64) -> String {
     let all: Vec<f64> = (0..tries(1, 3) as u64).map(accuracy).collect();
     let mean = all.iter().sum::<f64>() / all.len() as f64;
     assert!(mean >= floor, "a mean test accuracy of {mean:.4} ({all:?}), at least {floor} is usual");
@@ -90,7 +90,7 @@ fn mean(of: &str, floor: f64, accuracy: impl Fn(u64) -> f64) -> String {
 #[test]
 fn seeds_reach_the_floor() {
     let Some(images) = images() else { return };
-    kept(16, mean("", FLOOR, |seed| accuracy(&images, seed)));
+    kept(16, figure("", FLOOR, |seed| accuracy(&images, seed)));
 }
 
 /// The accuracy of the averaged weights on test images and their mirror images, after three epochs of the recipe.
@@ -121,7 +121,7 @@ fn accuracy_by_recipe([train, test]: &[Arc<Dataset>; 2], seed: u64) -> f64 {
 #[test]
 fn seeds_of_the_recipe_reach_the_floor() {
     let Some(images) = images() else { return };
-    kept(16, mean("by the recipe of tuned ", FLOOR_OF_RECIPE, |seed| accuracy_by_recipe(&images, seed)));
+    kept(16, figure("by the recipe of tuned ", FLOOR_OF_RECIPE, |seed| accuracy_by_recipe(&images, seed)));
 }
 
 /// The test accuracy that a run of the program says it has reached.

@@ -270,15 +270,15 @@ struct Worker {
 impl Worker {
     /// Sends the batches from `first_step` on, until the epoch ends or the receiver is gone.
     fn run(self, first_step: usize, batches: SyncSender<Batch>) {
-        let Loader { dataset, config, resizer, levels, .. } = &self.loader;
+        let Loader { dataset, resizer, levels, .. } = &self.loader;
         let extents = [dataset.height(), dataset.width(), dataset.channels()];
         let (mut changed, mut resized) = (vec![0; extents.iter().product()], vec![0; self.image]);
         let mut scratch = Vec::new();
-        for (step, whole) in self.order.chunks(config.batch_size).enumerate().skip(first_step) {
-            let own = self.loader.share.images(whole.len());
-            let indices = &whole[own.clone()];
+        for step in first_step..self.loader.steps() {
+            let (places, own) = (self.loader.places(step), self.loader.own_places(step));
+            let indices = &self.order[own.clone()];
             let mut batch = self.batch(step, indices);
-            (batch.first, batch.of) = (own.start, whole.len());
+            (batch.first, batch.of) = (own.start - places.start, places.len());
             for (out, &index) in batch.images.chunks_exact_mut(self.image).zip(indices) {
                 let mut image = dataset.image(index as usize);
                 if let Some(transform) = self.loader.transform(self.epoch, index) {

@@ -38,7 +38,7 @@ pub struct Communicator {
 }
 
 /// An exchange on its way: the event at its end.
-pub struct Joining(CudaEvent);
+pub struct Request(CudaEvent);
 
 /// What the watching threads share with the communicator.
 struct Joined {
@@ -142,7 +142,7 @@ impl Communicator {
     ///
     /// # Errors
     /// [`Error::Ranks`] if a rank was lost before; [`CudaError::Nccl`].
-    pub(crate) fn all_gather(&self, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<Joining> {
+    pub(crate) fn all_gather(&self, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<Request> {
         self.begin("ncclAllGather", |nccl, comm, stream| nccl.all_gather(comm, from, to, len, stream))
     }
 
@@ -150,11 +150,11 @@ impl Communicator {
     ///
     /// # Errors
     /// As [`Communicator::all_gather`].
-    pub(crate) fn all_reduce(&self, at: CUdeviceptr, len: usize) -> Result<Joining> {
+    pub(crate) fn all_reduce(&self, at: CUdeviceptr, len: usize) -> Result<Request> {
         self.begin("ncclAllReduce", |nccl, comm, stream| nccl.all_reduce(comm, at, len, stream))
     }
 
-    fn begin(&self, call: &'static str, work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>) -> Result<Joining> {
+    fn begin(&self, call: &'static str, work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>) -> Result<Request> {
         self.cuda.bind()?;
         self.after(&self.stream, &self.event(&self.cuda.shared.stream)?)?;
         let done = {
@@ -164,14 +164,14 @@ impl Communicator {
         };
         done.map_err(|error| self.reason(error))?;
         self.wait_until_ready(call)?;
-        Ok(Joining(self.event(&self.stream)?))
+        Ok(Request(self.event(&self.stream)?))
     }
 
     /// Has the device's stream go on after an exchange.
     ///
     /// # Errors
     /// [`CudaError::Driver`].
-    pub(crate) fn complete(&self, Joining(event): Joining) -> Result<()> {
+    pub(crate) fn complete(&self, Request(event): Request) -> Result<()> {
         self.after(&self.cuda.shared.stream, &event)
     }
 

@@ -39,7 +39,7 @@ use crate::system::allocation::reserve;
 use crate::{Error, Result};
 pub use architecture::Architecture;
 pub use buf::Buf;
-pub use communicator::{Communicator, Joining};
+pub use communicator::{Communicator, Request};
 pub(crate) use convert::{Destination, Operand};
 pub use download::Later;
 pub use driver::{CudaDevice, devices, driver_version};

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::device::Buffer;
 use crate::device::cuda::nccl::Nccl;
 use crate::device::cuda::tiles::{SGD_ITEMS, SHARD_ADDITIONS};
-use crate::device::cuda::{Args, Buf, Communicator, Cuda, Geometry, Joining};
+use crate::device::cuda::{Args, Buf, Communicator, Cuda, Geometry, Request};
 use crate::ops::update::{Entry, Table};
 use crate::ranks::Group;
 
@@ -44,7 +44,7 @@ impl Cuda {
 impl Shards for Cuda {
     type Communicator = Communicator;
 
-    type Request = Joining;
+    type Request = Request;
 
     const VOTES_EVERY: usize = 8;
 
@@ -98,17 +98,17 @@ impl Shards for Cuda {
         from: Range<usize>,
         all: &mut Buf,
         to: usize,
-    ) -> Result<Joining> {
+    ) -> Result<Request> {
         let (own, all) = (element(self.settled(own)?, from.start), element(self.changed(all)?, to));
         communicator.all_gather(own, all, from.len())
     }
 
-    fn all_reduce(&self, communicator: &Communicator, nodes: &mut Buf, part: Range<usize>) -> Result<Joining> {
+    fn all_reduce(&self, communicator: &Communicator, nodes: &mut Buf, part: Range<usize>) -> Result<Request> {
         communicator.all_reduce(element(self.changed(nodes)?, part.start), part.len())
     }
 
-    fn complete(&self, communicator: &Communicator, joining: Joining, _nodes: &mut Buf) -> Result<()> {
-        communicator.complete(joining)
+    fn complete(&self, communicator: &Communicator, request: Request, _nodes: &mut Buf) -> Result<()> {
+        communicator.complete(request)
     }
 
     fn shard_count(

@@ -163,8 +163,8 @@ pub trait Shards: Device {
     /// `nodes[at .. at + len] = 0`, all multiples of four.
     fn shard_clear(&self, nodes: &mut Self::Buf, at: usize, len: usize) -> Result<()>;
 
-    /// Begins to gather from all ranks: `all[to + rank · len ..][.. len] = own[from ..][.. len]` of that rank. Until it is
-    /// [complete](Shards::complete) the device may go on with all that leaves these elements alone. All ranks begin the same
+    /// Begins to gather from all ranks: `all[to + rank · len ..][.. len] = own[from]` of that rank, by elements, where `len` is
+    /// the length of `from`. Until it is [complete](Shards::complete) the device may go on with all that leaves these elements alone. All ranks begin the same
     /// exchanges in the same order, and complete them in it.
     ///
     /// # Errors
