@@ -84,7 +84,8 @@ pub fn limits(capability: (u32, u32)) -> Limits {
 
 impl Driver {
     pub fn limits(&self) -> Limits {
-        limits(self.settings.compute_capability)
+        let limits = limits(self.settings.compute_capability);
+        Limits { sms: self.settings.multiprocessors.unwrap_or(limits.sms), ..limits }
     }
 }
 

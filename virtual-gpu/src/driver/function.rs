@@ -14,7 +14,8 @@ const MAX_DYNAMIC_SHARED: i32 = 8;
 const CARVEOUT: i32 = 9;
 
 impl Function {
-    /// The registers of a thread. PTX registers are unlimited; a compiler would fit them into 255 and spill the rest.
+    /// The registers of a thread. PTX registers are unlimited; a compiler would fit them into 255, or into what the kernel's bounds
+    /// leave, and spill the rest.
     pub fn registers(&self) -> usize {
         self.kernel.registers().clamp(16, 255)
     }

@@ -8,7 +8,8 @@
 //! - shared memory: a block takes its static and dynamic bytes and the bytes that the system reserves, rounded up to
 //!   128.
 //!
-//! The registers are those of the PTX, more than a compiler would allocate. The result is a lower bound for a card's.
+//! The registers are those of the PTX, more than a compiler would allocate, within the kernel's bounds (`.maxntid`,
+//! `.minnctapersm`). The result is a lower bound for a card's.
 
 use super::abi::{Handle, Out, SharedForBlock};
 use super::boundary::{Outcome, within};

@@ -12,6 +12,8 @@ pub struct Settings {
     pub memory: usize,
     pub counts: Option<(PathBuf, File)>,
     pub devices: usize,
+    /// Of each device; `None`: as many as a GPU of its compute capability has.
+    pub multiprocessors: Option<usize>,
 }
 
 /// The most devices that a process may have.
@@ -46,6 +48,11 @@ fn version(text: &str) -> Option<i32> {
         Some((major, minor)) => Some(major.parse::<u16>().ok()? as i32 * 1000 + minor.parse::<u8>().ok()? as i32 * 10),
         None => text.parse().ok().filter(|number| (1000..100_000).contains(number)),
     }
+}
+
+/// Parses a number of multiprocessors.
+fn multiprocessors(text: &str) -> Option<Option<usize>> {
+    text.trim().parse().ok().filter(|count| (1..=1024).contains(count)).map(Some)
 }
 
 fn devices(text: &str) -> Option<usize> {
@@ -87,6 +94,7 @@ impl Settings {
             memory: read("VIRTUAL_GPU_MEMORY", 8 << 30, bytes)?,
             counts,
             devices: read("VIRTUAL_GPU_DEVICES", 1, devices)?,
+            multiprocessors: read("VIRTUAL_GPU_MULTIPROCESSORS", None, multiprocessors)?,
         })
     }
 }
@@ -132,6 +140,7 @@ mod tests {
         assert_eq!(version("12.4"), Some(12040));
         assert_eq!(version("12040"), Some(12040));
         assert_eq!(version("four"), None);
+        assert_eq!([" 1", "0", "1025", "all"].map(multiprocessors), [Some(Some(1)), None, None, None]);
         assert_eq!(["1", " 8 ", "0", "9", "-1", "two"].map(devices), [Some(1), Some(8), None, None, None, None]);
     }
 

@@ -229,14 +229,18 @@ impl Machine {
             // Otherwise ptxas does not know how many registers a block has, and ignores `setmaxnreg`.
             let bounds = function.max_threads.zip(function.min_blocks).zip(decoded.program.most_registers);
             decoded.program.entry_registers =
-                bounds.map(|((threads, blocks), most)| entry_registers(most, threads as u32, blocks as u32));
+                bounds.map(|((threads, blocks), most)| entry_registers(most, threads, blocks));
+            // A compiler keeps to the bounds.
+            let blocks = function.min_blocks.unwrap_or(1);
+            let within = |threads| entry_registers(u32::MAX, threads, blocks) as usize;
+            let registers = function.max_threads.map_or(usize::MAX, within).min(decoded.registers);
             if function.entry {
                 module.kernels.push(Arc::new(Kernel {
                     name: function.name.clone(),
                     params: decoded.params,
                     static_shared: decoded.static_shared,
                     local_bytes: decoded.local_bytes,
-                    registers: decoded.registers,
+                    registers,
                     max_threads: function.max_threads.unwrap_or(1024).min(1024),
                     program: decoded.program,
                     files: files.clone(),

@@ -10,12 +10,13 @@ use super::trap::TrapKind;
 use super::warp::{State, Wait, Warp};
 
 /// The registers of a multiprocessor.
-const ALL: u32 = 65536;
+const ALL: u64 = 65536;
 
 /// The registers of a thread at the start, of a kernel of at most `threads` threads of which `blocks` blocks shall fit, whose largest
 /// `setmaxnreg` is of `most`.
-pub(super) fn entry_registers(most: u32, threads: u32, blocks: u32) -> u32 {
-    most.min(ALL / (threads * blocks).max(1) / 8 * 8)
+pub(super) fn entry_registers(most: u32, threads: usize, blocks: u64) -> u32 {
+    let share = ALL / (threads as u64).saturating_mul(blocks).max(1) / 8 * 8;
+    most.min(share as u32)
 }
 
 /// The registers that a block has beyond those that its threads hold.

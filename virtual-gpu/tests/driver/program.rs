@@ -107,5 +107,6 @@ fn environment_variables_are_obeyed_and_invalid_values_fail() {
     fails("VIRTUAL_GPU_MEMORY", "4K", "OUT_OF_MEMORY");
     fails("VIRTUAL_GPU_SM", "ampere", "VIRTUAL_GPU_SM=ampere is not a valid value");
     fails("VIRTUAL_GPU_DEVICES", "9", "VIRTUAL_GPU_DEVICES=9 is not a valid value");
+    fails("VIRTUAL_GPU_MULTIPROCESSORS", "0", "VIRTUAL_GPU_MULTIPROCESSORS=0 is not a valid value");
     fails("VIRTUAL_GPU_CHECKS", "maybe", "VIRTUAL_GPU_CHECKS=maybe is not a valid value");
 }
