@@ -11,7 +11,7 @@ use mlpconv::{Cpu, Error};
 use tempfile::TempDir;
 
 fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(format!("{}/tests/fixtures/pytorch/{name}.pt", env!("CARGO_MANIFEST_DIR")))
+    PathBuf::from(format!("tests/fixtures/pytorch/{name}.pt"))
 }
 
 /// Those that hold a state dict, with the entry that it is under and the types of weights and bias.

@@ -16,7 +16,7 @@ fn network(backend: &Cpu<f32>) -> Sequential<Cpu<f32>> {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(format!("{}/tests/fixtures/weights/{name}.safetensors", env!("CARGO_MANIFEST_DIR")))
+    PathBuf::from(format!("tests/fixtures/weights/{name}.safetensors"))
 }
 
 fn values(net: &Sequential<Cpu<f32>>) -> HashMap<String, Vec<f32>> {

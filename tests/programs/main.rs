@@ -97,6 +97,11 @@ mod looks;
 
 /// Exercises whose answers are counts and measurements.
 mod exercises_by_count;
+
+/// The script of a day with a GPU.
+#[cfg(unix)]
+mod day;
+
 /// The READMEs' commands. They need pictures and kernels.
 #[cfg(all(feature = "images", feature = "cuda", feature = "onnx"))]
 mod readme;
