@@ -16,8 +16,9 @@
 // In aligned dgrad each tap has whole tiles of k, filled up with zeros.
 // y and mask are `Rectified` and `MaskedBy` of `signs.cuh`.
 // Memory: x, y, dx, dy NHWC and w KRSC in Storage; bias, dw, db in float. TILE is one of `src/device/cuda/tiles.rs`:
-// MxN, and `_any` for extents that are no multiples of VECTOR. Grid: tiles of m times tiles of n, the latter inner (where
-// the sum is split, y = splits). Block: the tile's warps, in wgrad WGRAD_GROUPS times as many (y = groups).
+// MxN, and `_any` for extents that are no multiples of VECTOR; tall ones have fprop and dgrad alone. Grid: tiles of m times
+// tiles of n, the latter inner (where the sum is split, y = splits). Block: the tile's warps, in wgrad WGRAD_GROUPS times as many
+// (y = groups).
 // `gemm/gemm.cuh` explains the GEMM.
 #include "gemm/convolution.cuh"
 #include "gemm/gemm.cuh"
@@ -98,25 +99,28 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
                        [&](float *dw) { return AddToFilter{g, dw, split.accumulate_dw, g.k, g.taps}; });
 }
 
-#define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
+#define ROWS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                              \
     using Tile_##NAME = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED>;                                                   \
     static_assert(Tile_##NAME::SHARED_BYTES == SHARED, "launches and kernels agree");                                  \
-    static_assert(BLOCKS % WGRAD_GROUPS == 0, "groups in place of blocks");                                            \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_fprop_##NAME(Rectified y, const Storage *x, const Storage *w, const float *bias, int relu,              \
                             const __grid_constant__ Convolution g) {                                                   \
         fprop<Tile_##NAME>(x, w, g, 0, (g.taps + TILE_K - 1) / TILE_K, Activate{y, bias, relu, g.pixels, g.k});        \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
+        conv2d_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, MaskedBy mask, int accumulate,           \
+                            const __grid_constant__ Convolution g) {                                                   \
+        dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, g);                                                            \
+    }
+
+#define KERNELS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                           \
+    ROWS(M, N, WARP_M, WARP_N, STAGES, BLOCKS, ALIGNED, SHARED, NAME)                                                  \
+    static_assert(BLOCKS % WGRAD_GROUPS == 0, "groups in place of blocks");                                            \
+    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
         conv2d_fprop_parts_##NAME(float *parts, const __grid_constant__ Split split, const Storage *x,                 \
                                   const Storage *w, const __grid_constant__ Convolution g) {                           \
         using T = Tile_##NAME;                                                                                         \
         fprop<T>(x, w, g, split.begin<T>(), split.count<T>(g.taps), Add{split.part(parts), 0, g.pixels, g.k});         \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK, BLOCKS)                                           \
-        conv2d_dgrad_##NAME(Storage *dx, const Storage *dy, const Storage *w, MaskedBy mask, int accumulate,           \
-                            const __grid_constant__ Convolution g) {                                                   \
-        dgrad<Tile_##NAME>(dx, dy, w, mask, accumulate, g);                                                            \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(Tile_##NAME::BLOCK * WGRAD_GROUPS, BLOCKS / WGRAD_GROUPS)             \
         conv2d_wgrad_##NAME(const __grid_constant__ GradientSplit split, const Storage *x, const Storage *dy,          \
@@ -128,6 +132,7 @@ __device__ __forceinline__ void wgrad(const GradientSplit &split, const Storage 
 FP32_TILES(KERNELS)
 #else
 MMA_TILES(KERNELS)
+TALL_TILES(ROWS)
 #endif
 
 // Space-to-depth: a strided convolution of few channels becomes one of stride 1 over blocks of stride x stride pixels, whose

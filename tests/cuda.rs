@@ -7,7 +7,8 @@ mod gpu;
 use std::sync::Arc;
 
 use mlpconv::data::{Dataset, Flip, Loader, LoaderConfig, Order};
-use mlpconv::device::{Real, Role};
+use mlpconv::device::cuda::Occupancy;
+use mlpconv::device::{Real, Role, StepScalars};
 use mlpconv::nn::{Module, Nin, Summary};
 use mlpconv::ops::adamw::{self, AdamWStep};
 use mlpconv::ops::cross_entropy::Meter;
@@ -383,6 +384,32 @@ fn a_recipe_has_the_same_bits_replayed_and_from_the_host() {
 fn own(precision: Precision) -> Option<Cuda> {
     drop(gpu::gpu(precision)?);
     Some(Cuda::new(0, precision).unwrap())
+}
+
+/// By shared memory: the registers, a compiler divides for as many blocks as a kernel is declared with. On a card, by both.
+#[test]
+fn as_many_blocks_of_a_kernel_fit_as_launches_count_on() {
+    for precision in Precision::ALL {
+        let Some(gpu) = gpu::gpu(precision) else { return };
+        let kernels = gpu.occupancy().unwrap();
+        assert!(kernels.iter().any(|kernel| kernel.kernel == "conv2d_fprop_128x128"), "{precision}");
+        for Occupancy { kernel, fit, assumed } in kernels {
+            assert!(fit >= assumed, "{precision}: {fit} blocks of {kernel} fit, {assumed} are counted on");
+        }
+    }
+}
+
+#[test]
+fn an_upload_is_not_recorded() {
+    let Some(cuda) = own(Precision::Tf32) else { return };
+    let scalars = StepScalars::default();
+    let refused = cuda.record(&scalars, &mut || cuda.upload(Role::Activation, &[1.0; 8]).map(drop)).err().unwrap();
+    assert!(refused.to_string().contains("upload before the recording begins"), "{refused}");
+    // Nothing of it is left: as many uploads as there are pieces, and more.
+    for value in [1.0, 2.0, 3.0, 4.0, 5.0] {
+        let buf = cuda.upload(Role::Activation, &[value; 8]).unwrap();
+        assert_eq!(cuda.download(&buf).unwrap(), [value; 8]);
+    }
 }
 
 #[test]

@@ -307,7 +307,7 @@ struct PatchColumns {
         int r, s, c;
         bool inside;
     };
-    __device__ bool whole() const { return false; }
+    __device__ bool whole() const { return g.c % VECTOR == 0; }
     __device__ void prepare() {
         if constexpr (ALIGNED) {
             int base, top, left;
@@ -322,11 +322,19 @@ struct PatchColumns {
         }
     }
     __device__ const Storage *chunk(int i, bool &inside) const {
-        const int lane = threadIdx.x / Layout::CHUNKS + i * Layout::PER_PASS;
-        const int corner = __shfl_sync(0xffffffff, this->corner, lane);
-        const int start = __shfl_sync(0xffffffff, this->start, lane);
-        inside = this->inside((corner >> 16) + (tap >> 16), static_cast<short>(corner) + (tap & 0xffff));
-        return x + (start + step);
+        if constexpr (ALIGNED) {
+            const int lane = threadIdx.x / Layout::CHUNKS + i * Layout::PER_PASS;
+            const int corner = __shfl_sync(0xffffffff, this->corner, lane);
+            const int start = __shfl_sync(0xffffffff, this->start, lane);
+            inside = this->inside((corner >> 16) + (tap >> 16), static_cast<short>(corner) + (tap & 0xffff));
+            return x + (start + step);
+        } else {
+            // Where channels are whole chunks, a chunk lies within a tap.
+            const Column at = column(0);
+            const int h = top[i] + at.r, w = left[i] + at.s;
+            inside = at.inside && pixel + i * Layout::PER_PASS < end && this->inside(h, w);
+            return x + (((base[i] + h) * g.w + w) * g.c + at.c);
+        }
     }
 
     __device__ Column column(int e) const {

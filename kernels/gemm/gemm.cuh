@@ -24,8 +24,9 @@
 //    used often enough. The first fragments of the next tile are read before the last step of this one is multiplied.
 // 6. The epilogue adds the bias in registers and sends the results through shared memory to global memory.
 //
-// The `_any` kernels, for channels that are no multiple of VECTOR, read single elements of the next tile to registers
-// while they multiply, and then store chunks as the others do.
+// The `_any` kernels, for channels that are no multiple of VECTOR, read the next tile to registers while they multiply, and then
+// store chunks as the others do. They read single elements; of weights, matrices and wgrad's patches whose own channels are
+// whole chunks, they read chunks.
 //
 // wgrad's blocks have two groups of warps (sliced K). A multiprocessor needs two blocks' warps to be busy, and each of two
 // blocks would leave a part of 128 x 128 floats; so one block has the warps of two. Each group has stages and sums of its

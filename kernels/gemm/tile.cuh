@@ -1,8 +1,8 @@
 // The tile of a block: its extents, and the layout of an operand's tile in shared memory.
 //
-// `src/device/cuda/tiles.rs` lists the tiles. Each entry becomes kernels of all passes, so a new tile, of another M x N, is one
-// line there. `tile` in `src/device/cuda/gemm.rs` chooses by the number of columns; `wgrad_splits` and `fprop_splits` split
-// K. These limits bind a tile:
+// `src/device/cuda/tiles.rs` lists the tiles. Each entry becomes kernels of all passes (a tall one of fprop and dgrad), so a new
+// tile, of another M x N, is one line there. `tile` in `src/device/cuda/gemm.rs` chooses by the number of columns, and `tall`
+// one of twice the rows for long sums; `wgrad_splits` and `fprop_splits` split K. These limits bind a tile:
 //
 // * Registers. 128 threads of 64 x 64 results have 128 registers for sums and 64 for two steps' fragments. 255 is the
 //   most that a thread has, and it lets two blocks share a multiprocessor, or leaves room for one of wgrad's blocks of
@@ -12,7 +12,7 @@
 //   it asks for: there is room for 48 KiB twice, or for wgrad's two groups together once.
 // * Waste. A tile computes all its columns: 96 suit 96, 192 and 288 channels, 128 suit 256 and 384, 32 suit ten classes.
 // * Shared memory's bandwidth. A warp's tile of w_m x w_n reads w_m + w_n lines for w_m · w_n products, so smaller ones are
-//   bound by shared memory.
+//   bound by shared memory. Copies write m + n lines there for m · n products, and ask as much of the second-level cache.
 #pragma once
 
 #include "memory.cuh"
@@ -23,7 +23,7 @@ static_assert(TILE_BYTES == 64, "a line of K-major tiles is four chunks");
 
 // A block computes M x N of the product, each of its warps WARP_M x WARP_N. STAGES tiles of both operands are in shared
 // memory. An ALIGNED tile is copied in 16-byte chunks, and all extents along memory have to be multiples of a chunk. A
-// tile that is not aligned takes any extents, element by element.
+// tile that is not aligned takes any extents.
 //
 // A block may have GROUPS of BLOCK threads each (threadIdx.y; sliced K). A group has stages and sums of its own and multiplies
 // its own tiles of k. In the end the groups' sums are added up.
@@ -70,7 +70,7 @@ struct Layout {
     // Lines that all threads copy in a pass: a power of two, so that the swizzle is the same in all lines of a thread.
     static constexpr int per_pass() {
         int lines = 1;
-        while (2 * lines * CHUNKS <= BLOCK && 2 * lines <= LINES) lines *= 2;
+        while (2 * lines * CHUNKS <= BLOCK && LINES % (2 * lines) == 0) lines *= 2;
         return lines;
     }
     static constexpr int PER_PASS = per_pass();

@@ -7,8 +7,9 @@ use std::{env, fs};
 use super::plan::Kernel;
 use super::{Nin, Plan, layers};
 use crate::device::Precision;
+use crate::device::cuda::Limits;
 use crate::device::cuda::gemm::{
-    Product, SplitRule, division, fprop_splits, geometry, tile, wgrad_splits, whole_vectors,
+    Product, SplitRule, division, fprop_splits, geometry, tall, tile, tile_k, wgrad_splits, whole_vectors,
 };
 use crate::device::cuda::tiles::Tile;
 use crate::ops::conv2d::gemm_of;
@@ -21,21 +22,18 @@ const HEAD: &str = "\
 # What the rules choose
 
 Tiles of the network's convolutions at 224×224, without the pixels that no pool reads, and how wgrad's sums over pixels and
-fprop's over taps and channels are divided: by `tile`, `wgrad_splits` and `fprop_splits` of `src/device/cuda/gemm.rs` for 132
+fprop's over taps and channels are divided: by `tile`, `tall`, `wgrad_splits` and `fprop_splits` of `src/device/cuda/gemm.rs` for 132
 multiprocessors, as an H200 has. Written by `make choices`; a test holds the rules to it. It is arithmetic on extents: nothing
 here was timed.
 
 * **blocks**: tiles of the product, times splits. **waves**: blocks over those that run at once (tiles have a fixed number for
-  each multiprocessor, 2 or 4, of wgrad's larger blocks half as many). A last wave that is not full leaves multiprocessors idle.
+  each multiprocessor, 2 or 4, of wgrad's larger blocks and of tall ones half as many). A last wave that is not full leaves multiprocessors idle.
 * **useful**: rows, columns and steps of the sum that are the problem's, of those that the blocks compute.
 * **parts**: MB of partial results; wgrad's are read by the update, fprop's by the kernel that adds them up.
 
 The first convolution is listed as the 3×3 over blocks of 4×4 pixels that it is run as, with the 11×11 taps of its gradient. Not listed are the
 kernels that take the place of some of these: the fused first block (bf16), the 1×1 convolutions that pool, and the pair of 10 channels.
 ";
-
-/// Multiprocessors of an H200.
-const MULTIPROCESSORS: usize = 132;
 
 /// The convolutions of d2l's network by its plan without fusion; of consecutive equal ones, one.
 fn convolutions(batch: usize) -> Vec<ConvShape> {
@@ -65,32 +63,37 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
     let run = gemm_of(precision, of);
     let ConvShape { c, k, .. } = run;
     // Whether both operands are read in 16-byte accesses, and the elements of k in a tile.
-    let (both, step) = (whole_vectors(precision, &[c, k]), if precision == Precision::Bf16 { 32 } else { 16 });
-    let plain = |aligned, m, n, k: usize| {
-        let (tile, product) = (*tile(precision, aligned, n), Product { m, n, k });
-        let blocks = geometry(&tile, m, n, 1).grid[0];
-        Choice { tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
+    let (both, step, gpu) = (whole_vectors(precision, &[c, k]), tile_k(precision), Limits::h200(precision));
+    let plain = |tile: &Tile, product: Product| {
+        let Product { m, n, k } = product;
+        let blocks = geometry(tile, m, n, 1).grid[0];
+        Choice { tile: *tile, product, blocks, splits: 1, depth: k.next_multiple_of(step), parts: 0 }
     };
     let divided = |rule: SplitRule, tile: Tile, product: Product, len: usize| {
         let blocks = geometry(&tile, product.m, product.n, 1).grid[0];
-        let splits = division(rule, precision, &tile, product, len, MULTIPROCESSORS);
+        let splits = division(rule, &gpu, &tile, product, len);
         let parts = if splits.count > 1 { splits.count * len.next_multiple_of(4) * size_of::<f32>() } else { 0 };
         Choice { tile, product, blocks, splits: splits.count, depth: splits.tiles * tile.groups * step, parts }
     };
     match pass {
-        "fprop" if run.is_gemm() => plain(whole_vectors(precision, &[c]), run.pixels(), k, c),
+        "fprop" if run.is_gemm() => {
+            plain(tile(precision, whole_vectors(precision, &[c]), k), Product { m: run.pixels(), n: k, k: c })
+        }
         "fprop" => {
             let product = Product { m: run.pixels(), n: k, k: run.taps() };
             // K is split as for the uncropped output.
             let whole = Product { m: of.whole().pixels(), ..product };
-            let tile = *tile(precision, whole_vectors(precision, &[c]), k);
-            let choice = divided(fprop_splits, tile, whole, whole.m * k);
+            let tile = tile(precision, whole_vectors(precision, &[c]), k);
+            let choice = divided(fprop_splits, *tile, whole, whole.m * k);
             let part = if choice.splits > 1 { (product.m * k).next_multiple_of(4) * size_of::<f32>() } else { 0 };
-            let blocks = geometry(&choice.tile, product.m, product.n, 1).grid[0];
-            Choice { product, blocks, parts: choice.splits * part, ..choice }
+            let tile = if choice.splits == 1 { tall(tile, product, &gpu) } else { tile };
+            let blocks = geometry(tile, product.m, product.n, 1).grid[0];
+            Choice { tile: *tile, product, blocks, parts: choice.splits * part, ..choice }
         }
         "dgrad" => {
-            let choice = plain(both, of.n * of.h * of.w, c, run.r * run.s * k);
+            let product = Product { m: of.n * of.h * of.w, n: c, k: run.r * run.s * k };
+            let tile = tile(precision, both, c);
+            let choice = plain(if run.is_gemm() { tile } else { tall(tile, product, &gpu) }, product);
             // Whole tiles for each tap.
             if both { Choice { depth: run.r * run.s * k.next_multiple_of(step), ..choice } } else { choice }
         }
@@ -121,7 +124,8 @@ fn report() -> String {
                 for pass in passes.iter().filter(|pass| layer > 0 || **pass != "dgrad") {
                     let Choice { tile, product, blocks, splits, depth, parts } = choose(precision, pass, of);
                     let Product { m, n, k } = product;
-                    let waves = (blocks * splits) as f64 / (tile.blocks * MULTIPROCESSORS) as f64;
+                    let waves =
+                        (blocks * splits) as f64 / (tile.blocks * Limits::h200(precision).multiprocessors) as f64;
                     let computed = (blocks * tile.m * tile.n) as f64 * (splits * depth) as f64;
                     let useful = 100.0 * m as f64 * n as f64 * k as f64 / computed;
                     let splits = if *pass == "wgrad" || splits > 1 { format!(" × {splits}") } else { String::new() };

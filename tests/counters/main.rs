@@ -39,7 +39,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::tiles::{FP32_TILES, MMA_TILES, Tile};
+use mlpconv::device::cuda::tiles::{FP32_TILES, MMA_TILES, TALL_TILES, Tile};
 use mlpconv::device::cuda::{Architecture, Unit, missing, units};
 use serde_json::Value;
 
@@ -199,7 +199,8 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     let (op, rest) = kernel.split_once('_').unwrap();
     let tile = rest.strip_prefix(pass).and_then(|name| name.strip_prefix('_')).expect("the launches' order");
     let tile = tile.trim_start_matches("parts_");
-    let tile = tiles(precision).iter().find(|known| known.name() == tile).expect("a tile of the table");
+    let tile = tiles(precision).iter().chain(&TALL_TILES).find(|known| known.name() == tile);
+    let tile = tile.expect("a tile of the table");
     let grid = grid(launch);
     let g = &layer.shape;
     let pool = layer.pool();

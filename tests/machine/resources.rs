@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use mlpconv::Precision;
 use mlpconv::device::cuda::Unit;
-use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES};
+use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES, TALL_TILES};
 
 use crate::gpus::{GPUS, Gpu};
 use crate::occupancy::occupancy;
@@ -104,7 +104,7 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     }
     let tiles = if precision == Precision::Fp32 { &FP32_TILES[..] } else { &MMA_TILES[..] };
     let gemm = kernel.starts_with("conv2d_") || kernel.starts_with("pointwise_");
-    let tile = tiles.iter().find(|tile| gemm && kernel.ends_with(&format!("_{}", tile.name())));
+    let tile = tiles.iter().chain(&TALL_TILES).find(|tile| gemm && kernel.ends_with(&format!("_{}", tile.name())));
     tile.map_or(0, |tile| if kernel.contains("_wgrad_") { tile.grouped().shared() } else { tile.shared() })
 }
 

@@ -18,6 +18,9 @@ on_every_backend!(
 
 const LENS: [usize; 6] = [1, 2, 7, 256, 257, 70_001];
 
+/// Uploaded to a GPU in five pieces, or in three of bf16.
+const LONG: usize = (1 << 20) + 1;
+
 /// Numbers to upload, awkward ones first: ties of bf16 and TF32, signed zero, infinity, NaN, and magnitudes near the ends of the
 /// range.
 fn numbers(len: usize) -> Vec<f64> {
@@ -48,7 +51,7 @@ fn expect<B: Backend>(backend: &B, buf: &B::Buf, want: impl Iterator<Item = f64>
 }
 
 fn numbers_come_back<B: Backend>(backend: &B, arithmetic: Arithmetic) {
-    for len in LENS {
+    for len in LENS.into_iter().chain([LONG]) {
         let values = numbers(len);
         for role in [Role::Activation, Role::Parameter] {
             let stored = |value: f64| if role == Role::Activation { arithmetic.stored(value) } else { value };

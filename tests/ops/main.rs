@@ -78,6 +78,9 @@ mod rounded;
 mod signs;
 /// The table of cases.
 mod table;
+/// Tiles of twice the rows, for many rows and long sums.
+#[cfg(feature = "cuda")]
+mod tall;
 /// Gradients at kinks: ties of a maximum, and zero of a ReLU.
 mod ties;
 /// The optimisers' rules.

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::{env, fs, thread};
 
 use mlpconv::device::Role;
+use mlpconv::device::cuda::tiles::TALL_TILES;
 use mlpconv::device::cuda::units;
 use mlpconv::rng::{Purpose, Stream, StreamRng};
 use mlpconv::shape::Window;
@@ -84,7 +85,9 @@ fn in_a_process(precision: Precision) {
         let launched: BTreeSet<&str> = kernel.collect();
         let two_types = precision != Precision::Fp32;
         let missed = kernels.difference(&launched).filter(|kernel| two_types || !BETWEEN_TYPES.contains(kernel));
-        let missed: Vec<_> = missed.collect();
+        // Those for more rows than a random shape has: `tall.rs` launches them.
+        let tall = TALL_TILES.map(|tile| format!("_{}", tile.name()));
+        let missed: Vec<_> = missed.filter(|kernel| !tall.iter().any(|tall| kernel.ends_with(tall))).collect();
         assert!(missed.is_empty(), "{precision}: no random shape launched {missed:?} of {} kernels", kernels.len());
     }
 }

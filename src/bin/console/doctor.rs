@@ -69,6 +69,7 @@ fn cuda() {
                 match cuda::missing().is_none().then(usable) {
                     Some(Ok(Some(cuda::Image::Code(machine)))) => {
                         line("loaded", format_args!("on cuda:0, this build's machine code for sm_{machine}"));
+                        blocks();
                     }
                     Some(Ok(Some(cuda::Image::Ptx(_)))) => {
                         line("loaded", "on cuda:0, this build's PTX: the driver compiles it when a program first runs");
@@ -131,6 +132,44 @@ fn cuda() {
     }
 }
 
+/// Whether as many blocks of the convolutions' kernels run at once as launches count on. It loads all of them, which is quick
+/// where a GPU takes machine code.
+#[cfg(feature = "cuda")]
+fn blocks() {
+    let mut all_fit = true;
+    for precision in mlpconv::Precision::ALL {
+        match mlpconv::Cuda::new(0, precision).and_then(|cuda| cuda.occupancy()) {
+            Ok(kernels) => {
+                for crowded in crowded(precision, &kernels) {
+                    all_fit = false;
+                    line("warning", crowded);
+                }
+            }
+            Err(error) => return line("warning", error),
+        }
+    }
+    if all_fit {
+        line("blocks", "of the convolutions' kernels, as many fit a multiprocessor as launches count on");
+    }
+}
+
+/// What to say of kernels of which fewer blocks fit a multiprocessor than launches count on.
+#[cfg(feature = "cuda")]
+fn crowded(precision: mlpconv::Precision, kernels: &[mlpconv::device::cuda::Occupancy]) -> Vec<String> {
+    let mut alike = std::collections::BTreeMap::<_, Vec<&str>>::new();
+    for kernel in kernels.iter().filter(|kernel| kernel.fit < kernel.assumed) {
+        alike.entry((kernel.fit, kernel.assumed)).or_default().push(&kernel.kernel);
+    }
+    let say = |((fit, assumed), names): (_, Vec<&str>)| {
+        let blocks = if fit == 1 { "block fits" } else { "blocks fit" };
+        let names = names.join(", ");
+        format!(
+            "in {precision}, {fit} {blocks} a multiprocessor where launches count on {assumed}, which costs time: {names}"
+        )
+    };
+    alike.into_iter().map(say).collect()
+}
+
 #[cfg(not(feature = "cuda"))]
 fn cuda() {
     line("kernels", "this build has no CUDA backend; build it with the cargo feature cuda");
@@ -152,4 +191,25 @@ fn cpu_features() -> Vec<&'static str> {
     return vec!["neon"];
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     Vec::new()
+}
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use mlpconv::Precision;
+    use mlpconv::device::cuda::Occupancy;
+
+    use super::*;
+
+    #[test]
+    fn kernels_of_which_fewer_fit_are_named_together() {
+        let of = |kernel: &str, fit, assumed| Occupancy { kernel: kernel.into(), fit, assumed };
+        let kernels = [of("a", 2, 2), of("b", 1, 2), of("c", 3, 2), of("d", 2, 4), of("e", 1, 2)];
+        let said = crowded(Precision::Bf16, &kernels);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("in bf16, 1 block fits") && said[0].ends_with(": b, e"), "{said:?}");
+        assert!(
+            said[1].contains("2 blocks fit a multiprocessor where launches count on 4") && said[1].ends_with(": d")
+        );
+        assert!(crowded(Precision::Bf16, &kernels[..1]).is_empty());
+    }
 }

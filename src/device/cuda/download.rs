@@ -1,56 +1,16 @@
 //! Asynchronous downloads: copies into page-locked memory of the host, ordered after all earlier work on the stream.
 
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytemuck::Pod;
-use cudarc::driver::sys::{self, CUevent_flags, CUresult};
-use cudarc::driver::{CudaContext, CudaEvent, DriverError, result};
+use cudarc::driver::sys::{self, CUevent_flags};
+use cudarc::driver::{CudaContext, CudaEvent};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
+use super::page::Page;
 use super::{Buf, Cuda, CudaError, Storage};
+use crate::Result;
 use crate::device::{Buffer, Download};
-use crate::{Error, Result};
-
-/// Page-locked memory of the host: the driver copies to it asynchronously.
-struct Page {
-    start: NonNull<u8>,
-    bytes: usize,
-    context: Arc<CudaContext>,
-}
-
-// SAFETY: it has one owner, and any thread may access the memory.
-unsafe impl Send for Page {}
-
-impl Page {
-    fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
-        context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
-        // SAFETY: only bytes that a copy has written are read.
-        let start = unsafe { result::malloc_host(bytes, 0) }.map_err(|error| match error {
-            DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => Error::memory(bytes),
-            error => CudaError::driver("cuMemHostAlloc")(error),
-        })?;
-        let none = || CudaError::Driver { call: "cuMemHostAlloc", problem: "gave no memory".into() };
-        Ok(Page { start: NonNull::new(start.cast()).ok_or_else(none)?, bytes, context: context.clone() })
-    }
-
-    /// The first `len` numbers, after the copy has ended.
-    fn read<T: Pod>(&self, len: usize) -> Vec<T> {
-        assert!(len * size_of::<T>() <= self.bytes);
-        // SAFETY: in bounds, aligned to pages, and written by a copy that has ended; any bits are a `T`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) }.to_vec()
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        // A failure is ignored: the end of the process frees the memory.
-        let _ = self.context.bind_to_thread();
-        // SAFETY: it came from `malloc_host`; the driver waits for copies that are under way.
-        let _ = unsafe { result::free_host(self.start.as_ptr().cast()) };
-    }
-}
 
 /// Free pages. They are used again, since an allocation by the driver may stall the device.
 #[derive(Default)]
@@ -59,10 +19,10 @@ pub(super) struct Pages(Mutex<Vec<Page>>);
 impl Pages {
     fn take(&self, context: &Arc<CudaContext>, bytes: usize) -> Result<Page> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = waiting.iter().position(|page| page.bytes >= bytes);
+        let fits = waiting.iter().position(|page| page.bytes() >= bytes);
         match fits {
             Some(at) => Ok(waiting.swap_remove(at)),
-            None => Page::new(context, bytes.max(1).next_multiple_of(4096)),
+            None => Page::new(context, bytes),
         }
     }
 }
@@ -111,7 +71,7 @@ impl Cuda {
         let arrived = arrived.map_err(CudaError::driver("cuEventCreate"))?;
         let page = self.shared.pages.take(context, bytes)?;
         if bytes > 0 {
-            let to = page.start.as_ptr().cast();
+            let to = page.address().cast();
             // SAFETY: the page has as many bytes. Earlier copies to it end before this one, and it is read after `arrived`.
             let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, address, bytes, stream.cu_stream()) };
             copied.result().map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::error::describe;
 
 /// Every function of the driver that this crate calls, itself or through cudarc.
-const FUNCTIONS: [&str; 44] = [
+const FUNCTIONS: [&str; 45] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -32,6 +32,7 @@ const FUNCTIONS: [&str; 44] = [
     "cuModuleUnload",
     "cuModuleGetFunction",
     "cuFuncSetAttribute",
+    "cuOccupancyMaxActiveBlocksPerMultiprocessor",
     "cuLaunchKernel",
     "cuMemAlloc_v2",
     "cuMemAllocManaged",

@@ -6,7 +6,7 @@ use bytemuck::NoUninit;
 use super::convert::Destination;
 use super::parts::Parts;
 use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile};
-use super::{Geometry, Precision};
+use super::{Geometry, Limits, Precision};
 use crate::{Error, Result};
 
 /// The extents of a GEMM: `[m, k] · [k, n]`.
@@ -25,6 +25,11 @@ fn vector(precision: Precision) -> usize {
     }
 }
 
+/// Elements of k in a tile.
+pub(crate) fn tile_k(precision: Precision) -> usize {
+    TILE_BYTES / 16 * vector(precision)
+}
+
 /// Whether all of `channels` can be read 16 bytes at a time.
 pub(crate) fn whole_vectors(precision: Precision, channels: &[usize]) -> bool {
     channels.iter().all(|channels| channels % vector(precision) == 0)
@@ -41,15 +46,34 @@ pub(crate) fn require_countable(op: &'static str, extents: &[usize]) -> Result<(
     }
 }
 
+/// The tiles of a precision, but the tall ones.
+pub(super) fn tiles(precision: Precision) -> &'static [Tile] {
+    match precision {
+        Precision::Fp32 => &FP32_TILES,
+        Precision::Tf32 | Precision::Bf16 => &MMA_TILES,
+    }
+}
+
 /// The tile for a product of `n` columns. The cost is counted in columns: those beyond `n` cost as much as others, and
 /// each tile reads the rows of A once more, which costs about as much as 32 columns.
 pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Tile {
-    let tiles: &'static [Tile] = match precision {
-        Precision::Fp32 => &FP32_TILES,
-        Precision::Tf32 | Precision::Bf16 => &MMA_TILES,
-    };
-    let candidates = tiles.iter().filter(|tile| tile.aligned == aligned);
+    let candidates = tiles(precision).iter().filter(|tile| tile.aligned == aligned);
     candidates.min_by_key(|tile| n.div_ceil(tile.n) * (tile.n + 32)).expect("tiles for any extents")
+}
+
+/// The fewest tiles of k for which a tall tile pays. A tall block is alone on its multiprocessor: its prologue and epilogue, about
+/// eight tiles of k (a guess), overlap with nothing, and those of two blocks overlap with each other's products.
+const TALL_STEPS: usize = 64;
+
+/// `tile`, or the one of twice the rows for products with long sums, where that leaves no multiprocessor more rows. The results are
+/// the same bits: each is a sum over k in the same order.
+pub(crate) fn tall(tile: &'static Tile, product: Product, gpu: &Limits) -> &'static Tile {
+    let rows = |tile: &Tile| geometry(tile, product.m, product.n, 1).grid[0].div_ceil(gpu.multiprocessors) * tile.m;
+    let pays = |tall: &&Tile| {
+        let long = product.k >= TALL_STEPS * tile_k(gpu.precision);
+        long && rows(tall) <= rows(tile) && tall.blocks_at_once(gpu.shared_memory) == tall.blocks
+    };
+    tile.tall().filter(pays).unwrap_or(tile)
 }
 
 /// One block for each tile of an `m` × `n` product and each split. The order of n is inner, so that blocks that share
@@ -134,19 +158,13 @@ fn intensity(precision: Precision) -> usize {
 }
 
 /// The division of `product`, with `len` results in all, by `rule`.
-pub(crate) fn division(
-    rule: SplitRule,
-    precision: Precision,
-    tile: &Tile,
-    product: Product,
-    len: usize,
-    multiprocessors: usize,
-) -> Splits {
+pub(crate) fn division(rule: SplitRule, gpu: &Limits, tile: &Tile, product: Product, len: usize) -> Splits {
     let blocks = geometry(tile, product.m, product.n, 1).grid[0];
-    let tile_k = TILE_BYTES / 16 * vector(precision);
+    let tile_k = tile_k(gpu.precision);
     let steps = product.k.div_ceil(tile_k).div_ceil(tile.groups);
-    let bytes = tile.groups * tile.m * tile.n * tile_k / intensity(precision);
-    rule(Sums { blocks, len, steps, slots: tile.blocks * multiprocessors, bytes })
+    let slots = tile.blocks_at_once(gpu.shared_memory).max(1) * gpu.multiprocessors;
+    let bytes = tile.groups * tile.m * tile.n * tile_k / intensity(gpu.precision);
+    rule(Sums { blocks, len, steps, slots, bytes })
 }
 
 /// The kernels' `Split`: the distance of the parts in floats, and the tiles of k of each group.
@@ -192,6 +210,48 @@ unsafe impl NoUninit for GradientSplit {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cuda::tiles::TALL_TILES;
+
+    #[test]
+    fn long_sums_of_many_rows_have_tall_tiles() {
+        let name = |precision, aligned, m, n, k| {
+            tall(tile(precision, aligned, n), Product { m, n, k }, &Limits::h200(precision)).name()
+        };
+        // fprop and dgrad of d2l's 5×5 at batch 128: ten rounds of 128 rows are five of 256, and six are three.
+        assert_eq!(name(Precision::Bf16, true, 80_000, 256, 2400), "256x128");
+        assert_eq!(name(Precision::Tf32, true, 86_528, 96, 6400), "256x96");
+        // Of its 3×3, three rounds of 128 rows would be two of 256.
+        assert_eq!(name(Precision::Bf16, true, 15_488, 384, 2304), "128x128");
+        assert_eq!(name(Precision::Bf16, true, 18_432, 256, 3456), "128x128");
+        // Short sums, few columns, plain multiply-adds, and channels that are no whole accesses.
+        assert_eq!(name(Precision::Bf16, true, 80_000, 256, 256), "128x128");
+        assert_eq!(name(Precision::Bf16, true, 80_000, 10, 3456), "128x32");
+        assert_eq!(name(Precision::Fp32, true, 80_000, 256, 2400), "128x128");
+        assert_eq!(name(Precision::Bf16, false, 80_000, 96, 2400), "128x96_any");
+    }
+
+    /// The extents of `tests/ops/tall.rs`, of one image and of two.
+    #[test]
+    fn every_gpu_computes_two_images_of_the_tests_in_tall_tiles_and_one_in_others() {
+        for (multiprocessors, n) in [1, 16, 84, 108, 128, 132].into_iter().flat_map(|count| [(count, 96), (count, 128)])
+        {
+            let gpu = Limits { multiprocessors, shared_memory: 99 << 10, ..Limits::h200(Precision::Bf16) };
+            let rows = |images: usize| {
+                let product = Product { m: images * 19 * multiprocessors * 17, n, k: 25 * 96 };
+                tall(tile(Precision::Bf16, true, n), product, &gpu).m
+            };
+            assert_eq!([rows(1), rows(2)], [128, 256], "{multiprocessors} multiprocessors, {n} columns");
+        }
+    }
+
+    #[test]
+    fn blocks_run_at_once_as_far_as_shared_memory_has_room() {
+        // Of compute capability 8.0, 8.6 and 8.9, and 9.0.
+        for (kib, wanted) in [(163, [2, 4, 1]), (99, [2, 2, 1]), (227, [2, 4, 1])] {
+            let of = |tile: Tile| tile.blocks_at_once(kib << 10);
+            assert_eq!([MMA_TILES[0], MMA_TILES[2], MMA_TILES[0].grouped()].map(of), wanted, "{kib} KiB");
+        }
+    }
 
     #[test]
     fn columns_choose_their_tile() {
@@ -212,7 +272,7 @@ mod tests {
     #[test]
     fn blocks_cover_the_product() {
         let tiles = FP32_TILES.into_iter().chain(MMA_TILES);
-        for tile in tiles.flat_map(|tile| [tile, tile.grouped()]) {
+        for tile in tiles.flat_map(|tile| [tile, tile.grouped()]).chain(TALL_TILES) {
             for (m, n) in [(1, 1), (128, 96), (129, 97), (373_248, 96), (10, 3456)] {
                 let Geometry { grid: [blocks, splits, 1], block: [threads, groups, 1], shared } =
                     geometry(&tile, m, n, 3)
@@ -223,7 +283,8 @@ mod tests {
                 assert!(threads == tile.threads() && groups == tile.groups);
                 assert!(threads <= 256 && threads * groups * tile.blocks <= 512);
                 // Where a multiprocessor has 100 KiB (compute capability 8.6 and 8.9), of which each block costs one.
-                assert!(tile.blocks * (shared + 1024) <= 2 * (100 << 10) && 2 / groups * (shared + 1024) <= 100 << 10);
+                let fit = tile.blocks_at_once(99 << 10);
+                assert!(fit >= tile.blocks.div_ceil(2) && fit * (shared + 1024) <= 100 << 10);
             }
         }
     }
@@ -263,7 +324,7 @@ mod tests {
             let (wide, product) = (of(c * taps).grouped(), Product { m: k, n: c * taps, k: pixels });
             let len = k * (c * taps + 1);
             let blocks = geometry(&wide, k, c * taps, 1).grid[0];
-            let splits = division(wgrad_splits, Precision::Bf16, &wide, product, len, 132);
+            let splits = division(wgrad_splits, &Limits::h200(Precision::Bf16), &wide, product, len);
             assert_eq!((wide.name().as_str(), blocks, splits.count), wgrad, "{c} to {k}");
         }
     }
@@ -299,7 +360,7 @@ mod tests {
             let aligned = whole_vectors(Precision::Bf16, &[c, k]);
             let tile = tile(Precision::Bf16, aligned, c * taps).grouped();
             let (product, len) = (Product { m: k, n: c * taps, k: pixels }, dw_len.next_multiple_of(4) + k);
-            let splits = division(wgrad_splits, Precision::Bf16, &tile, product, len, 132);
+            let splits = division(wgrad_splits, &Limits::h200(Precision::Bf16), &tile, product, len);
             splits.count * len.next_multiple_of(4) * size_of::<f32>()
         };
         let layer = |pixels: usize, c, k, taps| (128 * pixels * pixels, c, k, taps, k * c * taps);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUresult};
+use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute as Attribute, CUjit_option, CUmodule, CUresult};
 
 use super::image::{Unit, missing, units};
 use super::{Architecture, CudaError, Precision, driver};
@@ -36,6 +36,10 @@ pub enum Image {
 /// The dynamic shared memory of a function that needs no attribute, in bytes.
 const SHARED_BY_DEFAULT: usize = 48 << 10;
 
+/// Dynamic shared memory of a function, in bytes, above which all of the first-level cache that can be is asked to be shared memory: it
+/// keeps its data there, and as many of its blocks as fit shall run at once. With less it may read through the cache.
+const SHARED_BY_CHOICE: usize = 32 << 10;
+
 /// Functions that have been looked up, and the modules that hold them.
 pub(super) struct Kernels {
     context: Arc<CudaContext>,
@@ -62,10 +66,17 @@ unsafe impl Send for Module {}
 #[derive(Clone, Copy)]
 struct Function {
     handle: CUfunction,
-    /// The most dynamic shared memory that a launch may have, in bytes.
+    /// The most dynamic shared memory that it was asked for with, in bytes.
     shared: usize,
 }
 unsafe impl Send for Function {}
+
+impl Function {
+    fn set(self, attribute: Attribute, value: i32) -> std::result::Result<(), DriverError> {
+        // SAFETY: the function is of a module that stays loaded.
+        unsafe { result::function::set_function_attribute(self.handle, attribute, value) }
+    }
+}
 
 impl Kernels {
     /// # Errors
@@ -84,14 +95,19 @@ impl Kernels {
         let key = (module, kernel.to_owned());
         let mut function = match state.functions.get(&key) {
             Some(&function) => function,
-            None => Function { handle: self.look_up(&mut state, module, kernel)?, shared: SHARED_BY_DEFAULT },
+            None => Function { handle: self.look_up(&mut state, module, kernel)?, shared: 0 },
         };
         if shared > function.shared {
-            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            let bytes = i32::try_from(shared).unwrap_or(i32::MAX);
-            // SAFETY: the function is of a module that stays loaded.
-            unsafe { result::function::set_function_attribute(function.handle, attribute, bytes) }
-                .map_err(CudaError::driver("cuFuncSetAttribute (dynamic shared memory)"))?;
+            if shared > SHARED_BY_CHOICE {
+                // A wish: a driver that does not grant it runs the function all the same.
+                let _ = function.set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
+            }
+            if shared > SHARED_BY_DEFAULT {
+                let bytes = i32::try_from(shared).unwrap_or(i32::MAX);
+                function
+                    .set(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes)
+                    .map_err(CudaError::driver("cuFuncSetAttribute (dynamic shared memory)"))?;
+            }
             function.shared = shared;
         }
         state.functions.insert(key, function);

@@ -17,10 +17,13 @@ mod image;
 mod kernels;
 mod launch;
 pub mod nccl;
+mod occupancy;
+mod page;
 pub(crate) mod parts;
 mod sum;
 mod tf32;
 pub mod tiles;
+mod upload;
 mod word;
 
 use std::sync::Arc;
@@ -47,6 +50,7 @@ pub use graph::Graph;
 pub use image::{Unit, missing, units};
 pub use kernels::Image;
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
+pub use occupancy::Occupancy;
 
 use arena::{Arena, Block, Purpose};
 use buf::Storage;
@@ -54,6 +58,7 @@ use clock::Clock;
 pub(crate) use clock::Set;
 use download::Pages;
 use kernels::Kernels;
+use upload::Pieces;
 
 /// What decides which kernels a GPU gets: all that a plan of a network depends on besides the shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +94,7 @@ struct Shared {
     kernels: Kernels,
     clock: Clock,
     pages: Pages,
+    pieces: Pieces,
     arena: Arc<Arena>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
@@ -143,6 +149,7 @@ impl Cuda {
                 kernels,
                 clock,
                 pages: Pages::default(),
+                pieces: Pieces::default(),
                 arena,
                 stream,
                 context,
@@ -251,17 +258,6 @@ impl Cuda {
             .map_err(CudaError::driver("cuMemsetD8Async"))
     }
 
-    /// Copies to the device. When the call returns, the driver has read the slice (it is pageable memory).
-    fn send<T>(&self, address: CUdeviceptr, host: &[T]) -> Result<()> {
-        if host.is_empty() {
-            return Ok(());
-        }
-        self.bind()?;
-        // SAFETY: the caller's buffer has the slice's length.
-        unsafe { result::memcpy_htod_async(address, host, self.shared.stream.cu_stream()) }
-            .map_err(CudaError::driver("cuMemcpyHtoDAsync"))
-    }
-
     /// Copies from the device, and waits for the copy.
     fn fetch<T: bytemuck::Zeroable + Clone>(&self, address: CUdeviceptr, len: usize) -> Result<Vec<T>> {
         let mut host = Vec::new();
@@ -271,7 +267,7 @@ impl Cuda {
             return Ok(host);
         }
         self.bind()?;
-        // SAFETY: as in `send`; the slice lives until the stream has been waited for.
+        // SAFETY: the buffer has `len` numbers; the slice lives until the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(&mut host, address, self.shared.stream.cu_stream()) }
             .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
         self.synchronize()?;
@@ -284,19 +280,12 @@ impl Cuda {
         let (address, copy) = buf.overwritten_with_copy();
         match storage {
             Storage::F32 => self.send(address, host)?,
-            Storage::Tf32 => {
-                let mut rounded = Vec::new();
-                reserve(&mut rounded, host.len()).map_err(|_| Error::memory(size_of_val(host)))?;
-                rounded.extend(host.iter().map(|&value| tf32::round(value)));
-                self.send(address, &rounded)?;
-            }
-            Storage::Bf16 => {
-                let mut rounded = Vec::new();
-                reserve(&mut rounded, host.len()).map_err(|_| Error::memory(size_of_val(host) / 2))?;
-                rounded.resize(host.len(), bf16::ZERO);
-                rounded.convert_from_f32_slice(host);
-                self.send(address, &rounded)?;
-            }
+            Storage::Tf32 => self.send_by(address, host.len(), |from, room| {
+                room.iter_mut().zip(&host[from..]).for_each(|(to, &value)| *to = tf32::round(value));
+            })?,
+            Storage::Bf16 => self.send_by(address, host.len(), |from, room: &mut [bf16]| {
+                room.convert_from_f32_slice(&host[from..][..room.len()]);
+            })?,
         }
         copy.map_or(Ok(()), |copy| self.store(copy, host))
     }

@@ -94,7 +94,18 @@ pub const MMA_TILES: [Tile; 4] = [
     Tile { aligned: false, ..tile([128, 96], [64, 48], 2, 2) },
 ];
 
+/// Tensor cores, for fprop and dgrad of many rows and long sums: a block of eight warps in place of two of four. Both halves of its
+/// rows multiply the columns that it copied once, so it asks the second-level cache for a quarter less, and writes that much less
+/// to shared memory. (wgrad's groups are two blocks in one already.)
+pub const TALL_TILES: [Tile; 2] = [tile([256, 128], [64, 64], 3, 1), tile([256, 96], [64, 48], 3, 1)];
+
 impl Tile {
+    /// The tile of the same warps and twice the rows, if there is one.
+    pub fn tall(&self) -> Option<&'static Tile> {
+        let alike = |tall: &Tile| Tile { m: 2 * self.m, blocks: tall.blocks, ..*self } == *tall;
+        TALL_TILES.iter().find(|tall| alike(tall))
+    }
+
     /// The tile for wgrad: larger blocks, fewer to a multiprocessor.
     pub const fn grouped(self) -> Tile {
         assert!(self.blocks.is_multiple_of(WGRAD_GROUPS), "groups take the place of blocks");
@@ -115,6 +126,13 @@ impl Tile {
         let stages = self.stages * (self.m + self.n) * TILE_BYTES;
         let slices = self.warps() * 16 * (self.warp_n + 8) * size_of::<f32>();
         self.groups * if stages > slices { stages } else { slices }
+    }
+
+    /// Blocks that run at once on a multiprocessor with room for a block of `shared_memory` bytes: as many as registers are divided
+    /// for, if they have room. A block takes 1 KiB of a multiprocessor's shared memory besides its own, and so does the largest.
+    pub const fn blocks_at_once(&self, shared_memory: usize) -> usize {
+        let fit = (shared_memory + 1024) / (self.shared() + 1024);
+        if fit < self.blocks { fit } else { self.blocks }
     }
 
     /// The end of its kernels' names.
@@ -153,7 +171,8 @@ pub fn defines() -> Vec<(String, String)> {
         ("PAIR_PIXELS", PAIR_PIXELS),
         ("WGRAD_GROUPS", WGRAD_GROUPS),
     ];
-    let lists = [("FP32_TILES(X)", list(&FP32_TILES)), ("MMA_TILES(X)", list(&MMA_TILES))];
+    let lists = [("FP32_TILES(X)", &FP32_TILES[..]), ("MMA_TILES(X)", &MMA_TILES), ("TALL_TILES(X)", &TALL_TILES)];
+    let lists = lists.map(|(name, tiles)| (name, list(tiles)));
     let constants = constants.map(|(name, value)| (name, value.to_string()));
     constants.into_iter().chain(lists).map(|(name, value)| (name.into(), value)).collect()
 }

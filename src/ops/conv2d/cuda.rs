@@ -148,16 +148,18 @@ impl Cuda {
         let (aligned, len) = (whole_vectors(precision, &[g.c]), product.m * product.n);
         let (whole, whole_len) = (Product { m: pixels, ..product }, pixels.saturating_mul(product.n));
         let (rule, tile) = (gemm::fprop_splits, tile(precision, aligned, product.n));
-        let splits = gemm::division(rule, precision, tile, whole, whole_len, self.multiprocessors());
-        let (name, geometry) = (tile.name(), geometry(tile, product.m, product.n, splits.count));
+        let splits = gemm::division(rule, &self.limits(), tile, whole, whole_len);
         if splits.count == 1 {
+            let tile = gemm::tall(tile, product, &self.limits());
+            let geometry = geometry(tile, product.m, product.n, 1);
             let args = Args::new().rectified(y, relu && whole_vectors(precision, &[g.k])).input(&x).input(&w);
             let args = args.optional(bias.as_ref()).flag(relu).value(extents);
-            return self.launch(OP, &format!("conv2d_fprop_{name}"), geometry, args);
+            return self.launch(OP, &format!("conv2d_fprop_{}", tile.name()), geometry, args);
         }
+        let geometry = geometry(tile, product.m, product.n, splits.count);
         let parts = self.parts(splits.count, len)?;
         let args = Args::new().address(parts.address()).value(Split::new(splits, Some(&parts))).input(&x).input(&w);
-        self.launch(OP, &format!("conv2d_fprop_parts_{name}"), geometry, args.value(extents))?;
+        self.launch(OP, &format!("conv2d_fprop_parts_{}", tile.name()), geometry, args.value(extents))?;
         self.sum_activated(&parts, bias.as_ref(), relu, y, g.k)
     }
 }
@@ -185,9 +187,11 @@ impl Conv2d for Cuda {
         let mask = self.masked_by(value.as_deref())?;
         let dx = self.result(dx)?;
         let accumulate = dx.accumulate();
-        let tile = tile(self.precision(), whole_vectors(self.precision(), &[g.c, g.k]), g.c);
+        let (precision, product) = (self.precision(), Product { m: g.n * g.h * g.w, n: g.c, k: g.r * g.s * g.k });
+        let tile = tile(precision, whole_vectors(precision, &[g.c, g.k]), product.n);
+        let tile = gemm::tall(tile, product, &self.limits());
         let args = Args::new().destination(&dx).input(&dy).input(&w).masked_by(&mask).flag(accumulate);
-        let geometry = geometry(tile, g.n * g.h * g.w, g.c, 1);
+        let geometry = geometry(tile, product.m, product.n, 1);
         self.launch(OP, &format!("conv2d_dgrad_{}", tile.name()), geometry, args.value(extents))?;
         dx.finish()
     }

@@ -31,9 +31,8 @@ impl WeightGradient<'_> {
         let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
         let db_start = dw_len.next_multiple_of(4);
         let len = db_start + db_len;
-        let (precision, multiprocessors) = (cuda.precision(), cuda.multiprocessors());
-        let tile = tile(precision, *aligned, product.n).grouped();
-        let splits = gemm::division(gemm::wgrad_splits, precision, &tile, product, len, multiprocessors);
+        let tile = tile(cuda.precision(), *aligned, product.n).grouped();
+        let splits = gemm::division(gemm::wgrad_splits, &cuda.limits(), &tile, product, len);
         let Product { m, n, .. } = product;
 
         let parts = if splits.count > 1 { Some(cuda.parts(splits.count, len)?) } else { None };
