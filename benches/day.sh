@@ -11,7 +11,7 @@
 # such, and the next one begins; so is what there is no time for. DAY_SECONDS is the time of a call.
 #
 # Without a GPU this is a rehearsal on the virtual GPU, with the smallest batches: put libvirtual_gpu.so into .gpu/tests. Its times
-# mean nothing, and what only a card has is left out.
+# mean nothing, steps have ten times as long, a call an hour, and what only a card has is left out.
 set -u
 cd "$(dirname "$0")/.." || exit
 call=${1:-}
@@ -29,7 +29,6 @@ out=$(mkdir -p "${OUT:-target/day}" && cd "${OUT:-target/day}" && pwd) || exit
 for kind in txt log tar; do [ ! -e "$out/$call.$kind" ] || mv "$out/$call.$kind" "$out/$call.before.$kind"; done
 text=$out/$call.txt log=$out/$call.log files=$(mktemp -d)
 trap 'rm -rf "$files"' EXIT
-deadline=$((SECONDS + ${DAY_SECONDS:-530}))
 # Python keeps what it prints, unless it is told otherwise, and a step that is cut off would leave nothing.
 environment=(PYTHONUNBUFFERED=1 "CARGO_TARGET_DIR=$files")
 
@@ -39,10 +38,10 @@ if ! commit=$(cat "$staged/commit" 2>/dev/null || git rev-parse --short HEAD 2>/
 fi
 unset MLPCONV_TESTS VIRTUAL_GPU_TESTS
 if [ -e "${DAY_CARD:-/dev/nvidiactl}" ]; then
-    card=true batches=(128 1) timing=() quick=() training=()
+    card=true time=530 patience=1 batches=(128 1) timing=() quick=() training=()
     environment+=(MLPCONV_TESTS=real VIRTUAL_GPU_TESTS=real)
 else
-    card=false batches=(1) timing=(--preset small --steps 1 --rounds 1) quick=(--quick)
+    card=false time=3600 patience=10 batches=(1) timing=(--preset small --steps 1 --rounds 1) quick=(--quick)
     training=(--resize 67 --epochs 1 --batch-size 2 --train-limit 4 --test-limit 2)
     environment+=("LD_PRELOAD=$staged/tests/libvirtual_gpu.so")
     environment+=(MLPCONV_BENCH_BATCH=1 MLPCONV_BENCH_SIZE=67 MLPCONV_BENCH_STEPS=1)
@@ -51,11 +50,12 @@ else
         exit 1
     fi
 fi
+deadline=$((SECONDS + ${DAY_SECONDS:-$time}))
 : >"$text" >"$log"
 
 # A step: its name, the most seconds, and the command. With `file=NAME` before, what the command prints is a file of the results.
 step() {
-    local name=$1 most=$2 began=$SECONDS to=$log ended
+    local name=$1 most=$(($2 * patience)) began=$SECONDS to=$log ended
     shift 2
     if ((deadline - began < 3)); then
         echo "not begun  $name: the time is over" | tee -a "$text"
@@ -72,7 +72,7 @@ step() {
     *) ended="failed $ended" ;;
     esac
     printf '%-10s %s, %d s\n' "$ended" "$name" $((SECONDS - began)) | tee -a "$text"
-    tar -C "$files" --exclude='*.safetensors' -cf "$out/$call.part" . && mv "$out/$call.part" "$out/$call.tar"
+    tar -C "$files" --exclude='*.safetensors' --exclude=criterion -cf "$out/$call.part" . && mv "$out/$call.part" "$out/$call.tar"
 }
 
 # The same for what only a card has.
