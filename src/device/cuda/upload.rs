@@ -39,7 +39,7 @@ impl Piece {
     }
 
     fn is_copied(&self) -> Result<bool> {
-        Ok(self.copied.try_is_complete().map_err(CudaError::driver("cuEventQuery"))?)
+        self.copied.try_is_complete().map_err(CudaError::driver("cuEventQuery"))
     }
 }
 
