@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::device::cuda::tiles::{TALL_TILES, Tile};
 use mlpconv::nn::Nin;
 use mlpconv::optim::Sgd;
 use mlpconv::train::{Resident, Trainer};
@@ -246,7 +247,7 @@ impl Step {
     }
 
     fn kernels(&self) -> Vec<String> {
-        undivided(self.launches.iter().map(|launch| launch.kernel.as_str()))
+        of_any_batch(self.launches.iter().map(|launch| launch.kernel.as_str()))
     }
 
     /// The list of kernels in the committed report.
@@ -254,7 +255,7 @@ impl Step {
         let heading = format!("## {}:", self.precision);
         let lines = report.lines().skip_while(|line| !line.starts_with(&heading)).skip(1);
         let lines = lines.take_while(|line| !line.starts_with("## "));
-        undivided(lines.filter_map(|line| line.split('`').nth(1)))
+        of_any_batch(lines.filter_map(|line| line.split('`').nth(1)))
     }
 
     fn problems(&self) -> Vec<String> {
@@ -276,12 +277,15 @@ impl Step {
     }
 }
 
-/// The kernels' names as if no fprop's sum were split, since a split depends on the batch.
-fn undivided<'a>(kernels: impl Iterator<Item = &'a str>) -> Vec<String> {
-    kernels
-        .filter(|kernel| *kernel != "sum_activated")
-        .map(|kernel| kernel.replace("_fprop_parts_", "_fprop_"))
-        .collect()
+/// The kernels' names as if no fprop's sum were split and no tile were tall, since both depend on the batch.
+fn of_any_batch<'a>(kernels: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let low = |kernel: String| {
+        TALL_TILES
+            .iter()
+            .fold(kernel, |kernel, tall| kernel.replace(&tall.name(), &Tile { m: tall.m / 2, ..*tall }.name()))
+    };
+    let whole = |kernel: &str| kernel.replace("_fprop_parts_", "_fprop_");
+    kernels.filter(|kernel| *kernel != "sum_activated").map(|kernel| low(whole(kernel))).collect()
 }
 
 /// Checks the launches of [`run`] at each precision, and writes the report to the path in `MLPCONV_STEP`.
