@@ -9,6 +9,7 @@ mod strangers;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -16,9 +17,14 @@ use std::time::Duration;
 use super::{Group, Place, RanksError, Timeouts};
 use crate::Error;
 
-/// A port that was free a moment ago.
+/// A port that no other test of this process gets, and no connection: it is below those that systems choose themselves.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let ports = std::iter::repeat_with(|| {
+        let at = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        20_000 + at as u16
+    });
+    ports.take(12_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// Short times, though long enough for cores that others use as well.
