@@ -31,8 +31,9 @@ impl Measured {
         };
         // A gather makes a call first.
         let (few, many) = (gather(FEW)?, gather(bytes)?);
-        let (latency, busy) = (((few - vote) / hops).max(0.0), ((many - few) / hops).max(f64::MIN_POSITIVE));
-        Ok(Measured { vote, latency, bandwidth: bytes as f64 / busy })
+        // On a machine so busy that few bytes take as long, all of the time is the transfer's.
+        let (latency, busy) = (((few - vote) / hops).max(0.0), if many > few { many - few } else { many });
+        Ok(Measured { vote, latency, bandwidth: bytes as f64 * hops / busy })
     }
 }
 
