@@ -72,7 +72,7 @@ impl Cuda {
             Some(piece) => piece,
             None => Piece::new(context)?,
         };
-        // A piece that is new has an event that nobody waits for.
+        // Of a new piece, whose event nothing has recorded yet, this returns at once.
         copied.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
         let room = page.room(len);
         fill(room);
