@@ -6,7 +6,7 @@ PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
 
-.PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors sass counters choices bench compare scaling tables recipes \
+.PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors size sass counters choices bench compare scaling tables recipes \
 	parity pictures event-files export-check ptx ptx-check peer-tests nccl-check lint
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test-fetch  fetch the data set from Debian's archive, with and without the system's package lists"
 	@echo "make torture     the long form of every promise's test, within an hour, and write the README's table of them"
 	@echo "make errors      measure how far off every kernel is, and write kernels/measured/ERRORS.md"
+	@echo "make size        fail where the program train, stripped, has more than 10 MB with all kernels in it"
 	@echo "make sass        read every kernel's machine code, and write RESOURCES.md, SASS.md and sass.csv in kernels/measured"
 	@echo "make counters    count the traffic of convolutions and of a step, and write COUNTERS.md and STEP.md in kernels/measured"
 	@echo "make choices     write kernels/measured/CHOICES.md: the tiles and splits that the rules choose"
@@ -76,6 +77,14 @@ torture: target/nvcc/installed data
 
 errors: target/nvcc/installed
 	MLPCONV_REQUIRE_CUDA=1 MLPCONV_ERRORS=$(MEASURED)/ERRORS.md $(CARGO) test --test ops a_table_of_the_errors
+
+# As it is shipped: with the machine code beside the PTX, optimised as a whole. Minutes.
+MOST_BYTES = 10000000
+size: target/nvcc/installed
+	MLPCONV_REQUIRE_CUDA=1 $(CARGO) build --release --bin train
+	strip -o target/train.stripped $$(realpath $${CARGO_TARGET_DIR:-target})/release/train
+	bytes=$$(stat -c %s target/train.stripped); rm target/train.stripped; \
+		echo "train has $$bytes bytes of at most $(MOST_BYTES)"; test $$bytes -le $(MOST_BYTES)
 
 # It fails where a kernel spills.
 sass: target/nvcc/installed

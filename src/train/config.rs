@@ -140,6 +140,23 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
+    /// The settings that the text of a run folder's `config.toml` has. They are not checked by [`validate`](Self::validate).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a text that is not TOML, a setting that there is not or that is missing, and one of another type.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let table = text.parse::<toml::Table>();
+        table.and_then(Self::deserialize).map_err(|error| Error::config("settings", error.message()))
+    }
+
+    /// The text of a run folder's `config.toml` with these settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a number beyond TOML's, which end at `i64::MAX`.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::config("settings", error.to_string()))
+    }
+
     /// Checks that every setting is in its range and belongs to the optimiser.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod gemm;
 
 use std::sync::Arc;
 
+use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{Buffer, Device, Memory, Real, Recording, Role, StepScalars, require_same_len};
@@ -36,7 +37,7 @@ struct Shared<T: Real> {
     numbers: Arc<Arena<T>>,
     bytes: Arc<Arena<u8>>,
     /// `None`: rayon's global pool.
-    threads: Option<rayon::ThreadPool>,
+    threads: Option<ThreadPool>,
 }
 
 impl<T: Real> Cpu<T> {
@@ -62,7 +63,7 @@ impl<T: Real> Cpu<T> {
         Ok(Self::on(Some(threads::pool(threads)?)))
     }
 
-    fn on(threads: Option<rayon::ThreadPool>) -> Self {
+    fn on(threads: Option<ThreadPool>) -> Self {
         Cpu { shared: Arc::new(Shared { numbers: Arena::new(), bytes: Arena::new(), threads }) }
     }
 
@@ -76,10 +77,10 @@ impl<T: Real> Cpu<T> {
 
     /// Runs `op` with its parallel loops on this backend's threads.
     pub(crate) fn run<R: Send>(&self, op: impl FnOnce() -> R + Send) -> R {
-        match &self.shared.threads {
-            Some(pool) => pool.install(op),
-            None => op(),
-        }
+        let Some(pool) = &self.shared.threads else { return op() };
+        let (mut op, mut result) = (Some(op), None);
+        install(pool, &mut || result = op.take().map(|op| op()));
+        result.expect("a pool runs what it is given")
     }
 
     /// Calls `f` for each element of `dst` with that of `src`, in parallel.
@@ -150,6 +151,11 @@ impl Recording for NoRecording {
     fn replay(&self, _scalars: &StepScalars) -> Result<()> {
         match *self {}
     }
+}
+
+/// One for all ops: rayon's way into a pool is compiled for each type that it is given, which made 0.1 MB of a program.
+fn install(pool: &ThreadPool, op: &mut (dyn FnMut() + Send)) {
+    pool.install(op);
 }
 
 impl<T: Real> Default for Cpu<T> {

@@ -181,14 +181,12 @@ impl Run {
     }
 
     fn parse_config(&self, text: &str) -> Result<TrainConfig> {
-        let config: TrainConfig =
-            toml::from_str(text).map_err(|e| Error::run(&self.folder, format!("{CONFIG}: {}", e.message())))?;
-        config.validate().map_err(|e| Error::run(&self.folder, format!("{CONFIG}: {e}")))?;
-        Ok(config)
+        let config = TrainConfig::from_toml(text).and_then(|config| config.validate().map(|()| config));
+        config.map_err(|e| Error::run(&self.folder, format!("{CONFIG}: {e}")))
     }
 
     fn config_text(&self, config: &TrainConfig) -> Result<String> {
-        toml::to_string(config).map_err(|e| Error::run(&self.folder, e.to_string()))
+        config.to_toml().map_err(|e| Error::run(&self.folder, e.to_string()))
     }
 
     /// Takes the folder's lock, unless this run has it, and removes the parts of files that killed processes left.

@@ -8,7 +8,7 @@ use indicatif::HumanDuration;
 use mlpconv::data::Splits;
 use mlpconv::nn::{Nin, Plan, layers};
 use mlpconv::train::{Event, FitOptions, Position, TrainConfig, Trainer};
-use mlpconv::{Backend, Error, Result};
+use mlpconv::{Backend, Result};
 
 use super::images::Images;
 use super::init::begin_with;
@@ -94,9 +94,7 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
         let [train, test] = [config.batch_size as f64 / step, 1.0 / test_image];
         comment(&format!("time     {train:.0} images/s in training, {test:.0} images/s in testing {of}"));
     }
-    let settings = toml::to_string(config);
-    let settings = settings.map_err(|error| Error::Config { what: "settings".into(), problem: error.to_string() })?;
-    say(format_args!("\n{}", settings.trim_end()));
+    say(format_args!("\n{}", config.to_toml()?.trim_end()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -83,14 +83,14 @@ pub fn share_settings(
     own: Option<&TrainConfig>,
     data_dir: Option<PathBuf>,
 ) -> Result<Option<TrainConfig>> {
-    let unusable = |problem: String| Error::Config { what: "settings of rank 0".into(), problem };
-    let text = own.map(toml::to_string).transpose().map_err(|error| unusable(error.to_string()))?.unwrap_or_default();
+    let text = own.map(TrainConfig::to_toml).transpose()?.unwrap_or_default();
     let text = group.broadcast((group.rank() == 0).then_some(text.as_bytes()))?;
     if text.is_empty() {
         return Ok(None);
     }
-    let config = toml::from_str::<TrainConfig>(&String::from_utf8_lossy(&text));
-    let mut config = config.map_err(|error| unusable(error.message().to_owned()))?;
+    let config = TrainConfig::from_toml(&String::from_utf8_lossy(&text));
+    let of_rank_0 = |error| Error::Config { what: "settings of rank 0".into(), problem: format!("{error}") };
+    let mut config = config.map_err(of_rank_0)?;
     // The data lies where this machine has it: where an option says, or where rank 0's does if that is here as well.
     if group.rank() > 0 {
         config.data_dir = data_dir.or(config.data_dir.filter(|folder| folder.is_dir()));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mlpconv::data::DataName;
 use mlpconv::train::TrainConfig;
 use mlpconv::{Error, Result};
-use serde::{Deserialize as _, Serialize};
+use serde::Serialize;
 use toml::Table;
 
 use super::init::settings_of_weights;
@@ -38,7 +38,7 @@ pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice, r
     // They are the history of another run.
     settings.remove("changes");
     settings.remove("imported");
-    let mut config = TrainConfig::deserialize(settings).map_err(|error| unusable(error.message().to_owned()))?;
+    let mut config = TrainConfig::from_toml(&settings.to_string())?;
     config.device.clone_from(&device.name);
     config.precision = device.precision;
     config.validate()?;

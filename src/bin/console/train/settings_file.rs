@@ -9,7 +9,6 @@ use mlpconv::data::{DataName, known};
 use mlpconv::device::Precision;
 use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Result};
-use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 use toml::{Table, Value};
@@ -140,7 +139,7 @@ impl SettingsFile {
             };
             let mut one = whole.clone();
             one.insert(key.clone(), value.clone());
-            if TrainConfig::deserialize(one).is_err() {
+            if TrainConfig::from_toml(&one.to_string()).is_err() {
                 return Err(self.refused(key, &format!("must be {takes}")));
             }
         }
