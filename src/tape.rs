@@ -93,8 +93,8 @@ impl Slot {
 /// The backward half of an op. It owns the buffers that the forward half saved; `backward` consumes it, which frees
 /// them.
 pub(crate) trait Backward<B: Device>: Send {
-    /// Writes or adds to the gradients of its parameters, if it can before it does to those of its other inputs: an exchange of them
-    /// goes on meanwhile. Returns whether it has; otherwise [`backward`](Backward::backward) does.
+    /// Writes or adds to the gradients of its parameters, if it can before it does to those of its other inputs: that work, and an
+    /// exchange of them, go on [meanwhile](Grads::fork). Returns whether it has; otherwise [`backward`](Backward::backward) does.
     fn parameters(&mut self, _backend: &B, _grads: &mut Grads<B>) -> Result<bool> {
         Ok(false)
     }
@@ -351,7 +351,11 @@ impl<B: Device> Tape<B> {
 
     /// [`Tape::backward`] that calls `each` after every backward half, and once a half has the gradients of its parameters, with the
     /// gradients so far: some may be [complete](Grads::is_complete).
-    pub(crate) fn backward_by(self, loss: Loss<B>, each: &mut dyn FnMut(&Grads<B>) -> Result<()>) -> Result<Grads<B>> {
+    pub(crate) fn backward_by(
+        self,
+        loss: Loss<B>,
+        each: &mut dyn FnMut(&mut Grads<B>) -> Result<()>,
+    ) -> Result<Grads<B>> {
         let grads = self.run_back(&loss.logits, loss.gradient, each)?;
         Ok(Grads { guard: Some(loss.guard), ..grads })
     }
@@ -366,7 +370,12 @@ impl<B: Device> Tape<B> {
         self.run_back(y, seed, &mut |_| Ok(()))
     }
 
-    fn run_back(self, y: &Var<B>, mut seed: B::Buf, each: &mut dyn FnMut(&Grads<B>) -> Result<()>) -> Result<Grads<B>> {
+    fn run_back(
+        self,
+        y: &Var<B>,
+        mut seed: B::Buf,
+        each: &mut dyn FnMut(&mut Grads<B>) -> Result<()>,
+    ) -> Result<Grads<B>> {
         self.require_own(y.slot)?;
         if seed.len() != y.data.len() {
             let problem = format!("a seed of {} elements for an output of shape {}", seed.len(), y.slot.shape);
@@ -380,18 +389,19 @@ impl<B: Device> Tape<B> {
         slots[y.slot.id] = Some(seed);
         let written = self.checks.is_some().then(Vec::new);
         let (tape, backend, params, left) = (self.id, self.backend.clone(), self.params, self.nodes.len());
-        let mut grads = Grads { tape, backend, slots, params, left, guard: None, written };
+        let mut grads = Grads { tape, backend, slots, params, left, guard: None, written, beside: None };
         for (before, Node { output, mut half }) in self.nodes.into_iter().enumerate().rev() {
             if half.parameters(&self.backend, &mut grads)? {
                 grads.left = before;
-                each(&grads)?;
+                each(&mut grads)?;
             }
             half.backward(&self.backend, &mut grads)?;
+            grads.join()?;
             grads.left = before;
             if let Some(checks) = &self.checks {
                 checks.gradients(&self.backend, output, &grads.slots, grads.written.replace(Vec::new()))?;
             }
-            each(&grads)?;
+            each(&mut grads)?;
         }
         Ok(grads)
     }

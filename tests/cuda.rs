@@ -4,6 +4,8 @@
 
 mod gpu;
 
+use std::env;
+use std::process::Command;
 use std::sync::Arc;
 
 use mlpconv::data::{Dataset, Flip, Loader, LoaderConfig, Order};
@@ -212,6 +214,61 @@ fn two_runs_give_the_same_bits() {
     for precision in Precision::ALL {
         let Some(cuda) = gpu::gpu(precision) else { return };
         assert!(train(&*cuda, sgd(&*cuda), 3) == train(&*cuda, sgd(&*cuda), 3), "{precision}");
+    }
+}
+
+/// Blocks that are given back while there is work beside that of the device's stream may be in use by it, and are lent again after
+/// it.
+#[test]
+fn memory_that_is_given_back_beside_other_work_waits_for_it() {
+    let Some(cuda) = gpu::gpu(Precision::Fp32) else { return };
+    let filled = |cuda: &Cuda, value| {
+        let mut buf = cuda.alloc(Role::Parameter, 77_777).unwrap();
+        cuda.fill(&mut buf, value).unwrap();
+        buf
+    };
+    let fork = cuda.fork().unwrap();
+    drop(filled(&fork, 1.0));
+    let own = filled(&cuda, 2.0);
+    let in_use = cuda.memory().in_use;
+    cuda.wait_for(&fork).unwrap();
+    assert_eq!(cuda.memory().in_use, in_use - 4 * 77_777);
+    assert!(cuda.download(&own).unwrap().iter().all(|value| *value == 2.0));
+    let reserved = cuda.memory().reserved;
+    drop(filled(&cuda, 3.0));
+    assert_eq!(cuda.memory().reserved, reserved);
+}
+
+const UNORDERED: &str = "what_runs_beside_other_work_is_ordered_by_waiting_for_it";
+
+/// The virtual GPU traps what nothing orders, which is why the other tests prove that gradients beside one another are waited for.
+/// Its trap ends a process of its own.
+#[test]
+fn what_runs_beside_other_work_is_ordered_by_waiting_for_it() {
+    const WAITS: &str = "MLPCONV_TEST_WAITS";
+    if gpu::real() {
+        return;
+    }
+    if let Some(waits) = env::var_os(WAITS) {
+        let Some(cuda) = gpu::gpu(Precision::Fp32) else { return };
+        let [y, mut buf] = [0.0, 1.0].map(|value| cuda.upload(Role::Parameter, &[value; 1000]).unwrap());
+        let fork = cuda.fork().unwrap();
+        fork.relu_mask(&y, &mut buf).unwrap();
+        if waits == "yes" {
+            cuda.wait_for(&fork).unwrap();
+        }
+        assert_eq!(cuda.download(&buf).unwrap(), [0.0; 1000]);
+        return;
+    }
+    if gpu::gpu(Precision::Fp32).is_none() {
+        return;
+    }
+    for waits in ["yes", "no"] {
+        let mut child = Command::new(env::current_exe().unwrap());
+        let output = child.args(["--exact", UNORDERED, "--nocapture"]).env(WAITS, waits).output().unwrap();
+        let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).concat();
+        assert_eq!(output.status.success(), waits == "yes", "{said}");
+        assert!(waits == "yes" || said.contains("virtual-gpu: race between streams"), "{said}");
     }
 }
 

@@ -155,6 +155,18 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// state such as velocities.
     fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
+    /// This device for work beside other work: it begins after that of all earlier calls, and later calls of this one do not come after
+    /// it before [`wait_for`](Device::wait_for). Neither may write what the other uses. A device that does its work as it is called
+    /// needs no more than this.
+    fn fork(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
+    /// Has the work of later calls come after that of `fork`, for each [`fork`](Device::fork) once.
+    fn wait_for(&self, _fork: &Self) -> Result<()> {
+        Ok(())
+    }
+
     /// Waits until the work of all earlier calls is done.
     fn synchronize(&self) -> Result<()>;
 

@@ -18,6 +18,8 @@ pub struct Grads<B: Device> {
     pub(super) guard: Option<Guard<B>>,
     /// The gradients that the backward half under way has written; `None` unless the tape is checked.
     pub(super) written: Option<Vec<Written>>,
+    /// The work beside that of the backward half under way.
+    pub(super) beside: Option<Beside<B>>,
 }
 
 impl<B: Device> Grads<B> {
@@ -30,7 +32,16 @@ impl<B: Device> Grads<B> {
         };
         let params = gradients.iter().map(|(param, _)| *param).enumerate().map(slot).collect();
         let slots = gradients.into_iter().map(|(_, gradient)| Some(gradient)).collect();
-        Grads { tape, backend: backend.clone(), slots, params, left: 0, guard: Some(guard), written: None }
+        Grads {
+            tape,
+            backend: backend.clone(),
+            slots,
+            params,
+            left: 0,
+            guard: Some(guard),
+            written: None,
+            beside: None,
+        }
     }
 
     /// The gradients of [`Grads::of_params`], in that order.
@@ -83,6 +94,20 @@ impl<B: Device> Grads<B> {
         Ok(Some(Lent { slot, grad }))
     }
 
+    /// For ops: the backend for work beside that of the rest of the backward half. It may write no gradient but those that are open.
+    pub(crate) fn fork(&mut self) -> Result<B> {
+        self.join()?;
+        let beside = Beside::new(&self.backend)?;
+        let fork = beside.fork.clone();
+        self.beside = Some(beside);
+        Ok(fork)
+    }
+
+    /// Has later work come after what was forked, whose gradients may be read from then on.
+    pub(crate) fn join(&mut self) -> Result<()> {
+        self.beside.take().map_or(Ok(()), Beside::join)
+    }
+
     /// For ops: takes back the gradients that [`Grads::open`] lent. A mask that the kernel did not take is applied now,
     /// so an op that ignores masks costs an extra pass and is still right.
     pub(crate) fn close(&mut self, lent: impl IntoIterator<Item = Lent<B>>) -> Result<()> {
@@ -112,4 +137,31 @@ impl<B: Device> Grads<B> {
 pub(crate) struct Lent<B: Device> {
     slot: Slot,
     pub(crate) grad: Grad<B::Buf>,
+}
+
+/// Work beside that of a device. If this is dropped, as after an error, the device waits for it as well.
+pub(super) struct Beside<B: Device> {
+    device: B,
+    fork: B,
+    joined: bool,
+}
+
+impl<B: Device> Beside<B> {
+    fn new(device: &B) -> Result<Self> {
+        Ok(Beside { device: device.clone(), fork: device.fork()?, joined: false })
+    }
+
+    fn join(mut self) -> Result<()> {
+        self.joined = true;
+        self.device.wait_for(&self.fork)
+    }
+}
+
+impl<B: Device> Drop for Beside<B> {
+    fn drop(&mut self) {
+        if !self.joined {
+            // An error is on its way already.
+            let _ = self.device.wait_for(&self.fork);
+        }
+    }
 }

@@ -174,9 +174,11 @@ impl<B: Backend> Shards<B> {
         let tape = Tape::new(backend, mode).of_shard(Some(Shard { index: leaf.index as u32, batch }));
         let (part, guard) = (source.part(backend, images)?, words.guard().clone());
         let grads = gradients(net, tape, part, smoothing, words, &mut |grads| {
-            let done =
-                |bucket: &Bucket| params[bucket.params.clone()].iter().all(|(_, param)| grads.is_complete(param));
-            while let Some((number, bucket)) = left.next_if(|(_, bucket)| done(bucket)) {
+            let done = |grads: &Grads<B>, bucket: &Bucket| {
+                params[bucket.params.clone()].iter().all(|(_, param)| grads.is_complete(param))
+            };
+            while let Some((number, bucket)) = left.next_if(|(_, bucket)| done(grads, bucket)) {
+                grads.join()?;
                 let sums = guard.words();
                 let mut tensors = Vec::with_capacity(bucket.params.len() + 1);
                 for param in bucket.params.clone() {

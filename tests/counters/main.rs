@@ -17,6 +17,8 @@ mod occupancy;
 #[path = "../../src/bin/console/model/tables.rs"]
 #[allow(dead_code)]
 mod tables;
+#[path = "../../src/bin/console/model/together.rs"]
+mod together;
 
 #[path = "../gpu/mod.rs"]
 mod gpu;

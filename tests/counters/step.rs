@@ -34,6 +34,7 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
 * **GFLOP**: an image, as executed, on rows and columns that tiles have too many as well.
 * **estimate**: microseconds on an H200 for 128 images, and what **binds** there: an estimate, as `mlpconv model` makes it of these
   counts and the machine code (`sass.csv`), not a measurement. What was counted on fewer images is taken in proportion.
+* **+**: it runs beside the launch after it, whose estimate is what it adds to this one's.
 * Images are as many as an interpreter computes in minutes, fewer in fp32: with few, the weights and the partial results weigh
   more. Precisions are not to be compared by these figures.
 * **plan**: `tests/counters/plan.rs` says what it counts. It reads the values that mask a gradient, where the kernels read their
@@ -87,7 +88,7 @@ pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
 
 /// The columns of `step.csv`, from which `mlpconv model` calculates.
 const COLUMNS: &str =
-    "precision,images,kernel,blocks,threads,shared,moved,asked,flops,mma,instructions,accesses,conflicts";
+    "precision,images,kernel,beside,blocks,threads,shared,moved,asked,flops,mma,instructions,accesses,conflicts";
 
 /// The counters of a launch.
 struct Launch {
@@ -106,7 +107,9 @@ struct Launch {
 }
 
 impl Launch {
-    fn new(launch: &Value, images: usize) -> Self {
+    /// `main` is the stream of the step's first launch.
+    fn new(launch: &Value, images: usize, main: u64) -> Self {
+        let beside = stream(launch) != main;
         let sectors = |names: [&str; 2]| names.map(|name| number(launch, name) * SECTOR);
         let [reads, writes] = sectors(["global_load_footprint", "global_store_footprint"]);
         let asked = sectors(["global_load_sectors", "global_store_sectors"]).iter().sum();
@@ -117,13 +120,15 @@ impl Launch {
         let counts = counts.map(|name| number(launch, name));
         let (blocks, moved, kernel) = (grid[0] * grid[1], reads + writes, launch["kernel"].as_str().expect("a name"));
         let row = format!(
-            "{blocks},{threads},{shared},{moved},{asked},{flops},{}",
+            "{},{blocks},{threads},{shared},{moved},{asked},{flops},{}",
+            u8::from(beside),
             counts.map(|count| count.to_string()).join(",")
         );
         let [mma, instructions, accesses, conflicts] = counts.map(|count| count as f64);
         let model = tables::Launch {
             kernel: kernel.to_owned(),
             images,
+            beside,
             blocks,
             warps: (threads as usize).div_ceil(32),
             shared: shared as usize,
@@ -148,13 +153,16 @@ impl Launch {
         }
     }
 
-    fn estimate(&self, precision: Precision) -> Estimate {
+    fn code(&self, precision: Precision) -> tables::Code {
         let h200 = gpus::gpu("h200").expect("it is in the list");
         let code = tables::code(&self.kernel, precision, &h200.architecture());
-        let code =
-            code.unwrap_or_else(|| panic!("{} is not in kernels/measured/sass.csv: `make sass` first", self.kernel));
-        Estimate::of(&self.model, &code, h200, precision, ESTIMATED)
+        code.unwrap_or_else(|| panic!("{} is not in kernels/measured/sass.csv: `make sass` first", self.kernel))
     }
+}
+
+/// The number of a launch's stream.
+fn stream(launch: &Value) -> u64 {
+    launch["stream"].as_u64().expect("a stream")
 }
 
 /// A step at one precision.
@@ -200,7 +208,9 @@ impl Step {
         let Step { precision, batch, launches } = self;
         let each = |bytes: usize| bytes as f64 / 1e6 / *batch as f64;
         let plan = self.plan();
-        let estimates: Vec<Estimate> = launches.iter().map(|launch| launch.estimate(*precision)).collect();
+        let coded: Vec<_> = launches.iter().map(|launch| (launch.model.clone(), launch.code(*precision))).collect();
+        let h200 = gpus::gpu("h200").expect("it is in the list");
+        let estimates = Estimate::of_step(&coded, h200, *precision, ESTIMATED);
         let estimate: f64 = estimates.iter().map(|estimate| estimate.time).sum();
         let images = if *batch == 1 { "image" } else { "images" };
         write!(
@@ -225,11 +235,12 @@ impl Step {
         .unwrap();
         for (i, (launch, estimate)) in launches.iter().zip(&estimates).enumerate() {
             let Launch { kernel, grid, reads, writes, asked, flops, conflicts, .. } = launch;
+            let beside = if launch.model.beside { " +" } else { "" };
             let grid = if grid[1] == 1 { grid[0].to_string() } else { format!("{}×{}", grid[0], grid[1]) };
             let (asked, flops) = (*asked as f64 / (reads + writes) as f64, *flops as f64 / 1e9 / *batch as f64);
             writeln!(
                 text,
-                "| {} | `{kernel}` | {grid} | {:.3} | {:.3} | {asked:.2} | {conflicts:.2} | {flops:.3} | {:.1} | {} |",
+                "| {} | `{kernel}`{beside} | {grid} | {:.3} | {:.3} | {asked:.2} | {conflicts:.2} | {flops:.3} | {:.1} | {} |",
                 i + 1,
                 each(*reads),
                 each(*writes),
@@ -294,14 +305,16 @@ fn of_any_batch<'a>(kernels: impl Iterator<Item = &'a str>) -> Vec<String> {
 /// If the launches are too many, move too many bytes, or differ from those of the committed report.
 pub fn check(launches: &[Value]) {
     // Each step begins with the gather of its images.
-    let mut steps = Vec::new();
+    let (mut steps, mut main) = (Vec::new(), None);
     for launch in launches {
         if launch["kernel"] == "gather" {
+            main = None;
             let precision = Precision::ALL[steps.len()];
             steps.push(Step { precision, batch: batch(precision), launches: Vec::new() });
         }
         let step = steps.last_mut().expect("a step begins with its images");
-        step.launches.push(Launch::new(launch, step.batch));
+        let main = *main.get_or_insert(stream(launch));
+        step.launches.push(Launch::new(launch, step.batch, main));
     }
     assert_eq!(steps.len(), Precision::ALL.len());
 

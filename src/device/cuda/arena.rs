@@ -1,6 +1,7 @@
 //! The arena: device memory that is used again. In its steady state a program asks the driver for no memory. All work goes
-//! through one stream, so a block that is given back may be lent again at once: its next use comes later on the stream. (NCCL has a
-//! stream of its own; what it reads and writes is kept until the device's stream has gone on after it.)
+//! through one stream, so a block that is given back may be lent again at once: its next use comes later on the stream. While other
+//! work runs beside it (`fork.rs`), blocks that are given back wait for the end of that. (NCCL has a stream of its own; what it reads
+//! and writes is kept until the device's stream has gone on after it.)
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -54,6 +55,9 @@ struct State {
     /// Free blocks of recordings. A replay uses them again, so no other work may hold them. All recordings share them, since no
     /// recording reads what another one left in them.
     recorded: Waiting,
+    /// Forks that the device's stream has not been told to wait for, and the blocks that were given back since the first.
+    forks: usize,
+    given_back: Vec<Returned>,
     /// What blocks are taken for now.
     purpose: Purpose,
     /// The number of live recordings.
@@ -75,6 +79,22 @@ pub(super) enum Purpose {
 
 /// Free allocations by size.
 type Waiting = BTreeMap<usize, Vec<Allocation>>;
+
+/// An allocation that is given back, and whether it was taken from the blocks of recordings.
+struct Returned {
+    allocation: Allocation,
+    recorded: bool,
+}
+
+impl State {
+    fn take_back(&mut self, Returned { allocation, recorded }: Returned) {
+        self.memory.in_use -= allocation.bytes;
+        // Without a live recording the block is free for all, unless blocks are being taken for one now.
+        let kept = recorded && (self.recordings > 0 || self.purpose != Purpose::Call);
+        let waiting = if kept { &mut self.recorded } else { &mut self.free };
+        waiting.entry(allocation.bytes).or_default().push(allocation);
+    }
+}
 
 /// Takes the smallest free allocation with a size in `sizes`.
 fn fitting(waiting: &mut Waiting, sizes: RangeInclusive<usize>) -> Option<Allocation> {
@@ -120,6 +140,22 @@ impl Arena {
 
     pub(super) fn purpose(&self) -> Purpose {
         self.lock().purpose
+    }
+
+    /// Other work has begun beside that of the device's stream.
+    pub(super) fn forked(&self) {
+        self.lock().forks += 1;
+    }
+
+    /// The device's stream goes on after one of the forks.
+    pub(super) fn joined(&self) {
+        let mut state = self.lock();
+        state.forks -= 1;
+        if state.forks == 0 {
+            for returned in std::mem::take(&mut state.given_back) {
+                state.take_back(returned);
+            }
+        }
     }
 
     fn fresh(&self, state: &mut State, bytes: usize) -> Result<Allocation> {
@@ -218,11 +254,11 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let Some(allocation) = self.allocation.take() else { return };
+        let returned = Returned { allocation, recorded: self.recorded };
         let mut state = self.arena.lock();
-        state.memory.in_use -= allocation.bytes;
-        // Without a live recording the block is free for all, unless blocks are being taken for one now.
-        let kept = self.recorded && (state.recordings > 0 || state.purpose != Purpose::Call);
-        let waiting = if kept { &mut state.recorded } else { &mut state.free };
-        waiting.entry(allocation.bytes).or_default().push(allocation);
+        match state.forks {
+            0 => state.take_back(returned),
+            _ => state.given_back.push(returned),
+        }
     }
 }

@@ -98,7 +98,7 @@ impl Cuda {
             }
             self.bind()?;
             // SAFETY: the address is that of a word in the clock's block.
-            unsafe { sys::cuMemsetD32Async(address(word), value, 1, self.shared.stream.cu_stream()) }
+            unsafe { sys::cuMemsetD32Async(address(word), value, 1, self.stream.cu_stream()) }
                 .result()
                 .map_err(CudaError::driver("cuMemsetD32Async"))?;
             known[word as usize] = Some(value);

@@ -64,7 +64,7 @@ impl Drop for Later {
 impl Cuda {
     pub(super) fn fetch_later(&self, buf: &Buf) -> Result<Later> {
         self.bind()?;
-        let (context, stream) = (&self.shared.context, &self.shared.stream);
+        let (context, stream) = (&self.shared.context, &self.stream);
         let address = self.settled(buf)?;
         let bytes = buf.len() * buf.storage().width();
         let arrived = context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING));

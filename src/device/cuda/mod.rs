@@ -1,4 +1,5 @@
-//! The CUDA backend: our kernels on one GPU, sequenced on one stream through cudarc. (NCCL's have another: `communicator.rs`.)
+//! The CUDA backend: our kernels on one GPU, sequenced on a stream through cudarc. (What may run beside them has a second one:
+//! `fork.rs`. NCCL's kernels have a third: `communicator.rs`.)
 //!
 //! A launch returns before its kernel has run. An error of the kernel surfaces in a later call, at the latest in
 //! [`Device::synchronize`]. Two runs give the same bits: no kernel adds in an order that depends on timing.
@@ -11,6 +12,7 @@ mod communicator;
 mod convert;
 mod download;
 mod driver;
+mod fork;
 pub(crate) mod gemm;
 mod graph;
 mod image;
@@ -26,7 +28,7 @@ pub mod tiles;
 mod upload;
 mod word;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
@@ -85,6 +87,7 @@ const FIRST_MODULE: &str = "cast";
 #[derive(Clone)]
 pub struct Cuda {
     shared: Arc<Shared>,
+    stream: Arc<CudaStream>,
 }
 
 struct Shared {
@@ -97,6 +100,8 @@ struct Shared {
     pieces: Pieces,
     arena: Arc<Arena>,
     stream: Arc<CudaStream>,
+    /// For work beside that of `stream`, once there is some.
+    beside: OnceLock<Arc<CudaStream>>,
     context: Arc<CudaContext>,
 }
 
@@ -104,6 +109,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // Work that is still under way may use the memory. An error here was reported by an earlier call, or is of no interest.
         let _ = self.stream.synchronize();
+        let _ = self.beside.get().map(|stream| stream.synchronize());
     }
 }
 
@@ -151,9 +157,11 @@ impl Cuda {
                 pages: Pages::default(),
                 pieces: Pieces::default(),
                 arena,
-                stream,
+                stream: stream.clone(),
+                beside: OnceLock::new(),
                 context,
             }),
+            stream,
         })
     }
 
@@ -187,9 +195,9 @@ impl Cuda {
             self.shared.context.new_event(Some(flags)).map_err(CudaError::driver("cuEventCreate"))
         };
         let (start, end) = (event()?, event()?);
-        start.record(&self.shared.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        start.record(&self.stream).map_err(CudaError::driver("cuEventRecord"))?;
         work()?;
-        end.record(&self.shared.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        end.record(&self.stream).map_err(CudaError::driver("cuEventRecord"))?;
         end.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
         let milliseconds = start.elapsed_ms(&end).map_err(CudaError::driver("cuEventElapsedTime"))?;
         Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
@@ -201,9 +209,9 @@ impl Cuda {
         let Geometry { grid, block, shared } = geometry;
         let function = self.shared.kernels.function(op, kernel, shared)?;
         let extents = |extents: [usize; 3]| extents.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)).into();
-        let stream = self.shared.stream.cu_stream();
+        let stream = self.stream.cu_stream();
         // SAFETY: the arguments match the kernel's parameters (the tests run every kernel). Memory that they point to is reused
-        // only by later work on the same stream.
+        // only by work that comes later, on the same stream or by an event.
         let launched = unsafe {
             let arguments = &mut args.pointers();
             result::launch_kernel(function, extents(grid), extents(block), shared as u32, stream, arguments)
@@ -254,7 +262,7 @@ impl Cuda {
         }
         self.bind()?;
         // SAFETY: the caller owns the memory.
-        unsafe { result::memset_d8_async(address, value, bytes, self.shared.stream.cu_stream()) }
+        unsafe { result::memset_d8_async(address, value, bytes, self.stream.cu_stream()) }
             .map_err(CudaError::driver("cuMemsetD8Async"))
     }
 
@@ -268,7 +276,7 @@ impl Cuda {
         }
         self.bind()?;
         // SAFETY: the buffer has `len` numbers; the slice lives until the stream has been waited for.
-        unsafe { result::memcpy_dtoh_async(&mut host, address, self.shared.stream.cu_stream()) }
+        unsafe { result::memcpy_dtoh_async(&mut host, address, self.stream.cu_stream()) }
             .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
         self.synchronize()?;
         Ok(host)
@@ -369,7 +377,7 @@ impl Device for Cuda {
         self.bind()?;
         let (storage, len) = (buf.storage(), buf.len());
         let (address, copy) = buf.overwritten_with_copy();
-        let stream = self.shared.stream.cu_stream();
+        let stream = self.stream.cu_stream();
         // SAFETY: the buffer has as many elements.
         let filled = unsafe {
             match storage {
@@ -398,8 +406,16 @@ impl Device for Cuda {
         work()
     }
 
+    fn fork(&self) -> Result<Self> {
+        self.forked()
+    }
+
+    fn wait_for(&self, fork: &Self) -> Result<()> {
+        self.joined(fork)
+    }
+
     fn synchronize(&self) -> Result<()> {
-        let waited = self.shared.stream.synchronize();
+        let waited = self.stream.synchronize();
         waited.map_err(|error: DriverError| CudaError::driver("cuStreamSynchronize")(error))
     }
 

@@ -56,7 +56,7 @@ impl Cuda {
 
     fn send_piece<T: Pod>(&self, to: CUdeviceptr, len: usize, fill: impl FnOnce(&mut [T])) -> Result<()> {
         self.bind()?;
-        let (context, stream) = (&self.shared.context, &self.shared.stream);
+        let (context, stream) = (&self.shared.context, &self.stream);
         if self.shared.arena.purpose() == Purpose::Recording {
             // A replay would copy what the piece has by then.
             let problem = "an upload cannot be recorded; upload before the recording begins".into();

@@ -7,6 +7,7 @@ mod occupancy;
 #[cfg(test)]
 mod published;
 mod tables;
+mod together;
 
 use std::path::PathBuf;
 
@@ -19,7 +20,7 @@ use super::say;
 use estimate::{Estimate, Pipe};
 use gpus::ALONE;
 pub use gpus::{GAP, Gpu, gpu};
-use tables::{Launch, code, launches};
+use tables::{Launch, launches};
 
 /// The arguments of `mlpconv model`.
 #[derive(clap::Args)]
@@ -47,14 +48,9 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     if batch == 0 {
         return Err(Error::Config { what: "batch-size".into(), problem: "must be at least 1".into() });
     }
-    let launches = launches(precision);
-    let estimates: Vec<(&Launch, Estimate)> = launches
-        .iter()
-        .filter_map(|launch| {
-            let code = code(&launch.kernel, precision, &gpu.architecture())?;
-            Some((launch, Estimate::of(launch, &code, gpu, precision, batch)))
-        })
-        .collect();
+    let launches = launches(precision, &gpu.architecture());
+    let times = Estimate::of_step(&launches, gpu, precision, batch);
+    let estimates: Vec<(&Launch, Estimate)> = launches.iter().map(|(launch, _)| launch).zip(times).collect();
     let total: f64 = estimates.iter().map(|(_, estimate)| estimate.time).sum();
     let title = format!("Estimate: a training step of d2l at 224x224, {batch} images, {precision}, {}", gpu.title);
     say(format_args!("{title}\nNothing here was measured on that GPU.\n"));
@@ -62,7 +58,8 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     let mut table = Table::new(head);
     for (i, (launch, estimate)) in estimates.iter().enumerate() {
         let [math, issue, shared, l2, memory] = estimate.pipes.map(|time| format!("{time:.1}"));
-        let (name, time) = (format!("{:>2} {}", i + 1, launch.kernel), format!("{:.1}", estimate.time));
+        let mark = if launch.beside { "+" } else { "" };
+        let (name, time) = (format!("{:>2} {}{mark}", i + 1, launch.kernel), format!("{:.1}", estimate.time));
         let (binds, waves) = (estimate.binds.name().to_owned(), format!("{:.2}", estimate.waves));
         table.push([name, time, binds, waves, math, issue, shared, l2, memory]);
     }
@@ -76,6 +73,7 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     say(format_args!(
         "gaps: {GAP} us after each launch, a guess; a block alone takes {ALONE} of the others' time, a guess"
     ));
+    say("A launch marked + runs beside the next, whose us are what it adds.");
     say(format_args!("{}", gpu.sources));
     match &args.out {
         Some(path) => picture(&title, gpu, &estimates, &table, total).write(path),
@@ -95,13 +93,13 @@ pub struct Step {
 impl Step {
     pub fn of(gpu: &Gpu, precision: Precision, batch: usize) -> Self {
         let mut step = Step { launches: Vec::new(), update: 0.0 };
-        for launch in launches(precision) {
-            let Some(code) = code(&launch.kernel, precision, &gpu.architecture()) else { continue };
-            let time = |images: usize| Estimate::of(&launch, &code, gpu, precision, images).time;
+        let launches = launches(precision, &gpu.architecture());
+        let times = Estimate::of_step(&launches, gpu, precision, batch);
+        for ((launch, code), estimate) in launches.iter().zip(times) {
             // The update is of parameters, whatever the batch.
             match launch.kernel == "sgd" {
-                true => step.update += time(launch.images),
-                false => step.launches.push((launch.kernel.clone(), time(batch))),
+                true => step.update += Estimate::of(launch, code, gpu, precision, launch.images).time,
+                false => step.launches.push((launch.kernel.clone(), estimate.time)),
             }
         }
         step
@@ -155,13 +153,11 @@ mod tests {
     /// A launch without code would be missing in the sum.
     #[test]
     fn every_launch_has_code_on_every_gpu() {
-        for precision in Precision::ALL {
-            let launches = launches(precision);
-            assert!(launches.len() > 30, "{precision}: {} launches", launches.len());
-            for (launch, gpu) in launches.iter().flat_map(|launch| gpus::GPUS.iter().map(move |gpu| (launch, gpu))) {
-                let kernel = &launch.kernel;
-                assert!(code(kernel, precision, &gpu.architecture()).is_some(), "{kernel}, {precision}, {}", gpu.name);
-            }
+        for (precision, gpu) in
+            Precision::ALL.iter().flat_map(|precision| gpus::GPUS.iter().map(move |gpu| (precision, gpu)))
+        {
+            let (coded, counted) = (launches(*precision, &gpu.architecture()).len(), tables::counted(*precision));
+            assert!(counted > 30 && coded == counted, "{precision}, {}: {coded} of {counted} launches", gpu.name);
         }
     }
 }

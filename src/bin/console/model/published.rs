@@ -48,6 +48,7 @@ impl Product {
         Launch {
             kernel: String::new(),
             images: 1,
+            beside: false,
             blocks,
             // A warp has 64×64 sums of the tensor core, or 8×8 a thread.
             warps: rows * columns / sums,

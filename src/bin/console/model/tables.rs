@@ -7,10 +7,12 @@ const STEP: &str = include_str!("../../../../kernels/measured/step.csv");
 const SASS: &str = include_str!("../../../../kernels/measured/sass.csv");
 
 /// A launch of a step, counted for `images` images.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     pub kernel: String,
     pub images: usize,
+    /// Whether it runs beside the launches after it, as far as the next that does not.
+    pub beside: bool,
     pub blocks: usize,
     /// Warps of a block, and its dynamic shared memory in bytes.
     pub warps: usize,
@@ -46,24 +48,35 @@ fn cells(line: &'static str) -> (Vec<&'static str>, Vec<f64>) {
     (cells, numbers)
 }
 
-/// The launches of a step at a precision, in their order.
-pub fn launches(precision: Precision) -> Vec<Launch> {
+/// The launches of a step at a precision, in their order, each with its kernel's code.
+pub fn launches(precision: Precision, architecture: &str) -> Vec<(Launch, Code)> {
     let rows = STEP.lines().skip(1).map(cells).filter(|(cells, _)| cells.first() == Some(&precision.name()));
     let launch = |(cells, numbers): (Vec<&'static str>, Vec<f64>)| Launch {
         images: numbers[1] as usize,
         kernel: cells[2].to_owned(),
-        blocks: numbers[3] as usize,
-        warps: (numbers[4] as usize).div_ceil(32),
-        shared: numbers[5] as usize,
-        moved: numbers[6],
-        asked: numbers[7],
-        flops: numbers[8],
-        mma: numbers[9],
-        instructions: numbers[10],
-        accesses: numbers[11],
-        conflicts: numbers[12],
+        beside: numbers[3] != 0.0,
+        blocks: numbers[4] as usize,
+        warps: (numbers[5] as usize).div_ceil(32),
+        shared: numbers[6] as usize,
+        moved: numbers[7],
+        asked: numbers[8],
+        flops: numbers[9],
+        mma: numbers[10],
+        instructions: numbers[11],
+        accesses: numbers[12],
+        conflicts: numbers[13],
     };
-    rows.map(launch).collect()
+    let coded = |launch: Launch| {
+        let code = code(&launch.kernel, precision, architecture)?;
+        Some((launch, code))
+    };
+    rows.map(launch).filter_map(coded).collect()
+}
+
+/// How many launches of a step were counted at a precision.
+#[cfg(test)]
+pub fn counted(precision: Precision) -> usize {
+    STEP.lines().filter(|line| line.split(',').next() == Some(precision.name())).count()
 }
 
 /// The code of a kernel.
