@@ -54,8 +54,8 @@
 //!   that was interrupted goes on exactly as if it had not been.
 //! * **Once every batch size has been seen, a step takes no buffer from the system:** they come from an arena and go back
 //!   to it. (The CPU's GEMM library packs its panels in memory of its own.)
-//! * **What a kernel reads does not depend on when it runs.** One GPU has one stream, and what changes from step to step lies in
-//!   device memory; so a step can be recorded as a graph, and a replay gives the bits of the step.
+//! * **What a kernel reads does not depend on when it runs.** Events order what runs beside other work on a GPU, and what changes from
+//!   step to step lies in device memory; so a step can be recorded as a graph, and a replay gives the bits of the step.
 //! * **A gradient is owned once.** The first contributor overwrites, later ones add; nothing is cleared beforehand.
 //! * **A ReLU after a convolution costs no pass of its own:** it is in the convolution's epilogue, in both directions (see
 //!   [`ops`]).

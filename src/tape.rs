@@ -350,12 +350,8 @@ impl<B: Device> Tape<B> {
     }
 
     /// [`Tape::backward`] that calls `each` after every backward half, and once a half has the gradients of its parameters, with the
-    /// gradients so far: some may be [complete](Grads::is_complete).
-    pub(crate) fn backward_by(
-        self,
-        loss: Loss<B>,
-        each: &mut dyn FnMut(&mut Grads<B>) -> Result<()>,
-    ) -> Result<Grads<B>> {
+    /// gradients so far: some may be [complete](Grads::is_complete). [`Grads::backend`] is what to use them with.
+    pub(crate) fn backward_by(self, loss: Loss<B>, each: &mut dyn FnMut(&Grads<B>) -> Result<()>) -> Result<Grads<B>> {
         let grads = self.run_back(&loss.logits, loss.gradient, each)?;
         Ok(Grads { guard: Some(loss.guard), ..grads })
     }
@@ -370,12 +366,7 @@ impl<B: Device> Tape<B> {
         self.run_back(y, seed, &mut |_| Ok(()))
     }
 
-    fn run_back(
-        self,
-        y: &Var<B>,
-        mut seed: B::Buf,
-        each: &mut dyn FnMut(&mut Grads<B>) -> Result<()>,
-    ) -> Result<Grads<B>> {
+    fn run_back(self, y: &Var<B>, mut seed: B::Buf, each: &mut dyn FnMut(&Grads<B>) -> Result<()>) -> Result<Grads<B>> {
         self.require_own(y.slot)?;
         if seed.len() != y.data.len() {
             let problem = format!("a seed of {} elements for an output of shape {}", seed.len(), y.slot.shape);
@@ -393,7 +384,7 @@ impl<B: Device> Tape<B> {
         for (before, Node { output, mut half }) in self.nodes.into_iter().enumerate().rev() {
             if half.parameters(&self.backend, &mut grads)? {
                 grads.left = before;
-                each(&mut grads)?;
+                each(&grads)?;
             }
             half.backward(&self.backend, &mut grads)?;
             grads.join()?;
@@ -401,7 +392,7 @@ impl<B: Device> Tape<B> {
             if let Some(checks) = &self.checks {
                 checks.gradients(&self.backend, output, &grads.slots, grads.written.replace(Vec::new()))?;
             }
-            each(&mut grads)?;
+            each(&grads)?;
         }
         Ok(grads)
     }

@@ -103,6 +103,11 @@ impl<B: Device> Grads<B> {
         Ok(fork)
     }
 
+    /// The backend for work with the gradients so far, those that are forked included.
+    pub(crate) fn backend(&self) -> &B {
+        self.beside.as_ref().map_or(&self.backend, |beside| &beside.fork)
+    }
+
     /// Has later work come after what was forked, whose gradients may be read from then on.
     pub(crate) fn join(&mut self) -> Result<()> {
         self.beside.take().map_or(Ok(()), Beside::join)

@@ -13,7 +13,7 @@ pub(super) fn gradients<B: Backend>(
     (x, shape, labels): (B::Buf, Shape, Labels<'_, B>),
     smoothing: f64,
     meter: &mut Meter<B>,
-    each: &mut dyn FnMut(&mut Grads<B>) -> Result<()>,
+    each: &mut dyn FnMut(&Grads<B>) -> Result<()>,
 ) -> Result<Grads<B>> {
     let x = tape.constant(x, shape)?;
     let logits = net.forward(&mut tape, x)?;

@@ -157,14 +157,14 @@ impl<B: Backend> Shards<B> {
         let buckets = exchange.as_ref().map_or(&*whole, |exchange| exchange.buckets()).clone();
         let mut left = buckets.iter().enumerate().peekable();
         // What is packed is added, and goes to the other ranks if nothing more is.
-        let mut hand_on = |own: &mut B::Buf, (number, bucket): (usize, &Bucket)| {
+        let mut hand_on = |backend: &B, own: &mut B::Buf, (number, bucket): (usize, &Bucket)| {
             backend.shard_add(own, bucket.of_nodes(node), leaf.additions)?;
             exchange.as_mut().map_or(Ok(()), |exchange| exchange.begin(backend, number, own))
         };
         let images = order.images(leaf.index, batch);
         if images.is_empty() {
             backend.shard_clear(own, leaf.place * node, node)?;
-            return left.try_for_each(|bucket| hand_on(own, bucket));
+            return left.try_for_each(|bucket| hand_on(backend, own, bucket));
         }
         let params = net.params();
         let none = |param: usize| {
@@ -178,8 +178,7 @@ impl<B: Backend> Shards<B> {
                 params[bucket.params.clone()].iter().all(|(_, param)| grads.is_complete(param))
             };
             while let Some((number, bucket)) = left.next_if(|(_, bucket)| done(grads, bucket)) {
-                grads.join()?;
-                let sums = guard.words();
+                let (backend, sums) = (grads.backend(), guard.words());
                 let mut tensors = Vec::with_capacity(bucket.params.len() + 1);
                 for param in bucket.params.clone() {
                     let gradient = grads.of_param(params[param].1).ok_or_else(|| none(param))?;
@@ -189,7 +188,7 @@ impl<B: Backend> Shards<B> {
                     tensors.push((&*sums, leaf.place * node + layout.sums()));
                 }
                 backend.shard_pack(&tensors, own)?;
-                hand_on(own, (number, bucket))?;
+                hand_on(backend, own, (number, bucket))?;
             }
             Ok(())
         })?;

@@ -1,7 +1,8 @@
 //! What joins the GPUs of ranks: NCCL's communicator, and a word by which the device learns that a rank is lost.
 //!
 //! NCCL works on a stream of its own, beside the kernels of the way back. Events order the two: an exchange begins after what the
-//! device's stream has by then, and the device's stream goes on after it where it is completed. A recording takes both streams in.
+//! device's stream, or the one that is forked from it, has by then, and the device's stream goes on after it where it is completed. A
+//! recording takes all of them in.
 //!
 //! NCCL's kernels wait for ever for a rank that is gone. The group notices that (`src/ranks/`), and aborts the communicator from a
 //! thread of its own; before that it sets the word. So whatever a gathering has left behind, the step that was to use it is left out
@@ -18,7 +19,7 @@ use cudarc::driver::{CudaEvent, CudaStream};
 
 use super::nccl::{Comm, Nccl, UniqueId};
 use super::word::Word;
-use super::{Cuda, CudaError};
+use super::{Cuda, CudaError, fork};
 use crate::ranks::Group;
 use crate::{Error, Result};
 
@@ -30,7 +31,6 @@ const QUESTIONS: Duration = Duration::from_millis(200);
 
 /// The GPU of this rank, joined to those of the others.
 pub struct Communicator {
-    cuda: Cuda,
     group: Arc<Group>,
     joined: Arc<Joined>,
     /// NCCL's.
@@ -122,7 +122,7 @@ impl Communicator {
             }
         }));
         let stream = cuda.shared.context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
-        let communicator = Communicator { cuda: cuda.clone(), group: group.clone(), joined, stream };
+        let communicator = Communicator { group: group.clone(), joined, stream };
         communicator.wait_until_ready("ncclCommInitRankConfig")?;
         communicator.watch()?;
         Ok(communicator)
@@ -138,25 +138,30 @@ impl Communicator {
         self.joined.lost.address()
     }
 
-    /// Begins to gather `len` floats of each rank: those at `from` of all ranks, to `to`.
+    /// Begins to gather `len` floats of each rank: those at `from` of all ranks, to `to`. It comes after what `cuda` has by now.
     ///
     /// # Errors
     /// [`Error::Ranks`] if a rank was lost before; [`CudaError::Nccl`].
-    pub(crate) fn all_gather(&self, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<Request> {
-        self.begin("ncclAllGather", |nccl, comm, stream| nccl.all_gather(comm, from, to, len, stream))
+    pub(crate) fn all_gather(&self, cuda: &Cuda, from: CUdeviceptr, to: CUdeviceptr, len: usize) -> Result<Request> {
+        self.begin(cuda, "ncclAllGather", |nccl, comm, stream| nccl.all_gather(comm, from, to, len, stream))
     }
 
-    /// Begins to add up the `len` floats at `at` over all ranks.
+    /// Begins to add up the `len` floats at `at` over all ranks. It comes after what `cuda` has by now.
     ///
     /// # Errors
     /// As [`Communicator::all_gather`].
-    pub(crate) fn all_reduce(&self, at: CUdeviceptr, len: usize) -> Result<Request> {
-        self.begin("ncclAllReduce", |nccl, comm, stream| nccl.all_reduce(comm, at, len, stream))
+    pub(crate) fn all_reduce(&self, cuda: &Cuda, at: CUdeviceptr, len: usize) -> Result<Request> {
+        self.begin(cuda, "ncclAllReduce", |nccl, comm, stream| nccl.all_reduce(comm, at, len, stream))
     }
 
-    fn begin(&self, call: &'static str, work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>) -> Result<Request> {
-        self.cuda.bind()?;
-        self.after(&self.stream, &self.event(&self.cuda.shared.stream)?)?;
+    fn begin(
+        &self,
+        cuda: &Cuda,
+        call: &'static str,
+        work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>,
+    ) -> Result<Request> {
+        cuda.bind()?;
+        fork::after(&self.stream, &fork::end(&cuda.stream)?)?;
         let done = {
             let comm = self.joined.comm();
             let Some(Handle(comm)) = *comm else { return Err(self.failure()) };
@@ -164,25 +169,15 @@ impl Communicator {
         };
         done.map_err(|error| self.reason(error))?;
         self.wait_until_ready(call)?;
-        Ok(Request(self.event(&self.stream)?))
+        Ok(Request(fork::end(&self.stream)?))
     }
 
-    /// Has the device's stream go on after an exchange.
+    /// Has the work of `cuda` go on after an exchange.
     ///
     /// # Errors
     /// [`CudaError::Driver`].
-    pub(crate) fn complete(&self, Request(event): Request) -> Result<()> {
-        self.after(&self.cuda.shared.stream, &event)
-    }
-
-    /// The present end of a stream's work.
-    fn event(&self, stream: &CudaStream) -> Result<CudaEvent> {
-        stream.record_event(None).map_err(CudaError::driver("cuEventRecord"))
-    }
-
-    /// What `stream` gets from now on comes after `event`.
-    fn after(&self, stream: &CudaStream, event: &CudaEvent) -> Result<()> {
-        stream.wait(event).map_err(CudaError::driver("cuStreamWaitEvent"))
+    pub(crate) fn complete(&self, cuda: &Cuda, Request(event): Request) -> Result<()> {
+        fork::after(&cuda.stream, &event)
     }
 
     /// Waits until no call of the host is under way in NCCL. That is not the end of the work on the device.

@@ -5,7 +5,7 @@
 //! device's stream goes on after it where it is waited for. Memory that is given back in between may be in use on either stream, so
 //! the arena keeps it until then.
 
-use cudarc::driver::CudaStream;
+use cudarc::driver::{CudaEvent, CudaStream};
 
 use super::{Cuda, CudaError};
 use crate::Result;
@@ -20,21 +20,25 @@ impl Cuda {
                 self.shared.beside.get_or_init(|| stream)
             }
         };
-        after(beside, &self.stream)?;
+        after(beside, &end(&self.stream)?)?;
         self.shared.arena.forked();
         Ok(Cuda { shared: self.shared.clone(), stream: beside.clone() })
     }
 
     /// Has this one go on after what `fork` has by now.
     pub(super) fn joined(&self, fork: &Cuda) -> Result<()> {
-        let done = after(&self.stream, &fork.stream);
+        let done = end(&fork.stream).and_then(|end| after(&self.stream, &end));
         self.shared.arena.joined();
         done
     }
 }
 
-/// What `stream` gets from now on comes after what `other` has by now.
-fn after(stream: &CudaStream, other: &CudaStream) -> Result<()> {
-    let event = other.record_event(None).map_err(CudaError::driver("cuEventRecord"))?;
-    Ok(stream.wait(&event).map_err(CudaError::driver("cuStreamWaitEvent"))?)
+/// The present end of a stream's work.
+pub(super) fn end(stream: &CudaStream) -> Result<CudaEvent> {
+    Ok(stream.record_event(None).map_err(CudaError::driver("cuEventRecord"))?)
+}
+
+/// What `stream` gets from now on comes after `event`.
+pub(super) fn after(stream: &CudaStream, event: &CudaEvent) -> Result<()> {
+    Ok(stream.wait(event).map_err(CudaError::driver("cuStreamWaitEvent"))?)
 }

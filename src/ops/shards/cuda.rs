@@ -100,15 +100,15 @@ impl Shards for Cuda {
         to: usize,
     ) -> Result<Request> {
         let (own, all) = (element(self.settled(own)?, from.start), element(self.changed(all)?, to));
-        communicator.all_gather(own, all, from.len())
+        communicator.all_gather(self, own, all, from.len())
     }
 
     fn all_reduce(&self, communicator: &Communicator, nodes: &mut Buf, part: Range<usize>) -> Result<Request> {
-        communicator.all_reduce(element(self.changed(nodes)?, part.start), part.len())
+        communicator.all_reduce(self, element(self.changed(nodes)?, part.start), part.len())
     }
 
     fn complete(&self, communicator: &Communicator, request: Request, _nodes: &mut Buf) -> Result<()> {
-        communicator.complete(request)
+        communicator.complete(self, request)
     }
 
     fn shard_count(

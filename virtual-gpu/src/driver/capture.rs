@@ -39,6 +39,15 @@ impl StreamKey {
         }
     }
 
+    /// The handle by which a program names it.
+    pub fn handle(self) -> Handle {
+        match self {
+            StreamKey::Legacy => 1,
+            StreamKey::PerThread(_) => 2,
+            StreamKey::Created(handle) => handle,
+        }
+    }
+
     pub fn blocking(self, state: &State) -> bool {
         match self {
             StreamKey::Legacy | StreamKey::PerThread(_) => true,

@@ -332,7 +332,7 @@ impl Current {
             self.driver.machine.launch_as(&operation, &reach, &op.kernel, &op.launch, &op.params)
         });
         match outcome {
-            Ok(counts) => self.write_counts(op, stamp, &counts),
+            Ok(counts) => self.write_counts(op, &counts),
             // A launch refused before it began fails at once, and leaves the context intact.
             Err(trap) if matches!(trap.kind, TrapKind::LaunchOutOfResources | TrapKind::InvalidLaunch) => {
                 Err(Code::from(trap.kind).because(trap.to_string()))
@@ -345,14 +345,14 @@ impl Current {
         }
     }
 
-    fn write_counts(&self, op: &LaunchOp, stamp: &Stamp, counts: &Counts) -> Outcome {
+    fn write_counts(&self, op: &LaunchOp, counts: &Counts) -> Outcome {
         let Some((path, file)) = &self.driver.settings.counts else { return Ok(()) };
         let Launch { grid, block, dynamic_shared } = op.launch;
         let line = format!(
             "{{\"kernel\":\"{}\",\"stream\":{},\"grid\":{grid:?},\"block\":{block:?},\"dynamic_shared\":{dynamic_shared},\
              \"counts\":{}}}\n",
             op.kernel.name(),
-            stamp.stream,
+            op.stream.handle(),
             counts.to_json()
         );
         // One write for the whole line, so that lines of processes that share the file do not interleave.
