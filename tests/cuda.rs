@@ -12,11 +12,13 @@ use mlpconv::data::{Dataset, Flip, Loader, LoaderConfig, Order};
 use mlpconv::device::cuda::Occupancy;
 use mlpconv::device::{Real, Role, StepScalars};
 use mlpconv::nn::{Module, Nin, Summary};
+use mlpconv::ops::Affine;
 use mlpconv::ops::adamw::{self, AdamWStep};
 use mlpconv::ops::cross_entropy::Meter;
 use mlpconv::optim::{AdamW, Average, Optimizer, OptimizerKind, Sgd};
+use mlpconv::shape::Window;
 use mlpconv::train::{Position, Preset, Resident, TrainConfig, Trainer};
-use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Precision, Shape, Tape};
+use mlpconv::{Backend, Cpu, Cuda, Device, Mode, Param, Precision, Shape, Tape};
 
 /// The results of a training step.
 struct Step {
@@ -228,15 +230,47 @@ fn memory_that_is_given_back_beside_other_work_waits_for_it() {
         buf
     };
     let fork = cuda.fork().unwrap();
-    drop(filled(&fork, 1.0));
+    let before = cuda.memory().in_use;
+    let beside = filled(&fork, 1.0);
+    let block = cuda.memory().in_use - before;
+    drop(beside);
+    assert_eq!(cuda.memory().in_use, before + block);
     let own = filled(&cuda, 2.0);
-    let in_use = cuda.memory().in_use;
+    let with_both = cuda.memory().in_use;
     cuda.wait_for(&fork).unwrap();
-    assert_eq!(cuda.memory().in_use, in_use - 4 * 77_777);
+    assert_eq!(cuda.memory().in_use, with_both - block);
     assert!(cuda.download(&own).unwrap().iter().all(|value| *value == 2.0));
     let reserved = cuda.memory().reserved;
     drop(filled(&cuda, 3.0));
     assert_eq!(cuda.memory().reserved, reserved);
+}
+
+/// The gradient of a convolution whose output is another one's weights is a sum that its device has kept in parts. wgrad and dgrad,
+/// one beside the other, both read it.
+#[test]
+fn a_gradient_in_parts_is_summed_before_two_kernels_read_it() {
+    fn gradients<B: Backend>(backend: &B) -> [Vec<f64>; 2] {
+        let drawn = |seed: u32, shape: Shape| {
+            let noise = |i: usize| (i as u32 + seed).wrapping_mul(2_654_435_761) >> 25;
+            (0..shape.len()).map(|i| B::Scalar::from_f64(f64::from(noise(i)) / 64.0 - 1.0)).collect::<Vec<_>>()
+        };
+        let mut tape = Tape::new(backend, Mode::Training { seed: 1, epoch: 0, step: 0 });
+        let [inner, outer] = [Shape::image(8, 4, 3, 3), Shape::image(2, 8, 60, 60)];
+        let x = tape.variable(backend.upload(Role::Activation, &drawn(1, inner)).unwrap(), inner, Role::Activation);
+        let x = x.unwrap();
+        let param = Param::new(backend, Shape::weight(8, 4, 1, 1), &drawn(2, Shape::weight(8, 4, 1, 1))).unwrap();
+        let w = tape.param(&param);
+        let w = tape.conv2d(&x, Affine { w: &w, bias: None, relu: false }, Window { stride: 1, pad: 0 }).unwrap();
+        let images = tape.constant(backend.upload(Role::Activation, &drawn(3, outer)).unwrap(), outer).unwrap();
+        let y = tape.conv2d(&images, Affine { w: &w, bias: None, relu: false }, Window { stride: 1, pad: 1 }).unwrap();
+        let seed = backend.upload(Role::Activation, &drawn(4, y.shape())).unwrap();
+        let grads = tape.backward_from(&y, seed).unwrap();
+        [grads.of(&x).unwrap(), grads.of_param(&param).unwrap()].map(|grad| wide(backend.download(grad).unwrap()))
+    }
+    let Some(cuda) = gpu::gpu(Precision::Fp32) else { return };
+    for (got, want) in gradients(&*cuda).iter().zip(gradients(&Cpu::<f64>::new())) {
+        assert!(distance(got, &want) < 1e-5, "{got:?}, not {want:?}");
+    }
 }
 
 const UNORDERED: &str = "what_runs_beside_other_work_is_ordered_by_waiting_for_it";

@@ -155,14 +155,20 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// state such as velocities.
     fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
-    /// This device for work beside other work: it begins after that of all earlier calls, and later calls of this one do not come after
-    /// it before [`wait_for`](Device::wait_for). Neither may write what the other uses. A device that does its work as it is called
-    /// needs no more than this.
+    /// A handle for kernels that may run at the same time as those of later calls. They begin after the work of all earlier calls. Later
+    /// calls of this device are ordered after them only from [`wait_for`](Device::wait_for) on. Neither side may write what the other
+    /// uses, both have to be given [settled](Device::settle) buffers, and the fork takes no per-step scalars and no downloads. A device
+    /// that does its work as it is called has nothing to do.
     fn fork(&self) -> Result<Self> {
         Ok(self.clone())
     }
 
-    /// Has the work of later calls come after that of `fork`, for each [`fork`](Device::fork) once.
+    /// Completes a value of which a device has kept parts, as sums of gradients are. The first kernel that reads a value does so too.
+    fn settle(&self, _buf: &Self::Buf) -> Result<()> {
+        Ok(())
+    }
+
+    /// Orders the work of later calls after that of `fork`. Each [`fork`](Device::fork) is waited for once.
     fn wait_for(&self, _fork: &Self) -> Result<()> {
         Ok(())
     }

@@ -18,8 +18,8 @@ pub struct Grads<B: Device> {
     pub(super) guard: Option<Guard<B>>,
     /// The gradients that the backward half under way has written; `None` unless the tape is checked.
     pub(super) written: Option<Vec<Written>>,
-    /// The work beside that of the backward half under way.
-    pub(super) beside: Option<Beside<B>>,
+    /// The fork of the backward half under way.
+    pub(super) beside: Option<Fork<B>>,
 }
 
 impl<B: Device> Grads<B> {
@@ -94,23 +94,25 @@ impl<B: Device> Grads<B> {
         Ok(Some(Lent { slot, grad }))
     }
 
-    /// For ops: the backend for work beside that of the rest of the backward half. It may write no gradient but those that are open.
-    pub(crate) fn fork(&mut self) -> Result<B> {
+    /// For ops: the backend for kernels beside those of the rest of the backward half. They may write only gradients that were opened
+    /// before. `read` are the buffers that both sides read.
+    pub(crate) fn fork(&mut self, read: &[&B::Buf]) -> Result<B> {
         self.join()?;
-        let beside = Beside::new(&self.backend)?;
-        let fork = beside.fork.clone();
-        self.beside = Some(beside);
-        Ok(fork)
+        read.iter().try_for_each(|buf| self.backend.settle(buf))?;
+        let fork = Fork::new(&self.backend)?;
+        let backend = fork.handle.clone();
+        self.beside = Some(fork);
+        Ok(backend)
     }
 
-    /// The backend for work with the gradients so far, those that are forked included.
+    /// The backend for kernels that read the gradients so far: the fork's handle while there is a fork.
     pub(crate) fn backend(&self) -> &B {
-        self.beside.as_ref().map_or(&self.backend, |beside| &beside.fork)
+        self.beside.as_ref().map_or(&self.backend, |fork| &fork.handle)
     }
 
-    /// Has later work come after what was forked, whose gradients may be read from then on.
+    /// Orders later work after the fork, whose gradients may be read from then on.
     pub(crate) fn join(&mut self) -> Result<()> {
-        self.beside.take().map_or(Ok(()), Beside::join)
+        self.beside.take().map_or(Ok(()), Fork::join)
     }
 
     /// For ops: takes back the gradients that [`Grads::open`] lent. A mask that the kernel did not take is applied now,
@@ -144,29 +146,29 @@ pub(crate) struct Lent<B: Device> {
     pub(crate) grad: Grad<B::Buf>,
 }
 
-/// Work beside that of a device. If this is dropped, as after an error, the device waits for it as well.
-pub(super) struct Beside<B: Device> {
+/// A fork of a device, which the device waits for at the latest when this is dropped, as after an error.
+pub(super) struct Fork<B: Device> {
     device: B,
-    fork: B,
+    handle: B,
     joined: bool,
 }
 
-impl<B: Device> Beside<B> {
+impl<B: Device> Fork<B> {
     fn new(device: &B) -> Result<Self> {
-        Ok(Beside { device: device.clone(), fork: device.fork()?, joined: false })
+        Ok(Fork { device: device.clone(), handle: device.fork()?, joined: false })
     }
 
     fn join(mut self) -> Result<()> {
         self.joined = true;
-        self.device.wait_for(&self.fork)
+        self.device.wait_for(&self.handle)
     }
 }
 
-impl<B: Device> Drop for Beside<B> {
+impl<B: Device> Drop for Fork<B> {
     fn drop(&mut self) {
         if !self.joined {
             // An error is on its way already.
-            let _ = self.device.wait_for(&self.fork);
+            let _ = self.device.wait_for(&self.handle);
         }
     }
 }

@@ -143,7 +143,7 @@ impl TrainConfig {
     /// The settings that the text of a run folder's `config.toml` has. They are not checked by [`validate`](Self::validate).
     ///
     /// # Errors
-    /// [`Error::Config`] for a text that is not TOML, a setting that there is not or that is missing, and one of another type.
+    /// [`Error::Config`] for a text that is not TOML, an unknown or missing setting, and a value of another type.
     pub fn from_toml(text: &str) -> Result<Self> {
         let table = text.parse::<toml::Table>();
         table.and_then(Self::deserialize).map_err(|error| Error::config("settings", error.message()))

@@ -272,6 +272,14 @@ impl Step {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let (precision, count) = (self.precision, self.launches.len());
+        for pair in self.launches.windows(2) {
+            let [wgrad, next] = pair else { continue };
+            let op = wgrad.kernel.split_once("_wgrad_").map(|(op, _)| op);
+            let paired = op.is_some_and(|op| next.kernel.starts_with(&format!("{op}_dgrad_")));
+            if wgrad.model.beside != paired {
+                problems.push(format!("{precision}: whether {} runs beside {}", wgrad.kernel, next.kernel));
+            }
+        }
         if precision == Precision::Bf16 {
             if count > MOST {
                 problems.push(format!("{precision}: {count} launches, {MOST} were wanted"));

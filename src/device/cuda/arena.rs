@@ -1,7 +1,7 @@
-//! The arena: device memory that is used again. In its steady state a program asks the driver for no memory. All work goes
-//! through one stream, so a block that is given back may be lent again at once: its next use comes later on the stream. While other
-//! work runs beside it (`fork.rs`), blocks that are given back wait for the end of that. (NCCL has a stream of its own; what it reads
-//! and writes is kept until the device's stream has gone on after it.)
+//! The arena: device memory that is used again. In its steady state a program asks the driver for no memory. A block
+//! that is given back may be lent again at once: its next use comes later on the device's stream. While there is a fork (`fork.rs`),
+//! blocks that are given back are parked until the device's stream goes on after it. (NCCL has a stream of its own; what it reads and
+//! writes is kept until the device's stream has gone on after it.)
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -55,9 +55,9 @@ struct State {
     /// Free blocks of recordings. A replay uses them again, so no other work may hold them. All recordings share them, since no
     /// recording reads what another one left in them.
     recorded: Waiting,
-    /// Forks that the device's stream has not been told to wait for, and the blocks that were given back since the first.
+    /// Forks that are not joined, and the blocks that were given back since the first of them.
     forks: usize,
-    given_back: Vec<Returned>,
+    parked: Vec<Returned>,
     /// What blocks are taken for now.
     purpose: Purpose,
     /// The number of live recordings.
@@ -142,17 +142,17 @@ impl Arena {
         self.lock().purpose
     }
 
-    /// Other work has begun beside that of the device's stream.
+    /// Counts a fork. Until it is joined, blocks that are given back are parked.
     pub(super) fn forked(&self) {
         self.lock().forks += 1;
     }
 
-    /// The device's stream goes on after one of the forks.
+    /// Counts a join, after which the device's stream goes on.
     pub(super) fn joined(&self) {
         let mut state = self.lock();
         state.forks -= 1;
         if state.forks == 0 {
-            for returned in std::mem::take(&mut state.given_back) {
+            for returned in std::mem::take(&mut state.parked) {
                 state.take_back(returned);
             }
         }
@@ -258,7 +258,7 @@ impl Drop for Block {
         let mut state = self.arena.lock();
         match state.forks {
             0 => state.take_back(returned),
-            _ => state.given_back.push(returned),
+            _ => state.parked.push(returned),
         }
     }
 }

@@ -201,7 +201,8 @@ pub(super) fn open(ordinal: usize) -> Result<(Arc<CudaContext>, CudaDevice)> {
         return Err(CudaError::Unsupported { name: device.name, capability: device.capability }.into());
     }
     let context = CudaContext::new(ordinal).map_err(CudaError::driver("cuDevicePrimaryCtxRetain"))?;
-    // SAFETY: there is one stream, so no events are needed to order its work.
+    // SAFETY: there is no `CudaSlice`, whose accesses cudarc's events order. The arena and our own events (`fork.rs`,
+    // `communicator.rs`) order all work.
     unsafe { context.disable_event_tracking() };
     Ok((context, device))
 }

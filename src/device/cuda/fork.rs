@@ -1,9 +1,9 @@
-//! Work beside other work: a second stream. Neither of two kernels that do not depend on each other fills the last round of its
-//! blocks, and a GPU runs those of the one in the other's room.
+//! Forks: a second stream, for kernels that may run at the same time as those of the device's stream. wgrad and dgrad of a
+//! convolution are two such kernels: neither fills its last round of blocks, and blocks of the other take the room.
 //!
-//! Events order the two streams, and a recording takes both in: what is forked begins after what the device was given by then, and the
-//! device's stream goes on after it where it is waited for. Memory that is given back in between may be in use on either stream, so
-//! the arena keeps it until then.
+//! Events order the two streams: a fork begins after all that the device has been given before, and after `wait_for` the device's
+//! stream goes on after the fork. A recording takes both in. The arena parks blocks that are given back in between, since either
+//! stream may still use them.
 
 use cudarc::driver::{CudaEvent, CudaStream};
 
@@ -20,8 +20,13 @@ impl Cuda {
                 self.shared.beside.get_or_init(|| stream)
             }
         };
-        after(beside, &end(&self.stream)?)?;
+        // From here on, so that no block is lent to the fork that another thread gives back after the event.
         self.shared.arena.forked();
+        let ordered = end(&self.stream).and_then(|event| after(beside, &event));
+        if let Err(error) = ordered {
+            self.shared.arena.joined();
+            return Err(error);
+        }
         Ok(Cuda { shared: self.shared.clone(), stream: beside.clone() })
     }
 
@@ -35,10 +40,10 @@ impl Cuda {
 
 /// The present end of a stream's work.
 pub(super) fn end(stream: &CudaStream) -> Result<CudaEvent> {
-    Ok(stream.record_event(None).map_err(CudaError::driver("cuEventRecord"))?)
+    stream.record_event(None).map_err(|error| CudaError::driver("cuEventRecord")(error).into())
 }
 
 /// What `stream` gets from now on comes after `event`.
 pub(super) fn after(stream: &CudaStream, event: &CudaEvent) -> Result<()> {
-    Ok(stream.wait(event).map_err(CudaError::driver("cuStreamWaitEvent"))?)
+    stream.wait(event).map_err(|error| CudaError::driver("cuStreamWaitEvent")(error).into())
 }

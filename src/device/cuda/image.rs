@@ -60,11 +60,13 @@ impl Unit {
         let mut reader = XzReader::new(self.packed, false);
         let mut image = Vec::new();
         for _ in 0..=index {
-            let len = u64::from(reader.read_u32::<LittleEndian>()?);
+            let len = usize::try_from(reader.read_u128::<LittleEndian>()?).map_err(io::Error::other)?;
+            let padded = len.checked_next_multiple_of(16).ok_or(io::ErrorKind::InvalidData)?;
             image.clear();
-            if (&mut reader).take(len).read_to_end(&mut image)? as u64 != len {
+            if (&mut reader).take(padded as u64).read_to_end(&mut image)? != padded {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            image.truncate(len);
         }
         // The checksum is behind the last image.
         io::copy(&mut reader, &mut io::sink())?;
@@ -111,8 +113,9 @@ mod tests {
     fn packed() -> (Unit, Vec<u8>) {
         let mut writer = XzWriter::new(Vec::new(), XzOptions::with_preset(6)).unwrap();
         for image in ["code for 80", "code for 90, which is longer", "PTX"] {
-            writer.write_all(&(image.len() as u32).to_le_bytes()).unwrap();
+            writer.write_all(&(image.len() as u128).to_le_bytes()).unwrap();
             writer.write_all(image.as_bytes()).unwrap();
+            writer.write_all(&[0; 16][..image.len().next_multiple_of(16) - image.len()]).unwrap();
         }
         let file = writer.finish().unwrap();
         let machines = architectures(&["80", "90"]);

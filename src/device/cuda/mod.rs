@@ -87,6 +87,7 @@ const FIRST_MODULE: &str = "cast";
 #[derive(Clone)]
 pub struct Cuda {
     shared: Arc<Shared>,
+    /// This handle's: `shared.stream`, or that of forks.
     stream: Arc<CudaStream>,
 }
 
@@ -100,7 +101,7 @@ struct Shared {
     pieces: Pieces,
     arena: Arc<Arena>,
     stream: Arc<CudaStream>,
-    /// For work beside that of `stream`, once there is some.
+    /// The stream of forks, made by the first.
     beside: OnceLock<Arc<CudaStream>>,
     context: Arc<CudaContext>,
 }
@@ -408,6 +409,10 @@ impl Device for Cuda {
 
     fn fork(&self) -> Result<Self> {
         self.forked()
+    }
+
+    fn settle(&self, buf: &Buf) -> Result<()> {
+        self.settled(buf).map(drop)
     }
 
     fn wait_for(&self, fork: &Self) -> Result<()> {

@@ -108,10 +108,10 @@ impl<B: Conv2d> Backward<B> for Node<B> {
         let mut db = self.bias.as_ref().map(|bias| grads.open(&bias.input())).transpose()?.flatten();
         let wanted = Wanted { dw: dw.as_mut().map(|dw| &mut dw.grad), db: db.as_mut().map(|db| &mut db.grad) };
         if !wanted.is_none() {
-            // What is no parameter may have a mask to apply, or be the input itself.
+            // Only parameters: `close` may mask another variable's gradient outside of the fork, and dgrad may write it.
             let alone = [Some(&self.w), self.bias.as_ref()].into_iter().flatten().all(|var| var.slot.is_parameter());
             let dgrad = self.x.slot.needs_grad() && !self.x.slot.is_parameter();
-            let backend = if dgrad && alone { &grads.fork()? } else { backend };
+            let backend = if dgrad && alone { &grads.fork(&[&dy, self.x.data()])? } else { backend };
             backend.conv2d_wgrad(&self.shape, self.x.data(), &dy, wanted)?;
         }
         grads.close(dw.into_iter().chain(db))?;

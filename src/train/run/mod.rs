@@ -181,8 +181,13 @@ impl Run {
     }
 
     fn parse_config(&self, text: &str) -> Result<TrainConfig> {
-        let config = TrainConfig::from_toml(text).and_then(|config| config.validate().map(|()| config));
-        config.map_err(|e| Error::run(&self.folder, format!("{CONFIG}: {e}")))
+        let unusable = |problem: String| Error::run(&self.folder, format!("{CONFIG}: {problem}"));
+        let config = TrainConfig::from_toml(text).map_err(|error| match error {
+            Error::Config { problem, .. } => unusable(problem),
+            error => error,
+        })?;
+        config.validate().map_err(|error| unusable(error.to_string()))?;
+        Ok(config)
     }
 
     fn config_text(&self, config: &TrainConfig) -> Result<String> {

@@ -19,7 +19,7 @@
 //! | `VIRTUAL_GPU_MEMORY` | memory of each device: bytes, or with `K`, `M`, `G` | `8G` |
 //! | `VIRTUAL_GPU_DEVICES` | number of devices, at most 8 | `1` |
 //! | `VIRTUAL_GPU_MULTIPROCESSORS` | multiprocessors that each reports | a GPU's of its compute capability |
-//! | `VIRTUAL_GPU_COUNTS` | file to which each launch appends one line of JSON | none |
+//! | `VIRTUAL_GPU_COUNTS` | file to which each launch appends one line of JSON, with its kernel and stream | none |
 //! | `VIRTUAL_GPU_DRIVER_VERSION` | CUDA version that the driver reports: `12.4`, `12040` | `13.0` |
 //!
 //! Besides, `virtual_gpu_refuse_memory` makes allocations of the calling thread fail, see `refusal`.

@@ -39,6 +39,13 @@ pub struct ModelArgs {
     out: Option<PathBuf>,
 }
 
+/// What the mark says.
+const BESIDE: &str = "A launch marked + runs beside the next, whose time is what it adds; the two have one gap.";
+
+fn mark(launch: &Launch) -> &'static str {
+    if launch.beside { "+" } else { "" }
+}
+
 /// Prints the estimate.
 ///
 /// # Errors
@@ -58,8 +65,7 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     let mut table = Table::new(head);
     for (i, (launch, estimate)) in estimates.iter().enumerate() {
         let [math, issue, shared, l2, memory] = estimate.pipes.map(|time| format!("{time:.1}"));
-        let mark = if launch.beside { "+" } else { "" };
-        let (name, time) = (format!("{:>2} {}{mark}", i + 1, launch.kernel), format!("{:.1}", estimate.time));
+        let (name, time) = (format!("{:>2} {}{}", i + 1, launch.kernel, mark(launch)), format!("{:.1}", estimate.time));
         let (binds, waves) = (estimate.binds.name().to_owned(), format!("{:.2}", estimate.waves));
         table.push([name, time, binds, waves, math, issue, shared, l2, memory]);
     }
@@ -73,7 +79,7 @@ pub fn model(args: &ModelArgs) -> Result<()> {
     say(format_args!(
         "gaps: {GAP} us after each launch, a guess; a block alone takes {ALONE} of the others' time, a guess"
     ));
-    say("A launch marked + runs beside the next, whose us are what it adds.");
+    say(BESIDE);
     say(format_args!("{}", gpu.sources));
     match &args.out {
         Some(path) => picture(&title, gpu, &estimates, &table, total).write(path),
@@ -124,7 +130,7 @@ fn shares(estimates: &[(&Launch, Estimate)]) -> Vec<(&'static str, f64)> {
 
 fn picture(title: &str, gpu: &Gpu, estimates: &[(&Launch, Estimate)], table: &Table, total: f64) -> Page {
     let bar = |(i, (launch, estimate)): (usize, &(&Launch, Estimate))| Bar {
-        name: format!("{} {}", i + 1, launch.kernel),
+        name: format!("{} {}{}", i + 1, launch.kernel, mark(launch)),
         value: estimate.time,
         range: None,
         note: format!("bound by {}, {:.2} waves", estimate.binds.name(), estimate.waves),
@@ -138,6 +144,7 @@ fn picture(title: &str, gpu: &Gpu, estimates: &[(&Launch, Estimate)], table: &Ta
     };
     let lead = html! {
         p { "An estimate: nothing here was measured on that GPU. " (format_args!("{total:.0}")) " µs a step." }
+        p { (BESIDE) }
         p { (gpu.sources) "." }
     };
     let mut page = Page::new(title, lead);

@@ -11,7 +11,7 @@ const SASS: &str = include_str!("../../../../kernels/measured/sass.csv");
 pub struct Launch {
     pub kernel: String,
     pub images: usize,
-    /// Whether it runs beside the launches after it, as far as the next that does not.
+    /// Whether it runs on the second stream. The model takes the last of these and the launch after it as a pair.
     pub beside: bool,
     pub blocks: usize,
     /// Warps of a block, and its dynamic shared memory in bytes.

@@ -80,11 +80,17 @@ mod tests {
 
     #[test]
     fn a_launch_begins_where_the_other_leaves_room() {
-        // 8 of 10 multiprocessors for 6 microseconds; the others do 2 of 10 blocks meanwhile, and then all the rest.
-        let time = together([blocks(8, 1, 6.0), blocks(10, 1, 6.0)], 10);
-        assert!((time - 12.0).abs() < 1e-6, "{time}");
+        let holds = |pair: [Blocks; 2], expected: f64| {
+            let time = together(pair, 10);
+            assert!((time - expected).abs() < 1e-6, "{pair:?}: {time}");
+        };
+        // 8 of 10 multiprocessors are taken for 6 microseconds; 2 of 12 blocks begin at once, and the rest fill a round behind them,
+        // where one launch after the other takes three rounds.
+        holds([blocks(8, 1, 6.0), blocks(12, 1, 6.0)], 12.0);
+        holds([blocks(8, 1, 6.0), blocks(2, 1, 6.0)], 6.0);
+        // Of two kinds on one multiprocessor, each takes as long as if the other were of its own.
+        holds([blocks(10, 2, 4.0), blocks(10, 2, 4.0)], 4.0);
         // A block that needs a whole multiprocessor waits for one.
-        let time = together([blocks(10, 2, 4.0), blocks(5, 1, 4.0)], 10);
-        assert!((time - (4.0 * (0.5 + 0.5 * ALONE) + 4.0)).abs() < 1e-6, "{time}");
+        holds([blocks(10, 2, 4.0), blocks(5, 1, 4.0)], 4.0 * (0.5 + 0.5 * ALONE) + 4.0);
     }
 }

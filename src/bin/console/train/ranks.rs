@@ -89,8 +89,10 @@ pub fn share_settings(
         return Ok(None);
     }
     let config = TrainConfig::from_toml(&String::from_utf8_lossy(&text));
-    let of_rank_0 = |error| Error::Config { what: "settings of rank 0".into(), problem: format!("{error}") };
-    let mut config = config.map_err(of_rank_0)?;
+    let mut config = config.map_err(|error| match error {
+        Error::Config { problem, .. } => Error::Config { what: "settings of rank 0".into(), problem },
+        error => error,
+    })?;
     // The data lies where this machine has it: where an option says, or where rank 0's does if that is here as well.
     if group.rank() > 0 {
         config.data_dir = data_dir.or(config.data_dir.filter(|folder| folder.is_dir()));
