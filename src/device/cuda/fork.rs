@@ -40,10 +40,10 @@ impl Cuda {
 
 /// The present end of a stream's work.
 pub(super) fn end(stream: &CudaStream) -> Result<CudaEvent> {
-    stream.record_event(None).map_err(|error| CudaError::driver("cuEventRecord")(error).into())
+    stream.record_event(None).map_err(CudaError::driver("cuEventRecord"))
 }
 
 /// What `stream` gets from now on comes after `event`.
 pub(super) fn after(stream: &CudaStream, event: &CudaEvent) -> Result<()> {
-    stream.wait(event).map_err(|error| CudaError::driver("cuStreamWaitEvent")(error).into())
+    stream.wait(event).map_err(CudaError::driver("cuStreamWaitEvent"))
 }
