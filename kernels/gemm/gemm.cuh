@@ -21,7 +21,8 @@
 //    counts none in any of these kernels.
 // 4. `ldmatrix` reads fragments in the order of `mma`, the transposed form where the operand is MN-major.
 // 5. `mma` adds up in fp32, in registers, 64 x 64 results a warp: of the operands' bytes that come from shared memory, each is
-//    used often enough. The first fragments of the next tile are read before the last step of this one is multiplied.
+//    used often enough. While a step is multiplied, the fragments of the next one are read: B's before it, A's each in the place of the
+//    one that has just been multiplied.
 // 6. The epilogue adds the bias in registers and sends the results through shared memory to global memory.
 //
 // The `_any` kernels, for channels that are no multiple of VECTOR, read the next tile to registers while they multiply, and then
@@ -103,23 +104,25 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
 #else
         wait_copies<STAGES - 2>();
         T::synchronize();
-        core.load(read, 0, 0);
+        core.load_a(read, 0);
+        core.load_b(read, 0, 0);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
-            core.load(read, 1, 1);
-            next(read);
+            core.load_b(read, 1, 1);
             if (tile + STAGES - 1 < tiles) {
                 a.copy(fill);
                 b.copy(fill);
             }
             commit_copies();
             next(fill);
-            core.multiply(0);
+            core.template multiply<true>(0, read, 1);
             // The next tile has arrived, and all threads have read this one: its stage is the next to be filled.
             wait_copies<STAGES - 2>();
             T::synchronize();
-            if (tile + 1 < tiles) core.load(read, 0, 0);
-            core.multiply(1);
+            // Behind the last tile it is read once more, so that no branch is in the way.
+            if (tile + 1 < tiles) next(read);
+            core.load_b(read, 0, 0);
+            core.template multiply<true>(1, read, 0);
         }
 #endif
         wait_copies<0>();

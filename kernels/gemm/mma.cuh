@@ -90,12 +90,13 @@ struct Core {
     // The epilogue's slices, of 16 rows each.
     static constexpr int SLICES = ROWS;
     static_assert(T::WARP_M % 16 == 0 && T::WARP_N % 16 == 0, "whole fragments");
-    static_assert(ROWS <= 4, "two columns of row sums for each 16 rows");
+    static_assert(!SUMS || ROWS <= 4, "two columns of row sums for each 16 rows");
 
     float sums[ROWS][COLUMNS][2][4];
     // The sums of all rows: those of the i-th 16 rows are in columns 2i and 2i + 1, in which B's column of ones is 1.
     float row_sums[4];
-    unsigned a[2][ROWS][4], b[2][COLUMNS][4];
+    // The fragments of a step, and B's of the next one. A's are replaced one by one, which leaves registers for tiles of 96 rows.
+    unsigned a[ROWS][4], b[2][COLUMNS][4];
     Fragments<LayoutA, A, ROWS, true> from_a;
     Fragments<LayoutB, B, COLUMNS, false> from_b;
     bool summing;
@@ -113,25 +114,20 @@ struct Core {
         }
     }
 
-    __device__ void load(unsigned stage, int step, int buffer) {
+    __device__ void load_a(unsigned stage, int step) {
 #pragma unroll
-        for (int i = 0; i < ROWS; i++) from_a.load(a[buffer][i], stage, i, step);
+        for (int i = 0; i < ROWS; i++) from_a.load(a[i], stage, i, step);
+    }
+
+    __device__ void load_b(unsigned stage, int step, int buffer) {
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++) from_b.load(b[buffer][j], stage, j, step);
     }
 
-    __device__ void multiply(int buffer) {
-        const auto &left = a[buffer];
-        const auto &right = b[buffer];
-#pragma unroll
-        for (int j = 0; j < COLUMNS; j++) {
-            const unsigned columns[2][2] = {{right[j][0], right[j][1]}, {right[j][2], right[j][3]}};
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-                mma(sums[i][j][0], left[i], columns[0]);
-                mma(sums[i][j][1], left[i], columns[1]);
-            }
-        }
+    // Multiplies A's fragments by B's in `buffer`. MORE: each fragment of A is replaced as soon as it is multiplied, by that of `step` in
+    // `stage`.
+    template <bool MORE>
+    __device__ void multiply(int buffer, unsigned stage = 0, int step = 0) {
         if constexpr (SUMS) {
             if (summing) {
                 constexpr unsigned ONE = PRECISION == 1 ? 0x3f800000 : 0x3f803f80;
@@ -139,18 +135,30 @@ struct Core {
                 for (int i = 0; i < ROWS; i++) {
                     const unsigned one = threadIdx.x % 32 / 8 == i ? ONE : 0;
                     const unsigned ones[2] = {one, one};
-                    mma(row_sums, left[i], ones);
+                    mma(row_sums, a[i], ones);
                 }
             }
+        }
+        const auto &right = b[buffer];
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++) {
+                const unsigned columns[2][2] = {{right[j][0], right[j][1]}, {right[j][2], right[j][3]}};
+                mma(sums[i][j][0], a[i], columns[0]);
+                mma(sums[i][j][1], a[i], columns[1]);
+            }
+            if constexpr (MORE) from_a.load(a[i], stage, i, step);
         }
     }
 
     // Multiplies a whole tile without reading fragments of the next.
     __device__ void tile(unsigned stage) {
-        load(stage, 0, 0);
-        load(stage, 1, 1);
-        multiply(0);
-        multiply(1);
+        load_a(stage, 0);
+        load_b(stage, 0, 0);
+        load_b(stage, 1, 1);
+        multiply<true>(0, stage, 1);
+        multiply<false>(1);
     }
 
     // Adds `value(column of the warp's tile)` to all sums of each column.

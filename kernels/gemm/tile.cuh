@@ -2,10 +2,10 @@
 //
 // `src/device/cuda/tiles.rs` lists the tiles. Each entry becomes kernels of all passes (a tall one of fprop and dgrad), so a new
 // tile, of another M x N, is one line there. `tile` in `src/device/cuda/gemm.rs` chooses by the number of columns, and `tall`
-// one of twice the rows for long sums; `wgrad_splits` and `fprop_splits` split K. These limits bind a tile:
+// one of more rows for long sums; `wgrad_splits` and `fprop_splits` split K. These limits bind a tile:
 //
-// * Registers. 128 threads of 64 x 64 results have 128 registers for sums and 64 for two steps' fragments. 255 is the
-//   most that a thread has, and it lets two blocks share a multiprocessor, or leaves room for one of wgrad's blocks of
+// * Registers. 128 threads of 64 x 64 results have 128 registers for sums and 48 for fragments, and 96 x 48 results take 144 and
+//   48. 255 is the most that a thread has, and it lets two blocks share a multiprocessor, or leaves room for one of wgrad's blocks of
 //   twice the threads. fp32 has 256 threads of 128 registers. `make sass` fails where ptxas spills (sm_80, 86, 89,
 //   90).
 // * Shared memory. A multiprocessor of compute capability 8.6 or 8.9 has 100 KiB, of which each block costs one KiB more than

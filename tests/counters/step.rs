@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
-use mlpconv::device::cuda::tiles::{TALL_TILES, Tile};
+use mlpconv::device::cuda::tiles::MMA_TILES;
 use mlpconv::nn::Nin;
 use mlpconv::optim::Sgd;
 use mlpconv::train::{Resident, Trainer};
@@ -299,9 +299,8 @@ impl Step {
 /// The kernels' names as if no fprop's sum were split and no tile were tall, since both depend on the batch.
 fn of_any_batch<'a>(kernels: impl Iterator<Item = &'a str>) -> Vec<String> {
     let low = |kernel: String| {
-        TALL_TILES
-            .iter()
-            .fold(kernel, |kernel, tall| kernel.replace(&tall.name(), &Tile { m: tall.m / 2, ..*tall }.name()))
+        let pairs = MMA_TILES.iter().filter_map(|tile| Some((tile.tall()?, tile)));
+        pairs.fold(kernel, |kernel, (tall, tile)| kernel.replace(&tall.name(), &tile.name()))
     };
     let whole = |kernel: &str| kernel.replace("_fprop_parts_", "_fprop_");
     kernels.filter(|kernel| *kernel != "sum_activated").map(|kernel| low(whole(kernel))).collect()

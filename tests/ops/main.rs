@@ -78,7 +78,7 @@ mod rounded;
 mod signs;
 /// The table of cases.
 mod table;
-/// Tiles of twice the rows, for many rows and long sums.
+/// Tiles of more rows, for products of many rows and long sums.
 #[cfg(feature = "cuda")]
 mod tall;
 /// Gradients at kinks: ties of a maximum, and zero of a ReLU.

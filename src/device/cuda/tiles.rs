@@ -94,16 +94,17 @@ pub const MMA_TILES: [Tile; 4] = [
     Tile { aligned: false, ..tile([128, 96], [64, 48], 2, 2) },
 ];
 
-/// Tensor cores, for fprop and dgrad of many rows and long sums: a block of eight warps in place of two of four. Both halves of its
-/// rows multiply the columns that it copied once, so it asks the second-level cache for a quarter less, and writes that much less
-/// to shared memory. (wgrad's groups are two blocks in one already.)
-pub const TALL_TILES: [Tile; 2] = [tile([256, 128], [64, 64], 3, 1), tile([256, 96], [64, 48], 3, 1)];
+/// Tensor cores, for fprop and dgrad of many rows and long sums. Each has another way to ask less of shared memory and of the
+/// second-level cache. Of 256×128, eight warps are in one block in place of two, and both halves of its rows multiply the columns that
+/// it copied once. Of 192×96, a warp's tile has as many results for each line that it reads as 64×64 has.
+/// (wgrad's groups are two blocks in one already, and its sums of rows are of 64.)
+pub const TALL_TILES: [Tile; 2] = [tile([256, 128], [64, 64], 3, 1), tile([192, 96], [96, 48], 3, 2)];
 
 impl Tile {
-    /// The tile of the same warps and twice the rows, if there is one.
+    /// The tall tile of as many columns, for an aligned tile of tensor cores.
     pub fn tall(&self) -> Option<&'static Tile> {
-        let alike = |tall: &Tile| Tile { m: 2 * self.m, blocks: tall.blocks, ..*self } == *tall;
-        TALL_TILES.iter().find(|tall| alike(tall))
+        let has_tall = self.aligned && MMA_TILES.contains(self);
+        TALL_TILES.iter().find(|tall| has_tall && tall.n == self.n)
     }
 
     /// The tile for wgrad: larger blocks, fewer to a multiprocessor.
