@@ -14,7 +14,7 @@ use crate::Result;
 use crate::error::describe;
 
 /// Every function of the driver that this crate calls, itself or through cudarc.
-const FUNCTIONS: [&str; 45] = [
+const FUNCTIONS: [&str; 46] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -48,6 +48,7 @@ const FUNCTIONS: [&str; 45] = [
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuStreamSynchronize",
+    "cuStreamWaitEvent",
     "cuStreamBeginCapture_v2",
     "cuStreamEndCapture",
     "cuGraphInstantiateWithFlags",
