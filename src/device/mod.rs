@@ -159,16 +159,25 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// calls of this device are ordered after them only from [`wait_for`](Device::wait_for) on. Neither side may write what the other
     /// uses, both have to be given [settled](Device::settle) buffers, and the fork takes no per-step scalars and no downloads. A device
     /// that does its work as it is called has nothing to do.
+    ///
+    /// # Errors
+    /// That of the device, if it cannot order the work.
     fn fork(&self) -> Result<Self> {
         Ok(self.clone())
     }
 
     /// Completes a value of which a device has kept parts, as sums of gradients are. The first kernel that reads a value does so too.
+    ///
+    /// # Errors
+    /// That of the device, if it cannot launch the sum.
     fn settle(&self, _buf: &Self::Buf) -> Result<()> {
         Ok(())
     }
 
     /// Orders the work of later calls after that of `fork`. Each [`fork`](Device::fork) is waited for once.
+    ///
+    /// # Errors
+    /// That of the device, if it cannot order the work.
     fn wait_for(&self, _fork: &Self) -> Result<()> {
         Ok(())
     }
