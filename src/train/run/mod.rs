@@ -181,12 +181,9 @@ impl Run {
     }
 
     fn parse_config(&self, text: &str) -> Result<TrainConfig> {
-        let unusable = |problem: String| Error::run(&self.folder, format!("{CONFIG}: {problem}"));
-        let config = TrainConfig::from_toml(text).map_err(|error| match error {
-            Error::Config { problem, .. } => unusable(problem),
-            error => error,
-        })?;
-        config.validate().map_err(|error| unusable(error.to_string()))?;
+        let unusable = |problem: String| Error::run(&self.folder, problem);
+        let config = TrainConfig::from_toml(text, CONFIG).map_err(|error| unusable(error.to_string()))?;
+        config.validate().map_err(|error| unusable(format!("{CONFIG}: {error}")))?;
         Ok(config)
     }
 

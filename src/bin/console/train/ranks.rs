@@ -10,7 +10,7 @@ use mlpconv::nn::Nin;
 use mlpconv::ops::shards::Order;
 use mlpconv::ranks::{Group, Place, Timeouts};
 use mlpconv::train::{DataHashes, TrainConfig, Trainer, restore};
-use mlpconv::{Backend, Error, Result};
+use mlpconv::{Backend, Result};
 use sha2::{Digest as _, Sha256};
 
 use super::images::Images;
@@ -88,11 +88,7 @@ pub fn share_settings(
     if text.is_empty() {
         return Ok(None);
     }
-    let config = TrainConfig::from_toml(&String::from_utf8_lossy(&text));
-    let mut config = config.map_err(|error| match error {
-        Error::Config { problem, .. } => Error::Config { what: "settings of rank 0".into(), problem },
-        error => error,
-    })?;
+    let mut config = TrainConfig::from_toml(&String::from_utf8_lossy(&text), "settings of rank 0")?;
     // The data lies where this machine has it: where an option says, or where rank 0's does if that is here as well.
     if group.rank() > 0 {
         config.data_dir = data_dir.or(config.data_dir.filter(|folder| folder.is_dir()));

@@ -38,7 +38,7 @@ pub fn resolve(args: &TrainArgs, file: Option<&SettingsFile>, device: &Choice, r
     // They are the history of another run.
     settings.remove("changes");
     settings.remove("imported");
-    let mut config = TrainConfig::from_toml(&settings.to_string())?;
+    let mut config = TrainConfig::from_toml(&settings.to_string(), "settings")?;
     config.device.clone_from(&device.name);
     config.precision = device.precision;
     config.validate()?;

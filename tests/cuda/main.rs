@@ -1,0 +1,38 @@
+//! Whole networks on the CUDA kernels, on the virtual GPU or, with `MLPCONV_TESTS=real`, on the machine's own.
+#![cfg(feature = "cuda")]
+
+#[path = "../gpu/mod.rs"]
+mod gpu;
+
+/// The same bits on every run, replayed or not, from resident data or the host's.
+mod bits;
+/// What a device lends, records and counts on.
+mod device;
+/// Work beside that of a device's stream.
+mod forks;
+/// A training step of the book's network, and twenty of `small`, against the CPU's.
+mod network;
+/// Some steps of `small`.
+mod small;
+
+use mlpconv::Shape;
+use mlpconv::device::Real;
+
+fn wide<S: Real>(values: Vec<S>) -> Vec<f64> {
+    values.into_iter().map(Real::to_f64).collect()
+}
+
+/// Grey levels that every precision stores without rounding.
+fn images<S: Real>(shape: Shape) -> Vec<S> {
+    let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 25;
+    (0..shape.len()).map(|i| S::from_f64(f64::from(noise(i)) / 128.0)).collect()
+}
+
+/// The relative error of `got`: the Euclidean distance from `want`, divided by the norm of `want`.
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let length = norm(&mut want.iter().copied());
+    assert!(length > 0.0, "there is nothing to compare with");
+    norm(&mut got.iter().zip(want).map(|(a, b)| a - b)) / length
+}
