@@ -5,6 +5,8 @@ CARGO ?= cargo
 PYTHON ?= target/peer/bin/python
 # The tables that are generated.
 MEASURED = $(CURDIR)/kernels/measured
+# --release, where a target sets it.
+PROFILE =
 
 .PHONY: help data train train-cuda test test-release test-fetch torture fuzz errors size sass counters choices bench compare scaling tables recipes \
 	parity pictures event-files export-check ptx ptx-check peer-tests nccl-check lint
@@ -38,7 +40,7 @@ help:
 	@echo "make data        get Fashion-MNIST"
 
 data:
-	$(CARGO) run --quiet --bin mlpconv -- data
+	$(CARGO) run --quiet $(PROFILE) --bin mlpconv -- data
 
 # A machine with a driver gets the compiler for its GPU; others train and measure on the CPU.
 train bench compare: $(if $(wildcard /dev/nvidiactl),target/nvcc/installed)
@@ -56,15 +58,20 @@ train-cuda: target/nvcc/installed
 # `make test-release` has the sums of cards' tensor cores, as the virtual GPU has them unless it is told otherwise.
 test: export VIRTUAL_GPU_SUMS = ordered
 # One test more than processors: many wait for processes that they have started.
-test: export RUST_TEST_THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+test test-release: export RUST_TEST_THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: target/nvcc/installed data ptx-check
 	$(CARGO) test --workspace
+	$(CARGO) test $(UNCHECKED) --test cuda -- device:: forks:: the_books_network
 
-# What a GPU's users run has neither debug assertions nor checks of overflow. Twenty programs are optimised as a whole in hours, so
-# none is.
-test-release: export RUST_TEST_THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# As in a release build, where a device lends memory otherwise.
+UNCHECKED = $(patsubst %,--config profile.dev.package.mlpconv.%=false,debug-assertions overflow-checks)
+
+# All tests of a release build. Its programs are not optimised as a whole, which would take hours for twenty of them.
+test-release: export CARGO_PROFILE_RELEASE_LTO = off
+test-release: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
+test-release: PROFILE = --release
 test-release: target/nvcc/installed data
-	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 MLPCONV_REQUIRE_CUDA=1 $(CARGO) test --release --workspace
+	$(CARGO) test $(PROFILE) --workspace
 
 test-fetch:
 	$(CARGO) test --lib fetch::debian -- --ignored
@@ -157,7 +164,7 @@ target/tensorboard/installed: tests/tensorboard/requirements.txt
 	touch $@
 
 # Nothing is skipped for want of the kernels where the compiler is installed first.
-lint test: export MLPCONV_REQUIRE_CUDA = 1
+lint test test-release: export MLPCONV_REQUIRE_CUDA = 1
 
 lint: target/nvcc/installed
 	$(CARGO) fmt --all --check

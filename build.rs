@@ -7,6 +7,7 @@
 //! older major version than nvcc's, which refuse the machine code. A debug build has PTX alone, as ptxas takes longest of all.
 //! compute-sanitizer, Nsight Compute and the virtual GPU name the lines of the sources: PTX has them in a debug build, and in a
 //! release build with debug information (`CARGO_PROFILE_RELEASE_DEBUG=1`).
+//! The images of a module at all precisions, which are much alike, are compressed as one: code for all machines, and PTX.
 //!
 //! # Architectures
 //! `kernels/NAME.cu` is compiled for the portable architecture, `compute_80`. `kernels/sm_XY/NAME.cu` is compiled for
@@ -17,6 +18,7 @@
 //! launch has another name, and its launch in `src/ops/*/cuda.rs` asks `Cuda::device().capability`. Headers are found
 //! from `kernels/`: `#include "gemm/tile.cuh"`.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
@@ -41,7 +43,7 @@ mod tiles;
 use architecture::Architecture;
 use lzma_rust2::{LzmaOptions, XzOptions, XzWriter};
 
-/// Values of `-DPRECISION`: fp32, tf32, bf16.
+/// Values of `-DPRECISION`: fp32, tf32, bf16, as in `Precision::ALL`.
 const PRECISIONS: [u32; 3] = [0, 1, 2];
 
 const FLAGS: [&str; 3] = ["-ptx", "-std=c++17", "-O3"];
@@ -57,14 +59,11 @@ const PORTABLE_ISA: (u32, u32) = (8, 0);
 /// Machine code is made of the PTX.
 const CODE_FLAGS: [&str; 1] = ["-cubin"];
 
-/// The level of compression, of 0 to 9.
+/// To be raised when other images are made by the same sources and flags.
+const FORMAT: u32 = 3;
+
+/// The level of compression of a release build, of 0 to 9. A debug build, which a changed kernel waits for, has the lowest.
 const LEVEL: u32 = 6;
-
-/// Machine code has instructions of 16 bytes, so positions are told apart by their last four bits.
-const POSITION_BITS: u32 = 4;
-
-/// To be raised when a unit's file becomes another by the same sources and flags.
-const FORMAT: u32 = 2;
 
 /// What nvcc itself reads.
 const NVCC_FLAGS: [&str; 2] = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"];
@@ -85,8 +84,8 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     match find_nvcc() {
         Some(nvcc) => {
-            let units = compile_all(&Compiler::new(nvcc), &out);
-            embed(&out, "None", &units);
+            let compiler = Compiler::new(nvcc);
+            embed(&out, "None", &compile_all(&compiler, &out), compiler.release);
         }
         None => {
             let why = format!("nvcc was not found when this was built: {REMEDY}");
@@ -94,7 +93,7 @@ fn main() {
                 fail(&why);
             }
             println!("cargo::warning=the CUDA kernels are left out, only the CPU backend is built: {why}");
-            embed(&out, &format!("Some({why:?})"), &[]);
+            embed(&out, &format!("Some({why:?})"), &[], false);
         }
     }
 }
@@ -107,17 +106,82 @@ fn fail(message: &str) -> ! {
     exit(1)
 }
 
-/// One kernel file at one precision for one architecture.
+/// One kernel file for one architecture.
 struct Unit {
     source: PathBuf,
     module: String,
-    precision: u32,
     architecture: Architecture,
     /// The architectures that it is compiled to machine code for.
     machines: Vec<Architecture>,
-    /// An XZ file of the images: machine code for each of `machines`, then the PTX. Before each is its length (4 bytes, the lowest
-    /// first).
+    /// What nvcc makes of it, for each precision.
+    images: Vec<Images>,
+}
+
+/// A unit's files at one precision.
+struct Images {
+    precision: u32,
+    ptx: PathBuf,
+    /// Machine code for each of the unit's `machines`.
+    code: Vec<PathBuf>,
+}
+
+impl Unit {
+    /// Its XZ files: machine code by machine, then by precision, and PTX by precision, as `src/device/cuda/image.rs` reads them. There
+    /// is none of code where there are no machines.
+    fn packs(&self, release: bool) -> [Option<Pack<'_>>; 2] {
+        let of_machine = |machine: usize| self.images.iter().map(move |images| images.code[machine].as_path());
+        let code = (0..self.machines.len()).flat_map(of_machine).collect();
+        let ptx = self.images.iter().map(|images| images.ptx.as_path()).collect();
+        let options = |lc, lp, pb| LzmaOptions { lc, lp, pb, ..lzma(release) };
+        [
+            // An instruction has 16 bytes. A byte's place in it foretells the byte better than the byte before does.
+            self.pack("code", code, options(0, 4, 4)),
+            self.pack("ptx", ptx, options(3, 0, 0)),
+        ]
+    }
+
+    fn pack<'a>(&self, what: &str, images: Vec<&'a Path>, options: LzmaOptions) -> Option<Pack<'a>> {
+        let first = images.first()?;
+        let mut hasher = DefaultHasher::new();
+        images.iter().for_each(|image| image.file_name().hash(&mut hasher));
+        format!("{options:?}").hash(&mut hasher);
+        let name = format!("{}.{}.{what}.{:016x}.xz", self.module, self.architecture, hasher.finish());
+        Some(Pack { packed: first.with_file_name(name), images, options })
+    }
+}
+
+fn lzma(release: bool) -> LzmaOptions {
+    match release {
+        true => LzmaOptions { nice_len: LzmaOptions::NICE_LEN_MAX, ..LzmaOptions::with_preset(LEVEL) },
+        false => LzmaOptions::with_preset(0),
+    }
+}
+
+/// An XZ file of images.
+struct Pack<'a> {
     packed: PathBuf,
+    images: Vec<&'a Path>,
+    options: LzmaOptions,
+}
+
+impl Pack<'_> {
+    /// Each image has its length before it, in 16 bytes, and begins at a multiple of 16.
+    fn write(&self) -> Result<(), String> {
+        let mut options = XzOptions::with_preset(LEVEL);
+        options.lzma_options = self.options.clone();
+        let write = |to: &Path| {
+            let mut writer = XzWriter::new(fs::File::create(to)?, options)?;
+            for image in &self.images {
+                let image = fs::read(image)?;
+                writer.write_all(&(image.len() as u128).to_le_bytes())?;
+                writer.write_all(&image)?;
+                writer.write_all(&[0; 16][..image.len().next_multiple_of(16) - image.len()])?;
+            }
+            writer.finish().map(drop)
+        };
+        let packed = &self.packed;
+        write(&unfinished(packed)).and_then(|()| fs::rename(unfinished(packed), packed)).map_err(unwritten(packed))
+    }
 }
 
 /// The first nvcc that runs: `$NVCC`, then toolkits in their usual places, then installations by pip.
@@ -174,6 +238,7 @@ struct Compiler {
     manifest: PathBuf,
     /// The constants that Rust and the kernels share, as options.
     defines: Vec<String>,
+    release: bool,
     /// Whether PTX keeps the lines of its sources.
     lines: bool,
     /// Those of [`MACHINES`] that portable kernels get code for.
@@ -195,6 +260,7 @@ impl Compiler {
             version,
             manifest: PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR")),
             defines: tiles::defines().into_iter().map(define).collect(),
+            release,
             lines: !(release && set("DEBUG", "false")),
             machines: machines.map(|machine| Architecture::from_name(machine).expect("its name")).collect(),
             nvcc,
@@ -210,7 +276,7 @@ impl Compiler {
     }
 
     /// Runs nvcc, which writes `to`; `what` it compiles is named if it fails.
-    fn run(&self, what: &str, from: &Path, to: &Path, options: &[String]) -> Result<Vec<u8>, String> {
+    fn run(&self, what: &str, from: &Path, to: &Path, options: &[String]) -> Result<(), String> {
         let output = Command::new(&self.nvcc).args(options).arg(from).arg("-o").arg(to).output();
         let nvcc = self.nvcc.display();
         let output = output.map_err(|error| format!("{nvcc} cannot be started for {what}: {error}"))?;
@@ -219,38 +285,45 @@ impl Compiler {
             let said = said.join("\n");
             return Err(format!("{nvcc} failed on {what}\n{said}\n{}", remedy(&said)));
         }
-        fs::read(to).map_err(|error| format!("cannot read {}: {error}", to.display()))
+        Ok(())
     }
 
-    /// Compiles a unit, and packs its images.
-    fn compile(&self, unit: &Unit) -> Result<(), String> {
-        let Unit { source, precision, architecture, machines, packed, .. } = unit;
-        let [ptx, code, new] = ["ptx", "cubin", "new"].map(|extension| packed.with_extension(extension));
+    /// Compiles a unit at one precision.
+    fn compile(&self, unit: &Unit, images: &Images) -> Result<(), String> {
+        let (source, precision) = (&unit.source, images.precision);
         let what = format!("{} at precision {precision}", source.display());
         let mut options = FLAGS.map(str::to_owned).to_vec();
         options.extend(self.lines.then(|| "-lineinfo".to_owned()));
-        options.extend([format!("-arch=compute_{architecture}"), format!("-DPRECISION={precision}")]);
+        options.extend([format!("-arch=compute_{}", unit.architecture), format!("-DPRECISION={precision}")]);
         options.push(format!("-I{}", self.manifest.join("kernels").display()));
         options.extend_from_slice(&self.defines);
-        let text = self.run(&what, source, &ptx, &options)?;
+        self.run(&what, source, &unfinished(&images.ptx), &options)?;
+        let text =
+            fs::read(unfinished(&images.ptx)).map_err(|error| format!("cannot read the PTX of {what}: {error}"))?;
         // Paths of sources are made relative to the repository: the PTX does not depend on its place.
         let text = tidy(&String::from_utf8_lossy(&text).replace(&format!("{}/", self.manifest.display()), ""));
-        let text = if *architecture == Architecture::PORTABLE { lower(&text) } else { text };
-        let written = |error: io::Error| format!("cannot write {}: {error}", packed.display());
-        fs::write(&ptx, &text).map_err(written)?;
-        let mut images = Vec::new();
-        for machine in machines {
+        let text = if unit.architecture == Architecture::PORTABLE { lower(&text) } else { text };
+        let put = fs::write(unfinished(&images.ptx), text);
+        put.and_then(|()| fs::rename(unfinished(&images.ptx), &images.ptx)).map_err(unwritten(&images.ptx))?;
+        for (machine, code) in unit.machines.iter().zip(&images.code) {
             let options = [CODE_FLAGS.map(str::to_owned).to_vec(), vec![format!("-arch=sm_{machine}")]].concat();
-            images.push(self.run(&format!("{what} for sm_{machine}"), &ptx, &code, &options)?);
+            self.run(&format!("{what} for sm_{machine}"), &images.ptx, &unfinished(code), &options)?;
+            fs::rename(unfinished(code), code).map_err(unwritten(code))?;
         }
-        images.push(text.into_bytes());
-        pack(&images, &new).map_err(written)?;
-        // Renamed when it is whole: a build that is broken off leaves none.
-        fs::rename(&new, packed).map_err(written)?;
-        // A failure is ignored: the files are overwritten next time.
-        let _ = (fs::remove_file(ptx), fs::remove_file(code));
         Ok(())
     }
+}
+
+/// The name of a file that is being written. It is renamed when it is whole, so a build that is broken off leaves no part of one by
+/// its own name.
+fn unfinished(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".unfinished");
+    name.into()
+}
+
+fn unwritten(file: &Path) -> impl Fn(io::Error) -> String {
+    move |error| format!("cannot write {}: {error}", file.display())
 }
 
 /// PTX marked with the ISA that it needs, if it is marked with a newer one.
@@ -269,72 +342,89 @@ fn tidy(text: &str) -> String {
     text.lines().filter(said).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Each image has its length before it, in 16 bytes, and begins at a multiple of 16.
-fn pack(images: &[Vec<u8>], to: &Path) -> io::Result<()> {
-    let mut options = XzOptions::with_preset(LEVEL);
-    options.lzma_options.pb = POSITION_BITS;
-    options.lzma_options.nice_len = LzmaOptions::NICE_LEN_MAX;
-    let mut writer = XzWriter::new(fs::File::create(to)?, options)?;
-    for image in images {
-        writer.write_all(&(image.len() as u128).to_le_bytes())?;
-        writer.write_all(image)?;
-        writer.write_all(&[0; 16][..image.len().next_multiple_of(16) - image.len()])?;
-    }
-    writer.finish().map(|_| ())
-}
-
-/// Compiles the units that have changed, as many at a time as cargo allows.
+/// Compiles the units that have changed, and packs them.
 fn compile_all(compiler: &Compiler, out: &Path) -> Vec<Unit> {
     let kernels = compiler.manifest.join("kernels");
-    let mut units = Vec::new();
-    for (source, architecture) in sources(&kernels) {
+    let unit = |(source, architecture): (PathBuf, Architecture)| {
         let module = source.file_stem().expect("a file has a name").to_string_lossy().into_owned();
-        for precision in PRECISIONS {
-            let machines = compiler.machines(architecture);
+        let machines = compiler.machines(architecture);
+        let images = |precision| {
             let mut hasher = DefaultHasher::new();
             (&compiler.version, FLAGS, &compiler.defines, compiler.lines, &machines).hash(&mut hasher);
-            (CODE_FLAGS, PORTABLE_ISA, LEVEL, FORMAT, precision, architecture).hash(&mut hasher);
+            (CODE_FLAGS, PORTABLE_ISA, FORMAT, precision, architecture).hash(&mut hasher);
             NVCC_FLAGS.map(env::var_os).hash(&mut hasher);
             hash_source(&kernels, &source, &mut BTreeSet::new(), &mut hasher);
-            let packed = out.join(format!("{module}.{architecture}.{precision}.{:016x}.xz", hasher.finish()));
-            units.push(Unit {
-                source: source.clone(),
-                module: module.clone(),
-                precision,
-                architecture,
-                machines,
-                packed,
-            });
-        }
-    }
-    // What is not in use: of changed sources, and of a build that was broken off.
-    let made = |path: &PathBuf| ["xz", "ptx", "cubin", "new"].map(OsStr::new).map(Some).contains(&path.extension());
-    for stale in children(out, "").into_iter().filter(made) {
-        if !units.iter().any(|unit| unit.packed == stale) {
-            // A failure is ignored: nothing includes the file any more.
-            let _ = fs::remove_file(stale);
-        }
-    }
-    // The largest files take longest and go first, so that no worker waits for one of them at the end.
-    let mut due: Vec<&Unit> = units.iter().filter(|unit| !unit.packed.exists()).collect();
-    due.sort_by_key(|unit| std::cmp::Reverse(fs::metadata(&unit.source).map_or(0, |file| file.len())));
-    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize);
-    let next = AtomicUsize::new(0);
-    let failures: Vec<String> = thread::scope(|scope| {
-        let work = || {
-            let mut failures = Vec::new();
-            while let Some(unit) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
-                failures.extend(compiler.compile(unit).err());
-            }
-            failures
+            let name = format!("{module}.{architecture}.{precision}.{:016x}", hasher.finish());
+            let code = machines.iter().map(|machine| out.join(format!("{name}.{machine}.cubin"))).collect();
+            Images { precision, ptx: out.join(format!("{name}.ptx")), code }
         };
-        let workers: Vec<_> = (0..jobs.min(due.len())).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a compile does not panic")).collect()
+        let images = PRECISIONS.map(images).into();
+        Unit { source, module, architecture, machines, images }
+    };
+    let units: Vec<Unit> = sources(&kernels).into_iter().map(unit).collect();
+    let packs: Vec<Pack> = units.iter().flat_map(|unit| unit.packs(compiler.release)).flatten().collect();
+    remove_stale(out, &units, &packs);
+    let beside = beside(out);
+    let is_there = |file: &PathBuf| file.exists() || beside.iter().any(|folder| copy(folder, file).is_some());
+    let whole = |images: &Images| images.code.iter().chain([&images.ptx]).all(is_there);
+    let images = units.iter().flat_map(|unit| unit.images.iter().map(move |images| (unit, images)));
+    let due = images.filter(|(_, images)| !whole(images)).collect();
+    side_by_side(due, |(unit, _)| size(&unit.source), |(unit, images)| compiler.compile(unit, images));
+    let due = packs.iter().filter(|pack| !is_there(&pack.packed)).collect();
+    side_by_side(due, |pack| pack.images.iter().map(|image| size(image)).sum(), |pack| pack.write());
+    drop(packs);
+    units
+}
+
+/// The folders of this package's builds with other settings, which cargo has beside `out`. Files there are what they would be here if
+/// they have the same names, which are hashes of all that they are made of.
+fn beside(out: &Path) -> Vec<PathBuf> {
+    let builds = out.ancestors().nth(2).unwrap_or(out);
+    children(builds, "mlpconv-").into_iter().map(|build| build.join("out")).filter(|other| other != out).collect()
+}
+
+/// Copies a file that is in this folder, too.
+fn copy(folder: &Path, file: &Path) -> Option<()> {
+    let there = folder.join(file.file_name()?);
+    fs::copy(there, unfinished(file)).and_then(|_| fs::rename(unfinished(file), file)).ok()
+}
+
+/// Removes what is not in use: of changed sources, and of a build that was broken off.
+fn remove_stale(out: &Path, units: &[Unit], packs: &[Pack]) {
+    let images = units.iter().flat_map(|unit| &unit.images);
+    let images = images.flat_map(|images| images.code.iter().chain([&images.ptx]));
+    let used: BTreeSet<&PathBuf> = images.chain(packs.iter().map(|pack| &pack.packed)).collect();
+    let made = ["xz", "ptx", "cubin", "unfinished"].map(OsStr::new).map(Some);
+    for file in children(out, "").into_iter().filter(|file| made.contains(&file.extension()) && !used.contains(file)) {
+        // A failure is ignored: nothing includes the file any more.
+        let _ = fs::remove_file(file);
+    }
+}
+
+fn size(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |file| file.len())
+}
+
+/// Does the work for each item, as many at a time as cargo allows, and ends the build if it fails for any. What is largest takes
+/// longest and goes first, so that no worker waits for it at the end.
+fn side_by_side<T: Sync>(mut items: Vec<T>, size: impl Fn(&T) -> u64, work: impl Fn(&T) -> Result<(), String> + Sync) {
+    items.sort_by_key(|item| Reverse(size(item)));
+    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize).max(1);
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut failures = Vec::new();
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            failures.extend(work(item).err());
+        }
+        failures
+    };
+    let failures: Vec<String> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.min(items.len())).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("the work does not panic")).collect()
     });
     if !failures.is_empty() {
         fail(&failures.join("\n"));
     }
-    units
 }
 
 /// The kernel files, each with the architecture that its folder stands for.
@@ -382,16 +472,21 @@ fn remedy(said: &str) -> &'static str {
 }
 
 /// Writes what `src/device/cuda/image.rs` includes.
-fn embed(out: &Path, missing: &str, units: &[Unit]) {
+fn embed(out: &Path, missing: &str, units: &[Unit], release: bool) {
     let mut text = format!("const MISSING: Option<&str> = {missing};\n");
+    writeln!(text, "const _: () = assert!(Precision::ALL.len() == {});", PRECISIONS.len())
+        .expect("a string takes text");
     // A constant would be in the program once for each crate and unit of code that reads it.
     text += "static UNITS: &[Unit] = &[\n";
-    for Unit { module, precision, architecture, machines, packed, .. } in units {
+    for unit in units {
+        let Unit { module, architecture, machines, .. } = unit;
         // An architecture's debugging text is the expression for it.
-        let precision = format!("precision: Precision::ALL[{precision}]");
         let architecture = format!("architecture: {architecture:?}, machines: &{machines:?}");
-        let packed = format!("packed: include_bytes!({packed:?})");
-        writeln!(text, "    Unit {{ module: {module:?}, {precision}, {architecture}, {packed} }},")
+        let [code, ptx] = unit.packs(release).map(|pack| match pack {
+            Some(pack) => format!("include_bytes!({:?})", pack.packed),
+            None => "&[]".to_owned(),
+        });
+        writeln!(text, "    Unit {{ module: {module:?}, {architecture}, code: {code}, ptx: {ptx} }},")
             .expect("a string takes text");
     }
     text += "];\n";

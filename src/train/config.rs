@@ -141,13 +141,13 @@ pub struct TrainConfig {
 
 impl TrainConfig {
     /// The settings that the text of a run folder's `config.toml` has. They are not checked by [`validate`](Self::validate).
-    /// `of` is the text's name in errors.
+    /// Errors call the text `name`.
     ///
     /// # Errors
     /// [`Error::Config`] for a text that is not TOML, an unknown or missing setting, and a value of another type.
-    pub fn from_toml(text: &str, of: &str) -> Result<Self> {
+    pub fn from_toml(text: &str, name: &str) -> Result<Self> {
         let table = text.parse::<toml::Table>();
-        table.and_then(Self::deserialize).map_err(|error| Error::config(of, error.message()))
+        table.and_then(Self::deserialize).map_err(|error| Error::config(name, error.message()))
     }
 
     /// The text of a run folder's `config.toml` with these settings.

@@ -220,7 +220,7 @@ fn row(precision: Precision, layer: &layers::Layer, pass: &'static str, launch: 
     };
     // The virtual GPU of these counts runs the portable architecture.
     let of_op = |unit: &Unit| unit.module == op && unit.architecture == Architecture::PORTABLE;
-    let text = units(precision).find(of_op).expect("a module for each op").ptx().unwrap();
+    let text = units().find(of_op).expect("a module for each op").ptx(precision).unwrap();
     Row {
         layer: layer.name,
         pass,

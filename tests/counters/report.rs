@@ -45,7 +45,7 @@ counted here); the images' own gradient nobody asks for.
 
 /// The version of nvcc, from the PTX.
 fn compiler() -> String {
-    let text = units(Precision::Fp32).next().expect("modules").ptx().unwrap();
+    let text = units().next().expect("modules").ptx(Precision::Fp32).unwrap();
     text.lines().find_map(|line| line.split_once(", V")).map_or("an unknown nvcc", |(_, version)| version).to_owned()
 }
 

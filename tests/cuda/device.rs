@@ -1,4 +1,4 @@
-//! What a device lends, records and counts on.
+//! What a device lends, records and counts on. In the steady state of training it allocates nothing.
 
 use mlpconv::device::cuda::Occupancy;
 use mlpconv::device::{Role, StepScalars};

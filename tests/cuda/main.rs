@@ -1,18 +1,13 @@
-//! Whole networks on the CUDA kernels, on the virtual GPU or, with `MLPCONV_TESTS=real`, on the machine's own.
+//! CUDA devices, and whole networks on them: on the virtual GPU or, with `MLPCONV_TESTS=real`, on the machine's own.
 #![cfg(feature = "cuda")]
 
 #[path = "../gpu/mod.rs"]
 mod gpu;
 
-/// The same bits on every run, replayed or not, from resident data or the host's.
 mod bits;
-/// What a device lends, records and counts on.
 mod device;
-/// Work beside that of a device's stream.
 mod forks;
-/// A training step of the book's network, and twenty of `small`, against the CPU's.
 mod network;
-/// Some steps of `small`.
 mod small;
 
 use mlpconv::Shape;

@@ -1,4 +1,4 @@
-//! Some steps of `small`.
+//! Trains `small` for some steps, on batches from the host or on data in device memory.
 
 use std::sync::Arc;
 
@@ -53,6 +53,7 @@ pub fn train<B: Backend<Scalar = f32>>(
     (losses, params)
 }
 
+/// Of the first epoch; that of epoch e is divided by e + 1.
 pub const RATE: f64 = 0.005;
 
 /// SGD with the momentum of `small`'s recipe.

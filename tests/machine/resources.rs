@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::Unit;
 use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES, TALL_TILES};
 
 use crate::gpus::{GPUS, Gpu};
@@ -53,8 +52,8 @@ pub struct Resources(BTreeMap<Key, Kernel>);
 impl Resources {
     pub fn of(compiled: &[Compiled]) -> Self {
         let mut kernels: BTreeMap<Key, Kernel> = BTreeMap::new();
-        for Compiled { unit, on, report, .. } in compiled {
-            let (Unit { module, precision, .. }, text) = (unit, unit.ptx().expect("PTX"));
+        for Compiled { unit, precision, on, report, .. } in compiled {
+            let (module, text) = (unit.module, unit.ptx(*precision).expect("PTX"));
             for (name, threads) in entries(&text) {
                 let usage = usage(report, name).unwrap_or_else(|| panic!("ptxas says nothing of {name}:\n{report}"));
                 let kernel = kernels.entry((module, name.to_owned(), *precision as usize)).or_insert_with(|| {

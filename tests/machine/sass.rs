@@ -56,7 +56,7 @@ ways only, such as at a new tap of the filter.
 impl Row {
     /// The kernels of a unit.
     fn of(compiled: &Compiled) -> Vec<Self> {
-        let Compiled { unit: Unit { module, precision, .. }, on, report, code } = compiled;
+        let Compiled { unit: Unit { module, .. }, precision, on, report, code } = compiled;
         let row = |function: Function<'_>| {
             let used = report.split_once(&format!("Function properties for {}\n", function.name));
             let used = used.and_then(|(_, rest)| rest.lines().nth(1)).expect("ptxas tells what each kernel uses");

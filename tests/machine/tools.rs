@@ -18,9 +18,21 @@ pub struct Tools {
     nvdisasm: PathBuf,
 }
 
+/// A kernel file at one precision.
+type Part = (Unit, Precision);
+
+fn parts() -> impl Iterator<Item = Part> {
+    Precision::ALL.into_iter().flat_map(|precision| units().map(move |unit| (unit, precision)))
+}
+
+fn text((unit, precision): &Part) -> String {
+    unit.ptx(*precision).expect("PTX")
+}
+
 /// PTX, compiled for a GPU.
 pub struct Compiled {
     pub unit: Unit,
+    pub precision: Precision,
     /// The index in [`GPUS`].
     pub on: usize,
     /// What `ptxas -v` says.
@@ -37,7 +49,7 @@ impl Tools {
 
     /// The versions of ptxas and of the nvcc that made the PTX.
     pub fn versions(&self) -> String {
-        let ptx = units(Precision::Fp32).next().expect("modules").ptx().expect("PTX");
+        let ptx = units().next().expect("modules").ptx(Precision::Fp32).expect("PTX");
         let nvcc = ptx.lines().find_map(|line| line.split_once(", V")).expect("nvcc tells its version").1.to_owned();
         format!("ptxas {}, of PTX by nvcc {nvcc}.", self.ptxas())
     }
@@ -51,17 +63,15 @@ impl Tools {
     /// This build's PTX, compiled for the chosen of [`GPUS`], as many units at a time as there are cores. If several
     /// architectures have a kernel, the GPU prefers the last one.
     pub fn compile(&self, gpus: impl Fn(usize) -> bool) -> Vec<Compiled> {
-        let mut units: Vec<(Unit, usize)> = Precision::ALL
-            .into_iter()
-            .flat_map(units)
-            .flat_map(|unit| (0..GPUS.len()).map(move |on| (unit, on)))
-            .filter(|(unit, on)| gpus(*on) && unit.architecture.runs_on(GPUS[*on].capability))
+        let mut parts: Vec<(Part, usize)> = parts()
+            .flat_map(|part| (0..GPUS.len()).map(move |on| (part, on)))
+            .filter(|((unit, _), on)| gpus(*on) && unit.architecture.runs_on(GPUS[*on].capability))
             .collect();
-        units.sort_by_key(|(unit, _)| unit.architecture);
-        let texts: Vec<String> = units.iter().map(|(unit, _)| unit.ptx().expect("PTX")).collect();
+        parts.sort_by_key(|((unit, _), _)| unit.architecture);
+        let texts: Vec<String> = parts.iter().map(|(part, _)| text(part)).collect();
         let mut done = side_by_side(&texts, |index| {
-            let (unit, on) = units[index];
-            self.compile_unit(unit, &texts[index], on)
+            let (part, on) = parts[index];
+            self.compile_part(part, &texts[index], on)
         });
         done.sort_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, compiled)| compiled).collect()
@@ -70,25 +80,25 @@ impl Tools {
     /// What the ptxas of CUDA 12.0 has against the portable PTX, each in a line. It does not survive the lines of inlined
     /// functions on sm_90 (that of 12.1 does), so it gets the PTX as a release build has it, without lines.
     pub fn refused_by_oldest(ptxas: &Path) -> Vec<String> {
-        let portable = |unit: &Unit| unit.architecture == Architecture::PORTABLE;
-        let units: Vec<Unit> = Precision::ALL.into_iter().flat_map(units).filter(portable).collect();
+        let portable = |(unit, _): &Part| unit.architecture == Architecture::PORTABLE;
+        let parts: Vec<Part> = parts().filter(portable).collect();
         let without_lines = |text: String| -> String {
             text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with(".loc")).collect()
         };
-        let texts: Vec<String> = units.iter().map(|unit| without_lines(unit.ptx().expect("PTX"))).collect();
+        let texts: Vec<String> = parts.iter().map(|part| without_lines(text(part))).collect();
         let refused = side_by_side(&texts, |index| {
             let mut command = Command::new(ptxas);
             command.args(["-arch", &GPUS[HOPPER].name(), "-", "-o", "/dev/null"]);
             let output = run(&mut command, &texts[index]).expect("ptxas starts");
-            let Unit { module, precision, .. } = units[index];
+            let (Unit { module, .. }, precision) = parts[index];
             let said = String::from_utf8_lossy(&output.stderr);
             (!output.status.success()).then(|| format!("{module} at {precision}: {}, {said}", output.status))
         });
         refused.into_iter().filter_map(|(_, refused)| refused).collect()
     }
 
-    fn compile_unit(&self, unit: Unit, text: &str, on: usize) -> Compiled {
-        let Unit { module, precision, architecture, .. } = unit;
+    fn compile_part(&self, (unit, precision): Part, text: &str, on: usize) -> Compiled {
+        let Unit { module, architecture, .. } = unit;
         let target = if architecture.specific { format!("sm_{architecture}") } else { GPUS[on].name() };
         let cubin = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = Command::new(&self.ptxas);
@@ -100,7 +110,7 @@ impl Tools {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{module} at {precision} for {target}: {said}");
         let code = serde_json::from_slice(&output.stdout).expect("nvdisasm writes JSON");
-        Compiled { unit, on, report, code }
+        Compiled { unit, precision, on, report, code }
     }
 }
 

@@ -77,7 +77,7 @@ fn in_a_process(precision: Precision) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{precision}: {said}\n{}", String::from_utf8_lossy(&output.stdout));
     if all {
-        let texts: Vec<String> = units(precision).map(|unit| unit.ptx().unwrap()).collect();
+        let texts: Vec<String> = units().map(|unit| unit.ptx(precision).unwrap()).collect();
         let entry = |line| str::strip_prefix(line, ".visible .entry ")?.split('(').next();
         let kernels: BTreeSet<&str> = texts.iter().flat_map(|text| text.lines()).filter_map(entry).collect();
         let text = fs::read_to_string(launches.path()).unwrap();

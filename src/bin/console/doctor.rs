@@ -105,17 +105,16 @@ fn cuda() {
     match cuda::missing() {
         Some(why) => line("kernels", format_args!("not in this build: {why}")),
         None => {
-            let units = || cuda::units(Precision::Fp32);
-            let modules: BTreeSet<_> = units().map(|unit| unit.module).collect();
-            let text = match units().next().map(|unit| unit.ptx()).transpose() {
+            let modules: BTreeSet<_> = cuda::units().map(|unit| unit.module).collect();
+            let text = match cuda::units().next().map(|unit| unit.ptx(Precision::Fp32)).transpose() {
                 Ok(text) => text.unwrap_or_default(),
                 Err(error) => return line("kernels", error),
             };
             let isa = text.lines().find_map(|line| line.strip_prefix(".version ").map(str::trim)).unwrap_or("?");
-            let architectures: BTreeSet<_> = units().map(|unit| unit.architecture).collect();
+            let architectures: BTreeSet<_> = cuda::units().map(|unit| unit.architecture).collect();
             let others = architectures.iter().filter(|architecture| **architecture != cuda::Architecture::PORTABLE);
             let others: String = others.map(|architecture| format!(", some for sm_{architecture}")).collect();
-            let machines: BTreeSet<_> = units().flat_map(|unit| unit.machines).collect();
+            let machines: BTreeSet<_> = cuda::units().flat_map(|unit| unit.machines).collect();
             let machines: Vec<String> = machines.iter().map(|machine| format!("sm_{machine}")).collect();
             let code = match machines.is_empty() {
                 true => "no machine code, as in every debug build".into(),

@@ -123,7 +123,7 @@ impl Kernels {
 
     /// The function of the best architecture that has it.
     fn look_up(&self, state: &mut State, module: &'static str, kernel: &str) -> Result<CUfunction> {
-        let units = candidates(units(self.precision), module, self.capability);
+        let units = candidates(units(), module, self.capability);
         if units.is_empty() {
             let (major, minor) = self.capability;
             let log = format!("this build has no PTX of it for compute capability {major}.{minor}");
@@ -133,7 +133,9 @@ impl Kernels {
         for unit in units {
             let loaded = match state.modules.entry((module, unit.architecture)) {
                 Entry::Occupied(loaded) => loaded.into_mut(),
-                Entry::Vacant(free) => free.insert(load(unit, self.capability, &mut state.refuses_code)?),
+                Entry::Vacant(free) => {
+                    free.insert(load(unit, self.precision, self.capability, &mut state.refuses_code)?)
+                }
             };
             // SAFETY: the module has been loaded.
             match unsafe { result::module::get_function(loaded.handle, name.clone()) } {
@@ -162,21 +164,21 @@ impl Drop for Kernels {
 
 /// Loads a unit: its machine code where there is some and the driver takes it, else its PTX. A driver of CUDA 12 refuses the
 /// machine code of nvcc 13, and so does the virtual GPU.
-fn load(unit: Unit, capability: (u32, u32), refuses_code: &mut bool) -> Result<Module> {
-    let code = if *refuses_code { None } else { unit.code(capability)? };
+fn load(unit: Unit, precision: Precision, capability: (u32, u32), refuses_code: &mut bool) -> Result<Module> {
+    let code = if *refuses_code { None } else { unit.code(precision, capability)? };
     let refused = match code.map(|(machine, code)| (machine, load_image(&code))) {
         Some((machine, Ok(handle))) => return Ok(Module { handle, image: Image::Code(machine) }),
         // Whatever else is wrong, the PTX meets it as well, and the error tells it.
         Some((_, Err(_))) => true,
         None => false,
     };
-    let module = load_ptx(unit)?;
+    let module = load_ptx(unit, precision)?;
     *refuses_code |= refused;
     Ok(module)
 }
 
-fn load_ptx(unit: Unit) -> Result<Module> {
-    let (text, module) = (unit.ptx()?, unit.module);
+fn load_ptx(unit: Unit, precision: Precision) -> Result<Module> {
+    let (text, module) = (unit.ptx(precision)?, unit.module);
     let image = CString::new(text.as_str()).map_err(|_| unit.damaged())?;
     match load_image(image.as_bytes_with_nul()) {
         Ok(handle) => Ok(Module { handle, image: Image::Ptx(unit.architecture) }),

@@ -139,7 +139,7 @@ impl SettingsFile {
             };
             let mut one = whole.clone();
             one.insert(key.clone(), value.clone());
-            if TrainConfig::from_toml(&one.to_string(), key).is_err() {
+            if TrainConfig::from_toml(&one.to_string(), "settings").is_err() {
                 return Err(self.refused(key, &format!("must be {takes}")));
             }
         }
