@@ -21,7 +21,7 @@ use crate::console::signals;
 /// Meets the other ranks, if a launcher has started any.
 ///
 /// # Errors
-/// [`Error::Ranks`] for a launcher's variables that are incomplete, or ranks that do not come.
+/// [`Error::Ranks`](mlpconv::Error::Ranks) for a launcher's variables that are incomplete, or ranks that do not come.
 pub fn meet() -> Result<Option<Arc<Group>>> {
     match Place::from_environment()?.filter(|place| place.ranks > 1) {
         Some(place) => Group::join(&place, Timeouts::default()).map(Some),
@@ -35,7 +35,8 @@ const OWN: [&str; 3] = ["device", "data_dir", "init"];
 /// Checks that all ranks run this program with these settings, on devices of one kind, and that there is a shard for each.
 ///
 /// # Errors
-/// [`Error::Ranks`] that names what differs, and on which rank; [`Error::Config`] for fewer shards than ranks; as
+/// [`Error::Ranks`](mlpconv::Error::Ranks) that names what differs, and on which rank;
+/// [`Error::Config`](mlpconv::Error::Config) for fewer shards than ranks; as
 /// [`Shards::can_join`](mlpconv::ops::shards::Shards::can_join).
 pub fn agree_on_settings<B: Backend>(group: &Group, config: &TrainConfig, backend: &B) -> Result<()> {
     order(config, group)?;
@@ -77,7 +78,7 @@ fn program() -> String {
 /// Rank 0's settings of the run that goes on, for all ranks; `None` for a new run. `data_dir` is this rank's option.
 ///
 /// # Errors
-/// [`Error::Ranks`].
+/// [`Error::Ranks`](mlpconv::Error::Ranks).
 pub fn share_settings(
     group: &Group,
     own: Option<&TrainConfig>,
@@ -99,7 +100,7 @@ pub fn share_settings(
 /// The loader of the images that a rank prepares on its host: its part of each batch.
 ///
 /// # Errors
-/// [`Error::Config`] for fewer shards than ranks.
+/// [`Error::Config`](mlpconv::Error::Config) for fewer shards than ranks.
 pub fn own_part(loader: Loader, config: &TrainConfig, group: Option<&Arc<Group>>) -> Result<Loader> {
     match group {
         Some(group) => Ok(loader.with_share(Share::new(order(config, group)?.own(), config.shards)?)),
@@ -110,7 +111,7 @@ pub fn own_part(loader: Loader, config: &TrainConfig, group: Option<&Arc<Group>>
 /// The order in which this rank's shards are added to the others'.
 ///
 /// # Errors
-/// [`Error::Config`] for fewer shards than ranks.
+/// [`Error::Config`](mlpconv::Error::Config) for fewer shards than ranks.
 fn order(config: &TrainConfig, group: &Group) -> Result<Order> {
     Order::new(config.shards, group.ranks(), group.rank())
 }
@@ -119,7 +120,7 @@ fn order(config: &TrainConfig, group: &Group) -> Result<Order> {
 /// done.
 ///
 /// # Errors
-/// [`Error::Ranks`].
+/// [`Error::Ranks`](mlpconv::Error::Ranks).
 pub fn share_start(group: &Group, own: Option<(Vec<u8>, usize)>) -> Result<Option<(Vec<u8>, usize)>> {
     let first = group.rank() == 0;
     let bytes = own.map(|(state, every)| [&(every as u64).to_le_bytes(), &state[..]].concat()).unwrap_or_default();
@@ -131,7 +132,7 @@ pub fn share_start(group: &Group, own: Option<(Vec<u8>, usize)>) -> Result<Optio
 /// Trains as one of the ranks that follow rank 0, from the state that it sends, until it ends.
 ///
 /// # Errors
-/// [`Error::Ranks`] if a rank is lost; as training.
+/// [`Error::Ranks`](mlpconv::Error::Ranks) if a rank is lost; as training.
 pub fn follow<B: Backend<Scalar = f32>>(
     group: &Arc<Group>,
     config: &TrainConfig,
