@@ -28,7 +28,7 @@
 //   to elements of dw and db. Each adds up its own elements over the tile. A 1 after the last channel makes db a column of
 //   dw. After its last tile a block leaves its sums as a part, and the optimiser adds the parts up.
 // * The mean. If `extents.image` is not 0, y is the mean of each image, and dy its gradient. Then a tile is as many whole
-//   images as there are threads for their pixels: five of 5 x 5. On the way back, the gradient of a pixel's y is dy *
+//   images as there are threads for their pixels: five of 5 x 5. In the backward pass, the gradient of a pixel's y is dy *
 //   scale, zeroed where y is not positive if `relu` is set. For that y is computed again from hidden, which takes 100
 //   multiply-adds a pixel. A warp adds up an image's pixels, a lane for each channel, in the order of global_avgpool.cu.
 //   Both ways the values between the layers and the average are rounded to Storage. So the mean and dx have the bits of
@@ -67,7 +67,7 @@ struct alignas(16) Matrix {
     float row[CHANNELS][CHANNELS];
 };
 
-// Loads w [outputs, inputs]; TRANSPOSED: w [inputs, outputs], for the way back.
+// Loads w [outputs, inputs]; TRANSPOSED: w [inputs, outputs], for the backward pass.
 template <bool TRANSPOSED>
 static __device__ __forceinline__ void load_matrix(Matrix &to, const Storage *w, unsigned inputs, unsigned outputs) {
     for (unsigned i = threadIdx.x; i < CHANNELS * CHANNELS; i += PIXELS) {

@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(grads.of(&x).unwrap().to_vec(), [0.0, 5.0, 0.0, 5.0]);
     }
 
-    /// Whether a parameter's gradient was complete, each time that the way back told of gradients.
+    /// Whether a parameter's gradient was complete, each time that the backward pass told of gradients.
     fn completed(
         param: &Param<Cpu<f32>>,
         run: impl FnOnce(&mut Tape<Cpu<f32>>) -> Var<Cpu<f32>>,

@@ -190,7 +190,7 @@ struct PooledOutput {
     }
 };
 
-// The pooled rows in shared memory on the way back, those whose windows cover a tile's pixels: gradients, then positions.
+// The pooled rows in shared memory in the backward pass, those whose windows cover a tile's pixels: gradients, then positions.
 struct PooledRows {
     // p, q: extents of a pooled image. rows: the rows that fit shared memory.
     int p, q, rows;

@@ -1,4 +1,4 @@
-//! The exchange of a step's gradients between ranks, bucket by bucket, while the way back goes on.
+//! The exchange of a step's gradients between ranks, bucket by bucket, while the backward pass goes on.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(super) struct Exchange<B: Backend> {
     order: Arc<Order>,
     /// The elements of a node.
     node: usize,
-    /// What is exchanged at once, in the order in which the way back completes it.
+    /// What is exchanged at once, in the order in which the backward pass completes it.
     buckets: Arc<[Bucket]>,
     /// What all ranks have sent, bucket by bucket; `None` where a library adds.
     all: Option<B::Buf>,

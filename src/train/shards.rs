@@ -147,7 +147,7 @@ impl<B: Backend> Shards<B> {
         Ok(&self.sum)
     }
 
-    /// Runs a shard. Each bucket of its node is packed and added as soon as the way back has it; those of the last shard go to the
+    /// Runs a shard. Each bucket of its node is packed and added as soon as the backward pass has it; those of the last shard go to the
     /// other ranks at once.
     fn run(&mut self, backend: &B, step: &Step<'_, B, impl Module<B>>, leaf: &Leaf<'_>) -> Result<()> {
         let &Step { net, mode, source, smoothing } = step;

@@ -86,7 +86,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     ///
     /// With `group` all of its ranks call this and then train alike: each step is one of all ranks, each of which runs its part.
     /// Their networks, optimisers and positions must be the same. Gradients are exchanged in [buckets](Division::bucket), while the
-    /// way back goes on.
+    /// backward pass goes on.
     ///
     /// # Errors
     /// [`Error::Config`] for no shards, more than 4096, or fewer than ranks; [`Error::Ranks`] if a rank is lost, or if what joins

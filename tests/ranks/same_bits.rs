@@ -97,7 +97,7 @@ fn the_exchange_goes_on_beside_the_way_back() {
         for &gather in &gathers[..3] {
             let written = parameters.iter().filter(|&&at| at < gather).max().unwrap();
             assert!(inputs.iter().all(|input| !(*written..gather).contains(input)), "{calls:?}");
-            assert!(inputs.iter().any(|&input| input > gather), "there is a way back to hide behind: {calls:?}");
+            assert!(inputs.iter().any(|&input| input > gather), "there is a backward pass to hide behind: {calls:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What joins the GPUs of ranks: NCCL's communicator, and a word by which the device learns that a rank is lost.
 //!
-//! NCCL works on a stream of its own, beside the kernels of the way back. Events order the two: an exchange begins after what the
+//! NCCL works on a stream of its own, beside the kernels of the backward pass. Events order the two: an exchange begins after what the
 //! device's stream, or the one that is forked from it, has by then, and the device's stream goes on after it where it is completed. A
 //! recording takes all of them in.
 //!

@@ -14,7 +14,7 @@ pub struct Division {
     /// The parts of a batch, each with a gradient of its own. The bits of the weights depend on their number.
     pub shards: usize,
     pub all_reduce: AllReduce,
-    /// The least elements of a [bucket](super::Layout::buckets): ranks exchange that many gradients at once, as soon as the way back
+    /// The least elements of a [bucket](super::Layout::buckets): ranks exchange that many gradients at once, as soon as the backward pass
     /// has them. It changes no bits of [`AllReduce::Tree`].
     pub bucket: usize,
 }

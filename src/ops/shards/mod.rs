@@ -65,7 +65,7 @@ impl Layout {
         self.starts.is_empty()
     }
 
-    /// The node cut into buckets, in the order in which a way back completes them: from the last parameters to the first ones. A
+    /// The node cut into buckets, in the order in which a backward pass completes them: from the last parameters to the first ones. A
     /// bucket takes parameters until it has `least` elements; the last bucket has what is left.
     pub fn buckets(&self, least: usize) -> Vec<Bucket> {
         let (mut buckets, mut end) = (Vec::new(), Bucket { params: 0..self.starts.len(), elements: 0..self.len() });
@@ -80,7 +80,7 @@ impl Layout {
     }
 }
 
-/// A part of a node that ranks exchange as soon as the way back has completed it, while the rest is computed.
+/// A part of a node that ranks exchange as soon as the backward pass has completed it, while the rest is computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// The parameters, by their numbers.

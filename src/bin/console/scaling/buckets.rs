@@ -1,4 +1,4 @@
-//! Buckets: the parts of a node that ranks exchange while the way back goes on, and how much of it is left when each begins.
+//! Buckets: the parts of a node that ranks exchange while the backward pass goes on, and how much of it is left when each begins.
 
 use mlpconv::nn::{LayerSummary, Module, Summary};
 use mlpconv::ops::shards::Layout;
@@ -9,11 +9,11 @@ use mlpconv::{Cpu, Result, Shape};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     pub bytes: f64,
-    /// The share of a shard's compute, both ways, that is left when the way back has completed the bucket's gradients.
+    /// The share of a shard's compute, both ways, that is left when the backward pass has completed the bucket's gradients.
     pub left: f64,
 }
 
-/// A preset's node: where its gradients lie, and which layers the way back has been through when each is there.
+/// A preset's node: where its gradients lie, and which layers the backward pass has been through when each is there.
 #[derive(Debug)]
 pub struct Node {
     layout: Layout,
@@ -44,10 +44,10 @@ impl Node {
     }
 
     /// The buckets of at least so many elements, in the order of their exchange. `left` is asked for what is left of a shard's
-    /// compute when the way back has been through so many layers with parameters.
+    /// compute when the backward pass has been through so many layers with parameters.
     pub fn buckets(&self, least: usize, left: impl Fn(usize) -> f64) -> Vec<Bucket> {
         let buckets = self.layout.buckets(least).into_iter();
-        // The way back comes to the first parameter of a bucket last.
+        // The backward pass comes to the first parameter of a bucket last.
         let depth = |param: usize| self.depths.get(param).copied().unwrap_or(0);
         let bucket = |bucket: mlpconv::ops::shards::Bucket| Bucket {
             bytes: (bucket.elements.len() * size_of::<f32>()) as f64,
@@ -69,7 +69,7 @@ impl Node {
         left / all
     }
 
-    /// What is left if compute takes time in proportion to multiply-adds, an assumption: the way back is two thirds of it, but
+    /// What is left if compute takes time in proportion to multiply-adds, an assumption: the backward pass is two thirds of it, but
     /// for the first layer, whose input has no gradient. The gradients of a layer's parameters come before that of its input.
     pub fn left_of_macs(&self, depth: usize) -> f64 {
         let all: usize = self.layers.iter().map(LayerSummary::training_macs).sum();

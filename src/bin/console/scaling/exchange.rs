@@ -50,8 +50,8 @@ impl Resources {
         if links.host(from) == links.host(to) { self.ranks + from } else { 2 * self.ranks + links.host(from) }
     }
 
-    /// A rank's own card.
-    fn card(&self, rank: usize) -> Resource {
+    /// A rank's own NIC.
+    fn nic(&self, rank: usize) -> Resource {
         3 * self.ranks + rank
     }
 
@@ -127,7 +127,7 @@ impl Messages<'_> {
                     self.send(from, to, part, self.links.link(from, to).latency, &[begin[from], begin[to]])
                 } else {
                     let busy = self.links.overhead + part / NIC;
-                    self.events.job(self.on.card(from), busy, self.links.between.latency, &[begin[from], begin[to]])
+                    self.events.job(self.on.nic(from), busy, self.links.between.latency, &[begin[from], begin[to]])
                 };
                 arrived[to].push(job);
             }

@@ -21,7 +21,7 @@ impl Link {
 pub struct Links {
     pub per_host: usize,
     pub inside: Link,
-    /// From host to host, all network cards of a host together: NCCL has rings and trees through each of them.
+    /// From host to host, all NICs of a host together: NCCL has rings and trees through each of them.
     pub between: Link,
     /// The latencies of a hop up or down a tree, inside and between.
     pub tree: [f64; 2],
@@ -43,7 +43,7 @@ const PER_HOST: usize = 8;
 /// `NCCL_ALGO=RING`: NCCL's author in NVIDIA/nccl-tests, issue 212.
 const NVLINK: f64 = 370e3;
 
-/// Bytes a microsecond of a network card. NDR InfiniBand has 400 Gbit/s; 46 to 48 GB/s are what NCCL reaches: NVIDIA/nccl-tests,
+/// Bytes a microsecond of a NIC. NDR InfiniBand has 400 Gbit/s; 46 to 48 GB/s are what NCCL reaches: NVIDIA/nccl-tests,
 /// issue 290, by a maintainer.
 pub const NIC: f64 = 47e3;
 
@@ -52,7 +52,7 @@ const POST: f64 = 1.0;
 
 /// A protocol of NCCL: the constants of its own cost model, NVIDIA/nccl v2.28, `src/graph/tuning.cc`: `baseLatencies` and
 /// `hwLatencies` of rings and trees, over NVLink and the network, and the bandwidth that is left for data, of a GPU's NVLink and
-/// of all cards of a host.
+/// of all NICs of a host.
 struct Protocol {
     base: f64,
     ring: [f64; 2],
@@ -62,7 +62,7 @@ struct Protocol {
     tree_shares: &'static [f64],
 }
 
-/// All cards of a host.
+/// All NICs of a host.
 const NICS: f64 = NIC * PER_HOST as f64;
 
 /// For few bytes: half of what it sends are flags, and hosts wait for them. The bandwidth is that of trees in a host (`1 / 3.8`; a
@@ -91,7 +91,7 @@ const SIMPLE: Protocol = Protocol {
 
 /// Where the figures of GPUs are from.
 pub const SOURCES: &str = "NVLink: NVIDIA's H200 data sheet, 900 GB/s in both directions, of which NCCL reaches 370 of one direction's 450 \
-                           (NVIDIA/nccl-tests, issue 212); a card of NDR InfiniBand for each GPU: 47 GB/s (NVIDIA/nccl-tests, issue \
+                           (NVIDIA/nccl-tests, issue 212); an NDR InfiniBand NIC for each GPU: 47 GB/s (NVIDIA/nccl-tests, issue \
                            290); latencies: the constants of NCCL's own cost model (NVIDIA/nccl v2.28, src/graph/tuning.cc)";
 
 impl Links {

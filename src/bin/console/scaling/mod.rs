@@ -58,7 +58,7 @@ pub struct ScalingArgs {
     /// Parts of a batch [default: one a rank]
     #[arg(long, value_name = "PARTS")]
     shards: Option<usize>,
-    /// The least MB of gradients that are exchanged by themselves, while the way back goes on [default: the engine's 2.1]; a large
+    /// The least MB of gradients that are exchanged by themselves, while the backward pass goes on [default: the engine's 2.1]; a large
     /// number for one exchange after it
     #[arg(long, value_name = "MB")]
     bucket: Option<f64>,
@@ -170,7 +170,7 @@ pub fn scaling(args: &ScalingArgs) -> Result<()> {
     told(args, &node, "strong", &format!("Strong scaling: {} images on all ranks", args.total), &strong)?;
     if !args.json {
         say(format_args!(
-            "in: what comes in to each rank a step; wait: for the slowest rank; exchange: what the way back does not hide; rest: \
+            "in: what comes in to each rank a step; wait: for the slowest rank; exchange: what the backward pass does not hide; rest: \
              additions, unpacking, update"
         ));
         say(format_args!("efficiency: of one rank with as many images (weak), or with all of them (strong)"));

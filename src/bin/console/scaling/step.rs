@@ -62,7 +62,7 @@ pub struct Times {
     pub compute: f64,
     /// By how much the slowest rank's exceeds that.
     pub straggling: f64,
-    /// From then on until all ranks have everything: what is not hidden behind the way back.
+    /// From then on until all ranks have everything: what is not hidden behind the backward pass.
     pub exchange: f64,
     /// What is left of the additions, unpacking, update.
     pub finish: f64,

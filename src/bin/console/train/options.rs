@@ -37,7 +37,7 @@ pub struct TrainArgs {
 #[command(next_help_heading = "Network and data")]
 pub struct NetworkArgs {
     /// The network and its recipe: d2l (the book's, 224x224), d2l-gluon (its first edition's: zero biases, 3 epochs), stable
-    /// (the book's, so that no run dies), small (28x28, minutes on a CPU), tuned (28x28, augmented and averaged, about an hour on a CPU) or cifar (the paper's, 32x32)
+    /// (the book's, so that no run dies), small (28x28, minutes on a CPU), tuned (28x28, augmented and averaged, 45 minutes on two cores) or cifar (the paper's, 32x32)
     #[arg(long)]
     pub preset: Option<Preset>,
     /// Begin with the weights of a run (its last ones), or of a file that this program or PyTorch wrote, instead of random ones;
