@@ -115,10 +115,15 @@ pub enum Mode {
 /// The shard of a batch that a tape is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// Its number. Each shard draws dropout masks of its own.
+    /// Its number, below [`Shard::MOST`]. Each shard draws dropout masks of its own.
     pub index: u32,
     /// Images of the whole batch, over which the loss is averaged.
     pub batch: usize,
+}
+
+impl Shard {
+    /// The most shards of a batch, and the most dropouts of a network: their masks are numbered in so many.
+    pub const MOST: u32 = 1 << 12;
 }
 
 /// Identifies a tape, so that variables of another tape are refused.
@@ -179,8 +184,17 @@ impl<B: Device> Tape<B> {
     }
 
     /// The same tape for a shard of a batch.
-    pub fn of_shard(self, shard: Option<Shard>) -> Self {
-        Tape { shard, ..self }
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a shard's number beyond [`Shard::MOST`], and for a batch of no images.
+    pub fn of_shard(self, shard: Option<Shard>) -> Result<Self> {
+        match shard {
+            Some(Shard { index, .. }) if index >= Shard::MOST => {
+                Err(Error::config("shard", format!("number {index} must be below {}", Shard::MOST)))
+            }
+            Some(Shard { batch: 0, .. }) => Err(Error::config("shard", "its batch has no images")),
+            _ => Ok(Tape { shard, ..self }),
+        }
     }
 
     /// The shard that the tape is for; `None` for a whole batch.

@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
+use mlpconv::data::{Dataset, Form, Invert, Loader, LoaderConfig, Order, Recipe, Share};
 use mlpconv::device::Role;
-use mlpconv::nn::{Module, Nin, Summary};
+use mlpconv::nn::{Dropout, Module, Nin, Sequential, Summary, predict};
 use mlpconv::ops::Affine;
-use mlpconv::optim::{AdamW, Optimizer, OptimizerKind, Sgd};
+use mlpconv::optim::{AdamW, Average, Averaging, Optimizer, OptimizerKind, Sgd};
 use mlpconv::shape::Window;
-use mlpconv::train::{Event, FitOptions, Position, Preset, Run, TrainConfig, Trainer};
+use mlpconv::tape::Shard;
+use mlpconv::train::{Classified, Event, FitOptions, Position, Preset, Run, TrainConfig, Trainer};
 use mlpconv::weights::Tensors;
 use mlpconv::{Cpu, Device, Error, Mode, Param, Precision, Shape, Tape};
 
@@ -307,6 +308,73 @@ fn divergence_in_the_last_update_is_an_error() {
     let mut quiet = |_: &_, _| Ok(ControlFlow::Continue(()));
     let error = trainer.fit(&loader, &loader, &config.fit_options(1), &mut quiet).unwrap_err().to_string();
     assert!(error.contains("training diverged"), "{error}");
+}
+
+/// An error of a setting, which names it.
+fn refuses<T>(what: &str, result: mlpconv::Result<T>) {
+    match result.err() {
+        Some(Error::Config { what: named, .. }) => assert_eq!(named, what),
+        error => panic!("{what}: {error:?}"),
+    }
+}
+
+#[test]
+fn what_would_go_wrong_in_silence_is_refused() {
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let size = LoaderConfig { batch_size: 4, height: 28, width: 28, order: Order::Sequential };
+    let loader = Loader::new(dataset(8), size).unwrap();
+    let mut trainer = Trainer::new(&backend, Nin::small(&backend, 1).unwrap(), Sgd::new(&backend), 1).unwrap();
+    let mut on = |_: &_, _| Ok(ControlFlow::Continue(()));
+    let scored = trainer.evaluate(&loader, &mut on).unwrap();
+    // An evaluation within an evaluation would take its sums.
+    let mut inner = |trainer: &Trainer<_, _>, _| {
+        refuses("evaluate", trainer.evaluate(&loader, &mut |_, _| Ok(ControlFlow::Continue(()))));
+        Ok(ControlFlow::Continue(()))
+    };
+    assert_eq!(trainer.evaluate(&loader, &mut inner).unwrap(), scored);
+    let part = loader.clone().with_share(Share::new(0..1, 2).unwrap());
+    refuses("share", Classified::of(&backend, &trainer.net, &part, &mut |_| Ok(ControlFlow::Continue(()))));
+
+    let tape = || Tape::new(&backend, Mode::Training { seed: 1, epoch: 0, step: 0 });
+    refuses("shard", tape().of_shard(Some(Shard { index: Shard::MOST, batch: 8 })));
+    refuses("shard", tape().of_shard(Some(Shard { index: 0, batch: 0 })));
+    let mut tape = tape();
+    let one = Shape::image(1, 1, 1, 1);
+    let x = tape.constant(backend.upload(Role::Activation, &[1.0]).unwrap(), one).unwrap();
+    (0..Shard::MOST).for_each(|_| drop(tape.dropout(&x, 0.0).unwrap()));
+    refuses("dropout", tape.dropout(&x, 0.5));
+    refuses("dropout", predict(&backend, &Sequential::new().push(Dropout(f64::NAN)), &[1.0], one));
+
+    let mut average = Averaging::new(&backend, Sgd::new(&backend), Average::Tail(1.5));
+    average.set_updates(100);
+    assert!((0.0..=1.0).contains(&average.keep()));
+    trainer.optimizer = average.into();
+    trainer.position = Position::default();
+    let images = vec![0.5; 28 * 28];
+    refuses("average", trainer.step(&images, Shape::image(1, 1, 28, 28), &[3], 0.1));
+
+    let names = vec!["a".to_string()];
+    let form = |extents, channels| Form { extents, channels, class_names: names.clone(), recipe: Recipe::Cropped };
+    for extents in [[28, 0], [1 << 62, 4], [1 << 20, 1 << 20]] {
+        refuses("extents", form(extents, 1).read("none", &[][..], Invert::Auto));
+    }
+    refuses("channels", form([28, 28], 2).read("none", &[][..], Invert::Auto));
+}
+
+/// A mean of as many pixels as no number counts is not one of none.
+#[test]
+#[cfg(feature = "cuda")]
+fn a_plan_of_hostile_extents_is_no_panic() {
+    use mlpconv::device::cuda::Limits;
+    use mlpconv::nn::{Builder, GlobalAvgPool, Init, Plan, layers};
+    let backend = Cpu::<f32>::with_threads(1).unwrap();
+    let block = Builder::new(&backend, Init::He, 1).nin_block(1, [4, 4], 1, 1, 0).unwrap();
+    let net = Sequential::new().push(block).push(GlobalAvgPool);
+    let h200 = Limits::h200(Precision::Fp32);
+    for side in [1 << 31, 1 << 32, usize::MAX] {
+        // Made or refused: without memory for a pixel nobody asks.
+        let _ = Plan::new(&layers(&net), Shape::image(1, 1, side, side), &|fusion| fusion.suits(&h200));
+    }
 }
 
 /// The paper's network for CIFAR-10 (arXiv 1312.4400), counted by hand: weights and biases of nine convolutions.

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::content::hex;
 use crate::error::{Error, Result};
+use crate::system::allocation::reserve;
 
 /// The most classes: a label is a byte.
 const MAX_CLASSES: usize = 256;
@@ -178,7 +179,10 @@ impl Dataset {
     /// Divides the images into those to train on and `count` to choose by, or all of them if there are fewer: the last ones
     /// of each class, in proportion to the classes, so that either part is like the whole whatever the order of the images
     /// is. Each part keeps that order.
-    pub fn hold_out(&self, count: usize) -> [Self; 2] {
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is no memory for a second copy of the images.
+    pub fn hold_out(&self, count: usize) -> Result<[Self; 2]> {
         let (all, count) = (self.len().max(1), count.min(self.len()));
         let mut of_class = vec![0; self.classes()];
         self.labels.iter().for_each(|&label| of_class[usize::from(label)] += 1);
@@ -188,9 +192,14 @@ impl Dataset {
         by_loss.sort_by_key(|&class| Reverse(of_class[class] * count % all));
         let left = count - held.iter().sum::<usize>();
         by_loss.into_iter().take(left).for_each(|class| held[class] += 1);
-        let part =
-            || Dataset { images: Vec::new(), labels: Vec::new(), class_names: self.class_names.clone(), ..*self };
-        let mut parts = [part(), part()];
+        let part = |count: usize| -> Result<Dataset> {
+            let (mut images, mut labels) = (Vec::new(), Vec::new());
+            let bytes = count * self.image_len();
+            let reserved = reserve(&mut images, bytes).and_then(|()| reserve(&mut labels, count));
+            reserved.map_err(|_| Error::memory(bytes + count))?;
+            Ok(Dataset { images, labels, class_names: self.class_names.clone(), ..*self })
+        };
+        let mut parts = [part(self.len() - count)?, part(count)?];
         for (index, &label) in self.labels.iter().enumerate() {
             let class = usize::from(label);
             let is_held = of_class[class] <= held[class];
@@ -199,7 +208,7 @@ impl Dataset {
             part.images.extend_from_slice(self.image(index));
             part.labels.push(label);
         }
-        parts
+        Ok(parts)
     }
 
     /// Bytes of an image.
@@ -291,7 +300,7 @@ mod tests {
         let labels = vec![0, 1, 2, 0, 1, 0, 1, 0, 0, 0];
         let dataset = Dataset::new((0..10).collect(), labels, 1, 1, 4).unwrap();
         let held = |count: usize| {
-            let [rest, held] = dataset.hold_out(count);
+            let [rest, held] = dataset.hold_out(count).unwrap();
             assert_eq!((rest.len() + held.len(), held.len()), (10, count.min(10)), "{count}");
             assert_eq!(rest.class_names(), dataset.class_names());
             let mut together = [rest.images(), held.images()].concat();
@@ -311,7 +320,7 @@ mod tests {
         assert_eq!(held(5), [4, 6, 7, 8, 9]);
         assert_eq!(held(10).len(), 10);
         assert_eq!(held(99).len(), 10);
-        assert!(dataset.take(0).hold_out(3).iter().all(Dataset::is_empty));
+        assert!(dataset.take(0).hold_out(3).unwrap().iter().all(Dataset::is_empty));
     }
 
     #[test]

@@ -35,14 +35,14 @@ pub enum Invert {
 }
 
 impl FromStr for Invert {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self> {
         match text {
             "auto" => Ok(Invert::Auto),
             "yes" => Ok(Invert::Yes),
             "no" => Ok(Invert::No),
-            _ => Err(format!("{text:?} is none of auto, yes and no")),
+            _ => Err(Error::config("invert", format!("{text:?} is none of auto, yes and no"))),
         }
     }
 }
@@ -82,9 +82,11 @@ impl Form {
     /// An opaque grey picture of the form's extents on a dark background is not changed in any bit.
     ///
     /// # Errors
+    /// [`Error::Config`] for extents without pixels or of more than 512 MiB, and for channels other than 1 and 3;
     /// [`Error::Data`] for what is no PNG or JPEG file, is damaged, or claims more than 512 MiB of pixels, or more than its
     /// bytes can hold; [`Error::Io`] where it cannot be read.
     pub fn read(&self, name: &str, mut reader: impl Read, invert: Invert) -> Result<Converted> {
+        self.validate()?;
         let refuse = |problem: &str| Error::data(name, format!("{problem}; name a PNG or JPEG file"));
         let mut bytes = vec![0; HEAD];
         let found = fill(&mut reader, &mut bytes).map_err(Error::io("read", name))?;
@@ -108,6 +110,21 @@ impl Form {
             Problem::TooLarge | Problem::NoDecoder => Error::data(name, problem.to_string()),
         })?;
         self.convert(image, invert)
+    }
+
+    /// # Errors
+    /// [`Error::Config`] for images without pixels or of more than [`MOST`] bytes, and for channels other than 1 and 3.
+    fn validate(&self) -> Result<()> {
+        let [height, width] = self.extents;
+        let bytes = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(self.channels));
+        if !matches!(self.channels, 1 | 3) {
+            return Err(Error::config("channels", format!("{} must be 1 or 3", self.channels)));
+        }
+        if bytes.is_none_or(|bytes| bytes == 0 || bytes as u64 > MOST) {
+            let problem = format!("{height}x{width} must have a pixel, and {} MiB at most", MOST >> 20);
+            return Err(Error::config("extents", problem));
+        }
+        Ok(())
     }
 
     fn convert(&self, image: Image, invert: Invert) -> Result<Converted> {

@@ -107,6 +107,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`Error::Memory`] if the device has too little free memory.
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
+    /// [`Device::alloc`] for what outlives the step in which it is made, such as an optimiser's tensors: recordings of steps use the memory of
+    /// what steps make by `alloc`.
+    fn alloc_lasting(&self, role: Role, len: usize) -> Result<Self::Buf> {
+        self.alloc(role, len)
+    }
+
     /// [`Device::alloc`] for bytes.
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;
 
@@ -147,12 +153,15 @@ pub trait Device: Clone + Send + Sync + 'static {
     ///
     /// The host's part of `work` runs once, during this call. It may not exchange data with the device, and every
     /// per-step scalar that it passes to kernels must have the value in `scalars`. Buffers that `work` allocates and
-    /// drops belong to the recording. Buffers that it only uses must keep their addresses. No other thread may use the
-    /// device meanwhile.
+    /// drops belong to the recording. Buffers that it only uses must keep their addresses. Other threads that use the device wait
+    /// meanwhile, so `work` may not wait for them.
     fn record(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
 
-    /// Runs `work` unrecorded, from the recordings' memory. Buffers made inside must be dropped inside, except lasting
-    /// state such as velocities.
+    /// Runs `work` unrecorded, from the recordings' memory. Buffers made inside by [`alloc`](Device::alloc) must be dropped inside. Other
+    /// threads that use the device wait meanwhile, so `work` may not wait for them.
+    ///
+    /// # Errors
+    /// Those of `work`; on a GPU `CudaError::KeptBeyondStep` if it keeps such a buffer.
     fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
     /// A handle for kernels that may run at the same time as those of later calls. They begin after the work of all earlier calls. Later

@@ -48,6 +48,12 @@ pub enum CudaError {
     NoKernel { module: &'static str, kernel: String },
 
     #[error(
+        "a step holds on to a buffer that it has made, whose memory recordings of steps use: make what outlives a step by alloc_lasting or \
+         upload"
+    )]
+    KeptBeyondStep,
+
+    #[error(
         "work that is being recorded reads a gradient from before, which nobody has read yet: download it before the recording"
     )]
     UnsettledBeforeRecording,

@@ -20,7 +20,12 @@ impl<'a, B: Backend> Described<'a, B> {
     ///
     /// # Errors
     /// [`Error::CustomLayer`]; [`Error::Shape`] where a layer cannot take its input; as [`Meta::facts`].
-    pub(super) fn new(net: &'a impl Module<B>, input: Shape, meta: &Meta, format: &'static str) -> Result<Self> {
+    pub(super) fn new(
+        net: &'a (impl Module<B> + ?Sized),
+        input: Shape,
+        meta: &Meta,
+        format: &'static str,
+    ) -> Result<Self> {
         let layers = nn::layers(net);
         for Layer { path, op } in &layers {
             if let Op::Custom(custom) = op {

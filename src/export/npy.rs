@@ -26,7 +26,7 @@ const ALIGNMENT: usize = 64;
 /// [`Error::Output`] for a folder that has something in it; [`Error::Config`] for two parameters of one name, or a name
 /// that no file can have; [`Error::Io`] if a file cannot be written; as the device
 /// ([`Device`](crate::device::Device)). `folder` is then as it was.
-pub fn npy<B: Backend>(backend: &B, net: &impl Module<B>, folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+pub fn npy<B: Backend>(backend: &B, net: &(impl Module<B> + ?Sized), folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
     let tensors = Tensors::of(backend, net)?;
     if let Some((name, ..)) = tensors.iter().find(|(name, ..)| name.contains(['/', '\\', '\0', ':'])) {

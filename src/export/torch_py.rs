@@ -20,7 +20,7 @@ use crate::{Backend, Error, Result, Shape};
 /// images of this shape; [`Error::Config`] for names of another number of classes, normalisation of another number of
 /// channels, and for layers that no `nn.Sequential` can hold under their names: without a name, shared, not in the
 /// order of their modules, or with parameters that [`Module::params`] names differently.
-pub fn torch_py<B: Backend>(net: &impl Module<B>, input: Shape, meta: &Meta) -> Result<String> {
+pub fn torch_py<B: Backend>(net: &(impl Module<B> + ?Sized), input: Shape, meta: &Meta) -> Result<String> {
     let described = Described::new(net, input, meta, "a PyTorch module")?;
     require_names(net, &described.layers)?;
     let mut tree = Tree::new(described.layers.iter().map(|layer| &*layer.path));
@@ -36,7 +36,7 @@ pub fn torch_py<B: Backend>(net: &impl Module<B>, input: Shape, meta: &Meta) -> 
 }
 
 /// Checks that the parameters are those of the convolutions, under the names that PyTorch gives them.
-fn require_names<B: Backend>(net: &impl Module<B>, layers: &[Layer<'_, B>]) -> Result<()> {
+fn require_names<B: Backend>(net: &(impl Module<B> + ?Sized), layers: &[Layer<'_, B>]) -> Result<()> {
     let mut params = net.params().into_iter();
     for Layer { path, op } in layers {
         let Op::Conv2d { weight, bias, .. } = op else { continue };

@@ -90,7 +90,9 @@ pub trait Custom<B: Backend>: Send + Sync {
         0
     }
 
-    /// Runs the layer on `x`. The result has the shape that [`Custom::output`] gives.
+    /// Runs the layer on `x`. The result has the shape that [`Custom::output`] gives. On a device that records steps this is called for
+    /// the first two of a kind; from then on the kernels that it has launched are replayed. So what it does may depend on the input's shape
+    /// and on the mode, and a setting that changes belongs in the [name](Custom::name).
     ///
     /// # Errors
     /// As the ops that it runs.

@@ -87,7 +87,7 @@ impl Summary {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
-    pub fn new<B: Backend>(net: &impl Module<B>, input: Shape) -> Result<Self> {
+    pub fn new<B: Backend>(net: &(impl Module<B> + ?Sized), input: Shape) -> Result<Self> {
         let (listed, params) = (layers(net), net.params());
         let mut layers: Vec<LayerSummary> = shapes(&listed, input)?.iter().map(LayerSummary::new).collect();
         for (summary, layer) in layers.iter_mut().zip(&listed) {

@@ -48,7 +48,7 @@ impl Average {
     /// The updates at the beginning of a run of `updates` that the average leaves out.
     fn left_out(&self, updates: u64) -> u64 {
         match *self {
-            Average::Tail(share) => updates - (share * updates as f64).round() as u64,
+            Average::Tail(share) => updates.saturating_sub((share * updates as f64).round() as u64),
             Average::None | Average::Exponential(_) => 0,
         }
     }

@@ -23,7 +23,7 @@ impl<B: Backend> Kept<B> {
     pub(super) fn missing(&self, backend: &B, params: &[(String, &mut Param<B>)]) -> Result<Vec<(ParamId, B::Buf)>> {
         let absent = params.iter().filter(|(_, param)| !self.tensors.contains_key(&param.id()));
         let zeros = absent.map(|(_, param)| {
-            let mut zeros = backend.alloc(Role::Parameter, param.shape().len())?;
+            let mut zeros = backend.alloc_lasting(Role::Parameter, param.shape().len())?;
             backend.fill(&mut zeros, num_traits::Zero::zero())?;
             Ok((param.id(), zeros))
         });

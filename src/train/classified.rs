@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::data::{Augmentation, Flip, Loader};
+use crate::data::{Augmentation, Flip, Loader, Share};
 use crate::nn::{Module, predict};
 use crate::system::allocation::reserve;
 use crate::{Backend, Error, Result, Shape};
@@ -24,7 +24,7 @@ impl Classified {
     ///
     /// # Errors
     /// [`Error::Shape`] for images that do not fit the network, or a network that has not as many outputs as the data set has
-    /// classes; [`Error::Memory`] where the system refuses memory; the errors of `on_batch` and of the device.
+    /// classes; [`Error::Config`] for a loader with a share of the images; [`Error::Memory`] where the system refuses memory; the errors of `on_batch` and of the device.
     pub fn of<B: Backend<Scalar = f32>, M: Module<B> + ?Sized>(
         backend: &B,
         net: &M,
@@ -32,6 +32,9 @@ impl Classified {
         on_batch: &mut dyn FnMut(usize) -> Result<ControlFlow<()>>,
     ) -> Result<Option<Self>> {
         let (dataset, config) = (loader.dataset(), loader.config());
+        if *loader.share() != Share::WHOLE {
+            return Err(Error::config("share", "all images are classified, and the loader has a share of them"));
+        }
         let classes = dataset.classes();
         let mut probabilities = Vec::new();
         let values = dataset.len() * classes;

@@ -287,7 +287,7 @@ impl TrainConfig {
     /// images: within the limits, and with the [`holdout`](Self::holdout) in the test images' place.
     ///
     /// # Errors
-    /// [`Error::Config`] for a holdout that leaves no image to train on.
+    /// [`Error::Config`] for a holdout that leaves no image to train on; as [`Dataset::hold_out`].
     pub fn divided(&self, train: Dataset, test: Arc<Dataset>) -> Result<[Arc<Dataset>; 2]> {
         let all = train.len();
         if self.holdout > 0 && self.holdout >= all {
@@ -297,7 +297,7 @@ impl TrainConfig {
         let (train, measured) = match self.holdout {
             0 => (train, test),
             holdout => {
-                let [train, held] = train.hold_out(holdout);
+                let [train, held] = train.hold_out(holdout)?;
                 (train, Arc::new(held))
             }
         };

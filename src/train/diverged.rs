@@ -82,7 +82,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             }
             _ => source.whole(backend)?,
         };
-        let tape = Tape::checked(backend, self.mode()).of_shard(shard);
+        let tape = Tape::checked(backend, self.mode()).of_shard(shard)?;
         let mut meter = Meter::with(backend, Policy::Count)?;
         match gradients(&self.net, tape, part, self.label_smoothing, &mut meter, &mut |_| Ok(())) {
             Ok(_) => {

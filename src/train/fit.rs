@@ -277,16 +277,29 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
     /// ([`Trainer::divide`]) share the batches too, so all of them call this.
     ///
     /// # Errors
-    /// As [`Trainer::score`], and the errors of `on_batch`.
+    /// As [`Trainer::score`], and the errors of `on_batch`; [`Error::Config`] within the `on_batch` of another evaluation.
     pub fn evaluate<'a>(
         &self,
         feed: impl Into<Feed<'a, B>>,
         on_batch: &mut dyn FnMut(&Self, usize) -> Result<ControlFlow<()>>,
     ) -> Result<Option<Reading>> {
         let feed = feed.into();
-        if let Some(group) = self.group() {
-            return self.evaluate_divided(group, feed, on_batch);
+        if self.evaluating.replace(true) {
+            return Err(Error::config("evaluate", "another evaluation of this trainer is under way"));
         }
+        let scored = match self.group() {
+            Some(group) => self.evaluate_divided(group, feed, on_batch),
+            None => self.evaluate_alone(feed, on_batch),
+        };
+        self.evaluating.set(false);
+        scored
+    }
+
+    fn evaluate_alone(
+        &self,
+        feed: Feed<'_, B>,
+        on_batch: &mut dyn FnMut(&Self, usize) -> Result<ControlFlow<()>>,
+    ) -> Result<Option<Reading>> {
         self.scores.borrow_mut().reset(&self.backend)?;
         let mut done = 0;
         for batch in feed.epoch_from(0, 0)? {

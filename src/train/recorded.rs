@@ -3,17 +3,19 @@
 use crate::Backend;
 use crate::Result;
 use crate::device::{Real, Recording, StepScalars};
-use crate::nn::Module;
+use crate::nn::plan::Kind;
+use crate::nn::{Module, layers};
 use crate::optim::Optimizer;
 use crate::tape::{Param, ParamId};
 
-/// Cache key: everything baked into a recording. Any difference means a new recording. The settings of the network's
-/// modules are left out, because they do not change.
+/// Cache key: everything baked into a recording. Any difference means a new recording. What a custom layer does is known by its name
+/// alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Work {
     data: u64,
     images: usize,
     params: Vec<ParamId>,
+    layers: Vec<Kind>,
     /// `None` for scoring, without an update.
     training: Option<Training>,
 }
@@ -31,7 +33,8 @@ struct Training {
 impl Work {
     pub(super) fn scoring<B: Backend>(data: u64, images: usize, net: &impl Module<B>) -> Self {
         let params = net.params().into_iter().map(|(_, param)| param.id()).collect();
-        Work { data, images, params, training: None }
+        let layers = layers(net).iter().map(|layer| Kind::of(&layer.op)).collect();
+        Work { data, images, params, layers, training: None }
     }
 
     pub(super) fn training<B: Backend>(

@@ -14,6 +14,9 @@ use crate::{Error, Result, Shape};
 
 /// A data set in device memory, or what a rank trains on in an epoch. Its batches have the same bits as those of its [`Loader`],
 /// without work on the host.
+///
+/// It has the order of one epoch at a time, so one trainer at a time uses it: not another one on another thread, nor within the `on_batch`
+/// of an evaluation of these images.
 pub struct Resident<B: Backend> {
     backend: B,
     resizer: DeviceResizer<B>,

@@ -171,7 +171,7 @@ impl<B: Backend> Shards<B> {
             let name = params.get(param).map_or("", |(name, _)| name);
             Error::config("shards", format!("the loss does not depend on parameter {name}"))
         };
-        let tape = Tape::new(backend, mode).of_shard(Some(Shard { index: leaf.index as u32, batch }));
+        let tape = Tape::new(backend, mode).of_shard(Some(Shard { index: leaf.index as u32, batch }))?;
         let (part, guard) = (source.part(backend, images)?, words.guard().clone());
         let grads = gradients(net, tape, part, smoothing, words, &mut |grads| {
             let done = |grads: &Grads<B>, bucket: &Bucket| {

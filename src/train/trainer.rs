@@ -1,6 +1,6 @@
 //! The trainer: one training step at a time, on arrays of the host or on a data set in device memory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub struct Trainer<B: Backend, N: Module<B>> {
     pub(super) meter: Meter<B>,
     /// The meter of the evaluation under way. Its buffer never moves, because recordings contain its address.
     pub(super) scores: RefCell<Meter<B>>,
+    /// Whether `scores` are of an evaluation under way.
+    pub(super) evaluating: Cell<bool>,
     pub(super) recorded: RefCell<Recorded<B>>,
     /// `None` for whole batches on a single rank.
     pub(super) shards: Option<Shards<B>>,
@@ -75,6 +77,7 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
             seed,
             meter: Meter::with(backend, OnNan::default().policy())?,
             scores: RefCell::new(Meter::new(backend)?),
+            evaluating: Cell::new(false),
             recorded: RefCell::default(),
             shards: None,
         })
@@ -106,6 +109,10 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// One training step at learning rate `rate`: forward, loss, backward, update. It advances `position.step` and adds
     /// to the running loss. `images` are of shape `shape` `[N, C, H, W]`, in NHWC memory order; `labels` has one class
     /// for each image.
+    ///
+    /// A step whose loss or gradients are not finite changes no weight, and is `Ok`: the host does not wait for the device. Nor does any
+    /// step after it, until [`reset_reading`](Self::reset_reading); [`reading`](Self::reading) names it. With
+    /// [`set_on_nan`](Self::set_on_nan) such steps are left out one by one.
     ///
     /// # Errors
     /// [`Error::Shape`] for shapes or lengths that do not fit the network, [`Error::Label`] for a label that is not

@@ -34,7 +34,7 @@ impl Comparison {
 
 impl Tensors {
     /// Compares the tensors with a network's parameters.
-    pub fn compare<B: Backend>(&self, net: &impl Module<B>) -> Comparison {
+    pub fn compare<B: Backend>(&self, net: &(impl Module<B> + ?Sized)) -> Comparison {
         let params = shapes(net);
         let prefix = self.commonest_prefix(&params);
         let tensor = |name: &str| self.tensors.get(&format!("{prefix}{name}"));

@@ -109,7 +109,7 @@ impl Tensors {
     ///
     /// # Errors
     /// As the device ([`Device`](crate::device::Device)); [`Error::Config`] if two parameters have the same name.
-    pub fn of<B: Backend>(backend: &B, net: &impl Module<B>) -> Result<Self> {
+    pub fn of<B: Backend>(backend: &B, net: &(impl Module<B> + ?Sized)) -> Result<Self> {
         let mut tensors = Tensors::default();
         for (name, param) in net.params() {
             tensors.push(name, param.shape(), &backend.download(param.data())?)?;
@@ -126,7 +126,7 @@ impl Tensors {
     pub fn push_beside<'a, B: Backend>(
         &mut self,
         backend: &B,
-        net: &impl Module<B>,
+        net: &(impl Module<B> + ?Sized),
         prefix: &str,
         buffer: impl Fn(&Param<B>) -> Option<&'a B::Buf>,
     ) -> Result<()> {
@@ -146,7 +146,7 @@ impl Tensors {
     /// a tensor holds a NaN or an infinity.
     pub fn beside<B: Backend>(
         &self,
-        net: &impl Module<B>,
+        net: &(impl Module<B> + ?Sized),
         prefix: &str,
         path: &Path,
     ) -> Result<Vec<(String, Vec<B::Scalar>)>> {
@@ -172,7 +172,7 @@ impl Tensors {
     pub fn give_to<B: Backend>(
         &self,
         backend: &B,
-        net: &mut impl Module<B>,
+        net: &mut (impl Module<B> + ?Sized),
         beside: &[String],
         path: &Path,
     ) -> Result<()> {
@@ -187,7 +187,12 @@ impl Tensors {
     ///
     /// # Errors
     /// As [`Tensors::give_to`], also for a shape that differs in anything else.
-    pub fn give_body_to<B: Backend>(&self, backend: &B, net: &mut impl Module<B>, path: &Path) -> Result<Vec<String>> {
+    pub fn give_body_to<B: Backend>(
+        &self,
+        backend: &B,
+        net: &mut (impl Module<B> + ?Sized),
+        path: &Path,
+    ) -> Result<Vec<String>> {
         let mut params = shapes(net);
         let prefix = self.prefix(&params, &[]).map_err(Error::weights(path))?;
         let head = self.compare(&*net).head;
@@ -200,7 +205,7 @@ impl Tensors {
     fn give<B: Backend>(
         &self,
         backend: &B,
-        net: &mut impl Module<B>,
+        net: &mut (impl Module<B> + ?Sized),
         params: &[(String, Shape)],
         prefix: &str,
         path: &Path,
@@ -253,7 +258,7 @@ impl Tensors {
 }
 
 /// The names and shapes of a network's parameters.
-fn shapes<B: Backend>(net: &impl Module<B>) -> Vec<(String, Shape)> {
+fn shapes<B: Backend>(net: &(impl Module<B> + ?Sized)) -> Vec<(String, Shape)> {
     net.params().into_iter().map(|(name, param)| (name, param.shape())).collect()
 }
 
@@ -268,7 +273,7 @@ impl Tensor {
 ///
 /// # Errors
 /// As [`Tensors::of`] and [`Tensors::save`].
-pub fn save<B: Backend>(backend: &B, net: &impl Module<B>, path: impl AsRef<Path>) -> Result<()> {
+pub fn save<B: Backend>(backend: &B, net: &(impl Module<B> + ?Sized), path: impl AsRef<Path>) -> Result<()> {
     Tensors::of(backend, net)?.save(path.as_ref())
 }
 
@@ -277,7 +282,7 @@ pub fn save<B: Backend>(backend: &B, net: &impl Module<B>, path: impl AsRef<Path
 ///
 /// # Errors
 /// As [`Tensors::load`] and [`Tensors::give_to`].
-pub fn load<B: Backend>(backend: &B, net: &mut impl Module<B>, path: impl AsRef<Path>) -> Result<()> {
+pub fn load<B: Backend>(backend: &B, net: &mut (impl Module<B> + ?Sized), path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     Tensors::load(path)?.give_to(backend, net, &[], path)
 }

@@ -9,6 +9,7 @@ mod device;
 mod forks;
 mod network;
 mod small;
+mod together;
 
 use mlpconv::Shape;
 use mlpconv::device::Real;

@@ -21,7 +21,7 @@ fn dataset(n: usize) -> Arc<Dataset> {
 }
 
 /// Three batches of eight images an epoch, the last of them short.
-fn loader() -> Loader {
+pub fn loader() -> Loader {
     let config = LoaderConfig { batch_size: 8, height: 28, width: 28, order: Order::Shuffled { seed: 5 } };
     Loader::new(dataset(21), config).unwrap()
 }

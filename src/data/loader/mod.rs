@@ -222,7 +222,7 @@ impl Loader {
         Ok(())
     }
 
-    /// All batches of an epoch. Every image is in exactly one of them.
+    /// All batches of an epoch. Every image, or of each batch those of the [share](Self::share), is in exactly one of them.
     ///
     /// # Errors
     ///

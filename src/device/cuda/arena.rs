@@ -62,6 +62,8 @@ struct State {
     purpose: Purpose,
     /// The number of live recordings.
     recordings: usize,
+    /// The blocks that are held of those that were taken for recordings.
+    lent_to_steps: usize,
     memory: Memory,
 }
 
@@ -71,10 +73,19 @@ pub(super) enum Purpose {
     /// Work that is done as it is called.
     #[default]
     Call,
-    /// Work that is done as it is called, from the memory of recordings, and whose buffers are all dropped at its end.
+    /// Work that is done as it is called, from the memory of recordings.
     WarmUp,
     /// A recording. The blocks that it has dropped are waiting, and are in it: they cannot be given back to the driver.
     Recording,
+}
+
+/// How long a block is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// No longer than the work that takes it: recordings have such blocks from their own memory.
+    Step,
+    /// For longer. No replay may write to it.
+    Lasting,
 }
 
 /// Free allocations by size.
@@ -89,6 +100,7 @@ struct Returned {
 impl State {
     fn take_back(&mut self, Returned { allocation, recorded }: Returned) {
         self.memory.in_use -= allocation.bytes;
+        self.lent_to_steps -= usize::from(recorded);
         // Without a live recording the block is free for all, unless blocks are being taken for one now.
         let kept = recorded && (self.recordings > 0 || self.purpose != Purpose::Call);
         let waiting = if kept { &mut self.recorded } else { &mut self.free };
@@ -112,14 +124,14 @@ impl Arena {
     ///
     /// # Errors
     /// [`Error::Memory`] if the device has no memory for a new block, even after the free ones were given back.
-    pub(super) fn take(arena: &Arc<Self>, bytes: usize) -> Result<Block> {
+    pub(super) fn take(arena: &Arc<Self>, bytes: usize, life: Life) -> Result<Block> {
         let mut state = arena.lock();
         let size = match cfg!(debug_assertions) {
             true => bytes.max(1),
             false => bytes.max(1).checked_next_multiple_of(GRAIN).unwrap_or(usize::MAX),
         };
         let largest = if cfg!(debug_assertions) { size } else { size.saturating_mul(2) };
-        let recorded = state.purpose != Purpose::Call;
+        let recorded = state.purpose != Purpose::Call && life == Life::Step;
         let used_before = if recorded { fitting(&mut state.recorded, size..=largest) } else { None };
         let waiting = used_before.or_else(|| fitting(&mut state.free, size..=largest));
         let allocation = match waiting {
@@ -127,6 +139,7 @@ impl Arena {
             None => arena.fresh(&mut state, size)?,
         };
         state.memory.in_use += allocation.bytes;
+        state.lent_to_steps += usize::from(recorded);
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         drop(state);
         Ok(Block { allocation: Some(allocation), recorded, arena: arena.clone() })
@@ -136,6 +149,11 @@ impl Arena {
     pub(super) fn lend(arena: &Arc<Self>, purpose: Purpose) -> Lent {
         arena.lock().purpose = purpose;
         Lent(arena.clone())
+    }
+
+    /// The blocks that are held of those that were taken for recordings.
+    pub(super) fn lent_to_steps(&self) -> usize {
+        self.lock().lent_to_steps
     }
 
     pub(super) fn purpose(&self) -> Purpose {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::arena::Block;
+use super::arena::{Block, Life};
 use super::parts::Parts;
 use super::{Buffer, Bytes, Cuda, CudaError};
 use crate::Result;
@@ -126,7 +126,9 @@ impl Cuda {
     pub(crate) fn settled(&self, buf: &Buf) -> Result<CUdeviceptr> {
         let address = buf.block.address();
         if let Beside::Parts(parts) = &buf.beside {
-            // The lock is held until the sum has been launched: no other thread finds the value settled before.
+            // The lock is held until the sum has been launched: no other thread finds the value settled before. The turn is taken first, as
+            // the thread that has the device to itself may want the lock.
+            let _turn = self.bind()?;
             let mut parts = self.pending(parts)?;
             if let Some(parts) = &*parts {
                 self.sum(parts, address, buf.len, Write::Overwrite)?;
@@ -156,7 +158,7 @@ impl Cuda {
     /// summed when it is read.
     pub(super) fn leave_in(&self, parts: Parts, buf: &mut Buf, write: Write) -> Result<()> {
         if buf.storage != Storage::F32 {
-            let mut sum = self.raw(Storage::F32, buf.len)?;
+            let mut sum = self.raw(Storage::F32, buf.len, Life::Step)?;
             self.sum(&parts, sum.overwritten(), buf.len, Write::Overwrite)?;
             return self.cast(&sum, buf, write);
         }

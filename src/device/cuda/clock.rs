@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{self, CUdeviceptr};
 
-use super::arena::{Arena, Block};
+use super::arena::{Arena, Block, Life};
+use super::turn::Turn;
 use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::StepScalars;
@@ -33,7 +34,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(arena: &Arc<Arena>) -> Result<Self> {
-        Ok(Clock { words: Arena::take(arena, WORDS * size_of::<u32>())?, known: Mutex::default() })
+        Ok(Clock { words: Arena::take(arena, WORDS * size_of::<u32>(), Life::Lasting)?, known: Mutex::default() })
     }
 }
 
@@ -41,6 +42,7 @@ impl Clock {
 pub(crate) struct Set<'a> {
     pub(crate) address: CUdeviceptr,
     _words: MutexGuard<'a, Known>,
+    _turn: Turn<'a>,
 }
 
 type Known = [Option<u32>; WORDS];
@@ -89,6 +91,8 @@ impl Cuda {
     fn set<const N: usize>(&self, words: [(Word, u32); N]) -> Result<Set<'_>> {
         let clock = &self.shared.clock;
         let address = |word: Word| clock.words.address() + (word as usize * size_of::<u32>()) as u64;
+        // Before the lock, which the thread that has the device to itself may want.
+        let turn = self.bind()?;
         // A poisoned lock is harmless: every word's value is either known or not.
         let mut known = clock.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (word, value) in words {
@@ -96,13 +100,12 @@ impl Cuda {
             if known[word as usize] == Some(value) {
                 continue;
             }
-            self.bind()?;
             // SAFETY: the address is that of a word in the clock's block.
             unsafe { sys::cuMemsetD32Async(address(word), value, 1, self.stream.cu_stream()) }
                 .result()
                 .map_err(CudaError::driver("cuMemsetD32Async"))?;
             known[word as usize] = Some(value);
         }
-        Ok(Set { address: address(words[0].0), _words: known })
+        Ok(Set { address: address(words[0].0), _words: known, _turn: turn })
     }
 }

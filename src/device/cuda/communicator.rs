@@ -106,7 +106,7 @@ impl Communicator {
             call: "ncclGetUniqueId",
             problem: format!("rank 0 has sent an id of {} bytes", id.len()),
         })?);
-        cuda.bind()?;
+        let _turn = cuda.bind()?;
         let lost = Word::new(&cuda.shared.context)?;
         let comm = nccl.begin(group.ranks(), id, group.rank())?;
         let (comm, went_on) = (Mutex::new(Some(Handle(comm))), Mutex::new(Instant::now()));
@@ -160,7 +160,7 @@ impl Communicator {
         call: &'static str,
         work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>,
     ) -> Result<Request> {
-        cuda.bind()?;
+        let _turn = cuda.bind()?;
         fork::after(&self.stream, &fork::end(&cuda.stream)?)?;
         let done = {
             let comm = self.joined.comm();

@@ -65,6 +65,7 @@ impl Drop for Capture<'_> {
 impl Cuda {
     /// Records the launches of `work` without running them.
     pub(super) fn capture(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
+        let _alone = self.shared.turns.alone();
         drop(self.scalars(scalars)?);
         let capture = Capture::begin(&self.shared.stream)?;
         let lent = Arena::lend(&self.shared.arena, Purpose::Recording);

@@ -25,6 +25,7 @@ pub(crate) mod parts;
 mod sum;
 mod tf32;
 pub mod tiles;
+mod turn;
 mod upload;
 mod word;
 
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdeviceptr};
-use cudarc::driver::{CudaContext, CudaStream};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
@@ -54,12 +55,13 @@ pub use kernels::Image;
 pub(crate) use launch::{Args, Geometry, channel_threads, divisor};
 pub use occupancy::Occupancy;
 
-use arena::{Arena, Block, Purpose};
+use arena::{Arena, Block, Life, Purpose};
 use buf::Storage;
 use clock::Clock;
 pub(crate) use clock::Set;
 use download::Pages;
 use kernels::Kernels;
+use turn::{Turn, Turns};
 use upload::Pieces;
 
 /// What decides which kernels a GPU gets: all that a plan of a network depends on besides the shapes.
@@ -83,7 +85,8 @@ impl Limits {
 /// The module that is loaded when a backend is made.
 const FIRST_MODULE: &str = "cast";
 
-/// A GPU as a backend, at one precision.
+/// A GPU as a backend, at one precision. Clones share it, also between threads: each thread's calls are in their order, and while one
+/// records a step, or runs it for the first time, those of the others wait.
 #[derive(Clone)]
 pub struct Cuda {
     shared: Arc<Shared>,
@@ -97,6 +100,7 @@ struct Shared {
     /// Dropped before `context`, so that modules are unloaded while there is a context.
     kernels: Kernels,
     clock: Clock,
+    turns: Turns,
     pages: Pages,
     pieces: Pieces,
     arena: Arc<Arena>,
@@ -155,6 +159,7 @@ impl Cuda {
                 precision,
                 kernels,
                 clock,
+                turns: Turns::default(),
                 pages: Pages::default(),
                 pieces: Pieces::default(),
                 arena,
@@ -190,15 +195,22 @@ impl Cuda {
     }
 
     /// The time that the device takes for the work that `work` launches, by events on its stream: the host's time is not in it.
+    ///
+    /// # Errors
+    /// Those of `work`, and of the driver.
     pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let event = || {
             let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
             self.shared.context.new_event(Some(flags)).map_err(CudaError::driver("cuEventCreate"))
         };
         let (start, end) = (event()?, event()?);
-        start.record(&self.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        let record = |event: &CudaEvent| {
+            let _turn = self.bind()?;
+            event.record(&self.stream).map_err(CudaError::driver("cuEventRecord"))
+        };
+        record(&start)?;
         work()?;
-        end.record(&self.stream).map_err(CudaError::driver("cuEventRecord"))?;
+        record(&end)?;
         end.synchronize().map_err(CudaError::driver("cuEventSynchronize"))?;
         let milliseconds = start.elapsed_ms(&end).map_err(CudaError::driver("cuEventElapsedTime"))?;
         Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
@@ -206,7 +218,7 @@ impl Cuda {
 
     /// Launches `kernel` of module `op`.
     pub(crate) fn launch(&self, op: &'static str, kernel: &str, geometry: Geometry, mut args: Args) -> Result<()> {
-        self.bind()?;
+        let _turn = self.bind()?;
         let Geometry { grid, block, shared } = geometry;
         let function = self.shared.kernels.function(op, kernel, shared)?;
         let extents = |extents: [usize; 3]| extents.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)).into();
@@ -224,8 +236,11 @@ impl Cuda {
         })
     }
 
-    fn bind(&self) -> Result<()> {
-        self.shared.context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))
+    /// Takes a turn, and has the driver's calls of this thread be for this device.
+    fn bind(&self) -> Result<Turn<'_>> {
+        let turn = self.shared.turns.take();
+        self.shared.context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
+        Ok(turn)
     }
 
     fn storage(&self, role: Role) -> Storage {
@@ -246,22 +261,36 @@ impl Cuda {
         self.storage(Role::Activation) != self.storage(Role::Parameter)
     }
 
-    /// A buffer with unspecified contents.
-    fn raw(&self, storage: Storage, len: usize) -> Result<Buf> {
+    /// A buffer with unspecified contents, for as long as a step or for longer.
+    fn raw(&self, storage: Storage, len: usize, life: Life) -> Result<Buf> {
         // The kernels count elements in an int.
         if i32::try_from(len).is_err() {
             let problem =
                 format!("a tensor of {len} elements; the kernels take fewer than 2^31: make the batch smaller");
             return Err(Error::shape("cuda", problem));
         }
-        Ok(Buf::new(Arena::take(&self.shared.arena, len * storage.width())?, len, storage))
+        Ok(Buf::new(self.block(len * storage.width(), life)?, len, storage))
+    }
+
+    fn block(&self, bytes: usize, life: Life) -> Result<Block> {
+        let _turn = self.bind()?;
+        Arena::take(&self.shared.arena, bytes, life)
+    }
+
+    fn made(&self, role: Role, len: usize, life: Life) -> Result<Buf> {
+        let mut buf = self.raw(self.storage(role), len, life)?;
+        if cfg!(debug_assertions) {
+            // A NaN in any of the types has all bits set.
+            self.set_bytes(buf.overwritten(), 0xff, len * buf.storage().width())?;
+        }
+        Ok(buf)
     }
 
     fn set_bytes(&self, address: CUdeviceptr, value: u8, bytes: usize) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
-        self.bind()?;
+        let _turn = self.bind()?;
         // SAFETY: the caller owns the memory.
         unsafe { result::memset_d8_async(address, value, bytes, self.stream.cu_stream()) }
             .map_err(CudaError::driver("cuMemsetD8Async"))
@@ -275,7 +304,7 @@ impl Cuda {
         if len == 0 {
             return Ok(host);
         }
-        self.bind()?;
+        let _turn = self.bind()?;
         // SAFETY: the buffer has `len` numbers; the slice lives until the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(&mut host, address, self.stream.cu_stream()) }
             .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
@@ -313,12 +342,11 @@ impl Device for Cuda {
     }
 
     fn alloc(&self, role: Role, len: usize) -> Result<Buf> {
-        let mut buf = self.raw(self.storage(role), len)?;
-        if cfg!(debug_assertions) {
-            // A NaN in any of the types has all bits set.
-            self.set_bytes(buf.overwritten(), 0xff, len * buf.storage().width())?;
-        }
-        Ok(buf)
+        self.made(role, len, Life::Step)
+    }
+
+    fn alloc_lasting(&self, role: Role, len: usize) -> Result<Buf> {
+        self.made(role, len, Life::Lasting)
     }
 
     fn alloc_rectified(&self, len: usize) -> Result<Buf> {
@@ -327,20 +355,20 @@ impl Device for Cuda {
     }
 
     fn alloc_bytes(&self, len: usize) -> Result<Bytes> {
-        Ok(Bytes { block: Arena::take(&self.shared.arena, len)?, len })
+        Ok(Bytes { block: self.block(len, Life::Step)?, len })
     }
 
     fn upload(&self, role: Role, host: &[f32]) -> Result<Buf> {
-        let mut buf = self.raw(self.storage(role), host.len())?;
+        let mut buf = self.raw(self.storage(role), host.len(), Life::Lasting)?;
         if role == Role::Parameter && self.copies_parameters() {
-            buf = buf.with_copy(self.raw(self.storage(Role::Activation), host.len())?);
+            buf = buf.with_copy(self.raw(self.storage(Role::Activation), host.len(), Life::Lasting)?);
         }
         self.store(&mut buf, host)?;
         Ok(buf)
     }
 
     fn upload_bytes(&self, host: &[u8]) -> Result<Bytes> {
-        let bytes = self.alloc_bytes(host.len())?;
+        let bytes = Bytes { block: self.block(host.len(), Life::Lasting)?, len: host.len() };
         self.send(bytes.address(), host)?;
         Ok(bytes)
     }
@@ -375,7 +403,7 @@ impl Device for Cuda {
         if buf.is_empty() {
             return Ok(());
         }
-        self.bind()?;
+        let _turn = self.bind()?;
         let (storage, len) = (buf.storage(), buf.len());
         let (address, copy) = buf.overwritten_with_copy();
         let stream = self.stream.cu_stream();
@@ -403,8 +431,13 @@ impl Device for Cuda {
     }
 
     fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let _lent = Arena::lend(&self.shared.arena, Purpose::WarmUp);
-        work()
+        let arena = &self.shared.arena;
+        let _alone = self.shared.turns.alone();
+        let _lent = Arena::lend(arena, Purpose::WarmUp);
+        let before = arena.lent_to_steps();
+        work()?;
+        // What it holds on to, other recordings' replays would write to.
+        if arena.lent_to_steps() > before { Err(CudaError::KeptBeyondStep.into()) } else { Ok(()) }
     }
 
     fn fork(&self) -> Result<Self> {
@@ -420,6 +453,7 @@ impl Device for Cuda {
     }
 
     fn synchronize(&self) -> Result<()> {
+        let _turn = self.bind()?;
         let waited = self.stream.synchronize();
         waited.map_err(|error: DriverError| CudaError::driver("cuStreamSynchronize")(error))
     }

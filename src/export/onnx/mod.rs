@@ -51,7 +51,7 @@ const LIMIT: usize = 1 << 31;
 /// channels, a layer whose parameters [`Module::params`] does not list, two parameters of one name, a parameter named
 /// as input or output, and a network of 2 GiB or more, which the format cannot hold; [`Error::Memory`] if the host has
 /// too little; as the device ([`Device`](crate::device::Device)).
-pub fn onnx<B: Backend>(backend: &B, net: &impl Module<B>, input: Shape, meta: &Meta) -> Result<Vec<u8>> {
+pub fn onnx<B: Backend>(backend: &B, net: &(impl Module<B> + ?Sized), input: Shape, meta: &Meta) -> Result<Vec<u8>> {
     let described = Described::new(net, input, meta, "ONNX")?;
     let model = ModelProto {
         ir_version: IR_VERSION,
@@ -102,7 +102,7 @@ struct Graph<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Graph<'a, B> {
-    fn of(backend: &B, net: &'a impl Module<B>, described: &Described<'_, B>) -> Result<GraphProto> {
+    fn of(backend: &B, net: &'a (impl Module<B> + ?Sized), described: &Described<'_, B>) -> Result<GraphProto> {
         let params = net.params();
         let mut taken: BTreeSet<String> = params.iter().map(|(name, _)| name.clone()).collect();
         for name in [INPUT, OUTPUT] {

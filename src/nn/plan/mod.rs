@@ -17,6 +17,7 @@ mod tests;
 use std::ops::Range;
 
 use super::{Layer, Op};
+use crate::ops::dropout::require_probability;
 use crate::ops::fusion::{Fusion, Verdict};
 use crate::ops::mlpconv::MlpConvShape;
 use crate::ops::pointwise_pair::PairShape;
@@ -166,7 +167,8 @@ impl Plan {
     /// a fusion ([`Fuse`](crate::ops::fusion::Fuse)).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
+    /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input, [`Error::Config`](crate::Error::Config) for a
+    /// probability of dropout out of its range.
     pub fn new<B: Backend>(layers: &[Layer<'_, B>], input: Shape, fuses: &dyn Fn(&Fusion) -> Verdict) -> Result<Self> {
         Self::with(layers, input, Pixels::Read, fuses)
     }
@@ -207,7 +209,11 @@ pub(super) fn shapes<B: Backend>(layers: &[Layer<'_, B>], mut input: Shape) -> R
                 input.require_image("global_avgpool")?;
                 input.pooled()
             }
-            Op::Relu | Op::Dropout(_) => input,
+            Op::Relu => input,
+            Op::Dropout(probability) => {
+                require_probability(probability)?;
+                input
+            }
             Op::Flatten => {
                 input.require_image("flatten")?;
                 input.flattened()
@@ -221,7 +227,7 @@ pub(super) fn shapes<B: Backend>(layers: &[Layer<'_, B>], mut input: Shape) -> R
 }
 
 impl Kind {
-    fn of<B: Backend>(op: &Op<'_, B>) -> Self {
+    pub(crate) fn of<B: Backend>(op: &Op<'_, B>) -> Self {
         match *op {
             Op::Conv2d { weight, bias, window, relu } => {
                 Kind::Conv2d { weight: weight.shape(), window, relu, params: [weight.id(), bias.id()] }

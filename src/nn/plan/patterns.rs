@@ -63,7 +63,7 @@ const PATTERNS: [Pattern; 5] = {
             len: 3,
             fusion: |layers| match *layers {
                 [Pointwise(second, true), Pointwise(third, _), GlobalAvgPool(x)] => {
-                    Some(pair(second, third, Some(x.h() * x.w())))
+                    Some(pair(second, third, Some(x.h().saturating_mul(x.w()))))
                 }
                 _ => None,
             },

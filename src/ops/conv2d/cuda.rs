@@ -85,7 +85,7 @@ impl SpaceToDepth {
         let &ConvShape { n, h, w, c, k, r, s, p, q, stride, pad } = g;
         let (rows, columns) = (r.div_ceil(stride), s.div_ceil(stride));
         let depth = c.checked_mul(stride)?.checked_mul(stride)?;
-        let worth = rows.checked_mul(columns)?.checked_mul(depth)? * 4 <= g.taps() * 5;
+        let worth = rows.checked_mul(columns)?.checked_mul(depth)?.checked_mul(4)? <= g.taps().checked_mul(5)?;
         if whole_vectors(precision, &[c]) || !whole_vectors(precision, &[depth, k]) || !worth {
             return None;
         }

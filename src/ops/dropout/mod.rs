@@ -7,7 +7,7 @@ mod cuda;
 
 use crate::device::{Buffer, Device, Grad, Role};
 use crate::rng::{Purpose, Stream};
-use crate::tape::{Backward, Grads, Input, Mode, Slot, Tape, Var};
+use crate::tape::{Backward, Grads, Input, Mode, Shard, Slot, Tape, Var};
 use crate::{Error, Result};
 
 /// The mask of a dropout: which elements are dropped, and the factor of the others.
@@ -30,17 +30,27 @@ pub trait Dropout: Device {
     fn dropout_dgrad(&self, mask: &Mask, dy: &Self::Buf, dx: &mut Grad<Self::Buf>) -> Result<()>;
 }
 
+/// # Errors
+/// [`Error::Config`] unless 0 ≤ `probability` < 1.
+pub(crate) fn require_probability(probability: f64) -> Result<()> {
+    if (0.0..1.0).contains(&probability) {
+        return Ok(());
+    }
+    Err(Error::config("dropout", format!("probability {probability} is not in [0, 1)")))
+}
+
 impl<B: Dropout> Tape<B> {
     /// Zeroes each element of `x`, of any shape, with probability `probability` and multiplies the others by
     /// `1 / (1 − probability)`. In inference, or for a probability of 0, the result is `x` itself.
     ///
     /// # Errors
-    /// [`Error::Config`] unless 0 ≤ `probability` < 1.
+    /// [`Error::Config`] unless 0 ≤ `probability` < 1, and for more dropouts than [`Shard::MOST`].
     pub fn dropout(&mut self, x: &Var<B>, probability: f64) -> Result<Var<B>> {
-        if !(0.0..1.0).contains(&probability) {
-            return Err(Error::config("dropout", format!("probability {probability} is not in [0, 1)")));
-        }
+        require_probability(probability)?;
         let index = self.dropouts;
+        if index >= Shard::MOST {
+            return Err(Error::config("dropout", format!("a network has {} at most", Shard::MOST)));
+        }
         self.dropouts += 1;
         let Mode::Training { seed, epoch, step } = self.mode() else { return Ok(x.clone()) };
         if probability == 0.0 {

@@ -10,7 +10,8 @@ use crate::shape::PoolShape;
 /// thread takes `lanes` channels; `columns` and `rows` are the extents of the tensor that threads are spread over.
 fn pool(g: &PoolShape, lanes: usize, columns: usize, rows: usize) -> [u32; 16] {
     let mut words = [0; 16];
-    let extents = [g.h, g.w, g.c, g.p, g.q, g.window, g.stride].map(|extent| extent as u32);
+    // Clamped: a stride beyond the image gives one window, as any larger stride does.
+    let extents = [g.h, g.w, g.c, g.p, g.q, g.window, g.stride.min(g.h.max(g.w))].map(|extent| extent as u32);
     words[..7].copy_from_slice(&extents);
     let divisors = [g.c / lanes, columns, rows].map(divisor);
     words[7..].copy_from_slice(divisors.as_flattened());
@@ -68,6 +69,15 @@ mod tests {
         let words = pool(&g, 8, g.w, g.h);
         assert_eq!(words[..7], [9, 7, 16, 4, 3, 3, 2]);
         assert_eq!([words[7], words[10], words[13]], [2, 7, 9]);
+    }
+
+    #[test]
+    fn a_stride_beyond_the_kernels_ints_is_one_beyond_the_image() {
+        let words = |stride| {
+            let g = PoolShape::new("maxpool", Shape::image(2, 16, 9, 7), 3, stride).unwrap();
+            pool(&g, 8, g.w, g.h)
+        };
+        assert_eq!([1 << 32, usize::MAX].map(words), [9, 9].map(words));
     }
 
     #[test]

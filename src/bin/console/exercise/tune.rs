@@ -179,7 +179,7 @@ fn split(all: &Images) -> Result<(Images, usize)> {
             problem: "must be at least 2: one of them is held out".into(),
         });
     }
-    let [train, test] = all.train.hold_out(held_out).map(Arc::new);
+    let [train, test] = all.train.hold_out(held_out)?.map(Arc::new);
     Ok((Images { train, test }, held_out))
 }
 
