@@ -61,7 +61,7 @@ test: export VIRTUAL_GPU_SUMS = ordered
 test test-release: export RUST_TEST_THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: target/nvcc/installed data ptx-check
 	$(CARGO) test --workspace
-	$(CARGO) test $(UNCHECKED) --test cuda -- device:: forks:: two_trainers the_books_network_in_bf16
+	$(CARGO) test $(UNCHECKED) --test cuda -- device:: forks:: together:: the_books_network_in_bf16
 
 # As in a release build, where a device lends memory otherwise.
 UNCHECKED = $(patsubst %,--config profile.dev.package.mlpconv.%=false,debug-assertions overflow-checks)

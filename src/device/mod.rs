@@ -109,9 +109,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn alloc(&self, role: Role, len: usize) -> Result<Self::Buf>;
     /// [`Device::alloc`] for what outlives the step in which it is made, such as an optimiser's tensors: recordings of steps use the memory of
     /// what steps make by `alloc`.
-    fn alloc_lasting(&self, role: Role, len: usize) -> Result<Self::Buf> {
-        self.alloc(role, len)
-    }
+    fn alloc_lasting(&self, role: Role, len: usize) -> Result<Self::Buf>;
 
     /// [`Device::alloc`] for bytes.
     fn alloc_bytes(&self, len: usize) -> Result<Self::Bytes>;

@@ -54,6 +54,11 @@ pub enum CudaError {
     KeptBeyondStep,
 
     #[error(
+        "a step is recorded, or run for the first time, within another one or beside a fork of the same thread; do one after the other"
+    )]
+    WithinWork,
+
+    #[error(
         "work that is being recorded reads a gradient from before, which nobody has read yet: download it before the recording"
     )]
     UnsettledBeforeRecording,

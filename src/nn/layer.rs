@@ -92,7 +92,8 @@ pub trait Custom<B: Backend>: Send + Sync {
 
     /// Runs the layer on `x`. The result has the shape that [`Custom::output`] gives. On a device that records steps this is called for
     /// the first two of a kind; from then on the kernels that it has launched are replayed. So what it does may depend on the input's shape
-    /// and on the mode, and a setting that changes belongs in the [name](Custom::name).
+    /// and on whether it trains, a setting that changes belongs in the [name](Custom::name), what it keeps is made by
+    /// [`alloc_lasting`](crate::Device::alloc_lasting), and it may not wait for threads that use the device.
     ///
     /// # Errors
     /// As the ops that it runs.

@@ -50,7 +50,8 @@ pub trait Module<B: Backend>: Send + Sync {
     /// as soon as the next layer has run.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input.
+    /// [`Error::Shape`](crate::Error::Shape) where a layer cannot take its input, [`Error::Config`](crate::Error::Config) for a
+    /// probability of dropout out of its range; those of the device.
     fn forward(&self, tape: &mut Tape<B>, x: Var<B>) -> Result<Var<B>> {
         let layers = layers(self);
         let backend = tape.backend().clone();

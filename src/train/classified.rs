@@ -24,7 +24,8 @@ impl Classified {
     ///
     /// # Errors
     /// [`Error::Shape`] for images that do not fit the network, or a network that has not as many outputs as the data set has
-    /// classes; [`Error::Config`] for a loader with a share of the images; [`Error::Memory`] where the system refuses memory; the errors of `on_batch` and of the device.
+    /// classes; [`Error::Config`] for a loader with a share of the images; [`Error::Memory`] where the system refuses memory;
+    /// the errors of `on_batch` and of the device.
     pub fn of<B: Backend<Scalar = f32>, M: Module<B> + ?Sized>(
         backend: &B,
         net: &M,

@@ -1,5 +1,6 @@
 //! Whole training runs over feeds, reported to the caller as events.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -287,12 +288,11 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         if self.evaluating.replace(true) {
             return Err(Error::config("evaluate", "another evaluation of this trainer is under way"));
         }
-        let scored = match self.group() {
+        let _under_way = UnderWay(&self.evaluating);
+        match self.group() {
             Some(group) => self.evaluate_divided(group, feed, on_batch),
             None => self.evaluate_alone(feed, on_batch),
-        };
-        self.evaluating.set(false);
-        scored
+        }
     }
 
     fn evaluate_alone(
@@ -318,6 +318,15 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
             Batch::Loaded(..) => self.score_on(&batch.source(), &mut self.scores.borrow_mut()),
             Batch::Resident(data, step) => self.score_resident(data, *step),
         }
+    }
+}
+
+/// An evaluation, which has ended when this is dropped.
+struct UnderWay<'a>(&'a Cell<bool>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

@@ -2,7 +2,7 @@
 //! normalises.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use crate::Backend;
 use crate::data::{Loader, Order, Transform};
@@ -15,12 +15,12 @@ use crate::{Error, Result, Shape};
 /// A data set in device memory, or what a rank trains on in an epoch. Its batches have the same bits as those of its [`Loader`],
 /// without work on the host.
 ///
-/// It has the order of one epoch at a time, so one trainer at a time uses it: not another one on another thread, nor within the `on_batch`
-/// of an evaluation of these images.
+/// It has the order of one epoch at a time. Trainers that share it, on several threads or within the `on_batch` of an evaluation of these
+/// images, have to be in the same epoch, unless every epoch is the same one.
 pub struct Resident<B: Backend> {
     backend: B,
     resizer: DeviceResizer<B>,
-    held: Mutex<Held<B>>,
+    held: RwLock<Held<B>>,
     /// Whether it holds the loader's share of each batch alone.
     of_share: bool,
     loader: Loader,
@@ -77,7 +77,7 @@ impl<B: Backend> Resident<B> {
         let held = Held { images, labels, order, transforms, epoch: None };
         let labelled = dataset.labels().iter().copied().enumerate().map(|(at, label)| (label, at));
         let largest_label = labelled.max_by_key(|&(label, _)| label).unwrap_or_default();
-        let (backend, held, id) = (backend.clone(), Mutex::new(held), unique());
+        let (backend, held, id) = (backend.clone(), RwLock::new(held), unique());
         Ok(Resident { backend, resizer, held, of_share, loader, largest_label, id })
     }
 
@@ -88,7 +88,7 @@ impl<B: Backend> Resident<B> {
 
     /// The bytes of the images and labels on the device.
     pub fn bytes(&self) -> usize {
-        let held = self.held();
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.images.len() + held.labels.len()
     }
 
@@ -105,13 +105,13 @@ impl<B: Backend> Resident<B> {
 
     /// Uploads the order of an epoch, and what becomes of its images, unless the device has them already.
     pub(super) fn begin(&self, epoch: u32) -> Result<()> {
-        let mut held = self.held();
         // Images that are not changed, in a sequential order, are the same in every epoch, so they are uploaded once.
         let same = self.loader.config().order == Order::Sequential && self.loader.augmentation().is_none();
         let epoch = if same { 0 } else { epoch };
-        if held.epoch == Some(epoch) {
+        if self.held()?.epoch == Some(epoch) {
             return Ok(());
         }
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         // Half of an upload belongs to no epoch.
         held.epoch = None;
         let indices = self.loader.order(epoch);
@@ -160,7 +160,7 @@ impl<B: Backend> Resident<B> {
         }
         let mut x = self.backend.alloc(Role::Activation, self.shape(n).len())?;
         let mut labels = self.backend.alloc_bytes(n)?;
-        let held = self.held();
+        let held = self.held()?;
         let selection = Selection {
             images: &held.images,
             labels: &held.labels,
@@ -185,8 +185,16 @@ impl<B: Backend> Resident<B> {
         Err(Error::Label { op: "cross_entropy", label, position, classes })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held<B>> {
-        // A poisoned lock is harmless: `epoch` is set after the upload, so a panic during the upload leaves no number.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is on the device. It does not wait: the thread that changes it may wait for this one.
+    fn held(&self) -> Result<RwLockReadGuard<'_, Held<B>>> {
+        match self.held.try_read() {
+            Ok(held) => Ok(held),
+            // Harmless: `epoch` is set after the upload, so a panic during the upload leaves no number.
+            Err(TryLockError::Poisoned(held)) => Ok(held.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Error::config(
+                "resident",
+                "another thread has begun another epoch; give each its own, or one at a time",
+            )),
+        }
     }
 }

@@ -110,9 +110,9 @@ impl<B: Backend, N: Module<B>> Trainer<B, N> {
     /// to the running loss. `images` are of shape `shape` `[N, C, H, W]`, in NHWC memory order; `labels` has one class
     /// for each image.
     ///
-    /// A step whose loss or gradients are not finite changes no weight, and is `Ok`: the host does not wait for the device. Nor does any
-    /// step after it, until [`reset_reading`](Self::reset_reading); [`reading`](Self::reading) names it. With
-    /// [`set_on_nan`](Self::set_on_nan) such steps are left out one by one.
+    /// A step whose logits or loss are not finite is `Ok`, since the host does not wait for the device, but changes no weight. Later steps
+    /// change none either, until [`reset_reading`](Self::reset_reading), and [`reading`](Self::reading) is the error that names it. With
+    /// [`set_on_nan`](Self::set_on_nan) such steps are left out one by one. Of a gradient that is not finite the other elements are updated.
     ///
     /// # Errors
     /// [`Error::Shape`] for shapes or lengths that do not fit the network, [`Error::Label`] for a label that is not

@@ -48,28 +48,49 @@ fn two_trainers_take_turns() {
     assert!(weights(&cuda, &second) == alone(&cuda, 2));
 }
 
-/// One thread records and replays steps while another makes networks and predicts with them.
+/// Says that it is done, even if a test fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// One thread records and replays steps, while another makes networks, predicts with them, and trains one without recordings.
 #[test]
-fn other_threads_predict_meanwhile() {
+fn other_threads_work_meanwhile() {
     let Some(cuda) = gpu(Precision::Bf16) else { return };
     let (shape, done) = (Shape::image(2, 1, 28, 28), AtomicBool::new(false));
     let x = images(shape);
     let logits = |cuda: &Cuda| predict(cuda, &Nin::small(cuda, 9).unwrap(), &x, shape).unwrap();
     let want = logits(&cuda);
-    let trained = thread::scope(|scope| {
-        let predicting = scope.spawn(|| {
-            let mut times = 0;
-            while !done.load(SeqCst) || times == 0 {
-                assert!(logits(&cuda) == want, "prediction {times}");
-                times += 1;
-            }
+    let eager = |data: &Resident<Cuda>, on: &dyn Fn(usize) -> bool| {
+        let mut own = trainer(&cuda, data, 2);
+        own.0.record = false;
+        let mut steps = 0;
+        while on(steps) {
+            step(&mut own);
+            steps += 1;
+        }
+        (steps, weights(&cuda, &own))
+    };
+    let data = Resident::new(&*cuda, loader()).unwrap();
+    let (recorded, (steps, beside)) = thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            eager(&data, &|steps| {
+                assert!(logits(&cuda) == want, "prediction {steps}");
+                !done.load(SeqCst) || steps == 0
+            })
         });
-        let trained = alone(&cuda, 1);
-        done.store(true, SeqCst);
-        predicting.join().unwrap();
-        trained
+        let recorded = {
+            let _done = Done(&done);
+            alone(&cuda, 1)
+        };
+        (recorded, beside.join().unwrap())
     });
-    assert!(trained == alone(&cuda, 1));
+    assert!(recorded == alone(&cuda, 1));
+    assert!(beside == eager(&data, &|done| done < steps).1, "{steps} steps");
 }
 
 /// A network whose dropout is a field of its own.

@@ -188,6 +188,10 @@ impl<T: Real> Device for Cpu<T> {
         self.take(&self.shared.bytes, len)
     }
 
+    fn alloc_lasting(&self, role: Role, len: usize) -> Result<Buf<T>> {
+        self.alloc(role, len)
+    }
+
     fn upload(&self, _role: Role, host: &[T]) -> Result<Buf<T>> {
         let mut buf = self.alloc_numbers(host.len())?;
         buf.copy_from_slice(host);

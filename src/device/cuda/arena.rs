@@ -100,7 +100,6 @@ struct Returned {
 impl State {
     fn take_back(&mut self, Returned { allocation, recorded }: Returned) {
         self.memory.in_use -= allocation.bytes;
-        self.lent_to_steps -= usize::from(recorded);
         // Without a live recording the block is free for all, unless blocks are being taken for one now.
         let kept = recorded && (self.recordings > 0 || self.purpose != Purpose::Call);
         let waiting = if kept { &mut self.recorded } else { &mut self.free };
@@ -151,9 +150,12 @@ impl Arena {
         Lent(arena.clone())
     }
 
-    /// The blocks that are held of those that were taken for recordings.
-    pub(super) fn lent_to_steps(&self) -> usize {
-        self.lock().lent_to_steps
+    /// Checks that work for recordings, which has ended, holds on to none of its blocks: replays of others would write to it.
+    ///
+    /// # Errors
+    /// [`CudaError::KeptBeyondStep`].
+    pub(super) fn require_nothing_lent(&self) -> Result<()> {
+        if self.lock().lent_to_steps > 0 { Err(CudaError::KeptBeyondStep.into()) } else { Ok(()) }
     }
 
     pub(super) fn purpose(&self) -> Purpose {
@@ -274,6 +276,7 @@ impl Drop for Block {
         let Some(allocation) = self.allocation.take() else { return };
         let returned = Returned { allocation, recorded: self.recorded };
         let mut state = self.arena.lock();
+        state.lent_to_steps -= usize::from(self.recorded);
         match state.forks {
             0 => state.take_back(returned),
             _ => state.parked.push(returned),

@@ -126,8 +126,7 @@ impl Cuda {
     pub(crate) fn settled(&self, buf: &Buf) -> Result<CUdeviceptr> {
         let address = buf.block.address();
         if let Beside::Parts(parts) = &buf.beside {
-            // The lock is held until the sum has been launched: no other thread finds the value settled before. The turn is taken first, as
-            // the thread that has the device to itself may want the lock.
+            // The lock is held until the sum has been launched: no other thread finds the value settled before.
             let _turn = self.bind()?;
             let mut parts = self.pending(parts)?;
             if let Some(parts) = &*parts {
@@ -174,7 +173,10 @@ impl Cuda {
     /// The parts of a value that are still pending.
     pub(crate) fn parts_of(&self, buf: &Buf) -> Result<Option<Parts>> {
         match &buf.beside {
-            Beside::Parts(parts) => Ok(self.pending(parts)?.clone()),
+            Beside::Parts(parts) => {
+                let _turn = self.bind()?;
+                Ok(self.pending(parts)?.clone())
+            }
             _ => Ok(None),
         }
     }

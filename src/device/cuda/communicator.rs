@@ -177,6 +177,7 @@ impl Communicator {
     /// # Errors
     /// [`CudaError::Driver`].
     pub(crate) fn complete(&self, cuda: &Cuda, Request(event): Request) -> Result<()> {
+        let _turn = cuda.bind()?;
         fork::after(&cuda.stream, &event)
     }
 

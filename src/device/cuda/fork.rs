@@ -13,7 +13,7 @@ use crate::Result;
 impl Cuda {
     /// This device with the second stream, whose work begins after what this one has by now.
     pub(super) fn forked(&self) -> Result<Self> {
-        let _turn = self.bind()?;
+        let turn = self.bind()?;
         let beside = match self.shared.beside.get() {
             Some(stream) => stream,
             None => {
@@ -28,7 +28,8 @@ impl Cuda {
             self.shared.arena.joined();
             return Err(error);
         }
-        Ok(Cuda { shared: self.shared.clone(), stream: beside.clone() })
+        // Kept: a thread that has the device to itself finds no block parked.
+        Ok(Cuda { shared: self.shared.clone(), stream: beside.clone(), forked_by: Some(turn.keep()) })
     }
 
     /// Has this one go on after what `fork` has by now.
@@ -36,6 +37,9 @@ impl Cuda {
         let _turn = self.bind()?;
         let done = end(&fork.stream).and_then(|end| after(&self.stream, &end));
         self.shared.arena.joined();
+        if let Some(of) = fork.forked_by {
+            self.shared.turns.end(of);
+        }
         done
     }
 }

@@ -65,13 +65,16 @@ impl Drop for Capture<'_> {
 impl Cuda {
     /// Records the launches of `work` without running them.
     pub(super) fn capture(&self, scalars: &StepScalars, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
-        let _alone = self.shared.turns.alone();
+        let _alone = self.alone()?;
+        // From here on: what the work has dropped is not given to others when another recording goes.
+        let blocks = Recorded::new(&self.shared.arena);
         drop(self.scalars(scalars)?);
         let capture = Capture::begin(&self.shared.stream)?;
         let lent = Arena::lend(&self.shared.arena, Purpose::Recording);
         work()?;
         drop(lent);
+        self.shared.arena.require_nothing_lent()?;
         let graph = capture.end()?;
-        Ok(Graph { graph, _blocks: Recorded::new(&self.shared.arena), cuda: self.clone() })
+        Ok(Graph { graph, _blocks: blocks, cuda: self.clone() })
     }
 }

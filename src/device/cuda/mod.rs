@@ -30,6 +30,7 @@ mod upload;
 mod word;
 
 use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
@@ -61,7 +62,7 @@ use clock::Clock;
 pub(crate) use clock::Set;
 use download::Pages;
 use kernels::Kernels;
-use turn::{Turn, Turns};
+use turn::{Alone, Turn, Turns};
 use upload::Pieces;
 
 /// What decides which kernels a GPU gets: all that a plan of a network depends on besides the shapes.
@@ -92,6 +93,8 @@ pub struct Cuda {
     shared: Arc<Shared>,
     /// This handle's: `shared.stream`, or that of forks.
     stream: Arc<CudaStream>,
+    /// Of a fork the thread that keeps a turn until it is waited for.
+    forked_by: Option<ThreadId>,
 }
 
 struct Shared {
@@ -168,6 +171,7 @@ impl Cuda {
                 context,
             }),
             stream,
+            forked_by: None,
         })
     }
 
@@ -241,6 +245,11 @@ impl Cuda {
         let turn = self.shared.turns.take();
         self.shared.context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
         Ok(turn)
+    }
+
+    /// Has this thread have the device to itself.
+    fn alone(&self) -> Result<Alone<'_>> {
+        self.shared.turns.alone().ok_or_else(|| CudaError::WithinWork.into())
     }
 
     fn storage(&self, role: Role) -> Storage {
@@ -432,12 +441,10 @@ impl Device for Cuda {
 
     fn warm_up(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let arena = &self.shared.arena;
-        let _alone = self.shared.turns.alone();
+        let _alone = self.alone()?;
         let _lent = Arena::lend(arena, Purpose::WarmUp);
-        let before = arena.lent_to_steps();
         work()?;
-        // What it holds on to, other recordings' replays would write to.
-        if arena.lent_to_steps() > before { Err(CudaError::KeptBeyondStep.into()) } else { Ok(()) }
+        arena.require_nothing_lent()
     }
 
     fn fork(&self) -> Result<Self> {

@@ -113,6 +113,9 @@ impl<B: Backend<Scalar = f32>> Device for Faulty<B> {
     fn alloc(&self, role: Role, len: usize) -> Result<B::Buf> {
         self.inner.alloc(role, len)
     }
+    fn alloc_lasting(&self, role: Role, len: usize) -> Result<B::Buf> {
+        self.inner.alloc_lasting(role, len)
+    }
     fn alloc_bytes(&self, len: usize) -> Result<B::Bytes> {
         self.inner.alloc_bytes(len)
     }
