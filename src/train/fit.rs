@@ -291,11 +291,11 @@ impl<B: Backend<Scalar = f32>, N: Module<B>> Trainer<B, N> {
         let _under_way = UnderWay(&self.evaluating);
         match self.group() {
             Some(group) => self.evaluate_divided(group, feed, on_batch),
-            None => self.evaluate_alone(feed, on_batch),
+            None => self.evaluate_undivided(feed, on_batch),
         }
     }
 
-    fn evaluate_alone(
+    fn evaluate_undivided(
         &self,
         feed: Feed<'_, B>,
         on_batch: &mut dyn FnMut(&Self, usize) -> Result<ControlFlow<()>>,

@@ -108,10 +108,14 @@ impl<B: Backend> Resident<B> {
         // Images that are not changed, in a sequential order, are the same in every epoch, so they are uploaded once.
         let same = self.loader.config().order == Order::Sequential && self.loader.augmentation().is_none();
         let epoch = if same { 0 } else { epoch };
-        if self.held()?.epoch == Some(epoch) {
+        if self.held.read().unwrap_or_else(PoisonError::into_inner).epoch == Some(epoch) {
             return Ok(());
         }
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have begun it meanwhile.
+        if held.epoch == Some(epoch) {
+            return Ok(());
+        }
         // Half of an upload belongs to no epoch.
         held.epoch = None;
         let indices = self.loader.order(epoch);

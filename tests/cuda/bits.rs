@@ -11,6 +11,7 @@ use mlpconv::train::{Position, Preset, Resident, TrainConfig, Trainer};
 use mlpconv::{Backend, Cpu, Cuda, Device, Precision, Shape};
 
 use crate::gpu::gpu;
+use crate::parameters;
 use crate::small::{RATE, sgd, train, train_resident};
 
 #[test]
@@ -97,7 +98,7 @@ fn train_in_colour(cuda: &Cuda, resident: bool) -> Vec<Vec<f32>> {
             }
         }
     }
-    trainer.net.params().into_iter().map(|(_, param)| cuda.download(param.data()).unwrap()).collect()
+    parameters(cuda, &trainer.net)
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn train_by_a_recipe(cuda: &Cuda, channels: usize, resident: bool) -> Vec<Vec<f3
 
 #[test]
 fn a_recipe_has_the_same_bits_replayed_and_from_the_host() {
-    for (precision, channels) in [(Precision::Fp32, 3), (Precision::Tf32, 1), (Precision::Bf16, 3)] {
+    for (precision, channels) in Precision::ALL.into_iter().flat_map(|precision| [(precision, 1), (precision, 3)]) {
         let Some(cuda) = gpu(precision) else { return };
         let host = train_by_a_recipe(&cuda, channels, false);
         assert!(train_by_a_recipe(&cuda, channels, true) == host, "{precision}, {channels} channels");

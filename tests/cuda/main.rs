@@ -11,11 +11,17 @@ mod network;
 mod small;
 mod together;
 
-use mlpconv::Shape;
 use mlpconv::device::Real;
+use mlpconv::nn::Module;
+use mlpconv::{Backend, Shape};
 
 fn wide<S: Real>(values: Vec<S>) -> Vec<f64> {
     values.into_iter().map(Real::to_f64).collect()
+}
+
+/// The values of a network's parameters.
+fn parameters<B: Backend<Scalar = f32>>(backend: &B, net: &impl Module<B>) -> Vec<Vec<f32>> {
+    net.params().into_iter().map(|(_, param)| backend.download(param.data()).unwrap()).collect()
 }
 
 /// Grey levels that every precision stores without rounding.

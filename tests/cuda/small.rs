@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
-use mlpconv::nn::{Module, Nin};
+use mlpconv::nn::Nin;
 use mlpconv::optim::{Optimizer, Sgd};
 use mlpconv::train::{Position, Resident, Trainer};
 use mlpconv::{Backend, Shape};
+
+use crate::parameters;
 
 /// A learnable data set of `n` images: each class is a bar at a position of its own, under noise.
 fn dataset(n: usize) -> Arc<Dataset> {
@@ -49,8 +51,7 @@ pub fn train<B: Backend<Scalar = f32>>(
             break;
         }
     }
-    let params = trainer.net.params().into_iter().map(|(_, param)| backend.download(param.data()).unwrap()).collect();
-    (losses, params)
+    (losses, parameters(backend, &trainer.net))
 }
 
 /// Of the first epoch; that of epoch e is divided by e + 1.
@@ -83,6 +84,5 @@ pub fn train_resident<B: Backend<Scalar = f32>>(
             break;
         }
     }
-    let params = trainer.net.params().into_iter().map(|(_, param)| backend.download(param.data()).unwrap()).collect();
-    (losses, params)
+    (losses, parameters(backend, &trainer.net))
 }

@@ -5,11 +5,11 @@ use std::thread;
 
 use mlpconv::nn::{Dropout, Layer, Module, Nin, predict};
 use mlpconv::train::{Resident, Trainer};
-use mlpconv::{Cuda, Device, Param, Precision, Shape};
+use mlpconv::{Cuda, Param, Precision, Shape};
 
 use crate::gpu::gpu;
-use crate::images;
 use crate::small::{RATE, loader, sgd};
+use crate::{images, parameters};
 
 type Small<'a> = (Trainer<Cuda, Nin<Cuda>>, &'a Resident<Cuda>);
 
@@ -23,7 +23,7 @@ fn step((trainer, data): &mut Small<'_>) {
 }
 
 fn weights(cuda: &Cuda, (trainer, _): &Small<'_>) -> Vec<Vec<f32>> {
-    trainer.net.params().into_iter().map(|(_, param)| cuda.download(param.data()).unwrap()).collect()
+    parameters(cuda, &trainer.net)
 }
 
 /// The weights after four steps of a trainer that is alone.
@@ -128,8 +128,7 @@ fn a_changed_setting_is_seen() {
             trainer.position.step = 0;
             trainer.step_resident(&data, RATE).unwrap();
         }
-        let params = trainer.net.params();
-        params.into_iter().map(|(_, param)| cuda.download(param.data()).unwrap()).collect::<Vec<_>>()
+        parameters(&*cuda, &trainer.net)
     };
     assert!(trained(true) == trained(false));
 }

@@ -127,7 +127,7 @@ impl Cuda {
         let address = buf.block.address();
         if let Beside::Parts(parts) = &buf.beside {
             // The lock is held until the sum has been launched: no other thread finds the value settled before.
-            let _turn = self.bind()?;
+            let _turn = self.turn()?;
             let mut parts = self.pending(parts)?;
             if let Some(parts) = &*parts {
                 self.sum(parts, address, buf.len, Write::Overwrite)?;
@@ -174,7 +174,7 @@ impl Cuda {
     pub(crate) fn parts_of(&self, buf: &Buf) -> Result<Option<Parts>> {
         match &buf.beside {
             Beside::Parts(parts) => {
-                let _turn = self.bind()?;
+                let _turn = self.turn()?;
                 Ok(self.pending(parts)?.clone())
             }
             _ => Ok(None),

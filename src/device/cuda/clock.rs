@@ -91,7 +91,7 @@ impl Cuda {
     fn set<const N: usize>(&self, words: [(Word, u32); N]) -> Result<Set<'_>> {
         let clock = &self.shared.clock;
         let address = |word: Word| clock.words.address() + (word as usize * size_of::<u32>()) as u64;
-        let turn = self.bind()?;
+        let turn = self.turn()?;
         // A poisoned lock is harmless: every word's value is either known or not.
         let mut known = clock.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (word, value) in words {

@@ -106,7 +106,7 @@ impl Communicator {
             call: "ncclGetUniqueId",
             problem: format!("rank 0 has sent an id of {} bytes", id.len()),
         })?);
-        let _turn = cuda.bind()?;
+        let _turn = cuda.turn()?;
         let lost = Word::new(&cuda.shared.context)?;
         let comm = nccl.begin(group.ranks(), id, group.rank())?;
         let (comm, went_on) = (Mutex::new(Some(Handle(comm))), Mutex::new(Instant::now()));
@@ -160,7 +160,7 @@ impl Communicator {
         call: &'static str,
         work: impl FnOnce(&Nccl, Comm, CUstream) -> Result<()>,
     ) -> Result<Request> {
-        let _turn = cuda.bind()?;
+        let _turn = cuda.turn()?;
         fork::after(&self.stream, &fork::end(&cuda.stream)?)?;
         let done = {
             let comm = self.joined.comm();
@@ -177,7 +177,7 @@ impl Communicator {
     /// # Errors
     /// [`CudaError::Driver`].
     pub(crate) fn complete(&self, cuda: &Cuda, Request(event): Request) -> Result<()> {
-        let _turn = cuda.bind()?;
+        let _turn = cuda.turn()?;
         fork::after(&cuda.stream, &event)
     }
 

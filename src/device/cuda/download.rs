@@ -63,7 +63,7 @@ impl Drop for Later {
 
 impl Cuda {
     pub(super) fn fetch_later(&self, buf: &Buf) -> Result<Later> {
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         let (context, stream) = (&self.shared.context, &self.stream);
         let address = self.settled(buf)?;
         let bytes = buf.len() * buf.storage().width();

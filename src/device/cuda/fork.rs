@@ -13,7 +13,7 @@ use crate::Result;
 impl Cuda {
     /// This device with the second stream, whose work begins after what this one has by now.
     pub(super) fn forked(&self) -> Result<Self> {
-        let turn = self.bind()?;
+        let turn = self.turn()?;
         let beside = match self.shared.beside.get() {
             Some(stream) => stream,
             None => {
@@ -34,7 +34,7 @@ impl Cuda {
 
     /// Has this one go on after what `fork` has by now.
     pub(super) fn joined(&self, fork: &Cuda) -> Result<()> {
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         let done = end(&fork.stream).and_then(|end| after(&self.stream, &end));
         self.shared.arena.joined();
         if let Some(of) = fork.forked_by {

@@ -209,7 +209,7 @@ impl Cuda {
         };
         let (start, end) = (event()?, event()?);
         let record = |event: &CudaEvent| {
-            let _turn = self.bind()?;
+            let _turn = self.turn()?;
             event.record(&self.stream).map_err(CudaError::driver("cuEventRecord"))
         };
         record(&start)?;
@@ -222,7 +222,7 @@ impl Cuda {
 
     /// Launches `kernel` of module `op`.
     pub(crate) fn launch(&self, op: &'static str, kernel: &str, geometry: Geometry, mut args: Args) -> Result<()> {
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         let Geometry { grid, block, shared } = geometry;
         let function = self.shared.kernels.function(op, kernel, shared)?;
         let extents = |extents: [usize; 3]| extents.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)).into();
@@ -241,7 +241,7 @@ impl Cuda {
     }
 
     /// Takes a turn, and has the driver's calls of this thread be for this device.
-    fn bind(&self) -> Result<Turn<'_>> {
+    fn turn(&self) -> Result<Turn<'_>> {
         let turn = self.shared.turns.take();
         self.shared.context.bind_to_thread().map_err(CudaError::driver("cuCtxSetCurrent"))?;
         Ok(turn)
@@ -282,7 +282,7 @@ impl Cuda {
     }
 
     fn block(&self, bytes: usize, life: Life) -> Result<Block> {
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         Arena::take(&self.shared.arena, bytes, life)
     }
 
@@ -299,7 +299,7 @@ impl Cuda {
         if bytes == 0 {
             return Ok(());
         }
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         // SAFETY: the caller owns the memory.
         unsafe { result::memset_d8_async(address, value, bytes, self.stream.cu_stream()) }
             .map_err(CudaError::driver("cuMemsetD8Async"))
@@ -313,7 +313,7 @@ impl Cuda {
         if len == 0 {
             return Ok(host);
         }
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         // SAFETY: the buffer has `len` numbers; the slice lives until the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(&mut host, address, self.stream.cu_stream()) }
             .map_err(CudaError::driver("cuMemcpyDtoHAsync"))?;
@@ -412,7 +412,7 @@ impl Device for Cuda {
         if buf.is_empty() {
             return Ok(());
         }
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         let (storage, len) = (buf.storage(), buf.len());
         let (address, copy) = buf.overwritten_with_copy();
         let stream = self.stream.cu_stream();
@@ -460,7 +460,7 @@ impl Device for Cuda {
     }
 
     fn synchronize(&self) -> Result<()> {
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         let waited = self.stream.synchronize();
         waited.map_err(|error: DriverError| CudaError::driver("cuStreamSynchronize")(error))
     }

@@ -23,7 +23,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Cuda`](crate::Error::Cuda) where a kernel cannot be loaded.
     pub fn occupancy(&self) -> Result<Vec<Occupancy>> {
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         let mut all = Vec::new();
         for tile in tiles(self.precision()) {
             for pass in ["fprop", "fprop_parts", "dgrad"] {

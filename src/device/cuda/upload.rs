@@ -55,7 +55,7 @@ impl Cuda {
     }
 
     fn send_piece<T: Pod>(&self, to: CUdeviceptr, len: usize, fill: impl FnOnce(&mut [T])) -> Result<()> {
-        let _turn = self.bind()?;
+        let _turn = self.turn()?;
         let (context, stream) = (&self.shared.context, &self.stream);
         if self.shared.arena.purpose() == Purpose::Recording {
             // A replay would copy what the piece has by then.

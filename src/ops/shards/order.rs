@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::tape::Shard;
 use crate::{Error, Result};
 
 /// An addition of two nodes, by the places at which they lie: the node at `to` becomes the sum.
@@ -67,7 +68,7 @@ pub struct Order {
 
 impl Order {
     /// The most shards of a batch: dropout has as many masks ([`Purpose::Dropout`](crate::rng::Purpose::Dropout)).
-    pub const MOST: usize = 1 << 12;
+    pub const MOST: usize = Shard::MOST as usize;
 
     /// The order of `shards` shards on rank `rank` of `ranks`. Each rank runs neighbouring shards, as many as the others or one
     /// more.
