@@ -4,6 +4,7 @@
 
 mod checks;
 mod grads;
+mod mode;
 mod param;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use crate::device::{Buffer, Device, Guard, Role};
 use crate::{Error, Result, Shape};
 use checks::Checks;
 pub use grads::Grads;
+pub use mode::{Mode, Shard};
 pub use param::{Param, ParamId};
 
 /// A variable: a value on the tape, with its slot and shared ownership of its data.
@@ -101,29 +103,6 @@ pub(crate) trait Backward<B: Device>: Send {
 
     /// Takes the gradient of its output from `grads`, and writes or adds to the gradients of its inputs.
     fn backward(self: Box<Self>, backend: &B, grads: &mut Grads<B>) -> Result<()>;
-}
-
-/// The purpose of a forward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// No op is recorded, no gradient is wanted, and dropout returns its input.
-    Inference,
-    /// Ops with gradients are recorded; dropout's masks are functions of (seed, epoch, step).
-    Training { seed: u64, epoch: u32, step: u32 },
-}
-
-/// The shard of a batch that a tape is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// Its number, below [`Shard::MOST`]. Each shard draws dropout masks of its own.
-    pub index: u32,
-    /// Images of the whole batch, over which the loss is averaged.
-    pub batch: usize,
-}
-
-impl Shard {
-    /// The most shards of a batch, and the most dropouts of a network: their masks are numbered in so many.
-    pub const MOST: u32 = 1 << 12;
 }
 
 /// Identifies a tape, so that variables of another tape are refused.
