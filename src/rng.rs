@@ -13,11 +13,11 @@ use rand::TryRng;
 /// The use of a random number. Streams of different purposes have different counters, so they never overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Initial values of the `index`-th parameter of a network.
+    /// Initial values of the `index`-th parameter of a network, below 2^24.
     Init { index: u32 },
     /// The order in which an epoch visits the training images.
     Shuffle,
-    /// The mask of the `index`-th dropout of a network, for a shard of a batch.
+    /// The mask of the `index`-th dropout of a network, for a shard of a batch, both below 2^12.
     Dropout { index: u32, shard: u32 },
     /// What becomes of the training images of an epoch.
     Augment,
@@ -30,12 +30,13 @@ impl Purpose {
             Purpose::Init { index } => (1, index),
             Purpose::Shuffle => (2, 0),
             Purpose::Dropout { index, shard } => {
-                debug_assert!(index < 1 << 12, "a network has fewer than 2^12 dropouts");
+                assert!(index < 1 << 12, "dropout {index}: a network has fewer than 2^12");
+                assert!(shard < 1 << 12, "shard {shard}: a batch has fewer than 2^12");
                 (3, shard << 12 | index)
             }
             Purpose::Augment => (4, 0),
         };
-        debug_assert!(index < 1 << 24, "a network has fewer than 2^24 parameters, a batch fewer than 2^12 shards");
+        assert!(index < 1 << 24, "parameter {index}: a network has fewer than 2^24");
         (tag << 24) | index
     }
 }
@@ -54,6 +55,9 @@ pub struct Stream {
 
 impl Stream {
     /// The stream of one purpose in one step of an epoch.
+    ///
+    /// # Panics
+    /// Where a number is beyond the bound that [`Purpose`] states: the stream would be another one's.
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, step: u32) -> Self {
         Stream { key: [seed as u32, (seed >> 32) as u32], step, epoch, purpose: purpose.word() }
     }
@@ -163,6 +167,20 @@ mod tests {
         ];
         for other in others {
             assert_ne!(base.block(0), other.block(0), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_their_bounds_give_no_stream() {
+        let stream = |purpose: Purpose| std::panic::catch_unwind(|| Stream::new(1, purpose, 2, 3));
+        assert!(stream(Purpose::Init { index: (1 << 24) - 1 }).is_ok());
+        assert!(stream(Purpose::Dropout { index: 4095, shard: 4095 }).is_ok());
+        for purpose in [
+            Purpose::Init { index: 1 << 24 },
+            Purpose::Dropout { index: 1 << 12, shard: 0 },
+            Purpose::Dropout { index: 0, shard: 1 << 12 },
+        ] {
+            assert!(stream(purpose).is_err(), "{purpose:?}");
         }
     }
 

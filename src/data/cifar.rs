@@ -16,8 +16,11 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Io`] where a file cannot be opened or there is no memory for it; [`Error::Data`] where it does not consist of
-/// whole records of known classes, where it is a web page, or where the archive lacks a file.
+/// whole records of known classes, where it is a web page, or where the archive lacks a file; [`Error::Config`] for a
+/// description of images that cannot be.
 pub(super) fn read(spec: &DataSpec, holding: &Holding, findings: &mut Findings) -> Result<[Dataset; 2]> {
+    // The sizes of records follow from these extents.
+    spec.form().validate()?;
     let files = match (holding, &spec.archive) {
         (Holding::Files(folder), _) => {
             let mut files = Vec::new();

@@ -115,6 +115,8 @@ impl Image {
 pub(super) enum Problem {
     /// Its head claims more pixels than is plausible or allowed.
     TooLarge,
+    /// It is a JPEG file without its end.
+    CutShort,
     /// It is damaged, or of another format. The text is the decoder's.
     NoImage(String),
     /// This build decodes nothing.
@@ -125,6 +127,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::TooLarge => f.write_str("claims more pixels than its bytes, or 512 MiB of memory, can hold"),
+            Problem::CutShort => f.write_str("has no end, so it may be cut short"),
             Problem::NoImage(error) => write!(f, "cannot be read as an image ({error})"),
             Problem::NoDecoder => {
                 f.write_str("this build cannot decode images; build it with the cargo feature images")
@@ -135,14 +138,15 @@ impl fmt::Display for Problem {
 
 #[cfg(feature = "images")]
 mod decoders {
-    use std::io::{BufRead, Seek};
+    use std::io::{self, BufRead, ErrorKind, Read, Seek};
 
     use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
     use super::{Header, Image, Problem};
 
     /// The most bytes of pixels that a byte of a file can become: deflate makes 1032 bytes of one, and a bit of a byte
-    /// becomes four values where it is an index into a palette. JPEG makes fewer.
+    /// becomes four values where it is an index into a palette. (The decoder does not tell which files have a palette, so
+    /// this bounds all of them.) JPEG makes fewer: a block takes a bit at least, and covers 32x32 pixels at most.
     const EXPANSION: u64 = 1032 * 8 * 4;
 
     /// A decoder of the format that the content has, whatever the file's name says. The limits, which are the second
@@ -192,7 +196,12 @@ mod decoders {
     }
 
     /// Decodes a file of `bytes` bytes, and turns the image upright if `upright` asks for it, as the camera noted.
-    pub(in super::super) fn image(reader: impl BufRead + Seek, bytes: u64, upright: bool) -> Result<Image, Problem> {
+    pub(in super::super) fn image(
+        mut reader: impl BufRead + Seek,
+        bytes: u64,
+        upright: bool,
+    ) -> Result<Image, Problem> {
+        require_end(&mut reader)?;
         let (mut decoder, limits) = open(reader, bytes)?;
         decoder.set_limits(limits)?;
         let orientation = if upright { decoder.orientation().ok() } else { None };
@@ -201,6 +210,47 @@ mod decoders {
             image.apply_orientation(orientation);
         }
         Ok(plain(image))
+    }
+
+    /// Refuses a JPEG file that was cut short. The decoder would fill what is missing with grey, and say nothing.
+    fn require_end(reader: &mut (impl BufRead + Seek)) -> Result<(), Problem> {
+        let failed = |error: io::Error| Problem::from(ImageError::from(error));
+        if !reader.fill_buf().map_err(failed)?.starts_with(&[0xFF, 0xD8]) {
+            return Ok(());
+        }
+        match has_end(reader) {
+            Ok(true) => reader.rewind().map_err(failed),
+            Ok(false) => Err(Problem::CutShort),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(Problem::CutShort),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Whether a JPEG file has the marker of its end after its first scan. Segments are skipped by their lengths: one may hold
+    /// a thumbnail, which has an end of its own. What follows the end is not looked at.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the file ends within a marker or a length.
+    fn has_end(jpeg: &mut impl BufRead) -> io::Result<bool> {
+        let mut scanned = false;
+        while jpeg.skip_until(0xFF)? > 0 {
+            let mut marker = [0xFF];
+            while marker == [0xFF] {
+                jpeg.read_exact(&mut marker)?;
+            }
+            match marker[0] {
+                0xD9 if scanned => return Ok(true),
+                // These begin no segment: an FF of a scan's data (a 0 follows it), a restart, the file's beginning.
+                0x00 | 0x01 | 0xD0..=0xD9 => continue,
+                marker => scanned |= marker == 0xDA,
+            }
+            let mut length = [0; 2];
+            jpeg.read_exact(&mut length)?;
+            // The length counts itself.
+            let rest = u64::from(u16::from_be_bytes(length)).saturating_sub(2);
+            io::copy(&mut jpeg.by_ref().take(rest), &mut io::sink())?;
+        }
+        Ok(false)
     }
 
     /// The image with 8 bits a channel.
@@ -213,6 +263,22 @@ mod decoders {
             (_, true) => (4, image.into_rgba8().into_raw()),
         };
         Image { height, width, channels, values }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::has_end;
+
+        #[test]
+        fn a_jpegs_end_is_the_marker_after_its_scans() {
+            let thumbnail = &b"\xFF\xE1\x00\x08\xFF\xDA\xFF\xD9\xFF\xD9"[..];
+            let scan = &b"\xFF\xDA\x00\x04\xFF\xD9data\xFF\x00\xD9\xFF\xD0more"[..];
+            let whole = [&b"\xFF\xD8"[..], thumbnail, scan, b"\xFF\xC4\x00\x02", scan, b"\xFF\xFF\xD9"].concat();
+            let file = [&whole[..], b"\xFF\xDAand more"].concat();
+            for len in 0..=file.len() {
+                assert_eq!(has_end(&mut &file[..len]).unwrap_or(false), len >= whole.len(), "{len} bytes");
+            }
+        }
     }
 }
 

@@ -19,9 +19,9 @@ use super::content::is_web_page;
 use super::decode::{self, Header, Image, Problem};
 use super::form::Form;
 use super::recipe::Recipe;
-use super::{Dataset, look};
+use super::{Dataset, presence};
 use crate::error::{Error, Result};
-use crate::system::{allocation::reserve, threads};
+use crate::system::{allocation::zeroed, threads};
 
 /// Test images in the layout `DIR/CLASS/*`: those of a class whose position, from 0, is a multiple of this.
 const EVERY: usize = 10;
@@ -43,14 +43,16 @@ pub(super) fn read(folder: &Path, size: usize) -> Result<[Dataset; 2]> {
     let lists = [interleaved(&classes, |class| &class.train), interleaved(&classes, |class| &class.test)];
     let [height, width, channels] = common(lists.iter().flatten().map(|(path, _)| *path), size)?;
     let dataset = |list: &[(&PathBuf, u8)]| {
-        let mut pixels = Vec::new();
         let values = [width, channels].into_iter().try_fold(height, |product, factor| product.checked_mul(factor));
         let bytes = values.and_then(|values| values.checked_mul(list.len())).unwrap_or(usize::MAX);
-        let memory = |_| Error::io("read the images in", folder)(ErrorKind::OutOfMemory.into());
-        reserve(&mut pixels, bytes).map_err(memory)?;
-        pixels.resize(bytes, 0);
+        let memory = || Error::io("read the images in", folder)(ErrorKind::OutOfMemory.into());
+        // The system's zeros take no memory until an image is written: a head may claim more than its file holds.
+        let mut pixels = zeroed::<u8>(bytes).ok_or_else(memory)?.into_vec();
         let bring = |(place, (path, _)): (&mut [u8], &(&PathBuf, u8))| {
-            let image = image(path)?.with_channels(channels).resized(height, width)?;
+            let image = image(path)?.with_channels(channels).resized(height, width).map_err(|error| {
+                let problem = format!("cannot be resized ({error}); make it smaller, or take it out of the folder");
+                Error::data(path.display().to_string(), problem)
+            })?;
             if image.values.len() != place.len() {
                 return Err(Error::data(path.display().to_string(), "it was changed while it was read; read it again"));
             }
@@ -109,7 +111,7 @@ fn classes(folder: &Path) -> Result<(Vec<String>, Vec<Class>)> {
     let split = [folder.join("train"), folder.join("test")];
     let refuse = |what: &Path, problem: String| Err(Error::data(what.display().to_string(), problem));
     let mut classes = Vec::new();
-    let names = match [look::is_folder(&split[0])?, look::is_folder(&split[1])?] {
+    let names = match [presence::is_folder(&split[0])?, presence::is_folder(&split[1])?] {
         [true, true] => {
             let [train, test] = &split;
             let names = subfolders(train)?;
@@ -121,7 +123,7 @@ fn classes(folder: &Path) -> Result<(Vec<String>, Vec<Class>)> {
             for name in &names {
                 let paths = images(&train.join(name))?;
                 let held_out = test.join(name);
-                let test = if look::is_folder(&held_out)? { images(&held_out)? } else { Vec::new() };
+                let test = if presence::is_folder(&held_out)? { images(&held_out)? } else { Vec::new() };
                 if paths.is_empty() {
                     return refuse(&train.join(name), NO_IMAGES.into());
                 }
@@ -191,7 +193,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn subfolders(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (name, path) in entries(folder)? {
-        if look::is_folder(&path)? {
+        if presence::is_folder(&path)? {
             names.push(name);
         }
     }
@@ -205,7 +207,7 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     };
     let mut paths = Vec::new();
     for (_, path) in entries(folder)? {
-        if is_image(&path) && look::is_file(&path)? {
+        if is_image(&path) && presence::is_file(&path)? {
             paths.push(path);
         }
     }
@@ -361,6 +363,30 @@ mod tests {
             assert!(problem.contains("a/2.png") && problem.contains("replace it"), "{problem}");
             assert_eq!(problem.contains("web page"), damaged.starts_with(b"<html"), "{problem}");
         }
+    }
+
+    /// The decoder would make grey of what is missing.
+    #[test]
+    fn a_jpeg_that_was_cut_short_is_named() {
+        let image = RgbImage::from_fn(64, 64, |x, y| Rgb([(x * 37 + y * 101) as u8, (x * y) as u8, (y * 53) as u8]));
+        let folder = folder(&[("a/1.png", grey(2, 2, 1)), ("a/2.jpg", image.into())]);
+        let path = folder.path().join("a/2.jpg");
+        let whole = fs::read(&path).unwrap();
+        for len in [whole.len() / 2, whole.len() - 2] {
+            fs::write(&path, &whole[..len]).unwrap();
+            let problem = problem(&folder);
+            assert!(problem.contains("a/2.jpg: has no end, so it may be cut short; replace it"), "{problem}");
+        }
+        // A camera may append a film.
+        fs::write(&path, [&whole[..], b"\xFF\xDAfilm"].concat()).unwrap();
+        read(folder.path(), 4).unwrap();
+    }
+
+    #[test]
+    fn an_image_too_long_to_be_resized_is_named() {
+        let folder = folder(&[("a/1.png", grey(2, 2, 1)), ("a/2.png", grey((1 << 20) + 1, 1, 2))]);
+        let problem = problem(&folder);
+        assert!(problem.contains("a/2.png: cannot be resized") && problem.contains("make it smaller"), "{problem}");
     }
 
     /// A head of 33 bytes that claims 400 MB costs none.

@@ -83,8 +83,9 @@ impl Form {
     ///
     /// # Errors
     /// [`Error::Config`] for extents without pixels or of more than 512 MiB, and for channels other than 1 and 3;
-    /// [`Error::Data`] for what is no PNG or JPEG file, is damaged, or claims more than 512 MiB of pixels, or more than its
-    /// bytes can hold; [`Error::Io`] where it cannot be read.
+    /// [`Error::Data`] for what is no PNG or JPEG file, is damaged or cut short, or claims more than 512 MiB of pixels, or more
+    /// than its bytes can hold, and for a picture to be resized that has more than 2^20 pixels on a side; [`Error::Io`] where
+    /// it cannot be read.
     pub fn read(&self, name: &str, mut reader: impl Read, invert: Invert) -> Result<Converted> {
         self.validate()?;
         let refuse = |problem: &str| Error::data(name, format!("{problem}; name a PNG or JPEG file"));
@@ -107,14 +108,16 @@ impl Form {
         let image = decode::image(Cursor::new(bytes), length, upright);
         let image = image.map_err(|problem| match problem {
             Problem::NoImage(_) => refuse(&problem.to_string()),
+            Problem::CutShort => Error::data(name, format!("{problem}; get the file again")),
             Problem::TooLarge | Problem::NoDecoder => Error::data(name, problem.to_string()),
         })?;
-        self.convert(image, invert)
+        let unfit = |error: Error| Error::data(name, format!("cannot be resized ({error}); make it smaller"));
+        self.convert(image, invert).map_err(unfit)
     }
 
     /// # Errors
     /// [`Error::Config`] for images without pixels or of more than [`MOST`] bytes, and for channels other than 1 and 3.
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let [height, width] = self.extents;
         let bytes = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(self.channels));
         if !matches!(self.channels, 1 | 3) {
@@ -260,8 +263,17 @@ mod tests {
         assert_eq!(problem(b"words"), "this: is neither a PNG nor a JPEG file; name a PNG or JPEG file");
         assert!(problem(b"<html>").contains("web page"));
         assert!(problem(b"\x89PNG\r\n\x1a\nand no more").contains("cannot be read as an image"));
+        assert_eq!(problem(b"\xFF\xD8\xFFand no more"), "this: has no end, so it may be cut short; get the file again");
         // What never ends is refused by its first bytes.
         let endless = form.read("this", std::io::repeat(0), Invert::Auto);
         assert!(endless.unwrap_err().to_string().contains("neither a PNG"));
+    }
+
+    #[test]
+    fn a_picture_too_long_to_be_resized_is_refused_by_name() {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::from(GrayImage::new((1 << 20) + 1, 1)).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let problem = FASHION_MNIST.form().read("this", &bytes.get_ref()[..], Invert::Auto).unwrap_err().to_string();
+        assert!(problem.starts_with("this: cannot be resized") && problem.ends_with("make it smaller"), "{problem}");
     }
 }

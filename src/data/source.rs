@@ -67,7 +67,9 @@ impl Source {
     /// The error for a folder that lacks files; it names the first missing one.
     pub(super) fn lacks_a_file(&self, spec: &DataSpec) -> Result<Error> {
         // No file is missing if some lie in one folder and the others in another; then the first is named.
-        let file = spec.missing_in(&self.folder)?.first().copied().unwrap_or(&spec.train[0]);
+        let Some(file) = spec.missing_in(&self.folder)?.into_iter().chain(spec.files()).next() else {
+            return Ok(Error::data(spec.title, "its description names no files"));
+        };
         let [usual, other] = spec.wanted(file);
         Ok(Error::DataFileMissing { data: spec.title.into(), place: self.to_string(), usual, other })
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::form::Form;
-use super::look;
+use super::presence;
 use super::recipe::Recipe;
 use crate::error::Result;
 
@@ -113,7 +113,7 @@ impl DataFile {
         let mut paths = Vec::new();
         for name in self.names() {
             let path = folder.join(name);
-            if look::is_file(&path)? {
+            if presence::is_file(&path)? {
                 paths.push(path);
             }
         }

@@ -2,7 +2,7 @@
 //! its successor in the ring listens.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::Place;
 use super::reception::{Arrival, Hello, Purpose, Reception, listening_address, reach};
-use super::timeouts::Timeouts;
+use super::timeouts::{Timeouts, after};
 use super::wire::{self, Kind, Trouble};
 use crate::error::RanksError;
 
@@ -40,7 +40,7 @@ pub(super) struct Met {
 
 /// Meets the other ranks. There are two at least.
 pub(super) fn meet(place: &Place, timeouts: &Timeouts) -> Result<Met, RanksError> {
-    let end = Instant::now() + timeouts.join;
+    let end = after(timeouts.join);
     let refused = |error: std::io::Error| RanksError::System {
         action: "listen for the ring's predecessor".into(),
         problem: error.to_string(),
@@ -167,7 +167,7 @@ fn welcome(
     own_port: u16,
     here: Vec<Option<Arrival>>,
 ) -> Result<(Vec<Option<TcpStream>>, SocketAddr), RanksError> {
-    let address = |arrival: &Arrival| SocketAddr::new(arrival.from.ip().to_canonical(), arrival.hello.port);
+    let address = |arrival: &Arrival| listening(arrival.from.ip().to_canonical(), arrival.hello.port, arrival.from);
     let at = |rank: usize| here[rank].as_ref().map(address);
     let Some(successor) = at(1) else { return Err(meeting(place, "rank 1 has not come")) };
     let mut welcomes = Vec::new();
@@ -200,7 +200,7 @@ fn arrive(
         let remedy = "does rank 0 run, and do MASTER_ADDR and MASTER_PORT name it?";
         meeting(place, format!("rank 0 was not reached within {seconds:.0} s; {remedy} ({problem})"))
     })?;
-    let end = Instant::now() + timeouts.join + GRACE;
+    let end = after(timeouts.join.saturating_add(GRACE));
     let frame = wire::read(&mut &stream, wire::LIMIT, &mut |_| Instant::now() < end);
     let frame = frame.map_err(|trouble| match trouble {
         Trouble::Ended | Trouble::Broken(_) => {
@@ -213,13 +213,38 @@ fn arrive(
         Kind::Rejected => Err(serde_json::from_slice(&frame.payload).unwrap_or_else(|_| garbled())),
         Kind::Welcome => {
             let welcome: Welcome = serde_json::from_slice(&frame.payload).map_err(|_| garbled())?;
-            let rank_0 = stream.peer_addr().map_err(|error| meeting(place, error.to_string()))?.ip();
+            let rank_0 = stream.peer_addr().map_err(|error| meeting(place, error.to_string()))?;
             // A rank that reached rank 0 by the loopback interface is on rank 0's host.
-            let ip = welcome.ip.filter(|ip| !ip.is_loopback()).unwrap_or(rank_0);
+            let ip = welcome.ip.filter(|ip| !ip.is_loopback()).unwrap_or(rank_0.ip());
             let mut streams: Vec<Option<TcpStream>> = (0..place.ranks).map(|_| None).collect();
             streams[0] = Some(stream);
-            Ok((streams, SocketAddr::new(ip, welcome.port)))
+            Ok((streams, listening(ip, welcome.port, rank_0)))
         }
         _ => Err(garbled()),
+    }
+}
+
+/// Where a rank listens. A link-local address (`fe80::...`) means a host on one interface alone. Each host numbers its
+/// interfaces itself: this one reaches all ranks by that of `peer`, the other end of a control connection.
+fn listening(ip: IpAddr, port: u16, peer: SocketAddr) -> SocketAddr {
+    match (ip, peer) {
+        (IpAddr::V6(ip), SocketAddr::V6(peer)) if ip.is_unicast_link_local() => {
+            SocketAddrV6::new(ip, port, 0, peer.scope_id()).into()
+        }
+        _ => SocketAddr::new(ip, port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_local_addresses_keep_their_interface() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let peer = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, 3));
+        assert_eq!(listening(ip("fe80::2"), 7, peer).to_string(), "[fe80::2%3]:7");
+        assert_eq!(listening(ip("2001:db8::2"), 7, peer).to_string(), "[2001:db8::2]:7");
+        assert_eq!(listening(ip("10.0.0.2"), 7, peer).to_string(), "10.0.0.2:7");
     }
 }

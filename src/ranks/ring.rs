@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::environment::Place;
 use super::reception::{Hello, Purpose, Reception, reach};
 use super::state::Shared;
-use super::timeouts::Patience;
+use super::timeouts::{Patience, after};
 use super::wire::{self, Trouble};
 use crate::error::RanksError;
 
@@ -38,14 +38,14 @@ impl Ring {
         reception: Reception,
         to: SocketAddr,
     ) -> Result<Ring, RanksError> {
-        let end = Instant::now() + shared.timeouts.join;
+        let end = after(shared.timeouts.join);
         let go_on = || Instant::now() < end && shared.goes_on();
         let (next, previous) = ((place.rank + 1) % place.ranks, (place.rank + place.ranks - 1) % place.ranks);
         let lost =
             |rank: usize, why: String| shared.usable(&shared.lock()).err().unwrap_or(RanksError::Lost { rank, why });
         // The successor hears the hello while it connects to its own successor, so both go on at once.
         let hello = Hello::new(Purpose::Ring, place, 0);
-        let host = to.ip().to_string();
+        let host = spelled(to);
         let (reached, arrived) = thread::scope(|scope| {
             let reaching = thread::Builder::new().name("ring".into());
             let reaching = reaching.spawn_scoped(scope, || reach(&host, to.port(), &hello, &go_on));
@@ -125,5 +125,30 @@ impl Ring {
         let mut send = |piece: &[u8]| wire::drain(&mut &self.successor, piece, &mut go_on);
         send(own)?;
         forwarded.iter().try_for_each(send)
+    }
+}
+
+/// The host of an address, as the system resolves it: a link-local one with its interface.
+fn spelled(to: SocketAddr) -> String {
+    match to {
+        SocketAddr::V6(to) if to.scope_id() != 0 => format!("{}%{}", to.ip(), to.scope_id()),
+        to => to.ip().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddrV6, ToSocketAddrs};
+
+    use super::*;
+
+    #[test]
+    fn a_spelled_host_is_resolved_to_its_address() {
+        let link_local = SocketAddrV6::new("fe80::2".parse().unwrap(), 7, 0, 1);
+        assert_eq!(spelled(link_local.into()), "fe80::2%1");
+        for to in [SocketAddr::V6(link_local), "[2001:db8::2]:7".parse().unwrap(), "10.0.0.2:7".parse().unwrap()] {
+            let found: Vec<SocketAddr> = (&spelled(to)[..], to.port()).to_socket_addrs().unwrap().collect();
+            assert_eq!(found, [to]);
+        }
     }
 }

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::timeouts::Timeouts;
 use super::wire::{self, Frame, Kind, Trouble};
 use crate::error::RanksError;
+
+/// How long a frame that has begun waits for a rank that reads nothing, once there is no other reason to go on.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// What is called once when the group fails.
 pub(super) type Hook = Box<dyn FnOnce() + Send>;
@@ -32,7 +35,9 @@ impl Link {
         &self.stream
     }
 
-    /// Sends a frame, after those that other threads are sending.
+    /// Sends a frame, after those that other threads are sending. `go_on` as for [`wire::fill`], with a difference: a frame that has
+    /// begun is sent to its end as long as the other side reads. A later frame, such as the news of a failure, would be taken
+    /// for the rest of it.
     pub(super) fn send(
         &self,
         head: (Kind, u8, u64),
@@ -40,7 +45,22 @@ impl Link {
         go_on: &mut dyn FnMut(bool) -> bool,
     ) -> Result<(), Trouble> {
         let _own = lock(&self.writing);
-        wire::write(&mut &self.stream, head, payload, go_on)
+        // A long frame delays that news, so it is not begun in vain.
+        if payload.len() > wire::SMALL && !go_on(true) {
+            return Err(Trouble::Stalled);
+        }
+        let mut moved = None;
+        let sent = wire::write(&mut &self.stream, head, payload, &mut |went| {
+            if went {
+                moved = Some(Instant::now());
+            }
+            go_on(went) || moved.is_some_and(|moved| moved.elapsed() < STUCK)
+        });
+        // Nothing can follow a part of a frame.
+        if moved.is_some() && sent == Err(Trouble::Stalled) {
+            self.close();
+        }
+        sent
     }
 
     /// Sends a short frame unless another thread is sending. Returns whether it was sent, or cannot be sent at all.
@@ -175,5 +195,59 @@ impl Shared {
     /// Whether a transfer is worth going on with.
     pub(super) fn goes_on(&self) -> bool {
         self.usable(&self.lock()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    const HEAD: (Kind, u8, u64) = (Kind::Answer, 1, 1);
+
+    /// A link, and the other end of its connection.
+    fn pair() -> (Link, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Link::new(near, Duration::from_millis(10)).unwrap(), listener.accept().unwrap().0)
+    }
+
+    /// More than the system's buffers hold.
+    fn long() -> Vec<u8> {
+        vec![7; 32 << 20]
+    }
+
+    /// Says once that a transfer is to go on: the failure comes when the frame has begun.
+    fn once() -> impl FnMut(bool) -> bool {
+        let mut asked = false;
+        move |_| !std::mem::replace(&mut asked, true)
+    }
+
+    #[test]
+    fn a_failure_during_a_long_frame_follows_it() {
+        let (link, far) = pair();
+        let reading = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            [(), ()].map(|()| wire::read(&mut &far, wire::LIMIT, &mut |_| true).unwrap())
+        });
+        assert_eq!(link.send(HEAD, &long(), &mut |_| false), Err(Trouble::Stalled), "it is not begun in vain");
+        assert_eq!(link.send(HEAD, &long(), &mut once()), Ok(()));
+        assert!(link.try_send((Kind::Failed, 0, 0), b"why"));
+        let [answer, failed] = reading.join().unwrap();
+        assert!(answer.kind == Kind::Answer && answer.payload == long());
+        assert_eq!((failed.kind, &failed.payload[..]), (Kind::Failed, &b"why"[..]));
+    }
+
+    #[test]
+    fn a_long_frame_that_nobody_reads_ends_the_connection() {
+        let (link, mut far) = pair();
+        assert_eq!(link.send(HEAD, &long(), &mut once()), Err(Trouble::Stalled));
+        assert!(link.try_send((Kind::Failed, 0, 0), b"why"), "it cannot be sent at all");
+        let mut part = Vec::new();
+        far.read_to_end(&mut part).unwrap();
+        assert!(part.len() < long().len());
     }
 }

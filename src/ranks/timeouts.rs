@@ -40,6 +40,12 @@ impl Timeouts {
     }
 }
 
+/// The end of a time that begins now. Of a time too long for the clock it is some decades away.
+pub(super) fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + Duration::from_secs(1 << 30))
+}
+
 /// A time to wait, counted in waits of about a tick. A wait that took longer, since the process was stopped, counts as two
 /// ticks.
 pub(super) struct Patience {
@@ -76,5 +82,11 @@ mod tests {
         assert_eq!((timeouts.tick(), timeouts.silent_ticks()), (Duration::from_secs(1), 60));
         let timeouts = Timeouts { silence: Duration::ZERO, ..timeouts };
         assert!(timeouts.silent_ticks() >= 2);
+    }
+
+    #[test]
+    fn a_time_beyond_the_clock_ends_in_decades() {
+        assert!(after(Duration::MAX) > after(Duration::from_secs(1 << 29)));
+        assert!(after(Duration::from_secs(1)) < after(Duration::from_secs(60)));
     }
 }

@@ -173,7 +173,7 @@ fn watch(shared: &Shared) {
         }
         drop(state);
         if let Some(message) = &message {
-            // A thread that sends to a rank at the moment sees the failure within a tick, and makes room.
+            // A thread that sends to a rank at the moment finishes its message first, if that rank goes on reading.
             untold.retain(|&rank| !tell(shared, rank, message));
             if untold.is_empty() {
                 shared.lock().spread = true;

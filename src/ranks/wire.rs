@@ -14,7 +14,7 @@ pub(super) const LIMIT: usize = 1 << 30;
 /// Payloads take memory in pieces of so many bytes, as these arrive.
 const PIECE: usize = 1 << 20;
 /// A frame up to this length is sent in one piece.
-const SMALL: usize = 32 << 10;
+pub(super) const SMALL: usize = 32 << 10;
 const HEADER: usize = 16;
 
 /// What a frame says.

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::call::{Call, Kind};
 use crate::comm::{self, Comm};
-use crate::fault::{self, Code, Outcome, remember};
+use crate::error::{self, Code, Outcome, remember};
 use crate::rank::{ID_BYTES, Id};
 use crate::staging::Enqueue;
 use crate::{group, hub};
@@ -271,7 +271,7 @@ extern "C" fn ncclGroupEnd() -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn ncclGetErrorString(result: c_int) -> *const c_char {
-    fault::text(result).as_ptr()
+    error::text(result).as_ptr()
 }
 
 /// Why a communicator has failed, or else the text of the last error of any function in the process. It may be read until the thread
@@ -279,5 +279,5 @@ extern "C" fn ncclGetErrorString(result: c_int) -> *const c_char {
 #[unsafe(no_mangle)]
 extern "C" fn ncclGetLastError(comm: Handle) -> *const c_char {
     let own = catch_unwind(|| comm::find(comm).ok().and_then(|comm| comm.failure()).map(|failure| failure.why));
-    fault::last(own.unwrap_or_default())
+    error::last(own.unwrap_or_default())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::fault::{Code, Outcome};
+use crate::error::{Code, Outcome};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

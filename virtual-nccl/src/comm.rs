@@ -9,11 +9,11 @@ use std::thread;
 
 use crate::call::Call;
 use crate::cuda::{Context, Cuda};
-use crate::fault::{Code, Fault, Outcome, remember};
-use crate::faults::{DEAD, Settings};
+use crate::error::{Code, Fault, Outcome, remember};
 use crate::lock;
 use crate::random::Random;
 use crate::rank::{Id, Line, join};
+use crate::settings::{DEAD, Settings};
 use crate::staging::{Enqueue, Lanes};
 use crate::wire::Asked;
 

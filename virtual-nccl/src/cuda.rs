@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
-use crate::fault::{Code, Outcome};
+use crate::error::{Code, Outcome};
 
 type Result = i32;
 pub type Context = usize;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::comm::Comm;
-use crate::fault::{Code, Fault, Outcome};
+use crate::error::{Code, Fault, Outcome};
 use crate::staging::Enqueue;
 
 #[derive(Default)]

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::call::Call;
-use crate::fault::{Code, Fault};
+use crate::error::{Code, Fault};
 use crate::lock;
 use crate::reduce::Order;
 use crate::wire::{Asked, Token, Told};

@@ -18,7 +18,7 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `abi` | the C functions: arguments are checked, panics caught |
-//! | `fault` | result codes, and the text of the last error |
+//! | `error` | result codes, and the text of the last error |
 //! | `call` | what a collective is: kind, count, type |
 //! | `group` | `ncclGroupStart` and `ncclGroupEnd` |
 //! | `comm` | a communicator: its state, and what waits for it |
@@ -28,7 +28,7 @@
 //! | `hub` | the hub |
 //! | `wire` | the messages between them |
 //! | `reduce` | the orders in which values are added |
-//! | `faults` | the environment: orders, delays and planted errors |
+//! | `settings` | the environment: orders, delays and planted errors |
 
 // Functions and types of the interface keep their names in C.
 #![allow(non_snake_case)]
@@ -37,13 +37,13 @@ mod abi;
 mod call;
 mod comm;
 mod cuda;
-mod fault;
-mod faults;
+mod error;
 mod group;
 mod hub;
 mod random;
 mod rank;
 mod reduce;
+mod settings;
 mod staging;
 mod wire;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use crate::comm::Comm;
-use crate::fault::{Code, Outcome};
+use crate::error::{Code, Outcome};
 use crate::lock;
 use crate::wire::{Asked, Token, Told};
 

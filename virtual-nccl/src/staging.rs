@@ -15,7 +15,7 @@ use std::thread::ThreadId;
 use crate::call::{Call, Kind};
 use crate::comm::Comm;
 use crate::cuda::{Cuda, Event, Stream};
-use crate::fault::{Code, Outcome};
+use crate::error::{Code, Outcome};
 use crate::lock;
 
 /// A collective and where its values lie on the device.

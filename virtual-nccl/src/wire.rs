@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 
 use crate::call::{Call, Kind, MOST, Type};
-use crate::fault::Code;
+use crate::error::Code;
 use crate::reduce::Order;
 
 /// Proves that a connection is meant for this hub: a port of a hub that is gone may be another's by now.

@@ -20,9 +20,11 @@ pub(in crate::data) struct Package {
 impl Package {
     /// Downloads the package, unpacks it, and takes the files that `store` lacks.
     pub(super) fn deliver(&self, store: &Store, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
-        let scratch = store.scratch(DEBIAN);
-        let work = std::path::absolute(&scratch.0).map_err(make(&scratch.0))?;
-        fs::create_dir(&work).map_err(make(&work))?;
+        // Its path is absolute, for programs that run in it.
+        let (_scratch, work) = store.scratch(DEBIAN, |path| {
+            let work = std::path::absolute(path)?;
+            fs::create_dir(&work).map(|()| work)
+        })?;
         let package = download(self.name, &work)?;
         let root = work.join("root");
         run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root))?;

@@ -51,11 +51,20 @@ impl<'a> Store<'a> {
         Ok(missing)
     }
 
-    /// A path in this folder that nothing else uses, for unfinished and temporary files. [`is_leftover`] knows its form.
-    pub(super) fn scratch(&self, name: &str) -> Scratch {
+    /// An unfinished or temporary file or folder in this folder, and what `make` returned for its path. `make` fails with
+    /// `AlreadyExists` where something has this path: processes in two containers may have the same number. [`is_leftover`]
+    /// knows the form of the names.
+    pub(super) fn scratch<T>(&self, name: &str, make: impl Fn(&Path) -> io::Result<T>) -> error::Result<(Scratch, T)> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Scratch(self.folder.join(format!(".{name}.{}-{count}", process::id())))
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = self.folder.join(format!(".{name}.{}-{count}", process::id()));
+            match make(&path) {
+                Ok(made) => return Ok((Scratch(path), made)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("make", path)(error)),
+            }
+        }
     }
 
     /// Reads one file, compressed or not, and keeps it if it is the published one. `total` is the number of bytes that
@@ -85,9 +94,9 @@ impl<'a> Store<'a> {
             return Err(refuse(format!("{total} bytes are announced, but the file has no more than {limit}")));
         }
         let mut reader = head.chain(reader);
-        let part = self.scratch(file.name);
+        let create = |path: &Path| File::options().write(true).create_new(true).open(path);
+        let (part, mut out) = self.scratch(file.name, create)?;
         let write = |error| Failure::Local(Error::io("write", &part.0)(error));
-        let mut out = File::create(&part.0).map_err(write)?;
         let mut buffer = vec![0; 64 * 1024];
         let mut done = 0;
         loop {
@@ -174,12 +183,12 @@ fn measure(reader: impl Read, bytes: u64) -> io::Result<(u64, String)> {
     Ok(hashed.finish())
 }
 
-/// A temporary file or folder: dropping this removes it, unless it was renamed before.
+/// A temporary file or folder that this process has made: dropping this removes it, unless it was renamed before.
 pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The path may have been renamed or never made. A failure to remove it cannot be reported from here.
+        // The path may have been renamed. A failure to remove it cannot be reported from here.
         let _ = if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
     }
 }

@@ -244,8 +244,7 @@ fn files_of_a_fetch_under_way_stay() {
     let folder = tempfile::tempdir().unwrap();
     let files = files();
     let under_way = Store::open(folder.path(), &files).unwrap();
-    let part = under_way.scratch("first");
-    fs::write(&part.0, b"part").unwrap();
+    let (part, ()) = under_way.scratch("first", |path| fs::write(path, b"part")).unwrap();
     fetch(folder.path(), &[mirror(upstream)]).0.unwrap();
     assert!(part.0.exists());
     // A fetch that is killed drops nothing.
@@ -253,6 +252,21 @@ fn files_of_a_fetch_under_way_stay() {
     drop(under_way);
     fetch(folder.path(), &[]).0.unwrap();
     assert_eq!(names(&folder), ["first.gz", "second.gz"]);
+}
+
+/// Containers that share a cache have processes of the same number.
+#[test]
+fn scratch_files_of_a_process_of_the_same_number_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files();
+    let under_way = Store::open(folder.path(), &files).unwrap();
+    let (own, ()) = under_way.scratch("first", |path| fs::write(path, b"own")).unwrap();
+    let (stem, count) = own.0.to_str().unwrap().rsplit_once('-').unwrap();
+    let count: u32 = count.parse().unwrap();
+    let theirs: Vec<String> = (1..100).map(|more| format!("{stem}-{}", count + more)).collect();
+    theirs.iter().for_each(|path| fs::write(path, b"theirs").unwrap());
+    fetch(folder.path(), &[mirror(upstream)]).0.unwrap();
+    assert!(theirs.iter().all(|path| fs::read(path).is_ok_and(|content| content == b"theirs")));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::name::DataName;
 use super::open::Findings;
 use super::source::{Origin, Source, first, sources};
 use super::spec::{DataSpec, Format, Holding};
-use super::{Dataset, cifar, folder, idx_images, known, look};
+use super::{Dataset, cifar, folder, idx_images, known, presence};
 use crate::error::{Error, IdxError, Result};
 
 /// A data set in memory, split into training and test images.
@@ -50,7 +50,8 @@ impl Splits {
     /// Reads a data set.
     ///
     /// A known data set is read from the folder that [`find`](Self::find) finds; if there is none, it is fetched into
-    /// the user's cache first. Files of the cache that are damaged, or are not the published ones, are fetched again.
+    /// the user's cache first. Files of the cache that are damaged, or are not the published ones, are fetched again; for loose
+    /// files of an archive, the archive is read instead, and fetched only if the cache lacks it.
     ///
     /// A folder is read from its path, or from `explicit` if that is given. If it holds the files of a known data set,
     /// it is read as that one. Else it is a folder of images: either `DIR/train/CLASS/*` and `DIR/test/CLASS/*`, or
@@ -121,6 +122,7 @@ impl Splits {
             return Err(not_found(tried));
         };
         let mut unfit = Vec::new();
+        let loose = matches!(spec.held_by(&cache.folder)?, Some(Holding::Files(_)));
         if found.is_some() {
             match Self::read_noting(spec, cache.clone()) {
                 Ok((splits, unpublished)) if unpublished.is_empty() => return Ok(splits),
@@ -131,8 +133,15 @@ impl Splits {
         }
         match fetch::fetch_from(suppliers, spec, &cache.folder, on_progress) {
             Ok(holding) => {
+                let mended = match &holding {
+                    // It may have been there before. As long as the loose files are there as well, they are read first.
+                    Holding::Archive(folder) if loose => {
+                        format!("the archive in {} was read instead; delete the loose file", folder.display())
+                    }
+                    _ => "it was fetched again".into(),
+                };
                 let (mut splits, _) = Self::read_held(spec, cache, holding)?;
-                splits.warnings.extend(unfit.iter().map(|problem| format!("{problem}; it was fetched again")));
+                splits.warnings.extend(unfit.iter().map(|problem| format!("{problem}; {mended}")));
                 Ok(splits)
             }
             Err(Error::DataNotFound { tried: fetching, .. }) => {
@@ -150,7 +159,7 @@ impl Splits {
             Some(folder) => Source { folder: folder.into(), origin: Origin::Argument },
             None => Source { folder: folder.into(), origin: Origin::Choice },
         };
-        if !look::is_folder(&source.folder)? {
+        if !presence::is_folder(&source.folder)? {
             let names: Vec<&str> = known::ALL.iter().map(|spec| spec.name).collect();
             let problem =
                 format!("there is no such folder, and no data set of that name; known are {}", names.join(", "));

@@ -129,7 +129,8 @@ impl Nccl {
     /// # Errors
     /// [`CudaError::NoNccl`] if there is none; [`CudaError::NcclTooOld`] for a version before 2.18, or one that lacks a function.
     pub fn load() -> Result<Arc<Self>> {
-        let named = std::env::var_os(VARIABLE);
+        // The empty name would be the program itself.
+        let named = std::env::var_os(VARIABLE).filter(|name| !name.is_empty());
         let names: Vec<&OsStr> = match &named {
             Some(name) => vec![name],
             None => NAMES.iter().map(OsStr::new).collect(),

@@ -86,6 +86,11 @@ fn a_port_in_use_is_an_error_with_a_remedy() {
 }
 
 #[test]
+fn ranks_that_would_wait_for_ever_meet() {
+    ranks(2, Timeouts { join: Duration::MAX, ..short() }, |group| group.leave(None));
+}
+
+#[test]
 fn names_of_hosts_are_resolved() {
     let places = places(2).into_iter().map(|place| Place { address: "localhost".into(), ..place }).collect();
     at_once(places, |place: Place| {

@@ -118,6 +118,33 @@ fn damaged_and_other_files_of_the_cache_are_fetched_again() {
     }
 }
 
+/// Nothing is fetched, and nothing is said to have been.
+#[test]
+fn the_archive_is_read_instead_of_a_damaged_loose_file() {
+    const TRAIN: &[DataFile] = &[DataFile { name: "train.bin", published: Published::Size { bytes: 2 } }];
+    const TEST: &[DataFile] = &[DataFile { name: "test.bin", published: Published::Size { bytes: 2 } }];
+    let packed = archive(&[("train.bin", vec![0, 7]), ("test.bin", vec![1, 7])]);
+    let sha256 = String::leak(hex(&Sha256::digest(&packed)));
+    let published = Published::Compressed { bytes: packed.len() as u64, sha256 };
+    let archive = Some(DataFile { name: "words.tar", published });
+    let (format, extents) = (Format::CifarBinary, [1, 1]);
+    let spec: &'static DataSpec =
+        Box::leak(Box::new(DataSpec { extents, format, train: TRAIN, test: TEST, archive, ..*spec() }));
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [("words.tar.gz", &packed[..]), ("train.bin", &[0, 7, 1]), ("test.bin", &[1, 7])] {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    let sources = || vec![Source { folder: folder.path().into(), origin: Origin::Cache }];
+    let data = Splits::load_from(spec, sources(), &[], &mut |_| {}).unwrap();
+    assert_eq!((data.train.labels(), data.test.labels()), (&[0][..], &[1][..]));
+    let [warning] = &data.warnings[..] else { panic!("{:?}", data.warnings) };
+    let says = format!("; the archive in {} was read instead; delete the loose file", folder.path().display());
+    assert!(warning.contains("train.bin: truncated") && warning.ends_with(&says), "{warning}");
+    // Its advice works.
+    fs::remove_file(folder.path().join("train.bin")).unwrap();
+    assert_eq!(Splits::load_from(spec, sources(), &[], &mut |_| {}).unwrap().warnings, Vec::<String>::new());
+}
+
 #[test]
 fn a_cache_that_cannot_be_mended_is_refused_with_what_is_wrong() {
     for (name, content, says) in spoilt() {

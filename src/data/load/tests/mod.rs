@@ -343,6 +343,24 @@ fn cifar_is_read_loose_unpacked_compressed_and_packed() {
     assert!(data.warnings.len() == 1 && data.warnings[0].contains("c4a38c50a1bc"), "{:?}", data.warnings);
 }
 
+/// The fields of a description are public.
+#[test]
+fn descriptions_that_cannot_be_are_errors() {
+    let folder = cifar();
+    for (channels, extents, says) in
+        [(0, [32, 32], "channels: 0 must"), (3, [0, 32], "extents: 0x32 must"), (3, [usize::MAX, 2], "extents: ")]
+    {
+        let spec: &'static DataSpec = Box::leak(Box::new(DataSpec { channels, extents, archive: None, ..CIFAR10 }));
+        let error = read(spec, folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
+    let spec: &'static DataSpec = Box::leak(Box::new(DataSpec { train: &[], archive: None, ..CIFAR10 }));
+    assert!(read(spec, folder.path()).unwrap_err().to_string().contains("no images to train on"));
+    fs::remove_file(folder.path().join("test_batch.bin")).unwrap();
+    let error = read(spec, folder.path()).unwrap_err();
+    assert!(matches!(&error, Error::DataFileMissing { other, .. } if other == "test_batch.bin"), "{error}");
+}
+
 #[test]
 fn damaged_cifar_files_are_named() {
     let spoilt = |name: &str, content: &[u8]| {

@@ -13,7 +13,7 @@
 use std::env::{self, VarError};
 use std::time::Duration;
 
-use crate::fault::{Code, Fault, Outcome};
+use crate::error::{Code, Fault, Outcome};
 use crate::random::Random;
 use crate::reduce::Order;
 
