@@ -59,9 +59,16 @@ train-cuda: target/nvcc/installed
 test: export VIRTUAL_GPU_SUMS = ordered
 # One test more than processors: many wait for processes that they have started.
 test test-release: export RUST_TEST_THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-test: target/nvcc/installed data ptx-check
+test: target/nvcc/installed ptx-check
+	$(WITH_DATA)
 	$(CARGO) test --workspace
 	$(CARGO) test $(UNCHECKED) --test cuda -- device:: forks:: together:: the_books_network_in_bf16
+
+# The data set, by the program that is built with the tests: alone, as by `data`, it has other features, and is built once more. That is the
+# way where cargo is told to put programs elsewhere.
+WITH_DATA = $(CARGO) test $(PROFILE) --workspace --no-run && \
+	program=$${CARGO_TARGET_DIR:-target}/$(if $(PROFILE),release,debug)/mlpconv && \
+	if [ -x $$program ]; then $$program data; else $(CARGO) run --quiet $(PROFILE) --bin mlpconv -- data; fi
 
 # As in a release build, where a device lends memory otherwise.
 UNCHECKED = $(patsubst %,--config profile.dev.package.mlpconv.%=false,debug-assertions overflow-checks)
@@ -70,7 +77,8 @@ UNCHECKED = $(patsubst %,--config profile.dev.package.mlpconv.%=false,debug-asse
 test-release: export CARGO_PROFILE_RELEASE_LTO = off
 test-release: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
 test-release: PROFILE = --release
-test-release: target/nvcc/installed data
+test-release: target/nvcc/installed
+	$(WITH_DATA)
 	$(CARGO) test $(PROFILE) --workspace
 
 test-fetch:

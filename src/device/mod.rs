@@ -133,7 +133,7 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     /// The numbers of a buffer, after the work of all earlier calls.
     fn download(&self, buf: &Self::Buf) -> Result<Vec<Self::Scalar>>;
-    /// [`Device::download`] for bytes.
+    /// [`Device::download`] for bytes. Training reads none back: tests compare labels and the positions of maxima by it.
     fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>>;
 
     /// [`Device::download`] without waiting. The numbers are those after the work of all earlier calls.

@@ -24,6 +24,10 @@ unsafe impl<const WORDS: usize, const ITEMS: usize> NoUninit for Rows<WORDS, ITE
 /// The words of a row without the addresses of states.
 const WORDS_WITHOUT_STATES: usize = 6;
 
+/// The most bytes of a launch's arguments, and those that a table leaves to the others.
+const ARGUMENTS: usize = 4096;
+const OTHER_ARGUMENTS: usize = 64;
+
 /// A parameter of an update, with its gradient and states: their addresses, where null is for none.
 pub(super) struct Entry<'a, const STATES: usize> {
     param: u64,
@@ -83,6 +87,7 @@ impl<'a, const WORDS: usize, const ITEMS: usize> Table<'a, WORDS, ITEMS> {
     /// The table of at most `ITEMS` entries.
     pub(super) fn new<const STATES: usize>(entries: Vec<Entry<'a, STATES>>) -> Self {
         const { assert!(STATES + WORDS_WITHOUT_STATES == WORDS, "a word for each state") };
+        const { assert!(size_of::<Rows<WORDS, ITEMS>>() + OTHER_ARGUMENTS <= ARGUMENTS, "the table fits a launch") };
         debug_assert!(entries.len() <= ITEMS, "{} entries for a table of {ITEMS}", entries.len());
         let blocks = entries.iter().map(|entry| parts::blocks(entry.len, entry.grad.extents()[0]));
         let (first, blocks) = first_blocks(blocks);

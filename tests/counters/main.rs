@@ -34,6 +34,9 @@ mod optimizers;
 mod plan;
 /// The report `kernels/measured/COUNTERS.md`.
 mod report;
+/// What may be skipped.
+#[path = "../required/mod.rs"]
+mod required;
 /// The launches of a training step.
 mod step;
 

@@ -3,6 +3,8 @@
 
 #[path = "../gpu/mod.rs"]
 mod gpu;
+#[path = "../required/mod.rs"]
+mod required;
 
 mod bits;
 mod device;

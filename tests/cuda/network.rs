@@ -1,5 +1,7 @@
 //! A training step of the book's network at each precision against `Cpu<f64>`, and steps of `small` against the CPU's.
 
+use std::sync::OnceLock;
+
 use mlpconv::device::Role;
 use mlpconv::nn::{Module, Nin};
 use mlpconv::ops::cross_entropy::Meter;
@@ -75,8 +77,9 @@ fn branches(name: &str) -> usize {
 }
 
 fn the_books_network_at(precision: Precision) {
+    static WANT: OnceLock<Step> = OnceLock::new();
     let Some(cuda) = gpu(precision) else { return };
-    let (want, got) = (step(&Cpu::<f64>::new()), step(&*cuda));
+    let (want, got) = (WANT.get_or_init(|| step(&Cpu::<f64>::new())), step(&*cuda));
     let (off, limit) = (distance(&got.logits, &want.logits), forward_limit(precision));
     println!("{precision}: logits {off:.1e} (limit {limit:.1e}), loss {} and {}", got.loss, want.loss);
     assert!(off <= limit, "{precision}: the logits are {off:e} off");

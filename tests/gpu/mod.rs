@@ -4,15 +4,16 @@
 // Each test binary uses only a part of this module.
 #![allow(dead_code)]
 
-use std::io::Write;
+use std::env;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
-use std::{env, io, thread};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use mlpconv::device::cuda::missing;
 use mlpconv::{Cuda, Precision};
+
+use crate::required;
 
 /// The backend of a precision, locked for one test, so that its memory figures are that test's alone.
 pub struct Gpu {
@@ -32,15 +33,11 @@ impl Deref for Gpu {
 /// error.
 ///
 /// # Panics
-/// If there are no kernels under CI or with `MLPCONV_REQUIRE_CUDA=1`.
+/// As [`required::skip_kernels`] if there are no kernels.
 pub fn gpu(precision: Precision) -> Option<Gpu> {
     static BACKENDS: [(OnceLock<Cuda>, Mutex<()>); 3] = [const { (OnceLock::new(), Mutex::new(())) }; 3];
     if let Some(why) = missing() {
-        let required = env::var_os("MLPCONV_REQUIRE_CUDA").is_some_and(|value| value != "0");
-        assert!(!required && env::var_os("CI").is_none(), "there are no kernels to be tested: {why}");
-        // Not `eprintln!`: the test harness captures it and shows it only for failing tests.
-        let test = thread::current().name().unwrap_or("a test").to_owned();
-        let _ = writeln!(io::stderr(), "{test} is skipped: {why}");
+        required::skip_kernels(&format!("there are no kernels to be tested: {why}"));
         return None;
     }
     start();

@@ -11,6 +11,9 @@ mod main_loop;
 /// The blocks of a multiprocessor.
 #[path = "../../src/bin/console/model/occupancy.rs"]
 mod occupancy;
+/// What may be skipped.
+#[path = "../required/mod.rs"]
+mod required;
 /// Registers, shared memory, occupancy.
 mod resources;
 /// The tables of main loops.
@@ -34,22 +37,14 @@ const MEASURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured");
 /// The compiler's tools. `None` in a build without kernels, or where they are missing, with a note on standard error.
 ///
 /// # Panics
-/// If there are none under CI or with `MLPCONV_REQUIRE_CUDA=1`.
+/// As [`required::skip_kernels`] if there are none.
 fn found<T>(find: impl FnOnce() -> Result<T, String>) -> Option<T> {
     let tools = match missing() {
         Some(why) => Err(why.to_owned()),
         None => find(),
     };
-    let required = env::var_os("MLPCONV_REQUIRE_CUDA").is_some_and(|value| value != "0") || env::var_os("CI").is_some();
-    match tools {
-        Ok(tools) => Some(tools),
-        Err(why) => {
-            assert!(!required, "the machine code cannot be looked at: {why}");
-            // Not `eprintln!`: the test harness captures it and shows it only for failing tests.
-            let _ = writeln!(io::stderr(), "the test of the machine code is skipped: {why}");
-            None
-        }
-    }
+    let skip = |why: &String| required::skip_kernels(&format!("the machine code cannot be looked at: {why}"));
+    tools.inspect_err(skip).ok()
 }
 
 #[test]

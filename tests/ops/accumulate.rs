@@ -192,8 +192,10 @@ fn conv_shape(conv: &Conv) -> ConvShape {
 
 /// A variable that two ops read gets the sum of both gradients, and so do weights and bias.
 fn gradients_of_shared_inputs_add_up<B: Backend>(backend: &B, arithmetic: Arithmetic) {
-    // Images and weights have the same memory layout, so one branch's output can be the filter of the other's.
-    for case in table::tape_cases().iter().filter(|case| case.output().dims().len() == 4) {
+    // Images and weights have the same memory layout, so one branch's output can be the filter of the other's. Outputs are
+    // small: the tape's additions do not depend on extents, and the terms of dgrad grow with the pixels squared.
+    let small = |output: Shape| output.dims().len() == 4 && output.h() * output.w() <= 13 * 13;
+    for case in table::tape_cases().iter().filter(|case| small(case.output())) {
         let inputs = case.draw(arithmetic);
         let seed = draw::spread(77, case.output().n() * case.output().n());
         let gradients = |branches| joined(backend, case, &inputs, &seed, branches);

@@ -14,6 +14,8 @@ mod arithmetic;
 mod buffers;
 /// An op with its extents, run on a tape.
 mod case;
+/// Pixels that no pool reads.
+mod dead_pixels;
 /// The same bits on every run and with any number of threads.
 mod determinism;
 /// Fixed pseudo-random numbers.
@@ -70,6 +72,10 @@ mod random;
 mod rectified;
 /// Values and gradients against the naive loops.
 mod reference;
+/// What may be skipped.
+#[cfg(feature = "cuda")]
+#[path = "../required/mod.rs"]
+mod required;
 /// Buffers of unusual roles: activations as parameters, and parameters as activations.
 mod roles;
 /// Numbers that storing has to round.

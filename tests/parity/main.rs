@@ -4,6 +4,9 @@
 #[cfg(feature = "cuda")]
 #[path = "../gpu/mod.rs"]
 mod gpu;
+#[cfg(feature = "cuda")]
+#[path = "../required/mod.rs"]
+mod required;
 
 use mlpconv::Backend;
 use mlpconv::device::Real;

@@ -9,6 +9,8 @@ mod gpu;
 mod place;
 #[path = "../pt/mod.rs"]
 mod pt;
+#[path = "../required/mod.rs"]
+mod required;
 
 use std::fs;
 use std::path::Path;

@@ -110,11 +110,12 @@ fn the_requested_preset_and_device_are_printed_with_their_option() {
     assert!(said.line("preset ").ends_with("(as --preset says)"), "{}", said.stdout);
 }
 
+/// That the same seed gives the same bits with any number of threads is a promise, in `tests/promises/bits.rs`.
 #[test]
-fn a_seed_decides_every_bit_and_threads_none() {
+fn threads_are_told_and_another_seed_gives_other_bits() {
     let Some(place) = Place::new() else { return };
     let run = |name: &str, options: &str, rayon: Option<&str>| {
-        let limits = "--preset small --epochs 1 --train-limit 64 --test-limit 8 --batch-size 8";
+        let limits = "--preset small --epochs 1 --train-limit 8 --test-limit 8 --batch-size 8";
         let mut command = place.command(TRAIN, &format!("{limits} --out {name} {options}"));
         rayon.map(|threads| command.env("RAYON_NUM_THREADS", threads));
         let said = Finished::of(&mut command).good();
@@ -122,14 +123,11 @@ fn a_seed_decides_every_bit_and_threads_none() {
     };
     let (weights, device) = run("one", "--seed 5 --threads 1", None);
     assert!(device.contains("1 thread"), "{device}");
-    let (two, device) = run("two", "--seed 5 --threads 2", None);
+    let (other, device) = run("two", "--seed 6 --threads 2", None);
     assert!(device.contains("2 threads"), "{device}");
-    let (rayon, device) = run("rayon", "--seed 5", Some("1"));
+    let (_, device) = run("rayon", "--seed 5", Some("1"));
     assert!(device.contains("1 thread"), "{device}");
-    assert!(weights == two, "two threads compute something else than one");
-    assert!(weights == rayon, "RAYON_NUM_THREADS changes the result");
-    assert!(weights == run("again", "--seed 5", None).0, "the same seed gives something else");
-    assert!(weights != run("other", "--seed 6", None).0, "another seed gives the same");
+    assert!(weights != other, "another seed gives the same");
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod gpu;
 #[path = "../place/mod.rs"]
 mod place;
 mod promise;
+#[path = "../required/mod.rs"]
+mod required;
 
 mod bits;
 #[cfg(target_os = "linux")]

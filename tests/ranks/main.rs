@@ -8,6 +8,9 @@ mod faulty;
 #[cfg(feature = "cuda")]
 #[path = "../gpu/mod.rs"]
 mod gpu;
+#[cfg(feature = "cuda")]
+#[path = "../required/mod.rs"]
+mod required;
 
 #[cfg(feature = "cuda")]
 mod gpus;

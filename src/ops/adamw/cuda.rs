@@ -26,13 +26,3 @@ impl AdamW for Cuda {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::ops::update::Rows;
-
-    #[test]
-    fn the_table_fits_the_arguments_of_a_launch() {
-        assert!(size_of::<Rows<8, { super::ADAMW_ITEMS }>>() + 64 <= 4096);
-    }
-}

@@ -25,13 +25,3 @@ impl Sgd for Cuda {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::ops::update::Rows;
-
-    #[test]
-    fn the_table_fits_the_arguments_of_a_launch() {
-        assert!(size_of::<Rows<7, { super::SGD_ITEMS }>>() + 64 <= 4096);
-    }
-}

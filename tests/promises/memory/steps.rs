@@ -1,6 +1,7 @@
 //! Steps and evaluations of which the n-th request for memory is refused, for every n: by the system on a CPU, by the virtual
 //! GPU on a GPU. A refusal is [`Error::Memory`], changes nothing, and the repeated step gives the bits of an undisturbed one.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
@@ -180,11 +181,11 @@ fn emptied<B: Refuses>(backend: &B) {
     assert!(matches!(refused, Err(Error::Memory { .. })));
 }
 
-/// Refuses every request of every call of a run, and returns the number of refusals.
-fn every_request<B: Refuses>(backend: impl Fn() -> B, sources: &[Source]) -> usize {
+/// Refuses every request of every call of a run with each of these [`optimizers`], and returns the number of refusals.
+fn every_request<B: Refuses>(backend: impl Fn() -> B, sources: &[Source], optimizers: Range<usize>) -> usize {
     let mut refusals = 0;
     for &source in sources {
-        for optimizer in 0..3 {
+        for optimizer in optimizers.clone() {
             let fresh = || {
                 let backend = backend();
                 emptied(&backend);
@@ -217,7 +218,7 @@ fn every_request<B: Refuses>(backend: impl Fn() -> B, sources: &[Source]) -> usi
 
 #[test]
 fn every_refusal_on_a_cpu_is_an_error_that_changes_nothing() {
-    let refusals = every_request(Cpu::<f32>::new, &[Source::Host, Source::Device]);
+    let refusals = every_request(Cpu::<f32>::new, &[Source::Host, Source::Device], 0..3);
     assert!(refusals > 500, "{refusals}");
     kept(5, format_args!("{refusals} requests for memory refused on a CPU: as many typed errors, and no bit differs"));
 }
@@ -232,8 +233,10 @@ fn every_refusal_on_a_gpu_is_an_error_that_changes_nothing() {
     let mut refusals = 0;
     for precision in [Precision::Bf16, Precision::Tf32, Precision::Fp32].into_iter().take(tries(1, 3)) {
         let Some(gpu) = crate::gpu::gpu(precision) else { return };
-        refusals += every_request(|| (*gpu).clone(), &[Source::Device, Source::Host][..tries(1, 2)]);
+        // Without momentum SGD asks for what it asks for with it, but for the velocities.
+        let sources = &[Source::Device, Source::Host][..tries(1, 2)];
+        refusals += every_request(|| (*gpu).clone(), sources, tries(1, 0)..3);
     }
-    assert!(refusals > 200, "{refusals}");
+    assert!(refusals > 150, "{refusals}");
     kept(5, format_args!("{refusals} requests for memory refused on a virtual GPU: typed errors, and no bit differs"));
 }

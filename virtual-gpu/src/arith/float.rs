@@ -41,12 +41,6 @@ pub fn saturate32(a: f32) -> f32 {
     if a > 0.0 { a.min(1.0) } else { 0.0 }
 }
 
-/// `.sat` of a conversion to `.f64`.
-#[inline]
-pub fn saturate64(a: f64) -> f64 {
-    if a > 0.0 { a.min(1.0) } else { 0.0 }
-}
-
 #[inline]
 fn operand32(a: f32, m: Mode) -> f32 {
     if m.ftz { flush32(a) } else { a }

@@ -284,14 +284,6 @@ fn accumulate_avx<const K: usize>(a: &[[f32; K]; 4], b: &[[f32; N]; K], sums: &m
     }
 }
 
-/// The matrix and the row whose address `lane` supplies in `ldmatrix` and `stmatrix`: lanes 0 to 7 supply the rows of
-/// the first matrix, 8 to 15 of the second, and so on. `.x1` uses only the addresses of the first 8 lanes, `.x2` of the
-/// first 16.
-#[inline]
-pub fn ldmatrix_address(lane: usize) -> (usize, usize) {
-    (lane / 8, lane % 8)
-}
-
 /// `ldmatrix.m8n8.b16` for one matrix: the register of each lane. A lane receives two adjacent elements of a row, or
 /// with `.trans` of a column; the element with the lower index is in the lower half.
 #[inline]

@@ -247,8 +247,6 @@ fn ftz_flushes_operands_and_results_and_sat_clamps() {
     assert_eq!(mul32(f32::INFINITY, 0.0, SAT).to_bits(), 0);
     assert_eq!(fma32(f32::INFINITY, 1.0, 0.0, SAT), 1.0);
     assert_eq!(saturate32(f32::NAN).to_bits(), 0);
-    assert_eq!([-1.0, 0.5, 2.0, f64::NAN].map(saturate64), [0.0, 0.5, 1.0, 0.0]);
-    assert_eq!(saturate64(-0.0).to_bits(), 0);
 }
 
 #[test]

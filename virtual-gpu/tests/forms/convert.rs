@@ -135,6 +135,7 @@ pub fn floats() -> Vec<Form> {
         ("cvt.rz.f16x2.f32 %r1, %f2, %f3;", R32, [0x3f80_1fff, 0xbf80_1fff, 0], 0x3c00_bc00),
         ("cvt.rn.relu.f16x2.f32 %r1, %f2, %f3;", R32, [f(-1.0), f(2.0), 0], 0x0000_4000),
         ("cvt.rn.bf16x2.f32 %r1, %f2, %f3;", R32, [f(1.0), f(2.0), 0], 0x3f80_4000),
+        ("cvt.rn.bf16x2.f32 %r1, %f2, %f3;", R32, [0xffc0_0000, f(2.0), 0], 0x7fff_4000),
         ("cvt.rz.bf16x2.f32 %r1, %f2, %f3;", R32, [0x3f80_ffff, 0xbf80_ffff, 0], 0x3f80_bf80),
         ("cvt.rz.relu.bf16x2.f32 %r1, %f2, %f3;", R32, [0x3f80_ffff, 0xbf80_ffff, 0], 0x3f80_0000),
         ("cvt.rna.tf32.f32 %r1, %f2;", R32, [0x3f80_1000, 0, 0], 0x3f80_2000),

@@ -38,6 +38,8 @@ pub fn exact() -> Vec<Form> {
         ("max.f32 %f1, %f2, %f3;", F32, [nan, nan, 0], NAN),
         ("max.ftz.f32 %f1, %f2, %f3;", F32, [f(tiny), f(-1.0), 0], 0),
         ("max.NaN.f32 %f1, %f2, %f3;", F32, [nan, f(1.0), 0], NAN),
+        ("max.NaN.f32 %f1, %f2, %f3;", F32, [zero, 0, 0], 0),
+        ("max.NaN.f32 %f1, %f2, %f3;", F32, [0, zero, 0], 0),
         ("max.ftz.NaN.f32 %f1, %f2, %f3;", F32, [f(tiny), f(-1.0), 0], 0),
         ("abs.f32 %f1, %f2;", F32, [f(-1.0), 0, 0], f(1.0)),
         ("abs.ftz.f32 %f1, %f2;", F32, [f(-tiny), 0, 0], 0),

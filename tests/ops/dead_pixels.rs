@@ -1,12 +1,13 @@
 //! Leaving out pixels that no pool reads changes no logit, and gradients only by rounding.
 
-#[cfg(feature = "cuda")]
-mod gpu;
-
-use mlpconv::device::{Real, Role};
 use mlpconv::nn::{Builder, Flatten, GlobalAvgPool, Init, MaxPool, Module, Sequential};
 use mlpconv::ops::cross_entropy::Meter;
-use mlpconv::{Backend, Cpu, Mode, Shape, Tape};
+use mlpconv::{Backend, Shape, Tape};
+
+use crate::arithmetic::Arithmetic;
+use crate::case::{self, TRAINING};
+
+on_every_backend!(leaving_them_out_changes_nothing);
 
 /// The logits, and the gradients of all parameters, of two blocks that are each followed by a 3×3 pool of stride 2.
 /// The first pool reads 11×17 of 12×17 pixels, the second 5×7 of 5×8.
@@ -24,22 +25,29 @@ fn run<B: Backend>(backend: &B, dead_pixels: bool) -> (Vec<f64>, Vec<Vec<f64>>) 
     let net = if dead_pixels { net.with_dead_pixels() } else { net };
     let shape = Shape::image(3, 1, 24, 34);
     let noise = |i: usize| f64::from((i as u32).wrapping_mul(2_654_435_761) >> 25) / 128.0;
-    let images: Vec<B::Scalar> = (0..shape.len()).map(|i| Real::from_f64(noise(i))).collect();
-    let mut tape = Tape::new(backend, Mode::Training { seed: 1, epoch: 0, step: 0 });
-    let x = tape.constant(backend.upload(Role::Activation, &images).unwrap(), shape).unwrap();
+    let images: Vec<f64> = (0..shape.len()).map(noise).collect();
+    let mut tape = Tape::new(backend, TRAINING);
+    let x = tape.constant(case::upload(backend, shape, &images), shape).unwrap();
     let y = net.forward(&mut tape, x).unwrap();
-    let wide = |values: Vec<B::Scalar>| values.into_iter().map(Real::to_f64).collect::<Vec<f64>>();
-    let logits = wide(backend.download(y.data()).unwrap());
+    let logits = case::download(backend, y.shape(), y.data());
     let mut meter = Meter::new(backend).unwrap();
     let loss = tape.cross_entropy(&y, &backend.upload_bytes(&[1, 5, 8]).unwrap(), &mut meter).unwrap();
     let grads = tape.backward(loss).unwrap();
-    let gradients = net.params().into_iter().map(|(_, p)| wide(backend.download(grads.of_param(p).unwrap()).unwrap()));
-    (logits, gradients.collect())
+    let gradient = |param: &mlpconv::Param<B>| case::download(backend, param.shape(), grads.of_param(param).unwrap());
+    (logits, net.params().into_iter().map(|(_, param)| gradient(param)).collect())
 }
 
 /// Logits have the same bits, as each computed pixel is computed in the same way. A weight's gradient is a sum over
 /// fewer pixels, so in another order; `unit` is the relative rounding error of a term.
-fn leaving_them_out_changes_nothing<B: Backend>(backend: &B, unit: f64) {
+fn leaving_them_out_changes_nothing<B: Backend>(backend: &B, arithmetic: Arithmetic) {
+    // Another order of the sums may change how a gradient of an activation is rounded.
+    let unit = 2f64.powi(match arithmetic {
+        Arithmetic::CpuF64 => -53,
+        Arithmetic::CpuF32 => -24,
+        Arithmetic::CudaFp32 => -23,
+        Arithmetic::CudaTf32 => -21,
+        Arithmetic::CudaBf16 => -18,
+    });
     let ((all, all_gradients), (read, read_gradients)) = (run(backend, true), run(backend, false));
     assert_eq!(all, read, "logits");
     assert_eq!(all_gradients.len(), 18);
@@ -55,25 +63,4 @@ fn leaving_them_out_changes_nothing<B: Backend>(backend: &B, unit: f64) {
         }
     }
     println!("{different} elements of gradients differ in their last bits");
-}
-
-#[test]
-fn on_the_cpu() {
-    leaving_them_out_changes_nothing(&Cpu::<f64>::new(), 2f64.powi(-53));
-    leaving_them_out_changes_nothing(&Cpu::<f32>::new(), 2f64.powi(-24));
-}
-
-#[cfg(feature = "cuda")]
-#[test]
-fn on_a_gpu() {
-    for precision in mlpconv::Precision::ALL {
-        let Some(cuda) = gpu::gpu(precision) else { return };
-        // Another order of the sums may change how a gradient of an activation is rounded.
-        let unit = 2f64.powi(match precision {
-            mlpconv::Precision::Fp32 => -23,
-            mlpconv::Precision::Tf32 => -21,
-            mlpconv::Precision::Bf16 => -18,
-        });
-        leaving_them_out_changes_nothing(&*cuda, unit);
-    }
 }
