@@ -38,13 +38,6 @@ impl<B: Backend> Conv2d<B> {
     pub fn bias(&self) -> &Param<B> {
         &self.bias
     }
-
-    /// Sets the learning rate of weight and bias to `multiplier` times the optimiser's.
-    pub fn with_rate(mut self, multiplier: B::Scalar) -> Self {
-        self.weight.rate_multiplier = multiplier;
-        self.bias.rate_multiplier = multiplier;
-        self
-    }
 }
 
 impl<B: Backend> Module<B> for Conv2d<B> {

@@ -225,12 +225,6 @@ impl<B: Backend> Nin<B> {
         Ok(Nin { layers })
     }
 
-    /// The network with dead pixels computed too, see [`Sequential::with_dead_pixels`].
-    pub fn with_dead_pixels(mut self) -> Self {
-        self.layers = self.layers.with_dead_pixels();
-        self
-    }
-
     /// The layers, in order.
     pub fn layers(&self) -> &Sequential<B> {
         &self.layers

@@ -1,12 +1,11 @@
 //! AdamW: Adam with weight decay that is decoupled from the gradient.
 
 use super::kept::Kept;
-use super::{Optimizer, is_finite_in_f32, require, require_multiplier, unknown};
-use crate::Backend;
+use super::{Optimizer, is_finite_in_f32, require, taken, unknown};
 use crate::device::Guard;
 use crate::ops::adamw::{AdamWStep, Item, corrections};
 use crate::tape::{Grads, Param, unique};
-use crate::{Error, Result};
+use crate::{Backend, Result};
 
 const NAME: &str = "adamw";
 const EXP_AVG: &str = "exp_avg";
@@ -102,11 +101,7 @@ impl<B: Backend> Optimizer<B> for AdamW<B> {
         for (name, param) in &mut params {
             let kept = averages.remove(&param.id()).zip(squares.remove(&param.id()));
             let (Some((exp_avg, exp_avg_sq)), Some(grad)) = (kept, grads.of_param(param)) else { continue };
-            let (rate_multiplier, decay_multiplier) = (param.rate_multiplier, param.decay_multiplier);
-            require_multiplier(NAME, name, "rate", rate_multiplier)?;
-            require_multiplier(NAME, name, "decay", decay_multiplier)?;
-            let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
-            let param = param.data_mut().ok_or_else(in_use)?;
+            let (param, [rate_multiplier, decay_multiplier]) = taken(NAME, name, param)?;
             items.push(Item { param, grad, exp_avg, exp_avg_sq, rate_multiplier, decay_multiplier });
         }
         let step = AdamWStep::new(rate, self.betas, self.eps, self.weight_decay, self.updates.saturating_add(1));

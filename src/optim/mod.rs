@@ -138,6 +138,23 @@ fn require_multiplier<S: Real>(optimizer: &str, name: &str, of: &str, multiplier
     Err(Error::config(optimizer, problem))
 }
 
+/// What an update takes of parameter `name`: its values, and its multipliers of rate and decay.
+///
+/// # Errors
+/// As [`require_multiplier`]; [`Error::ParameterInUse`] while a variable of some tape shares the values.
+fn taken<'a, B: Backend>(
+    optimizer: &'static str,
+    name: &str,
+    param: &'a mut Param<B>,
+) -> Result<(&'a mut B::Buf, [B::Scalar; 2])> {
+    let multipliers = [param.rate_multiplier, param.decay_multiplier];
+    for (of, multiplier) in ["rate", "decay"].into_iter().zip(multipliers) {
+        require_multiplier(optimizer, name, of, multiplier)?;
+    }
+    let in_use = || Error::ParameterInUse { op: optimizer, name: name.into() };
+    Ok((param.data_mut().ok_or_else(in_use)?, multipliers))
+}
+
 /// The error for a tensor or counter that the optimiser does not have.
 fn unknown(optimizer: &str, name: &str) -> Error {
     Error::config(optimizer, format!("it keeps no {name:?}"))

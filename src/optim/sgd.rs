@@ -1,12 +1,11 @@
 //! SGD with momentum, Nesterov momentum and weight decay.
 
 use super::kept::Kept;
-use super::{Optimizer, is_finite_in_f32, require, require_multiplier, unknown};
-use crate::Backend;
+use super::{Optimizer, is_finite_in_f32, require, taken, unknown};
 use crate::device::{Guard, Real};
 use crate::ops::sgd::{Item, SgdStep};
 use crate::tape::{Grads, Param, unique};
-use crate::{Error, Result};
+use crate::{Backend, Result};
 
 const NAME: &str = "sgd";
 const VELOCITY: &str = "velocity";
@@ -71,11 +70,7 @@ impl<B: Backend> Optimizer<B> for Sgd<B> {
         for (name, param) in &mut params {
             let velocity = velocities.remove(&param.id());
             let Some(grad) = grads.of_param(param) else { continue };
-            let (rate_multiplier, decay_multiplier) = (param.rate_multiplier, param.decay_multiplier);
-            require_multiplier(NAME, name, "rate", rate_multiplier)?;
-            require_multiplier(NAME, name, "decay", decay_multiplier)?;
-            let in_use = || Error::ParameterInUse { op: NAME, name: name.clone() };
-            let param = param.data_mut().ok_or_else(in_use)?;
+            let (param, [rate_multiplier, decay_multiplier]) = taken(NAME, name, param)?;
             items.push(Item { param, grad, velocity, rate_multiplier, decay_multiplier });
         }
         let step = SgdStep {

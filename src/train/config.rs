@@ -21,9 +21,6 @@ use crate::{Error, Result};
 /// The most epochs. A larger number is a typing error.
 const MAX_EPOCHS: u32 = 1 << 24;
 
-/// The largest batch size: about twice as many images as Fashion-MNIST has. A larger number is a typing error.
-const MAX_BATCH: usize = 1 << 17;
-
 /// The settings of a run: everything that its results depend on. As TOML, they are the run folder's `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +137,9 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
+    /// The largest batch size: about twice as many images as Fashion-MNIST has. A larger number is a typing error.
+    pub const MAX_BATCH: usize = 1 << 17;
+
     /// The settings that the text of a run folder's `config.toml` has. They are not checked by [`validate`](Self::validate).
     /// Errors call the text `name`.
     ///
@@ -173,8 +173,9 @@ impl TrainConfig {
             return Err(Error::config("epochs", problem));
         }
         at_least_one("batch-size", Some(self.batch_size))?;
-        if self.batch_size > MAX_BATCH {
-            let problem = format!("{} is more than {MAX_BATCH}, the most that is supported", self.batch_size);
+        if self.batch_size > Self::MAX_BATCH {
+            let (batch, most) = (self.batch_size, Self::MAX_BATCH);
+            let problem = format!("{batch} is more than {most}, the most that is supported");
             return Err(Error::config("batch-size", problem));
         }
         shards::Order::require(self.shards)?;
@@ -315,8 +316,9 @@ impl TrainConfig {
     /// A loader of test images: all that are given, in their order and as they are.
     ///
     /// # Errors
-    /// As [`Loader::new`] and [`Loader::with_normalization`].
+    /// [`Error::Config`] for a number of shards out of its range; as [`Loader::new`] and [`Loader::with_normalization`].
     pub fn test_loader(&self, images: Arc<Dataset>) -> Result<Loader> {
+        shards::Order::require(self.shards)?;
         // No more at once than a shard has, which is what the device has room for.
         let config = TrainConfig { batch_size: self.batch_size.div_ceil(self.shards), ..self.clone() };
         config.loader(images, Order::Sequential)
@@ -367,4 +369,17 @@ fn beta2() -> f64 {
 
 fn eps() -> f64 {
     EPS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_images_of_no_shard_are_refused() {
+        let images = Arc::new(Dataset::new(vec![0; 4], vec![0], 2, 2, 1).unwrap());
+        let config = TrainConfig { shards: 0, ..Preset::Small.config() };
+        let error = config.test_loader(images).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("shards: 0 must be between 1 and "), "{error}");
+    }
 }

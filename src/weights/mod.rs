@@ -302,13 +302,18 @@ pub(crate) fn is_part_of(name: &str, file: &str) -> bool {
 /// and folder are flushed to the disk, so that neither the contents nor the rename is lost in a power cut.
 ///
 /// # Errors
-/// [`Error::Io`] that names `path`, which is then as it was before.
+/// [`Error::Io`] that names `path`, which is then as it was before; [`Error::Output`] where a pipe or a device is, which a
+/// rename would replace.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole_by(path.file_name().unwrap_or_default(), path, bytes)
 }
 
 /// As [`write_whole`], by a temporary file that is named as if the file named `stem` were written.
 pub(crate) fn write_whole_by(stem: &OsStr, path: &Path, bytes: &[u8]) -> Result<()> {
+    if is_special(path) {
+        let problem = "is a pipe or a device, which a file would replace; name a file".into();
+        return Err(Error::Output { path: path.into(), problem });
+    }
     // Threads that write the same file do not write the same part of it.
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let mut name = stem.to_owned();
@@ -323,6 +328,13 @@ pub(crate) fn write_whole_by(stem: &OsStr, path: &Path, bytes: &[u8]) -> Result<
     // Removes the temporary file if possible. The first error is the one to report.
     let written = written.inspect_err(|_| drop(fs::remove_file(&part)));
     written.and_then(|()| sync_folder(path)).map_err(Error::io("write", path))
+}
+
+/// Whether a pipe or a device is at `path`, or behind a link there. `/dev/stdout` is one whatever it leads to: it is a link
+/// into `/proc`. A folder is not: no rename replaces it by a file.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+        || fs::read_link(path).is_ok_and(|target| target.starts_with("/proc"))
 }
 
 /// Flushes the folder of `path`, which holds the names of its files. Only Unix opens folders as files.
@@ -363,4 +375,28 @@ fn reorder<A: Copy, B: Copy + Default>(
         out[to] = convert(values[from]);
     }
     out
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_by_one() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        symlink(at("pipe"), at("link")).unwrap();
+        symlink("/proc/self/fd/1", at("stdout")).unwrap();
+        for name in ["pipe", "link", "stdout"] {
+            let error = write_whole(&at(name), b"page").unwrap_err().to_string();
+            let says = format!("{name}: is a pipe or a device, which a file would replace; name a file");
+            assert!(error.ends_with(&says), "{error}");
+        }
+        assert!(fs::metadata(at("link")).unwrap().file_type().is_fifo());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3, "a part is left");
+    }
 }

@@ -108,9 +108,28 @@ fn an_exercise_that_is_interrupted_ends_with_what_there_is() {
 }
 
 #[test]
+fn an_exercise_without_a_place_for_its_findings_ends_before_its_work() {
+    let Some(place) = Place::new() else { return };
+    fs::write(place.path("runs"), "a file").unwrap();
+    let said = place.mlpconv(&format!("exercise convergence {TINY} --seeds 1")).bad(&["cannot create runs"]);
+    assert!(!said.stdout.contains("plan     "), "{}", said.stdout);
+}
+
+#[test]
+#[cfg(unix)]
+fn findings_that_cannot_be_written_are_told() {
+    let Some(place) = Place::new() else { return };
+    let said = place.mlpconv_within(0, &format!("exercise convergence {TINY} --seeds 1 --out run"));
+    let said = said.bad(&["cannot write run/report.html"]);
+    said.line("network ");
+    assert!(!said.stdout.contains("report   "), "{}", said.stdout);
+}
+
+#[test]
 fn bad_options_of_an_exercise_are_refused() {
     let Some(place) = Place::new() else { return };
     place.mlpconv("exercise one-by-one --device cpu --images 0").bad(&["images", "at least 1"]);
+    assert!(!place.path("runs").exists(), "nothing has begun");
     place.mlpconv("exercise tune --device cpu --images 1 --out one").bad(&["images", "held out"]);
     fs::create_dir(place.path("full")).unwrap();
     fs::write(place.path("full/report.html"), "").unwrap();

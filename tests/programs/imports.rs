@@ -79,6 +79,18 @@ fn imported_weights_are_evaluated_reported_and_trained_on() {
     assert!(!config_of(&place, "on").contains_key("imported"));
 }
 
+#[cfg(unix)]
+#[test]
+fn an_import_that_fails_leaves_no_half_of_a_run() {
+    let Some(place) = Place::new() else { return };
+    foreign(&place);
+    let import = "import foreign.pt --preset small --out imported";
+    // The settings are no larger than that, and the weights are.
+    place.mlpconv_within(8, import).bad(&["cannot write imported/weights.safetensors"]);
+    assert_eq!(names(&place.path("imported")), [".lock"]);
+    place.mlpconv(import).good();
+}
+
 #[cfg(feature = "images")]
 #[test]
 fn imported_weights_predict_as_those_that_they_are() {
@@ -155,7 +167,8 @@ fn a_run_begins_with_given_weights_and_needs_them_no_more() {
         assert_eq!(Run::open(place.path(out)).unwrap().metrics().unwrap().len(), 1);
     }
     // The same run by its settings, and a run that was killed before it saved anything.
-    place.train(&format!("{SHORT} --init trained --seed 5 --out moving")).good();
+    let said = place.train(&format!("{SHORT} --init trained --seed 5 --lsuv --out moving")).good();
+    assert!(said.stderr.contains("warning: --lsuv scales nothing, because the weights of --init"), "{}", said.stderr);
     place.train("--config moving/config.toml --out again").good();
     assert!(place.weights("moving") == place.weights("again"));
     assert_ne!(tensors(&place.path("moving/weights.safetensors")), trained);

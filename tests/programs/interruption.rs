@@ -1,6 +1,9 @@
 //! Ctrl-C, and runs that go on after it.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 
 use super::*;
 
@@ -84,6 +87,18 @@ fn a_run_goes_on_as_if_it_had_not_been_interrupted() {
 
 /// 256 steps of a line each, a second or more.
 const LONG: &str = "--preset small --epochs 2 --train-limit 512 --test-limit 8 --batch-size 4 --log-every 1 --out run";
+
+/// The path of a program need not be text, as the line is.
+#[test]
+fn a_program_of_any_path_says_how_to_go_on() {
+    let Some(place) = Place::new() else { return };
+    let mut command = place.command(TRAIN, LONG);
+    command.arg0(OsStr::from_bytes(b"mlpconv\xff")).env_remove("CARGO");
+    let said = interrupt(command, "kill -INT $1", "epoch 1/2, step 2/");
+    assert_eq!(said.code, Some(130), "{}{}", said.stdout, said.stderr);
+    let on = said.line("go on with: ");
+    assert!(on.contains("mlpconv\u{fffd}") && on.ends_with(" train --resume run --log-every 1"), "{on}");
+}
 
 /// `timeout` sends a signal to the process and again to its group.
 #[test]

@@ -64,6 +64,19 @@ fn a_folder_of_images_is_described_and_trained_on() {
     assert_eq!(place.mlpconv("evaluate run --data moved").good().stdout, evaluated);
 }
 
+#[cfg(all(unix, feature = "images"))]
+#[test]
+fn names_of_classes_cannot_command_a_terminal() {
+    let place = place();
+    colours(&place.path("colours"), [8, 8], 2, 1);
+    for half in ["train", "test"] {
+        let class = |name: &str| place.path(&format!("colours/{half}/{name}"));
+        fs::rename(class("red"), class("\x1b[2Jred")).unwrap();
+    }
+    let said = place.mlpconv("data --data colours").good();
+    assert!(said.stdout.contains("\u{fffd}[2Jred") && !said.stdout.contains('\x1b'), "{:?}", said.stdout);
+}
+
 #[cfg(feature = "images")]
 #[test]
 fn a_file_that_is_no_image_ends_a_run_before_it_begins() {

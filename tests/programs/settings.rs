@@ -83,16 +83,16 @@ fn relative_paths_begin_at_the_file() {
 #[test]
 fn a_dry_run_writes_nothing_and_its_settings_are_the_runs() {
     let Some(place) = Place::new() else { return };
-    let said = place.train(&format!("{SHORT} --epochs 2 --dry-run")).good();
+    let said = place.train(&format!("{SHORT} --shards 2 --epochs 2 --dry-run")).good();
     assert_eq!(names(place.folder.path()), [""; 0]);
     for start in ["# network ", "# plan ", "# memory ", "# time "] {
         said.line(start);
     }
-    assert!(said.line("# steps ").ends_with(" 8 of 8 images: 2 epochs of 4"), "{}", said.stdout);
+    assert!(said.line("# steps ").ends_with(" 8 of 8 images in 2 shards: 2 epochs of 4"), "{}", said.stdout);
     assert!(said.stdout.contains("steps were timed, on the data set's images"), "{}", said.stdout);
     fs::write(place.path("my.toml"), &said.stdout).unwrap();
     place.train("--config my.toml --out one").good();
-    place.train(&format!("{SHORT} --epochs 2 --out two")).good();
+    place.train(&format!("{SHORT} --shards 2 --epochs 2 --out two")).good();
     assert!(config_of(&place, "one") == config_of(&place, "two"));
     assert!(place.weights("one") == place.weights("two"));
     place.train("--epochs 0 --dry-run").bad(&["epochs", "at least 1"]);
@@ -116,9 +116,19 @@ fn a_network_that_learns_knows_a_batch_by_heart() {
     assert!(said.stdout.contains("the network can learn: it knows the batch by heart after "), "{}", said.stdout);
     assert_eq!(names(place.folder.path()), [""; 0]);
     // At such a rate it learns nothing.
-    let said = place.train(&format!("{SHORT} --lr 1e-9 --overfit-batch 3"));
+    let said = place.train(&format!("{SHORT} --shards 2 --lr 1e-9 --overfit-batch 3"));
     assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    assert!(said.line("batch ").contains("8 images in 2 shards, the same"), "{}", said.stdout);
     assert!(said.line("the network did not learn the batch in 3 steps").contains("--lr"), "{}", said.stdout);
+}
+
+#[test]
+fn options_that_a_check_of_one_batch_ignores_are_refused() {
+    let Some(place) = Place::new() else { return };
+    for option in ["--out run", "--progress json", "--time-limit 1s", "--save-every 5m", "--tensorboard"] {
+        let said = place.train(&format!("{SHORT} --overfit-batch {option}")).bad(&["--overfit-batch"]);
+        assert_eq!(said.code, Some(2), "{option}");
+    }
 }
 
 #[test]

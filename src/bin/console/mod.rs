@@ -328,6 +328,23 @@ pub fn summarize<B: Backend>(
     })
 }
 
+/// The metrics of an epoch with so much training and test accuracy, for tests.
+#[cfg(test)]
+fn epoch_metrics(epoch: u32, accuracy: f64) -> mlpconv::train::EpochMetrics {
+    mlpconv::train::EpochMetrics {
+        epoch,
+        loss: 2.0 - accuracy,
+        train_accuracy: accuracy,
+        test_loss: 1.0,
+        test_accuracy: accuracy,
+        examples_per_second: 1.0,
+        train_seconds: 1.0,
+        test_seconds: 1.0,
+        rate: 0.1,
+        skipped: 0,
+    }
+}
+
 /// A number with separators: `1992166` as `1,992,166`.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();

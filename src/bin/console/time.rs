@@ -58,6 +58,9 @@ struct Measured {
     loss: f64,
 }
 
+/// The most steps of a round, and the most rounds. The bytes of as many of the largest batches can still be counted.
+const MOST: usize = 1 << 30;
+
 /// A learning rate at which random images and labels do not make the network diverge.
 const RATE: f64 = 0.01;
 
@@ -92,6 +95,10 @@ pub fn time<B: Backend<Scalar = f32>>(timing: &Timing, device: &Choice, backend:
     for (what, count) in [("steps", steps), ("rounds", rounds)] {
         if count == 0 {
             return Err(Error::Config { what: what.into(), problem: "must be at least 1".into() });
+        }
+        if count > MOST {
+            let problem = format!("{count} are more than {MOST}, the most that are supported");
+            return Err(Error::Config { what: what.into(), problem });
         }
     }
     let config = TrainConfig { batch_size: batch, precision: device.precision, ..preset.config() };
@@ -163,7 +170,7 @@ fn from_host<B: Backend<Scalar = f32>>(
     let labels: Vec<u8> = (0..config.batch_size).map(|i| (noise(i) % classes) as u8).collect();
     let each = |run: &mut dyn FnMut() -> Result<()>| -> Result<Seconds> {
         run()?;
-        let mut seconds = Vec::with_capacity(steps);
+        let mut seconds = Vec::new();
         for _ in 0..steps {
             let began = Instant::now();
             run()?;

@@ -1,8 +1,9 @@
 //! Run folders of weights that were trained elsewhere: settings and weights, and nothing to go on with.
 
+use std::fs;
 use std::path::PathBuf;
 
-use super::Run;
+use super::{CONFIG, Run, WEIGHTS};
 use crate::nn::Module;
 use crate::train::TrainConfig;
 use crate::weights::Tensors;
@@ -13,7 +14,8 @@ impl Run {
     /// `weights.safetensors`, so all that reads a run's weights can use it. It cannot be resumed.
     ///
     /// # Errors
-    /// As [`Run::create`], [`Tensors::of`] and [`Tensors::save`]; [`Error::Config`] without such a file.
+    /// As [`Run::create`], [`Tensors::of`] and [`Tensors::save`], after which no half of a run is left; [`Error::Config`] without
+    /// such a file.
     pub fn import<B: Backend>(
         folder: impl Into<PathBuf>,
         config: TrainConfig,
@@ -25,7 +27,13 @@ impl Run {
         }
         let tensors = Tensors::of(backend, net)?;
         let run = Run::create(folder, config)?;
-        tensors.save(&run.weights())?;
+        // The folder is empty for another try; of the lock its file stays, as ever.
+        tensors.save(&run.weights()).inspect_err(|_| {
+            for file in [CONFIG, WEIGHTS] {
+                // The first error is the one to report.
+                drop(fs::remove_file(run.folder.join(file)));
+            }
+        })?;
         Ok(run)
     }
 

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mlpconv::Result;
 use mlpconv::data::{DataFile, DataName, Dataset, Progress, Published, Splits};
 
+use super::screen::printable;
 use super::{grouped, note, output, say};
 pub use show::{ShowArgs, show};
 
@@ -138,6 +139,7 @@ fn summarize(data: &Splits) {
         3 => "RGB".into(),
         channels => format!("{channels} channels"),
     };
-    let (height, width, classes) = (data.train.height(), data.train.width(), data.train.class_names());
+    let (height, width) = (data.train.height(), data.train.width());
+    let classes: Vec<String> = data.train.class_names().iter().map(|name| printable(name)).collect();
     say(format_args!("{height}x{width}, {channels}; {} classes: {}", classes.len(), classes.join(", ")));
 }

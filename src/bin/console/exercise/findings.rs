@@ -80,7 +80,7 @@ impl Findings {
     /// Writes report and files to `folder`, and prints table and sentences. `missing` has what an interruption left out.
     ///
     /// # Errors
-    /// [`Error::Io`](mlpconv::Error::Io) for a file that cannot be written.
+    /// [`Error::Io`](mlpconv::Error::Io) for a file that cannot be written. Table and sentences are printed all the same.
     pub(super) fn conclude(
         mut self,
         name: &str,
@@ -93,17 +93,20 @@ impl Findings {
         self.setting("program", format!("mlpconv {}", env!("CARGO_PKG_VERSION")));
         // What is told is saved: output may block, or fail.
         let report = folder.join("report.html");
-        self.page(name, question, missing).write(&report)?;
-        write_whole(&folder.join("results.csv"), self.results.csv().as_bytes())?;
-        for (name, contents) in &self.files {
-            write_whole(&folder.join(name), contents.as_bytes())?;
-        }
+        let saved = self.page(name, question, missing).write(&report).and_then(|()| self.save(folder));
         say(format_args!("\n{}\n\n{}", self.table.text(), self.sentences.join("\n")));
         if !missing.is_empty() {
             note(format_args!("interrupted; missing: {}", Self::listed(missing)));
         }
+        saved?;
         say(format_args!("report   {}", report.display()));
         Ok(())
+    }
+
+    /// Writes the files beside the report.
+    fn save(&self, folder: &Path) -> Result<()> {
+        write_whole(&folder.join("results.csv"), self.results.csv().as_bytes())?;
+        self.files.iter().try_for_each(|(name, contents)| write_whole(&folder.join(name), contents.as_bytes()))
     }
 
     /// What is missing, by name up to a few.

@@ -148,7 +148,7 @@ impl Question for Heads {
         let passes = (RUNS + 1) as f64;
         let seconds = run.iter().map(|head| passes * head.params as f64 / A_SECOND).sum();
         let plan = format!("{} heads, each by itself, in batches of {batch}", run.len());
-        lab.begin_measuring(&plan, run.len(), seconds, "by their parameters");
+        lab.begin_measuring(&plan, run.len(), seconds, "by their parameters")?;
         for counted in &mut run {
             let name = counted.head.name();
             if stops() {

@@ -11,7 +11,7 @@ use mlpconv::train::{Event, Feed, Health, Preset, Resident, TrainConfig};
 use mlpconv::{Backend, Error, Precision, Result, Shape};
 
 use super::super::device::Choice;
-use super::super::{data, grouped, output, say, signals};
+use super::super::{data, folder, grouped, output, say, signals};
 use super::Budget;
 use super::progress::{Progress, time};
 use super::trained::{End, Trained};
@@ -101,16 +101,41 @@ pub struct Lab<B: Backend> {
     /// Whether images lie on the device.
     resident: bool,
     data_dir: Option<PathBuf>,
+    /// The exercise's name on the command line.
+    exercise: &'static str,
+    /// The folder of the findings, if it is there.
+    folder: Option<PathBuf>,
     progress: Progress,
     /// What an interruption left out.
     pub missing: Vec<String>,
 }
 
 impl<B: Backend<Scalar = f32>> Lab<B> {
-    pub fn new(backend: B, device: &Choice, data_dir: Option<PathBuf>) -> Self {
+    /// A lab for an exercise. `folder` is that of the findings, if one is named.
+    pub fn new(
+        backend: B,
+        device: &Choice,
+        data_dir: Option<PathBuf>,
+        exercise: &'static str,
+        folder: Option<PathBuf>,
+    ) -> Self {
         let Choice { name, precision, resident, .. } = device;
         let (device, precision, resident) = (name.clone(), *precision, *resident);
-        Lab { backend, device, precision, resident, data_dir, progress: Progress::new(), missing: Vec::new() }
+        let (progress, missing) = (Progress::new(), Vec::new());
+        Lab { backend, device, precision, resident, data_dir, exercise, folder, progress, missing }
+    }
+
+    /// The folder of the findings: the one that is named, else a new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be made.
+    pub fn folder(&mut self) -> Result<PathBuf> {
+        let folder = match self.folder.take() {
+            Some(folder) => folder,
+            None => folder::timed(&format!("exercise-{}", self.exercise))?,
+        };
+        self.folder = Some(folder.clone());
+        Ok(folder)
     }
 
     /// Fashion-MNIST, as much of it as the budget says: `by_default` training images unless it says how many.
@@ -150,7 +175,7 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
             estimate += self.estimate(net(index, 0)?, config, images)? * seeds as usize;
         }
         let (count, epochs, names) = (seeds * networks.len() as u64, config.epochs, networks.join(", "));
-        self.begin(&format!("{count} trainings of {epochs} epochs: {names}; each with {}", seeds_of(seeds)), estimate);
+        self.begin(&format!("{count} trainings of {epochs} epochs: {names}; each with {}", seeds_of(seeds)), estimate)?;
         let mut trainings = Vec::new();
         // Seed by seed, so that an interruption leaves as many of each network.
         for seed in 0..seeds {
@@ -198,22 +223,34 @@ impl<B: Backend<Scalar = f32>> Lab<B> {
         Ok(Pace { train, test })
     }
 
-    /// Says what will be done, in one line, and how long it will take; the bar begins.
-    pub fn begin(&mut self, plan: &str, estimate: Estimate) {
+    /// Says what will be done, in one line, and how long it will take; the bar begins. From here on the first signal ends the
+    /// work with what there is.
+    ///
+    /// # Errors
+    /// As [`Lab::folder`] and [`signals::listen`].
+    pub fn begin(&mut self, plan: &str, estimate: Estimate) -> Result<()> {
         let images = grouped(estimate.images as usize);
-        self.announce(plan, estimate, &format!("by some steps of each network ({images} images)"));
+        self.announce(plan, estimate, &format!("by some steps of each network ({images} images)"))
     }
 
     /// [`Lab::begin`] of so many measurements, `basis` of whose time is for readers. [`Lab::measured`] tells of each.
-    pub fn begin_measuring(&mut self, plan: &str, count: usize, seconds: f64, basis: &str) {
-        self.announce(plan, Estimate { seconds, images: count as u64 }, basis);
+    ///
+    /// # Errors
+    /// As [`Lab::begin`].
+    pub fn begin_measuring(&mut self, plan: &str, count: usize, seconds: f64, basis: &str) -> Result<()> {
+        self.announce(plan, Estimate { seconds, images: count as u64 }, basis)
     }
 
-    fn announce(&mut self, plan: &str, Estimate { seconds, images }: Estimate, basis: &str) {
+    fn announce(&mut self, plan: &str, Estimate { seconds, images }: Estimate, basis: &str) -> Result<()> {
+        // Without a place for the findings the work would be lost.
+        self.folder()?;
+        // A data set may have been fetched until now, which a signal ends at once.
+        signals::listen()?;
         say(format_args!("plan     {plan}"));
         say(format_args!("time     about {}, {basis}", time(seconds)));
         say("         Ctrl-C ends it with what there is by then");
         self.progress.begin(images);
+        Ok(())
     }
 
     /// The settings of a preset on this device, for so many epochs.

@@ -190,17 +190,15 @@ fn ask<Q: Question>(asked: &Q) -> Result<ExitCode> {
     let options = asked.options();
     let device = choose(&options.device, None)?;
     let named = options.out.clone().map(folder::empty).transpose()?;
-    signals::listen()?;
     let question = question(Q::NAME);
     say(format_args!("exercise {}: {question}", Q::NAME));
     on_device!(&device.backend, backend => {
         say(format_args!("device   {} ({})", backend.name(), device.why));
-        let mut lab = Lab::new(backend.clone(), &device, options.data_dir.clone());
+        let mut lab = Lab::new(backend.clone(), &device, options.data_dir.clone(), Q::NAME, named);
         let mut findings = asked.answer(&mut lab)?;
         lab.close();
         findings.setting("device", backend.name());
-        let folder = named.map_or_else(|| folder::timed(&format!("exercise-{}", Q::NAME)), Ok)?;
-        findings.conclude(Q::NAME, &question, &folder, &lab.missing, began.elapsed())?;
+        findings.conclude(Q::NAME, &question, &lab.folder()?, &lab.missing, began.elapsed())?;
     });
     Ok(match (signals::received(), output::failure()) {
         (Some(signal), _) => ExitCode::from(signals::code(signal) as u8),

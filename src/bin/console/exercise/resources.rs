@@ -56,7 +56,7 @@ impl Question for Resources {
         let plan = format!("{count} layers of preset {preset}, each by itself, in batches of {}", self.batch_size);
         // One run more to warm up, and about as long to make the layers.
         let seconds = whole_seconds * (RUNS + 2) as f64;
-        lab.begin_measuring(&plan, count, seconds, "by the whole network, which has been measured");
+        lab.begin_measuring(&plan, count, seconds, "by the whole network, which has been measured")?;
         let mut parts = Vec::new();
         for (trial, layer) in trials.iter().zip(&whole.summary.layers) {
             let name = format!("{} {}", layer.path, layer.name);

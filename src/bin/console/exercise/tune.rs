@@ -83,7 +83,7 @@ impl Question for Tune {
             own.epochs,
             grouped(held_out)
         );
-        lab.begin(&plan, estimate);
+        lab.begin(&plan, estimate)?;
 
         let mut candidates: Vec<TrainConfig> = vec![own.clone()];
         candidates.extend((1..self.configurations).map(|index| drawn(&own, self.seed, index)));
@@ -103,9 +103,8 @@ impl Question for Tune {
             rounds.push(Round { images: images.train.len(), tried });
         }
         rounds.retain(|round| !round.tried.is_empty());
-        // The best of the last round that has one. `train` is to take as many images as the last training has.
-        let best = rounds.last().map_or(&own, |round| &round.tried[0].0).clone();
-        let best = TrainConfig { train_limit: self.budget.images, test_limit: self.budget.test_images, ..best };
+        // The best of the last round that has one.
+        let best = limited(rounds.last().map_or(&own, |round| &round.tried[0].0), &self.budget, &all);
         let tested = lab.train("the best", net(&best)?, &best, &all)?.accuracy();
 
         let mut table =
@@ -164,6 +163,14 @@ impl Question for Tune {
             files: vec![("best.toml", best_toml(&best)?)],
         })
     }
+}
+
+/// The configuration with the limits by which `train` takes as many images as the last training has.
+fn limited(best: &TrainConfig, budget: &Budget, all: &Images) -> TrainConfig {
+    // TOML holds no larger number than `i64::MAX`, and no data set has as many images.
+    let train_limit = budget.images.map(|_| all.train.len());
+    let test_limit = budget.test_images.map(|_| all.test.len());
+    TrainConfig { train_limit, test_limit, ..best.clone() }
 }
 
 /// Rows of the table for each round.
@@ -300,6 +307,7 @@ fn sentences(own: &TrainConfig, rounds: &[Round], tested: Option<f64>, all: &Ima
 
 #[cfg(test)]
 mod tests {
+    use mlpconv::data::Dataset;
     use mlpconv::train::Preset;
 
     use super::*;
@@ -326,6 +334,19 @@ mod tests {
         assert!(!settings.contains_key("device"));
         settings.insert("device".into(), "cpu".into());
         assert_eq!(settings.try_into::<TrainConfig>().unwrap(), config);
+    }
+
+    #[test]
+    fn limits_are_within_the_images_that_there_are() {
+        let images = |count| Arc::new(Dataset::new(vec![0; count], vec![0; count], 1, 1, 1).unwrap());
+        let all = Images { train: images(5), test: images(2) };
+        let own = Preset::Small.config();
+        let budget = Budget { images: Some(usize::MAX), test_images: Some(usize::MAX), epochs: None };
+        let best = limited(&own, &budget, &all);
+        assert_eq!((best.train_limit, best.test_limit), (Some(5), Some(2)));
+        best_toml(&best).unwrap();
+        let budget = Budget { images: None, test_images: None, epochs: None };
+        assert_eq!(limited(&own, &budget, &all), own);
     }
 
     #[test]

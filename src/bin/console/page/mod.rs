@@ -90,7 +90,7 @@ impl Page {
     /// Writes the page to a file, whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`](mlpconv::Error::Io) if the file cannot be written.
+    /// As [`write_whole`].
     pub fn write(&self, path: &Path) -> Result<()> {
         write_whole(path, self.html().as_bytes())
     }

@@ -40,7 +40,7 @@ impl Measured {
 /// The median time of some work, in microseconds, after a few times that do not count.
 fn median(rounds: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     const WARM: usize = 3;
-    let mut times = Vec::with_capacity(rounds);
+    let mut times = Vec::new();
     for round in 0..WARM + rounds {
         let began = Instant::now();
         work()?;
@@ -61,7 +61,7 @@ pub fn measure(node: usize, rounds: usize, json: bool) -> Result<()> {
         let problem = "needs ranks: mlpconv launch -n 2 -- scaling --measure";
         return Err(Error::Config { what: "measure".into(), problem: problem.into() });
     };
-    let measured = Measured::of(&group, node, rounds.max(1));
+    let measured = Measured::of(&group, node, rounds);
     if let (Ok(Measured { vote, latency, bandwidth }), 0) = (&measured, group.rank()) {
         let (ranks, rate) = (group.ranks(), bandwidth / 1e3);
         // Rank 0 takes the parts at once, and sends the answers one after the other.

@@ -10,7 +10,7 @@ mod step;
 mod trees;
 
 use mlpconv::ops::shards::BUCKET;
-use mlpconv::train::Preset;
+use mlpconv::train::{Preset, TrainConfig};
 use mlpconv::{Error, Precision, Result};
 
 use super::exercise::findings::Table;
@@ -24,6 +24,9 @@ use step::{Cluster, Times, Work};
 
 /// The most ranks: as many as shards.
 const MOST: usize = 1 << 12;
+
+/// The most steps to simulate or to measure. A larger number is a typing error.
+const MOST_STEPS: usize = 1 << 20;
 
 /// What joins the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -117,6 +120,16 @@ fn refused(what: &str, problem: impl Into<String>) -> Error {
 /// [`Error::Config`] for an option out of its range; [`Error::Ranks`] if a rank is lost.
 pub fn scaling(args: &ScalingArgs) -> Result<()> {
     let node = Node::of(args.preset)?;
+    for (what, count, most) in [
+        ("batch-size", args.batch_size, TrainConfig::MAX_BATCH),
+        ("total", args.total, TrainConfig::MAX_BATCH),
+        ("steps", args.steps, MOST_STEPS),
+        ("step-shards", args.step_shards, MOST),
+    ] {
+        if !(1..=most).contains(&count) {
+            return Err(refused(what, format!("{count} must be at least 1, and at most {most}")));
+        }
+    }
     if args.measure {
         return measure::measure(node.bytes(), args.steps, args.json);
     }
@@ -130,16 +143,6 @@ pub fn scaling(args: &ScalingArgs) -> Result<()> {
     }
     if let Some(shards) = args.shards.filter(|shards| !(ranks.iter().max()..=Some(&MOST)).contains(&Some(shards))) {
         return Err(refused("shards", format!("{shards} must be between the number of ranks and {MOST}")));
-    }
-    for (what, count) in [
-        ("batch-size", args.batch_size),
-        ("total", args.total),
-        ("steps", args.steps),
-        ("step-shards", args.step_shards),
-    ] {
-        if count == 0 {
-            return Err(refused(what, "must be at least 1"));
-        }
     }
     let numbers = [("latency-us", args.latency_us), ("call-us", args.call_us), ("spread", args.spread)];
     if let Some((what, _)) = numbers.iter().find(|(_, number)| !number.is_finite() || *number < 0.0) {

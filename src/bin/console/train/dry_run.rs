@@ -11,6 +11,7 @@ use mlpconv::train::{Event, FitOptions, Position, TrainConfig, Trainer};
 use mlpconv::{Backend, Result};
 
 use super::images::Images;
+use super::in_shards;
 use super::init::begin_with;
 use super::prepared::Prepared;
 use crate::console::data::limited;
@@ -36,7 +37,9 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     prepared.lines(config, device, backend, why_preset).iter().for_each(|line| comment(line));
     let Prepared { data, mut net, summary, steps: memory } = prepared;
     let planned = layers(&net);
-    let plan = Plan::new(&planned, summary.input.with_batch(config.batch_size), &|fusion| backend.fuses(fusion))?;
+    // Ops run on a shard at a time.
+    let shard = config.batch_size.div_ceil(config.shards);
+    let plan = Plan::new(&planned, summary.input.with_batch(shard), &|fusion| backend.fuses(fusion))?;
     comment(&format!("plan     {} ops for {} layers", plan.steps().len(), planned.len()));
     drop(planned);
 
@@ -66,7 +69,8 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     if here {
         let (epochs, all) = (config.epochs, grouped(config.epochs as usize * steps));
         let (batch, steps) = (config.batch_size, grouped(steps));
-        comment(&format!("steps    {all} of {batch} images: {epochs} epochs of {steps}"));
+        let parts = in_shards(config.shards);
+        comment(&format!("steps    {all} of {batch} images{parts}: {epochs} epochs of {steps}"));
     }
     let free = match backend.free_memory()? {
         Some(free) => format!("of the {} that are free", bytes(free)),
@@ -74,7 +78,8 @@ pub fn dry_run<B: Backend<Scalar = f32>>(
     };
     comment(&format!("memory   {} {free}", bytes(memory.needed())));
 
-    let trainer = config.trainer(backend, net)?;
+    let mut trainer = config.trainer(backend, net)?;
+    trainer.divide(&config.division(), None)?;
     let images = Images::of_run([train, test], device, backend, &memory)?;
     let timed = Timed::new(trainer, config, &images, steps.min(STEPS), if device.resident { 3 } else { 1 });
     let Timed { steps: counted, step, test_image } = timed.map_err(|error| memory.explain(backend, error))?;

@@ -10,7 +10,8 @@ pub fn resumption(args: &TrainArgs, folder: &Path) -> String {
     let mut words = match std::env::var_os("CARGO") {
         Some(_) => ["cargo", "run", "--release", "--bin", "train", "--"].map(str::to_owned).to_vec(),
         None => {
-            let mut words = std::env::args();
+            // The command is text: what is not UTF-8 has U+FFFD in its place.
+            let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
             let program = words.next().unwrap_or_else(|| "mlpconv".into());
             // `mlpconv` is followed by its command, `train` by options.
             let command = words.next().filter(|word| word == "train");

@@ -104,6 +104,11 @@ fn resume(folder: &Path, args: &TrainArgs) -> Result<Run> {
     Ok(run)
 }
 
+/// The parts of a batch in words, behind its images; nothing for a whole one.
+fn in_shards(shards: usize) -> String {
+    if shards == 1 { String::new() } else { format!(" in {shards} shards") }
+}
+
 fn train_on<B: Backend<Scalar = f32>>(
     args: TrainArgs,
     progress: Progress,
@@ -143,6 +148,9 @@ fn train_on<B: Backend<Scalar = f32>>(
         note(format_args!(
             "warning: nothing is erased, because --erasing-rest {rest} leaves none of the {epochs} epochs"
         ));
+    }
+    if config.lsuv && config.init.is_some() && !goes_on {
+        note("warning: --lsuv scales nothing, because the weights of --init have their scale");
     }
     if let Some(steps) = args.run.overfit_batch {
         return overfit(&args, &config, prepared, &backend, steps);

@@ -98,7 +98,8 @@ pub struct CourseArgs {
     /// Spread this share of each label over all classes
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub label_smoothing: Option<f64>,
-    /// Scale the initial weights so that each convolution's outputs for the first batch have variance 1 (LSUV)
+    /// Scale the initial weights so that each convolution's outputs for the first batch have variance 1 (LSUV); those of --init
+    /// keep their scale
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub lsuv: Option<bool>,
     /// Average the weights besides, over the last share of the run (tail:SHARE), exponentially (ema:DECAY), or not (none); the
@@ -202,7 +203,8 @@ pub struct RunArgs {
     /// Check that the network can learn at all: train it on one batch again and again, without dropout, weight decay and
     /// schedule, at the rate of --lr or else a fifth of the recipe's, until it knows the batch by heart, or for so many steps
     /// [default: 500]. Writes nothing; the exit code is 1 if it did not
-    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "500", conflicts_with = "out",
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "500",
+        conflicts_with_all = ["out", "progress", "time_limit", "save_every", "tensorboard"],
         value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit_batch: Option<u32>,
 }

@@ -9,6 +9,7 @@ use mlpconv::tape::Param;
 use mlpconv::train::TrainConfig;
 use mlpconv::{Backend, Result, Shape};
 
+use super::in_shards;
 use super::init::begin_with;
 use super::options::TrainArgs;
 use super::prepared::Prepared;
@@ -66,11 +67,13 @@ pub fn overfit<B: Backend<Scalar = f32>>(
     let rate = args.optimizer.lr.unwrap_or(config.learning_rate / SLOWER);
     let (images, most) = (grouped(batch.len()), grouped(steps as usize));
     say(format_args!(
-        "batch    {images} images, the same in each step, at rate {rate}, without dropout and weight decay; {most} steps at most"
+        "batch    {images} images{}, the same in each step, at rate {rate}, without dropout and weight decay; {most} steps at most",
+        in_shards(config.shards)
     ));
 
     let settings = TrainConfig { weight_decay: 0.0, label_smoothing: 0.0, average: Average::None, ..config.clone() };
     let mut trainer = settings.trainer(backend, WithoutDropout(net))?;
+    trainer.divide(&settings.division(), None)?;
     let every = args.process.log_every.unwrap_or(steps as usize / 20).max(1);
     let mut last = None;
     for step in 1..=steps {

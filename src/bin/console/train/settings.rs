@@ -1,6 +1,6 @@
 //! The settings of a new run: in layers, the preset's, then those of a file, then those of the options.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mlpconv::data::DataName;
 use mlpconv::train::TrainConfig;
@@ -59,10 +59,10 @@ fn of_options(args: &TrainArgs) -> Result<Table> {
     let mut settings = Table::new();
     let mut set = |entry: Option<(&str, toml::Value)>| settings.extend(entry.map(|(key, value)| (key.into(), value)));
     set(entry("preset", network.preset)?);
-    set(entry("init", network.init.as_deref().map(absolute).transpose()?)?);
+    set(path("init", network.init.as_deref())?);
     set(entry("reset_head", network.reset_head.then_some(true))?);
     set(entry("data", network.data.clone().map(DataName::absolute).transpose()?)?);
-    set(entry("data_dir", network.data_dir.as_deref().map(absolute).transpose()?)?);
+    set(path("data_dir", network.data_dir.as_deref())?);
     set(entry("resize", network.resize)?);
     set(entry("holdout", network.holdout)?);
     set(entry("normalize", network.normalize.clone())?);
@@ -106,6 +106,28 @@ fn entry(key: &str, option: Option<impl Serialize>) -> Result<Option<(&str, toml
     Ok(Some((key, toml::Value::try_from(value).map_err(too_large)?)))
 }
 
-fn absolute(folder: &Path) -> Result<PathBuf> {
-    std::path::absolute(folder).map_err(|source| Error::Io { action: "find", path: folder.into(), source })
+/// The setting of an option that is a path, if it is given: the absolute path.
+fn path<'a>(key: &'a str, option: Option<&Path>) -> Result<Option<(&'a str, toml::Value)>> {
+    let Some(path) = option else { return Ok(None) };
+    let not_found = |source| Error::Io { action: "find", path: path.into(), source };
+    let absolute = std::path::absolute(path).map_err(not_found)?;
+    let Some(text) = absolute.to_str() else {
+        let problem = format!("{} is not UTF-8, and config.toml holds no other path; rename it", absolute.display());
+        return Err(Error::Config { what: key.replace('_', "-"), problem });
+    };
+    Ok(Some((key, text.into())))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_utf_8_is_refused_as_such() {
+        let error = path("data_dir", Some(Path::new(OsStr::from_bytes(b"/images\xff")))).unwrap_err().to_string();
+        assert_eq!(error, "data-dir: /images\u{fffd} is not UTF-8, and config.toml holds no other path; rename it");
+    }
 }

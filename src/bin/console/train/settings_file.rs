@@ -40,6 +40,8 @@ fn keys() -> Vec<(&'static str, String)> {
         ("precision", "fp32, tf32 or bf16"),
         ("epochs", COUNT),
         ("batch_size", COUNT),
+        ("shards", "a whole number, from 1 to 4096"),
+        ("allreduce", "tree or nccl"),
         ("optimizer", "sgd or adamw"),
         ("learning_rate", "a positive number"),
         ("momentum", SHARE),
@@ -212,6 +214,8 @@ impl SettingsFile {
 
 #[cfg(test)]
 mod tests {
+    use mlpconv::ops::shards::AllReduce;
+
     use super::*;
 
     #[test]
@@ -219,6 +223,8 @@ mod tests {
         let (limit, folder) = (Some(1), Some("/data".into()));
         let all = TrainConfig {
             data_dir: folder,
+            shards: 2,
+            allreduce: AllReduce::Nccl,
             train_limit: limit,
             test_limit: limit,
             patience: Some(1),

@@ -96,22 +96,11 @@ mod tests {
     use mlpconv::train::Preset;
 
     use super::*;
+    use crate::console::epoch_metrics;
 
     /// Metrics of epochs with these test accuracies.
     fn epochs(accuracies: &[f64]) -> Vec<EpochMetrics> {
-        let metrics = |(at, accuracy): (usize, &f64)| EpochMetrics {
-            epoch: at as u32 + 1,
-            loss: 1.0,
-            train_accuracy: 0.5,
-            test_loss: 1.0,
-            test_accuracy: *accuracy,
-            examples_per_second: 1.0,
-            train_seconds: 1.0,
-            test_seconds: 1.0,
-            rate: 0.1,
-            skipped: 0,
-        };
-        accuracies.iter().enumerate().map(metrics).collect()
+        (1..).zip(accuracies).map(|(epoch, accuracy)| epoch_metrics(epoch, *accuracy)).collect()
     }
 
     #[test]

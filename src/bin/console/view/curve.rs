@@ -179,6 +179,7 @@ fn round_up(value: f64) -> f64 {
 mod tests {
     use super::super::look;
     use super::*;
+    use crate::console::epoch_metrics as epoch;
 
     const LOOKS: [Look; 3] = [
         Look { colour: true, braille: true },
@@ -188,21 +189,6 @@ mod tests {
 
     fn read(samples: usize, loss: f64, accuracy: f64) -> Reading {
         Reading { samples, loss, accuracy, ..Reading::default() }
-    }
-
-    fn epoch(epoch: u32, accuracy: f64) -> EpochMetrics {
-        EpochMetrics {
-            epoch,
-            loss: 2.0 - accuracy,
-            train_accuracy: accuracy,
-            test_loss: 1.0,
-            test_accuracy: accuracy,
-            examples_per_second: 1.0,
-            train_seconds: 1.0,
-            test_seconds: 1.0,
-            rate: 0.1,
-            skipped: 0,
-        }
     }
 
     #[test]
