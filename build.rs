@@ -15,8 +15,8 @@
 //! takes. When a kernel is loaded, the best architecture that the GPU runs and whose module NAME has the kernel is
 //! chosen (`src/device/cuda/kernels.rs`). So a file in such a folder holds only the kernels that differ. One that
 //! replaces a portable kernel has its name, grid, block, shared memory and arguments; a kernel that takes another
-//! launch has another name, and its launch in `src/ops/*/cuda.rs` asks `Cuda::device().capability`. Headers are found
-//! from `kernels/`: `#include "gemm/tile.cuh"`.
+//! launch has another name, and its launch in `src/ops/*/cuda.rs` asks `Cuda::limits`. Headers are found from `kernels/`: `#include
+//! "gemm/tile.cuh"`. An architecture that the nvcc does not know is left out: portable kernels run in its place.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -43,8 +43,8 @@ mod tiles;
 use architecture::Architecture;
 use lzma_rust2::{LzmaOptions, XzOptions, XzWriter};
 
-/// Values of `-DPRECISION`: fp32, tf32, bf16, as in `Precision::ALL`.
-const PRECISIONS: [u32; 3] = [0, 1, 2];
+/// Values of `-DPRECISION`, by the names that `Precision` gives them: those of `Precision::ALL`, in its order.
+const PRECISIONS: [(u32, &str); 3] = [(0, "Fp32"), (1, "Tf32"), (2, "Bf16")];
 
 const FLAGS: [&str; 3] = ["-ptx", "-std=c++17", "-O3"];
 
@@ -52,9 +52,9 @@ const FLAGS: [&str; 3] = ["-ptx", "-std=c++17", "-O3"];
 /// (RTX 40), Hopper.
 const MACHINES: [&str; 4] = ["80", "86", "89", "90"];
 
-/// nvcc marks PTX with the newest ISA that it knows, and a driver refuses one that it does not know. The portable kernels
-/// need no more than this, of CUDA 12.0, and are marked so: `tests/machine` has the ptxas of 12.0 compile them.
-const PORTABLE_ISA: (u32, u32) = (8, 0);
+/// nvcc marks PTX with the newest ISA that it knows, and a driver refuses one that it does not know. The kernels need no more
+/// than this, of CUDA 12.0, and are marked so: `tests/machine` has the ptxas of 12.0 compile them.
+const OLDEST_ISA: (u32, u32) = (8, 0);
 
 /// Machine code is made of the PTX.
 const CODE_FLAGS: [&str; 1] = ["-cubin"];
@@ -85,7 +85,7 @@ fn main() {
     match find_nvcc() {
         Some(nvcc) => {
             let compiler = Compiler::new(nvcc);
-            embed(&out, "None", &compile_all(&compiler, &out), compiler.release);
+            embed(&out, "None", &compile_all(&compiler, &out));
         }
         None => {
             let why = format!("nvcc was not found when this was built: {REMEDY}");
@@ -93,7 +93,7 @@ fn main() {
                 fail(&why);
             }
             println!("cargo::warning=the CUDA kernels are left out, only the CPU backend is built: {why}");
-            embed(&out, &format!("Some({why:?})"), &[], false);
+            embed(&out, &format!("Some({why:?})"), &[]);
         }
     }
 }
@@ -115,11 +115,13 @@ struct Unit {
     machines: Vec<Architecture>,
     /// What nvcc makes of it, for each precision.
     images: Vec<Images>,
+    /// How hard they are packed.
+    lzma: LzmaOptions,
 }
 
 /// A unit's files at one precision.
 struct Images {
-    precision: u32,
+    precision: (u32, &'static str),
     ptx: PathBuf,
     /// Machine code for each of the unit's `machines`.
     code: Vec<PathBuf>,
@@ -128,16 +130,23 @@ struct Images {
 impl Unit {
     /// Its XZ files: machine code by machine, then by precision, and PTX by precision, as `src/device/cuda/image.rs` reads them. There
     /// is none of code where there are no machines.
-    fn packs(&self, release: bool) -> [Option<Pack<'_>>; 2] {
+    fn packs(&self) -> [Option<Pack<'_>>; 2] {
         let of_machine = |machine: usize| self.images.iter().map(move |images| images.code[machine].as_path());
         let code = (0..self.machines.len()).flat_map(of_machine).collect();
         let ptx = self.images.iter().map(|images| images.ptx.as_path()).collect();
-        let options = |lc, lp, pb| LzmaOptions { lc, lp, pb, ..lzma(release) };
+        let options = |lc, lp, pb| LzmaOptions { lc, lp, pb, ..self.lzma.clone() };
         [
             // An instruction has 16 bytes. A byte's place in it foretells the byte better than the byte before does.
             self.pack("code", code, options(0, 4, 4)),
             self.pack("ptx", ptx, options(3, 0, 0)),
         ]
+    }
+
+    /// The expression for the precisions that it has kernels for, as far as its PTX is there.
+    fn precisions(&self) -> String {
+        let has_kernels = |images: &&Images| fs::read_to_string(&images.ptx).is_ok_and(|ptx| ptx.contains(".entry "));
+        let names = self.images.iter().filter(has_kernels).map(|images| format!("Precision::{}", images.precision.1));
+        format!("&[{}]", names.collect::<Vec<_>>().join(", "))
     }
 
     fn pack<'a>(&self, what: &str, images: Vec<&'a Path>, options: LzmaOptions) -> Option<Pack<'a>> {
@@ -147,13 +156,6 @@ impl Unit {
         format!("{options:?}").hash(&mut hasher);
         let name = format!("{}.{}.{what}.{:016x}.xz", self.module, self.architecture, hasher.finish());
         Some(Pack { packed: first.with_file_name(name), images, options })
-    }
-}
-
-fn lzma(release: bool) -> LzmaOptions {
-    match release {
-        true => LzmaOptions { nice_len: LzmaOptions::NICE_LEN_MAX, ..LzmaOptions::with_preset(LEVEL) },
-        false => LzmaOptions::with_preset(0),
     }
 }
 
@@ -241,6 +243,8 @@ struct Compiler {
     release: bool,
     /// Whether PTX keeps the lines of its sources.
     lines: bool,
+    /// What it compiles for, as ptxas names it: `80`. It does not list the specific ones.
+    known: BTreeSet<String>,
     /// Those of [`MACHINES`] that portable kernels get code for.
     machines: Vec<Architecture>,
 }
@@ -251,9 +255,9 @@ impl Compiler {
         let tells = |option: &str| Command::new(&nvcc).arg(option).output().map(|output| output.stdout);
         let version = tells("--version").expect("it has run before");
         let known = String::from_utf8_lossy(&tells("--list-gpu-code").unwrap_or_default()).into_owned();
-        let known = |machine: &&str| known.lines().any(|line| line.strip_prefix("sm_") == Some(machine));
+        let known: BTreeSet<String> = known.lines().filter_map(|line| Some(line.strip_prefix("sm_")?.into())).collect();
         let release = set("PROFILE", "release");
-        let machines = MACHINES.iter().filter(|machine| release && known(machine));
+        let machines = MACHINES.iter().filter(|machine| release && known.contains(**machine));
         // To nvcc a comma separates definitions, unless it is escaped.
         let define = |(name, value): (String, String)| format!("-D{name}={}", value.replace(',', "\\,"));
         Compiler {
@@ -263,7 +267,22 @@ impl Compiler {
             release,
             lines: !(release && set("DEBUG", "false")),
             machines: machines.map(|machine| Architecture::from_name(machine).expect("its name")).collect(),
+            known,
             nvcc,
+        }
+    }
+
+    fn knows(&self, architecture: Architecture) -> bool {
+        let plain = Architecture { specific: false, ..architecture };
+        // That of CUDA 11.8 knows sm_90, but not sm_90a.
+        let older = architecture.specific && String::from_utf8_lossy(&self.version).contains("release 11.");
+        architecture == Architecture::PORTABLE || self.known.contains(&plain.to_string()) && !older
+    }
+
+    fn lzma(&self) -> LzmaOptions {
+        match self.release {
+            true => LzmaOptions { nice_len: LzmaOptions::NICE_LEN_MAX, ..LzmaOptions::with_preset(LEVEL) },
+            false => LzmaOptions::with_preset(0),
         }
     }
 
@@ -290,7 +309,7 @@ impl Compiler {
 
     /// Compiles a unit at one precision.
     fn compile(&self, unit: &Unit, images: &Images) -> Result<(), String> {
-        let (source, precision) = (&unit.source, images.precision);
+        let (source, (precision, _)) = (&unit.source, images.precision);
         let what = format!("{} at precision {precision}", source.display());
         let mut options = FLAGS.map(str::to_owned).to_vec();
         options.extend(self.lines.then(|| "-lineinfo".to_owned()));
@@ -302,8 +321,7 @@ impl Compiler {
             fs::read(unfinished(&images.ptx)).map_err(|error| format!("cannot read the PTX of {what}: {error}"))?;
         // Paths of sources are made relative to the repository: the PTX does not depend on its place.
         let text = tidy(&String::from_utf8_lossy(&text).replace(&format!("{}/", self.manifest.display()), ""));
-        let text = if unit.architecture == Architecture::PORTABLE { lower(&text) } else { text };
-        let put = fs::write(unfinished(&images.ptx), text);
+        let put = fs::write(unfinished(&images.ptx), lower(&text));
         put.and_then(|()| fs::rename(unfinished(&images.ptx), &images.ptx)).map_err(unwritten(&images.ptx))?;
         for (machine, code) in unit.machines.iter().zip(&images.code) {
             let options = [CODE_FLAGS.map(str::to_owned).to_vec(), vec![format!("-arch=sm_{machine}")]].concat();
@@ -332,7 +350,7 @@ fn lower(text: &str) -> String {
     let (version, rest) = rest.split_once('\n').unwrap_or((rest, ""));
     let marked =
         version.trim().split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-    let (major, minor) = marked.map_or(PORTABLE_ISA, |marked: (u32, u32)| marked.min(PORTABLE_ISA));
+    let (major, minor) = marked.map_or(OLDEST_ISA, |marked: (u32, u32)| marked.min(OLDEST_ISA));
     format!("{before}.version {major}.{minor}\n{rest}")
 }
 
@@ -348,21 +366,22 @@ fn compile_all(compiler: &Compiler, out: &Path) -> Vec<Unit> {
     let unit = |(source, architecture): (PathBuf, Architecture)| {
         let module = source.file_stem().expect("a file has a name").to_string_lossy().into_owned();
         let machines = compiler.machines(architecture);
-        let images = |precision| {
-            let mut hasher = DefaultHasher::new();
+        let images = |precision: (u32, &'static str)| {
+            let (number, mut hasher) = (precision.0, DefaultHasher::new());
             (&compiler.version, FLAGS, &compiler.defines, compiler.lines, &machines).hash(&mut hasher);
-            (CODE_FLAGS, PORTABLE_ISA, FORMAT, precision, architecture).hash(&mut hasher);
+            (CODE_FLAGS, OLDEST_ISA, FORMAT, number, architecture).hash(&mut hasher);
             NVCC_FLAGS.map(env::var_os).hash(&mut hasher);
             hash_source(&kernels, &source, &mut BTreeSet::new(), &mut hasher);
-            let name = format!("{module}.{architecture}.{precision}.{:016x}", hasher.finish());
+            let name = format!("{module}.{architecture}.{number}.{:016x}", hasher.finish());
             let code = machines.iter().map(|machine| out.join(format!("{name}.{machine}.cubin"))).collect();
             Images { precision, ptx: out.join(format!("{name}.ptx")), code }
         };
         let images = PRECISIONS.map(images).into();
-        Unit { source, module, architecture, machines, images }
+        Unit { source, module, architecture, machines, images, lzma: compiler.lzma() }
     };
-    let units: Vec<Unit> = sources(&kernels).into_iter().map(unit).collect();
-    let packs: Vec<Pack> = units.iter().flat_map(|unit| unit.packs(compiler.release)).flatten().collect();
+    let known = |(_, architecture): &(PathBuf, Architecture)| compiler.knows(*architecture);
+    let units: Vec<Unit> = sources(&kernels).into_iter().filter(known).map(unit).collect();
+    let packs: Vec<Pack> = units.iter().flat_map(Unit::packs).flatten().collect();
     remove_stale(out, &units, &packs);
     let beside = beside(out);
     let is_there = |file: &PathBuf| file.exists() || beside.iter().any(|folder| copy(folder, file).is_some());
@@ -472,7 +491,7 @@ fn remedy(said: &str) -> &'static str {
 }
 
 /// Writes what `src/device/cuda/image.rs` includes.
-fn embed(out: &Path, missing: &str, units: &[Unit], release: bool) {
+fn embed(out: &Path, missing: &str, units: &[Unit]) {
     let mut text = format!("const MISSING: Option<&str> = {missing};\n");
     writeln!(text, "const _: () = assert!(Precision::ALL.len() == {});", PRECISIONS.len())
         .expect("a string takes text");
@@ -482,12 +501,16 @@ fn embed(out: &Path, missing: &str, units: &[Unit], release: bool) {
         let Unit { module, architecture, machines, .. } = unit;
         // An architecture's debugging text is the expression for it.
         let architecture = format!("architecture: {architecture:?}, machines: &{machines:?}");
-        let [code, ptx] = unit.packs(release).map(|pack| match pack {
+        let precisions = unit.precisions();
+        let [code, ptx] = unit.packs().map(|pack| match pack {
             Some(pack) => format!("include_bytes!({:?})", pack.packed),
             None => "&[]".to_owned(),
         });
-        writeln!(text, "    Unit {{ module: {module:?}, {architecture}, code: {code}, ptx: {ptx} }},")
-            .expect("a string takes text");
+        writeln!(
+            text,
+            "    Unit {{ module: {module:?}, {architecture}, precisions: {precisions}, code: {code}, ptx: {ptx} }},"
+        )
+        .expect("a string takes text");
     }
     text += "];\n";
     let path = out.join("kernels.rs");

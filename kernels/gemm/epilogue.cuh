@@ -136,13 +136,13 @@ __device__ __forceinline__ void finish(Core &core, unsigned shared, Place block,
     static_assert(Core::PITCH <= T::WARP_N + 8 && Core::PITCH % 4 == 0, "room for all slices, read in 16 bytes");
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned slice = shared + warp * 16 * Core::PITCH * sizeof(float);
-    const int first_row = block.row + warp / T::WARPS_N * T::WARP_M;
     const int first_column = block.column + warp % T::WARPS_N * T::WARP_N;
     const bool wide = output.n % Output::WIDTH == 0;
     output.begin(core, first_column);
 #pragma unroll
     for (int i = 0; i < Core::SLICES; i++) {
         if (i % T::GROUPS != T::group()) continue;
+        const int first_row = block.row + T::slice_row(warp, i);
         __syncwarp();
         core.write(i, slice);
         __syncwarp();
@@ -152,20 +152,20 @@ __device__ __forceinline__ void finish(Core &core, unsigned shared, Place block,
 #pragma unroll
             for (int pass = 0; pass < 16 * CHUNKS / 32; pass++) {
                 const int at = pass * 32 + lane, row = at / CHUNKS, column = at % CHUNKS * WIDTH;
-                if (first_row + 16 * i + row < output.m && first_column + column < output.n) {
+                if (first_row + row < output.m && first_column + column < output.n) {
                     float value[WIDTH];
                     read(value, slice + Core::place(row, column) * sizeof(float));
-                    output(first_row + 16 * i + row, first_column + column, value);
+                    output(first_row + row, first_column + column, value);
                 }
             }
         } else {
 #pragma unroll 1
             for (int at = lane; at < 16 * T::WARP_N; at += 32) {
                 const int row = at / T::WARP_N, column = at % T::WARP_N;
-                if (first_row + 16 * i + row < output.m && first_column + column < output.n) {
+                if (first_row + row < output.m && first_column + column < output.n) {
                     const unsigned from = slice + Core::place(row, column) * sizeof(float);
                     float value[1] = {__uint_as_float(load_shared(from))};
-                    output(first_row + 16 * i + row, first_column + column, value);
+                    output(first_row + row, first_column + column, value);
                 }
             }
         }

@@ -7,6 +7,7 @@
 //     loader.cuh        global memory to shared memory; matrices as sources
 //     convolution.cuh   the operands of a convolution as sources
 //     mma.cuh           the arithmetic of TF32 and bf16: fragments, mma.sync
+//     wgmma.cuh         the arithmetic of bf16 on Hopper, of files that define WGMMA
 //     simt.cuh          the arithmetic of fp32
 //     epilogue.cuh      bias, ReLU, mask, addition, and the way back to global memory
 //     pooled.cuh        the epilogue with a max pool
@@ -25,6 +26,8 @@
 //    one that has just been multiplied.
 // 6. The epilogue adds the bias in registers and sends the results through shared memory to global memory.
 //
+// In tiles of warpgroups (Hopper, bf16) the tensor core does 4 and 5 by itself: `wgmma.cuh`.
+//
 // The `_any` kernels, for channels that are no multiple of VECTOR, read the next tile to registers while they multiply, and then
 // store chunks as the others do. They read single elements; of weights, matrices and wgrad's patches whose own channels are
 // whole chunks, they read chunks.
@@ -41,8 +44,12 @@
 
 #include "epilogue.cuh"
 #include "loader.cuh"
+#ifdef WGMMA
+#include "wgmma.cuh"
+#else
 #include "mma.cuh"
 #include "simt.cuh"
+#endif
 
 // Adds up `tiles` tiles of k, at least one.
 template <class T, class Core, class LoaderA, class LoaderB>
@@ -71,14 +78,14 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
         }
         T::synchronize();
     } else {
-        constexpr int STAGES = T::STAGES;
+        constexpr int STAGES = T::STAGES, AHEAD = STAGES - T::BUSY;
         unsigned fill = shared, read = shared;
         const auto next = [&](unsigned &stage) {
             stage += STAGE;
             if (stage == shared + STAGES * STAGE) stage = shared;
         };
 #pragma unroll
-        for (int tile = 0; tile < STAGES - 1; tile++) {
+        for (int tile = 0; tile < AHEAD; tile++) {
             if (tile < tiles) {
                 a.copy(fill);
                 b.copy(fill);
@@ -86,13 +93,31 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
             commit_copies();
             next(fill);
         }
-#if PRECISION == 0
+#if defined(WGMMA)
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; tile++) {
+            // This tile has arrived. All warpgroups have multiplied the tile before the last, whose stage is filled next.
+            wait_copies<AHEAD - 1>();
+            publish();
+            T::synchronize();
+            core.tile(read);
+            next(read);
+            if (tile + AHEAD < tiles) {
+                a.copy(fill);
+                b.copy(fill);
+            }
+            commit_copies();
+            next(fill);
+            wait_products<1>();
+        }
+        core.finish();
+#elif PRECISION == 0
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
             // This tile has arrived, and all threads have read the stage that is filled next.
-            wait_copies<STAGES - 2>();
+            wait_copies<AHEAD - 1>();
             T::synchronize();
-            if (tile + STAGES - 1 < tiles) {
+            if (tile + AHEAD < tiles) {
                 a.copy(fill);
                 b.copy(fill);
             }
@@ -102,14 +127,14 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
             next(read);
         }
 #else
-        wait_copies<STAGES - 2>();
+        wait_copies<AHEAD - 1>();
         T::synchronize();
         core.load_a(read, 0);
         core.load_b(read, 0, 0);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
             core.load_b(read, 1, 1);
-            if (tile + STAGES - 1 < tiles) {
+            if (tile + AHEAD < tiles) {
                 a.copy(fill);
                 b.copy(fill);
             }
@@ -117,7 +142,7 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
             next(fill);
             core.template multiply<true>(0, read, 1);
             // The next tile has arrived, and all threads have read this one: its stage is the next to be filled.
-            wait_copies<STAGES - 2>();
+            wait_copies<AHEAD - 1>();
             T::synchronize();
             // Behind the last tile it is read once more, so that no branch is in the way.
             if (tile + 1 < tiles) next(read);
@@ -129,9 +154,6 @@ __device__ __forceinline__ void accumulate(Core &core, LoaderA &a, LoaderB &b, i
         T::synchronize();
     }
 }
-
-// The block's shared memory: stages, and in the epilogue the warps' slices of results.
-extern __shared__ __align__(128) unsigned char shared_memory[];
 
 // One block of the product. SUMS: also the sums of A's rows.
 template <class T, Major A, Major B, bool SUMS>
@@ -225,32 +247,35 @@ template <class T, class LoaderA, class LoaderB, class Output>
 __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, true> &block, LoaderA &a, LoaderB &b,
                                                 const GradientSplit &split, int m, int n, int k,
                                                 const Output &output) {
-    using Exchange = ::Exchange<T, typename Block<T, Major::MN, Major::MN, true>::Core>;
     const int tiles = split.template count<T>(k);
     if (tiles > 0) accumulate<T>(block.core, a, b, tiles, T::stages(shared_address(shared_memory)));
-    // The shared memory of this group and of the other.
+    // The shared memory of this group.
     const unsigned own = T::stages(shared_address(shared_memory));
-    const unsigned other = shared_address(shared_memory) + (1 - T::group()) * T::SHARED_BYTES;
-    Exchange::give(block.core, own);
-    const int row_of_warp = threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
-    if (T::group() == 1) {
-        block.core.each_row_sum([&](int row, float sum) { store_shared(own + Exchange::row_sum(row_of_warp + row), sum); });
-    }
-    __syncthreads();
-    Exchange::take(block.core, other);
-    if (split.db != nullptr && T::group() == 0) {
-        float *db = split.part(split.db);
-        const int first = place<T>(split.dw != nullptr ? n : 1).row + row_of_warp;
-        block.core.each_row_sum([&](int row, float sum) {
-            sum += __uint_as_float(load_shared(other + Exchange::row_sum(row_of_warp + row)));
-            if (first + row < m) {
-                float *to = db + first + row;
-                *to = split.accumulate_db ? *to + sum : sum;
-            }
-        });
-    }
-    if (split.dw != nullptr) {
+    const auto put_db = [&](int row, float sum) {
+        const int at = place<T>(split.dw != nullptr ? n : 1).row + row;
+        if (at < m) {
+            float *to = split.part(split.db) + at;
+            *to = split.accumulate_db ? *to + sum : sum;
+        }
+    };
+    if constexpr (T::GROUPS == 1) {
+        if (split.db != nullptr) block.core.each_row_sum(put_db);
+    } else {
+        using Exchange = ::Exchange<T, typename Block<T, Major::MN, Major::MN, true>::Core>;
+        const unsigned other = shared_address(shared_memory) + (1 - T::group()) * T::SHARED_BYTES;
+        Exchange::give(block.core, own);
+        const int first = threadIdx.x / 32 / T::WARPS_N * T::WARP_M;
+        if (T::group() == 1) {
+            block.core.each_row_sum([&](int row, float sum) { store_shared(own + Exchange::row_sum(first + row), sum); });
+        }
         __syncthreads();
-        finish<T>(block.core, own, place<T>(n), output(split.part(split.dw)));
+        Exchange::take(block.core, other);
+        if (split.db != nullptr && T::group() == 0) {
+            block.core.each_row_sum([&](int row, float sum) {
+                put_db(first + row, sum + __uint_as_float(load_shared(other + Exchange::row_sum(first + row))));
+            });
+        }
+        if (split.dw != nullptr) __syncthreads();
     }
+    if (split.dw != nullptr) finish<T>(block.core, own, place<T>(n), output(split.part(split.dw)));
 }

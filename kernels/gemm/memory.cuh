@@ -5,6 +5,9 @@
 #include "divide.cuh"
 #include "storage.cuh"
 
+// A block's dynamic shared memory, which swizzles of up to 1024 bytes begin with.
+extern __shared__ __align__(1024) unsigned char shared_memory[];
+
 __device__ __forceinline__ unsigned shared_address(const void *pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }

@@ -1,8 +1,8 @@
 // The tile of a block: its extents, and the layout of an operand's tile in shared memory.
 //
 // `src/device/cuda/tiles.rs` lists the tiles. Each entry becomes kernels of all passes (a tall one of fprop and dgrad), so a new
-// tile, of another M x N, is one line there. `tile` in `src/device/cuda/gemm.rs` chooses by the number of columns, and `tall`
-// one of more rows for long sums; `wgrad_splits` and `fprop_splits` split K. These limits bind a tile:
+// tile, of another M x N, is one line there. `tile` in `src/device/cuda/gemm.rs` chooses by the number of columns, and
+// `enlarged` a larger one for long sums; `wgrad_splits` and `fprop_splits` split K. These limits bind a tile:
 //
 // * Registers. 128 threads of 64 x 64 results have 128 registers for sums and 48 for fragments, and 96 x 48 results take 144 and
 //   48. 255 is the most that a thread has, and it lets two blocks share a multiprocessor, or leaves room for one of wgrad's blocks of
@@ -36,6 +36,8 @@ struct Tile {
     static constexpr int STAGE_BYTES = STAGES * (M + N) * TILE_BYTES, SLICE_BYTES = BLOCK / 32 * 16 * (WARP_N + 8) * 4;
     static constexpr int SHARED_BYTES = STAGE_BYTES > SLICE_BYTES ? STAGE_BYTES : SLICE_BYTES;
     static_assert(M % WARP_M == 0 && N % WARP_N == 0 && STAGES >= 2, "warps fill the tile");
+    // Stages that are read while the others are filled.
+    static constexpr int BUSY = 1;
     using Grouped = Tile<M, N, WARP_M, WARP_N, STAGES, ALIGNED, WGRAD_GROUPS>;
 
     // This thread's group. The shuffle from the first lane tells the compiler that the group is uniform in a warp, and so are
@@ -49,6 +51,8 @@ struct Tile {
             asm volatile("bar.sync %0, %1;\n" ::"r"(threadIdx.y + 1), "n"(BLOCK) : "memory");
         }
     }
+    // The first row of the tile in slice i, of 16 rows, of a warp's results.
+    __device__ static int slice_row(int warp, int i) { return warp / WARPS_N * WARP_M + 16 * i; }
     // The address of the group's stages in the block's shared memory.
     __device__ static unsigned stages(unsigned shared) { return shared + group() * SHARED_BYTES; }
 };

@@ -9,7 +9,8 @@ use super::{Nin, Plan, layers};
 use crate::device::Precision;
 use crate::device::cuda::Limits;
 use crate::device::cuda::gemm::{
-    Product, SplitRule, division, fprop_splits, geometry, tall, tile, tile_k, wgrad_splits, whole_vectors,
+    Product, SplitRule, division, enlarged, fprop_splits, geometry, tile, tile_k, wgrad_splits, wgrad_tile,
+    whole_vectors,
 };
 use crate::device::cuda::tiles::Tile;
 use crate::ops::conv2d::gemm_of;
@@ -22,7 +23,7 @@ const HEAD: &str = "\
 # What the rules choose
 
 Tiles of the network's convolutions at 224×224, without the pixels that no pool reads, and how wgrad's sums over pixels and
-fprop's over taps and channels are divided: by `tile`, `tall`, `wgrad_splits` and `fprop_splits` of `src/device/cuda/gemm.rs` for 132
+fprop's over taps and channels are divided: by `tile`, `enlarged`, `wgrad_tile`, `wgrad_splits` and `fprop_splits` of `src/device/cuda/gemm.rs` for 132
 multiprocessors, as an H200 has. Written by `make choices`; a test holds the rules to it. It is arithmetic on extents: nothing
 here was timed.
 
@@ -86,14 +87,14 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
             let tile = tile(precision, whole_vectors(precision, &[c]), k);
             let choice = divided(fprop_splits, *tile, whole, whole.m * k);
             let part = if choice.splits > 1 { (product.m * k).next_multiple_of(4) * size_of::<f32>() } else { 0 };
-            let tile = if choice.splits == 1 { tall(tile, product, &gpu) } else { tile };
+            let tile = if choice.splits == 1 { enlarged(tile, product, &gpu) } else { tile };
             let blocks = geometry(tile, product.m, product.n, 1).grid[0];
             Choice { tile: *tile, product, blocks, parts: choice.splits * part, ..choice }
         }
         "dgrad" => {
             let product = Product { m: of.n * of.h * of.w, n: c, k: run.r * run.s * k };
             let tile = tile(precision, both, c);
-            let choice = plain(if run.is_gemm() { tile } else { tall(tile, product, &gpu) }, product);
+            let choice = plain(if run.is_gemm() { tile } else { enlarged(tile, product, &gpu) }, product);
             // Whole tiles for each tap.
             if both { Choice { depth: run.r * run.s * k.next_multiple_of(step), ..choice } } else { choice }
         }
@@ -101,7 +102,12 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
             let product = Product { m: k, n: run.taps(), k: run.pixels() };
             // The gradient has the filter's layout.
             let len = (of.taps() * k).next_multiple_of(4) + k;
-            divided(wgrad_splits, tile(precision, both, product.n).grouped(), product, len)
+            let tile = if run.is_gemm() {
+                tile(precision, both, product.n).grouped()
+            } else {
+                wgrad_tile(both, product, &gpu)
+            };
+            divided(wgrad_splits, tile, product, len)
         }
     }
 }

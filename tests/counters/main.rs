@@ -103,9 +103,7 @@ fn launches() {
 #[test]
 #[ignore = "`a_steps_launches_and_traffic_follow_the_plan` starts it"]
 fn steps() {
-    for precision in Precision::ALL {
-        step::run(&gpu::gpu(precision).expect("kernels")).unwrap();
-    }
+    step::run_all().unwrap();
 }
 
 #[test]

@@ -14,8 +14,10 @@ use mlpconv::{Cuda, Device, Precision};
 use serde_json::Value;
 
 use crate::estimate::Estimate;
+use crate::gpu::gpu;
 use crate::least::SECTOR;
 use crate::plan::Bytes;
+use crate::tables::Kernels;
 use crate::{gpus, grid, number, tables};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/measured/STEP.md");
@@ -46,10 +48,10 @@ resident data set, forward, loss, backward, update. On a GPU the whole of it is 
 /// split.
 const MOST: usize = 37;
 
-/// The most bytes that a step may move, divided by the plan's: without partial results, and with them for a large
-/// batch.
+/// The most bytes that a step may move, divided by the plan's: without partial results, and with them for a large batch. Hopper's
+/// tiles are larger, so that each multiprocessor has one block, and sums are divided among more.
 const EXCESS: f64 = 1.1;
-const EXCESS_WITH_PARTS: f64 = 1.15;
+const EXCESS_WITH_PARTS: [(Kernels, f64); 2] = [(Kernels::Portable, 1.15), (Kernels::Hopper, 1.2)];
 
 /// Whether the report is requested. It has larger batches, which take the virtual GPU minutes.
 fn report_wanted() -> bool {
@@ -71,8 +73,16 @@ fn batch(precision: Precision) -> usize {
 /// The images that the report estimates the time of.
 const ESTIMATED: usize = 128;
 
+/// Runs a step at each precision, and for the report one in bf16 by the portable kernels alone.
+pub fn run_all() -> mlpconv::Result<()> {
+    for precision in Precision::ALL {
+        run(&gpu(precision).expect("kernels"))?;
+    }
+    if report_wanted() { run(&gpu(Precision::Bf16).expect("kernels").portable()?) } else { Ok(()) }
+}
+
 /// Runs one step unrecorded. A recorded step has the same launches.
-pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
+fn run(gpu: &Cuda) -> mlpconv::Result<()> {
     let n = batch(gpu.precision());
     let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
     let images = (0..n * 28 * 28).map(noise).collect();
@@ -87,8 +97,7 @@ pub fn run(gpu: &Cuda) -> mlpconv::Result<()> {
 }
 
 /// The columns of `step.csv`, from which `mlpconv model` calculates.
-const COLUMNS: &str =
-    "precision,images,kernel,beside,blocks,threads,shared,moved,asked,flops,mma,instructions,accesses,conflicts";
+const COLUMNS: &str = "precision,kernels,images,kernel,beside,blocks,threads,shared,moved,asked,flops,mma,instructions,accesses,conflicts";
 
 /// The counters of a launch.
 struct Launch {
@@ -168,6 +177,7 @@ fn stream(launch: &Value) -> u64 {
 /// A step at one precision.
 struct Step {
     precision: Precision,
+    kernels: Kernels,
     batch: usize,
     launches: Vec<Launch>,
 }
@@ -205,7 +215,7 @@ impl Step {
     }
 
     fn section(&self, text: &mut String) {
-        let Step { precision, batch, launches } = self;
+        let Step { precision, kernels, batch, launches } = self;
         let each = |bytes: usize| bytes as f64 / 1e6 / *batch as f64;
         let plan = self.plan();
         let coded: Vec<_> = launches.iter().map(|launch| (launch.model.clone(), launch.code(*precision))).collect();
@@ -215,12 +225,13 @@ impl Step {
         let images = if *batch == 1 { "image" } else { "images" };
         write!(
             text,
-            "\n## {precision}: {} launches\n\n\
+            "\n## {}: {} launches\n\n\
              {batch} {images}; {:.2} MB an image, of which {:.2} are partial results. The plan has {:.2} ({:.2} forward, \
              {:.2} backward, {:.2} update): {:.2} of it is moved without the partial results ({:.2} with signs), {:.2} with them. \
              The estimates add up to {estimate:.0} µs.\n\n\
              | | kernel | grid | reads | writes | asked | conflicts | GFLOP | estimate | binds |\n\
              |---:|---|---:|---:|---:|---:|---:|---:|---:|---|\n",
+            heading(*precision, *kernels),
             launches.len(),
             each(self.moved()),
             each(self.partial()),
@@ -253,17 +264,18 @@ impl Step {
 
     /// The rows of `step.csv`.
     fn rows(&self) -> Vec<String> {
-        let Step { precision, batch, launches } = self;
-        launches.iter().map(|launch| format!("{precision},{batch},{},{}", launch.kernel, launch.row)).collect()
+        let Step { precision, kernels, batch, launches } = self;
+        let of = format!("{precision},{},{batch}", kernels.name());
+        launches.iter().map(|launch| format!("{of},{},{}", launch.kernel, launch.row)).collect()
     }
 
     fn kernels(&self) -> Vec<String> {
         of_any_batch(self.launches.iter().map(|launch| launch.kernel.as_str()))
     }
 
-    /// The list of kernels in the committed report.
+    /// The list of kernels in the committed report: of the portable ones, as small batches take none of Hopper's.
     fn committed(&self, report: &str) -> Vec<String> {
-        let heading = format!("## {}:", self.precision);
+        let heading = format!("## {}:", heading(self.precision, Kernels::Portable));
         let lines = report.lines().skip_while(|line| !line.starts_with(&heading)).skip(1);
         let lines = lines.take_while(|line| !line.starts_with("## "));
         of_any_batch(lines.filter_map(|line| line.split('`').nth(1)))
@@ -287,12 +299,21 @@ impl Step {
             if self.excess() > EXCESS {
                 problems.push(format!("{precision}: moves {:.3} of what was planned", self.excess()));
             }
-            if report_wanted() && self.excess_with_parts() > EXCESS_WITH_PARTS {
+            let (_, most) = EXCESS_WITH_PARTS.into_iter().find(|(of, _)| *of == self.kernels).expect("one of both");
+            if report_wanted() && self.excess_with_parts() > most {
                 let excess = self.excess_with_parts();
                 problems.push(format!("{precision}: moves {excess:.3} of what was planned, with partial results"));
             }
         }
         problems
+    }
+}
+
+/// The heading of a step.
+fn heading(precision: Precision, kernels: Kernels) -> String {
+    match kernels {
+        Kernels::Portable => precision.to_string(),
+        Kernels::Hopper => format!("{precision}, with Hopper's kernels"),
     }
 }
 
@@ -316,14 +337,20 @@ pub fn check(launches: &[Value]) {
     for launch in launches {
         if launch["kernel"] == "gather" {
             main = None;
-            let precision = Precision::ALL[steps.len()];
-            steps.push(Step { precision, batch: batch(precision), launches: Vec::new() });
+            // The last one is that of the portable kernels.
+            let precision = Precision::ALL.get(steps.len()).copied().unwrap_or(Precision::Bf16);
+            steps.push(Step { precision, kernels: Kernels::Portable, batch: batch(precision), launches: Vec::new() });
         }
         let step = steps.last_mut().expect("a step begins with its images");
         let main = *main.get_or_insert(stream(launch));
         step.launches.push(Launch::new(launch, step.batch, main));
     }
-    assert_eq!(steps.len(), Precision::ALL.len());
+    for step in &mut steps {
+        if step.launches.iter().any(|launch| launch.model.by_warpgroups()) {
+            step.kernels = Kernels::Hopper;
+        }
+    }
+    assert_eq!(steps.len(), Precision::ALL.len() + usize::from(report_wanted()));
 
     match env::var_os("MLPCONV_STEP") {
         Some(path) => {

@@ -68,7 +68,7 @@ fn word(opcode: &str) -> &str {
 /// Instructions by the pipe that takes them. A scheduler issues one a clock, whatever the pipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// `mma`.
+    /// `mma` and `wgmma`.
     pub tensor: usize,
     /// Multiply-adds, of floats and of integers.
     pub fma: usize,
@@ -134,9 +134,17 @@ impl Instruction {
             "LDSM" => self.opcode.rsplit('.').next().and_then(|count| count.parse().ok()).unwrap_or(1),
             "LDS" | "STS" | "LDGSTS" => self.lane_bytes() / 4,
             "ATOMS" | "SHFL" => 1,
+            // Of a warpgroup's products each warp has a quarter: 64 rows, and the columns, of 32 bytes.
+            "HGMMA" => (64 + self.columns()) * 32 / 128 / 4,
             _ => 0,
         };
         counts
+    }
+
+    /// The columns of a warpgroup's products: 256 of `HGMMA.64x256x16.F32.BF16`.
+    fn columns(&self) -> usize {
+        let shape = self.opcode.split('.').find(|part| part.contains('x'));
+        shape.and_then(|shape| shape.split('x').nth(1)?.parse().ok()).expect("the shape of the products")
     }
 
     /// Bytes that a lane accesses; fewer than four take as long.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES, TALL_TILES};
+use mlpconv::device::cuda::tiles::{FP32_TILES, GATHER_SHARED, MLPCONV_D2L_SHARED, MMA_TILES, TALL_TILES, WGMMA_TILES};
 
 use crate::gpus::{GPUS, Gpu};
 use crate::occupancy::occupancy;
@@ -28,8 +28,9 @@ multiprocessor has 64 Ki registers, and
 
 /// The resources of a kernel on one GPU, by ptxas.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Usage {
-    registers: usize,
+pub struct Usage {
+    pub registers: usize,
+    pub barriers: usize,
     shared: usize,
     stack: usize,
     spills: usize,
@@ -103,8 +104,12 @@ fn dynamic_shared(precision: Precision, kernel: &str) -> usize {
     }
     let tiles = if precision == Precision::Fp32 { &FP32_TILES[..] } else { &MMA_TILES[..] };
     let gemm = kernel.starts_with("conv2d_") || kernel.starts_with("pointwise_");
-    let tile = tiles.iter().chain(&TALL_TILES).find(|tile| gemm && kernel.ends_with(&format!("_{}", tile.name())));
-    tile.map_or(0, |tile| if kernel.contains("_wgrad_") { tile.grouped().shared() } else { tile.shared() })
+    let mut all = tiles.iter().chain(&TALL_TILES).chain(&WGMMA_TILES);
+    let tile = all.find(|tile| gemm && kernel.ends_with(&format!("_{}", tile.name())));
+    tile.map_or(
+        0,
+        |tile| if kernel.contains("_wgrad_") && !tile.warpgroups { tile.grouped().shared() } else { tile.shared() },
+    )
 }
 
 /// A module's kernels, each with the threads of its blocks.
@@ -121,7 +126,7 @@ fn entries(text: &str) -> impl Iterator<Item = (&str, usize)> {
 }
 
 /// The resources of a kernel in a report.
-fn usage(report: &str, kernel: &str) -> Option<Usage> {
+pub fn usage(report: &str, kernel: &str) -> Option<Usage> {
     let rest = report.split_once(&format!("Function properties for {kernel}\n"))?.1;
     let mut lines = rest.lines();
     let (memory, used) = (lines.next()?, lines.next()?);
@@ -131,8 +136,8 @@ fn usage(report: &str, kernel: &str) -> Option<Usage> {
     };
     let spilled = before(memory, " bytes spill stores")? + before(memory, " bytes spill loads")?;
     let registers = before(used, " registers")?;
-    let shared = before(used, " bytes smem").unwrap_or(0);
-    Some(Usage { registers, shared, stack: before(memory, " bytes stack frame")?, spills: spilled })
+    let [barriers, shared] = [" barriers", " bytes smem"].map(|name| before(used, name).unwrap_or(0));
+    Some(Usage { registers, barriers, shared, stack: before(memory, " bytes stack frame")?, spills: spilled })
 }
 
 fn markdown(versions: &str, kernels: &BTreeMap<Key, Kernel>) -> Result<String, std::fmt::Error> {

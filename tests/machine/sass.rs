@@ -9,6 +9,7 @@ use mlpconv::device::cuda::Unit;
 use crate::code::{Counts, Function, kernels};
 use crate::gpus::{GPUS, HOPPER};
 use crate::main_loop::MainLoop;
+use crate::resources::usage;
 use crate::tools::Compiled;
 
 /// A kernel on one GPU.
@@ -48,7 +49,8 @@ ways only, such as at a new tap of the filter.
 * **usual**: all of them. A scheduler issues one a clock, to one of its warps. **a mma**: for each `mma`, in fp32 for each
   multiply-add of a thread.
 * **seldom**: as above. **passes**: of 128 bytes over shared memory, which takes one a clock from its multiprocessor's four
-  schedulers together; copies from global memory write there as well.
+  schedulers together; copies from global memory write there as well. Of a `wgmma`, which four warps start together, each has a
+  quarter of the passes. Where 256 of a block's 384 threads copy, the copies are among the seldom ones.
 * **sm_80**, **sm_86**, **sm_89**: usual + seldom instructions there. In fp32 ptxas gives the last rounds, which load nothing, a
   loop of their own there, and figures without seldom instructions are of that one.
 ";
@@ -58,19 +60,14 @@ impl Row {
     fn of(compiled: &Compiled) -> Vec<Self> {
         let Compiled { unit: Unit { module, .. }, precision, on, report, code } = compiled;
         let row = |function: Function<'_>| {
-            let used = report.split_once(&format!("Function properties for {}\n", function.name));
-            let used = used.and_then(|(_, rest)| rest.lines().nth(1)).expect("ptxas tells what each kernel uses");
-            let number = |before: &str| {
-                let found = used.split(',').find_map(|part| part.trim().strip_suffix(before)?.rsplit(' ').next());
-                found.map_or(0, |digits| digits.parse().expect("a number"))
-            };
+            let used = usage(report, function.name).expect("ptxas tells what each kernel uses");
             Row {
                 module: (*module).into(),
                 kernel: function.name.into(),
                 precision: *precision,
                 on: GPUS[*on].name(),
-                registers: number(" registers"),
-                barriers: number(" barriers"),
+                registers: used.registers,
+                barriers: used.barriers,
                 instructions: function.instructions.len(),
                 main_loop: MainLoop::of(&function).unwrap_or_default(),
             }

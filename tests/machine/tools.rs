@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, fs, io, thread};
+use std::{env, fs, io};
 
 use mlpconv::Precision;
-use mlpconv::device::cuda::{Architecture, Unit, units};
+use mlpconv::device::cuda::{Unit, units};
+use rayon::iter::{ParallelBridge as _, ParallelIterator as _};
 
 use crate::gpus::{GPUS, HOPPER};
 
@@ -22,7 +22,13 @@ pub struct Tools {
 type Part = (Unit, Precision);
 
 fn parts() -> impl Iterator<Item = Part> {
-    Precision::ALL.into_iter().flat_map(|precision| units().map(move |unit| (unit, precision)))
+    let all = Precision::ALL.into_iter().flat_map(|precision| units().map(move |unit| (unit, precision)));
+    all.filter(|(unit, precision)| unit.precisions.contains(precision))
+}
+
+/// What a unit is compiled for, for one of [`GPUS`].
+fn target(unit: &Unit, on: usize) -> String {
+    if unit.architecture.specific { format!("sm_{}", unit.architecture) } else { GPUS[on].name() }
 }
 
 fn text((unit, precision): &Part) -> String {
@@ -77,20 +83,20 @@ impl Tools {
         done.into_iter().map(|(_, compiled)| compiled).collect()
     }
 
-    /// What the ptxas of CUDA 12.0 has against the portable PTX, each in a line. It does not survive the lines of inlined
+    /// What the ptxas of CUDA 12.0 has against the PTX, each in a line. It does not survive the lines of inlined
     /// functions on sm_90 (that of 12.1 does), so it gets the PTX as a release build has it, without lines.
     pub fn refused_by_oldest(ptxas: &Path) -> Vec<String> {
-        let portable = |(unit, _): &Part| unit.architecture == Architecture::PORTABLE;
-        let parts: Vec<Part> = parts().filter(portable).collect();
+        let parts: Vec<Part> = parts().collect();
         let without_lines = |text: String| -> String {
             text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with(".loc")).collect()
         };
         let texts: Vec<String> = parts.iter().map(|part| without_lines(text(part))).collect();
         let refused = side_by_side(&texts, |index| {
             let mut command = Command::new(ptxas);
-            command.args(["-arch", &GPUS[HOPPER].name(), "-", "-o", "/dev/null"]);
+            let (unit, precision) = parts[index];
+            command.args(["-arch", &target(&unit, HOPPER), "-", "-o", "/dev/null"]);
             let output = run(&mut command, &texts[index]).expect("ptxas starts");
-            let (Unit { module, .. }, precision) = parts[index];
+            let module = unit.module;
             let said = String::from_utf8_lossy(&output.stderr);
             (!output.status.success()).then(|| format!("{module} at {precision}: {}, {said}", output.status))
         });
@@ -98,14 +104,15 @@ impl Tools {
     }
 
     fn compile_part(&self, (unit, precision): Part, text: &str, on: usize) -> Compiled {
-        let Unit { module, architecture, .. } = unit;
-        let target = if architecture.specific { format!("sm_{architecture}") } else { GPUS[on].name() };
+        let (module, target) = (unit.module, target(&unit, on));
         let cubin = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = Command::new(&self.ptxas);
         command.args(["-v", "-arch", &target, "-", "-o"]).arg(cubin.path());
         let output = run(&mut command, text).expect("ptxas starts");
         let report = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{module} at {precision} for {target}: {report}");
+        // Where it cannot follow the products of warpgroups, ptxas lets each wait for the one before.
+        assert!(!report.contains("wgmma"), "{module} at {precision} for {target}: {report}");
         let output = Command::new(&self.nvdisasm).arg("-json").arg(cubin.path()).output().expect("nvdisasm starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{module} at {precision} for {target}: {said}");
@@ -118,19 +125,8 @@ impl Tools {
 fn side_by_side<T: Send>(texts: &[String], work: impl Fn(usize) -> T + Sync) -> Vec<(usize, T)> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&index| Reverse(texts[index].len()));
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let mut done = Vec::new();
-        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((index, work(index)));
-        }
-        done
-    };
-    let jobs = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("ptxas takes our PTX")).collect()
-    })
+    // Threads take the indices from the bridge one by one: splitting the list would begin in its middle as well.
+    order.into_iter().par_bridge().map(|index| (index, work(index))).collect()
 }
 
 fn run(command: &mut Command, text: &str) -> io::Result<Output> {

@@ -91,3 +91,6 @@ mod tall;
 mod ties;
 /// The optimisers' rules.
 mod update;
+/// Products of warpgroups, of GPUs that have them.
+#[cfg(feature = "cuda")]
+mod warpgroups;

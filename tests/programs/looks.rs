@@ -75,7 +75,7 @@ fn a_model_is_an_estimate_for_each_gpu_and_precision() {
     let page = folder.path().join("model.html");
     mlpconv(&format!("model --precision bf16 --out {}", page.display()));
     let page = std::fs::read_to_string(page).unwrap();
-    assert!(page.contains("<svg") && page.contains("An estimate") && page.contains("conv2d_dgrad_192x96"), "{page}");
+    assert!(page.contains("<svg") && page.contains("An estimate") && page.contains("conv2d_fprop_192x256"), "{page}");
 }
 
 /// The ops of a plan's steps, in order.

@@ -83,8 +83,10 @@ fn unknown_names_are_refused() {
     refuse("--resume elsewhere --momentum 0.1", &["--resume"]);
     let Some(place) = Place::new() else { return };
     place.mlpconv("evaluate elsewhere").bad(&["elsewhere", "config.toml"]);
+    place.mlpconv("time --device cpu --portable").bad(&["portable", "an option of GPUs", "--device cuda"]);
     place.mlpconv("time --batch-size 0").bad(&["batch-size", "at least 1"]);
     place.mlpconv("time --preset small --steps 2000000000000000000").bad(&["steps", "more than 1073741824"]);
+    place.mlpconv("model --batch-size 1000000000000").bad(&["batch-size", "more than 131072"]);
     place.mlpconv("scaling --batch-size 1000000000000").bad(&["batch-size", "at most 131072"]);
     place.mlpconv("scaling --total 0").bad(&["total", "at least 1"]);
     place.mlpconv("scaling --measure --steps 2000000000000000000").bad(&["steps", "at most 1048576"]);

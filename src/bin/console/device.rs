@@ -60,6 +60,24 @@ pub struct Choice {
     pub why_preset: &'static str,
 }
 
+impl Choice {
+    /// The same GPU without the kernels for its own architecture.
+    ///
+    /// # Errors
+    /// [`Error::Config`] on a CPU; for a GPU that cannot be used.
+    pub fn portable(self) -> Result<Self> {
+        let backend = match &self.backend {
+            #[cfg(feature = "cuda")]
+            Chosen::Cuda(cuda) => Chosen::Cuda(cuda.portable()?),
+            Chosen::Cpu(_) => {
+                let problem = "an option of GPUs; leave it out, or say --device cuda".into();
+                return Err(Error::Config { what: "portable".into(), problem });
+            }
+        };
+        Ok(Choice { backend, ..self })
+    }
+}
+
 /// The device and the precision where the options name none: those of a run that goes on, or of a file of settings.
 pub struct Earlier<'a> {
     pub device: Option<&'a str>,

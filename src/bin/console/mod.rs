@@ -166,6 +166,9 @@ enum Command {
         /// On a GPU: rounds of as many steps, of which the median is told
         #[arg(long, default_value_t = 7)]
         rounds: usize,
+        /// On a GPU: the kernels for all GPUs alone, to compare those for its own architecture with
+        #[arg(long)]
+        portable: bool,
         #[command(flatten)]
         device: DeviceArgs,
         /// One line of JSON instead of text
@@ -249,9 +252,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor(DataArgs { data, data_dir }) => doctor(&data, data_dir)?,
         Command::Completions { shell } => completions::print(shell, Args::command()),
         Command::Man { out } => man::man(Args::command(), out.as_deref())?,
-        Command::Time { preset, batch_size: batch, steps, rounds, device, json } => {
+        Command::Time { preset, batch_size: batch, steps, rounds, portable, device, json } => {
             let timing = Timing { preset, batch, steps, rounds, json };
             let device = choose(&device, None)?;
+            let device = if portable { device.portable()? } else { device };
             on_device!(&device.backend, backend => time(&timing, &device, backend))?;
         }
     }

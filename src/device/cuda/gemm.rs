@@ -5,7 +5,7 @@ use bytemuck::NoUninit;
 
 use super::convert::Destination;
 use super::parts::Parts;
-use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile};
+use super::tiles::{FP32_TILES, MMA_TILES, TILE_BYTES, Tile, WGMMA_TILES};
 use super::{Geometry, Limits, Precision};
 use crate::{Error, Result};
 
@@ -46,7 +46,7 @@ pub(crate) fn require_countable(op: &'static str, extents: &[usize]) -> Result<(
     }
 }
 
-/// The tiles of a precision, but the tall ones.
+/// The tiles of a precision, but the larger ones.
 pub(super) fn tiles(precision: Precision) -> &'static [Tile] {
     match precision {
         Precision::Fp32 => &FP32_TILES,
@@ -61,19 +61,42 @@ pub(crate) fn tile(precision: Precision, aligned: bool, n: usize) -> &'static Ti
     candidates.min_by_key(|tile| n.div_ceil(tile.n) * (tile.n + 32)).expect("tiles for any extents")
 }
 
-/// The fewest tiles of k for which a tall tile pays. A block of 256 rows is alone on its multiprocessor: its prologue and epilogue,
-/// about eight tiles of k (a guess), overlap with nothing, and those of two blocks overlap with each other's products.
-const TALL_STEPS: usize = 64;
+/// The fewest tiles of k for which a larger tile pays. Its block is alone on a multiprocessor: its prologue and epilogue, about eight
+/// tiles of k (a guess), overlap with nothing, and those of two blocks overlap with each other's products.
+const LONG_STEPS: usize = 64;
 
-/// `tile`, or the tall one for products with long sums, where it leaves no multiprocessor more rows, and the GPU has room for its
-/// blocks. The results are the same bits: each is a sum over k in the same order.
-pub(crate) fn tall(tile: &'static Tile, product: Product, gpu: &Limits) -> &'static Tile {
-    let rows = |tile: &Tile| geometry(tile, product.m, product.n, 1).grid[0].div_ceil(gpu.multiprocessors) * tile.m;
-    let pays = |tall: &&Tile| {
-        let long = product.k >= TALL_STEPS * tile_k(gpu.precision);
-        long && rows(tall) <= rows(tile) && tall.blocks_at_once(gpu.shared_memory) == tall.blocks
-    };
-    tile.tall().filter(pays).unwrap_or(tile)
+/// `tile`, or a larger one for products with long sums, if the GPU has its kernels and room for its blocks: that of warpgroups which
+/// takes the least time, else the tall one, where they leave no multiprocessor more work than they save. The results are
+/// the same bits: each is a sum over k in the same order.
+pub(crate) fn enlarged(tile: &'static Tile, product: Product, gpu: &Limits) -> &'static Tile {
+    if !tile.aligned || product.k < LONG_STEPS * tile_k(gpu.precision) {
+        return tile;
+    }
+    // Results that the multiprocessor with the most blocks computes.
+    let rounds = |tile: &Tile| geometry(tile, product.m, product.n, 1).grid[0].div_ceil(gpu.multiprocessors);
+    let results = |tile: &Tile| rounds(tile) * tile.m * tile.n;
+    let has_room = |tile: &&Tile| has_room(tile, gpu);
+    let of_warpgroups = WGMMA_TILES.iter().filter(|_| gpu.warpgroups).filter(has_room);
+    // `mma.sync` reaches five eighths of what `wgmma` does.
+    let fast = of_warpgroups.filter(|wide| 5 * results(wide) <= 8 * results(tile));
+    let tall = tile.tall().filter(has_room).filter(|tall| results(tall) <= results(tile));
+    fast.min_by_key(|wide| rounds(wide) * wide.clocks()).or(tall).unwrap_or(tile)
+}
+
+/// The tile for wgrad of `product`: that of warpgroups which takes the least time, if the GPU has its kernels and it computes few
+/// results too many (each of them once a part), else one of groups of warps.
+pub(crate) fn wgrad_tile(aligned: bool, product: Product, gpu: &Limits) -> Tile {
+    let portable = tile(gpu.precision, aligned, product.n).grouped();
+    let blocks = |tile: &Tile| geometry(tile, product.m, product.n, 1).grid[0];
+    let results = |tile: &Tile| blocks(tile) * tile.m * tile.n;
+    let long = aligned && product.k >= LONG_STEPS * tile_k(gpu.precision);
+    let pays = |wide: &&Tile| long && has_room(wide, gpu) && 4 * results(wide) <= 5 * results(&portable);
+    let of_warpgroups = WGMMA_TILES.iter().filter(|_| gpu.warpgroups).filter(pays);
+    of_warpgroups.min_by_key(|wide| blocks(wide) * wide.clocks()).copied().unwrap_or(portable)
+}
+
+fn has_room(tile: &Tile, gpu: &Limits) -> bool {
+    tile.blocks_at_once(gpu.shared_memory) == tile.blocks
 }
 
 /// One block for each tile of an `m` × `n` product and each split. The order of n is inner, so that blocks that share
@@ -212,10 +235,15 @@ mod tests {
     use super::*;
     use crate::device::cuda::tiles::TALL_TILES;
 
+    /// A GPU as large as an H200, without kernels of its own.
+    fn gpu(precision: Precision) -> Limits {
+        Limits { warpgroups: false, ..Limits::h200(precision) }
+    }
+
     #[test]
     fn long_sums_of_many_rows_have_tall_tiles() {
         let name = |precision, aligned, m, n, k| {
-            tall(tile(precision, aligned, n), Product { m, n, k }, &Limits::h200(precision)).name()
+            enlarged(tile(precision, aligned, n), Product { m, n, k }, &gpu(precision)).name()
         };
         // fprop and dgrad of d2l's 5×5 at batch 128: ten rounds of 128 rows are five of 256, and six are four of 192.
         assert_eq!(name(Precision::Bf16, true, 80_000, 256, 2400), "256x128");
@@ -230,15 +258,49 @@ mod tests {
         assert_eq!(name(Precision::Bf16, false, 80_000, 96, 2400), "128x96_any");
     }
 
+    #[test]
+    fn long_sums_on_hopper_have_tiles_of_warpgroups() {
+        let chosen = |precision, m, n, k| {
+            let product = Product { m, n, k };
+            let tile = enlarged(tile(precision, true, n), product, &Limits::h200(precision));
+            (tile.name(), geometry(tile, m, n, 1).grid[0])
+        };
+        // fprop and dgrad of d2l's 5×5 and 3×3 at batch 128: four rounds, two, one and one.
+        for (m, n, k, wanted) in [
+            (80_000, 256, 2400, ("192x256", 417)),
+            (86_528, 96, 6400, ("384x96", 226)),
+            (15_488, 384, 2304, ("256x192", 122)),
+            (18_432, 256, 3456, ("192x256", 96)),
+        ] {
+            assert_eq!(chosen(Precision::Bf16, m, n, k), (wanted.0.to_owned(), wanted.1));
+        }
+        // Where few rows or columns would leave most of a tile or of the GPU idle, and in TF32.
+        assert_eq!(chosen(Precision::Bf16, 3125, 256, 2400).0, "128x128");
+        assert_eq!(chosen(Precision::Bf16, 80_000, 10, 3456).0, "128x32");
+        assert_eq!(chosen(Precision::Tf32, 80_000, 256, 2400).0, "256x128");
+    }
+
+    #[test]
+    fn wgrad_on_hopper_has_tiles_of_warpgroups() {
+        let chosen = |m, n, k| wgrad_tile(true, Product { m, n, k }, &Limits::h200(Precision::Bf16)).name();
+        // d2l's 5×5 and 3×3; its first layer, and the one of ten classes, are smaller than a tile.
+        for (m, n, wanted) in
+            [(256, 2400, "256x192"), (384, 2304, "192x256"), (96, 144, "128x96"), (10, 3456, "128x128")]
+        {
+            assert_eq!(chosen(m, n, 15_488), wanted, "{m} × {n}");
+        }
+        assert_eq!(chosen(384, 2304, 121), "128x128");
+    }
+
     /// The extents of `tests/ops/tall.rs`, of one image and of two.
     #[test]
     fn two_images_of_the_tests_are_computed_in_tall_tiles_and_one_in_others() {
         for (multiprocessors, n) in [1, 16, 84, 108, 128, 132].into_iter().flat_map(|count| [(count, 96), (count, 128)])
         {
             let rows = |images: usize, shared_memory| {
-                let gpu = Limits { multiprocessors, shared_memory, ..Limits::h200(Precision::Bf16) };
+                let gpu = Limits { multiprocessors, shared_memory, ..gpu(Precision::Bf16) };
                 let product = Product { m: images * 50 * multiprocessors * 17, n, k: 25 * 96 };
-                tall(tile(Precision::Bf16, true, n), product, &gpu).m
+                enlarged(tile(Precision::Bf16, true, n), product, &gpu).m
             };
             let high = if n == 96 { 192 } else { 256 };
             assert_eq!(
@@ -279,7 +341,7 @@ mod tests {
     #[test]
     fn blocks_cover_the_product() {
         let tiles = FP32_TILES.into_iter().chain(MMA_TILES);
-        for tile in tiles.flat_map(|tile| [tile, tile.grouped()]).chain(TALL_TILES) {
+        for tile in tiles.flat_map(|tile| [tile, tile.grouped()]).chain(TALL_TILES).chain(WGMMA_TILES) {
             for (m, n) in [(1, 1), (128, 96), (129, 97), (373_248, 96), (10, 3456)] {
                 let Geometry { grid: [blocks, splits, 1], block: [threads, groups, 1], shared } =
                     geometry(&tile, m, n, 3)
@@ -288,7 +350,11 @@ mod tests {
                 };
                 assert_eq!((blocks, splits), (m.div_ceil(tile.m) * n.div_ceil(tile.n), 3));
                 assert!(threads == tile.threads() && groups == tile.groups);
-                assert!(threads <= 256 && threads * groups * tile.blocks <= 512);
+                assert!(threads * groups * tile.blocks <= 512);
+                if tile.warpgroups {
+                    assert_eq!(tile.blocks_at_once(Limits::h200(Precision::Bf16).shared_memory), 1);
+                    continue;
+                }
                 // Where a multiprocessor has 100 KiB (compute capability 8.6 and 8.9), of which each block costs one.
                 let fit = tile.blocks_at_once(99 << 10);
                 assert!(fit >= tile.blocks.div_ceil(2) && fit * (shared + 1024) <= 100 << 10);
@@ -363,11 +429,18 @@ mod tests {
     /// Bytes of all gradients' parts in a step of the network at batch 128 and 224×224, on 132 multiprocessors, in bf16.
     #[test]
     fn the_networks_parts_have_room() {
+        assert_eq!(parts_of_a_step(&gpu(Precision::Bf16)), [58_766_096, 58_989_584]);
+        assert_eq!(parts_of_a_step(&Limits::h200(Precision::Bf16)), [93_678_864, 93_902_352]);
+    }
+
+    /// With the second and third layer alone, and fused.
+    fn parts_of_a_step(gpu: &Limits) -> [usize; 2] {
         let bytes = |(pixels, c, k, taps, dw_len): (usize, usize, usize, usize, usize)| {
             let aligned = whole_vectors(Precision::Bf16, &[c, k]);
-            let tile = tile(Precision::Bf16, aligned, c * taps).grouped();
             let (product, len) = (Product { m: k, n: c * taps, k: pixels }, dw_len.next_multiple_of(4) + k);
-            let splits = division(wgrad_splits, &Limits::h200(Precision::Bf16), &tile, product, len);
+            let pointwise = || tile(Precision::Bf16, aligned, product.n).grouped();
+            let tile = if taps == 1 { pointwise() } else { wgrad_tile(aligned, product, gpu) };
+            let splits = division(wgrad_splits, gpu, &tile, product, len);
             splits.count * len.next_multiple_of(4) * size_of::<f32>()
         };
         let layer = |pixels: usize, c, k, taps| (128 * pixels * pixels, c, k, taps, k * c * taps);
@@ -379,8 +452,7 @@ mod tests {
         // The last two layers leave 25 parts, of two lengths of 100 and two of 10.
         let pair = 25 * (2 * 100 + 2 * 12) * size_of::<f32>();
         let rest: usize = rest.chain([first]).map(bytes).sum::<usize>() + pair;
-        // The second and third layer alone, or as the fused block's 128 blocks leave them.
-        let (alone, fused) = (2 * bytes(layer(53, 96, 96, 1)), 128 * 2 * 96 * 97 * size_of::<f32>());
-        assert_eq!((rest + alone, rest + fused), (58_766_096, 58_989_584));
+        // The fused block's 128 blocks leave a part each.
+        [2 * bytes(layer(53, 96, 96, 1)), 128 * 2 * 96 * 97 * size_of::<f32>()].map(|first_block| rest + first_block)
     }
 }

@@ -22,6 +22,8 @@ pub struct Unit {
     pub module: &'static str,
     /// What the PTX is for.
     pub architecture: Architecture,
+    /// The precisions that it has kernels for.
+    pub precisions: &'static [Precision],
     /// What there is machine code for: nothing in a debug build.
     pub machines: &'static [Architecture],
     /// An XZ file of machine code: for each of `machines` that of each precision, in the order of [`Precision::ALL`]. Before each is
@@ -66,7 +68,7 @@ impl Unit {
     /// A unit with nothing in it.
     #[cfg(test)]
     pub(super) fn empty(module: &'static str, architecture: Architecture) -> Self {
-        Unit { module, architecture, machines: &[], code: &[], ptx: &[] }
+        Unit { module, architecture, precisions: &Precision::ALL, machines: &[], code: &[], ptx: &[] }
     }
 }
 
@@ -114,7 +116,8 @@ mod tests {
     /// `build.rs` and this file agree on the order of precisions.
     #[test]
     fn each_precision_has_its_own_instructions() {
-        for unit in UNITS.iter().filter(|unit| unit.module == "conv2d") {
+        let portable = |unit: &&Unit| unit.module == "conv2d" && unit.architecture == Architecture::PORTABLE;
+        for unit in UNITS.iter().filter(portable) {
             for precision in Precision::ALL {
                 let ptx = unit.ptx(precision).unwrap();
                 let multiplies =
@@ -122,6 +125,14 @@ mod tests {
                 let wanted = [precision == Precision::Tf32, precision == Precision::Bf16];
                 assert_eq!([".tf32.tf32.", ".bf16.bf16."].map(multiplies), wanted, "{precision}");
             }
+        }
+    }
+
+    #[test]
+    fn a_unit_has_the_precisions_whose_kernels_it_has() {
+        for unit in UNITS {
+            let expected: &[_] = if unit.architecture.specific { &[Precision::Bf16] } else { &Precision::ALL };
+            assert_eq!(unit.precisions, expected, "{} for {}", unit.module, unit.architecture);
         }
     }
 

@@ -15,11 +15,16 @@ use super::{Architecture, CudaError, Precision, driver};
 use crate::Result;
 use crate::error::describe;
 
-/// The units of `module` that a GPU of compute capability `capability` runs, the one that it prefers first: that of its own
-/// specific architecture, then the others from the newest to the portable one.
-fn candidates(units: impl Iterator<Item = Unit>, module: &str, capability: (u32, u32)) -> Vec<Unit> {
-    let mut fitting: Vec<Unit> =
-        units.filter(|unit| unit.module == module && unit.architecture.runs_on(capability)).collect();
+/// The units of `module` with kernels for `precision` that a GPU of compute capability `capability` runs, the one that it prefers
+/// first: that of its own specific architecture, then the others from the newest to the portable one.
+fn candidates(
+    units: impl Iterator<Item = Unit>,
+    module: &str,
+    precision: Precision,
+    capability: (u32, u32),
+) -> Vec<Unit> {
+    let of_module = units.filter(|unit| unit.module == module && unit.precisions.contains(&precision));
+    let mut fitting: Vec<Unit> = of_module.filter(|unit| unit.architecture.runs_on(capability)).collect();
     fitting.sort_by_key(|unit| Reverse(unit.architecture));
     fitting
 }
@@ -45,6 +50,8 @@ pub(super) struct Kernels {
     context: Arc<CudaContext>,
     precision: Precision,
     capability: (u32, u32),
+    /// Those of newer architectures are left out.
+    portable: bool,
     state: Mutex<State>,
 }
 
@@ -81,11 +88,16 @@ impl Function {
 impl Kernels {
     /// # Errors
     /// [`CudaError::KernelsNotBuilt`] in a build without them.
-    pub(super) fn new(context: &Arc<CudaContext>, precision: Precision, capability: (u32, u32)) -> Result<Self> {
+    pub(super) fn new(
+        context: &Arc<CudaContext>,
+        precision: Precision,
+        capability: (u32, u32),
+        portable: bool,
+    ) -> Result<Self> {
         if let Some(why) = missing() {
             return Err(CudaError::KernelsNotBuilt { why }.into());
         }
-        Ok(Kernels { context: context.clone(), precision, capability, state: Mutex::default() })
+        Ok(Kernels { context: context.clone(), precision, capability, portable, state: Mutex::default() })
     }
 
     /// Function `kernel` of module `module`, allowed `shared` bytes of dynamic shared memory.
@@ -114,6 +126,17 @@ impl Kernels {
         Ok(function.handle)
     }
 
+    /// Whether there are convolutions for warpgroups: of `kernels/sm_90a/conv2d.cu`, which an nvcc before 12.0 cannot compile.
+    pub(super) fn warpgroups(&self) -> bool {
+        let specific = |unit: &Unit| unit.architecture.specific;
+        self.candidates("conv2d").iter().any(specific)
+    }
+
+    fn candidates(&self, module: &str) -> Vec<Unit> {
+        let chosen = candidates(units(), module, self.precision, self.capability);
+        chosen.into_iter().filter(|unit| !self.portable || unit.architecture == Architecture::PORTABLE).collect()
+    }
+
     /// What a module was made of, that of its best architecture; `None` if it is not loaded.
     pub(super) fn image(&self, module: &str) -> Option<Image> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +146,7 @@ impl Kernels {
 
     /// The function of the best architecture that has it.
     fn look_up(&self, state: &mut State, module: &'static str, kernel: &str) -> Result<CUfunction> {
-        let units = candidates(units(), module, self.capability);
+        let units = self.candidates(module);
         if units.is_empty() {
             let (major, minor) = self.capability;
             let log = format!("this build has no PTX of it for compute capability {major}.{minor}");
@@ -221,7 +244,7 @@ mod tests {
     }
 
     fn chosen(names: &[&str], capability: (u32, u32)) -> Vec<String> {
-        let chosen = candidates(compiled(names).into_iter(), "conv2d", capability);
+        let chosen = candidates(compiled(names).into_iter(), "conv2d", Precision::Bf16, capability);
         assert!(chosen.iter().all(|unit| unit.module == "conv2d"));
         chosen.iter().map(|unit| unit.architecture.to_string()).collect()
     }

@@ -74,12 +74,15 @@ pub struct Limits {
     /// Bytes of shared memory that a block may have.
     pub shared_memory: usize,
     pub multiprocessors: usize,
+    /// Whether there are convolutions by `wgmma`, which the GPU runs at this precision.
+    pub warpgroups: bool,
 }
 
 impl Limits {
     /// An H200's: compute capability 9.0, 227 KiB of shared memory a block, 132 multiprocessors.
     pub const fn h200(precision: Precision) -> Self {
-        Limits { precision, capability: (9, 0), shared_memory: 227 << 10, multiprocessors: 132 }
+        let warpgroups = matches!(precision, Precision::Bf16);
+        Limits { precision, capability: (9, 0), shared_memory: 227 << 10, multiprocessors: 132, warpgroups }
     }
 }
 
@@ -146,6 +149,19 @@ impl Cuda {
     /// [`Error::Cuda`] where there is no driver, no such device, one that the kernels do not run on, or no kernels in
     /// this build.
     pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
+        Cuda::open(ordinal, precision, false)
+    }
+
+    /// Another backend on the same GPU, with memory and streams of its own, that has no kernels of newer architectures, such as
+    /// Hopper's: to compare with them.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn portable(&self) -> Result<Self> {
+        Cuda::open(self.shared.device.ordinal, self.shared.precision, true)
+    }
+
+    fn open(ordinal: usize, precision: Precision, portable: bool) -> Result<Self> {
         if let Some(why) = missing() {
             return Err(CudaError::KernelsNotBuilt { why }.into());
         }
@@ -153,7 +169,7 @@ impl Cuda {
         let stream = context.new_stream().map_err(CudaError::driver("cuStreamCreate"))?;
         let arena = Arena::new(&context, format!("cuda:{ordinal}"));
         let clock = Clock::new(&arena)?;
-        let kernels = Kernels::new(&context, precision, device.capability)?;
+        let kernels = Kernels::new(&context, precision, device.capability, portable)?;
         // Loads one kernel, so that a driver that is too old is an error here.
         kernels.function(FIRST_MODULE, "cast_to_float", 0)?;
         Ok(Cuda {
@@ -191,7 +207,8 @@ impl Cuda {
     /// What its kernels are chosen by.
     pub fn limits(&self) -> Limits {
         let CudaDevice { capability, shared_memory, multiprocessors, .. } = self.shared.device;
-        Limits { precision: self.shared.precision, capability, shared_memory, multiprocessors }
+        let warpgroups = self.shared.kernels.warpgroups();
+        Limits { precision: self.shared.precision, capability, shared_memory, multiprocessors, warpgroups }
     }
 
     pub(crate) fn multiprocessors(&self) -> usize {

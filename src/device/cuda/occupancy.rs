@@ -3,7 +3,7 @@
 use cudarc::driver::result;
 
 use super::gemm::tiles;
-use super::tiles::Tile;
+use super::tiles::{Tile, WGMMA_TILES};
 use super::{Cuda, CudaError};
 use crate::Result;
 
@@ -41,6 +41,11 @@ impl Cuda {
                 for pass in ["fprop", "dgrad"] {
                     all.push(self.occupancy_of("conv2d", pass, *tall)?);
                 }
+            }
+        }
+        for tile in WGMMA_TILES.iter().filter(|_| self.limits().warpgroups) {
+            for pass in ["fprop", "dgrad", "wgrad"] {
+                all.push(self.occupancy_of("conv2d", pass, *tile)?);
             }
         }
         Ok(all)

@@ -73,10 +73,16 @@ pub struct Tile {
     pub groups: usize,
     /// Whether operands are copied 16 bytes at a time: channels have to be a multiple of as many elements.
     pub aligned: bool,
+    /// Whether warpgroups multiply, by `wgmma`: each warp has a quarter of the rows of its warpgroup.
+    pub warpgroups: bool,
 }
 
 const fn tile([m, n]: [usize; 2], [warp_m, warp_n]: [usize; 2], stages: usize, blocks: usize) -> Tile {
-    Tile { m, n, warp_m, warp_n, stages, blocks, groups: 1, aligned: true }
+    Tile { m, n, warp_m, warp_n, stages, blocks, groups: 1, aligned: true, warpgroups: false }
+}
+
+const fn warpgroups([m, n]: [usize; 2], rows: usize, stages: usize) -> Tile {
+    Tile { warpgroups: true, ..tile([m, n], [rows / 4, n], stages, 1) }
 }
 
 /// Plain multiply-adds: fp32.
@@ -100,6 +106,11 @@ pub const MMA_TILES: [Tile; 4] = [
 /// (wgrad's groups are two blocks in one already, and its sums of rows are of 64.)
 pub const TALL_TILES: [Tile; 2] = [tile([256, 128], [64, 64], 3, 1), tile([192, 96], [96, 48], 3, 2)];
 
+/// Warpgroups, for products of many results and long sums in bf16 on Hopper. Each is as large as registers allow: 64×256, 128×192 or
+/// 128×96 sums of a warpgroup, beside what addresses take. The stages take the shared memory that a single block can have.
+pub const WGMMA_TILES: [Tile; 3] =
+    [warpgroups([192, 256], 64, 7), warpgroups([256, 192], 128, 7), warpgroups([384, 96], 128, 6)];
+
 impl Tile {
     /// The tall tile of as many columns, for an aligned tile of tensor cores.
     pub fn tall(&self) -> Option<&'static Tile> {
@@ -122,9 +133,18 @@ impl Tile {
         (self.m / self.warp_m) * (self.n / self.warp_n)
     }
 
+    /// Clocks that a block of warpgroups takes, alone on its multiprocessor, for a tile of k of bf16: for its products, 2048 multiply-adds a
+    /// clock, or for its operands' bytes, 34 a clock from the second-level cache (an H200, see `mlpconv model`).
+    pub const fn clocks(&self) -> usize {
+        let (products, bytes) = (self.m * self.n * TILE_BYTES / 2 / 2048, (self.m + self.n) * TILE_BYTES / 34);
+        if products > bytes { products } else { bytes }
+    }
+
     /// Bytes of a block's shared memory: the stages of its groups. In the epilogue each warp has 16 rows of results there.
     pub const fn shared(&self) -> usize {
-        let stages = self.stages * (self.m + self.n) * TILE_BYTES;
+        // Columns of an operand that lies along them come in atoms of 64, and 256 bytes are ones, by which rows are summed.
+        let (columns, ones) = if self.warpgroups { (self.n.next_multiple_of(64), 256) } else { (self.n, 0) };
+        let stages = self.stages * (self.m + columns) * TILE_BYTES + ones;
         let slices = self.warps() * 16 * (self.warp_n + 8) * size_of::<f32>();
         self.groups * if stages > slices { stages } else { slices }
     }
@@ -172,7 +192,12 @@ pub fn defines() -> Vec<(String, String)> {
         ("PAIR_PIXELS", PAIR_PIXELS),
         ("WGRAD_GROUPS", WGRAD_GROUPS),
     ];
-    let lists = [("FP32_TILES(X)", &FP32_TILES[..]), ("MMA_TILES(X)", &MMA_TILES), ("TALL_TILES(X)", &TALL_TILES)];
+    let lists = [
+        ("FP32_TILES(X)", &FP32_TILES[..]),
+        ("MMA_TILES(X)", &MMA_TILES),
+        ("TALL_TILES(X)", &TALL_TILES),
+        ("WGMMA_TILES(X)", &WGMMA_TILES),
+    ];
     let lists = lists.map(|(name, tiles)| (name, list(tiles)));
     let constants = constants.map(|(name, value)| (name, value.to_string()));
     constants.into_iter().chain(lists).map(|(name, value)| (name.into(), value)).collect()

@@ -150,7 +150,7 @@ impl Cuda {
         let (rule, tile) = (gemm::fprop_splits, tile(precision, aligned, product.n));
         let splits = gemm::division(rule, &self.limits(), tile, whole, whole_len);
         if splits.count == 1 {
-            let tile = gemm::tall(tile, product, &self.limits());
+            let tile = gemm::enlarged(tile, product, &self.limits());
             let geometry = geometry(tile, product.m, product.n, 1);
             let args = Args::new().rectified(y, relu && whole_vectors(precision, &[g.k])).input(&x).input(&w);
             let args = args.optional(bias.as_ref()).flag(relu).value(extents);
@@ -189,7 +189,7 @@ impl Conv2d for Cuda {
         let accumulate = dx.accumulate();
         let (precision, product) = (self.precision(), Product { m: g.n * g.h * g.w, n: g.c, k: g.r * g.s * g.k });
         let tile = tile(precision, whole_vectors(precision, &[g.c, g.k]), product.n);
-        let tile = gemm::tall(tile, product, &self.limits());
+        let tile = gemm::enlarged(tile, product, &self.limits());
         let args = Args::new().destination(&dx).input(&dy).input(&w).masked_by(&mask).flag(accumulate);
         let geometry = geometry(tile, product.m, product.n, 1);
         self.launch(OP, &format!("conv2d_dgrad_{}", tile.name()), geometry, args.value(extents))?;

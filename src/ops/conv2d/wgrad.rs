@@ -31,7 +31,10 @@ impl WeightGradient<'_> {
         let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
         let db_start = dw_len.next_multiple_of(4);
         let len = db_start + db_len;
-        let tile = tile(cuda.precision(), *aligned, product.n).grouped();
+        let tile = match *op {
+            "conv2d" => gemm::wgrad_tile(*aligned, product, &cuda.limits()),
+            _ => tile(cuda.precision(), *aligned, product.n).grouped(),
+        };
         let splits = gemm::division(gemm::wgrad_splits, &cuda.limits(), &tile, product, len);
         let Product { m, n, .. } = product;
 

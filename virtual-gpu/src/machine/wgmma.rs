@@ -109,9 +109,6 @@ impl Env<'_> {
             self.wgmma_of::<16>(warps, wgmma)?;
         }
         self.shared.generation += 1;
-        if self.count {
-            self.counts.mma += 4;
-        }
         Ok(())
     }
 

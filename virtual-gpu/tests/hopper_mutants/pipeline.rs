@@ -71,6 +71,14 @@ fn pipelines_without_a_bug_pass() {
     passes("convolution", convolution(CONVOLUTION, 1, |_, _, _| ()));
 }
 
+/// Of 64 x 64 x 16, by the four warps of each of two warpgroups.
+#[test]
+fn products_are_counted_once_for_each_warp() {
+    let counts = gemm(GEMM, LONG).unwrap_or_else(|trap| panic!("{trap}"));
+    assert_eq!(counts.mma, 2 * 4 * (LONG / 16) as u64);
+    assert_eq!(counts.flops, 2 * 128 * 64 * LONG as u64);
+}
+
 #[test]
 fn waits_dropped_from_a_ring_are_caught() {
     use TrapKind::*;

@@ -64,6 +64,7 @@ impl Estimate {
             (launch.instructions, launch.accesses + launch.conflicts)
         };
         let math = match precision {
+            _ if launch.by_warpgroups() => launch.flops / gpu.wgmma,
             _ if launch.mma > 0.0 => launch.mma * gpu.mma / PARTITIONS,
             // A warp's multiply-add is 64 operations.
             _ => launch.flops / 64.0 / gpu.fma,

@@ -15,6 +15,8 @@ pub struct Gpu {
     pub gigahertz: f64,
     /// Clocks of a partition's tensor core for an `mma` of 16×8×16 bf16 or 16×8×8 TF32 products.
     pub mma: f64,
+    /// Operations of bf16 a clock of a multiprocessor by warpgroups (`wgmma`), where there are such.
+    pub wgmma: f64,
     /// Warps of fp32 multiply-adds that a multiprocessor takes a clock.
     pub fma: f64,
     /// Bytes a clock that the second-level cache gives to all multiprocessors.
@@ -39,11 +41,12 @@ const H200: Gpu = Gpu {
     multiprocessors: 132,
     gigahertz: 1.83,
     mma: 4.0 / 0.629,
+    wgmma: 4096.0,
     fma: 4.0,
     l2: 4472.0,
     memory: 4.8,
     sources: "NVIDIA's data sheet: 132 multiprocessors, 989 TFLOP/s bf16, which is 4096 a clock at 1.83 GHz, 4.8 TB/s; Luo et \
-              al., arXiv 2402.13499: mma.sync does 62.9 % of that (section 6.2), the L2 of the same die 4472 bytes a clock (table V)",
+              al., arXiv 2402.13499: mma.sync does 62.9 % of that (section 6.2; of wgmma all is assumed), the L2 of the same die 4472 bytes a clock (table V)",
 };
 
 pub const GPUS: [Gpu; 5] = [
@@ -62,6 +65,7 @@ pub const GPUS: [Gpu; 5] = [
         multiprocessors: 108,
         gigahertz: 1.41,
         mma: 8.0,
+        wgmma: 0.0,
         fma: 2.0,
         l2: 5120.0,
         memory: 2.039,
@@ -75,6 +79,7 @@ pub const GPUS: [Gpu; 5] = [
         multiprocessors: 128,
         gigahertz: 2.52,
         mma: 32.0,
+        wgmma: 0.0,
         fma: 4.0,
         l2: 2048.0,
         memory: 1.008,
@@ -88,6 +93,7 @@ pub const GPUS: [Gpu; 5] = [
         multiprocessors: 82,
         gigahertz: 1.695,
         mma: 32.0,
+        wgmma: 0.0,
         fma: 4.0,
         l2: 1536.0,
         memory: 0.936,

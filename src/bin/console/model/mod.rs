@@ -12,7 +12,8 @@ mod together;
 use std::path::PathBuf;
 
 use maud::html;
-use mlpconv::{Error, Precision, Result};
+use mlpconv::train::{Preset, TrainConfig};
+use mlpconv::{Precision, Result};
 
 use super::exercise::findings::Table;
 use super::page::{self, Bar, Bars, Page, Scale};
@@ -49,13 +50,13 @@ fn mark(launch: &Launch) -> &'static str {
 /// Prints the estimate.
 ///
 /// # Errors
-/// [`Error::Config`] for a GPU that is not in the list or a batch without images; [`Error::Io`] if the page cannot be written.
+/// [`Error::Config`](mlpconv::Error::Config) for a GPU that is not in the list, or a batch that no run has;
+/// [`Error::Io`](mlpconv::Error::Io) if the page cannot be written.
 pub fn model(args: &ModelArgs) -> Result<()> {
     let (gpu, precision, batch) = (gpu(&args.gpu)?, args.precision, args.batch_size);
-    if batch == 0 {
-        return Err(Error::Config { what: "batch-size".into(), problem: "must be at least 1".into() });
-    }
-    let launches = launches(precision, &gpu.architecture());
+    // Blocks are placed one by one, so a batch has to be one that a run can have.
+    TrainConfig { batch_size: batch, ..Preset::D2l.config() }.validate()?;
+    let launches = launches(precision, &gpu.architecture(), batch);
     let times = Estimate::of_step(&launches, gpu, precision, batch);
     let estimates: Vec<(&Launch, Estimate)> = launches.iter().map(|(launch, _)| launch).zip(times).collect();
     let total: f64 = estimates.iter().map(|(_, estimate)| estimate.time).sum();
@@ -99,7 +100,7 @@ pub struct Step {
 impl Step {
     pub fn of(gpu: &Gpu, precision: Precision, batch: usize) -> Self {
         let mut step = Step { launches: Vec::new(), update: 0.0 };
-        let launches = launches(precision, &gpu.architecture());
+        let launches = launches(precision, &gpu.architecture(), batch);
         let times = Estimate::of_step(&launches, gpu, precision, batch);
         for ((launch, code), estimate) in launches.iter().zip(times) {
             // The update is of parameters, whatever the batch.
@@ -163,8 +164,24 @@ mod tests {
         for (precision, gpu) in
             Precision::ALL.iter().flat_map(|precision| gpus::GPUS.iter().map(move |gpu| (precision, gpu)))
         {
-            let (coded, counted) = (launches(*precision, &gpu.architecture()).len(), tables::counted(*precision));
-            assert!(counted > 30 && coded == counted, "{precision}, {}: {coded} of {counted} launches", gpu.name);
+            let architecture = gpu.architecture();
+            for batch in [8, 128] {
+                let coded = launches(*precision, &architecture, batch).len();
+                let counted = tables::counted(*precision, &architecture, batch);
+                assert!(counted > 30 && coded == counted, "{precision}, {}: {coded} of {counted} launches", gpu.name);
+            }
         }
+    }
+
+    #[test]
+    fn hopper_has_kernels_of_its_own_in_bf16() {
+        let wide = |gpu: &str, precision, batch| {
+            let all = launches(precision, &gpus::gpu(gpu).unwrap().architecture(), batch);
+            all.iter().filter(|(launch, _)| launch.by_warpgroups()).count()
+        };
+        // The three passes of two convolutions.
+        assert_eq!(wide("h200", Precision::Bf16, 128), 6);
+        assert_eq!([wide("h200", Precision::Bf16, 8), wide("a100", Precision::Bf16, 128)], [0; 2]);
+        assert_eq!([Precision::Fp32, Precision::Tf32].map(|precision| wide("h200", precision, 128)), [0; 2]);
     }
 }

@@ -6,6 +6,32 @@ use mlpconv::Precision;
 const STEP: &str = include_str!("../../../../kernels/measured/step.csv");
 const SASS: &str = include_str!("../../../../kernels/measured/sass.csv");
 
+/// Which kernels a step was counted with: those of all GPUs, or in their place, where there are such, those of Hopper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    Portable,
+    Hopper,
+}
+
+impl Kernels {
+    /// As `step.csv` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kernels::Portable => "sm_80",
+            Kernels::Hopper => "sm_90",
+        }
+    }
+
+    /// The fewest images whose rows Hopper's tiles suit, by the rules for launches.
+    const FEWEST: usize = 16;
+
+    /// Those of a step of `images` images at `precision` on a GPU of `architecture`.
+    fn of(precision: Precision, architecture: &str, images: usize) -> Self {
+        let own = precision == Precision::Bf16 && architecture == Kernels::Hopper.name() && images >= Self::FEWEST;
+        if own { Kernels::Hopper } else { Kernels::Portable }
+    }
+}
+
 /// A launch of a step, counted for `images` images.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -29,6 +55,13 @@ pub struct Launch {
     pub conflicts: f64,
 }
 
+impl Launch {
+    /// Whether warpgroups multiply (`wgmma`): an `mma` of a warp has 4096 operations in bf16.
+    pub fn by_warpgroups(&self) -> bool {
+        self.flops > 2.0 * 4096.0 * self.mma && self.mma > 0.0
+    }
+}
+
 /// A kernel's machine code on one architecture.
 #[derive(Debug)]
 pub struct Code {
@@ -48,35 +81,43 @@ fn cells(line: &'static str) -> (Vec<&'static str>, Vec<f64>) {
     (cells, numbers)
 }
 
-/// The launches of a step at a precision, in their order, each with its kernel's code.
-pub fn launches(precision: Precision, architecture: &str) -> Vec<(Launch, Code)> {
-    let rows = STEP.lines().skip(1).map(cells).filter(|(cells, _)| cells.first() == Some(&precision.name()));
+/// The launches of a step of `images` images at a precision, in their order, each with its kernel's code.
+pub fn launches(precision: Precision, architecture: &str, images: usize) -> Vec<(Launch, Code)> {
     let launch = |(cells, numbers): (Vec<&'static str>, Vec<f64>)| Launch {
-        images: numbers[1] as usize,
-        kernel: cells[2].to_owned(),
-        beside: numbers[3] != 0.0,
-        blocks: numbers[4] as usize,
-        warps: (numbers[5] as usize).div_ceil(32),
-        shared: numbers[6] as usize,
-        moved: numbers[7],
-        asked: numbers[8],
-        flops: numbers[9],
-        mma: numbers[10],
-        instructions: numbers[11],
-        accesses: numbers[12],
-        conflicts: numbers[13],
+        images: numbers[2] as usize,
+        kernel: cells[3].to_owned(),
+        beside: numbers[4] != 0.0,
+        blocks: numbers[5] as usize,
+        warps: (numbers[6] as usize).div_ceil(32),
+        shared: numbers[7] as usize,
+        moved: numbers[8],
+        asked: numbers[9],
+        flops: numbers[10],
+        mma: numbers[11],
+        instructions: numbers[12],
+        accesses: numbers[13],
+        conflicts: numbers[14],
     };
     let coded = |launch: Launch| {
         let code = code(&launch.kernel, precision, architecture)?;
         Some((launch, code))
     };
-    rows.map(launch).filter_map(coded).collect()
+    rows(precision, architecture, images).map(launch).filter_map(coded).collect()
 }
 
-/// How many launches of a step were counted at a precision.
+fn rows(
+    precision: Precision,
+    architecture: &str,
+    images: usize,
+) -> impl Iterator<Item = (Vec<&'static str>, Vec<f64>)> {
+    let of = [precision.name(), Kernels::of(precision, architecture, images).name()];
+    STEP.lines().skip(1).map(cells).filter(move |(cells, _)| cells[..2] == of)
+}
+
+/// How many launches of a step of `images` images were counted at a precision, for a GPU of `architecture`.
 #[cfg(test)]
-pub fn counted(precision: Precision) -> usize {
-    STEP.lines().filter(|line| line.split(',').next() == Some(precision.name())).count()
+pub fn counted(precision: Precision, architecture: &str, images: usize) -> usize {
+    rows(precision, architecture, images).count()
 }
 
 /// The code of a kernel.

@@ -27,7 +27,7 @@ impl Decoder {
             }
             _ => return self.mma_async(form, operands),
         };
-        made(op, Class::Mma)
+        made(op, Class::Barrier)
     }
 
     fn mma_async(&mut self, form: &mut Form, operands: &[Operand]) -> Decoded<Made> {
