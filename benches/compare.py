@@ -118,7 +118,11 @@ def convolutions(args):
 # The machine and the commit.
 
 def git(*args):
-    return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True).stdout.strip()
+    """What git prints; nothing where it is not installed."""
+    try:
+        return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def commit():
@@ -198,24 +202,39 @@ def summary(results):
     return {key: spread([r[key] for r in results]) for key in keys if all(r[key] is not None for r in results)}
 
 
+def agree(args, data, **here):
+    """Fails if the measurements that --add goes on with were taken in another way than `here`."""
+    for key, value in here.items():
+        if data.setdefault(key, value) != value:
+            sys.exit(f"{args.add} has the {key} {data[key]}, this run {value}: they do not go into one table")
+
+
 def measure_gpu(args):
-    data = {"date": datetime.date.today().isoformat(), "commit": args.commit, "driver": driver(args), "torch": None,
-            "batch": args.batch, "steps": args.steps, "rounds": 0, "results": {}, "summary": {},
-            "bench": convolutions(args), "peer_convs": None, "peer_ceilings": None, "peer_failed": []}
-    for i in range(args.rounds):
+    if args.add:
+        with open(args.add) as file:
+            data = json.load(file)
+    else:
+        data = {"date": datetime.date.today().isoformat(), "torch": None, "rounds": 0, "results": {}, "summary": {},
+                "bench": convolutions(args), "peer_convs": None, "peer_ceilings": None, "peer_failed": []}
+    agree(args, data, commit=args.commit, driver=driver(args), batch=args.batch, steps=args.steps)
+    before = data["rounds"]
+    args.rounds += before
+    for i in range(before, args.rounds):
         new = {f"mlpconv {precision}": ours(args, precision, ["--rounds", "3"]) for precision in PRECISIONS}
         # The device's name from mlpconv, without ordinal and precision.
-        data["device"] = new["mlpconv fp32"]["device"].split(", ", 1)[1].rsplit(", ", 1)[0]
+        agree(args, data, device=new["mlpconv fp32"]["device"].split(", ", 1)[1].rsplit(", ", 1)[0])
         data["interpreter"] = "Virtual GPU" in data["device"]
         if data["interpreter"] and args.record:
             sys.exit("timings of an interpreter are not recorded")
         if args.modes != ["none"]:
             # Ceilings and convolutions do not change between rounds: only the first one measures them.
-            peer = theirs(args, ",".join(args.modes), ["--ceilings", "--convs"] if i == 0 else [])
+            first = data["torch"] is None
+            peer = theirs(args, ",".join(args.modes), ["--ceilings", "--convs"] if first else [])
             new.update({f"PyTorch {step['mode']}": step for step in peer["steps"]})
-            data["torch"] = peer["torch"]
+            data["torch"] = data["torch"] or peer["torch"]
+            agree(args, data, torch=peer["torch"])
             data["peer_failed"] += peer["failed"]
-            if i == 0:
+            if first:
                 data["peer_convs"], data["peer_ceilings"] = peer.get("convs"), peer.get("ceilings")
         for name, result in new.items():
             data["results"].setdefault(name, []).append({**result, "round": i})
@@ -302,9 +321,12 @@ def conv_table(data):
 
 
 def gpu_table(data):
+    # With --add some modes have fewer rounds than others.
+    counts = sorted({len(results) for results in data["results"].values()})
+    rounds = " to ".join(str(count) for count in dict.fromkeys([counts[0], counts[-1]]))
     note = (f"{data['device']}, driver {data['driver']}; batch {data['batch']} at 224×224; "
             f"PyTorch {data['torch']} (`-cl`: channels_last, `-compile`: torch.compile with "
-            f"max-autotune); median of {data['rounds']} rounds of "
+            f"max-autotune); median of {rounds} rounds of "
             f"{data['steps']} steps, in turn; ours leaves out the pixels that no pool reads; "
             f"memory is what tensors hold at most; {data['date']}, commit {data['commit']}.")
     lines = [*steps_table(data, "peak_bytes", 0), "", note]
@@ -371,6 +393,7 @@ def main():
     ap.add_argument("--peer", metavar="FILE", default=os.path.join(ROOT, "tests/pytorch/torch_nin.py"))
     ap.add_argument("--commit", default=commit(), help="what was built, where git cannot tell")
     ap.add_argument("--json", metavar="FILE", help="write the measurements")
+    ap.add_argument("--add", metavar="FILE", help="go on with a GPU's measurements: more rounds, or other modes")
     ap.add_argument("--record", action="store_true", help="write them to benches/results/, and the README's table")
     ap.add_argument("--readme", metavar="FILE", help="put the table between this file's markers")
     ap.add_argument("--tables", action="store_true", help="measure nothing: all tables from benches/results/")
@@ -388,6 +411,8 @@ def main():
     gpu = kind == "gpu"
     if not args.commit:
         sys.exit("git cannot tell what was built here: say --commit")
+    if args.add and not gpu:
+        sys.exit("--add goes on with a GPU's measurements, and this run is on the CPU")
     if gpu:
         args.batch, args.steps = batch(args, "d2l"), steps(args, "d2l")
     args.modes = args.modes or (["all"] if gpu else ["fp32", "fp32-cl"])

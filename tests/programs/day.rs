@@ -12,8 +12,9 @@ use crate::place::Finished;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/day.sh");
 
 /// What is staged, and what a machine with a card has.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     ".gpu/bin/mlpconv",
+    ".gpu/bin/mlpconv-checked",
     ".gpu/bin/train",
     ".gpu/tests/ops",
     ".gpu/tests/cuda",
@@ -102,10 +103,53 @@ fn a_day_goes_on_after_a_step_that_fails_and_one_that_hangs() {
     assert!(!files(place.path(), "prove").is_empty());
 }
 
+/// What the log says of a step.
+fn said<'a>(log: &'a str, step: &str) -> &'a str {
+    let (_, said) = log.split_once(&format!("\n== {step}: ")).unwrap_or_else(|| panic!("{step:?} is not in: {log}"));
+    said.split("\n== ").next().unwrap()
+}
+
+/// After a trap CUDA wants the process to end.
+#[test]
+fn a_day_proves_with_a_process_for_each_trap_and_with_a_build_for_the_sanitizer() {
+    let lists = "[ -d \"$CUDA_CACHE_PATH\" ] || exit 7\necho \"$0 $* on ${VIRTUAL_GPU_SM:-its own}\"\n\
+                 [ \"$1\" != --list ] || printf 'traps::one: test\\ntraps::two: test\\n\\n2 tests, 0 benchmarks\\n'";
+    let place = staged(|_| lists);
+    day(place.path(), "prove", true, "60").good();
+    let text = read(place.path(), "prove.txt");
+    let steps: Vec<&str> = text.lines().map(|line| line[11..].rsplit_once(',').unwrap().0).collect();
+    let first = ["the card", "doctor", "memcheck in bf16", "memcheck in tf32", "memcheck in fp32", "ops"];
+    assert_eq!(steps[1..=first.len()], first, "{text}");
+    let log = read(place.path(), "prove.log");
+    assert!(said(&log, "the machine").contains("/path/ncu\n"), "{log}");
+    let checked = said(&log, "memcheck in tf32");
+    assert!(checked.contains("--report-api-errors no") && checked.contains("/.gpu/bin/mlpconv-checked time"), "{log}");
+    assert!(said(&log, "synccheck in bf16").contains("/.gpu/bin/mlpconv-checked time"), "{log}");
+    assert!(said(&log, "initcheck in bf16").contains("/.gpu/bin/mlpconv time"), "{log}");
+    assert!(said(&log, "the virtual GPU's driver").contains("--skip traps::"), "{log}");
+    for test in ["traps::one", "traps::two"] {
+        assert!(said(&log, &format!("the driver's {test}")).contains(&format!("--exact {test}")), "{log}");
+    }
+
+    fs::remove_file(place.path().join(".gpu/bin/mlpconv-checked")).unwrap();
+    day(place.path(), "prove", true, "60").good();
+    let log = read(place.path(), "prove.log");
+    assert!(said(&log, "racecheck in bf16").contains("/.gpu/bin/mlpconv time"), "{log}");
+
+    // An H200 is a 9.0. The virtual GPU's own tests are of an 8.0 where they do not choose.
+    day(place.path(), "prove", false, "60").good();
+    let log = read(place.path(), "prove.log");
+    assert!(said(&log, "ops").contains("on 9.0"), "{log}");
+    assert!(said(&log, "the virtual GPU's driver").contains("on its own"), "{log}");
+}
+
 #[test]
 fn a_day_keeps_what_its_steps_print_and_write() {
     let writes = "for last; do :; done\necho \"$0 $*\"\ncase $0 in *train) mkdir -p \"$CARGO_TARGET_DIR/run\"; \
-                  echo kept >\"$CARGO_TARGET_DIR/run/metrics.jsonl\"; echo heavy >\"$CARGO_TARGET_DIR/run/weights.safetensors\";; esac";
+                  echo kept >\"$CARGO_TARGET_DIR/run/metrics.jsonl\"; echo heavy >\"$CARGO_TARGET_DIR/run/weights.safetensors\";; \
+                  *ncu) while [ \"$1\" != --log-file ]; do shift; done; \
+                  printf '==PROF== 60 kernels\\n\"ID\"\\n\"0\"\\n' >\"$2\";; \
+                  *python3) echo '{}' >\"$last\";; esac";
     let place = staged(|_| writes);
     for card in [false, true] {
         let ended = day(place.path(), "explain", card, "60").good();
@@ -121,7 +165,7 @@ fn a_day_keeps_what_its_steps_print_and_write() {
             text("./model-bf16.txt").is_some_and(|text| text.contains("model --gpu h200 --precision bf16")),
             "{files:?}"
         );
-        assert_eq!(text("./ncu-tf32.csv").is_some_and(|text| text.contains("--clock-control none")), card, "{files:?}");
+        assert_eq!(text("./ncu-tf32.csv"), card.then_some("\"ID\"\n\"0\"\n"), "{files:?}");
         assert!(text("./run/metrics.jsonl").is_some() && text("./run/weights.safetensors").is_none(), "{files:?}");
     }
     // The call before is kept.
@@ -129,8 +173,15 @@ fn a_day_keeps_what_its_steps_print_and_write() {
     let ended = day(place.path(), "measure", true, "60").good();
     assert!(ended.stdout.contains("good       ours and PyTorch's in turn"), "{}", ended.stdout);
     let log = read(place.path(), "measure.log");
-    assert!(log.contains("compare.py --device cuda --commit 0123456") && log.contains("--rounds 2"), "{log}");
-    assert!(files(place.path(), "measure").iter().any(|file| file.0 == "./time-bf16-128.json"), "{log}");
+    let (eager, compiled) = (said(&log, "ours and PyTorch's in turn"), said(&log, "ours and torch.compile's in turn"));
+    assert!(eager.contains("compare.py --device cuda --commit 0123456") && eager.contains("--rounds 2"), "{log}");
+    assert!(!eager.contains("compile") && compiled.contains("/gpu.json --rounds 1 --modes tf32-cl-compile,"), "{log}");
+    let files = files(place.path(), "measure");
+    for name in ["./time-bf16-128.json", "./gpu.json", "./gpu-compile.json"] {
+        assert!(files.iter().any(|file| file.0 == name), "{name}: {log}");
+    }
+    let portable = files.iter().find(|file| file.0 == "./time-bf16-128-portable.json").unwrap();
+    assert!(portable.1.contains("--portable"), "{}", portable.1);
 }
 
 #[test]

@@ -4,7 +4,6 @@ mod capture;
 mod context;
 mod cudarc_safe;
 mod devices;
-mod failure;
 mod handles;
 mod launch;
 mod managed;
@@ -17,6 +16,7 @@ mod pending;
 mod pool;
 mod program;
 mod tensor;
+mod traps;
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,15 @@
 //! A launch that traps returns success; then every call returns the error, until the context is destroyed.
+//!
+//! On a card a trap ends more: every later call of the process may return the error, in new contexts too. So all tests
+//! in which a card traps are here, and on a card each has a process of its own (`--exact`). The others run with
+//! `--skip traps::`; `benches/day.sh` does both.
 
+use cudarc::driver::{CudaContext, CudaStream, PushKernelArg, result, safe};
+use cudarc::nvrtc::Ptx;
+use safe::DriverError;
+
+use super::cudarc_safe::one_block;
+use super::pending::held;
 use super::*;
 
 fn stray(address: CUdeviceptr) -> CUresult {
@@ -30,13 +40,14 @@ fn a_store_outside_of_allocations_fails_the_context_until_it_is_destroyed() {
         ok(unsafe { sys::cuMemsetD8Async(a, 0, 16, NO_STREAM) });
     }
     is_lost(CUDA_ERROR_ILLEGAL_ADDRESS);
+    if real() {
+        return;
+    }
     ok(unsafe { sys::cuCtxDestroy_v2(context.handle) });
     let mut fresh = null_mut();
     ok(unsafe { sys::cuCtxCreate_v2(&mut fresh, 0, 0) });
-    if !real() {
-        ok(unsafe { sys::cuCtxSynchronize() });
-        alloc(64);
-    }
+    ok(unsafe { sys::cuCtxSynchronize() });
+    alloc(64);
     ok(unsafe { sys::cuCtxDestroy_v2(fresh) });
 }
 
@@ -93,4 +104,49 @@ fn a_trap_in_a_graph_is_reported_by_the_next_wait() {
         ok(sys::cuGraphLaunch(exec, stream));
         assert_eq!(sys::cuStreamSynchronize(stream), CUDA_ERROR_ILLEGAL_ADDRESS);
     }
+}
+
+#[test]
+fn a_trap_behind_a_host_function_is_reported_by_the_next_wait() {
+    let _context = context();
+    let (own, store, address) = (stream(NON_BLOCKING), function(load(PTX).unwrap(), "store"), 0x40u64);
+    let release = held(own);
+    ok(launch(store, 1, 0, own, &[pointer(&address)]));
+    assert_eq!(unsafe { sys::cuStreamQuery(own) }, CUDA_ERROR_NOT_READY);
+    release.send(()).unwrap();
+    assert_eq!(unsafe { sys::cuStreamSynchronize(own) }, CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
+#[test]
+fn a_trap_is_an_error_and_a_reset_context_works() {
+    let _alone = context();
+    let store = |stream: &std::sync::Arc<CudaStream>, address: u64| {
+        let module = stream.context().load_module(Ptx::from_src(PTX)).unwrap();
+        let store = module.load_function("store").unwrap();
+        unsafe { stream.launch_builder(&store).arg(&address).launch(one_block(1)) }.unwrap();
+        // Never unloaded: unloading waits, and would report the error before the test does.
+        std::mem::forget((module, store));
+    };
+    let device = CudaContext::new(0).unwrap();
+    let stream = device.new_stream().unwrap();
+    store(&stream, 0x40);
+    assert_eq!(stream.synchronize(), Err(DriverError(CUDA_ERROR_ILLEGAL_ADDRESS)));
+    assert_eq!(device.synchronize(), Err(DriverError(CUDA_ERROR_ILLEGAL_ADDRESS)));
+    if real() {
+        return;
+    }
+    // The leaked module keeps cudarc's reference to the primary context, so the context is reset instead.
+    drop(stream);
+    ok(unsafe { sys::cuDevicePrimaryCtxReset_v2(0) });
+    let _ = device.check_err();
+    result::ctx::synchronize().unwrap();
+    let (stream, address) = (device.new_stream().unwrap(), alloc(4));
+    store(&stream, address);
+    stream.synchronize().unwrap();
+    assert_eq!(download::<u32>(address, 1), [7]);
+    // cudarc counts the references; the last release is for the one that the leaked module holds.
+    ok(unsafe { sys::cuDevicePrimaryCtxReset_v2(0) });
+    drop(stream);
+    drop(device);
+    ok(unsafe { sys::cuDevicePrimaryCtxRelease_v2(0) });
 }
