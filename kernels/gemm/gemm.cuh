@@ -248,6 +248,7 @@ __device__ __forceinline__ void weight_gradient(Block<T, Major::MN, Major::MN, t
                                                 const GradientSplit &split, int m, int n, int k,
                                                 const Output &output) {
     const int tiles = split.template count<T>(k);
+    // In a tile of warpgroups, which has a single group, there are some: no split is empty.
     if (tiles > 0) accumulate<T>(block.core, a, b, tiles, T::stages(shared_address(shared_memory)));
     // The shared memory of this group.
     const unsigned own = T::stages(shared_address(shared_memory));

@@ -7,37 +7,33 @@
 use std::process::Command;
 use std::{env, fs};
 
+use mlpconv::device::cuda::{Limits, units};
 use mlpconv::{Cuda, Precision};
 
 use crate::arithmetic::Arithmetic;
 use crate::case::{self, Case, Conv};
-use crate::gpu;
 use crate::reference::{self, Worst};
 use crate::table::conv;
+use crate::{gpu, required};
 
 const MULTIPROCESSORS: &str = "VIRTUAL_GPU_MULTIPROCESSORS";
 const TILES: [&str; 3] = ["192x256", "256x192", "384x96"];
 
 #[test]
-fn fprop_and_dgrad_are_those_of_the_formula_and_have_the_portable_bits() {
-    let name = "warpgroups::fprop_and_dgrad_are_those_of_the_formula_and_have_the_portable_bits";
-    on_hopper(name, 1, &["fprop", "dgrad"], |gpu| {
+fn fprop_and_dgrad_are_those_of_the_formula() {
+    on_hopper("warpgroups::fprop_and_dgrad_are_those_of_the_formula", 1, &["fprop", "dgrad"], |gpu| {
+        for case in long_sums(gpu) {
+            reference::check(gpu, Arithmetic::CudaBf16, &case, &mut Worst::default());
+        }
+    });
+}
+
+#[test]
+fn fprop_and_dgrad_have_the_bits_of_the_portable_kernels() {
+    on_hopper("warpgroups::fprop_and_dgrad_have_the_bits_of_the_portable_kernels", 1, &[], |gpu| {
         let portable = gpu.portable().unwrap();
         assert!(!portable.limits().warpgroups);
-        // The network's channels, and others that fill neither the columns of a tile nor its k; images that fill no rows.
-        let image = |c| [1, c, 50 * gpu.limits().multiprocessors, 8];
-        let of = |c, [k, side]: [usize; 2], stride, pad| {
-            Case::Conv2d(Conv { relu: true, ..conv(image(c), [k, side, side], stride, pad) })
-        };
-        let cases = [
-            of(96, [256, 5], 1, 2),
-            of(256, [384, 3], 1, 1),
-            of(384, [256, 3], 1, 1),
-            of(96, [96, 5], 1, 0),
-            of(104, [360, 5], 2, 3),
-        ];
-        for case in cases {
-            reference::check(gpu, Arithmetic::CudaBf16, &case, &mut Worst::default());
+        for case in long_sums(gpu) {
             let (inputs, seed) = (case.draw(Arithmetic::CudaBf16), case.draw_seed(Arithmetic::CudaBf16));
             let [one, other] = [gpu, &portable].map(|gpu| case::run(gpu, &case, &inputs, &seed));
             let same = one.y == other.y && one.gradients[0] == other.gradients[0];
@@ -46,13 +42,40 @@ fn fprop_and_dgrad_are_those_of_the_formula_and_have_the_portable_bits() {
     });
 }
 
+/// The network's channels, and others that fill neither the columns of a tile nor its k; images that fill no rows.
+fn long_sums(gpu: &Cuda) -> [Case; 5] {
+    let image = |c| [1, c, 50 * gpu.limits().multiprocessors, 8];
+    let of = |c, [k, side]: [usize; 2], stride, pad| {
+        Case::Conv2d(Conv { relu: true, ..conv(image(c), [k, side, side], stride, pad) })
+    };
+    [
+        of(96, [256, 5], 1, 2),
+        of(256, [384, 3], 1, 1),
+        of(384, [256, 3], 1, 1),
+        of(96, [96, 5], 1, 0),
+        of(104, [360, 5], 2, 3),
+    ]
+}
+
 #[test]
 fn wgrad_is_that_of_the_formula() {
     // Of several multiprocessors each has a part of the sum.
     on_hopper("warpgroups::wgrad_is_that_of_the_formula", 5, &["wgrad"], |gpu| {
-        // Filters and taps that fill a tile, or not. With a stride, and without a bias, whose gradient is the sum of rows.
-        let of = |c, k, stride, bias| Case::Conv2d(Conv { bias, ..conv([3, c, 29, 27], [k, 3, 3], stride, 1) });
-        for case in [of(64, 256, 1, true), of(56, 184, 1, true), of(32, 384, 1, false), of(72, 248, 1, true)] {
+        let of = |x, [k, side]: [usize; 2], stride, bias| {
+            Case::Conv2d(Conv { bias, constant: true, ..conv(x, [k, side, side], stride, 1) })
+        };
+        // Filters and taps that fill a tile, or not; the gradient of the bias is the sum of rows.
+        let image = |c| [3, c, 29, 27];
+        let cases = [
+            of(image(64), [256, 3], 1, true),
+            of(image(56), [184, 3], 1, true),
+            of(image(32), [384, 3], 1, true),
+            of(image(72), [248, 3], 1, false),
+            of([3, 64, 58, 53], [256, 3], 2, true),
+            // Few channels: blocks of pixels are channels, and dw goes back to the filter before.
+            of([1, 4, 98, 101], [256, 6], 2, true),
+        ];
+        for case in cases {
             reference::check(gpu, Arithmetic::CudaBf16, &case, &mut Worst::default());
         }
     });
@@ -60,14 +83,17 @@ fn wgrad_is_that_of_the_formula() {
 
 /// Has `check` run on a GPU of Hopper with `multiprocessors`, or on a card, and looks for the launches of `passes` in all tiles.
 fn on_hopper(test: &str, multiprocessors: usize, passes: &[&str], check: impl FnOnce(&Cuda)) {
-    if gpu::real() || env::var_os(MULTIPROCESSORS).is_some() {
-        let Some(gpu) = gpu::gpu(Precision::Bf16) else { return };
-        if gpu.limits().warpgroups {
-            check(&gpu);
-        }
+    let Some(gpu) = gpu::gpu(Precision::Bf16) else { return };
+    if !units().any(|unit| unit.module == "conv2d" && unit.architecture.specific) {
+        required::skip_kernels("this build's nvcc does not know sm_90a");
         return;
     }
-    if gpu::gpu(Precision::Bf16).is_none() {
+    if gpu::real() || env::var_os(MULTIPROCESSORS).is_some() {
+        let Limits { capability, warpgroups, .. } = gpu.limits();
+        assert_eq!(warpgroups, capability == (9, 0), "compute capability {capability:?}");
+        if warpgroups {
+            check(&gpu);
+        }
         return;
     }
     let launches = tempfile::NamedTempFile::new().unwrap();

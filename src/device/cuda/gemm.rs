@@ -67,7 +67,8 @@ const LONG_STEPS: usize = 64;
 
 /// `tile`, or a larger one for products with long sums, if the GPU has its kernels and room for its blocks: that of warpgroups which
 /// takes the least time, else the tall one, where they leave no multiprocessor more work than they save. The results are
-/// the same bits: each is a sum over k in the same order.
+/// the same bits: each is a sum over k in the same order. (Hopper's `wgmma` adds up as its `mma.sync` does, by all that is published;
+/// `tests/ops/warpgroups.rs` asks a card.)
 pub(crate) fn enlarged(tile: &'static Tile, product: Product, gpu: &Limits) -> &'static Tile {
     if !tile.aligned || product.k < LONG_STEPS * tile_k(gpu.precision) {
         return tile;
