@@ -84,14 +84,15 @@ pub(crate) fn enlarged(tile: &'static Tile, product: Product, gpu: &Limits) -> &
     fast.min_by_key(|wide| rounds(wide) * wide.clocks()).or(tall).unwrap_or(tile)
 }
 
-/// The tile for wgrad of `product`: that of warpgroups which takes the least time, if the GPU has its kernels and it computes few
-/// results too many (each of them once a part), else one of groups of warps.
+/// The tile for wgrad of `product`: that of warpgroups which takes the least time, if the GPU has its kernels, it computes few
+/// results too many (each of them once a part), and leaves each multiprocessor a long part of the sum; else one of groups of warps.
 pub(crate) fn wgrad_tile(aligned: bool, product: Product, gpu: &Limits) -> Tile {
     let portable = tile(gpu.precision, aligned, product.n).grouped();
     let blocks = |tile: &Tile| geometry(tile, product.m, product.n, 1).grid[0];
     let results = |tile: &Tile| blocks(tile) * tile.m * tile.n;
-    let long = aligned && product.k >= LONG_STEPS * tile_k(gpu.precision);
-    let pays = |wide: &&Tile| long && has_room(wide, gpu) && 4 * results(wide) <= 5 * results(&portable);
+    let steps = |tile: &Tile| blocks(tile) * product.k.div_ceil(tile_k(gpu.precision)) / gpu.multiprocessors;
+    let long = |wide: &Tile| aligned && steps(wide) >= LONG_STEPS / 2;
+    let pays = |wide: &&Tile| long(wide) && has_room(wide, gpu) && 4 * results(wide) <= 5 * results(&portable);
     let of_warpgroups = WGMMA_TILES.iter().filter(|_| gpu.warpgroups).filter(pays);
     of_warpgroups.min_by_key(|wide| blocks(wide) * wide.clocks()).copied().unwrap_or(portable)
 }
@@ -290,7 +291,8 @@ mod tests {
         {
             assert_eq!(chosen(m, n, 15_488), wanted, "{m} × {n}");
         }
-        assert_eq!(chosen(384, 2304, 121), "128x128");
+        // Of eight images.
+        assert_eq!([chosen(256, 2400, 5000), chosen(384, 2304, 968)], ["128x128"; 2]);
     }
 
     /// The extents of `tests/ops/tall.rs`, of one image and of two.
