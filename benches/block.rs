@@ -15,9 +15,9 @@ use mlpconv::ops::mlpconv::MlpConvShape;
 use mlpconv::ops::pointwise_pair::PairShape;
 use mlpconv::ops::{Affine, ChainWanted, Params, Wanted};
 use mlpconv::shape::Window;
-use mlpconv::{Cpu, Result, Shape};
+use mlpconv::{Result, Shape};
 
-use harness::{Row, Table, Timed, measure, noise, rectified, setting};
+use harness::{Bench, Device, Row, Table, Timed, measure, noise, rectified};
 
 /// Images in a batch: on a GPU, on a CPU.
 const BATCH: [usize; 2] = [128, 8];
@@ -289,26 +289,18 @@ fn macs(shape: &MlpConvShape, pass: &str) -> usize {
     }
 }
 
-fn main() {
-    #[cfg(feature = "cuda")]
-    if let Some(gpus) = harness::gpus() {
-        let batch = setting("MLPCONV_BENCH_BATCH", BATCH[0]);
-        let mut criterion = harness::criterion(true);
-        let mut table = Table::new("block", gpus[0].device().name.clone());
-        for gpu in &gpus {
-            table.ceiling(Timed::precision(gpu), gpu.ceiling());
-            run(&mut criterion, &mut table, gpu, batch);
-            run_end(&mut criterion, &mut table, gpu, batch);
-        }
-        criterion.final_summary();
-        return table.finish();
+struct Blocks;
+
+impl Bench for Blocks {
+    const NAME: &'static str = "block";
+    const BATCH: [usize; 2] = BATCH;
+
+    fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize, _: Device) {
+        run(criterion, table, backend, batch);
+        run_end(criterion, table, backend, batch);
     }
-    let (cpu, mut criterion) = (Cpu::<f32>::new(), harness::criterion(false));
-    let mut table = Table::new("block", format!("the CPU, {} threads", cpu.threads()));
-    let batch = setting("MLPCONV_BENCH_BATCH", BATCH[1]);
-    run(&mut criterion, &mut table, &cpu, batch);
-    run_end(&mut criterion, &mut table, &cpu, batch);
-    criterion.final_summary();
-    table.ceiling(Timed::precision(&cpu), cpu.ceiling());
-    table.finish();
+}
+
+fn main() {
+    harness::run::<Blocks>();
 }

@@ -10,9 +10,9 @@ use criterion::{Criterion, Throughput};
 use mlpconv::device::{Grad, Role, Write};
 use mlpconv::ops::{Affine, Wanted};
 use mlpconv::shape::{ConvShape, Window};
-use mlpconv::{Cpu, Result, Shape};
+use mlpconv::{Result, Shape};
 
-use harness::{Row, Table, Timed, Times, measure, noise, rectified, setting};
+use harness::{Bench, Device, Row, Table, Timed, Times, measure, noise, rectified};
 
 /// Images in a batch. On a GPU the recipe's; on a CPU enough for a steady rate and few enough for a bench of seconds.
 const BATCH: [usize; 2] = [128, 8];
@@ -164,23 +164,17 @@ fn row<B: Timed>(group: &'static str, case: &Case, pass: &str, backend: &B, time
     }
 }
 
-fn main() {
-    #[cfg(feature = "cuda")]
-    if let Some(gpus) = harness::gpus() {
-        let batch = setting("MLPCONV_BENCH_BATCH", BATCH[0]);
-        let mut criterion = harness::criterion(true);
-        let mut table = Table::new("convolution", gpus[0].device().name.clone());
-        for gpu in &gpus {
-            table.ceiling(Timed::precision(gpu), gpu.ceiling());
-            run(&mut criterion, &mut table, gpu, batch);
-        }
-        criterion.final_summary();
-        return table.finish();
+struct Convolutions;
+
+impl Bench for Convolutions {
+    const NAME: &'static str = "convolution";
+    const BATCH: [usize; 2] = BATCH;
+
+    fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize, _: Device) {
+        run(criterion, table, backend, batch);
     }
-    let (cpu, mut criterion) = (Cpu::<f32>::new(), harness::criterion(false));
-    let mut table = Table::new("convolution", format!("the CPU, {} threads", cpu.threads()));
-    run(&mut criterion, &mut table, &cpu, setting("MLPCONV_BENCH_BATCH", BATCH[1]));
-    criterion.final_summary();
-    table.ceiling(Timed::precision(&cpu), cpu.ceiling());
-    table.finish();
+}
+
+fn main() {
+    harness::run::<Convolutions>();
 }

@@ -11,9 +11,9 @@ use criterion::{Criterion, Throughput};
 use mlpconv::data::{Dataset, Loader, LoaderConfig, Order};
 use mlpconv::nn::{Nin, Summary};
 use mlpconv::train::{Position, Preset, Resident, Trainer};
-use mlpconv::{Cpu, Result, Shape};
+use mlpconv::{Result, Shape};
 
-use harness::{Row, Table, Timed, bench, setting};
+use harness::{Bench, Device, Row, Table, Timed, bench, setting};
 
 /// Images in a batch: on a GPU the recipe's, on a CPU as many as take about a second.
 const BATCH: [usize; 2] = [128, 8];
@@ -25,7 +25,7 @@ const RATE: f64 = 0.01;
 type Prepared<B> = (Resident<B>, Trainer<B, Nin<B>>);
 
 /// The bench of one backend.
-struct Bench<'a, B: Timed> {
+struct Network<'a, B: Timed> {
     backend: &'a B,
     size: usize,
     /// The batches of the data set. Inference waits for the device once in so many.
@@ -34,7 +34,7 @@ struct Bench<'a, B: Timed> {
     records: bool,
 }
 
-impl<B: Timed> Bench<'_, B> {
+impl<B: Timed> Network<'_, B> {
     /// Random images on the device, and a trainer for them.
     fn prepare(&self, batch: usize, order: Order) -> Result<Prepared<B>> {
         let n = batch * self.steps;
@@ -135,26 +135,20 @@ impl<B: Timed> Bench<'_, B> {
     }
 }
 
-fn main() {
-    let size = setting("MLPCONV_BENCH_SIZE", Preset::D2l.config().resize);
-    #[cfg(feature = "cuda")]
-    if let Some(gpus) = harness::gpus() {
-        let batch = setting("MLPCONV_BENCH_BATCH", BATCH[0]);
-        let steps = setting("MLPCONV_BENCH_STEPS", 16);
-        let mut criterion = harness::criterion(true);
-        let mut table = Table::new("network", gpus[0].device().name.clone());
-        for backend in &gpus {
-            table.ceiling(Timed::precision(backend), backend.ceiling());
-            Bench { backend, size, steps, records: true }.run(&mut criterion, &mut table, batch);
-        }
-        criterion.final_summary();
-        return table.finish();
+struct Networks;
+
+impl Bench for Networks {
+    const NAME: &'static str = "network";
+    const BATCH: [usize; 2] = BATCH;
+
+    fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize, device: Device) {
+        let size = setting("MLPCONV_BENCH_SIZE", Preset::D2l.config().resize);
+        let records = device == Device::Gpu;
+        let steps = setting("MLPCONV_BENCH_STEPS", if records { 16 } else { 1 });
+        Network { backend, size, steps, records }.run(criterion, table, batch);
     }
-    let (cpu, mut criterion) = (Cpu::<f32>::new(), harness::criterion(false));
-    let mut table = Table::new("network", format!("the CPU, {} threads", cpu.threads()));
-    let (batch, steps) = (setting("MLPCONV_BENCH_BATCH", BATCH[1]), setting("MLPCONV_BENCH_STEPS", 1));
-    Bench { backend: &cpu, size, steps, records: false }.run(&mut criterion, &mut table, batch);
-    criterion.final_summary();
-    table.ceiling(Timed::precision(&cpu), cpu.ceiling());
-    table.finish();
+}
+
+fn main() {
+    harness::run::<Networks>();
 }

@@ -17,7 +17,7 @@ use mlpconv::shape::PoolShape;
 use mlpconv::{Backend, Cpu, Precision, Result, Shape};
 #[cfg(feature = "cuda")]
 use mlpconv::{
-    Cuda, Device,
+    Cuda, Device as _,
     device::{Recording, StepScalars},
 };
 
@@ -135,15 +135,54 @@ impl Timed for Cuda {
     }
 }
 
+/// A bench: what it times on a backend.
+pub trait Bench {
+    const NAME: &'static str;
+    /// Images in a batch on a GPU, and on a CPU.
+    const BATCH: [usize; 2];
+
+    fn run<B: Timed>(criterion: &mut Criterion, table: &mut Table, backend: &B, batch: usize, device: Device);
+}
+
+/// The kind of device that a bench runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Gpu,
+    Cpu,
+}
+
+/// Runs a bench on a GPU in each precision if one can be used, else on the CPU, whose ceilings are measured last. Then it prints and
+/// writes the table.
+pub fn run<T: Bench>() {
+    let batch = |device| setting("MLPCONV_BENCH_BATCH", T::BATCH[device as usize]);
+    #[cfg(feature = "cuda")]
+    if let Some(gpus) = gpus() {
+        let (mut criterion, device) = (criterion(true), Device::Gpu);
+        let mut table = Table::new(T::NAME, gpus[0].device().name.clone());
+        for gpu in &gpus {
+            table.ceiling(Timed::precision(gpu), gpu.ceiling());
+            T::run(&mut criterion, &mut table, gpu, batch(device), device);
+        }
+        criterion.final_summary();
+        return table.finish();
+    }
+    let (cpu, mut criterion, device) = (Cpu::<f32>::new(), criterion(false), Device::Cpu);
+    let mut table = Table::new(T::NAME, format!("the CPU, {} threads", cpu.threads()));
+    T::run(&mut criterion, &mut table, &cpu, batch(device), device);
+    criterion.final_summary();
+    table.ceiling(Timed::precision(&cpu), cpu.ceiling());
+    table.finish();
+}
+
 /// A GPU in each precision if a GPU can be used; else `None`, with the reason printed.
 #[cfg(feature = "cuda")]
-pub fn gpus() -> Option<Vec<Cuda>> {
+fn gpus() -> Option<Vec<Cuda>> {
     let opened: Result<Vec<Cuda>> = Precision::ALL.into_iter().map(|precision| Cuda::new(0, precision)).collect();
     opened.map_err(|error| println!("on the CPU, since there is no GPU to use: {error}")).ok()
 }
 
 /// Criterion with the options of the command line, and times that suit the device: a GPU's kernels take microseconds.
-pub fn criterion(gpu: bool) -> Criterion {
+fn criterion(gpu: bool) -> Criterion {
     let criterion = Criterion::default().sample_size(SAMPLES);
     let (warm_up, measurement) = if gpu { (300, 700) } else { (1000, 4000) };
     criterion

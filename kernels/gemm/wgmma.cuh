@@ -40,7 +40,7 @@ struct WarpgroupTile : Tile<M_, N_, WARPGROUP_M / 4, N_, STAGES_, true> {
 template <int EXTENT, int BLOCK>
 struct Atoms : Layout<Major::MN, EXTENT, BLOCK> {
     using Base = Layout<Major::MN, EXTENT, BLOCK>;
-    static constexpr int LINE = 128, ATOM = 8 * LINE, COLUMN = Base::LINES * LINE;
+    static constexpr int LINE = 128, COLUMN = Base::LINES * LINE;
     static constexpr int BYTES = EXTENT / 64 * COLUMN, STEP = Base::PER_PASS * LINE;
     static_assert(EXTENT % 64 == 0 && Base::PER_PASS % 8 == 0, "whole atoms, and a thread's lines are permuted alike");
 

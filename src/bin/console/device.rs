@@ -66,15 +66,17 @@ impl Choice {
     /// # Errors
     /// [`Error::Config`] on a CPU; for a GPU that cannot be used.
     pub fn portable(self) -> Result<Self> {
-        let backend = match &self.backend {
+        match &self.backend {
             #[cfg(feature = "cuda")]
-            Chosen::Cuda(cuda) => Chosen::Cuda(cuda.portable()?),
+            Chosen::Cuda(cuda) => {
+                let backend = Chosen::Cuda(cuda.portable()?);
+                Ok(Choice { backend, ..self })
+            }
             Chosen::Cpu(_) => {
                 let problem = "an option of GPUs; leave it out, or say --device cuda".into();
-                return Err(Error::Config { what: "portable".into(), problem });
+                Err(Error::Config { what: "portable".into(), problem })
             }
-        };
-        Ok(Choice { backend, ..self })
+        }
     }
 }
 

@@ -10,9 +10,9 @@ use super::{Cuda, CudaError};
 use crate::Result;
 use crate::device::StepScalars;
 
-/// A word of the device's clock: one per-step scalar.
+/// A per-step scalar, a word of the clock.
 #[derive(Clone, Copy)]
-enum Word {
+enum Scalar {
     // The order matters: kernels read the first three words as one struct, and the next two as another.
     Rate,
     FirstCorrection,
@@ -50,47 +50,47 @@ type Known = [Option<u32>; WORDS];
 impl Cuda {
     /// Sets the learning rate. The address is that of one float.
     pub(crate) fn rate(&self, rate: f32) -> Result<Set<'_>> {
-        self.set([(Word::Rate, rate.to_bits())])
+        self.set([(Scalar::Rate, rate.to_bits())])
     }
 
     /// Sets the learning rate and the optimiser's two corrections. The address is that of three floats.
     pub(crate) fn rate_and_corrections(&self, rate: f32, [first, second]: [f32; 2]) -> Result<Set<'_>> {
-        let words = [(Word::Rate, rate), (Word::FirstCorrection, first), (Word::SecondCorrection, second)];
+        let words = [(Scalar::Rate, rate), (Scalar::FirstCorrection, first), (Scalar::SecondCorrection, second)];
         self.set(words.map(|(word, value)| (word, value.to_bits())))
     }
 
     /// Sets epoch and step. The address is that of two `u32`.
     pub(crate) fn position(&self, epoch: u32, step: u32) -> Result<Set<'_>> {
-        self.set([(Word::Epoch, epoch), (Word::Step, step)])
+        self.set([(Scalar::Epoch, epoch), (Scalar::Step, step)])
     }
 
     /// Sets the position of a batch's first image in the order of its epoch. The address is that of one `u32`.
     pub(crate) fn first(&self, first: u32) -> Result<Set<'_>> {
-        self.set([(Word::First, first)])
+        self.set([(Scalar::First, first)])
     }
 
     /// Sets what an update keeps of an average of the weights. The address is that of one float.
     pub(crate) fn keep(&self, keep: f32) -> Result<Set<'_>> {
-        self.set([(Word::Keep, keep.to_bits())])
+        self.set([(Scalar::Keep, keep.to_bits())])
     }
 
     /// Sets all words, before work is recorded or replayed.
     pub(super) fn scalars(&self, scalars: &StepScalars) -> Result<Set<'_>> {
         let StepScalars { rate, corrections, keep, epoch, step, first } = *scalars;
         self.set([
-            (Word::Rate, rate.to_bits()),
-            (Word::FirstCorrection, corrections[0].to_bits()),
-            (Word::SecondCorrection, corrections[1].to_bits()),
-            (Word::Epoch, epoch),
-            (Word::Step, step),
-            (Word::First, first),
-            (Word::Keep, keep.to_bits()),
+            (Scalar::Rate, rate.to_bits()),
+            (Scalar::FirstCorrection, corrections[0].to_bits()),
+            (Scalar::SecondCorrection, corrections[1].to_bits()),
+            (Scalar::Epoch, epoch),
+            (Scalar::Step, step),
+            (Scalar::First, first),
+            (Scalar::Keep, keep.to_bits()),
         ])
     }
 
-    fn set<const N: usize>(&self, words: [(Word, u32); N]) -> Result<Set<'_>> {
+    fn set<const N: usize>(&self, words: [(Scalar, u32); N]) -> Result<Set<'_>> {
         let clock = &self.shared.clock;
-        let address = |word: Word| clock.words.address() + (word as usize * size_of::<u32>()) as u64;
+        let address = |word: Scalar| clock.words.address() + (word as usize * size_of::<u32>()) as u64;
         let turn = self.turn()?;
         // A poisoned lock is harmless: every word's value is either known or not.
         let mut known = clock.known.lock().unwrap_or_else(PoisonError::into_inner);

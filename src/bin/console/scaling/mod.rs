@@ -3,9 +3,9 @@
 mod buckets;
 mod events;
 mod exchange;
+mod jitter;
 mod links;
 mod measure;
-mod spread;
 mod step;
 mod trees;
 
@@ -18,8 +18,8 @@ use super::model::{GAP, Step, gpu};
 use super::{emit, say};
 use buckets::{Bucket, Node};
 use exchange::Exchange;
+use jitter::Jitter;
 use links::{Links, SOURCES};
-use spread::Spread;
 use step::{Cluster, Times, Work};
 
 /// The most ranks: as many as shards.
@@ -251,7 +251,7 @@ fn simulated(args: &ScalingArgs, node: &Node, kind: &str, row: &Row) -> Result<(
         Over::Gpus => Links::gpus(ranks).to_vec(),
         Over::Tcp => vec![Links::tcp(args.latency_us, args.bandwidth * 1e3)],
     };
-    let spread = Spread { share: args.spread / 100.0, seed: 1 };
+    let spread = Jitter { share: args.spread / 100.0, seed: 1 };
     let shards = args.shards.unwrap_or(ranks);
     let (each, mut buckets) = work(args, node, images)?;
     if ranks == 1 {

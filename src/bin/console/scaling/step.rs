@@ -5,8 +5,8 @@ use mlpconv::ops::shards::Order;
 use super::buckets::Bucket;
 use super::events::{Events, Job};
 use super::exchange::{Exchange, Messages, Resources};
+use super::jitter::Jitter;
 use super::links::Links;
-use super::spread::Spread;
 
 /// What a device and its host take, in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ pub struct Cluster {
     /// The sets of links of which the fastest is taken.
     pub links: Vec<Links>,
     pub work: Work,
-    pub spread: Spread,
+    pub spread: Jitter,
 }
 
 /// The times of a step, in microseconds, means over steps.
@@ -286,7 +286,7 @@ mod tests {
 
     fn cluster(ranks: usize, exchange: Exchange) -> Cluster {
         let links = vec![Links::tcp(20.0, 1000.0)];
-        let spread = Spread { share: 0.0, seed: 0 };
+        let spread = Jitter { share: 0.0, seed: 0 };
         Cluster { ranks, shards: ranks, buckets: whole(4e6), exchange, links, work: WORK, spread }
     }
 
