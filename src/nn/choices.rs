@@ -9,8 +9,8 @@ use super::{Nin, Plan, layers};
 use crate::device::Precision;
 use crate::device::cuda::Limits;
 use crate::device::cuda::gemm::{
-    Product, SplitRule, division, enlarged, fprop_splits, geometry, tile, tile_k, wgrad_splits, wgrad_tile,
-    whole_vectors,
+    Product, SplitRule, TileRule, division, enlarged, fprop_splits, geometry, grouped_tile, tile, tile_k, wgrad_splits,
+    wgrad_tile, whole_vectors,
 };
 use crate::device::cuda::tiles::Tile;
 use crate::ops::conv2d::gemm_of;
@@ -102,12 +102,8 @@ fn choose(precision: Precision, pass: &str, of: &ConvShape) -> Choice {
             let product = Product { m: k, n: run.taps(), k: run.pixels() };
             // The gradient has the filter's layout.
             let len = (of.taps() * k).next_multiple_of(4) + k;
-            let tile = if run.is_gemm() {
-                tile(precision, both, product.n).grouped()
-            } else {
-                wgrad_tile(both, product, &gpu)
-            };
-            divided(wgrad_splits, tile, product, len)
+            let rule: TileRule = if run.is_gemm() { grouped_tile } else { wgrad_tile };
+            divided(wgrad_splits, rule(both, product, &gpu), product, len)
         }
     }
 }

@@ -76,25 +76,36 @@ pub(crate) fn enlarged(tile: &'static Tile, product: Product, gpu: &Limits) -> &
     // Results that the multiprocessor with the most blocks computes.
     let rounds = |tile: &Tile| geometry(tile, product.m, product.n, 1).grid[0].div_ceil(gpu.multiprocessors);
     let results = |tile: &Tile| rounds(tile) * tile.m * tile.n;
-    let has_room = |tile: &&Tile| has_room(tile, gpu);
-    let of_warpgroups = WGMMA_TILES.iter().filter(|_| gpu.warpgroups).filter(has_room);
     // `mma.sync` reaches five eighths of what `wgmma` does.
-    let fast = of_warpgroups.filter(|wide| 5 * results(wide) <= 8 * results(tile));
-    let tall = tile.tall().filter(has_room).filter(|tall| results(tall) <= results(tile));
+    let fast = of_warpgroups(gpu).filter(|wide| 5 * results(wide) <= 8 * results(tile));
+    let tall = tile.tall().filter(|tall| has_room(tall, gpu) && results(tall) <= results(tile));
     fast.min_by_key(|wide| rounds(wide) * wide.clocks()).or(tall).unwrap_or(tile)
 }
 
-/// The tile for wgrad of `product`: that of warpgroups which takes the least time, if the GPU has its kernels, it computes few
+/// The rule for the tile of wgrad of `product`, whose operands are read in 16-byte accesses if it is `aligned`.
+pub(crate) type TileRule = fn(aligned: bool, product: Product, gpu: &Limits) -> Tile;
+
+/// The tile of groups of warps for wgrad.
+pub(crate) fn grouped_tile(aligned: bool, product: Product, gpu: &Limits) -> Tile {
+    tile(gpu.precision, aligned, product.n).grouped()
+}
+
+/// The tile for wgrad of a convolution: that of warpgroups which takes the least time, if the GPU has its kernels, it computes few
 /// results too many (each of them once a part), and leaves each multiprocessor a long part of the sum; else one of groups of warps.
 pub(crate) fn wgrad_tile(aligned: bool, product: Product, gpu: &Limits) -> Tile {
-    let portable = tile(gpu.precision, aligned, product.n).grouped();
+    let portable = grouped_tile(aligned, product, gpu);
     let blocks = |tile: &Tile| geometry(tile, product.m, product.n, 1).grid[0];
     let results = |tile: &Tile| blocks(tile) * tile.m * tile.n;
     let steps = |tile: &Tile| blocks(tile) * product.k.div_ceil(tile_k(gpu.precision)) / gpu.multiprocessors;
     let long = |wide: &Tile| aligned && steps(wide) >= LONG_STEPS / 2;
-    let pays = |wide: &&Tile| long(wide) && has_room(wide, gpu) && 4 * results(wide) <= 5 * results(&portable);
-    let of_warpgroups = WGMMA_TILES.iter().filter(|_| gpu.warpgroups).filter(pays);
-    of_warpgroups.min_by_key(|wide| blocks(wide) * wide.clocks()).copied().unwrap_or(portable)
+    let pays = |wide: &&Tile| long(wide) && 4 * results(wide) <= 5 * results(&portable);
+    let fast = of_warpgroups(gpu).filter(pays).min_by_key(|wide| blocks(wide) * wide.clocks());
+    fast.copied().unwrap_or(portable)
+}
+
+/// The tiles of warpgroups that a GPU has kernels and room for.
+fn of_warpgroups(gpu: &Limits) -> impl Iterator<Item = &'static Tile> {
+    WGMMA_TILES.iter().filter(|tile| gpu.warpgroups && has_room(tile, gpu))
 }
 
 fn has_room(tile: &Tile, gpu: &Limits) -> bool {
@@ -358,6 +369,7 @@ mod tests {
                     assert_eq!(tile.blocks_at_once(Limits::h200(Precision::Bf16).shared_memory), 1);
                     continue;
                 }
+                assert!(threads <= 256);
                 // Where a multiprocessor has 100 KiB (compute capability 8.6 and 8.9), of which each block costs one.
                 let fit = tile.blocks_at_once(99 << 10);
                 assert!(fit >= tile.blocks.div_ceil(2) && fit * (shared + 1024) <= 100 << 10);
@@ -441,8 +453,8 @@ mod tests {
         let bytes = |(pixels, c, k, taps, dw_len): (usize, usize, usize, usize, usize)| {
             let aligned = whole_vectors(Precision::Bf16, &[c, k]);
             let (product, len) = (Product { m: k, n: c * taps, k: pixels }, dw_len.next_multiple_of(4) + k);
-            let pointwise = || tile(Precision::Bf16, aligned, product.n).grouped();
-            let tile = if taps == 1 { pointwise() } else { wgrad_tile(aligned, product, gpu) };
+            let rule: TileRule = if taps == 1 { grouped_tile } else { wgrad_tile };
+            let tile = rule(aligned, product, gpu);
             let splits = division(wgrad_splits, gpu, &tile, product, len);
             splits.count * len.next_multiple_of(4) * size_of::<f32>()
         };

@@ -52,6 +52,8 @@ pub(super) struct Kernels {
     capability: (u32, u32),
     /// Those of newer architectures are left out.
     portable: bool,
+    /// There are convolutions for warpgroups: of `kernels/sm_90a/conv2d.cu`, which an nvcc before 12.0 cannot compile.
+    pub(super) warpgroups: bool,
     state: Mutex<State>,
 }
 
@@ -97,7 +99,11 @@ impl Kernels {
         if let Some(why) = missing() {
             return Err(CudaError::KernelsNotBuilt { why }.into());
         }
-        Ok(Kernels { context: context.clone(), precision, capability, portable, state: Mutex::default() })
+        let context = context.clone();
+        let mut kernels =
+            Kernels { context, precision, capability, portable, warpgroups: false, state: Mutex::default() };
+        kernels.warpgroups = kernels.candidates("conv2d").iter().any(|unit| unit.architecture.specific);
+        Ok(kernels)
     }
 
     /// Function `kernel` of module `module`, allowed `shared` bytes of dynamic shared memory.
@@ -124,12 +130,6 @@ impl Kernels {
         }
         state.functions.insert(key, function);
         Ok(function.handle)
-    }
-
-    /// Whether there are convolutions for warpgroups: of `kernels/sm_90a/conv2d.cu`, which an nvcc before 12.0 cannot compile.
-    pub(super) fn warpgroups(&self) -> bool {
-        let specific = |unit: &Unit| unit.architecture.specific;
-        self.candidates("conv2d").iter().any(specific)
     }
 
     fn candidates(&self, module: &str) -> Vec<Unit> {

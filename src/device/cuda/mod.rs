@@ -207,7 +207,7 @@ impl Cuda {
     /// What its kernels are chosen by.
     pub fn limits(&self) -> Limits {
         let CudaDevice { capability, shared_memory, multiprocessors, .. } = self.shared.device;
-        let warpgroups = self.shared.kernels.warpgroups();
+        let warpgroups = self.shared.kernels.warpgroups;
         Limits { precision: self.shared.precision, capability, shared_memory, multiprocessors, warpgroups }
     }
 

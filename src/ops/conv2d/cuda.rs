@@ -211,7 +211,8 @@ impl Conv2d for Cuda {
         let aligned = small && whole_vectors(self.precision(), &[g.c, g.k]);
         let product = Product { m: g.k, n: g.taps(), k: g.pixels() };
         let x = in_blocks.as_ref().unwrap_or(x);
-        WeightGradient { op: OP, product, aligned, x, dy }.launch(self, wanted, |args| args.value(extents))
+        WeightGradient { op: OP, product, aligned, rule: gemm::wgrad_tile, x, dy }
+            .launch(self, wanted, |args| args.value(extents))
     }
 }
 

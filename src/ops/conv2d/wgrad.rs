@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::device::Buffer;
-use crate::device::cuda::gemm::{self, GradientSplit, Product, Split, geometry, tile};
+use crate::device::cuda::gemm::{self, GradientSplit, Product, Split, TileRule, geometry};
 use crate::device::cuda::{Args, Buf, Cuda, Destination};
 use crate::ops::Wanted;
 
@@ -15,6 +15,8 @@ pub(super) struct WeightGradient<'a> {
     pub(super) product: Product,
     /// Whether operands are read in 16-byte accesses.
     pub(super) aligned: bool,
+    /// Which tiles the module has.
+    pub(super) rule: TileRule,
     pub(super) x: &'a Buf,
     pub(super) dy: &'a Buf,
 }
@@ -23,7 +25,7 @@ impl WeightGradient<'_> {
     /// Launches the kernel. With more than one split, the gradients are left in parts. `extents` appends the arguments
     /// after x and dy.
     pub(super) fn launch(self, cuda: &Cuda, wanted: Wanted<'_, Buf>, extents: impl FnOnce(Args) -> Args) -> Result<()> {
-        let (WeightGradient { op, product, aligned, .. }, Wanted { dw, db }) = (&self, wanted);
+        let (WeightGradient { op, product, aligned, rule, .. }, Wanted { dw, db }) = (&self, wanted);
         let (x, dy) = (cuda.operand(self.x)?, cuda.operand(self.dy)?);
         // For db alone, one column of blocks is enough.
         let product = Product { n: if dw.is_some() { product.n } else { 1 }, ..*product };
@@ -31,10 +33,7 @@ impl WeightGradient<'_> {
         let [dw_len, db_len] = [&dw, &db].map(|grad| grad.as_ref().map_or(0, |grad| grad.buf.len()));
         let db_start = dw_len.next_multiple_of(4);
         let len = db_start + db_len;
-        let tile = match *op {
-            "conv2d" => gemm::wgrad_tile(*aligned, product, &cuda.limits()),
-            _ => tile(cuda.precision(), *aligned, product.n).grouped(),
-        };
+        let tile = rule(*aligned, product, &cuda.limits());
         let splits = gemm::division(gemm::wgrad_splits, &cuda.limits(), &tile, product, len);
         let Product { m, n, .. } = product;
 

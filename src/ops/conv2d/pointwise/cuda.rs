@@ -58,5 +58,6 @@ pub(in super::super) fn wgrad(cuda: &Cuda, g: &Gemm, x: &Buf, dy: &Buf, wanted: 
     g.require_countable()?;
     let aligned = whole_vectors(cuda.precision(), &[g.c, g.k]);
     let product = Product { m: g.k, n: g.c, k: g.m };
-    WeightGradient { op: OP, product, aligned, x, dy }.launch(cuda, wanted, |args| g.push(args))
+    WeightGradient { op: OP, product, aligned, rule: gemm::grouped_tile, x, dy }
+        .launch(cuda, wanted, |args| g.push(args))
 }
